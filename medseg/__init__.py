@@ -1,0 +1,47 @@
+"""medseg: DICOM or NIfTI in, U-Nets trained, masks out on the grid of the source.
+
+The functions are those of the command line. They are imported when they are first used, since PyTorch and MONAI take
+seconds to import.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from medseg.io.nifti import write_nifti as write_label_map
+    from medseg.io.read import read_volume
+    from medseg.workflows.demo import demo
+    from medseg.workflows.evaluate import evaluate
+    from medseg.workflows.export import export
+    from medseg.workflows.predict import predict
+    from medseg.workflows.preprocess import preprocess
+    from medseg.workflows.train import train
+
+_HOMES = {
+    "demo": "medseg.workflows.demo:demo",
+    "evaluate": "medseg.workflows.evaluate:evaluate",
+    "export": "medseg.workflows.export:export",
+    "predict": "medseg.workflows.predict:predict",
+    "preprocess": "medseg.workflows.preprocess:preprocess",
+    "read_volume": "medseg.io.read:read_volume",
+    "train": "medseg.workflows.train:train",
+    "write_label_map": "medseg.io.nifti:write_nifti",
+}
+
+__all__ = [
+    "demo", "evaluate", "export", "predict", "preprocess", "read_volume", "train", "write_label_map",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'medseg' has no attribute '{name}'")
+    from importlib import import_module
+
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,114 @@
+"""medseg evaluate."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from medseg.progress import say
+
+if TYPE_CHECKING:
+    from medseg.evaluation.summary import Average
+    from medseg.workflows.evaluate import Evaluation
+
+WORST_SHOWN = 5
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Label maps that were predicted: a folder, or one file.")
+    ],
+    references: Annotated[
+        Path,
+        typer.Argument(
+            help="Label maps that they should be like: a folder with the same file names, one file, a "
+            "dataset with images and label maps, or a folder that 'medseg preprocess' made."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and metrics.csv.")
+    ] = None,
+    tolerance_mm: Annotated[
+        float, typer.Option(min=0, help="Surfaces this close (mm) count as the same in the surface Dice.")
+    ] = 1.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the content of metrics.json, no table.")
+    ] = False,
+) -> None:
+    """Compares masks with references: Dice, IoU, HD95 (mm) and surface Dice per case and label.
+
+    Files are paired by name. Flipped axes are no difference; pairs on different grids are refused. A label
+    that only one of the two masks has scores 0, and is counted as missed or as a false alarm; one that
+    neither has is not scored.
+
+    Example:
+
+        medseg evaluate masks dataset/labelsTr -o metrics
+    """
+    from medseg.workflows.evaluate import evaluate as run
+
+    evaluation = run(predictions, references, output, tolerance_mm=tolerance_mm, workers=workers)
+    if as_json:
+        typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
+    elif evaluation.records:
+        show(evaluation)
+    if output is not None:
+        say(f"Written: {output / 'metrics.json'}, {output / 'metrics.csv'}")
+    if evaluation.problems:
+        say(f"{len(evaluation.problems)} files could not be evaluated")
+        raise typer.Exit(1)
+
+
+def show(evaluation: "Evaluation") -> None:
+    """Prints the table of labels, and the cases with the lowest Dice."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    caption = f"surface Dice at {evaluation.tolerance_mm:g} mm; means over the cases unless median"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=caption, caption_justify="left")
+    table.add_column("label", overflow="fold")
+    for name in (
+        "cases",
+        "Dice",
+        "median\nDice",
+        "IoU",
+        "HD95\nmm",
+        "surface\nDice",
+        "missed",
+        "false\nalarms",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    summary = evaluation.summary
+    for name, label in summary.labels.items():
+        metrics = map(_number, _metrics(label.dice, label.iou, label.hd95_mm, label.surface_dice))
+        counts = (label.statuses["missed"], label.statuses["false_alarm"])
+        table.add_row(escape(name), str(label.cases), *metrics, *map(str, counts))
+    if len(summary.labels) > 1:
+        table.add_section()
+        table.add_row(
+            "mean", "", *map(_number, _metrics(*summary.over_labels.values())), "", "", style="bold"
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    measured = [record for record in evaluation.records if record.dice is not None]
+    if len(measured) > WORST_SHOWN:
+        console.print("Lowest Dice:")
+        for record in sorted(measured, key=lambda record: record.dice or 0.0)[:WORST_SHOWN]:
+            status = "" if record.status == "found" else f" ({record.status.replace('_', ' ')})"
+            console.print(f"  {record.dice:.3f}  {record.case_id}, {record.label}{status}", markup=False)
+
+
+def _metrics(
+    dice: "Average", iou: "Average", hd95_mm: "Average", surface_dice: "Average"
+) -> tuple[float | None, ...]:
+    return dice.mean, dice.median, iou.mean, hd95_mm.mean, surface_dice.mean
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,56 @@
+"""The command ``medseg``: a table of commands. Nothing heavy is imported before a command runs."""
+
+import sys
+
+import typer
+
+import medseg
+from medseg.cli.demo import demo
+from medseg.cli.evaluate import evaluate
+from medseg.cli.export import export
+from medseg.cli.predict import predict
+from medseg.cli.preprocess import preprocess
+from medseg.cli.train import train
+from medseg.errors import MedsegError
+from medseg.progress import console
+
+COMMANDS = (demo, preprocess, train, predict, evaluate, export)
+
+app = typer.Typer(
+    name="medseg",
+    help="3D medical image segmentation: DICOM or NIfTI in, U-Nets trained, masks out on the grid of the source.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"medseg {medseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options of all commands."""
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use."""
+    try:
+        app()
+    except MedsegError as error:
+        console.print(f"Error: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("Interrupted", style="red")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

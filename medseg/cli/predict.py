@@ -1,0 +1,60 @@
+"""medseg predict."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.progress import say
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run that 'medseg train' made, or its model/ folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="What to segment: a file, a folder, a dataset, or a DICOM series or study.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks and predictions.json.")],
+    images: Annotated[
+        str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    tta: Annotated[
+        bool | None, typer.Option("--tta/--no-tta", help="Average over mirrored images. [default: as the model says]")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(min=0, max=0.95, help="Of neighbouring windows, as a fraction of the patch.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,
+) -> None:
+    """Segments scans with a trained model; masks come out on the grid of the source.
+
+    One mask a case: NIfTI with the affine of the source, or PNG/TIFF for 2D images. A case that fails is reported, the
+    others are done, and the exit status is 1.
+
+    Example:
+
+        medseg predict run dicom_study -o masks
+    """
+    from medseg.workflows.predict import PREDICTIONS_FILE
+    from medseg.workflows.predict import predict as run
+
+    result = run(model, source, output, device=device, mirror=tta, overlap=overlap, images=images)
+    if as_json:
+        typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("case", "volumes (ml)", "seconds", "mask")
+        for prediction in result.predictions:
+            volumes = ", ".join(f"{name} {ml:.2f}" for name, ml in prediction.volumes_ml.items())
+            table.add_row(prediction.case_id, volumes, f"{prediction.seconds:.1f}", str(prediction.path))
+        Console(highlight=False).print(table)
+    for prediction in result.predictions:
+        for warning in prediction.warnings:
+            say(f"{prediction.case_id}: {warning}")
+    say(f"{len(result.predictions)} masks in {output}")
+    if result.problems:
+        say(f"{len(result.problems)} cases were not predicted, see above and {output / PREDICTIONS_FILE}")
+        raise typer.Exit(1)

@@ -1,0 +1,121 @@
+"""medseg preprocess."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.progress import say
+
+if TYPE_CHECKING:
+    from medseg.workflows.preprocess import PreprocessResult
+
+
+def preprocess(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of scans with or without label maps (Decathlon, nnU-Net, images/ + labels/, any folder "
+            "with a mask pattern), a DICOM study, a cases.csv, or one file."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the prepared dataset.")],
+    images: Annotated[
+        str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Glob that selects their label maps; * stands for what it matched in --images.")
+    ] = None,
+    config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cases at the same time; one per core if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")] = False,
+) -> None:
+    """Checks scans and label maps, plans the network, and stores every case ready for training.
+
+    DICOM series also become NIfTI files, in OUTPUT/nifti. A case with a problem is left out and stands in
+    OUTPUT/problems.csv; the others are done, and the exit status is 1.
+
+    Example:
+
+        medseg preprocess Task04_Hippocampus -o prepared
+    """
+    from medseg.config import load
+    from medseg.workflows.preprocess import preprocess as run
+
+    workers_setting = [] if workers is None else [f"preprocessing.workers={workers}"]
+    chosen = load(config, [*(settings or []), *workers_setting])
+    result = run(source, output, config=chosen, images=images, labels=labels)
+    if as_json:
+        typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
+    else:
+        _show(result)
+    if result.problems:
+        say(f"{len(result.problems)} problems, see above and {output / 'problems.csv'}")
+        raise typer.Exit(1)
+
+
+def _summary(result: "PreprocessResult") -> dict[str, object]:
+    return {
+        "folder": str(result.folder),
+        "layout": result.record.layout,
+        "channels": list(result.record.channels),
+        "labels": None if result.record.labels is None else result.record.labels.model_dump(mode="json"),
+        "cases": [case.case_id for case in result.record.cases],
+        "problems": [
+            {"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems
+        ],
+    }
+
+
+def _show(result: "PreprocessResult") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if result.plans is None:
+        console.print(_case_table(result))
+        say(f"Checked and ready to predict on: {result.folder}")
+        return
+    console.print(_plan_table(result))
+    say(f"Prepared {len(result.record.cases)} cases in {result.folder}; next: medseg train {result.folder} -o run")
+
+
+def _case_table(result: "PreprocessResult") -> object:
+    from rich.table import Table
+
+    table = Table("case", "voxels", "spacing (mm)", "axes", "file")
+    for case in result.record.cases:
+        grid = case.source_grid
+        table.add_row(
+            case.case_id,
+            "×".join(str(n) for n in grid["shape"]),
+            "×".join(f"{s:.4g}" for s in grid["spacing"]),
+            grid["orientation"],
+            case.images[0],
+        )
+    return table
+
+
+def _plan_table(result: "PreprocessResult") -> object:
+    from rich.table import Table
+
+    record, plans = result.record, result.plans
+    grid = plans.plan_2d.grid if plans else None
+    table = Table("plan", "", show_header=False)
+    labels = record.labels.items if record.labels else ()
+    table.add_row("cases", str(len(record.cases)))
+    table.add_row("labels", ", ".join(f"{label.name} ({label.value})" for label in labels))
+    if plans is None or grid is None:
+        return table
+    table.add_row("spacing", "×".join(f"{s:.4g}" for s in grid.spacing) + f" mm, axes {grid.orientation}")
+    rules = zip(record.channels, grid.normalisation, strict=True)
+    table.add_row("normalisation", ", ".join(f"{channel}: {rule.kind}" for channel, rule in rules))
+    for plan in (plans.plan_2d, plans.plan_3d):
+        if plan is not None:
+            patch = "×".join(str(n) for n in plan.network_patch)
+            features = "-".join(str(n) for n in plan.architecture.features)
+            table.add_row(f"{plan.dims}D", f"patch {patch}, batch {plan.batch_size}, features {features}")
+    return table

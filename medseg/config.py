@@ -1,0 +1,253 @@
+"""Config: what the user chose. YAML files hold overrides only; every key has its default here.
+
+``load(files, overrides)`` merges in this order: defaults, each YAML file, each ``a.b=c``. A wrong key or value is
+refused with the nearest right one.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    ValidationError,
+)
+
+from medseg.errors import ConfigError, did_you_mean
+
+TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
+
+
+
+def seconds(duration: object) -> object:
+    """Seconds of ``"90s"``, ``"30m"``, ``"1h30m"`` or ``"2d"``; numbers are seconds already."""
+    if not isinstance(duration, str) or re.fullmatch(r"[0-9.]+", duration):
+        return duration
+    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", duration.strip())
+    if not parts or not duration.strip():
+        raise ValueError("write a duration as 90s, 30m, 1h30m or 2d")
+    return sum(int(n or 0) * unit for n, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
+
+
+def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("write the smaller number first")
+    return bounds
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(ascending)]
+PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(ascending)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class PreprocessingConfig(Section):
+    """How cases are checked and brought to the model grid."""
+
+    orientation: str = Field("RAS", pattern="^[RLAPSI]{3}$")
+    spacing: tuple[float, float, float] | None = None  # mm; None: derived from the fingerprint
+    crop_to_nonzero: bool = True
+    normalisation: Literal["auto", "ct", "zscore", "none"] = "auto"  # auto: ct where the channel's name is CT
+    geometry_tolerance: float = Field(0.05, gt=0, lt=1)  # part of the smallest voxel edge
+    allow_empty_labels: bool = False
+    workers: int | None = Field(None, ge=1)  # None: one a processor core
+    transforms: list[TransformSpec] = []  # MONAI dictionary transforms by name, after normalisation and resampling
+
+
+class PlanningConfig(Section):
+    """Limits within which the plan is derived."""
+
+    patch_size: tuple[int, ...] | None = None  # voxels; 3 numbers for 3D, 2 for 2D
+    max_patch_voxels: int = Field(128**3, ge=512)  # 3D patch on a GPU; 2D: 16 slices of its cube
+    cpu_patch_voxels: int = Field(2**17, ge=512)  # 3D patch where the processor trains
+    max_batch_voxels: int = Field(2 * 128**3, ge=512)
+    base_features: int = Field(32, ge=4)
+    cpu_base_features: int = Field(16, ge=4)  # a processor has a hundredth of a GPU's speed
+
+
+class NetworkConfig(Section):
+    """The network; None takes the plan's."""
+
+    name: str = "unet"
+    features: list[int] | None = None  # one number a stage
+    deep_supervision: bool = True
+    convolutions_per_stage: int = Field(2, ge=1)
+
+
+class AugmentationConfig(Section):
+    """Probabilities and ranges as in nnU-Net (Isensee 2021, supplement); ``transforms`` adds MONAI's by name."""
+
+    rotation_probability: float = Field(0.2, ge=0, le=1)
+    # None: as the patch allows: 30 in 3D; within one plane 180, or 15 where the patch is elongated.
+    rotation_degrees: float | None = Field(None, ge=0, le=180)
+    scaling_probability: float = Field(0.2, ge=0, le=1)
+    scaling_range: PositiveRange = (0.7, 1.4)
+    noise_probability: float = Field(0.1, ge=0, le=1)
+    noise_variance: Range = (0.0, 0.1)
+    blur_probability: float = Field(0.2, ge=0, le=1)
+    blur_sigma: PositiveRange = (0.5, 1.0)  # voxels
+    brightness_probability: float = Field(0.15, ge=0, le=1)
+    brightness_range: PositiveRange = (0.75, 1.25)
+    contrast_probability: float = Field(0.15, ge=0, le=1)
+    contrast_range: PositiveRange = (0.75, 1.25)
+    low_resolution_probability: float = Field(0.25, ge=0, le=1)
+    low_resolution_zoom: PositiveRange = (0.5, 1.0)
+    gamma_probability: float = Field(0.3, ge=0, le=1)
+    gamma_range: PositiveRange = (0.7, 1.5)
+    inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
+    mirror: bool = True  # on all axes, except left-right when labels come in left-right pairs
+    transforms: list[TransformSpec] = []
+
+
+class TrainingConfig(Section):
+    """The schedule. With ``max_time`` the learning rate follows the clock, else the epochs."""
+
+    epochs: int = Field(500, ge=1)
+    steps_per_epoch: int = Field(50, ge=1)
+    max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
+    batch_size: int | None = Field(None, ge=1)  # None: the plan's
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov
+    warm_up: float = Field(0.02, ge=0, lt=1)  # part of the schedule in which the rate rises to its full value
+    schedule: Literal["cosine", "poly"] = "cosine"
+    gradient_clip: float = Field(12.0, gt=0)
+    average_decay: float = Field(0.99, ge=0, lt=1)  # of the exponential average of the weights; 0: none
+    dice_weight: float = Field(1.0, ge=0)
+    ce_weight: float = Field(1.0, ge=0)
+    foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = 0
+    fold: int = Field(0, ge=0)
+    folds: int = Field(5, ge=2)
+    validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
+
+
+class InferenceConfig(Section):
+    """How windows are laid and averaged."""
+
+    overlap: float = Field(0.5, ge=0, lt=1)
+    mirror: bool = False  # average over all mirrored images; four (2D) or eight (3D) times the work
+    window_batch_size: int | None = Field(None, ge=1)  # None: 4 in 3D, 16 in 2D
+
+
+class Config(Section):
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    planning: PlanningConfig = PlanningConfig()
+    network: NetworkConfig = NetworkConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load(files: list[Path] | None = None, overrides: list[str] | None = None) -> Config:
+    """The defaults, changed by YAML files and then by ``"section.key=value"`` overrides.
+
+    Raises ``ConfigError`` naming the file or the override, the key, and the nearest right one.
+    """
+    content: dict[str, Any] = {}
+    for file in files or []:
+        _merge(content, _read_yaml(file), str(file))
+    for override in overrides or []:
+        _merge(content, _parse_override(override), f"--set {override}")
+    return _validated(content, "the config")
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); give a YAML file with --config") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: holds no sections; it should look like 'training:' with keys below it")
+    return content
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override}: write it as section.key=value, as in training.seed=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as text, since it wants a dot; people write it as a number.
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    nested: Any = value
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
+    """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
+    _validated(change, origin)
+    for section, keys in change.items():
+        content.setdefault(section, {}).update(keys)
+
+
+def _validated(content: dict[str, Any], origin: str) -> Config:
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, with the nearest right key or choice."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    dotted = ".".join(path)
+    if first["type"] == "extra_forbidden" and len(path) == 1:
+        homes = [key for key in known_keys() if key.endswith(f".{dotted}")]
+        hint = f"; did you mean '{homes[0]}'?" if homes else did_you_mean(dotted, Config.model_fields)
+        return f"there is no section '{dotted}'{hint}"
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting '{dotted}'{did_you_mean(dotted, known_keys())}"
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return f"'{dotted}' is a section; set one of its keys: {', '.join(_keys_below(dotted))}"
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        return f"{dotted} cannot be '{first['input']}'{did_you_mean(first['input'], _choices(path))}"
+    return f"{dotted} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def known_keys() -> list[str]:
+    """All settings as ``section.key``."""
+    return [f"{s}.{k}" for s, field in Config.model_fields.items() for k in _fields(field.annotation)]
+
+
+def _keys_below(section: str) -> list[str]:
+    return [key for key in known_keys() if key.startswith(f"{section}.")]
+
+
+def _fields(section: Any) -> list[str]:
+    return list(section.model_fields)
+
+
+def _choices(path: list[str]) -> list[str]:
+    section = Config.model_fields[path[0]].annotation
+    annotation = section.model_fields[path[1]].annotation  # type: ignore[union-attr]
+    literal = annotation if get_origin(annotation) is Literal else get_args(annotation)[0]
+    return [str(choice) for choice in get_args(literal)]

@@ -1,0 +1,34 @@
+"""A case: the images of one examination, and the label map drawn on them, as found on disk."""
+
+from dataclasses import dataclass, field
+
+from medseg.errors import Problem
+from medseg.io.source import ImageSource
+from medseg.labels import Labels
+
+__all__ = ["Case", "CaseList", "Problem"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input of the network. ``images`` has one source a channel (or one source with several channels)."""
+
+    case_id: str
+    images: tuple[ImageSource, ...]
+    label: ImageSource | None = None
+    # Cases of one group (a patient) are never on both sides of a split.
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """What a layout found in a source."""
+
+    layout: str  # in words, as shown to the user: "Medical Segmentation Decathlon (dataset.json)"
+    cases: tuple[Case, ...]
+    channels: tuple[
+        str, ...
+    ]  # names, such as ("CT",) or ("T1", "FLAIR"); from dataset.json or DICOM where known
+    labels: Labels | None = None  # None: names and values have to be read from the label maps
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = field(default=())  # what was decided, and what was left out on purpose

@@ -1,0 +1,62 @@
+"""dataset.json, as the Medical Segmentation Decathlon and nnU-Net write it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import SourceError
+from medseg.labels import Labels
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """Its content; empty when there is none. Raises ``SourceError`` when it is no JSON object."""
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: has to be a JSON object with 'training', 'labels', …")
+    return content
+
+
+def channel_names(content: dict[str, Any]) -> tuple[str, ...]:
+    """From "channel_names" (nnU-Net 2) or "modality" (Decathlon), ordered by number; () when neither is
+    there."""
+    names = content.get("channel_names") or content.get("modality") or {}
+    if isinstance(names, dict):
+        return tuple(str(names[key]) for key in sorted(names, key=_number))
+    return tuple(str(name) for name in names) if isinstance(names, list) else (str(names),)
+
+
+def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, list[str]]:
+    """From {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2), with notes on what isn't taken as it
+    stands.
+
+    None where no names are given, or where they are regions (lists of values). Raises ``SourceError``.
+    """
+    given = content.get("labels")
+    if not isinstance(given, dict) or not given:
+        return None, []
+    if any(isinstance(value, list) for value in given.values()):
+        return None, [
+            f"{path.name} names regions (several values each); the plain values of the label maps are used"
+        ]
+    try:
+        values = {}
+        for key, value in given.items():
+            name, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
+            if str(name) in values:
+                raise ValueError(f"'{name}' occurs twice")
+            values[str(name)] = int(number)
+        labels = Labels.from_names(values)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{path}: 'labels' cannot be used ({error}); write {{'liver': 1, …}}") from error
+    notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in values else []
+    return labels, notes
+
+
+def _number(key: str) -> tuple[int, str]:
+    return (int(key), key) if str(key).isdigit() else (1000, str(key))

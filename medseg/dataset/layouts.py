@@ -1,0 +1,212 @@
+"""How datasets lie on disk. Each layout is one small function; ``LAYOUTS`` is the order in which they are
+tried."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from medseg.dataset.cases import CaseList
+from medseg.dataset.dataset_json import channel_names, label_names
+from medseg.dataset.draft import Draft
+from medseg.dataset.listed import add_listed
+from medseg.dataset.listing import Listing
+from medseg.dataset.names import split_channel
+from medseg.dataset.pairing import paired_folders, paired_with_masks
+from medseg.dataset.patterns import only_images, paired_by_patterns
+from medseg.dataset.unlabelled import add_by_channel, add_unlabelled
+from medseg.errors import ConfigError, SourceError
+from medseg.io.folders import stem
+from medseg.labels import Labels
+
+IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "scans", "volumes")
+LABEL_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "annotations")
+
+
+def find_cases(
+    source: Path, *, images: str | None = None, labels: str | None = None, labelled: bool | None = None
+) -> CaseList:
+    """The cases in a folder, a cases.csv, or one image, whatever their layout.
+
+    ``images`` and ``labels`` are globs relative to ``source`` that select the files and pair them by what
+    their ``*`` match; ``images`` alone selects among what is found. ``labelled``: True when label maps are
+    needed, False to ignore them, None to take them where there are any. A case that misses its image or its
+    label becomes a ``Problem``.
+
+    Raises ``SourceError`` when nothing is found, or no label map where they are needed.
+    """
+    if not source.exists():
+        raise SourceError(f"{source}: there is no such file or folder")
+    listing = Listing(source)
+    if labels is not None:
+        if images is None:
+            raise ConfigError("--labels needs --images: two patterns that are paired by what their * match")
+        draft = paired_by_patterns(listing, images, labels)
+    else:
+        draft = recognised(listing)
+        if images is not None:
+            draft = only_images(draft, listing, images)
+    return draft.settled(source, labelled)
+
+
+def recognised(listing: Listing) -> Draft:
+    """Raises ``SourceError`` when no layout fits."""
+    for layout in LAYOUTS if listing.path.is_dir() else (single_file,):
+        draft = layout(listing)
+        if draft is not None:
+            return draft
+    reasons = [problem.message for problem in listing.found.problems] + list(listing.found.notes)
+    because = f" ({reasons[0]})" if reasons else ""
+    raise SourceError(
+        f"{listing.path}: no images found{because}; looked for dataset.json (Decathlon, nnU-Net), cases.csv, "
+        "images/ and labels/, NIfTI files (.nii, .nii.gz), DICOM series, PNG, JPEG and TIFF, in all "
+        f"subfolders; try: medseg inspect {listing.path.parent}"
+    )
+
+
+def prepared(listing: Listing) -> Draft | None:
+    """A folder that ``medseg preprocess`` wrote."""
+    if listing.content.get("format") != "medseg-prepared":
+        return None
+    content, path = listing.content, listing.path / "dataset.json"
+    try:
+        labels = Labels.model_validate(content["labels"]) if content.get("labels") else None
+        draft = Draft("prepared by medseg (dataset.json)", tuple(content.get("channels", ())), labels)
+        for entry in content["cases"]:
+            case = add_listed(draft, listing.path, entry["images"], entry.get("label"), entry["case_id"])
+            if case:
+                case.group = entry.get("group") or ""
+    except (KeyError, TypeError, ValidationError) as error:
+        raise SourceError(f"{path}: is damaged ({error}); run 'medseg preprocess' again") from error
+    return draft
+
+
+def cases_csv(listing: Listing) -> Draft | None:
+    """A table: case_id, image (or image_<channel>, several), label, group; paths relative to the table."""
+    path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise SourceError(f"{path}: cannot be read as text ({error}); save it as CSV in UTF-8") from error
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(
+        text.splitlines(), delimiter=";" if header.count(";") > header.count(",") else ","
+    )
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    channels = {n: n.removeprefix("image").lstrip("_") for n in reader.fieldnames if n.startswith("image")}
+    if not channels:
+        raise SourceError(
+            f"{path}: has no column 'image' (or image_<channel>), only: {', '.join(reader.fieldnames)}"
+        )
+    draft = Draft(f"table {path.name}")
+    for row in reader:
+        images = {channels[name]: row[name].strip() for name in channels if (row[name] or "").strip()}
+        label = (row.get("label") or "").strip() or None
+        case = add_listed(draft, path.parent, images, label, (row.get("case_id") or "").strip())
+        if case:
+            case.group = (row.get("group") or "").strip()
+    return draft
+
+
+def decathlon(listing: Listing) -> Draft | None:
+    """dataset.json with a list of training cases; nnU-Net 1 writes the same, with _0000 in the files'
+    names only."""
+    content = listing.content
+    if not isinstance(content.get("training"), list):
+        return None
+    path = listing.path / "dataset.json"
+    labels, notes = label_names(content, path)
+    draft = Draft(
+        "Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes
+    )
+    for entry in content["training"]:
+        if not isinstance(entry, dict) or "image" not in entry:
+            raise SourceError(f"{path}: entries of 'training' need 'image' and 'label', not {entry!r}")
+        add_listed(draft, listing.path, entry["image"], entry.get("label"))
+    for entry in content.get("test") or ():
+        case = add_listed(draft, listing.path, entry["image"] if isinstance(entry, dict) else entry, None)
+        if case:
+            case.for_testing = True
+    return draft
+
+
+def nnunet(listing: Listing) -> Draft | None:
+    """imagesTr/ and labelsTr/ with a four-digit channel at the end of each image's name."""
+    images, labels = listing.below(["imagestr"]), listing.below(["labelstr"])
+    if images is None or labels is None:
+        return None
+    if not all(split_channel(stem(source.path))[1] for source in images.found.sources):
+        return None
+    draft = paired_folders(listing, images, labels, "nnU-Net (imagesTr, labelsTr, _0000)")
+    testing = listing.below(["imagests"])
+    taken = set(draft.cases)
+    for source in testing.found.sources if testing else ():
+        key, channel = split_channel(stem(source.path))
+        draft.add_image(f"imagesTs/{key}" if key in taken else key, source, channel).for_testing = True
+    return draft
+
+
+def image_and_label_folders(listing: Listing) -> Draft | None:
+    """images/ and labels/, or what else they may be called, with the same names in both."""
+    images, labels = listing.below(IMAGE_FOLDERS), listing.below(LABEL_FOLDERS)
+    if images is None or labels is None or not images.found.sources:
+        return None
+    return paired_folders(listing, images, labels, f"{images.path.name}/ and {labels.path.name}/")
+
+
+def images_beside_masks(listing: Listing) -> Draft | None:
+    """Masks known by their names (``*_mask``, ``*_seg``, ``label_*``, …) in the folders of their images."""
+    return paired_with_masks(listing)
+
+
+def dicom_studies(listing: Listing) -> Draft | None:
+    """DICOM series without labels: each is a case of its patient."""
+    series = [source for source in listing.found.sources if source.kind == "dicom"]
+    if not series or any(source.kind == "nifti" for source in listing.found.sources):
+        return None
+    draft = listing.draft("DICOM studies")
+    n_pictures = len(listing.found.sources) - len(series)
+    if n_pictures:
+        draft.notes.append(f"{n_pictures} pictures (PNG, JPEG, TIFF) beside the DICOM series are left out")
+    add_unlabelled(draft, listing, series)
+    return draft
+
+
+def plain_folder(listing: Listing) -> Draft | None:
+    """Images without labels: each is a case, unless all their names tell channels."""
+    sources = listing.found.sources
+    if not sources:
+        return None
+    draft = listing.draft("a folder of images")
+    if not add_by_channel(draft, listing):
+        add_unlabelled(draft, listing, sources)
+    return draft
+
+
+def single_file(listing: Listing) -> Draft | None:
+    """One image, or a table of cases."""
+    if listing.path.suffix.lower() == ".csv":
+        return cases_csv(listing)
+    if listing.path.name == "dataset.json":
+        return recognised(Listing(listing.path.parent))
+    if not listing.found.sources:
+        return None
+    draft = listing.draft("one image")
+    add_unlabelled(draft, listing, listing.found.sources)
+    return draft
+
+
+# A table that the user wrote says more than names and folders do; what is told by names comes last.
+LAYOUTS: tuple[Callable[[Listing], Draft | None], ...] = (
+    prepared,
+    cases_csv,
+    decathlon,
+    nnunet,
+    image_and_label_folders,
+    images_beside_masks,
+    dicom_studies,
+    plain_folder,
+)

@@ -1,0 +1,156 @@
+"""Images and the label maps drawn on them, paired by their names."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from medseg.dataset.dataset_json import channel_names, label_names
+from medseg.dataset.draft import Draft
+from medseg.dataset.listing import Listing
+from medseg.dataset.names import image_core, mask_core, rest_after, split_channel
+from medseg.io.source import ImageSource
+
+# Folders that part a dataset, and aren't patients.
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "data")
+
+Masks = dict[tuple[str, str], list[ImageSource]]  # by folder and core name
+
+
+def paired_folders(listing: Listing, images: Listing, labels: Listing, layout: str) -> Draft:
+    """Images in one folder, label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
+
+    An image may also be a folder: with one DICOM series, or with one file a channel.
+    """
+    names, notes = label_names(listing.content, listing.path / "dataset.json")
+    draft = Draft(layout, channel_names(listing.content), names, notes=notes)
+    for found in (images.found, labels.found):
+        draft.problems += found.problems
+        draft.notes += found.notes
+    known = _label_keys(labels)
+    matches = {}
+    for source in images.found.sources:
+        readings = _readings(images.place(source))
+        matches[source] = next((reading for reading in readings if reading[0] in known), None)
+    in_channels = any(match and match[1] for match in matches.values())
+    keys_of_labels: dict[ImageSource, str] = {}
+    for source, match in matches.items():
+        if match:
+            keys_of_labels[known[match[0]]] = match[0]
+            draft.add_image(match[0], source, match[1])
+        else:
+            name = images.place(source).as_posix()
+            key, channel = split_channel(name) if in_channels else (name, "")
+            draft.add_image(key, source, channel)
+    for label in labels.found.sources:
+        draft.add_label(keys_of_labels.get(label, labels.place(label).as_posix()), label)
+    return draft
+
+
+def paired_with_masks(listing: Listing) -> Draft | None:
+    """Masks in the folders of their images, known by their names; None when no image has a mask.
+
+    ``CT_image`` goes with ``CT_mask``, ``volume-7`` with ``segmentation-7``, ``case7`` with ``case7_seg``;
+    and ``case7_t1`` and ``case7_flair`` are the channels of the case that ``case7_seg`` was drawn on.
+    """
+    masks = _masks(listing)
+    cores: dict[str, list[str]] = defaultdict(list)
+    for folder, core in masks:
+        cores[folder].append(core)
+    draft = listing.draft("masks beside their images")
+    for source in listing.found.sources:
+        if _core(listing, source) is not None:
+            continue
+        place = listing.place(source)
+        folder, name = _parts(place)
+        if source.kind == "dicom" and (path := _join(folder, name)) in cores:
+            folder, name = path, ""  # the mask lies among the slices
+        mask, channel = _mask_of(name, cores.get(folder, []))
+        draft.add_image(_join(folder, name if mask is None else mask), source, channel)
+    for (folder, core), sources in masks.items():
+        for source in sources:
+            draft.add_label(_join(folder, core), source)
+    if not any(case.images and case.label for case in draft.cases.values()):
+        return None
+    _group_by_patient(draft, listing, masks)
+    return draft
+
+
+def _label_keys(labels: Listing) -> dict[str, ImageSource]:
+    """Label maps by the names that their images may have: ``001_mask`` and ``001``."""
+    exact: dict[str, ImageSource] = {}
+    loose: dict[str, ImageSource] = {}
+    for source in labels.found.sources:
+        folder, name = _parts(labels.place(source))
+        exact[_join(folder, name)] = source
+        core = mask_core(name)
+        if core is not None:
+            loose.setdefault(_join(folder, core), source)
+    return loose | exact
+
+
+def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
+    """What case and channel an image's path may mean, the most literal first."""
+    folder, name = _parts(place)
+    base, channel = split_channel(name)
+    yield _join(folder, name), ""
+    yield _join(folder, base), channel
+    yield _join(folder, image_core(name)), ""
+    yield _join(folder, image_core(base)), channel
+    for parent in place.parents:
+        if parent.name:
+            yield parent.as_posix(), place.relative_to(parent).as_posix()
+
+
+def _core(listing: Listing, source: ImageSource) -> str | None:
+    return None if source.kind == "dicom" else mask_core(listing.place(source).name)
+
+
+def _masks(listing: Listing) -> Masks:
+    masks: Masks = defaultdict(list)
+    for source in listing.found.sources:
+        core = _core(listing, source)
+        if core is not None:
+            masks[_parts(listing.place(source))[0], core].append(source)
+    return masks
+
+
+def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
+    """Which of the masks in its folder an image goes with, and as which channel; None when with none."""
+    for exact in (name, image_core(name)):
+        if exact in cores:
+            return exact, ""
+    for core in sorted(cores, key=len, reverse=True):
+        rest = rest_after(core, name)
+        if rest is not None:
+            return core, rest
+    return None, ""
+
+
+def _group_by_patient(draft: Draft, listing: Listing, masks: Masks) -> None:
+    """Where names recur from folder to folder, a folder is a patient, and the names are kinds of images."""
+    kinds = sorted(core for core, n in Counter(core for _, core in masks).items() if n > 1)
+    for folder, core in masks:
+        parts = [part for part in folder.split("/") if part.lower() not in PARTS]
+        if parts and core in kinds:
+            draft.cases[_join(folder, core)].group = parts[0]
+    images = (
+        listing.relative(source)
+        for folder, core in masks
+        for source in draft.cases[_join(folder, core)].images.values()
+        if core == kinds[0]
+    )
+    if len(kinds) > 1 and (example := next(images, None)):
+        glob = "*/" * example.count("/") + PurePosixPath(example).name
+        draft.hints.append(
+            f"{len(kinds)} kinds of images ({', '.join(kinds)}), each with its own mask: each pair is one "
+            f"case; take one kind with --images '{glob}'"
+        )
+
+
+def _parts(place: PurePosixPath) -> tuple[str, str]:
+    """Folder and name; both empty for the source itself."""
+    return ("" if place.parent == PurePosixPath() else place.parent.as_posix()), place.name
+
+
+def _join(folder: str, name: str) -> str:
+    return "/".join(part for part in (folder, name) if part)

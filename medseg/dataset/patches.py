@@ -1,0 +1,121 @@
+"""Batches of patches from a prepared dataset. Batch ``k`` is a function of the seed and ``k`` alone, so that a resumed
+run sees exactly what the unbroken one would have seen."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medseg.dataset.store import PreparedDataset
+from medseg.plan import Plan
+from medseg.volume import Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``image`` (batch, channel, *spatial) float32, ``label`` (batch, 1, *spatial) uint8, and whose they are."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    case_ids: tuple[str, ...]
+
+
+class PatchSampler:
+    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel."""
+
+    def __init__(
+        self,
+        dataset: PreparedDataset,
+        case_ids: Sequence[str],
+        plan: Plan,
+        *,
+        batch_size: int,
+        foreground_fraction: float,
+        seed: int,
+    ) -> None:
+        self.dataset = dataset
+        self.case_ids = tuple(case_ids)
+        self.plan = plan
+        self.batch_size = batch_size
+        self.foreground_fraction = foreground_fraction
+        self.seed = seed
+
+    def batch(self, step: int) -> Batch:
+        """The batch of this step."""
+        first = step * self.batch_size
+        samples = [self._sample(index) for index in range(first, first + self.batch_size)]
+        images, labels, case_ids = zip(*samples, strict=True)
+        return Batch(
+            torch.from_numpy(np.stack(images).astype(np.float32)), torch.from_numpy(np.stack(labels)), case_ids
+        )
+
+    def prefetched(self, first_step: int) -> Iterator[Batch]:
+        """Batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
+        with ThreadPoolExecutor(1) as reader:
+            upcoming = reader.submit(self.batch, first_step)
+            step = first_step
+            while True:
+                batch = upcoming.result()
+                step += 1
+                upcoming = reader.submit(self.batch, step)
+                yield batch
+
+    def _sample(self, index: int) -> tuple[Array, Array, str]:
+        case_id = self._case(index)
+        random = np.random.default_rng([self.seed, 1, index])
+        image, label_map = self.dataset.image(case_id), self.dataset.label_map(case_id)
+        # Exactly the wanted part of all patches, spread evenly over the steps.
+        forced = int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
+        start = self._start(case_id, label_map.shape, forced, random)
+        squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis,)
+        return (
+            cut(image, start, self.plan.patch_size).squeeze(tuple(axis + 1 for axis in squeezed)),
+            cut(label_map[None], start, self.plan.patch_size).squeeze(tuple(axis + 1 for axis in squeezed)),
+            case_id,
+        )
+
+    def _case(self, index: int) -> str:
+        """Cases in a new random order on each pass."""
+        rounds, position = divmod(index, len(self.case_ids))
+        order = np.random.default_rng([self.seed, 0, rounds]).permutation(len(self.case_ids))
+        return self.case_ids[order[position]]
+
+    def _start(
+        self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator
+    ) -> tuple[int, ...]:
+        """First voxel of the patch: anywhere inside the image; an image smaller than the patch anywhere inside it."""
+        centre = self._foreground_voxel(case_id, random) if forced else None
+        start = []
+        for axis, (size, edge) in enumerate(zip(shape, self.plan.patch_size, strict=True)):
+            low, high = min(0, size - edge), max(0, size - edge)
+            if centre is None or size <= edge:
+                start.append(int(random.integers(low, high + 1)))
+            else:
+                start.append(int(np.clip(centre[axis] - edge // 2, low, high)))
+        return tuple(start)
+
+    def _foreground_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
+        """A voxel of a label chosen among those that the case has; None when it has none."""
+        foreground = self.dataset.foreground(case_id)
+        if len(foreground) == 0:
+            return None
+        label = random.choice(np.unique(foreground[:, 0]))
+        voxels = foreground[foreground[:, 0] == label]
+        return np.asarray(voxels[random.integers(len(voxels)), 1:])
+
+
+def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
+    """The box of ``array`` (channel, x, y, z) that begins at ``start``; zero where it reaches beyond the array."""
+    inside = tuple(
+        slice(max(s, 0), max(min(s + edge, size), 0))
+        for s, edge, size in zip(start, edges, array.shape[1:], strict=True)
+    )
+    part = array[(slice(None), *inside)]
+    if part.shape[1:] == tuple(edges):
+        return part
+    result = np.zeros((len(array), *edges), dtype=array.dtype)
+    place = tuple(slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, start, part.shape[1:], strict=True))
+    result[(slice(None), *place)] = part
+    return result

@@ -1,0 +1,158 @@
+"""The prepared dataset on disk.
+
+    PREPARED/dataset.json               cases, channels, labels, grids
+             fingerprint.json, plan.json
+             cases/<case_id>/image.npy       float16 (channel, x, y, z), normalised, on the model grid
+                             label_map.npy   uint8 (x, y, z), network values
+                             foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
+
+The arrays are plain ``.npy`` files, memory-mapped when read: a patch costs the pages that it lies on, not the case.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from medseg.errors import SourceError
+from medseg.files import written_whole
+from medseg.labels import Labels
+from medseg.plan import Plans
+from medseg.volume import Array, Geometry
+
+Record = TypeVar("Record", bound=BaseModel)
+
+# float16 keeps eleven bits: normalised values are known to better than one part in a thousand, at half the disk.
+IMAGE_DTYPE = np.float16
+LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
+FOREGROUND_VOXELS_PER_LABEL = 2000
+
+
+class StoredCase(BaseModel):
+    """An entry of dataset.json. Paths are absolute, or relative to the folder of dataset.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    case_id: str
+    group: str
+    images: tuple[str, ...]
+    label: str | None = None
+    source_grid: dict[str, Any]  # Geometry.as_json
+    model_grid: dict[str, Any] | None = None  # None: not stored on a model grid (no labels, no plan)
+    volumes_ml: dict[str, float] = {}  # of each label
+
+
+class DatasetRecord(BaseModel):
+    """dataset.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["medseg-prepared"] = "medseg-prepared"
+    version: Literal[1] = 1
+    medseg: str  # the version that wrote it
+    source: str
+    layout: str
+    channels: tuple[str, ...]
+    labels: Labels | None
+    cases: tuple[StoredCase, ...]
+
+
+class PreparedDataset:
+    """Reads a prepared folder. Raises ``SourceError`` when it isn't one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = _read(folder / "dataset.json", DatasetRecord)
+        if self.record.labels is None or any(case.model_grid is None for case in self.record.cases):
+            raise SourceError(
+                f"{folder} was prepared without labels: it can be predicted on, but not trained on; run "
+                "'medseg preprocess' on a source that has label maps"
+            )
+        self.labels: Labels = self.record.labels
+
+    @cached_property
+    def plans(self) -> Plans:
+        return _read(self.folder / "plan.json", Plans)
+
+    @cached_property
+    def cases(self) -> dict[str, StoredCase]:
+        return {case.case_id: case for case in self.record.cases}
+
+    def image(self, case_id: str) -> Array:
+        """float16 (channel, x, y, z), memory-mapped."""
+        return self._array(case_id, "image")
+
+    def label_map(self, case_id: str) -> Array:
+        """uint8 (x, y, z), memory-mapped."""
+        return self._array(case_id, "label_map")
+
+    def foreground(self, case_id: str) -> Array:
+        """int32 (n, 4): label, x, y, z."""
+        return self._array(case_id, "foreground")
+
+    def model_grid(self, case_id: str) -> Geometry:
+        return Geometry.from_json(self.cases[case_id].model_grid or {})
+
+    def source_grid(self, case_id: str) -> Geometry:
+        return Geometry.from_json(self.cases[case_id].source_grid)
+
+    def label_path(self, case_id: str) -> Path:
+        return self.folder / (self.cases[case_id].label or "")
+
+    def image_paths(self, case_id: str) -> list[Path]:
+        return [self.folder / image for image in self.cases[case_id].images]
+
+    def _array(self, case_id: str, name: str) -> Array:
+        path = self.folder / "cases" / case_id / f"{name}.npy"
+        try:
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{path}: cannot be read ({error}); run 'medseg preprocess' again") from error
+        return array
+
+
+def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
+    """Stores one case: ``image`` (channel, x, y, z) float, ``label_map`` (x, y, z) uint8."""
+    largest = float(np.abs(image).max())
+    if largest > LARGEST_VALUE:
+        raise SourceError(
+            f"normalised values reach {largest:.3g}, more than can be stored; check the image for outliers, or add "
+            "a clipping transform to preprocessing.transforms"
+        )
+    arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}
+    if label_map is not None:
+        arrays |= {"label_map": label_map, "foreground": _foreground(label_map, seed)}
+    for name, array in arrays.items():
+        with written_whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, array, allow_pickle=False)
+
+
+def _foreground(label_map: Array, seed: int) -> Array:
+    """Some voxels of each label, so that a patch can be centred on a label without searching for it."""
+    random = np.random.default_rng(seed)
+    rows = []
+    flat = label_map.ravel()
+    for value in range(1, int(label_map.max()) + 1):
+        found = np.flatnonzero(flat == value)
+        if len(found) > FOREGROUND_VOXELS_PER_LABEL:
+            found = np.sort(random.choice(found, FOREGROUND_VOXELS_PER_LABEL, replace=False))
+        if len(found):
+            position = np.stack(np.unravel_index(found, label_map.shape), axis=1)
+            rows.append(np.hstack([np.full((len(found), 1), value), position]))
+    return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
+
+
+def _read(path: Path, record: type[Record]) -> Record:
+    try:
+        return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SourceError(
+            f"{path.parent} is no prepared dataset ({path.name} cannot be read); make one with 'medseg preprocess'"
+        ) from error
+    except ValueError as error:  # JSON and pydantic errors are ValueErrors
+        raise SourceError(
+            f"{path} was not written by this version of medseg; run 'medseg preprocess' again"
+        ) from error

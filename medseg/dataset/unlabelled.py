@@ -1,0 +1,83 @@
+"""Images without labels: what each case is called, and when several files are channels of one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from medseg.dataset.draft import Draft
+from medseg.dataset.listing import Listing
+from medseg.dataset.names import rest_after, safe, split_channel
+from medseg.io.source import ImageSource
+
+# A single group of more files than this, numbered from 0000, is a row of cases, not one case with channels.
+MOST_CHANNELS = 8
+
+Channels = dict[str, dict[str, ImageSource]]  # sources by case key and channel
+
+
+def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource]) -> None:
+    """One case for each image, named by its path; a DICOM series by patient and description."""
+    several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
+    keys: dict[str, int] = defaultdict(int)
+    for source in sources:
+        key = (
+            _dicom_key(source, several_patients)
+            if source.kind == "dicom"
+            else listing.place(source).as_posix()
+        )
+        keys[key] += 1
+        number = f"_{keys[key]}" if keys[key] > 1 else ""
+        draft.add_image(f"{key}{number}", source).group = source.patient_id
+
+
+def add_by_channel(draft: Draft, listing: Listing) -> bool:
+    """Adds the images as channels where all their names tell that they are; False, and nothing added,
+    otherwise."""
+    channels = _by_number(listing) or _by_folder(listing)
+    if channels is None:
+        return False
+    for key, sources in channels.items():
+        for channel, source in sources.items():
+            draft.add_image(key, source, channel)
+    names = sorted(next(iter(channels.values())))
+    if len(names) > 1:
+        draft.notes.append(f"files whose names differ in {', '.join(names)} only are channels of one case")
+    return True
+
+
+def _dicom_key(source: ImageSource, several_patients: bool) -> str:
+    name = safe(source.description) or safe(source.path.name)
+    patient = safe(source.patient_id)
+    return f"{patient}_{name}" if several_patients and patient not in name else name
+
+
+def _by_number(listing: Listing) -> Channels | None:
+    """``a_0000, a_0001, b_0000, b_0001``: every name has a number, and every case the same ones."""
+    channels: Channels = defaultdict(dict)
+    for source in listing.found.sources:
+        key, channel = split_channel(listing.place(source).as_posix())
+        if not channel or channel in channels[key]:
+            return None
+        channels[key][channel] = source
+    return channels if _same_in_all(channels, "0000") else None
+
+
+def _by_folder(listing: Listing) -> Channels | None:
+    """``X/X_t1, X/X_flair, Y/Y_t1, Y/Y_flair``: a folder for each case, and its name in its files."""
+    channels: Channels = defaultdict(dict)
+    for source in listing.found.sources:
+        place = listing.place(source)
+        folder = place.parent.name or listing.path.resolve().name
+        channel = rest_after(folder, place.name)
+        key = place.parent.as_posix() if place.parent.name else folder
+        if not channel or channel in channels[key]:
+            return None
+        channels[key][channel] = source
+    return channels if _same_in_all(channels) and len(next(iter(channels.values()))) > 1 else None
+
+
+def _same_in_all(channels: Channels, needed: str | None = None) -> bool:
+    sets = {frozenset(sources) for sources in channels.values()}
+    if len(sets) != 1:
+        return False
+    names = next(iter(sets))
+    return (needed is None or needed in names) and (len(channels) > 1 or len(names) <= MOST_CHANNELS)

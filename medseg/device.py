@@ -1,0 +1,109 @@
+"""All that depends on the device: which one, in which precision, and how arrays get there.
+
+Kept small on purpose: it is what cannot be tried on a machine without a GPU.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from medseg.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the precision in which networks run on it."""
+
+    torch_device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.torch_device.type == "cuda"
+
+    @property
+    def needs_loss_scaling(self) -> bool:
+        """Gradients of fp16 underflow without a scale; those of bf16 don't."""
+        return self.dtype == torch.float16
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(
+            self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )  # type: ignore[return-value]
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """To the device; from pinned memory and without waiting on CUDA."""
+        if not self.is_cuda:
+            return tensor
+        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
+
+    def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
+        """The network on the device, channels last: what its convolutions are fastest with in low precision."""
+        memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
+        return network.to(self.torch_device, memory_format=memory_format)
+
+    def synchronise(self) -> None:
+        """Waits for what was queued, so that clocks tell the truth."""
+        if self.is_cuda:
+            torch.cuda.synchronize(self.torch_device)
+
+    def peak_memory_mb(self) -> float:
+        """Peak memory of this process so far: of the GPU's allocator on CUDA, resident memory on a processor."""
+        if self.is_cuda:
+            return torch.cuda.max_memory_allocated(self.torch_device) / 2**20
+        return resident_peak_mb()
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "processor"
+        return f"{name} ({self.torch_device}, {str(self.dtype).removeprefix('torch.')})"
+
+
+def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
+    """``"auto"`` takes CUDA where it is present, else the processor. Raises ``ConfigError`` for what isn't there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: is no device; give auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: is not supported; give auto, cpu, cuda or cuda:1")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ConfigError(f"--device {name}: {count} CUDA devices are present; give auto or cpu")
+        torch.backends.cudnn.benchmark = True
+    return Device(device, _dtype(device, precision))
+
+
+def _dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    if precision != "auto":
+        if precision == "fp16" and device.type == "cpu":
+            raise ConfigError("training.precision=fp16 needs CUDA; on a processor take auto, bf16 or fp32")
+        return DTYPES[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
+    flags = torch.backends.cpu.get_cpu_capability()
+    return "AVX512" in flags and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def resident_peak_mb() -> float:
+    """Peak resident memory of this process in MB, 0 where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,63 @@
+"""What a user can cause: errors that are shown as one line, without a traceback.
+
+Every message names the file or the setting, says what is wrong, and what to do about it.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class MedsegError(Exception):
+    """Something in the input was wrong. The command line shows the message and exits with status 1."""
+
+
+class SourceError(MedsegError):
+    """A file or folder cannot be read as what it should be."""
+
+
+class GeometryError(MedsegError):
+    """Two things that should lie on one grid do not, or a grid cannot be represented."""
+
+
+class LabelError(MedsegError):
+    """A label map holds values that it should not hold, or none at all."""
+
+
+class ConfigError(MedsegError):
+    """A setting has a wrong name or a wrong value."""
+
+
+class OutputError(MedsegError):
+    """A result cannot be written where it was asked for."""
+
+
+class TrainingError(MedsegError):
+    """Training cannot go on, or cannot be resumed."""
+
+
+class ModelError(MedsegError):
+    """A model folder cannot be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one case or file: shown as one line, written to problems.csv, never in the way
+    of the rest."""
+
+    case_id: str
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.case_id}: {self.message}" if self.case_id else self.message
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'spacing'?"`` when a known word is near, else the list of the known ones."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known are: {', '.join(options)}" if options else ""

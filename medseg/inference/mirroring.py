@@ -1,0 +1,10 @@
+"""Along which axes an image may be mirrored without turning one label into another."""
+
+from medseg.labels import Labels
+from medseg.plan import Plan
+
+
+def mirror_axes(plan: Plan, labels: Labels) -> tuple[int, ...]:
+    """Array axes (0 to 2) that the network sees, without left-right where labels come in left-right pairs."""
+    guarded = "LR" if labels.left_right_pairs else ""
+    return tuple(axis for axis in plan.spatial_axes if plan.grid.orientation[axis] not in guarded)

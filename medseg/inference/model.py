@@ -1,0 +1,91 @@
+"""A model is a folder with two files: weights.safetensors, and model.json with all else. Loading runs no code of it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.device import Device
+from medseg.errors import ModelError
+from medseg.files import write_json, written_whole
+from medseg.labels import Labels
+from medseg.networks.registry import build_network
+from medseg.plan import Plan
+
+FORMAT_VERSION = 1
+
+
+class ModelRecord(BaseModel):
+    """model.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    medseg: str
+    plan: Plan
+    labels: Labels
+    channels: tuple[str, ...]
+    inference: InferenceConfig
+    provenance: dict[str, Any]  # versions, date, source, cases, steps
+    metrics: dict[str, Any]  # validation
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with what is needed to use it."""
+
+    folder: Path
+    record: ModelRecord
+    network: torch.nn.Module
+    device: Device
+
+
+def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
+    with written_whole(folder / "weights.safetensors") as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    write_json(folder / "model.json", record.model_dump(mode="json"))
+
+
+def load_model(path: Path, device: Device) -> Model:
+    """From a model folder, or from the RUN that holds one. Raises ``ModelError`` when it cannot be used."""
+    folder = path / "model" if (path / "model" / "model.json").is_file() else path
+    record = read_model_record(folder)
+    network = build_network(len(record.channels), record.labels.n_outputs, record.plan.architecture)
+    file = folder / "weights.safetensors"
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{file}: the weights cannot be read ({reason}); copy the model folder again") from error
+    network.eval()
+    return Model(folder, record, device.place(network, record.plan.dims), device)
+
+
+def read_model_record(folder: Path) -> ModelRecord:
+    file = folder / "model.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(
+            f"{folder} is no model (it has no model.json); give a folder that 'medseg train' made"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{file}: is damaged ({error}); copy the model folder again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{file}: has format version {version}, medseg {medseg.__version__} reads {FORMAT_VERSION}; "
+            "install the medseg that made it"
+        )
+    try:
+        return ModelRecord.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ModelError(f"{file}: '{where}' is wrong: {error.errors()[0]['msg']}") from error

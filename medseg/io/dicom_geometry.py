@@ -1,0 +1,169 @@
+"""Where the slices of a DICOM series lie, and the one grid that they make.
+
+DICOM gives each slice a position and an orientation in LPS mm (PS3.3, C.7.6.2.1.1). Nothing here reads
+voxels, and nothing outside ``medseg.io`` sees LPS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+
+from medseg.errors import GeometryError
+from medseg.volume import SHEAR_TOLERANCE, Geometry
+
+Vector = npt.NDArray[np.float64]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+# No slice may lie further than this part of a voxel edge from its place in the grid: headers are rounded,
+# and a tenth of a voxel is less than a contour is drawn to.
+PLACE_TOLERANCE = 0.1
+
+# Slices closer than this are at one position.
+SAME_POSITION_MM = 1e-3
+
+# Direction cosines and relative spacings that differ by less are rounded differently, not different.
+SAME_PLANE_TOLERANCE = 1e-4
+
+NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice: ``position`` of its first voxel (LPS mm), unit vectors along a row and down a column."""
+
+    path: Path
+    rows: int
+    columns: int
+    pixel_spacing: tuple[float, float]  # mm between columns, mm between rows: array axes x, y
+    along_row: Vector
+    down_column: Vector
+    position: Vector
+    thickness: float | None  # mm; the distance to a next slice, where there is no next slice
+
+    @property
+    def normal(self) -> Vector:
+        normal = np.cross(self.along_row, self.down_column)
+        return normal / np.linalg.norm(normal)
+
+    def is_parallel_to(self, other: "Plane") -> bool:
+        """Whether both can be slices of one grid."""
+        return (
+            (self.rows, self.columns) == (other.rows, other.columns)
+            and np.allclose(self.pixel_spacing, other.pixel_spacing, rtol=SAME_PLANE_TOLERANCE, atol=0)
+            and np.allclose(self.along_row, other.along_row, rtol=0, atol=SAME_PLANE_TOLERANCE)
+            and np.allclose(self.down_column, other.down_column, rtol=0, atol=SAME_PLANE_TOLERANCE)
+        )
+
+
+def plane_of(header: Dataset, path: Path) -> Plane:
+    """Raises ``GeometryError`` when tags are missing or make no plane."""
+    missing = [name for name in NEEDED if header.get(name) in (None, "")]
+    if missing:
+        raise GeometryError(f"{path}: has no {', '.join(missing)}, so its place in the patient is unknown")
+    try:
+        orientation = np.array([float(v) for v in header.ImageOrientationPatient])
+        position = np.array([float(v) for v in header.ImagePositionPatient])
+        between_rows, between_columns = (float(v) for v in header.PixelSpacing)
+        rows, columns = int(header.Rows), int(header.Columns)
+        thickness = _positive(header, "SpacingBetweenSlices") or _positive(header, "SliceThickness")
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"{path}: position, orientation or spacing cannot be read ({error})") from error
+    lengths = np.linalg.norm(orientation.reshape(-1, 3), axis=1)
+    if (
+        orientation.shape != (6,)
+        or position.shape != (3,)
+        or min(*lengths, between_rows, between_columns) <= 0
+    ):
+        raise GeometryError(
+            f"{path}: ImagePositionPatient, ImageOrientationPatient and PixelSpacing make no plane: "
+            f"{position.tolist()}, {orientation.tolist()}, {[between_rows, between_columns]}"
+        )
+    along_row, down_column = orientation[:3] / lengths[0], orientation[3:] / lengths[1]
+    if not abs(along_row @ down_column) <= SHEAR_TOLERANCE:
+        raise GeometryError(f"{path}: rows and columns are not at a right angle: {orientation.tolist()}")
+    spacing = (between_columns, between_rows)
+    return Plane(path, rows, columns, spacing, along_row, down_column, position, thickness)
+
+
+def in_order(planes: Sequence[Plane]) -> list[Plane]:
+    """Sorted by position along the normal; slices at one position by file name."""
+    normal = planes[0].normal
+    return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path))
+
+
+def series_geometry(planes: Sequence[Plane], where: Path) -> Geometry:
+    """The grid (columns, rows, slices) of parallel planes in order of position, in RAS.
+
+    Raises ``GeometryError`` when slices are missing, unevenly spaced, shifted sideways (a tilted gantry), or
+    when there are several at one position.
+    """
+    first = planes[0]
+    strangers = [plane for plane in planes if not first.is_parallel_to(plane)]
+    if strangers:
+        raise GeometryError(
+            f"{where}: {strangers[0].path.name} has another size, spacing or orientation than "
+            f"{first.path.name}; keep the slices of one grid"
+        )
+    offsets = np.array([plane.position - first.position for plane in planes])
+    along = offsets @ first.normal
+    _check_positions(planes, along, where)
+    _check_upright(first, offsets - np.outer(along, first.normal), along, where)
+    step = along[-1] / (len(planes) - 1) if len(planes) > 1 else first.thickness or 1.0
+    affine = np.eye(4)
+    affine[:3, 0] = first.along_row * first.pixel_spacing[0]
+    affine[:3, 1] = first.down_column * first.pixel_spacing[1]
+    affine[:3, 2] = first.normal * step
+    affine[:3, 3] = first.position
+    return Geometry((first.columns, first.rows, len(planes)), LPS_TO_RAS @ affine)
+
+
+def _check_positions(planes: Sequence[Plane], along: Vector, where: Path) -> None:
+    """``along``: distances from the first slice along the normal, in mm."""
+    if len(planes) < 2:
+        return
+    steps = np.diff(along)
+    if (steps < SAME_POSITION_MM).any():
+        n_positions = 1 + int((steps >= SAME_POSITION_MM).sum())
+        raise GeometryError(
+            f"{where}: {len(planes)} images at {n_positions} positions: time points, echoes or phases (4D) "
+            "cannot be read as one volume; export each as a series of its own"
+        )
+    even = along[-1] / (len(planes) - 1) * np.arange(len(planes))
+    usual = float(np.median(steps))
+    if np.abs(along - even).max() <= PLACE_TOLERANCE * usual:
+        return
+    at = int(np.abs(steps - usual).argmax())
+    before, after = planes[at], planes[at + 1]
+    start = float(before.position @ before.normal)
+    between = (
+        f"between {before.path.name} ({start:.2f} mm along the normal) and {after.path.name} "
+        f"({start + steps[at]:.2f} mm) it is {steps[at]:.2f} mm, elsewhere {usual:.2f} mm"
+    )
+    n_missing = steps[at] / usual - 1
+    if n_missing > 0.5 and abs(n_missing - round(n_missing)) <= 2 * PLACE_TOLERANCE:
+        count = f"{round(n_missing)} slice{'s are' if round(n_missing) > 1 else ' is'} missing"
+        raise GeometryError(f"{where}: {count}: the distance {between}; export the whole series again")
+    raise GeometryError(
+        f"{where}: slices are unevenly spaced: the distance {between}; resample it to even distances"
+    )
+
+
+def _check_upright(first: Plane, sideways: Vector, along: Vector, where: Path) -> None:
+    shift = np.linalg.norm(sideways, axis=1)
+    worst = int(shift.argmax())
+    if shift[worst] > PLACE_TOLERANCE * min(first.pixel_spacing):
+        angle = np.degrees(np.arctan2(shift[worst], along[worst]))
+        raise GeometryError(
+            f"{where}: slices are shifted sideways by up to {shift[worst]:.2f} mm ({angle:.1f}°; a tilted "
+            "gantry), so the grid is sheared; straighten it, for instance with dcm2niix, and give that file"
+        )
+
+
+def _positive(header: Dataset, name: str) -> float | None:
+    value = header.get(name)
+    return float(value) if value not in (None, "") and float(value) > 0 else None

@@ -1,0 +1,104 @@
+"""Labels: the names of structures, the values that stand for them in files, and how networks count them.
+
+Files may use any integers (0/255, BraTS 0, 1, 2, 4). Networks count 0, 1, 2, … without gaps. ``Labels`` is the one
+place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
+"""
+
+import re
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from medseg.errors import LabelError
+
+# ColorBrewer's Set1 and three more: well apart from each other and from grey; repeated when there are more labels.
+COLOURS = (
+    (228, 26, 28), (55, 126, 184), (77, 175, 74), (255, 127, 0), (152, 78, 163),
+    (255, 217, 47), (0, 191, 196), (247, 129, 191), (166, 86, 40), (141, 211, 199),
+)  # fmt: skip
+
+
+class Label(BaseModel):
+    """A structure: its name, its value in the user's files, its colour in pictures (RGB, 0 to 255)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    value: int
+    colour: tuple[int, int, int]
+
+
+class Labels(BaseModel):
+    """All structures of a dataset, background (value 0) not among them. Network channel ``i + 1`` is ``items[i]``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    items: tuple[Label, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        values = [label.value for label in self.items]
+        names = [label.name for label in self.items]
+        if 0 in values:
+            raise ValueError("0 is the background and cannot be a label's value")
+        if len(set(values)) != len(values) or len(set(names)) != len(names):
+            raise ValueError(f"label names and values have to differ from each other: {dict(zip(names, values))}")
+        return self
+
+    @classmethod
+    def from_names(cls, values_by_name: dict[str, int]) -> "Labels":
+        """From ``{"liver": 1, "tumour": 2}``, ordered by value; an entry of value 0 is the background and dropped."""
+        pairs = sorted((value, name) for name, value in values_by_name.items() if value != 0)
+        return cls(
+            items=tuple(
+                Label(name=name, value=value, colour=COLOURS[i % len(COLOURS)])
+                for i, (value, name) in enumerate(pairs)
+            )
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return [label.name for label in self.items]
+
+    @property
+    def values(self) -> list[int]:
+        return [label.value for label in self.items]
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels of the network's output: the labels and the background."""
+        return len(self.items) + 1
+
+    @property
+    def left_right_pairs(self) -> list[tuple[str, str]]:
+        """Labels that differ by side only, such as ``("kidney_left", "kidney_right")``."""
+        pairs = []
+        for name in self.names:
+            other = re.sub("left", "right", name, flags=re.IGNORECASE)
+            for candidate in self.names:
+                if candidate != name and candidate.lower() == other.lower():
+                    pairs.append((name, candidate))
+        return pairs
+
+    def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+        """File values to network values. Raises ``LabelError`` when a value is no label's."""
+        if len(self.items) > 254:
+            raise LabelError(f"{len(self.items)} labels; at most 254 can be trained together")
+        if not np.array_equal(label_map, np.rint(label_map.astype(np.float64, copy=False))):
+            raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
+        present = np.unique(label_map)
+        unknown = [int(v) for v in present if int(v) != 0 and int(v) not in self.values]
+        if unknown:
+            raise LabelError(f"label values {unknown} are not among the known {[0, *self.values]}")
+        encoded = np.zeros(label_map.shape, dtype=np.uint8)
+        for i, value in enumerate(self.values):
+            encoded[label_map == value] = i + 1
+        return encoded
+
+    def decode(self, label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+        """Network values to file values, in the smallest integer type that holds them."""
+        table = np.array([0, *self.values])
+        dtype = np.uint8 if table.min() >= 0 and table.max() < 256 else np.int16 if abs(table).max() < 2**15 else np.int32
+        return table.astype(dtype)[label_map]

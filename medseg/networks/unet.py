@@ -1,0 +1,99 @@
+"""The U-Net that nnU-Net plans (Isensee et al. 2021; "PlainConvUNet"), in 2D and 3D from one definition.
+
+Each stage is a stack of convolution, instance norm and leaky ReLU; the first convolution of a stage strides; the way
+up is a transposed convolution, concatenation and the same stack. With deep supervision there is a head at every
+resolution of the decoder. (MONAI's DynUNet is close, but it interpolates the deep outputs to full size, where the
+loss then costs as much as at the finest resolution.)
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from medseg.plan import Architecture
+
+NEGATIVE_SLOPE = 0.01
+
+
+class ConvolutionStack(nn.Sequential):
+    """``n`` times convolution, instance norm, leaky ReLU; the first one has the stride."""
+
+    def __init__(
+        self, n: int, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]
+    ) -> None:
+        dims = len(kernel_size)
+        convolution = nn.Conv3d if dims == 3 else nn.Conv2d
+        norm = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d
+        padding = tuple(k // 2 for k in kernel_size)
+        layers: list[nn.Module] = []
+        for i in range(n):
+            layers += [
+                convolution(
+                    inputs if i == 0 else outputs,
+                    outputs,
+                    tuple(kernel_size),  # type: ignore[arg-type]
+                    tuple(stride) if i == 0 else 1,  # type: ignore[arg-type]
+                    padding,  # type: ignore[arg-type]
+                ),
+                norm(outputs, eps=1e-5, affine=True),
+                nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """Input (batch, channel, *spatial), whose edges are multiples of ``multiple_of``.
+
+    ``forward`` returns logits (batch, label, *spatial); in training with deep supervision a list of them, from full
+    resolution down, each half (or as strided) the size of the one before.
+    """
+
+    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+        super().__init__()
+        features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
+        n = architecture.convolutions_per_stage
+        self.deep_supervision = architecture.deep_supervision
+        self.multiple_of = tuple(int(torch.tensor(axis).prod()) for axis in zip(*strides, strict=True))
+        self.encoder = nn.ModuleList(
+            ConvolutionStack(n, inputs if i == 0 else features[i - 1], features[i], kernels[i], strides[i])
+            for i in range(len(features))
+        )
+        transposed = nn.ConvTranspose3d if len(strides[0]) == 3 else nn.ConvTranspose2d
+        ones = (1,) * len(strides[0])
+        below = range(len(features) - 1, 0, -1)  # from the bottleneck up
+        self.up = nn.ModuleList(
+            transposed(features[i], features[i - 1], strides[i], strides[i])  # type: ignore[arg-type]
+            for i in below
+        )
+        self.decoder = nn.ModuleList(
+            ConvolutionStack(n, 2 * features[i - 1], features[i - 1], kernels[i - 1], ones) for i in below
+        )
+        # A head a resolution where they are trained; else only the last one has a use.
+        head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
+        with_head = below if self.deep_supervision else [1]
+        self.heads = nn.ModuleList(head(features[i - 1], outputs, 1) for i in with_head)
+        self.apply(_initialise)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        skips = []
+        for stage in self.encoder:
+            image = stage(image)
+            skips.append(image)
+        skips.pop()
+        decoded = []
+        for up, stage in zip(self.up, self.decoder, strict=True):
+            image = stage(torch.cat((up(image), skips.pop()), dim=1))
+            decoded.append(image)
+        if self.training and self.deep_supervision:
+            return [head(part) for head, part in zip(self.heads, decoded, strict=True)][::-1]
+        logits: torch.Tensor = self.heads[-1](decoded[-1])
+        return logits
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015, for the slope of the leaky ReLU."""
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

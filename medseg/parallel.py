@@ -1,0 +1,115 @@
+"""Work on many cases in worker processes: errors come back with their case, and a dead worker costs one case."""
+
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from medseg.errors import MedsegError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Result]):
+    """What became of one item: a result, or the error in words."""
+
+    item: Item
+    result: Result | None = None
+    error: str | None = None
+
+
+def run_in_workers(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None, preload: Sequence[str]
+) -> Iterator[Outcome[Item, Result]]:
+    """``function`` of each item, in the order in which they are done. ``preload`` modules are imported once, in a
+    server process that the workers are forked from.
+
+    With one worker, or one item, the work is done in this process.
+    """
+    workers = min(workers or processor_count(), len(items))
+    if workers <= 1:
+        for item in items:
+            yield _attempt(function, item)
+        return
+    lost: list[Item] = []
+    for outcome in _in_pool(function, items, workers, preload):
+        if outcome.error is None and outcome.result is None:
+            lost.append(outcome.item)
+        else:
+            yield outcome
+    # A worker that dies (killed for its memory, a crash in a decoder) takes its pool along. What was under way is
+    # tried once more, each item in a pool of its own: only the one that kills its worker again is given up.
+    for item in lost:
+        for outcome in _in_pool(function, [item], 1, preload):
+            died = outcome.error is None and outcome.result is None
+            yield Outcome(item, error="the worker process died (out of memory?)") if died else outcome
+
+
+def processor_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_pool(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str]
+) -> Iterator[Outcome[Item, Result]]:
+    """Outcomes with neither result nor error are those of items that a dead worker took along."""
+    with ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_one_thread) as pool:
+        futures: dict[Future[Outcome[Item, Result]], Item] = {}
+        with _main_stays_here():
+            for item in items:
+                try:
+                    futures[pool.submit(_attempt, function, item)] = item
+                except BrokenProcessPool:
+                    yield Outcome(item)
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield Outcome(futures[future])
+
+
+def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    return context
+
+
+@contextmanager
+def _main_stays_here() -> Iterator[None]:
+    """Keeps worker processes from running the user's script again: they need medseg's modules only, so that
+    ``medseg.preprocess(...)`` works in a script without ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _one_thread() -> None:
+    """Workers share the cores as processes; threads of each would only get in each other's way."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    try:
+        return Outcome(item, result=function(item))
+    except MedsegError as error:
+        return Outcome(item, error=str(error))
+    except Exception as error:  # a defect of ours or of a library: it must not stop the other cases
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(item, error=f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")

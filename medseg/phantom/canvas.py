@@ -1,0 +1,56 @@
+"""A canvas: a fine grid of points in space, and the tissue painted at each of them so far."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from medseg.phantom.field import smooth_field
+from medseg.phantom.solid import Solid
+from medseg.phantom.tissue import Tissue
+from medseg.volume import Array, Geometry
+
+# How far, and over what distance, the space that anatomy is painted in is bent; and the same for organ
+# surfaces.
+BEND_MM, BEND_WAVELENGTH_MM = 5.0, 170.0
+RELIEF_MM, RELIEF_WAVELENGTH_MM = 1.5, 55.0
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """``points`` (3, x, y, z): RAS mm after bending; ``relief`` (x, y, z): how far a surface is raised,
+    in mm; ``tissue`` (x, y, z): ``Tissue`` values. A part of a canvas is a view: painting on it paints on
+    the whole."""
+
+    grid: Geometry
+    points: Array
+    relief: Array
+    tissue: Array
+    slack_mm: float  # how far from its box the surface of a solid can come to lie
+
+    @classmethod
+    def blank(cls, grid: Geometry, rng: np.random.Generator) -> "Canvas":
+        """Air on ``grid``, in a space that is bent at random."""
+        bend = np.stack([smooth_field(rng, grid, BEND_WAVELENGTH_MM) for _ in range(3)]) * np.float32(BEND_MM)
+        relief = smooth_field(rng, grid, RELIEF_WAVELENGTH_MM) * np.float32(RELIEF_MM)
+        slack_mm = float(np.abs(bend).max() + np.abs(relief).max())
+        steps = [step.astype(np.float32) for step in np.ogrid[tuple(slice(n) for n in grid.shape)]]
+        for axis, (along_x, along_y, along_z, start) in enumerate(grid.affine[:3].astype(np.float32)):
+            bend[axis] += along_x * steps[0] + along_y * steps[1] + along_z * steps[2] + start
+        return cls(grid, bend, relief, np.zeros(grid.shape, np.uint8), slack_mm)
+
+    def near(self, solid: Solid) -> "Canvas":
+        """The part of the canvas in which the solid can be."""
+        low, high = solid.low - self.slack_mm, solid.high + self.slack_mm
+        corners = self.grid.index([np.choose(pick, [low, high]) for pick in product((0, 1), repeat=3)])
+        first = np.clip(np.floor(corners.min(axis=0)), 0, self.grid.shape).astype(int)
+        last = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, self.grid.shape).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        return Canvas(self.grid, self.points[:, *box], self.relief[box], self.tissue[box], self.slack_mm)
+
+    def paint(self, tissue: Tissue, solid: Solid, *, rough: bool = False) -> None:
+        """Fills the solid with the tissue, over whatever was there; ``rough`` adds the relief to its
+        surface."""
+        part = self.near(solid)
+        depth = solid.depth(part.points)
+        part.tissue[(depth + part.relief if rough else depth) > 0] = tissue

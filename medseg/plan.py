@@ -1,0 +1,93 @@
+"""Fingerprint: what was measured on the data. Plan: what follows from it. Data only; see ``medseg.planning``."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medseg.volume import Shape3, Spacing3
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Intensities(_Record):
+    """Statistics of one channel over the foreground of all cases (over all voxels where there are no labels)."""
+
+    mean: float
+    std: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class Fingerprint(_Record):
+    """What was measured. Shapes and spacings are those of the oriented and cropped cases."""
+
+    n_cases: int
+    shapes: tuple[Shape3, ...]
+    spacings: tuple[Spacing3, ...]
+    # Median voxels that cropping to non-zero leaves, as part of all voxels.
+    cropped_part: float
+    intensities: tuple[Intensities, ...]  # one a channel
+
+
+class Normalisation(_Record):
+    """Of one channel. ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint.
+    ``zscore``: mean and std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is."""
+
+    kind: Literal["ct", "zscore", "none"]
+    nonzero: bool = False
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Architecture(_Record):
+    """The U-Net's depth and width: one entry a stage, from full resolution down."""
+
+    name: str = "unet"
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]
+    convolutions_per_stage: int = 2
+    deep_supervision: bool = True
+
+
+class Grid(_Record):
+    """How a case is brought to the model grid: the same for 2D and 3D, so that one prepared dataset serves both."""
+
+    orientation: str
+    spacing: Spacing3  # mm, in the order of the oriented axes
+    crop_to_nonzero: bool
+    normalisation: tuple[Normalisation, ...]  # one a channel
+    transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
+
+
+class Plan(_Record):
+    """All that is needed to build and feed one network."""
+
+    dims: Literal[2, 3]
+    grid: Grid
+    # Patches are (x, y, z) also in 2D, where the slice axis has one voxel.
+    patch_size: Shape3
+    batch_size: int
+    slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
+    architecture: Architecture
+
+    @property
+    def spatial_axes(self) -> tuple[int, ...]:
+        """The array axes that the network sees."""
+        return tuple(axis for axis in range(3) if axis != self.slice_axis)
+
+    @property
+    def network_patch(self) -> tuple[int, ...]:
+        """The patch as the network sees it: two or three numbers."""
+        return tuple(self.patch_size[axis] for axis in self.spatial_axes)
+
+
+class Plans(_Record):
+    """plan.json of a prepared dataset: the 2D and the 3D plan on one grid. Flat images have no 3D plan."""
+
+    plan_2d: Plan
+    plan_3d: Plan | None

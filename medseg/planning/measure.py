@@ -1,0 +1,86 @@
+"""The fingerprint: what is measured on each case, and put together over all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.plan import Fingerprint, Intensities
+from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
+
+# Foreground voxels a case and channel from which intensities are measured (nnU-Net takes as many).
+INTENSITIES_PER_CASE = 10_000
+
+
+@dataclass(frozen=True)
+class CaseMeasures:
+    """What is measured on one case before anything is planned."""
+
+    source_grid: Geometry
+    shape: Shape3  # oriented and cropped
+    spacing: Spacing3  # mm, oriented
+    cropped_part: float
+    intensities: npt.NDArray[np.float32]  # (channel, up to 10,000 voxels)
+    volumes_ml: dict[int, float]  # by label value of the file
+
+
+def measure(volume: Volume, label_map: Array | None, orientation: str, crop_to_nonzero: bool) -> CaseMeasures:
+    """Measures one case. ``label_map`` (x, y, z) holds the values of the file."""
+    oriented = Volume(volume.array[:1], volume.geometry).oriented_as(orientation).geometry
+    box = _nonzero_box(volume.array) if crop_to_nonzero else volume.geometry.shape
+    # Which array axis of the source became which axis of the oriented grid.
+    order = np.abs(np.linalg.inv(volume.geometry.affine)[:3, :3] @ oriented.affine[:3, :3]).argmax(axis=0)
+    x, y, z = (box[axis] for axis in order)
+    values = {} if label_map is None else dict(zip(*np.unique(label_map, return_counts=True), strict=True))
+    return CaseMeasures(
+        source_grid=volume.geometry,
+        shape=(x, y, z),
+        spacing=oriented.spacing,
+        cropped_part=float(np.prod(box) / np.prod(volume.geometry.shape)),
+        intensities=_intensities(volume.array, label_map),
+        volumes_ml={
+            int(value): float(count) * volume.geometry.voxel_volume_ml for value, count in values.items() if value
+        },
+    )
+
+
+def fingerprint(cases: Sequence[CaseMeasures]) -> Fingerprint:
+    """Puts the measures of all cases together."""
+    together = np.concatenate([case.intensities for case in cases], axis=1, dtype=np.float64)
+    return Fingerprint(
+        n_cases=len(cases),
+        shapes=tuple(case.shape for case in cases),
+        spacings=tuple(case.spacing for case in cases),
+        cropped_part=float(np.median([case.cropped_part for case in cases])),
+        intensities=tuple(
+            Intensities(
+                mean=float(channel.mean()),
+                std=float(channel.std()),
+                percentile_00_5=float(np.percentile(channel, 0.5)),
+                percentile_99_5=float(np.percentile(channel, 99.5)),
+            )
+            for channel in together
+        ),
+    )
+
+
+def _nonzero_box(array: Array) -> Shape3:
+    """Edge lengths of the box that holds all voxels which are not zero in some channel."""
+    nonzero = (array != 0).any(axis=0)
+    if not nonzero.any():
+        return nonzero.shape  # type: ignore[return-value]
+    edges = []
+    for axis in range(3):
+        inside = np.flatnonzero(nonzero.any(axis=tuple(a for a in range(3) if a != axis)))
+        edges.append(int(inside[-1] - inside[0]) + 1)
+    return edges[0], edges[1], edges[2]
+
+
+def _intensities(array: Array, label_map: Array | None) -> npt.NDArray[np.float32]:
+    flat = array.reshape(len(array), -1)
+    inside = np.flatnonzero(label_map) if label_map is not None else np.arange(flat.shape[1])
+    if len(inside) > INTENSITIES_PER_CASE:
+        # A fixed seed: the fingerprint of the same data is the same.
+        inside = np.random.default_rng(0).choice(inside, INTENSITIES_PER_CASE, replace=False)
+    return flat[:, inside].astype(np.float32)

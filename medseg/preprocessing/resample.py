@@ -1,0 +1,114 @@
+"""Resampling between two grids whose axes are parallel, one axis after the other.
+
+It is exact about geometry: voxel centres are placed by the affines, so there is no "align corners" to choose. The
+same function takes images to the model grid and logits back to the source grid.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from medseg.errors import GeometryError
+from medseg.volume import Geometry, Spacing3
+
+Interpolation = Literal["linear", "cubic"]
+
+# Keys 1981 ("Cubic convolution interpolation for digital image processing"), eq. 4: exact for quadratics.
+KEYS_A = -0.5
+
+
+def grid_with_spacing(geometry: Geometry, spacing: Spacing3) -> Geometry:
+    """The grid of another spacing that covers the same box: the outer faces of the first voxels stay in place."""
+    old = np.asarray(geometry.spacing)
+    shape = np.maximum(np.rint(np.asarray(geometry.shape) * old / np.asarray(spacing)), 1).astype(int)
+    scale = np.asarray(geometry.shape) / shape  # old voxels a new voxel; not quite the spacing asked for
+    to_old = np.diag([*scale, 1.0])
+    to_old[:3, 3] = (scale - 1) / 2
+    x, y, z = (int(n) for n in shape)
+    return Geometry((x, y, z), geometry.affine @ to_old)
+
+
+def resample(
+    array: torch.Tensor, source: Geometry, target: Geometry, interpolation: Interpolation = "linear"
+) -> torch.Tensor:
+    """Values of ``array`` (channel, x, y, z), which lies on ``source``, at the voxel centres of ``target``.
+
+    Beyond the outermost voxel centres the nearest value is taken. Raises ``GeometryError`` when the axes of the
+    grids are not parallel (orient them first).
+    """
+    for dim, coordinates in enumerate(parallel_coordinates(source, target), start=1):
+        array = resample_axis(array, coordinates, dim, interpolation)
+    return array
+
+
+def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geometry, n_labels: int) -> torch.Tensor:
+    """Network labels (x, y, z) on another grid: each label's mask is resampled linearly and the largest one wins, so
+    that no value appears that wasn't there, and borders stay smoother than with nearest neighbours."""
+    if source.difference(target) is None:
+        return label_map
+    best = torch.full(target.shape, 0.0)
+    result = torch.zeros(target.shape, dtype=label_map.dtype)
+    for value in range(n_labels + 1):
+        share = resample((label_map == value)[None].float(), source, target)[0]
+        result = torch.where(share > best, torch.full_like(result, value), result)
+        best = torch.maximum(best, share)
+    return result
+
+
+def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tensor]:
+    """For each axis the source indices (float64, not rounded) of the target's voxel centres."""
+    to_source = np.linalg.inv(source.affine) @ target.affine
+    scale = np.diag(to_source)[:3]
+    skew = to_source[:3, :3] - np.diag(scale)
+    # A skew counts by how far it moves the last voxel.
+    if np.abs(skew @ np.asarray(target.shape)).max() > 0.5:
+        raise GeometryError(
+            f"grids with axes {source.orientation} and {target.orientation} are not parallel; cannot resample"
+        )
+    return [
+        torch.arange(n, dtype=torch.float64) * scale[axis] + to_source[axis, 3]
+        for axis, n in enumerate(target.shape)
+    ]
+
+
+def resample_axis(
+    array: torch.Tensor, coordinates: torch.Tensor, dim: int, interpolation: Interpolation = "linear"
+) -> torch.Tensor:
+    """Values along ``dim`` at float ``coordinates``."""
+    size = array.shape[dim]
+    nearest = coordinates.round()
+    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
+        # Nothing between voxels: copy, without rounding errors and without work.
+        index = nearest.long().clamp(0, size - 1).to(array.device)
+        unchanged = len(index) == size and bool((index == torch.arange(size, device=index.device)).all())
+        return array if unchanged else array.index_select(dim, index)
+    taps, weights = _linear(coordinates) if interpolation == "linear" else _cubic(coordinates)
+    shape = [1] * array.ndim
+    shape[dim] = len(coordinates)
+    result: torch.Tensor | None = None
+    for tap, weight in zip(taps, weights, strict=True):
+        index = tap.clamp(0, size - 1).to(array.device)
+        part = array.index_select(dim, index).mul_(weight.to(array).view(shape))
+        result = part if result is None else result.add_(part)
+    if result is None:
+        raise ValueError("an interpolation needs taps")
+    return result
+
+
+def _linear(coordinates: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    low = coordinates.floor()
+    part = coordinates - low
+    return [low.long(), low.long() + 1], [1 - part, part]
+
+
+def _cubic(coordinates: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    low = coordinates.floor()
+    taps, weights = [], []
+    for offset in (-1, 0, 1, 2):
+        d = (coordinates - (low + offset)).abs()
+        near = (KEYS_A + 2) * d**3 - (KEYS_A + 3) * d**2 + 1
+        far = KEYS_A * (d**3 - 5 * d**2 + 8 * d - 4)
+        taps.append(low.long() + offset)
+        weights.append(torch.where(d <= 1, near, far))
+    return taps, weights

@@ -1,0 +1,88 @@
+"""Our own preprocessing steps with MONAI's dictionary interface; MONAI's serve for the others.
+
+All of them keep the affine of their ``MetaTensor`` true, which is all that is needed to go back: ``restore`` compares
+the two grids and doesn't care which steps led from one to the other.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from medseg.plan import Normalisation
+from medseg.preprocessing.resample import Interpolation, grid_with_spacing, resample, resample_label_map
+from medseg.volume import Geometry, Spacing3
+
+LABEL = "label"
+
+
+def geometry_of(tensor: MetaTensor) -> Geometry:
+    """The grid of a ``(channel, x, y, z)`` MetaTensor."""
+    x, y, z = tensor.shape[1:]
+    return Geometry((x, y, z), np.asarray(tensor.affine, dtype=np.float64))
+
+
+class ResampleToSpacingd(MapTransform):  # type: ignore[misc]
+    """To the given spacing (mm, array-axis order): images by cubic or linear interpolation, the key ``label`` as
+    network labels."""
+
+    def __init__(
+        self, keys: Sequence[str], spacing: Spacing3, n_labels: int, interpolation: Interpolation = "cubic"
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.spacing = spacing
+        self.n_labels = n_labels
+        self.interpolation = interpolation
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            source = geometry_of(tensor)
+            target = grid_with_spacing(source, self.spacing)
+            if source.shape == target.shape:
+                continue
+            plain = tensor.as_tensor()
+            if key == LABEL:
+                moved = resample_label_map(plain[0], source, target, self.n_labels)[None]
+            else:
+                moved = resample(plain, source, target, self.interpolation)
+            result[key] = MetaTensor(moved, affine=torch.from_numpy(target.affine))
+        return result
+
+
+class Normalised(MapTransform):  # type: ignore[misc]
+    """Each channel by its own rule (see ``medseg.plan.Normalisation``); float32."""
+
+    def __init__(self, keys: Sequence[str], rules: Sequence[Normalisation]) -> None:
+        super().__init__(keys)
+        self.rules = rules
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            channels = [
+                _normalise(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)
+            ]
+            result[key] = MetaTensor(torch.stack(channels), affine=tensor.affine)
+        return result
+
+
+def _normalise(channel: torch.Tensor, rule: Normalisation) -> torch.Tensor:
+    channel = channel.float()
+    if rule.kind == "ct":
+        return (channel.clamp(rule.lower, rule.upper) - rule.mean) / rule.std
+    if rule.kind == "zscore":
+        inside = channel != 0 if rule.nonzero else torch.ones_like(channel, dtype=torch.bool)
+        values = channel[inside]
+        if values.numel() == 0:
+            return channel
+        # Sums in float64: a float32 mean over a large bright volume loses the third digit.
+        mean = values.mean(dtype=torch.float64).item()
+        std = max(values.double().std(correction=0).item(), 1e-8)
+        return torch.where(inside, (channel - mean) / std, torch.zeros_like(channel))
+    return channel

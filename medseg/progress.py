@@ -1,0 +1,53 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+# Everything that is said on the way goes to standard error, so that --json on standard output stays clean.
+console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(message: str) -> None:
+    """One line to the person who watches; square brackets are shown as they are."""
+    console.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    console.print(message, style="yellow", markup=False)
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yields ``items`` and shows how many of ``total`` are done."""
+    if console.is_terminal:
+        with bar() as progress:
+            yield from progress.track(items, total=total, description=description)
+        return
+    last = start = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES or done == total:
+            last = time.monotonic()
+            say(f"{description} {done}/{total} ({last - start:.0f} s)")
+
+
+def bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,187 @@
+"""A label map laid over its image: axial, coronal and sagittal, as radiologists look at them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+
+from medseg.errors import GeometryError
+from medseg.files import written_whole
+from medseg.labels import Label, Labels
+from medseg.volume import Array, Volume
+
+# Array axes of this orientation are picture axes: the patient's right is on the left of the picture, anterior
+# or superior on top.
+DISPLAY = "LPI"
+
+# Soft tissue, in HU, for images that hold air of about -1000.
+CT_WINDOW = (-160.0, 240.0)
+CT_AIR = -700.0
+
+# White that is seen on white.
+OUTLINED: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="black", alpha=0.7)]
+
+INCHES_HIGH = 4.2
+INCHES_WIDE = 12.0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A direction to look in: array axes (in ``DISPLAY``) of columns and rows, and what lies at the edges."""
+
+    name: str
+    across: int
+    column: int
+    row: int
+    edges: tuple[str, str, str, str]  # left, right, top, bottom
+
+
+PLANES = (
+    Plane("axial", 2, 0, 1, ("R", "L", "A", "P")),
+    Plane("coronal", 1, 0, 2, ("R", "L", "S", "I")),
+    Plane("sagittal", 0, 1, 2, ("A", "P", "S", "I")),
+)
+
+
+def plot_overlay(
+    image: Volume,
+    label_map: Array,
+    labels: Labels,
+    output: Path,
+    *,
+    reference: Array | None = None,
+    title: str = "",
+) -> Path:
+    """Draws ``label_map`` in its labels' colours, and the outline of ``reference`` in white, over the image.
+
+    Both are ``(x, y, z)`` on the image's grid, in file values. Each plane is the one with the most
+    foreground, in physical proportions. Of an image with several channels the first is shown, unless it is an
+    RGB picture.
+
+    Raises ``GeometryError`` when a label map has another shape than the image.
+    """
+    maps = [label_map] if reference is None else [label_map, reference]
+    for each in maps:
+        if each.shape != image.geometry.shape:
+            raise GeometryError(
+                f"a label map of {each.shape} cannot lie on an image of {image.geometry.shape}"
+            )
+    shown, black, white = _window(_displayed(image))
+    masks = _displayed(Volume(np.stack(maps), image.geometry))
+    foreground = np.logical_or.reduce(masks.array != 0)
+    centre = [_fullest(foreground, axis) for axis in range(3)]
+    shape, spacing = masks.geometry.shape, masks.geometry.spacing
+    planes = [plane for plane in PLANES if shape[plane.column] > 1 and shape[plane.row] > 1]
+    extent = np.multiply(shape, spacing)
+    figure, panels = _panels([(extent[plane.column], extent[plane.row]) for plane in planes])
+    for plane, axes in zip(planes, panels, strict=True):
+        picture = _picture(shown, plane, centre)
+        axes.imshow(np.squeeze(picture), cmap="gray", vmin=black, vmax=white, interpolation="bilinear")
+        values = _picture(masks.array, plane, centre)
+        _fill(axes, values[..., 0], labels)
+        if reference is not None:
+            _outline(axes, values[..., 1], labels)
+        axes.set_aspect(spacing[plane.row] / spacing[plane.column])
+        _annotate(axes, plane, patient=min(shape) > 1)
+    present = [label for label in labels.items if (masks.array == label.value).any()]
+    _add_legend(figure, present, reference is not None, title)
+    with written_whole(output) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())
+    return output
+
+
+def _displayed(volume: Volume) -> Volume:
+    is_photograph = volume.geometry.shape[2] == 1 and np.array_equal(volume.geometry.affine, np.eye(4))
+    return volume if is_photograph else volume.oriented_as(DISPLAY)
+
+
+def _fullest(foreground: npt.NDArray[np.bool_], axis: int) -> int:
+    """The slice across ``axis`` with the most foreground; the middle one when there is none."""
+    counts = np.count_nonzero(foreground, axis=tuple(other for other in range(3) if other != axis))
+    return int(counts.argmax()) if counts.any() else foreground.shape[axis] // 2
+
+
+def _picture(array: Array, plane: Plane, centre: list[int]) -> Array:
+    """``(row, column, channel)`` of an array ``(channel, x, y, z)`` in ``DISPLAY``."""
+    flat: Array = array.take(centre[plane.across], axis=plane.across + 1)
+    return flat.transpose(2, 1, 0)
+
+
+def _window(image: Volume) -> tuple[Array, float, float]:
+    """The channels to show, and the values that become black and white."""
+    if len(image.array) == 3 and image.array.dtype == np.uint8:
+        return image.array, 0.0, 255.0
+    shown = image.array[:1]
+    values = shown[np.isfinite(shown)]
+    if values.size == 0:
+        return shown, 0.0, 1.0
+    if values.min() < CT_AIR:
+        return shown, *CT_WINDOW
+    low, high = np.percentile(values, (0.5, 99.5))
+    return shown, float(low), float(max(high, low + 1e-6))
+
+
+def _panels(sizes_mm: list[tuple[float, float]]) -> tuple[Figure, list[Axes]]:
+    """Axes side by side, all in one scale (mm per inch)."""
+    widths = [width for width, _ in sizes_mm]
+    ratio = sum(widths) / max(height for _, height in sizes_mm)
+    width = min(INCHES_WIDE, INCHES_HIGH * ratio)
+    figure = Figure(figsize=(width + 0.4, width / ratio + 0.8), facecolor="black", layout="constrained")
+    panels = figure.subplots(1, len(sizes_mm), width_ratios=widths, squeeze=False)
+    return figure, list(panels[0])
+
+
+def _fill(axes: Axes, values: Array, labels: Labels) -> None:
+    filled = np.zeros((*values.shape, 4))
+    for label in labels.items:
+        mask = values == label.value
+        if mask.any():
+            filled[mask] = (*_rgb(label), 0.35)
+            axes.contour(mask, levels=[0.5], colors=[_rgb(label)], linewidths=1.5)
+    axes.imshow(filled, interpolation="nearest")
+
+
+def _outline(axes: Axes, values: Array, labels: Labels) -> None:
+    for value in labels.values:
+        mask = values == value
+        if mask.any():
+            lines = axes.contour(mask, levels=[0.5], colors="white", linewidths=1.0, linestyles="dashed")
+            lines.set_path_effects(OUTLINED)
+
+
+def _rgb(label: Label) -> tuple[float, float, float]:
+    red, green, blue = label.colour
+    return red / 255, green / 255, blue / 255
+
+
+def _annotate(axes: Axes, plane: Plane, *, patient: bool) -> None:
+    """Takes the ticks away, and says where the patient's sides are."""
+    axes.set_axis_off()
+    if not patient:
+        return
+    axes.set_title(plane.name, color="white", fontsize=10)
+    places = (
+        (0.02, 0.5, "left", "center"),
+        (0.98, 0.5, "right", "center"),
+        (0.5, 0.98, "center", "top"),
+        (0.5, 0.02, "center", "bottom"),
+    )
+    for letter, (x, y, horizontal, vertical) in zip(plane.edges, places, strict=True):
+        text = axes.text(x, y, letter, transform=axes.transAxes, color="white", ha=horizontal, va=vertical)
+        text.set_path_effects(OUTLINED)
+
+
+def _add_legend(figure: Figure, labels: Sequence[Label], has_reference: bool, title: str) -> None:
+    handles: list[Patch | Line2D] = [Patch(color=_rgb(label), label=label.name) for label in labels]
+    if has_reference:
+        handles.append(Line2D([], [], color="white", linestyle="dashed", linewidth=1.0, label="reference"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, labelcolor="white")
+    if title:
+        figure.suptitle(title, color="white")

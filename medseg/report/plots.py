@@ -1,0 +1,76 @@
+"""Pictures: how training went, and a label map laid over its image.
+
+Figures are made without pyplot, so that no window system and no global state is involved.
+"""
+
+import csv
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from medseg.errors import SourceError
+from medseg.files import written_whole
+
+Points = tuple[list[float], list[float]]
+
+MEAN_DICE = "val_dice"
+
+
+def plot_progress(log_csv: Path, output: Path) -> Path:
+    """Draws the training loss and the validation Dice of ``log_csv`` over the epochs.
+
+    Columns are ``epoch``, ``train_loss``, ``val_dice`` and one ``val_dice_<label>`` per label; a row in which
+    a column is empty has no point on that curve. Raises ``SourceError`` when there is no such table.
+    """
+    rows = _rows(log_csv)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss_axes, dice_axes = figure.subplots(1, 2, sharex=True)
+    _draw(loss_axes, _points(rows, "train_loss"), "training", color="#1f4e79")
+    if "val_loss" in rows[0]:
+        _draw(loss_axes, _points(rows, "val_loss"), "validation", color="#c0504d")
+    loss_axes.set(title="Loss", xlabel="epoch")
+    names = [column for column in rows[0] if column.startswith(MEAN_DICE + "_")]
+    for name in names:
+        _draw(dice_axes, _points(rows, name), name.removeprefix(MEAN_DICE + "_"), linewidth=1.2)
+    epochs, dice = _points(rows, MEAN_DICE)
+    title = "Validation Dice"
+    if dice:
+        best = max(range(len(dice)), key=dice.__getitem__)
+        title += f" (best {dice[best]:.3f} at epoch {epochs[best]:g})"
+    _draw(dice_axes, (epochs, dice), "mean", color="black", linewidth=2)
+    dice_axes.set(title=title, xlabel="epoch", ylim=(0, 1))
+    for axes in (loss_axes, dice_axes):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize="small", ncols=1 + len(axes.lines) // 10)
+    with written_whole(output) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return output
+
+
+def _rows(log_csv: Path) -> list[dict[str, str]]:
+    try:
+        with log_csv.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise SourceError(f"{log_csv}: cannot be read ({error.strerror})") from error
+    if not rows or "epoch" not in rows[0]:
+        raise SourceError(f"{log_csv}: no epochs in it; a log.csv of medseg train is needed")
+    return rows
+
+
+def _points(rows: list[dict[str, str]], column: str) -> Points:
+    filled = [row for row in rows if row.get(column)]
+    return [float(row["epoch"]) for row in filled], [float(row[column]) for row in filled]
+
+
+def _draw(axes: Axes, points: Points, name: str, color: str | None = None, linewidth: float = 1.5) -> None:
+    """One curve, with dots while there are few of them; nothing when there are none."""
+    epochs, values = points
+    if values:
+        marker = "o" if len(values) < 30 else ""
+        axes.plot(epochs, values, label=name, color=color, linewidth=linewidth, marker=marker, markersize=3)

@@ -1,0 +1,37 @@
+"""How much of the schedule is done: measured in steps, or by the clock where there is a time budget."""
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Clock:
+    """Counts the seconds of a run over all its sittings.
+
+    ``budget`` is the part of ``max_time`` that is left for training after what final validation needs; None where
+    steps rule.
+    """
+
+    total_steps: int
+    seconds_before: float = 0.0  # of earlier sittings
+    budget: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def progress(self, step: int) -> float:
+        """Part of the schedule that is done, 1 at its end."""
+        if self.budget is not None:
+            return self.seconds / self.budget
+        return step / self.total_steps
+
+    def time_left(self, step: int, first_step: int) -> float | None:
+        """Seconds, estimated from the pace of this sitting where steps rule; None before there is a pace."""
+        if self.budget is not None:
+            return max(self.budget - self.seconds, 0.0)
+        if step <= first_step:
+            return None
+        pace = (time.monotonic() - self.started) / (step - first_step)
+        return pace * (self.total_steps - step)

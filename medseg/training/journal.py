@@ -1,0 +1,96 @@
+"""What a run tells while it goes on: log.csv, TensorBoard, progress.png, and a line an epoch."""
+
+import csv
+import io
+import time
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from medseg.files import write_text
+from medseg.labels import Labels
+from medseg.progress import say
+from medseg.report.plots import plot_progress
+from medseg.training.learner import Epoch
+from medseg.training.validation import Validation
+
+SECONDS_BETWEEN_PICTURES = 30.0
+
+
+class Journal:
+    """Rows of log.csv, one an epoch. After a resume, rows of steps that are done again are dropped."""
+
+    def __init__(self, folder: Path, labels: Labels, first_step: int) -> None:
+        self.path = folder / "log.csv"
+        self.picture = folder / "progress.png"
+        self.columns = [
+            "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
+            "val_dice", *(f"val_dice_{name}" for name in labels.names),
+        ]  # fmt: skip
+        self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
+        self.events = SummaryWriter(str(folder / "events"), purge_step=first_step or None)
+        self.last_picture = 0.0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.rows)
+
+    def add(self, epoch: Epoch, seconds: float, validation: Validation | None, time_left: float | None) -> None:
+        """Writes a row, scalars and, now and then, the picture."""
+        row: dict[str, object] = {
+            "epoch": self.epochs + 1,
+            "step": epoch.step,
+            "seconds": round(seconds, 1),
+            "learning_rate": f"{epoch.learning_rate:.4g}",
+            "train_loss": round(epoch.loss, 5),
+            "grad_norm": round(epoch.gradient_norm, 4),
+            "samples_per_second": round(epoch.samples_per_second, 2),
+        }
+        if validation is not None:
+            row["val_dice"] = round(validation.mean_dice, 5)
+            row |= {f"val_dice_{name}": _rounded(dice) for name, dice in validation.dice.items()}
+        self.rows.append({column: str(row.get(column, "")) for column in self.columns})
+        self._write()
+        for column in self.columns[3:]:
+            if row.get(column, "") != "":
+                self.events.add_scalar(column, float(str(row[column])), epoch.step)
+        if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
+            self.draw()
+        self._tell(row, validation, time_left)
+
+    def draw(self) -> None:
+        self.last_picture = time.monotonic()
+        plot_progress(self.path, self.picture)
+        self.events.flush()
+
+    def close(self) -> None:
+        if self.rows:
+            self.draw()
+        self.events.close()
+
+    def _tell(self, row: dict[str, object], validation: Validation | None, time_left: float | None) -> None:
+        line = f"epoch {row['epoch']}, step {row['step']}: loss {row['train_loss']:.3f}"
+        if validation is not None:
+            each = ", ".join(f"{name} {_rounded(dice, 3)}" for name, dice in validation.dice.items())
+            line += f", validation Dice {validation.mean_dice:.3f} ({each})"
+        line += f", {row['samples_per_second']:.1f} samples/s"
+        if time_left is not None:
+            line += f", {time_left / 60:.1f} min left"
+        say(line)
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, self.columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+
+def _rounded(value: float | None, digits: int = 5) -> float | str:
+    return "" if value is None else round(value, digits)

@@ -1,0 +1,123 @@
+"""The learner: a network, the average of its weights and an optimiser, taught one batch at a time."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from medseg.augmentation.pipeline import Augmentation
+from medseg.config import TrainingConfig
+from medseg.dataset.patches import Batch
+from medseg.device import Device
+from medseg.errors import TrainingError
+from medseg.plan import Plan
+from medseg.training.loss import SegmentationLoss
+from medseg.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a number of steps gave."""
+
+    step: int  # steps done, over the whole run
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    samples_per_second: float
+
+
+class Learner:
+    """Owns all that changes while training; ``checkpoint`` stores exactly its parts."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        plan: Plan,
+        config: TrainingConfig,
+        augmentation: Augmentation,
+        device: Device,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.augmentation = augmentation
+        self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
+        self.network = device.place(network, plan.dims)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.loss = SegmentationLoss(config.dice_weight, config.ce_weight)
+        self.optimiser = _optimiser(self.network, config)
+        self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
+
+    def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
+        """Steps ``first`` up to ``last`` (excluded), or fewer when ``progress(step)`` reaches 1.
+
+        Raises ``TrainingError`` naming the cases when the loss is no number.
+        """
+        self.network.train()
+        losses, norms, seen = [], [], []
+        start = time.perf_counter()
+        step, rate = first, 0.0
+        while step < last and (done := progress(step)) < 1:
+            rate = learning_rate(done, self.config.learning_rate, self.config.warm_up, self.config.schedule)
+            batch = next(batches)
+            loss, norm = self._learn(batch, step, rate)
+            losses.append(loss)
+            norms.append(norm)
+            seen.append(batch.case_ids)
+            step += 1
+        if not losses:
+            return Epoch(step, float("nan"), float("nan"), rate, 0.0)
+        # Only here, since reading a loss from a GPU waits for it.
+        values = torch.stack(losses).cpu()
+        self._check(values, seen, first)
+        samples = sum(len(ids) for ids in seen)
+        seconds = time.perf_counter() - start
+        return Epoch(step, float(values.mean()), float(torch.stack(norms).mean()), rate, samples / seconds)
+
+    def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
+        data = self.augmentation(data, seed=(self.config.seed, step))
+        image = data["image"].contiguous(memory_format=self.memory_format)
+        self.optimiser.zero_grad(set_to_none=True)
+        with self.device.autocast():
+            logits = self.network(image)
+        loss = self.loss(logits, data["label"])
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._update_average(step)
+        return loss.detach(), norm.detach()
+
+    def _update_average(self, step: int) -> None:
+        """An exponential average that begins as a plain mean, so that the random first weights are soon forgotten."""
+        decay = min(self.config.average_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+
+    def _check(self, losses: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
+        wrong = torch.nonzero(~torch.isfinite(losses)).flatten()
+        if len(wrong):
+            at = int(wrong[0])
+            raise TrainingError(
+                f"the loss is not a number at step {first + at} (cases {', '.join(seen[at])}); go on from the last "
+                "checkpoint with --resume after checking these cases, or start again with a lower "
+                "training.learning_rate"
+            )
+
+
+def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
+        )
+    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+

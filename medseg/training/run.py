@@ -1,0 +1,110 @@
+"""A run folder: what is decided at its start and never changes, so that it can be resumed.
+
+    RUN/config.yaml    the resolved settings
+        run.json       the plan, the split, the prepared folder
+        checkpoint/    last.safetensors
+        log.csv, events/, progress.png
+        model/         the weights with the best validation Dice; model-last/ those of the last step
+        validation/    masks and metrics of the cases that were not trained on
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medseg.config import Config, load
+from medseg.dataset.splits import Split, split_fold
+from medseg.dataset.store import PreparedDataset
+from medseg.device import Device
+from medseg.errors import ConfigError, TrainingError
+from medseg.files import ensure_folder, write_json, write_text
+from medseg.plan import Plan
+from medseg.planning.derive import fit_to_cpu
+
+
+class RunRecord(BaseModel):
+    """run.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prepared: str
+    plan: Plan
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to be trained, from its beginning or from its checkpoint."""
+
+    folder: Path
+    config: Config
+    plan: Plan
+    split: Split
+    dataset: PreparedDataset
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint" / "last.safetensors"
+
+
+def start_run(folder: Path, dataset: PreparedDataset, dims: Literal[2, 3], config: Config, device: Device) -> Run:
+    """Decides plan and split, and writes them down. Raises ``TrainingError`` when the folder holds a run already."""
+    if (folder / "run.json").exists():
+        raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
+    plan = resolve_plan(dataset, dims, config, device)
+    groups = {case_id: case.group for case_id, case in dataset.cases.items()}
+    split = split_fold(groups, config.training.fold, config.training.folds)
+    ensure_folder(folder)
+    write_text(folder / "config.yaml", config.to_yaml())
+    record = RunRecord(
+        prepared=str(dataset.folder.resolve()), plan=plan, training=split.training, validation=split.validation
+    )
+    write_json(folder / "run.json", record.model_dump(mode="json"))
+    return Run(folder, config, plan, split, dataset)
+
+
+def reopen_run(folder: Path, dataset: PreparedDataset) -> Run:
+    """The run as it was started. Raises ``TrainingError`` when there is none, or when its cases are gone."""
+    path = folder / "run.json"
+    try:
+        record = RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise TrainingError(f"{folder} holds no run to resume; start one without --resume") from error
+    except (ValueError, ValidationError) as error:
+        raise TrainingError(f"{path}: is damaged; start a new run in another folder") from error
+    gone = sorted({*record.training, *record.validation} - set(dataset.cases))
+    if gone:
+        raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
+    split = Split(record.training, record.validation)
+    return Run(folder, load([folder / "config.yaml"]), record.plan, split, dataset)
+
+
+def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, device: Device) -> Plan:
+    """The dataset's plan for this device with the user's changes."""
+    plan = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
+    if plan is None:
+        raise ConfigError(f"{dataset.folder} holds 2D images; train with --dims 2")
+    if not device.is_cuda:
+        plan = fit_to_cpu(plan, config)
+    if config.training.batch_size is not None:
+        plan = plan.model_copy(update={"batch_size": config.training.batch_size})
+    changes: dict[str, object] = {
+        "name": config.network.name,
+        "deep_supervision": config.network.deep_supervision,
+        "convolutions_per_stage": config.network.convolutions_per_stage,
+    }
+    if config.network.features is not None:
+        stages = len(plan.architecture.strides)
+        if len(config.network.features) != stages:
+            raise ConfigError(
+                f"network.features has {len(config.network.features)} numbers, the plan has {stages} stages "
+                f"(features {list(plan.architecture.features)})"
+            )
+        changes["features"] = tuple(config.network.features)
+    return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
+
+

@@ -1,0 +1,150 @@
+"""A volume is an array and the place of its voxels in the world.
+
+Conventions, everywhere in medseg outside ``medseg.io``:
+
+* arrays are ``(channel, x, y, z)``, label maps ``(x, y, z)``; ``x, y, z`` are *array axes*, in the order in which
+  nibabel gives them, whatever direction they point to;
+* an affine maps voxel indices to millimetres in RAS (the patient's right, anterior and superior are positive);
+* spacing is in mm, in array-axis order.
+
+A 2D image is a volume with one voxel along z.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+Array = npt.NDArray[Any]
+Shape3 = tuple[int, int, int]
+Spacing3 = tuple[float, float, float]
+
+# Grids whose corners differ by less than this part of the smallest voxel edge are one grid: writers round
+# headers to float32, and tools re-derive affines from quaternions; neither moves anatomy.
+GRID_TOLERANCE = 0.05
+
+# Axes further than this from a right angle (cosine) make a sheared grid, as a tilted gantry does.
+SHEAR_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A voxel grid in the world: ``shape`` (x, y, z) and ``affine`` (4x4, voxel index to RAS mm)."""
+
+    shape: Shape3
+    affine: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or len(self.shape) != 3:
+            raise ValueError(f"a geometry needs a 4x4 affine and 3 axes, not {affine.shape} and {self.shape}")
+        if not abs(np.linalg.det(affine)) > 0:
+            raise ValueError(f"the affine cannot be inverted: {affine.tolist()}")
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @cached_property
+    def spacing(self) -> Spacing3:
+        """Voxel edge lengths in mm, in array-axis order."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def orientation(self) -> str:
+        """Where each array axis points, as three letters, for instance ``"RAS"`` or ``"LPS"``."""
+        return "".join(aff2axcodes(self.affine))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def shear(self) -> float:
+        """Largest cosine between two array axes: 0 for an orthogonal grid."""
+        directions = self.affine[:3, :3] / np.asarray(self.spacing)
+        cosines = np.abs(directions.T @ directions - np.eye(3))
+        return float(cosines.max())
+
+    def world(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """RAS mm of voxel indices ``(..., 3)``."""
+        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Voxel indices (not rounded) of RAS mm ``(..., 3)``."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def difference(self, other: "Geometry", tolerance: float = GRID_TOLERANCE) -> str | None:
+        """Why ``other`` is not this grid, in words and numbers; None when it is.
+
+        Grids agree when they have the same shape and no corner voxel is further away than ``tolerance`` times the
+        smallest voxel edge.
+        """
+        if self.shape != other.shape:
+            return f"shape {_times(self.shape)} against {_times(other.shape)}"
+        corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
+        distance = float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
+        if not distance <= tolerance * min(self.spacing):
+            return (
+                f"corners lie up to {distance:.3g} mm apart "
+                f"(spacing {_mm(self.spacing)} {self.orientation} against {_mm(other.spacing)} {other.orientation})"
+            )
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "shape": list(self.shape),
+            "spacing": [round(s, 6) for s in self.spacing],
+            "orientation": self.orientation,
+            "affine": self.affine.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Geometry":
+        return cls(tuple(content["shape"]), np.asarray(content["affine"]))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels ``(channel, x, y, z)`` and their geometry. Values are exactly those of the source."""
+
+    array: Array
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
+            raise ValueError(f"array {self.array.shape} is not (channel, x, y, z) on grid {self.geometry.shape}")
+
+    @property
+    def label_map(self) -> Array:
+        """The only channel, ``(x, y, z)``."""
+        if self.array.shape[0] != 1:
+            raise ValueError(f"a label map has one channel, not {self.array.shape[0]}")
+        return self.array[0]
+
+    def oriented_as(self, orientation: str) -> "Volume":
+        """The same voxels with the array axes flipped and permuted to ``orientation``; nothing is interpolated."""
+        start = io_orientation(self.geometry.affine)
+        change = ornt_transform(start, axcodes2ornt(tuple(orientation)))
+        array = np.stack([apply_orientation(channel, change) for channel in self.array])
+        affine = self.geometry.affine @ inv_ornt_aff(change, self.geometry.shape)
+        return Volume(array, Geometry(array.shape[1:], affine))
+
+
+def _times(shape: Shape3) -> str:
+    return "×".join(str(n) for n in shape)
+
+
+def _mm(spacing: Spacing3) -> str:
+    return "×".join(f"{s:.4g}" for s in spacing) + " mm"

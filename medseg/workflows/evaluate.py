@@ -1,0 +1,183 @@
+"""evaluate: pair predictions with references, measure each pair, summarise, write."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medseg.errors import GeometryError, LabelError, Problem
+from medseg.evaluation.case import LabelMetrics, measure_case
+from medseg.evaluation.pairs import Pair, find_pairs
+from medseg.evaluation.summary import DEFINITIONS, Summary, summarise
+from medseg.files import ensure_folder, write_json, write_text
+from medseg.io.read import read_volume
+from medseg.labels import Labels
+from medseg.parallel import run_in_workers
+from medseg.progress import track, warn
+from medseg.volume import Array, Volume
+
+Result = TypeVar("Result")
+
+# Imported once, in the process that workers are forked from.
+MODULES = ("medseg.workflows.evaluate",)
+
+PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong."""
+
+    tolerance_mm: float
+    records: tuple[LabelMetrics, ...]
+    summary: Summary
+    problems: tuple[Problem, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of metrics.json. What is not defined is null."""
+        cases: dict[str, dict[str, Any]] = {}
+        for record in self.records:
+            cases.setdefault(record.case_id, {})[record.label] = record.model_dump(
+                exclude={"case_id", "label"}
+            )
+        return {
+            "tolerance_mm": self.tolerance_mm,
+            "definitions": DEFINITIONS,
+            "summary": self.summary.model_dump(),
+            "cases": cases,
+            "problems": [
+                {"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems
+            ],
+        }
+
+    def as_csv(self) -> str:
+        """One row per case and label; what is not defined is empty."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(LabelMetrics.model_fields), lineterminator="\n")
+        table.writeheader()
+        table.writerows(record.model_dump() for record in self.records)
+        return text.getvalue()
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    output: str | Path | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+    labels: Labels | None = None,
+    cases: Sequence[str] | None = None,
+    workers: int | None = None,
+) -> Evaluation:
+    """Compares label maps with their references, case by case and label by label.
+
+    Both are a file or a folder; files are paired by name. ``references`` may also be a dataset with images
+    and label maps, or a prepared folder. A prediction may have its axes flipped or permuted against its
+    reference; a pair on different grids is not measured and stands in ``problems``, as does every file
+    without a partner.
+
+    ``tolerance_mm`` is that of the surface Dice. ``labels`` overrides the names and values found beside the
+    files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes metrics.json and metrics.csv into that folder. ``workers`` are processes
+    (default: one per core); each holds one pair in memory.
+
+    Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label, ``OutputError`` when
+    the folder cannot be written to.
+    """
+    folder = None if output is None else ensure_folder(Path(output))
+    found = find_pairs(Path(predictions), Path(references), cases)
+    problems = list(found.problems)
+    known = labels or found.labels or _values_as_labels(found.pairs, workers)
+    measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm)
+    measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
+    records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
+    if not records and not problems:
+        raise LabelError(f"{predictions} and {references} hold nothing but background")
+    evaluation = Evaluation(tolerance_mm, records, summarise(records), tuple(problems))
+    _tell(problems)
+    if folder is not None:
+        write_json(folder / "metrics.json", evaluation.as_json())
+        write_text(folder / "metrics.csv", evaluation.as_csv())
+    return evaluation
+
+
+def _tell(problems: Sequence[Problem]) -> None:
+    for problem in problems[:PROBLEMS_SHOWN]:
+        warn(str(problem))
+    if len(problems) > PROBLEMS_SHOWN:
+        warn(f"… and {len(problems) - PROBLEMS_SHOWN} more problems")
+
+
+def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float) -> list[LabelMetrics]:
+    """Reads and measures one pair. Runs in a worker.
+
+    Raises ``GeometryError`` when the grids differ, ``LabelError`` for values that are no label's.
+    """
+    prediction, reference = _read_pair(pair)
+    return measure_case(
+        pair.case_id,
+        _encoded(prediction, pair.prediction, labels),
+        _encoded(reference, pair.reference, labels),
+        reference.geometry.spacing,
+        labels,
+        tolerance_mm=tolerance_mm,
+    )
+
+
+def values_of(pair: Pair) -> list[int]:
+    """The label values in either of the two. Runs in a worker."""
+    values = {int(value) for volume in _read_pair(pair) for value in np.unique(volume.array)}
+    return sorted(values - {0})
+
+
+def _values_as_labels(pairs: Sequence[Pair], workers: int | None) -> Labels:
+    """A label for each value that occurs. Pairs that cannot be read are told of when they are measured."""
+    values = _in_workers(values_of, pairs, "Looking for labels", workers, [])
+    return Labels.from_names({f"label_{value}": value for of_pair in values.values() for value in of_pair})
+
+
+def _in_workers(
+    function: Callable[[Pair], Result],
+    pairs: Sequence[Pair],
+    description: str,
+    workers: int | None,
+    problems: list[Problem],
+) -> dict[str, Result]:
+    """Results by case id; what went wrong is added to ``problems``."""
+    results = {}
+    outcomes = run_in_workers(function, pairs, workers=workers, preload=MODULES)
+    for outcome in track(outcomes, description, len(pairs)):
+        pair = outcome.item
+        if outcome.result is None:
+            problems.append(Problem(pair.case_id, pair.prediction, outcome.error or "failed"))
+        else:
+            results[pair.case_id] = outcome.result
+    return results
+
+
+def _read_pair(pair: Pair) -> tuple[Volume, Volume]:
+    """Prediction and reference on one grid, the axes as in the reference."""
+    prediction, reference = read_volume(pair.prediction), read_volume(pair.reference)
+    if prediction.geometry.orientation != reference.geometry.orientation:
+        prediction = prediction.oriented_as(reference.geometry.orientation)
+    difference = prediction.geometry.difference(reference.geometry)
+    if difference is not None:
+        raise GeometryError(
+            f"{pair.prediction} and {pair.reference} lie on different grids: {difference}; bring one to the "
+            "grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
+        )
+    return prediction, reference
+
+
+def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
+    """The label map in network values, errors with the path."""
+    if len(volume.array) != 1:
+        raise LabelError(f"{path} has {len(volume.array)} channels; a label map has one")
+    try:
+        return labels.encode(volume.label_map)
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}") from error

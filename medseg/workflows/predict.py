@@ -1,0 +1,191 @@
+"""predict: read, prepare, slide windows, restore to the source grid, write."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.dataset.cases import Case, Problem
+from medseg.dataset.layouts import find_cases
+from medseg.dataset.reading import read_images
+from medseg.device import choose_device
+from medseg.errors import MedsegError, SourceError
+from medseg.files import ensure_folder, write_json
+from medseg.inference.mirroring import mirror_axes
+from medseg.inference.model import Model, load_model
+from medseg.inference.windows import predict_logits
+from medseg.io.image2d import write_image2d
+from medseg.io.nifti import write_nifti
+from medseg.io.read import read_volume
+from medseg.labels import Labels
+from medseg.preprocessing.pipeline import prepare, restore
+from medseg.progress import say, track, warn
+from medseg.volume import GRID_TOLERANCE, Volume
+
+PREDICTIONS_FILE = "predictions.json"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one case."""
+
+    case_id: str
+    source: Path
+    seconds: float
+    peak_memory_mb: float  # of the process so far
+    volumes_ml: dict[str, float]  # by label name
+    warnings: tuple[str, ...]
+    path: Path | None = None  # of the mask, where it was written
+    kept: Volume | None = None  # the label map, where it was not
+
+    @property
+    def label_map(self) -> Volume:
+        """The label map in the values of the labels, one channel, on the grid of the source."""
+        if self.kept is not None:
+            return self.kept
+        if self.path is None:
+            raise MedsegError(f"{self.case_id}: the prediction was neither kept nor written")
+        return read_volume(self.path)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "case_id": self.case_id,
+            "source": str(self.source),
+            "mask": None if self.path is None else self.path.name,
+            "seconds": round(self.seconds, 3),
+            "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """All predictions, and the cases that could not be predicted."""
+
+    predictions: tuple[Prediction, ...]
+    problems: tuple[Problem, ...]
+    labels: Labels
+    output: Path | None
+
+
+def predict(
+    model: str | Path,
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    device: str = "auto",
+    mirror: bool | None = None,
+    overlap: float | None = None,
+    images: str | None = None,
+) -> PredictResult:
+    """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
+
+    ``model`` is a RUN or a model folder. With ``output`` the masks are written there, one a case (NIfTI; PNG or TIFF
+    for 2D images), with predictions.json; without, they are kept in memory. ``mirror`` averages over mirrored images;
+    None takes the model's own setting, as for ``overlap``.
+
+    Cases that fail stand in ``problems``; the others are done. Raises ``MedsegError`` when the model or the source
+    cannot be used at all.
+    """
+    loaded = load_model(Path(model), choose_device(device))
+    changes = {"mirror": mirror, "overlap": overlap}
+    config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    found = find_cases(Path(source), images=images, labelled=False)
+    say(f"Found in {source}: {found.layout}; {len(found.cases)} cases")
+    for note in found.notes:
+        say(f"  {note}")
+    say(f"Predicting on {loaded.device} with {loaded.folder}")
+    folder = None if output is None else ensure_folder(Path(output))
+    result = predict_cases(loaded, found.cases, folder, config, list(found.problems))
+    if not result.predictions:
+        first = f": {result.problems[0]}" if result.problems else ""
+        raise SourceError(f"{source}: no case could be predicted{first}")
+    return result
+
+
+def predict_cases(
+    model: Model,
+    cases: Sequence[Case],
+    folder: Path | None,
+    config: InferenceConfig,
+    problems: Sequence[Problem] = (),
+) -> PredictResult:
+    """Predicts cases one after the other; what fails becomes a problem. Writes predictions.json at the end."""
+    predictions: list[Prediction] = []
+    failed = list(problems)
+    for problem in failed:
+        warn(str(problem))
+    for case in track(cases, "Predicting", len(cases)):
+        try:
+            predictions.append(predict_case(model, case, folder, config))
+        except MedsegError as error:
+            failed.append(Problem(case.case_id, case.images[0].path, str(error)))
+            warn(str(failed[-1]))
+    if folder is not None:
+        write_json(folder / PREDICTIONS_FILE, _summary(model, predictions, failed))
+    return PredictResult(tuple(predictions), tuple(failed), model.record.labels, folder)
+
+
+def predict_case(model: Model, case: Case, folder: Path | None, config: InferenceConfig) -> Prediction:
+    """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
+    start = time.perf_counter()
+    record = model.record
+    image = read_images(case, GRID_TOLERANCE)
+    if len(image.array) != len(record.channels):
+        raise SourceError(
+            f"{case.images[0].path}: has {len(image.array)} channels, the model was trained on "
+            f"{len(record.channels)} ({', '.join(record.channels)})"
+        )
+    prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
+    axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
+    logits = predict_logits(model.network, prepared.image, record.plan, config, model.device, axes)
+    encoded = restore(logits, prepared.geometry, prepared.source, record.plan.grid.orientation)
+    label_map = Volume(record.labels.decode(encoded)[None], image.geometry)
+    volumes = {
+        label.name: float((encoded == i).sum()) * image.geometry.voxel_volume_ml
+        for i, label in enumerate(record.labels.items, start=1)
+    }
+    path = None if folder is None else _write(folder, case, label_map)
+    return Prediction(
+        case_id=case.case_id,
+        source=case.images[0].path,
+        seconds=time.perf_counter() - start,
+        peak_memory_mb=model.device.peak_memory_mb(),
+        volumes_ml=volumes,
+        warnings=tuple(f"no voxel of {name} was found" for name, ml in volumes.items() if ml == 0),
+        path=path,
+        kept=label_map if folder is None else None,
+    )
+
+
+def _write(folder: Path, case: Case, label_map: Volume) -> Path:
+    source = case.images[0]
+    if source.kind == "image2d":
+        suffix = ".tif" if source.path.suffix.lower() in (".tif", ".tiff") else ".png"
+        path = folder / f"{case.case_id}{suffix}"
+        write_image2d(path, label_map.label_map)
+        return path
+    path = folder / f"{case.case_id}.nii.gz"
+    like = source.path if source.kind == "nifti" else None
+    write_nifti(path, label_map.label_map, label_map.geometry, like=like)
+    return path
+
+
+def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence[Problem]) -> dict[str, Any]:
+    return {
+        "medseg": medseg.__version__,
+        "model": str(model.folder.resolve()),
+        "device": str(model.device),
+        "labels": model.record.labels.model_dump(mode="json"),
+        "cases": [prediction.as_json() for prediction in predictions],
+        "problems": [
+            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
+            for problem in problems
+        ],
+    }
+
+

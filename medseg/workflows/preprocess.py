@@ -1,0 +1,262 @@
+"""preprocess: find cases, check and measure each, plan, bring each to the model grid, store."""
+
+import csv
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import medseg
+from medseg.config import Config, PreprocessingConfig
+from medseg.dataset.cases import Case, CaseList, Problem
+from medseg.dataset.layouts import find_cases
+from medseg.dataset.reading import read_images, read_label_map
+from medseg.dataset.store import DatasetRecord, StoredCase, write_case
+from medseg.errors import LabelError, SourceError
+from medseg.files import ensure_folder, write_json, write_text
+from medseg.io.nifti import write_nifti
+from medseg.io.source import ImageSource
+from medseg.labels import Labels
+from medseg.parallel import run_in_workers
+from medseg.plan import Grid, Plans
+from medseg.planning.derive import derive_plans
+from medseg.planning.measure import CaseMeasures, fingerprint, measure
+from medseg.progress import say, track, warn
+from medseg.volume import Geometry, Volume
+
+Item = TypeVar("Item", bound="Case | Checked")
+Result = TypeVar("Result")
+
+# Imported once, in the process that workers are forked from.
+CHECK_MODULES = ("medseg.workflows.preprocess",)
+STORE_MODULES = ("medseg.workflows.preprocess", "medseg.preprocessing.pipeline")
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels."""
+
+    folder: Path
+    record: DatasetRecord
+    plans: Plans | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A case that was read and found right; its DICOM images are NIfTI files by now."""
+
+    case: Case
+    measures: CaseMeasures
+    model_grid: Geometry | None = None
+
+    @property
+    def case_id(self) -> str:
+        return self.case.case_id
+
+
+def preprocess(
+    source: str | Path,
+    output: str | Path,
+    *,
+    config: Config | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+) -> PreprocessResult:
+    """Prepares the cases of ``source`` (any layout, or a DICOM study) in the folder ``output``.
+
+    ``images`` and ``labels`` are glob patterns that select files where the layout can't be guessed. With label maps
+    the result is a dataset to train on. Without, the images are checked, DICOM series become NIfTI, and the result is
+    a source for ``predict``. Cases with a problem are left out and stand in ``problems`` and in problems.csv.
+
+    Raises ``SourceError`` when no case is left.
+    """
+    config = config or Config()
+    found = find_cases(Path(source), images=images, labels=labels)
+    folder = ensure_folder(Path(output))
+    problems = list(found.problems)
+    _tell(source, found)
+    checked = _check(found, folder, config.preprocessing, problems)
+    checked, channels = _same_channels(checked, found.channels, problems)
+    known = _labels(found, checked)
+    plans = None
+    if known is not None and checked:
+        measured = fingerprint([item.measures for item in checked])
+        plans = derive_plans(measured, channels, config)
+        checked = _store(checked, folder, plans.plan_2d.grid, known, config.preprocessing, problems)
+        write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
+        write_json(folder / "plan.json", plans.model_dump(mode="json"))
+    _write_problems(folder / "problems.csv", problems)
+    if not checked:
+        raise SourceError(f"{source}: no case is left to prepare; {folder / 'problems.csv'} says why for each")
+    record = DatasetRecord(
+        medseg=medseg.__version__,
+        source=str(Path(source).resolve()),
+        layout=found.layout,
+        channels=channels,
+        labels=known,
+        cases=tuple(_stored_case(item, folder, known) for item in sorted(checked, key=lambda i: i.case_id)),
+    )
+    write_json(folder / "dataset.json", record.model_dump(mode="json"))
+    return PreprocessResult(folder, record, plans, tuple(problems))
+
+
+def _tell(source: str | Path, found: CaseList) -> None:
+    say(f"Found in {source}: {found.layout}; {len(found.cases)} cases; channels: {', '.join(found.channels)}")
+    for note in found.notes:
+        say(f"  {note}")
+    for problem in found.problems:
+        warn(str(problem))
+
+
+def _check(found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem]) -> list[Checked]:
+    check = partial(check_case, folder=folder, config=config, labels=found.labels)
+    return _in_workers(check, found.cases, "Checking", CHECK_MODULES, config.workers, problems)
+
+
+def _store(
+    checked: Sequence[Checked],
+    folder: Path,
+    grid: Grid,
+    labels: Labels,
+    config: PreprocessingConfig,
+    problems: list[Problem],
+) -> list[Checked]:
+    store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config)
+    return _in_workers(store, checked, "Preparing", STORE_MODULES, config.workers, problems)
+
+
+def _in_workers(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    modules: Sequence[str],
+    workers: int | None,
+    problems: list[Problem],
+) -> list[Result]:
+    """The results; what went wrong is added to ``problems`` with its case."""
+    results = []
+    outcomes = run_in_workers(function, items, workers=workers, preload=modules)
+    for outcome in track(outcomes, description, len(items)):
+        if outcome.result is not None:
+            results.append(outcome.result)
+        else:
+            case = outcome.item if isinstance(outcome.item, Case) else outcome.item.case
+            problem = Problem(case.case_id, case.images[0].path, outcome.error or "failed")
+            problems.append(problem)
+            warn(str(problem))
+    return results
+
+
+def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None) -> Checked:
+    """Reads a case, checks and measures it, and converts what is DICOM to NIfTI. Runs in a worker."""
+    image = read_images(case, config.geometry_tolerance)
+    label_map = None
+    if case.label is not None:
+        label_map = read_label_map(case.label, image, config.geometry_tolerance)
+        if labels is not None:
+            labels.encode(label_map)  # for its errors
+        if not label_map.any() and not config.allow_empty_labels:
+            raise LabelError(
+                f"{case.label.path} is empty (background only); leave the case out, or accept it with "
+                "--set preprocessing.allow_empty_labels=true"
+            )
+    measures = measure(image, label_map, config.orientation, config.crop_to_nonzero)
+    return Checked(replace(case, images=_as_nifti(case, image, folder / "nifti")), measures)
+
+
+def store_case(
+    item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig
+) -> Checked:
+    """Brings a case to the model grid and stores it. Runs in a worker."""
+    # Here, since it brings torch and MONAI: checking and converting do without.
+    from medseg.preprocessing.pipeline import prepare
+
+    image = read_images(item.case, config.geometry_tolerance)
+    label_map = None
+    if item.case.label is not None:
+        label_map = labels.encode(read_label_map(item.case.label, image, config.geometry_tolerance))
+    prepared = prepare(image, label_map, grid, len(labels.items))
+    encoded = None if prepared.label_map is None else prepared.label_map.numpy()
+    # The same voxels are kept as foreground however often the case is prepared.
+    seed = zlib.crc32(item.case_id.encode())
+    write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
+    return replace(item, model_grid=prepared.geometry)
+
+
+def _as_nifti(case: Case, image: Volume, folder: Path) -> tuple[ImageSource, ...]:
+    """Writes DICOM images as NIfTI: one file a case, or one a channel with the suffix _0000, _0001, …"""
+    result = []
+    for channel, source in enumerate(case.images):
+        if source.kind == "dicom":
+            suffix = f"_{channel:04d}" if len(case.images) > 1 else ""
+            path = folder / f"{case.case_id}{suffix}.nii.gz"
+            write_nifti(path, image.array[channel], image.geometry)
+            source = replace(source, kind="nifti", path=path, files=(path,))
+        result.append(source)
+    return tuple(result)
+
+
+def _same_channels(
+    checked: Sequence[Checked], names: tuple[str, ...], problems: list[Problem]
+) -> tuple[list[Checked], tuple[str, ...]]:
+    """Cases with the number of channels that most have, and the channels' names."""
+    if not checked:
+        return [], names
+    counts = Counter(len(item.measures.intensities) for item in checked)
+    usual = len(names) if len(names) in counts else counts.most_common(1)[0][0]
+    kept = []
+    for item in checked:
+        n_channels = len(item.measures.intensities)
+        if n_channels == usual:
+            kept.append(item)
+            continue
+        message = f"{item.case.images[0].path} has {n_channels} channels, the dataset has {usual}"
+        problems.append(Problem(item.case_id, item.case.images[0].path, message))
+        warn(str(problems[-1]))
+    if len(names) == usual:
+        return kept, names
+    return kept, tuple(f"{names[0] if names else 'channel'}_{i}" for i in range(usual))
+
+
+def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
+    """The labels that the layout names, else one for each value that occurs; None without label maps."""
+    if not any(case.label for case in found.cases):
+        return None
+    if found.labels is not None:
+        return found.labels
+    values = sorted({value for item in checked for value in item.measures.volumes_ml})
+    if len(values) == 1:
+        return Labels.from_names({"foreground": values[0]})
+    return Labels.from_names({f"label_{value}": value for value in values})
+
+
+def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCase:
+    names = {} if labels is None else dict(zip(labels.values, labels.names, strict=True))
+    return StoredCase(
+        case_id=item.case_id,
+        group=item.case.group or item.case_id,
+        images=tuple(_recorded(source.path, folder) for source in item.case.images),
+        label=None if item.case.label is None else _recorded(item.case.label.path, folder),
+        source_grid=item.measures.source_grid.as_json(),
+        model_grid=None if item.model_grid is None else item.model_grid.as_json(),
+        volumes_ml={names[value]: round(ml, 4) for value, ml in item.measures.volumes_ml.items() if value in names},
+    )
+
+
+def _recorded(path: Path, folder: Path) -> str:
+    """Relative to the prepared folder for files in it, so that it can be moved; absolute for the user's own."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case_id", "path", "problem"])
+    table.writerows([problem.case_id, problem.path, problem.message] for problem in problems)
+    write_text(path, text.getvalue())

@@ -1,0 +1,173 @@
+"""The whole way on a small dataset: prepare, train, be killed, resume, predict, evaluate."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import medseg
+from medseg.config import Config, load
+from medseg.dataset.store import PreparedDataset
+from medseg.errors import ConfigError, TrainingError
+
+# A tiny network that learns the two balls within a hundred steps.
+SMALL = [
+    "planning.cpu_base_features=8",
+    "training.batch_size=2",
+    "training.steps_per_epoch=20",
+    "training.learning_rate=1e-2",
+    "training.seed=7",
+]
+
+
+def settings(*overrides: str) -> Config:
+    return load(overrides=[*SMALL, *overrides])
+
+
+def flags(*overrides: str) -> list[str]:
+    return [flag for override in [*SMALL, *overrides] for flag in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def run(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "unrelated.txt").touch()  # an existing folder is fine as long as it holds no run
+    result = medseg.train(prepared.folder, folder, config=settings("training.epochs=5"), device="cpu")
+    assert result.finished
+    assert result.steps == 100
+    return folder
+
+
+def test_a_network_learns_and_everything_is_written(run: Path, prepared: PreparedDataset) -> None:
+    metrics = json.loads((run / "validation" / "metrics.json").read_text())
+    assert metrics["summary"]["over_labels"]["dice"]["mean"] > 0.8
+    rows = list(csv.DictReader((run / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(20, 101, 20))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    for name in ("config.yaml", "progress.png", "checkpoint/last.safetensors", "model/weights.safetensors",
+                 "model-last/model.json", "validation/predictions.json"):  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "events").glob("events.out.tfevents.*"))
+    model = json.loads((run / "model" / "model.json").read_text())
+    assert model["provenance"]["training_cases"] == 4
+    assert model["metrics"]["validation"]["over_labels"]["dice"]["mean"] > 0.8
+
+
+def test_python_returns_what_the_command_writes(run: Path, blobs: Path, tmp_path: Path) -> None:
+    kept = medseg.predict(run, blobs / "images", device="cpu")
+    command = [sys.executable, "-m", "medseg", "predict", run, blobs / "images", "-o", tmp_path, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "predictions.json").read_text())
+    assert [case["case_id"] for case in record["cases"]] == [p.case_id for p in kept.predictions]
+    for prediction in kept.predictions:
+        source = nibabel.load(blobs / "images" / f"{prediction.case_id}.nii.gz")
+        written = nibabel.load(tmp_path / f"{prediction.case_id}.nii.gz")
+        assert np.array_equal(np.asarray(written.dataobj), prediction.label_map.label_map)
+        assert np.array_equal(written.affine, source.affine)
+        assert set(np.unique(written.dataobj)) <= {0, 2, 5}
+
+
+def test_mirroring_and_overlap_are_options_of_prediction(run: Path, blobs: Path) -> None:
+    image = blobs / "images" / "blob_00.nii.gz"
+    plain = medseg.predict(run, image, device="cpu").predictions[0].label_map.label_map
+    mirrored = medseg.predict(run, image, device="cpu", mirror=True, overlap=0.25).predictions[0].label_map.label_map
+    reference = np.asarray(nibabel.load(blobs / "labels" / "blob_00.nii.gz").dataobj)
+    for mask in (plain, mirrored):
+        assert 2 * ((mask > 0) & (reference > 0)).sum() / ((mask > 0).sum() + (reference > 0).sum()) > 0.9
+    assert not np.array_equal(plain, mirrored)
+
+
+def test_the_2d_network_of_the_same_dataset(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = settings("training.epochs=8", "training.batch_size=8")
+    result = medseg.train(prepared.folder, tmp_path / "run", dims=2, config=config, device="cpu")
+    assert result.evaluation is not None
+    assert result.evaluation.summary.over_labels["dice"].mean > 0.75
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return {name: array for name, array in load_file(run / "checkpoint" / "last.safetensors").items()}
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(prepared: PreparedDataset, tmp_path: Path, run: Path) -> None:
+    """Killed without warning: the checkpoint is the one of the last epoch that wrote it."""
+    folder = tmp_path / "run"
+    # Checkpoints are half a minute apart; here each epoch writes one, so that there is something to be killed after.
+    code = (
+        "import medseg.workflows.train as t, sys; t.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "from medseg.cli.main import main; sys.argv[0] = 'medseg'; main()"
+    )
+    command = [sys.executable, "-c", code, "train", prepared.folder, "-o", folder, "--device", "cpu"]
+    process = subprocess.Popen([*command, *flags("training.epochs=5")], stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "checkpoint" / "last.safetensors", process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert not (folder / "validation").exists()
+    refused = subprocess.run([*command, *flags("training.epochs=5")], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1
+    assert "holds a run already; go on with it by --resume" in " ".join(refused.stderr.split())
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming at step" in resumed.stderr
+    unbroken, again = weights(run), weights(folder)
+    assert unbroken.keys() == again.keys()
+    assert all(np.array_equal(unbroken[name], again[name]) for name in unbroken)
+    assert [row["step"] for row in csv.DictReader((folder / "log.csv").open())] == [str(n) for n in range(20, 101, 20)]
+
+
+def test_an_interrupted_run_writes_a_checkpoint(prepared: PreparedDataset, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "medseg", "train", prepared.folder, "-o", tmp_path / "run", "--device", "cpu"]
+    process = subprocess.Popen([*command, *flags("training.epochs=500")], stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "run" / "log.csv", process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    assert (tmp_path / "run" / "checkpoint" / "last.safetensors").is_file()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def test_max_time_is_kept(prepared: PreparedDataset, tmp_path: Path) -> None:
+    start = time.monotonic()
+    config = settings("training.max_time=15s")
+    result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
+    assert result.finished
+    assert result.steps > 10
+    # Twice: the machine may be busy, and what is tested is that the clock rules at all.
+    assert 5 < time.monotonic() - start < 30
+
+
+def test_a_monai_transform_by_name_takes_part_in_training(prepared: PreparedDataset, tmp_path: Path) -> None:
+    spec = "augmentation.transforms=[{name: RandGaussianSharpend, keys: [image], prob: 1.0}]"
+    config = settings("training.epochs=1", spec)
+    result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
+    assert result.steps == 20
+    wrong = settings("augmentation.transforms=[{name: RandGausianSharpend, keys: [image]}]")
+    with pytest.raises(ConfigError, match="RandGaussianSharpend"):
+        medseg.train(prepared.folder, tmp_path / "wrong", config=wrong, device="cpu")
+
+
+def test_wrong_use_is_refused(prepared: PreparedDataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no run to resume"):
+        medseg.train(prepared.folder, tmp_path / "none", resume=True)
+    with pytest.raises(ConfigError, match="network.features has 1 numbers"):
+        medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.features=[8]"]), device="cpu")
+
+

@@ -1,0 +1,59 @@
+import pytest
+
+from medseg.dataset.names import image_core, mask_core, rest_after, safe, split_channel, unique
+
+
+@pytest.mark.parametrize(
+    ("stem", "core"),
+    [
+        ("CT_mask", "CT"),
+        ("case7-seg", "case7"),
+        ("BraTS20_001_seg", "BraTS20_001"),
+        ("scan.label", "scan"),
+        ("label_07", "07"),
+        ("mask07", "07"),
+        ("segmentation-12", "12"),
+        ("Segmentation", ""),
+        ("a_label_map", "a"),
+        ("CT_image", None),
+        ("masked_image", None),
+        ("labels_of_love", "of_love"),
+        ("segment", None),
+    ],
+)
+def test_mask_core(stem: str, core: str | None) -> None:
+    assert mask_core(stem) == core
+
+
+@pytest.mark.parametrize(
+    ("stem", "core"),
+    [("CT_image", "CT"), ("volume-12", "12"), ("imaging", ""), ("CT", "CT"), ("imagery", "imagery")],
+)
+def test_image_core(stem: str, core: str) -> None:
+    assert image_core(stem) == core
+
+
+def test_split_channel() -> None:
+    assert split_channel("liver_07_0001") == ("liver_07", "0001")
+    assert split_channel("liver_07") == ("liver_07", "")
+    assert split_channel("0001") == ("0001", "")
+
+
+def test_rest_after() -> None:
+    assert rest_after("case1", "case1_t1") == "t1"
+    assert rest_after("case1", "case1-t1") == "t1"
+    assert rest_after("case1", "case10_t1") is None
+    assert rest_after("case1", "case1") is None
+    assert rest_after("", "t1") == "t1"
+
+
+def test_safe() -> None:
+    assert safe("T1 post (3/4) *") == "T1_post_3_4"
+    assert safe("../..") == ""
+    assert safe(".hidden") == "hidden"
+
+
+def test_unique() -> None:
+    assert unique(["a", "b", "a", "A", "a_2", ""]) == ["a", "b", "a_3", "A_4", "a_2", "case"]
+    names = unique(["x"] * 5 + ["x_3", "X"])
+    assert len({name.lower() for name in names}) == 7

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from medseg.dataset.patches import PatchSampler, cut
+from medseg.dataset.store import PreparedDataset
+
+
+def sampler(dataset: PreparedDataset, dims: int = 3, **rest: object) -> PatchSampler:
+    plan = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
+    assert plan is not None
+    plan = plan.model_copy(update={"patch_size": (16, 16, 1 if dims == 2 else 8)})
+    chosen = {"batch_size": 3, "foreground_fraction": 1 / 3, "seed": 0, **rest}
+    return PatchSampler(dataset, sorted(dataset.cases), plan, **chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shapes_and_types(prepared: PreparedDataset, dims: int) -> None:
+    batch = sampler(prepared, dims).batch(0)
+    spatial = (16, 16) if dims == 2 else (16, 16, 8)
+    assert batch.image.shape == (3, 1, *spatial)
+    assert batch.label.shape == (3, 1, *spatial)
+    assert (batch.image.dtype, batch.label.dtype) == (torch.float32, torch.uint8)
+
+
+def test_a_batch_depends_on_seed_and_step_only(prepared: PreparedDataset) -> None:
+    first, again = sampler(prepared), sampler(prepared)
+    first.batch(0)
+    assert torch.equal(first.batch(5).image, again.batch(5).image)
+    assert not torch.equal(first.batch(5).image, first.batch(6).image)
+    assert not torch.equal(first.batch(5).image, sampler(prepared, seed=1).batch(5).image)
+    prefetched = again.prefetched(4)
+    next(prefetched)
+    assert torch.equal(next(prefetched).image, first.batch(5).image)
+    prefetched.close()
+
+
+def test_every_case_comes_equally_often(prepared: PreparedDataset) -> None:
+    ids = [case for step in range(len(prepared.cases)) for case in sampler(prepared).batch(step).case_ids]
+    assert {ids.count(case) for case in prepared.cases} == {3}
+
+
+def test_the_wanted_part_of_patches_holds_foreground(prepared: PreparedDataset) -> None:
+    batches = [sampler(prepared, foreground_fraction=1.0).batch(step) for step in range(10)]
+    assert all(bool(label.any()) for batch in batches for label in batch.label)
+    # Each label is drawn as often as the other, however small it is.
+    centres = [int(label[0, 8, 8, 4]) for batch in batches for label in batch.label]
+    assert min(centres.count(1), centres.count(2)) >= 5
+
+
+def test_image_and_label_are_cut_at_the_same_place(prepared: PreparedDataset) -> None:
+    batch = sampler(prepared, foreground_fraction=1.0).batch(0)
+    for image, label in zip(batch.image[:, 0], batch.label[:, 0], strict=True):
+        assert float(image[label > 0].mean()) > float(image[label == 0].mean()) + 0.5
+
+
+def test_cut_pads_with_zeros() -> None:
+    array = np.arange(1, 25).reshape(1, 2, 3, 4)
+    part = cut(array, (-1, 1, 2), (4, 3, 3))
+    assert part.shape == (1, 4, 3, 3)
+    expected = np.pad(array, ((0, 0), (1, 1), (0, 1), (0, 1)))[:, :, 1:4, 2:5]
+    assert np.array_equal(part, expected)

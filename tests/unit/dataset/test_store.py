@@ -1,0 +1,38 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.dataset.store import PreparedDataset, write_case
+from medseg.errors import SourceError
+
+
+def test_a_case_reads_back_memory_mapped(prepared: PreparedDataset) -> None:
+    case_id = sorted(prepared.cases)[0]
+    image, label_map = prepared.image(case_id), prepared.label_map(case_id)
+    assert isinstance(image, np.memmap)
+    assert image.shape[1:] == label_map.shape == prepared.model_grid(case_id).shape
+    foreground = prepared.foreground(case_id)
+    assert all(label_map[x, y, z] == label for label, x, y, z in foreground)
+    assert set(foreground[:, 0]) == {1, 2}
+
+
+def test_values_too_large_to_store_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"reach 1e\+06"):
+        write_case(tmp_path, np.full((1, 2, 2, 2), 1e6, np.float32), None, seed=0)
+
+
+def test_what_is_no_prepared_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is no prepared dataset"):
+        PreparedDataset(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps({"format": "medseg-prepared", "version": 99}))
+    with pytest.raises(SourceError, match="not written by this version"):
+        PreparedDataset(tmp_path)
+
+
+def test_a_missing_array_is_named(prepared: PreparedDataset, tmp_path: Path) -> None:
+    moved = PreparedDataset(prepared.folder)
+    moved.folder = tmp_path
+    with pytest.raises(SourceError, match=r"image.npy: cannot be read"):
+        moved.image(sorted(prepared.cases)[0])

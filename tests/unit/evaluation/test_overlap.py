@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from medseg.evaluation.overlap import Overlap, count_overlaps
+
+
+def test_counts_of_shifted_boxes() -> None:
+    prediction = np.zeros((10, 10, 10), np.uint8)
+    reference = np.zeros_like(prediction)
+    prediction[2:6, 2:6, 2:6] = 1
+    reference[3:7, 2:6, 2:6] = 1
+    reference[8, 8, 8] = 2
+    box, voxel = count_overlaps(prediction, reference, 2)
+    assert (box.prediction, box.reference, box.both) == (64, 64, 48)
+    assert box.dice == pytest.approx(0.75)
+    assert box.iou == pytest.approx(48 / 80)
+    assert (voxel.prediction, voxel.reference, voxel.both) == (0, 1, 0)
+    assert voxel.dice == 0.0
+
+
+def test_counts_agree_with_masks_of_each_label() -> None:
+    random = np.random.default_rng(0)
+    prediction = random.integers(0, 5, (7, 8, 9)).astype(np.uint8)
+    reference = np.asfortranarray(random.integers(0, 5, (7, 8, 9)).astype(np.int16))
+    for label, overlap in enumerate(count_overlaps(prediction, reference, 4), start=1):
+        p, r = prediction == label, reference == label
+        assert overlap == Overlap(p.sum(), r.sum(), (p & r).sum())
+
+
+def test_two_empty_masks_have_no_overlap_measure() -> None:
+    empty = Overlap(0, 0, 0)
+    assert empty.dice is None
+    assert empty.iou is None
+
+
+def test_a_value_that_is_no_label_is_refused() -> None:
+    label_map = np.full((2, 2, 2), 3, np.uint8)
+    with pytest.raises(ValueError, match="3 is above the highest label, 2"):
+        count_overlaps(label_map, label_map, 2)
+
+
+def test_different_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="different shapes"):
+        count_overlaps(np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8), 1)

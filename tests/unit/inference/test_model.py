@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg.config import InferenceConfig
+from medseg.device import Device
+from medseg.errors import ModelError
+from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.labels import Labels
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+
+CPU = Device(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
+    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
+    plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
+    record = ModelRecord(
+        medseg="0", plan=plan, labels=Labels.from_names({"a": 1, "b": 5}), channels=("T1",),
+        inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    network = build_network(1, 3, architecture)
+    save_model(tmp_path / "model", record, network.state_dict())
+    return tmp_path, network
+
+
+@pytest.mark.parametrize("below", ["", "model"])
+def test_the_loaded_model_gives_the_same_logits(saved: tuple[Path, torch.nn.Module], below: str) -> None:
+    folder, network = saved
+    model = load_model(folder / below, CPU)
+    image = torch.randn(1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        assert torch.allclose(model.network(image), network.eval()(image), atol=1e-6)
+    assert model.record.labels.values == [1, 5]
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no model"):
+        load_model(tmp_path, CPU)
+
+
+def test_damaged_and_foreign_models_are_refused(saved: tuple[Path, torch.nn.Module]) -> None:
+    folder = saved[0] / "model"
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"weights.safetensors: the weights cannot be read"):
+        load_model(folder, CPU)
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**content, "format_version": 7}))
+    with pytest.raises(ModelError, match="format version 7"):
+        load_model(folder, CPU)
+    (folder / "model.json").write_text("{")
+    with pytest.raises(ModelError, match="is damaged"):
+        load_model(folder, CPU)

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from medseg.config import InferenceConfig
+from medseg.device import Device
+from medseg.inference.mirroring import mirror_axes
+from medseg.inference.windows import predict_logits
+from medseg.labels import Labels
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+
+CPU = Device(torch.device("cpu"), torch.float32)
+
+
+def plan(dims: int, orientation: str = "RAS") -> Plan:
+    grid = Grid(
+        orientation=orientation, spacing=(1, 1, 1), crop_to_nonzero=False, normalisation=(Normalisation(kind="none"),)
+    )
+    architecture = Architecture(features=(4,), strides=((1,) * dims,), kernel_sizes=((3,) * dims,))
+    axis = 1 if dims == 2 else None
+    patch = (8, 1, 8) if dims == 2 else (8, 8, 8)
+    return Plan(dims=dims, grid=grid, patch_size=patch, batch_size=2, slice_axis=axis, architecture=architecture)
+
+
+class Identity(torch.nn.Module):
+    """Logits that are the image and its double, whatever the window."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image, 2 * image], dim=1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("shape", [(8, 8, 8), (21, 11, 17), (5, 3, 9)])
+def test_windows_cover_every_voxel_and_weights_sum_to_one(dims: int, shape: tuple[int, int, int]) -> None:
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    logits = predict_logits(Identity(), image, plan(dims), InferenceConfig(), CPU)
+    assert logits.shape == (2, *shape)
+    assert torch.allclose(logits, torch.cat([image, 2 * image]), atol=1e-5)
+
+
+class LeftRight(torch.nn.Module):
+    """Answers differently on both sides, so that mirroring shows."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        ramp = torch.arange(image.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
+        return image * 0 + ramp
+
+
+def test_mirroring_averages_over_the_mirrored_images() -> None:
+    image = torch.zeros(1, 8, 8, 8)
+    plain = predict_logits(LeftRight(), image, plan(3), InferenceConfig(), CPU)
+    mirrored = predict_logits(LeftRight(), image, plan(3), InferenceConfig(), CPU, mirror_axes=(0, 1, 2))
+    assert plain[0, :, 0, 0].tolist() == pytest.approx(list(range(8)))
+    assert mirrored[0, :, 0, 0].tolist() == pytest.approx([3.5] * 8)
+
+
+def test_left_and_right_are_not_mirrored_where_labels_come_in_pairs() -> None:
+    one, two = Labels.from_names({"liver": 1}), Labels.from_names({"left kidney": 1, "right kidney": 2})
+    assert mirror_axes(plan(3), one) == (0, 1, 2)
+    assert mirror_axes(plan(3), two) == (1, 2)
+    assert mirror_axes(plan(3, "PIR"), two) == (0, 1)
+    assert mirror_axes(plan(2), two) == (2,)

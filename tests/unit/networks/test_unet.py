@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from medseg.errors import ConfigError
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture
+
+
+def architecture(dims: int, **rest: object) -> Architecture:
+    strides = ((1,) * dims, (2,) * dims, (2,) * dims)
+    return Architecture(features=(4, 8, 16), strides=strides, kernel_sizes=((3,) * dims,) * 3, **rest)
+
+
+def test_parameters_are_as_many_as_nnunets() -> None:
+    """nnU-Net's PlainConvUNet for the hippocampus plan, three outputs, deep supervision: 5,603,177."""
+    plan = Architecture(
+        features=(32, 64, 128, 256), strides=((1,) * 3, (2,) * 3, (2,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 4
+    )
+    network = build_network(1, 3, plan)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 5_603_177
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shapes_heads_and_gradients(dims: int) -> None:
+    network = build_network(2, 5, architecture(dims))
+    image = torch.randn(2, 2, *(16, 24, 8)[:dims])
+    heads = network.train()(image)
+    assert [tuple(head.shape) for head in heads] == [
+        (2, 5, *(n // step for n in (16, 24, 8)[:dims])) for step in (1, 2)
+    ]
+    sum(head.square().mean() for head in heads).backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters() if p.ndim > 1)
+    assert network.eval()(image).shape == (2, 5, *image.shape[2:])
+
+
+def test_without_deep_supervision_there_is_one_head() -> None:
+    network = build_network(1, 2, architecture(3, deep_supervision=False))
+    assert len(network.heads) == 1
+    assert network.train()(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
+
+
+def test_anisotropic_strides_and_kernels() -> None:
+    plan = Architecture(
+        features=(4, 8, 16), strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)), kernel_sizes=((3, 3, 1), (3, 3, 3), (3, 3, 3))
+    )
+    network = build_network(1, 2, plan)
+    assert network.multiple_of == (4, 4, 2)
+    assert network.eval()(torch.zeros(1, 1, 16, 16, 6)).shape == (1, 2, 16, 16, 6)
+
+
+def test_an_unknown_network_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'unet'"):
+        build_network(1, 2, architecture(3).model_copy(update={"name": "u-net"}))

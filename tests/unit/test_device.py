@@ -1,0 +1,86 @@
+"""What depends on CUDA is tried with fakes: there is no GPU where the tests run."""
+
+import pytest
+import torch
+
+from medseg.config import InferenceConfig
+from medseg.device import Device, choose_device
+from medseg.errors import ConfigError, MedsegError
+from medseg.inference import windows
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+
+CPU = Device(torch.device("cpu"), torch.float32)
+CUDA = Device(torch.device("cuda"), torch.float16)
+
+
+def test_wrong_devices_and_precisions_are_refused() -> None:
+    with pytest.raises(ConfigError, match="is no device"):
+        choose_device("gpu")
+    with pytest.raises(ConfigError, match="not supported"):
+        choose_device("mps")
+    with pytest.raises(ConfigError, match="fp16 needs CUDA"):
+        choose_device("cpu", "fp16")
+
+
+def test_cuda_is_taken_where_it_is_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for supported, dtype in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, s=supported: s)
+        device = choose_device("auto")
+        assert (device.torch_device.type, device.dtype) == ("cuda", dtype)
+        assert device.needs_loss_scaling == (dtype == torch.float16)
+    with pytest.raises(ConfigError, match="1 CUDA devices are present"):
+        choose_device("cuda:1")
+
+
+def test_missing_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").torch_device.type == "cpu"
+    with pytest.raises(ConfigError, match="0 CUDA devices are present"):
+        choose_device("cuda")
+
+
+def test_tensors_go_to_cuda_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: calls.append("pinned") or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *a, **k: calls.append((a, k)) or self)
+    CUDA.send(torch.zeros(1))
+    assert calls == ["pinned", ((torch.device("cuda"),), {"non_blocking": True})]
+    tensor = torch.zeros(1)
+    assert CPU.send(tensor) is tensor
+
+
+def small_plan() -> Plan:
+    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
+    grid = Grid(
+        orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=False, normalisation=(Normalisation(kind="none"),)
+    )
+    return Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
+
+
+def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[int, str]] = []
+
+    def fake(image: torch.Tensor, patch: object, size: int, predictor: object, *, device: torch.device, **_: object) -> torch.Tensor:
+        tried.append((size, device.type))
+        if device.type == "cuda":
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return torch.zeros(1, 2, 8, 8, 8)
+
+    monkeypatch.setattr(windows, "sliding_window_inference", fake)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    logits = windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), small_plan(), InferenceConfig(), CUDA)
+    assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
+    assert logits.shape == (2, 8, 8, 8)
+
+
+def test_when_nothing_helps_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(*_: object, **__: object) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(windows, "sliding_window_inference", fake)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "fake GPU")
+    with pytest.raises(MedsegError, match="take --device cpu"):
+        windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), small_plan(), InferenceConfig(), CUDA)

@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from medseg.errors import OutputError
+from medseg.files import ensure_folder, write_text, written_whole
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "x.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.touch()
+    assert (tmp_path / "x.nii.gz").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(OutputError, match=str(file)):
+        ensure_folder(file / "below")
+    with pytest.raises(OutputError, match="choose another"):
+        write_text(file / "below.txt", "x")

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from medseg.errors import LabelError
+from medseg.labels import Labels
+
+
+@pytest.mark.parametrize("values", [[1], [255], [1, 2, 4], [7, 300, 70000], [-3, 5]])
+def test_values_are_mapped_and_mapped_back(values: list[int]) -> None:
+    labels = Labels.from_names({"background": 0, **{f"l{v}": v for v in values}})
+    label_map = np.random.default_rng(0).choice([0, *values], (4, 5, 6))
+    encoded = labels.encode(label_map)
+    assert encoded.dtype == np.uint8
+    assert set(np.unique(encoded)) <= set(range(len(values) + 1))
+    assert np.array_equal(labels.decode(encoded), label_map)
+
+
+def test_decoded_values_take_the_smallest_type() -> None:
+    assert Labels.from_names({"a": 255}).decode(np.zeros(1, np.uint8)).dtype == np.uint8
+    assert Labels.from_names({"a": 300}).decode(np.zeros(1, np.uint8)).dtype == np.int16
+
+
+def test_unknown_values_are_named() -> None:
+    with pytest.raises(LabelError, match=r"\[3\] are not among the known \[0, 1, 2\]"):
+        Labels.from_names({"a": 1, "b": 2}).encode(np.array([0, 1, 3]))
+    with pytest.raises(LabelError, match="whole numbers"):
+        Labels.from_names({"a": 1}).encode(np.array([0, 0.5]))
+
+
+def test_background_and_doubles_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ from each other"):
+        Labels.from_names({"a": 1, "b": 1})
+
+
+def test_left_right_pairs_are_found_by_name() -> None:
+    labels = Labels.from_names({"Left kidney": 1, "Right kidney": 2, "liver": 3, "left lung": 4})
+    assert labels.left_right_pairs == [("Left kidney", "Right kidney")]
+    assert Labels.from_names({"kidney_left": 1, "kidney_right": 2}).left_right_pairs == [("kidney_left", "kidney_right")]
+    assert Labels.from_names({"liver": 1}).left_right_pairs == []

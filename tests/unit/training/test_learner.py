@@ -1,0 +1,102 @@
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from medseg.augmentation.pipeline import Augmentation
+from medseg.config import TrainingConfig
+from medseg.dataset.patches import Batch
+from medseg.device import Device
+from medseg.errors import TrainingError
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from medseg.training.learner import Learner
+
+CPU = Device(torch.device("cpu"), torch.float32)
+
+
+def learner(**settings: object) -> Learner:
+    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
+    plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
+    torch.manual_seed(0)
+    return Learner(build_network(1, 2, architecture), plan, TrainingConfig(**settings), Augmentation([]), CPU)
+
+
+def flat(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])
+
+
+def batches(nan_at: int | None = None):  # type: ignore[no-untyped-def]
+    generator = torch.Generator().manual_seed(0)
+    step = 0
+    while True:
+        label = torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)
+        label[:, :, 2:6, 2:6, 2:6] = 1
+        image = label + 0.1 * torch.randn(label.shape, generator=generator)
+        if step == nan_at:
+            image[0, 0, 0, 0, 0] = float("nan")
+        yield Batch(image, label, (f"case_{step}", "other"))
+        step += 1
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_the_loss_falls(optimiser: str) -> None:
+    subject = learner(optimiser=optimiser, learning_rate=1e-2, momentum=0.9)
+    source = batches()
+    first = subject.epoch(source, 0, 5, lambda step: step / 100)
+    for start in range(5, 45, 10):
+        last = subject.epoch(source, start, start + 10, lambda step: step / 100)
+    assert last.loss < 0.6 * first.loss
+    assert last.step == 45
+
+
+def test_training_stops_where_the_schedule_ends() -> None:
+    epoch = learner().epoch(batches(), 0, 50, lambda step: step / 3)
+    assert epoch.step == 3
+
+
+def test_the_average_follows_the_weights() -> None:
+    subject = learner(average_decay=0.5)
+    subject.epoch(batches(), 0, 20, lambda step: 0.5)
+    weights = flat(subject.network.parameters())
+    average = flat(subject.average.parameters())
+    begin = flat(learner().network.parameters())
+    assert 0 < float((average - weights).norm()) < 0.2 * float((weights - begin).norm())
+    plain = learner(average_decay=0.0)
+    plain.epoch(batches(), 0, 3, lambda step: 0.5)
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.average.parameters(), plain.network.parameters(), strict=True)
+    )
+
+
+def test_a_loss_that_is_no_number_names_its_cases() -> None:
+    with pytest.raises(TrainingError, match=r"at step 12 \(cases case_2, other\)"):
+        learner().epoch(batches(nan_at=2), 10, 15, lambda step: 0.5)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_checkpoint_brings_everything_back(tmp_path: Path, optimiser: str) -> None:
+    def go_on(subject: Learner, first: int) -> list[torch.Tensor]:
+        subject.epoch(batches(), first, first + 3, lambda step: step / 10)
+        return [*subject.network.parameters(), *subject.average.parameters()]
+
+    subject = learner(optimiser=optimiser)
+    go_on(subject, 0)
+    progress = Progress(step=3, seconds=1.5, best_dice=0.5)
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, progress, subject.network.state_dict(), subject.average.state_dict(), subject.optimiser)
+    unbroken = go_on(subject, 3)
+    other = learner(optimiser=optimiser)
+    assert load_checkpoint(path, other.network, other.average, other.optimiser) == progress
+    assert all(torch.equal(a, b) for a, b in zip(unbroken, go_on(other, 3), strict=True))
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(b"nothing")
+    subject = learner()
+    with pytest.raises(TrainingError, match="cannot be resumed from it"):
+        load_checkpoint(path, subject.network, subject.average, subject.optimiser)

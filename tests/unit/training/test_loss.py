@@ -1,0 +1,35 @@
+import pytest
+import torch
+from monai.losses import DiceCELoss
+
+from medseg.training.loss import SegmentationLoss, shrunk
+
+
+def test_one_head_is_monais_dice_ce() -> None:
+    logits = torch.randn(2, 3, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    label = (torch.arange(2 * 6**3) % 3).reshape(2, 1, 6, 6, 6).to(torch.uint8)
+    theirs = DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    assert float(SegmentationLoss(1, 1)(logits, label)) == pytest.approx(float(theirs(logits, label)))
+
+
+def test_heads_weigh_half_of_the_one_before_and_one_together() -> None:
+    label = torch.randint(0, 2, (1, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    loss = SegmentationLoss(1, 1)
+    heads = [torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)]
+    alone = [float(loss(head, shrunk(label, head.shape[2:]))) for head in heads]
+    assert float(loss(heads, label)) == pytest.approx((4 * alone[0] + 2 * alone[1] + alone[2]) / 7, rel=1e-5)
+
+
+def test_a_perfect_answer_costs_nothing_and_an_absent_label_is_no_division_by_zero() -> None:
+    label = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    label[..., :2] = 1
+    logits = torch.nn.functional.one_hot(label[:, 0].long(), 3).permute(0, 3, 1, 2) * 50.0 - 25.0
+    value = float(SegmentationLoss(1, 1)(logits, label))
+    assert value == pytest.approx(0, abs=1e-3)
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits = torch.randn(1, 2, 32, 32, 32).bfloat16()
+    assert SegmentationLoss(1, 1)(logits, torch.ones(1, 1, 32, 32, 32, dtype=torch.uint8)).dtype == torch.float32

@@ -1,0 +1,239 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from medseg.cli.main import app
+from medseg.errors import LabelError, OutputError, SourceError
+from medseg.io.image2d import write_image2d
+from medseg.io.nifti import write_nifti
+from medseg.labels import Labels
+from medseg.volume import Array, Geometry, Volume
+from medseg.workflows.evaluate import Evaluation, evaluate
+
+SHAPE = (14, 12, 10)
+GRID = Geometry(SHAPE, np.array([[1.0, 0, 0, -7], [0, 2.0, 0, 11], [0, 0, 3.0, 40], [0, 0, 0, 1]]))
+LABELS = Labels.from_names({"liver": 1, "tumour": 4})
+
+
+def organs(shift: int = 0) -> Array:
+    label_map = np.zeros(SHAPE, np.uint8)
+    label_map[2 + shift : 8 + shift, 2:8, 2:8] = 1
+    label_map[4 + shift : 6 + shift, 4:6, 4:6] = 4
+    return label_map
+
+
+def write(path: Path, label_map: Array, grid: Geometry = GRID, orientation: str = "RAS") -> None:
+    volume = Volume(label_map[None], grid).oriented_as(orientation)
+    path.parent.mkdir(exist_ok=True)
+    write_nifti(path, volume.label_map, volume.geometry)
+
+
+def name_labels(predictions: Path) -> None:
+    (predictions / "predictions.json").write_text(json.dumps({"labels": LABELS.model_dump(mode="json")}))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three cases: a perfect one, one shifted by 1 mm, one whose tumour was missed."""
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    for case_id, label_map in (("a", organs()), ("b", organs(1)), ("c", np.minimum(organs(), 1))):
+        write(predictions / f"{case_id}.nii.gz", label_map)
+        write(references / f"{case_id}.nii.gz", organs())
+    name_labels(predictions)
+    return predictions, references
+
+
+def metrics(evaluation: Evaluation) -> dict[tuple[str, str], tuple[object, ...]]:
+    return {
+        (r.case_id, r.label): (r.status, r.dice, r.iou, r.hd95_mm, r.surface_dice) for r in evaluation.records
+    }
+
+
+def test_cases_are_paired_by_name_and_measured_in_mm(folders: tuple[Path, Path]) -> None:
+    evaluation = evaluate(*folders, tolerance_mm=0.5)
+    found = metrics(evaluation)
+    assert list(found) == [(case, label) for case in "abc" for label in ("liver", "tumour")]
+    assert found["a", "liver"] == ("found", 1.0, 1.0, 0.0, 1.0)
+    assert found["b", "tumour"][1:4] == (0.5, pytest.approx(1 / 3), 1.0)
+    assert found["c", "tumour"] == ("missed", 0.0, 0.0, None, 0.0)
+    assert evaluation.records[0].reference_ml == pytest.approx((6**3 - 8) * 6 / 1000)
+    assert evaluation.problems == ()
+
+
+def test_one_process_and_many_measure_the_same(folders: tuple[Path, Path]) -> None:
+    assert evaluate(*folders, workers=1).records == evaluate(*folders, workers=2).records
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SRA"])
+def test_flipped_axes_change_no_metric(folders: tuple[Path, Path], tmp_path: Path, orientation: str) -> None:
+    references = folders[1]
+    expected = metrics(evaluate(*folders, workers=1))
+    for case_id, label_map in (("a", organs()), ("b", organs(1)), ("c", np.minimum(organs(), 1))):
+        write(tmp_path / "turned" / f"{case_id}.nii.gz", label_map, orientation=orientation)
+    name_labels(tmp_path / "turned")
+    evaluation = evaluate(tmp_path / "turned", references, workers=1)
+    assert evaluation.problems == ()
+    for key, values in metrics(evaluation).items():
+        assert values == pytest.approx(expected[key])
+
+
+def test_another_grid_is_a_problem_of_that_case_only(folders: tuple[Path, Path]) -> None:
+    predictions, _ = folders
+    affine = GRID.affine.copy()
+    affine[0, 3] += 3
+    write(predictions / "b.nii.gz", organs(), Geometry(SHAPE, affine))
+    evaluation = evaluate(*folders)
+    assert {record.case_id for record in evaluation.records} == {"a", "c"}
+    (problem,) = evaluation.problems
+    assert problem.case_id == "b"
+    assert "different grids" in problem.message
+    assert "3 mm apart" in problem.message
+
+
+def test_files_without_a_partner_and_damaged_files_are_problems(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    (references / "a.nii.gz").rename(references / "z.nii.gz")
+    damaged = predictions / "b.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    evaluation = evaluate(*folders)
+    assert {record.case_id for record in evaluation.records} == {"c"}
+    messages = {problem.case_id: problem.message for problem in evaluation.problems}
+    assert set(messages) == {"a", "b", "z"}
+    assert "no reference" in messages["a"]
+    assert "b.nii.gz" in messages["b"]
+    assert "no prediction" in messages["z"]
+
+
+def test_a_value_that_is_no_label_is_a_problem(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "a.nii.gz", organs() * 3)
+    (problem,) = evaluate(*folders).problems
+    assert problem.case_id == "a"
+    assert "[3, 12]" in problem.message
+    assert "a.nii.gz" in problem.message
+
+
+def test_labels_without_names_are_all_that_occur(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "predictions.json").unlink()
+    evaluation = evaluate(*folders)
+    assert list(evaluation.summary.labels) == ["label_1", "label_4"]
+    named = evaluate(*folders, labels=LABELS)
+    assert list(named.summary.labels) == ["liver", "tumour"]
+    assert [r.dice for r in named.records] == [r.dice for r in evaluation.records]
+
+
+def test_json_and_csv_hold_null_and_empty_for_what_is_not_defined(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    evaluate(*folders, tmp_path / "metrics")
+    content = json.loads((tmp_path / "metrics" / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert content["cases"]["c"]["tumour"]["status"] == "missed"
+    assert content["cases"]["c"]["tumour"]["dice"] == 0.0
+    assert content["cases"]["c"]["tumour"]["hd95_mm"] is None
+    tumour = content["summary"]["labels"]["tumour"]
+    assert tumour["statuses"] == {"found": 2, "missed": 1, "false_alarm": 0, "absent": 0}
+    assert tumour["dice"] == {"mean": 0.5, "median": 0.5, "n": 3}
+    assert tumour["hd95_mm"] == {"mean": 0.5, "median": 0.5, "n": 2}
+    assert "missed" in content["definitions"]["empty_masks"]
+    assert content["tolerance_mm"] == 1.0
+    with (tmp_path / "metrics" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert (rows[5]["case_id"], rows[5]["label"], rows[5]["dice"], rows[5]["hd95_mm"]) == (
+        "c",
+        "tumour",
+        "0.0",
+        "",
+    )
+    assert not list((tmp_path / "metrics").glob(".*"))
+
+
+def test_two_files_are_a_pair_whatever_their_names(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    evaluation = evaluate(predictions / "b.nii.gz", references / "c.nii.gz")
+    assert metrics(evaluation)["b", "tumour"][1] == 0.5
+
+
+def test_pictures_are_measured_in_2d(tmp_path: Path) -> None:
+    for name, shift in (("predictions", 2), ("references", 0)):
+        cells = np.zeros((40, 30, 1), np.uint8)
+        cells[5 + shift : 20 + shift, 5:20] = 255
+        (tmp_path / name).mkdir()
+        write_image2d(tmp_path / name / "1.png", cells)
+    (record,) = evaluate(tmp_path / "predictions", tmp_path / "references").records
+    assert record.dice == pytest.approx(13 / 15)
+    assert record.hd95_mm == 2.0
+    assert 0.4 < (record.surface_dice or 0) < 0.8  # two of four sides, and the corners
+
+
+def test_a_dataset_of_images_and_labels_is_a_reference(real_data: Path, tmp_path: Path) -> None:
+    for name in ("hippocampus_001", "hippocampus_003"):
+        (tmp_path / "predictions").mkdir(exist_ok=True)
+        shutil.copy(real_data / "hippocampus" / "labelsTr" / f"{name}.nii.gz", tmp_path / "predictions")
+    evaluation = evaluate(tmp_path / "predictions", real_data / "hippocampus")
+    assert list(evaluation.summary.labels) == ["Anterior", "Posterior"]
+    assert [record.dice for record in evaluation.records] == [1.0] * 4
+    assert len(evaluation.problems) == 206  # cases without a prediction
+
+
+def test_a_prepared_folder_is_a_reference(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, references = folders
+    (predictions / "predictions.json").unlink()
+    cases = [
+        {
+            "case_id": name,
+            "group": name,
+            "images": [str(references / f"{name}.nii.gz")],
+            "label": f"../references/{name}.nii.gz",
+            "source_grid": GRID.as_json(),
+        }
+        for name in "abc"
+    ]
+    content = {"format": "medseg-prepared", "channels": ["CT"], "labels": LABELS.model_dump(), "cases": cases}
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(content))
+    evaluation = evaluate(predictions, tmp_path / "prepared")
+    assert list(evaluation.summary.labels) == ["liver", "tumour"]
+    assert metrics(evaluation)["b", "tumour"][1] == 0.5
+    assert evaluation.problems == ()
+
+
+def test_nothing_in_common_is_an_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write(tmp_path / "others" / "x.nii.gz", organs())
+    with pytest.raises(SourceError, match="predictions are a, b, c"):
+        evaluate(folders[0], tmp_path / "others")
+    with pytest.raises(SourceError, match="no such"):
+        evaluate(folders[0], tmp_path / "absent")
+
+
+def test_only_background_is_an_error(tmp_path: Path) -> None:
+    for name in ("predictions", "references"):
+        write(tmp_path / name / "a.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(LabelError, match="background"):
+        evaluate(tmp_path / "predictions", tmp_path / "references")
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        evaluate(*folders, tmp_path / "file" / "metrics")
+
+
+def test_command_shows_a_table_and_fails_on_problems(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ["evaluate", *map(str, folders), "-o", str(tmp_path / "metrics")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for word in ("liver", "tumour", "missed", "mean"):
+        assert word in result.stdout
+    (folders[1] / "a.nii.gz").unlink()
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert content == json.loads((tmp_path / "metrics" / "metrics.json").read_text())
+    assert content["problems"][0]["case_id"] == "a"
