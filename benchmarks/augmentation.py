@@ -121,9 +121,7 @@ def main() -> None:
         )
         for ours, twin in zip(augment.transforms, twins, strict=True)
     ]
-    rows.append(
-        ("all together", lambda seed: augment(batch, seed), lambda seed: each_sample(composed, batch, seed))
-    )
+    rows.append(("all together", lambda seed: augment(batch, seed), lambda seed: each_sample(composed, batch, seed)))
 
     print(f"batch {options.batch}, {options.device}, {options.threads} threads, torch {torch.__version__}")
     print(f"{'ms per batch':26}{'medseg':>9}{'MONAI':>9}{'ratio':>8}")

@@ -4,6 +4,7 @@
 refused with the nearest right one.
 """
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -23,7 +24,6 @@ from pydantic import (
 from medseg.errors import ConfigError, did_you_mean
 
 TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
-
 
 
 def seconds(duration: object) -> object:
@@ -93,7 +93,7 @@ class AugmentationConfig(Section):
     scaling_probability: float = Field(0.2, ge=0, le=1)
     scaling_range: PositiveRange = (0.7, 1.4)
     noise_probability: float = Field(0.1, ge=0, le=1)
-    noise_variance: Range = (0.0, 0.1)
+    noise_variance: Range = (0.0, 0.01)  # nnU-Net's code calls .1 a variance and uses it as a deviation
     blur_probability: float = Field(0.2, ge=0, le=1)
     blur_sigma: PositiveRange = (0.5, 1.0)  # voxels
     brightness_probability: float = Field(0.15, ge=0, le=1)
@@ -191,10 +191,8 @@ def _parse_override(override: str) -> dict[str, Any]:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text, since it wants a dot; people write it as a number.
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     nested: Any = value
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}

@@ -32,9 +32,7 @@ class Device:
         return self.dtype == torch.float16
 
     def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(
-            self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-        )  # type: ignore[return-value]
+        return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device; from pinned memory and without waiting on CUDA."""
@@ -45,12 +43,7 @@ class Device:
     def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
         """The network on the device, channels last: what its convolutions are fastest with in low precision."""
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
-        return network.to(self.torch_device, memory_format=memory_format)
-
-    def synchronise(self) -> None:
-        """Waits for what was queued, so that clocks tell the truth."""
-        if self.is_cuda:
-            torch.cuda.synchronize(self.torch_device)
+        return network.to(self.torch_device).to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
     def peak_memory_mb(self) -> float:
         """Peak memory of this process so far: of the GPU's allocator on CUDA, resident memory on a processor."""

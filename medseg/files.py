@@ -1,7 +1,6 @@
 """Outputs appear whole or not at all: they are written beside their place and then renamed."""
 
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name[: len(path.name) - len(suffix)]}.{secrets.token_hex(4)}{suffix}"
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another -o") from error
     finally:

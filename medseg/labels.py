@@ -44,7 +44,9 @@ class Labels(BaseModel):
         if 0 in values:
             raise ValueError("0 is the background and cannot be a label's value")
         if len(set(values)) != len(values) or len(set(names)) != len(names):
-            raise ValueError(f"label names and values have to differ from each other: {dict(zip(names, values))}")
+            raise ValueError(
+                f"label names and values have to differ from each other: {dict(zip(names, values, strict=True))}"
+            )
         return self
 
     @classmethod
@@ -53,8 +55,7 @@ class Labels(BaseModel):
         pairs = sorted((value, name) for name, value in values_by_name.items() if value != 0)
         return cls(
             items=tuple(
-                Label(name=name, value=value, colour=COLOURS[i % len(COLOURS)])
-                for i, (value, name) in enumerate(pairs)
+                Label(name=name, value=value, colour=COLOURS[i % len(COLOURS)]) for i, (value, name) in enumerate(pairs)
             )
         )
 
@@ -100,5 +101,6 @@ class Labels(BaseModel):
     def decode(self, label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         """Network values to file values, in the smallest integer type that holds them."""
         table = np.array([0, *self.values])
-        dtype = np.uint8 if table.min() >= 0 and table.max() < 256 else np.int16 if abs(table).max() < 2**15 else np.int32
-        return table.astype(dtype)[label_map]
+        fitting = next(t for t in (np.uint8, np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
+        decoded: npt.NDArray[np.integer] = table.astype(fitting)[label_map]
+        return decoded

@@ -28,7 +28,11 @@ class Outcome(Generic[Item, Result]):
 
 
 def run_in_workers(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None, preload: Sequence[str]
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None = None,
+    preload: Sequence[str],
 ) -> Iterator[Outcome[Item, Result]]:
     """``function`` of each item, in the order in which they are done. ``preload`` modules are imported once, in a
     server process that the workers are forked from.

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
@@ -32,10 +39,8 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
             yield from progress.track(items, total=total, description=description)
         return
     last = start = time.monotonic()
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         if time.monotonic() - last > SECONDS_BETWEEN_LINES or done == total:
             last = time.monotonic()
             say(f"{description} {done}/{total} ({last - start:.0f} s)")

@@ -82,7 +82,7 @@ class Geometry:
 
     def index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Voxel indices (not rounded) of RAS mm ``(..., 3)``."""
-        inverse = np.linalg.inv(self.affine)
+        inverse: Array = np.linalg.inv(self.affine)
         return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
     def difference(self, other: "Geometry", tolerance: float = GRID_TOLERANCE) -> str | None:
@@ -131,7 +131,8 @@ class Volume:
         """The only channel, ``(x, y, z)``."""
         if self.array.shape[0] != 1:
             raise ValueError(f"a label map has one channel, not {self.array.shape[0]}")
-        return self.array[0]
+        label_map: Array = self.array[0]
+        return label_map
 
     def oriented_as(self, orientation: str) -> "Volume":
         """The same voxels with the array axes flipped and permuted to ``orientation``; nothing is interpolated."""

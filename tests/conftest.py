@@ -70,9 +70,7 @@ def _write_slices(
         header.PixelRepresentation = int(values.dtype.kind == "i")
         header.PixelData = values.tobytes()
         for name, value in tags.items():
-            setattr(
-                header, name, value[i] if isinstance(value, list) and len(value) == len(stored) else value
-            )
+            setattr(header, name, value[i] if isinstance(value, list) and len(value) == len(stored) else value)
         path = folder / (names[i] if names else f"{i:03d}.dcm")
         header.save_as(path, enforce_file_format=True)
         paths.append(path)
@@ -120,9 +118,7 @@ def write_blob_dataset(
         image = 100 + 60 * (label_map == 2) + 140 * (label_map == 5) + random.normal(0, 12, shape)
         affine = np.diag((-1.0, -1.0, 2.0, 1.0))
         affine[:3, 3] = random.uniform(-50, 50, 3)
-        nibabel.save(
-            nibabel.Nifti1Image(image.astype(np.int16), affine), folder / "images" / f"blob_{case:02d}.nii.gz"
-        )
+        nibabel.save(nibabel.Nifti1Image(image.astype(np.int16), affine), folder / "images" / f"blob_{case:02d}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(label_map, affine), folder / "labels" / f"blob_{case:02d}.nii.gz")
     return folder
 

@@ -17,9 +17,7 @@ WORST_SHOWN = 5
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Argument(help="Label maps that were predicted: a folder, or one file.")
-    ],
+    predictions: Annotated[Path, typer.Argument(help="Label maps that were predicted: a folder, or one file.")],
     references: Annotated[
         Path,
         typer.Argument(
@@ -36,9 +34,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the content of metrics.json, no table.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
     """Compares masks with references: Dice, IoU, HD95 (mm) and surface Dice per case and label.
 
@@ -91,9 +87,7 @@ def show(evaluation: "Evaluation") -> None:
         table.add_row(escape(name), str(label.cases), *metrics, *map(str, counts))
     if len(summary.labels) > 1:
         table.add_section()
-        table.add_row(
-            "mean", "", *map(_number, _metrics(*summary.over_labels.values())), "", "", style="bold"
-        )
+        table.add_row("mean", "", *map(_number, _metrics(*summary.over_labels.values())), "", "", style="bold")
     console = Console(highlight=False)
     console.print(table)
     measured = [record for record in evaluation.records if record.dice is not None]
@@ -104,9 +98,7 @@ def show(evaluation: "Evaluation") -> None:
             console.print(f"  {record.dice:.3f}  {record.case_id}, {record.label}{status}", markup=False)
 
 
-def _metrics(
-    dice: "Average", iou: "Average", hd95_mm: "Average", surface_dice: "Average"
-) -> tuple[float | None, ...]:
+def _metrics(dice: "Average", iou: "Average", hd95_mm: "Average", surface_dice: "Average") -> tuple[float | None, ...]:
     return dice.mean, dice.median, iou.mean, hd95_mm.mean, surface_dice.mean
 
 

@@ -8,14 +8,10 @@ import typer
 
 def export(
     mask: Annotated[Path, typer.Argument(help="A label map, for instance one that 'medseg predict' wrote.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="A .nii.gz or .nii file; with --per-label a folder.")
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .nii.gz or .nii file; with --per-label a folder.")],
     like: Annotated[
         Path | None,
-        typer.Option(
-            help="The study on whose grid to write: a NIfTI file, or folder or file of a DICOM series."
-        ),
+        typer.Option(help="The study on whose grid to write: a NIfTI file, or folder or file of a DICOM series."),
     ] = None,
     per_label: Annotated[
         bool, typer.Option("--per-label", help="One file of 0 and 1 for each label, named after it.")

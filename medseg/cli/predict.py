@@ -1,6 +1,5 @@
 """medseg predict."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +19,12 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     tta: Annotated[
-        bool | None, typer.Option("--tta/--no-tta", help="Average over mirrored images. [default: as the model says]")
+        bool | None,
+        typer.Option("--tta/--no-tta", help="Average over mirrored images. [default: as the model says]"),
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(min=0, max=0.95, help="Of neighbouring windows, as a fraction of the patch.")
+        float | None,
+        typer.Option(min=0, max=0.95, help="Of neighbouring windows, as a fraction of the patch."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,
 ) -> None:

@@ -25,13 +25,16 @@ def preprocess(
         str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Glob that selects their label maps; * stands for what it matched in --images.")
+        str | None,
+        typer.Option(help="Glob that selects their label maps; * stands for what it matched in --images."),
     ] = None,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Cases at the same time; one per core if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cases at the same time; one per core if not given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")] = False,
 ) -> None:
     """Checks scans and label maps, plans the network, and stores every case ready for training.
@@ -65,9 +68,7 @@ def _summary(result: "PreprocessResult") -> dict[str, object]:
         "channels": list(result.record.channels),
         "labels": None if result.record.labels is None else result.record.labels.model_dump(mode="json"),
         "cases": [case.case_id for case in result.record.cases],
-        "problems": [
-            {"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems
-        ],
+        "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems],
     }
 
 

@@ -16,9 +16,12 @@ def train(
     network: Annotated[str | None, typer.Option(help="Network by name. [default: unet]")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Which fifth of the cases validates. [default: 0]")] = None,
     max_time: Annotated[
-        str | None, typer.Option(help="Time for the whole run, as in 90s, 30m or 2h; the schedule follows the clock.")
+        str | None,
+        typer.Option(help="Time for the whole run, as in 90s, 30m or 2h; the schedule follows the clock."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Length of the run in epochs, instead of --max-time.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run in epochs, instead of --max-time.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
@@ -26,7 +29,8 @@ def train(
         list[str] | None, typer.Option("--set", help="One setting, as in training.learning_rate=1e-3.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, with the settings that it began with.")
+        bool,
+        typer.Option("--resume", help="Go on with an interrupted run, with the settings that it began with."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the validation metrics as JSON, no table.")] = False,
 ) -> None:
@@ -51,11 +55,19 @@ def train(
         "training.epochs": epochs,
         "training.seed": seed,
     }
-    overrides = [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    overrides = [
+        *(settings or []),
+        *(f"{key}={value}" for key, value in options.items() if value is not None),
+    ]
     if resume and (overrides or config):
         raise typer.BadParameter("--resume goes on with the run's own settings; leave the other options out")
     result = run(
-        prepared, output, dims=3 if dims == "3" else 2, config=load(config, overrides), device=device, resume=resume
+        prepared,
+        output,
+        dims=3 if dims == "3" else 2,
+        config=load(config, overrides),
+        device=device,
+        resume=resume,
     )
     if result.evaluation is None:
         raise typer.Exit(1)

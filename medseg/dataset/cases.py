@@ -26,9 +26,7 @@ class CaseList:
 
     layout: str  # in words, as shown to the user: "Medical Segmentation Decathlon (dataset.json)"
     cases: tuple[Case, ...]
-    channels: tuple[
-        str, ...
-    ]  # names, such as ("CT",) or ("T1", "FLAIR"); from dataset.json or DICOM where known
+    channels: tuple[str, ...]  # names, such as ("CT",) or ("T1", "FLAIR"); from dataset.json or DICOM where known
     labels: Labels | None = None  # None: names and values have to be read from the label maps
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what was decided, and what was left out on purpose

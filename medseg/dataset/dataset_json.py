@@ -41,15 +41,15 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     if not isinstance(given, dict) or not given:
         return None, []
     if any(isinstance(value, list) for value in given.values()):
-        return None, [
-            f"{path.name} names regions (several values each); the plain values of the label maps are used"
-        ]
+        return None, [f"{path.name} names regions (several values each); the plain values of the label maps are used"]
     try:
-        values = {}
+        values: dict[str, int] = {}
         for key, value in given.items():
             name, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
             if str(name) in values:
                 raise ValueError(f"'{name}' occurs twice")
+            if int(number) in values.values():
+                raise ValueError(f"{number} stands for two labels")
             values[str(name)] = int(number)
         labels = Labels.from_names(values)
     except (TypeError, ValueError) as error:

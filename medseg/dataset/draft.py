@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case, CaseList
-from medseg.dataset.names import safe, unique
+from medseg.dataset.names import rest_after, safe, unique
 from medseg.errors import Problem, SourceError
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -14,8 +14,7 @@ from medseg.labels import Labels
 
 @dataclass
 class FoundCase:
-    """Images by channel (one without a name is ""), and the label map that goes with them, where there is
-    one."""
+    """Images by channel (one without a name is ""), and the label map that goes with them, if any."""
 
     key: str  # a name, or a path of names: "STS_001/CT"
     images: dict[str, ImageSource] = field(default_factory=dict)
@@ -27,8 +26,8 @@ class FoundCase:
     def name(self) -> str:
         """``STS_001_CT``; a folder's name isn't repeated where the file's name begins with it."""
         parts = [name for name in map(safe, self.key.split("/")) if name]
-        kept = [part for part, after in pairwise([*parts, ""]) if not after.startswith(part)]
-        return "_".join(kept)
+        repeated = {i for i, (a, b) in enumerate(pairwise(parts)) if a == b or rest_after(a, b)}
+        return "_".join(part for i, part in enumerate(parts) if i not in repeated)
 
     @property
     def path(self) -> Path:
@@ -68,13 +67,14 @@ class Draft:
         self.problems.append(Problem(case.name, path, f"{path}: {message}; left out"))
 
     def settled(self, source: Path, labelled: bool | None) -> CaseList:
-        """The cases that can be used. Raises ``SourceError`` when labels are wanted and there are none at
-        all."""
+        """The cases that can be used. Raises ``SourceError`` without any, or without needed labels."""
+        if not self.cases and not self.problems:
+            raise SourceError(f"{source}: no cases in it, though it looks like {self.layout}")
         has_labels = any(case.label for case in self.cases.values())
-        if labelled and not has_labels:
+        if labelled and self.cases and not has_labels:
             raise SourceError(
                 f"{source}: {len(self.cases)} images but no label maps found; name both with patterns of "
-                "your own, such as --images '*/image.nii.gz' --labels '*/mask.nii.gz', or list them in a cases.csv"
+                "your own, such as --images '*/image.nii.gz' --labels '*/mask.nii.gz', or in a cases.csv"
             )
         wanted = has_labels and labelled is not False
         usable = self._with_labels() if wanted else [case for case in self.cases.values() if case.images]

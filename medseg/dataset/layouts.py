@@ -1,5 +1,4 @@
-"""How datasets lie on disk. Each layout is one small function; ``LAYOUTS`` is the order in which they are
-tried."""
+"""How datasets lie on disk: one small function a layout; ``LAYOUTS`` is the order of trying them."""
 
 import csv
 from collections.abc import Callable
@@ -78,7 +77,8 @@ def prepared(listing: Listing) -> Draft | None:
             if case:
                 case.group = entry.get("group") or ""
     except (KeyError, TypeError, ValidationError) as error:
-        raise SourceError(f"{path}: is damaged ({error}); run 'medseg preprocess' again") from error
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path}: is damaged ({reason}); run 'medseg preprocess' again") from error
     return draft
 
 
@@ -92,19 +92,18 @@ def cases_csv(listing: Listing) -> Draft | None:
     except ValueError as error:
         raise SourceError(f"{path}: cannot be read as text ({error}); save it as CSV in UTF-8") from error
     header = text.partition("\n")[0]
-    reader = csv.DictReader(
-        text.splitlines(), delimiter=";" if header.count(";") > header.count(",") else ","
-    )
+    separator = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.DictReader(text.splitlines(), delimiter=separator)
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     channels = {n: n.removeprefix("image").lstrip("_") for n in reader.fieldnames if n.startswith("image")}
     if not channels:
-        raise SourceError(
-            f"{path}: has no column 'image' (or image_<channel>), only: {', '.join(reader.fieldnames)}"
-        )
+        raise SourceError(f"{path}: has no column 'image' (or image_<channel>), only: {', '.join(reader.fieldnames)}")
     draft = Draft(f"table {path.name}")
     for row in reader:
         images = {channels[name]: row[name].strip() for name in channels if (row[name] or "").strip()}
         label = (row.get("label") or "").strip() or None
+        if not images and not label:
+            continue
         case = add_listed(draft, path.parent, images, label, (row.get("case_id") or "").strip())
         if case:
             case.group = (row.get("group") or "").strip()
@@ -112,31 +111,27 @@ def cases_csv(listing: Listing) -> Draft | None:
 
 
 def decathlon(listing: Listing) -> Draft | None:
-    """dataset.json with a list of training cases; nnU-Net 1 writes the same, with _0000 in the files'
-    names only."""
+    """dataset.json with a list of training cases; nnU-Net 1 writes it too, without the _0000 of its files."""
     content = listing.content
     if not isinstance(content.get("training"), list):
         return None
     path = listing.path / "dataset.json"
     labels, notes = label_names(content, path)
-    draft = Draft(
-        "Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes
-    )
-    for entry in content["training"]:
+    draft = Draft("Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes)
+    testing = [{"image": entry} if isinstance(entry, str) else entry for entry in content.get("test") or ()]
+    for entry in [*content["training"], *testing]:
         if not isinstance(entry, dict) or "image" not in entry:
             raise SourceError(f"{path}: entries of 'training' need 'image' and 'label', not {entry!r}")
-        add_listed(draft, listing.path, entry["image"], entry.get("label"))
-    for entry in content.get("test") or ():
-        case = add_listed(draft, listing.path, entry["image"] if isinstance(entry, dict) else entry, None)
+        case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
         if case:
-            case.for_testing = True
+            case.for_testing = entry in testing
     return draft
 
 
 def nnunet(listing: Listing) -> Draft | None:
     """imagesTr/ and labelsTr/ with a four-digit channel at the end of each image's name."""
     images, labels = listing.below(["imagestr"]), listing.below(["labelstr"])
-    if images is None or labels is None:
+    if images is None or labels is None or not images.found.sources:
         return None
     if not all(split_channel(stem(source.path))[1] for source in images.found.sources):
         return None

@@ -31,9 +31,7 @@ def add_listed(
             sources |= _sources_of(folder / image, channel)
         label_source = source_of(folder / label) if label else None
     except SourceError as error:
-        draft.problems.append(
-            Problem(FoundCase(key).name, folder / (label or key), f"{error}; case left out")
-        )
+        draft.problems.append(Problem(FoundCase(key).name, folder / (label or key), f"{error}; case left out"))
         return None
     case = draft.cases.setdefault(key, FoundCase(key))
     for channel, source in sources.items():

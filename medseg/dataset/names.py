@@ -4,9 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-MASK_WORD = (
-    r"(?:masks?|seg(?:m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|annotations?|manual)"
-)
+MASK_WORD = r"(?:masks?|seg(?:m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|annotations?|manual)"
 IMAGE_WORD = r"(?:images?|imgs?|imaging|vol(?:umes?)?|scans?|data|orig|raw)"
 SEPARATOR = r"[_\-. ]"
 CHANNEL = re.compile(r"^(?P<base>.+)_(?P<channel>\d{4})$")

@@ -1,7 +1,7 @@
 """Batches of patches from a prepared dataset. Batch ``k`` is a function of the seed and ``k`` alone, so that a resumed
 run sees exactly what the unbroken one would have seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,10 +48,12 @@ class PatchSampler:
         samples = [self._sample(index) for index in range(first, first + self.batch_size)]
         images, labels, case_ids = zip(*samples, strict=True)
         return Batch(
-            torch.from_numpy(np.stack(images).astype(np.float32)), torch.from_numpy(np.stack(labels)), case_ids
+            torch.from_numpy(np.stack(images).astype(np.float32)),
+            torch.from_numpy(np.stack(labels)),
+            case_ids,
         )
 
-    def prefetched(self, first_step: int) -> Iterator[Batch]:
+    def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
         with ThreadPoolExecutor(1) as reader:
             upcoming = reader.submit(self.batch, first_step)
@@ -80,11 +82,9 @@ class PatchSampler:
         """Cases in a new random order on each pass."""
         rounds, position = divmod(index, len(self.case_ids))
         order = np.random.default_rng([self.seed, 0, rounds]).permutation(len(self.case_ids))
-        return self.case_ids[order[position]]
+        return self.case_ids[int(order[position])]
 
-    def _start(
-        self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator
-    ) -> tuple[int, ...]:
+    def _start(self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator) -> tuple[int, ...]:
         """First voxel of the patch: anywhere inside the image; an image smaller than the patch anywhere inside it."""
         centre = self._foreground_voxel(case_id, random) if forced else None
         start = []

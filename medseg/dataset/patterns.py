@@ -58,6 +58,4 @@ def _key(match: re.Match[str]) -> str:
 
 def _nothing_matches(option: str, glob: str, listing: Listing) -> SourceError:
     examples = ", ".join(listing.relative(source) for source in listing.found.sources[:3])
-    return SourceError(
-        f"{listing.path}: {option} '{glob}' matches nothing; there are: {examples or 'no images'}"
-    )
+    return SourceError(f"{listing.path}: {option} '{glob}' matches nothing; there are: {examples or 'no images'}")

@@ -34,7 +34,9 @@ def split_fold(group_by_case: Mapping[str, str], fold: int, folds: int) -> Split
         return Split(everything, everything)
     folds = min(folds, len(groups))
     if fold >= folds:
-        raise ConfigError(f"training.fold={fold}: there are {folds} folds ({len(groups)} groups); take 0 to {folds - 1}")
+        raise ConfigError(
+            f"training.fold={fold}: there are {folds} folds ({len(groups)} groups); take 0 to {folds - 1}"
+        )
     order = np.arange(len(groups))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     held_back = {groups[i] for i in np.array_split(order, folds)[fold]}

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count
 
 from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
@@ -17,21 +18,16 @@ Channels = dict[str, dict[str, ImageSource]]  # sources by case key and channel
 def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource]) -> None:
     """One case for each image, named by its path; a DICOM series by patient and description."""
     several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
-    keys: dict[str, int] = defaultdict(int)
     for source in sources:
-        key = (
-            _dicom_key(source, several_patients)
-            if source.kind == "dicom"
-            else listing.place(source).as_posix()
-        )
-        keys[key] += 1
-        number = f"_{keys[key]}" if keys[key] > 1 else ""
-        draft.add_image(f"{key}{number}", source).group = source.patient_id
+        is_dicom = source.kind == "dicom"
+        name = _dicom_key(source, several_patients) if is_dicom else listing.place(source).as_posix()
+        names = (f"{name}_{i}" if i > 1 else name for i in count(1))
+        key = next(key for key in names if key not in draft.cases)
+        draft.add_image(key, source).group = source.patient_id
 
 
 def add_by_channel(draft: Draft, listing: Listing) -> bool:
-    """Adds the images as channels where all their names tell that they are; False, and nothing added,
-    otherwise."""
+    """Adds the images as channels where all their names say so; False, with nothing added, otherwise."""
     channels = _by_number(listing) or _by_folder(listing)
     if channels is None:
         return False
@@ -69,7 +65,8 @@ def _by_folder(listing: Listing) -> Channels | None:
         folder = place.parent.name or listing.path.resolve().name
         channel = rest_after(folder, place.name)
         key = place.parent.as_posix() if place.parent.name else folder
-        if not channel or channel in channels[key]:
+        # Numbers count cases: hippocampus/hippocampus_001.
+        if not channel or channel[0].isdigit() or channel in channels[key]:
             return None
         channels[key][channel] = source
     return channels if _same_in_all(channels) and len(next(iter(channels.values()))) > 1 else None

@@ -95,8 +95,6 @@ def _boxes(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[tup
         axes = zip(*found, strict=True) if found else [[slice(1, 0)]] * 3
         ends = [(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes]
         boxes.append(
-            tuple(
-                slice(max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(ends, reference.shape, strict=True)
-            )
+            tuple(slice(max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(ends, reference.shape, strict=True))
         )
     return boxes

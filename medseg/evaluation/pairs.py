@@ -74,9 +74,7 @@ def labels_beside(path: Path) -> Labels | None:
     try:
         return Labels.model_validate(json.loads(file.read_text(encoding="utf-8"))["labels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{file}: names no labels that can be read; delete it, or run predict again"
-        ) from error
+        raise SourceError(f"{file}: names no labels that can be read; delete it, or run predict again") from error
 
 
 def _references(references: Path) -> tuple[dict[str, Path], Labels | None]:

@@ -56,9 +56,7 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
     if total == 0:
         return None
     limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)
-    within = (
-        areas[_is_near(elements, others, limit)].sum() + other_areas[_is_near(others, elements, limit)].sum()
-    )
+    within = areas[_is_near(elements, others, limit)].sum() + other_areas[_is_near(others, elements, limit)].sum()
     return float(within / total)
 
 
@@ -80,10 +78,7 @@ def _surface_elements(mask: Mask, spacing: Spacing3) -> tuple[Points, npt.NDArra
             padded = padded.take([1, 1], axis=axis)
     code = np.zeros([n - 1 for n in padded.shape], dtype=np.uint8)
     for bit, corner in enumerate(product((0, 1), repeat=3)):
-        code |= (
-            padded[tuple(slice(c, c + n) for c, n in zip(corner, code.shape, strict=True))].astype(np.uint8)
-            << bit
-        )
+        code |= padded[tuple(slice(c, c + n) for c, n in zip(corner, code.shape, strict=True))].astype(np.uint8) << bit
     index = np.nonzero((code != 0) & (code != 255))
     return np.stack(index, axis=1) * np.asarray(spacing), _element_areas(spacing)[code[index]]
 

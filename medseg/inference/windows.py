@@ -48,9 +48,7 @@ def predict_logits(
                 return logits[0]  # type: ignore[no-any-return]
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
-    raise MedsegError(
-        f"{device}: not enough memory for one window of {plan.patch_size} voxels; take --device cpu"
-    )
+    raise MedsegError(f"{device}: not enough memory for one window of {plan.patch_size} voxels; take --device cpu")
 
 
 def _attempts(batch_size: int, device: Device) -> list[tuple[int, torch.device]]:

@@ -24,23 +24,14 @@ KEYWORDS = (
     *NEEDED,
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality",
     "SpecificCharacterSet", "SeriesDescription", "ImageType", "NumberOfFrames", "SamplesPerPixel",
-    "BitsStored", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+    "BitsStored", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence",
 )  # fmt: skip
 TAGS = [tag for tag in map(tag_for_keyword, KEYWORDS) if tag is not None]
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Lie beside DICOM files and are nobody's mistake.
-COMPANIONS = (
-    "dicomdir",
-    "license",
-    "licence",
-    "readme",
-    "copying",
-    "version",
-    "changelog",
-    "notice",
-    "lockfile",
-)
+COMPANIONS = ("dicomdir", "license", "licence", "readme", "copying", "version", "changelog", "notice")
 
 # Modalities of objects that hold no image, or none of the patient.
 NOT_IMAGES = {
@@ -73,8 +64,7 @@ def find_series(path: Path) -> Found:
 
 
 def series_among(files: Iterable[Path]) -> Found:
-    """As ``find_series``, for files that are already listed; those that cannot be DICOM by name are not
-    opened."""
+    """As ``find_series``, for files already listed; those that cannot be DICOM by name are not opened."""
     with config.disable_value_validation():  # odd values are common, and harmless in what is read here
         headers, problems = _headers(files)
         images, notes = _images_among(headers)
@@ -255,13 +245,9 @@ def _source(group: Sequence[tuple[_Header, Plane]], n_geometries: int) -> ImageS
     files = tuple(plane.path for plane in planes)
     notes = []
     if n_geometries > 1:
-        notes.append(
-            f"one of {n_geometries} geometries in series '{_name(header)}', each read as an image of its own"
-        )
+        notes.append(f"one of {n_geometries} geometries in series '{_name(header)}', each read as an image of its own")
     if duplicates:
-        notes.append(
-            f"{len(duplicates)} duplicates (same SOPInstanceUID) left out, such as {duplicates[0].name}"
-        )
+        notes.append(f"{len(duplicates)} duplicates (same SOPInstanceUID) left out, such as {duplicates[0].name}")
     if len(planes) == 1:
         thickness = planes[0].thickness
         known = f"{thickness:g} mm, from its header" if thickness else "unknown, taken as 1 mm"
@@ -330,9 +316,7 @@ def _decoded(path: Path) -> tuple[Dataset, Array]:
 def _rescaled(slices: list[tuple[Dataset, Array]]) -> Array:
     """Values (slice, row, column). Empties ``slices`` on the way, so that voxels are not held twice."""
     if any(header.get("ModalityLUTSequence") for header, _ in slices):
-        raise SourceError(
-            f"{slices[0][0].get('SeriesInstanceUID')}: values given by a lookup table cannot be read"
-        )
+        raise SourceError(f"{slices[0][0].get('SeriesInstanceUID')}: values given by a lookup table cannot be read")
     scales = [(float(h.get("RescaleSlope") or 1), float(h.get("RescaleIntercept") or 0)) for h, _ in slices]
     identity = set(scales) == {(1.0, 0.0)}
     dtype = np.result_type(*(s.dtype for _, s in slices)) if identity else _rescaled_dtype(slices, scales)
@@ -348,11 +332,8 @@ def _rescaled(slices: list[tuple[Dataset, Array]]) -> Array:
     return stack
 
 
-def _rescaled_dtype(
-    slices: Sequence[tuple[Dataset, Array]], scales: Sequence[tuple[float, float]]
-) -> np.dtype:
-    """The smallest integer type that holds every value the stored bits could give; float64 for broken
-    scales."""
+def _rescaled_dtype(slices: Sequence[tuple[Dataset, Array]], scales: Sequence[tuple[float, float]]) -> np.dtype:
+    """The smallest integer type for all that the stored bits could give; float64 for fractional scales."""
     stored_as_float = any(stored.dtype.kind == "f" for _, stored in slices)
     if stored_as_float or any(value != round(value) for scale in scales for value in scale):
         return np.dtype(np.float64)

@@ -74,11 +74,7 @@ def plane_of(header: Dataset, path: Path) -> Plane:
     except (TypeError, ValueError) as error:
         raise GeometryError(f"{path}: position, orientation or spacing cannot be read ({error})") from error
     lengths = np.linalg.norm(orientation.reshape(-1, 3), axis=1)
-    if (
-        orientation.shape != (6,)
-        or position.shape != (3,)
-        or min(*lengths, between_rows, between_columns) <= 0
-    ):
+    if orientation.shape != (6,) or position.shape != (3,) or min(*lengths, between_rows, between_columns) <= 0:
         raise GeometryError(
             f"{path}: ImagePositionPatient, ImageOrientationPatient and PixelSpacing make no plane: "
             f"{position.tolist()}, {orientation.tolist()}, {[between_rows, between_columns]}"
@@ -148,9 +144,7 @@ def _check_positions(planes: Sequence[Plane], along: Vector, where: Path) -> Non
     if n_missing > 0.5 and abs(n_missing - round(n_missing)) <= 2 * PLACE_TOLERANCE:
         count = f"{round(n_missing)} slice{'s are' if round(n_missing) > 1 else ' is'} missing"
         raise GeometryError(f"{where}: {count}: the distance {between}; export the whole series again")
-    raise GeometryError(
-        f"{where}: slices are unevenly spaced: the distance {between}; resample it to even distances"
-    )
+    raise GeometryError(f"{where}: slices are unevenly spaced: the distance {between}; resample it to even distances")
 
 
 def _check_upright(first: Plane, sideways: Vector, along: Vector, where: Path) -> None:

@@ -68,9 +68,7 @@ def write_image2d(path: Path, label_map: Array) -> None:
     """
     lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
     if lowest < 0 or highest > 65535:
-        raise LabelError(
-            f"{path}: a picture holds labels from 0 to 65535, not {lowest} to {highest}; use NIfTI"
-        )
+        raise LabelError(f"{path}: a picture holds labels from 0 to 65535, not {lowest} to {highest}; use NIfTI")
     pages = label_map.T.astype(np.uint8 if highest < 256 else np.uint16)
     is_tiff = path.suffix.lower() in TIFF_SUFFIXES
     if not is_tiff and path.suffix.lower() != ".png":
@@ -148,9 +146,7 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
         shapes = ", ".join(str(each.shape) for each in tiff.series)
         raise SourceError(f"{path}: pages of different sizes ({shapes}); split them into files")
     if sum(axis not in "YXSC" and n > 1 for axis, n in zip(series.axes, series.shape, strict=True)) > 1:
-        raise SourceError(
-            f"{path}: axes {series.axes} {series.shape}; split it into files with one stack each"
-        )
+        raise SourceError(f"{path}: axes {series.axes} {series.shape}; split it into files with one stack each")
     return series
 
 

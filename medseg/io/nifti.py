@@ -104,9 +104,7 @@ def _channels_first(path: Path, array: Array) -> Array:
     shape = (*array.shape, 1, 1, 1)[: max(array.ndim, 3)]
     n_channels = [n for n in shape[3:] if n != 1]
     if len(n_channels) > 1:
-        raise SourceError(
-            f"{path}: {array.ndim} axes {array.shape}; split it into files of at most four axes"
-        )
+        raise SourceError(f"{path}: {array.ndim} axes {array.shape}; split it into files of at most four axes")
     return np.moveaxis(array.reshape(*shape[:3], *(n_channels or [1])), -1, 0)
 
 

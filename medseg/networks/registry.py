@@ -18,5 +18,7 @@ def build_network(inputs: int, outputs: int, architecture: Architecture) -> nn.M
     """Raises ``ConfigError`` for a name that isn't known."""
     builder = NETWORKS.get(architecture.name)
     if builder is None:
-        raise ConfigError(f"network.name: there is no network '{architecture.name}'{did_you_mean(architecture.name, NETWORKS)}")
+        raise ConfigError(
+            f"network.name: there is no network '{architecture.name}'{did_you_mean(architecture.name, NETWORKS)}"
+        )
     return builder(inputs, outputs, architecture)

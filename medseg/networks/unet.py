@@ -19,9 +19,7 @@ NEGATIVE_SLOPE = 0.01
 class ConvolutionStack(nn.Sequential):
     """``n`` times convolution, instance norm, leaky ReLU; the first one has the stride."""
 
-    def __init__(
-        self, n: int, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]
-    ) -> None:
+    def __init__(self, n: int, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
         dims = len(kernel_size)
         convolution = nn.Conv3d if dims == 3 else nn.Conv2d
         norm = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d

@@ -57,9 +57,7 @@ def _scanned(canvas: Canvas, patient: Patient) -> Array:
     rng = patient.rng
     mean, texture = np.zeros((2, len(Tissue)), np.float32)
     for tissue, look in LOOKS.items():
-        mean[tissue] = (
-            look.plain + patient.dose * look.enhancement * rng.normal(1, 0.08) + rng.normal(0, look.spread)
-        )
+        mean[tissue] = look.plain + patient.dose * look.enhancement * rng.normal(1, 0.08) + rng.normal(0, look.spread)
         texture[tissue] = look.texture
     unevenness = smooth_field(rng, canvas.grid, TEXTURE_WAVELENGTH_MM, n_waves=64)
     image = _block_sum(mean[canvas.tissue] + texture[canvas.tissue] * unevenness) / 8

@@ -41,9 +41,7 @@ def write_dicom_series(
     if image.shape != geometry.shape:
         raise ValueError(f"an image of shape {image.shape} does not lie on a grid of shape {geometry.shape}")
     if geometry.shear > SHEAR_TOLERANCE:
-        raise GeometryError(
-            f"{folder}: a sheared grid cannot be written as a DICOM series; resample it first"
-        )
+        raise GeometryError(f"{folder}: a sheared grid cannot be written as a DICOM series; resample it first")
     stored = np.clip(np.rint(image) - INTERCEPT, 0, 4095).astype("<i2")
     for k in range(stored.shape[2]):
         sop_uid = generate_uid(entropy_srcs=[series_uid, str(k)])

@@ -48,9 +48,7 @@ def _ribs(canvas: Canvas, patient: Patient) -> None:
     part.tissue[bar & chest & wall] = Tissue.RIB
 
 
-def _hollow(
-    canvas: Canvas, organ: Solid, content: Tissue, *, wall_mm: float = 3.0, gas_from: float = 1e3
-) -> None:
+def _hollow(canvas: Canvas, organ: Solid, content: Tissue, *, wall_mm: float = 3.0, gas_from: float = 1e3) -> None:
     """A piece of gut; gas collects at the front, above the level ``gas_from`` (y in mm)."""
     part = canvas.near(organ)
     depth = organ.depth(part.points)
@@ -123,12 +121,8 @@ def _back(canvas: Canvas, patient: Patient) -> None:
     for side in (1, -1):
         erector = column(33, 21, (side * 37, -patient.half_depth_mm + 1)).within(under_skin)
         canvas.paint(Tissue.MUSCLE, erector, rough=True)
-        canvas.paint(
-            Tissue.MUSCLE, patient.vessel([(side * 24, -48, 5), (side * 44, -40, -120)], 15), rough=True
-        )
-        canvas.paint(
-            Tissue.MUSCLE, patient.vessel([(side * 62, -72, -5), (side * 78, -66, -120)], 12), rough=True
-        )
+        canvas.paint(Tissue.MUSCLE, patient.vessel([(side * 24, -48, 5), (side * 44, -40, -120)], 15), rough=True)
+        canvas.paint(Tissue.MUSCLE, patient.vessel([(side * 62, -72, -5), (side * 78, -66, -120)], 12), rough=True)
 
 
 def _kidneys(canvas: Canvas, patient: Patient) -> None:

@@ -58,6 +58,4 @@ class Patient:
 
     def vessel(self, path: Sequence[Vector], radius_mm: float) -> Solid:
         """A tube along a path that is somewhat other than described."""
-        return tube(
-            [self.place(point) for point in path], radius_mm * self.size * self.rng.uniform(0.9, 1.15)
-        )
+        return tube([self.place(point) for point in path], radius_mm * self.size * self.rng.uniform(0.9, 1.15))

@@ -59,9 +59,7 @@ def make_study_set(folder: Path, *, n_train: int, n_test: int, seed: int = 0) ->
     for part, name, number, count in track(patients, "Synthetic studies", len(patients)):
         _write_study(part, f"{name}_{number:02d}", seed, tilted=number == count)
     for part in (study_set.train, study_set.test):
-        write_json(
-            part / "dataset.json", {"channel_names": {"0": "CT"}, "labels": {"background": 0, **LABELS}}
-        )
+        write_json(part / "dataset.json", {"channel_names": {"0": "CT"}, "labels": {"background": 0, **LABELS}})
     return study_set
 
 
@@ -92,7 +90,5 @@ def _scanner_grid(rng: np.random.Generator, tilted: bool) -> Geometry:
     tilt = Rotation.from_euler("xyz", TILT_DEGREES if tilted else (0, 0, 0), degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, :3] = tilt @ SUPINE_AXIAL * spacing
-    affine[:3, 3] = rng.uniform([-30, -30, -700], [30, 30, 300]) - affine[:3, :3] @ (
-        (np.array(shape) - 1) / 2
-    )
+    affine[:3, 3] = rng.uniform([-30, -30, -700], [30, 30, 300]) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Geometry(shape, affine)

@@ -2,13 +2,14 @@
 supplement), with a budget in voxels instead of an estimate of GPU memory, and a smaller one for processors."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from medseg.config import Config
 from medseg.errors import ConfigError
 from medseg.plan import Architecture, Fingerprint, Grid, Normalisation, Plan, Plans
-from medseg.volume import Shape3, Spacing3
+from medseg.volume import Array, Shape3, Spacing3
 
 # An axis is coarse when its spacing is three times the others', and its shape a third of theirs.
 ANISOTROPY = 3.0
@@ -107,12 +108,13 @@ def _normalisation(fingerprint: Fingerprint, channels: Sequence[str], config: Co
     return tuple(result)
 
 
-def _shapes_on_grid(fingerprint: Fingerprint, spacing: Spacing3) -> np.ndarray:
-    shapes = np.array(fingerprint.shapes) * np.array(fingerprint.spacings) / np.array(spacing)
-    return np.maximum(np.rint(shapes), 1).astype(int)
+def _shapes_on_grid(fingerprint: Fingerprint, spacing: Spacing3) -> Array:
+    shapes: Array = np.array(fingerprint.shapes) * np.array(fingerprint.spacings) / np.array(spacing)
+    rounded: Array = np.maximum(np.rint(shapes), 1).astype(int)
+    return rounded
 
 
-def _slice_axis(shapes: np.ndarray, spacing: Spacing3) -> int:
+def _slice_axis(shapes: Array, spacing: Spacing3) -> int:
     """The axis that 2D networks don't see: flat images' third, else the coarsest, z among equals."""
     median = np.median(shapes, axis=0)
     if median.min() < SMALLEST_EDGE:
@@ -121,7 +123,7 @@ def _slice_axis(shapes: np.ndarray, spacing: Spacing3) -> int:
     return max(axis for axis in range(3) if spacing[axis] > 0.99 * coarsest)
 
 
-def _plan(dims: int, grid: Grid, shapes: np.ndarray, slice_axis: int | None, config: Config) -> Plan:
+def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None, config: Config) -> Plan:
     wanted = np.median(shapes, axis=0)
     if slice_axis is not None:
         wanted[slice_axis] = 1
@@ -135,7 +137,7 @@ def _plan(dims: int, grid: Grid, shapes: np.ndarray, slice_axis: int | None, con
     of_memory = config.planning.max_batch_voxels // voxels
     limit = MAX_BATCH_SIZE_2D if dims == 2 else of_memory
     return Plan(
-        dims=dims,  # type: ignore[arg-type]
+        dims=dims,
         grid=grid,
         patch_size=patch,
         batch_size=max(MIN_BATCH_SIZE, min(of_dataset, of_memory, limit)),
@@ -144,7 +146,7 @@ def _plan(dims: int, grid: Grid, shapes: np.ndarray, slice_axis: int | None, con
     )
 
 
-def _patch_of_config(dims: int, slice_axis: int | None, config: Config) -> np.ndarray:
+def _patch_of_config(dims: int, slice_axis: int | None, config: Config) -> Array:
     chosen = list(config.planning.patch_size or ())
     if len(chosen) == 3 and slice_axis is not None:
         chosen.pop(slice_axis)
@@ -162,7 +164,7 @@ def _patch_budget(dims: int, voxels: int) -> int:
 
 
 def _patch_and_architecture(
-    wanted: np.ndarray, spacing: Spacing3, slice_axis: int | None, max_voxels: int, base_features: int
+    wanted: Array, spacing: Spacing3, slice_axis: int | None, max_voxels: int, base_features: int
 ) -> tuple[Shape3, Architecture]:
     """The largest patch of the proportions ``wanted`` within the budget, and the network that pools it."""
     axes = [axis for axis in range(3) if axis != slice_axis]
@@ -204,5 +206,7 @@ def pooling(
         mm = np.where(pooled, mm * 2, mm)
         poolings += pooled
         strides.append(tuple(2 if p else 1 for p in pooled))
-        kernels.append(tuple(3 if k == 3 or s < POOLING_RANGE * mm.min() else 1 for k, s in zip(kernels[-1], mm)))
+        kernels.append(
+            tuple(3 if k == 3 or s < POOLING_RANGE * mm.min() else 1 for k, s in zip(kernels[-1], mm, strict=True))
+        )
     return tuple(strides), tuple(kernels)

@@ -69,7 +69,7 @@ def _nonzero_box(array: Array) -> Shape3:
     """Edge lengths of the box that holds all voxels which are not zero in some channel."""
     nonzero = (array != 0).any(axis=0)
     if not nonzero.any():
-        return nonzero.shape  # type: ignore[return-value]
+        nonzero[:] = True
     edges = []
     for axis in range(3):
         inside = np.flatnonzero(nonzero.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -87,7 +87,7 @@ def restore(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation:
             slab = resample_axis(slab, x[x0:x1], 1)
             slab = resample_axis(slab, y[y0:y1], 2)
             result[x0:x1, y0:y1, start:stop] = slab.argmax(0).to("cpu", torch.uint8)
-    return Volume(result.numpy()[None], oriented).oriented_as(source.orientation).array[0]
+    return Volume(result.numpy()[None], oriented).oriented_as(source.orientation).label_map
 
 
 def _own_transforms(grid: Grid, data: dict[str, MetaTensor]) -> dict[str, MetaTensor]:

@@ -67,8 +67,7 @@ def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tenso
             f"grids with axes {source.orientation} and {target.orientation} are not parallel; cannot resample"
         )
     return [
-        torch.arange(n, dtype=torch.float64) * scale[axis] + to_source[axis, 3]
-        for axis, n in enumerate(target.shape)
+        torch.arange(n, dtype=torch.float64) * scale[axis] + to_source[axis, 3] for axis, n in enumerate(target.shape)
     ]
 
 

@@ -65,9 +65,7 @@ class Normalised(MapTransform):  # type: ignore[misc]
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
-            channels = [
-                _normalise(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)
-            ]
+            channels = [_normalise(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)]
             result[key] = MetaTensor(torch.stack(channels), affine=tensor.affine)
         return result
 

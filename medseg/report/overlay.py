@@ -70,9 +70,7 @@ def plot_overlay(
     maps = [label_map] if reference is None else [label_map, reference]
     for each in maps:
         if each.shape != image.geometry.shape:
-            raise GeometryError(
-                f"a label map of {each.shape} cannot lie on an image of {image.geometry.shape}"
-            )
+            raise GeometryError(f"a label map of {each.shape} cannot lie on an image of {image.geometry.shape}")
     shown, black, white = _window(_displayed(image))
     masks = _displayed(Volume(np.stack(maps), image.geometry))
     foreground = np.logical_or.reduce(masks.array != 0)

@@ -120,4 +120,3 @@ def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.
             nesterov=config.momentum > 0,
         )
     return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-

@@ -1,11 +1,11 @@
 """A run folder: what is decided at its start and never changes, so that it can be resumed.
 
-    RUN/config.yaml    the resolved settings
-        run.json       the plan, the split, the prepared folder
-        checkpoint/    last.safetensors
-        log.csv, events/, progress.png
-        model/         the weights with the best validation Dice; model-last/ those of the last step
-        validation/    masks and metrics of the cases that were not trained on
+RUN/config.yaml    the resolved settings
+    run.json       the plan, the split, the prepared folder
+    checkpoint/    last.safetensors
+    log.csv, events/, progress.png
+    model/         the weights with the best validation Dice; model-last/ those of the last step
+    validation/    masks and metrics of the cases that were not trained on
 """
 
 import json
@@ -61,7 +61,10 @@ def start_run(folder: Path, dataset: PreparedDataset, dims: Literal[2, 3], confi
     ensure_folder(folder)
     write_text(folder / "config.yaml", config.to_yaml())
     record = RunRecord(
-        prepared=str(dataset.folder.resolve()), plan=plan, training=split.training, validation=split.validation
+        prepared=str(dataset.folder.resolve()),
+        plan=plan,
+        training=split.training,
+        validation=split.validation,
     )
     write_json(folder / "run.json", record.model_dump(mode="json"))
     return Run(folder, config, plan, split, dataset)
@@ -106,5 +109,3 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
             )
         changes["features"] = tuple(config.network.features)
     return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
-
-

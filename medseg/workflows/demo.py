@@ -75,9 +75,7 @@ def _config(max_time: str, seed: int) -> Config:
     return load(overrides=[f"training.max_time={max_time}", f"training.seed={seed}"])
 
 
-def _show_worst(
-    folder: Path, studies: StudySet, predicted: PredictResult, evaluation: Evaluation
-) -> tuple[Path, Path]:
+def _show_worst(folder: Path, studies: StudySet, predicted: PredictResult, evaluation: Evaluation) -> tuple[Path, Path]:
     """Exports and draws the study that was segmented worst, which says more than the best."""
     mean_dice = {
         prediction.case_id: sum(r.dice or 0.0 for r in evaluation.records if r.case_id == prediction.case_id)
@@ -88,7 +86,12 @@ def _show_worst(
     volume = read_volume(study)
     image = folder / "export" / f"{case_id}_image.nii.gz"
     write_nifti(image, volume.array[0], volume.geometry)
-    export(folder / "masks" / f"{case_id}.nii.gz", folder / "export" / f"{case_id}_masks", like=study, per_label=True)
+    export(
+        folder / "masks" / f"{case_id}.nii.gz",
+        folder / "export" / f"{case_id}_masks",
+        like=study,
+        per_label=True,
+    )
     mask = folder / "export" / f"{case_id}_mask.nii.gz"
     export(folder / "masks" / f"{case_id}.nii.gz", mask, like=study)
     reference = read_volume(studies.test_labels / f"{case_id}.nii.gz").oriented_as(volume.geometry.orientation)

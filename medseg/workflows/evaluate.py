@@ -42,17 +42,13 @@ class Evaluation:
         """The content of metrics.json. What is not defined is null."""
         cases: dict[str, dict[str, Any]] = {}
         for record in self.records:
-            cases.setdefault(record.case_id, {})[record.label] = record.model_dump(
-                exclude={"case_id", "label"}
-            )
+            cases.setdefault(record.case_id, {})[record.label] = record.model_dump(exclude={"case_id", "label"})
         return {
             "tolerance_mm": self.tolerance_mm,
             "definitions": DEFINITIONS,
             "summary": self.summary.model_dump(),
             "cases": cases,
-            "problems": [
-                {"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems
-            ],
+            "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems],
         }
 
     def as_csv(self) -> str:

@@ -183,9 +183,6 @@ def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence
         "labels": model.record.labels.model_dump(mode="json"),
         "cases": [prediction.as_json() for prediction in predictions],
         "problems": [
-            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
-            for problem in problems
+            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message} for problem in problems
         ],
     }
-
-

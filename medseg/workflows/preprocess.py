@@ -169,9 +169,7 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
     return Checked(replace(case, images=_as_nifti(case, image, folder / "nifti")), measures)
 
 
-def store_case(
-    item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig
-) -> Checked:
+def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
     """Brings a case to the model grid and stores it. Runs in a worker."""
     # Here, since it brings torch and MONAI: checking and converting do without.
     from medseg.preprocessing.pipeline import prepare

@@ -19,7 +19,7 @@ import medseg
 from medseg.augmentation.pipeline import build_augmentation
 from medseg.config import Config
 from medseg.dataset.cases import Case
-from medseg.dataset.patches import PatchSampler
+from medseg.dataset.patches import Batch, PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.files import write_json
@@ -156,7 +156,7 @@ class Session:
         self.journal.close()
         return done
 
-    def _epoch(self, batches: Iterator[Any], interrupted: threading.Event, first_step: int) -> None:
+    def _epoch(self, batches: Iterator[Batch], interrupted: threading.Event, first_step: int) -> None:
         last = self.step - self.step % self.settings.steps_per_epoch + self.settings.steps_per_epoch
         epoch = self.learner.epoch(
             batches,

@@ -63,7 +63,18 @@ def test_a_network_learns_and_everything_is_written(run: Path, prepared: Prepare
 
 def test_python_returns_what_the_command_writes(run: Path, blobs: Path, tmp_path: Path) -> None:
     kept = medseg.predict(run, blobs / "images", device="cpu")
-    command = [sys.executable, "-m", "medseg", "predict", run, blobs / "images", "-o", tmp_path, "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "medseg",
+        "predict",
+        run,
+        blobs / "images",
+        "-o",
+        tmp_path,
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "predictions.json").read_text())
@@ -94,10 +105,13 @@ def test_the_2d_network_of_the_same_dataset(prepared: PreparedDataset, tmp_path:
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
-    return {name: array for name, array in load_file(run / "checkpoint" / "last.safetensors").items()}
+    loaded: dict[str, np.ndarray] = load_file(run / "checkpoint" / "last.safetensors")
+    return loaded
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(prepared: PreparedDataset, tmp_path: Path, run: Path) -> None:
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(
+    prepared: PreparedDataset, tmp_path: Path, run: Path
+) -> None:
     """Killed without warning: the checkpoint is the one of the last epoch that wrote it."""
     folder = tmp_path / "run"
     # Checkpoints are half a minute apart; here each epoch writes one, so that there is something to be killed after.
@@ -125,7 +139,17 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(prepared: Prepar
 
 
 def test_an_interrupted_run_writes_a_checkpoint(prepared: PreparedDataset, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medseg", "train", prepared.folder, "-o", tmp_path / "run", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "medseg",
+        "train",
+        prepared.folder,
+        "-o",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen([*command, *flags("training.epochs=500")], stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "run" / "log.csv", process)
     process.send_signal(signal.SIGINT)
@@ -169,5 +193,3 @@ def test_wrong_use_is_refused(prepared: PreparedDataset, tmp_path: Path) -> None
         medseg.train(prepared.folder, tmp_path / "none", resume=True)
     with pytest.raises(ConfigError, match="network.features has 1 numbers"):
         medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.features=[8]"]), device="cpu")
-
-

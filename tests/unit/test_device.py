@@ -54,15 +54,22 @@ def test_tensors_go_to_cuda_from_pinned_memory_without_waiting(monkeypatch: pyte
 def small_plan() -> Plan:
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     grid = Grid(
-        orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=False, normalisation=(Normalisation(kind="none"),)
+        orientation="RAS",
+        spacing=(1, 1, 1),
+        crop_to_nonzero=False,
+        normalisation=(Normalisation(kind="none"),),
     )
     return Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
 
 
-def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried: list[tuple[int, str]] = []
 
-    def fake(image: torch.Tensor, patch: object, size: int, predictor: object, *, device: torch.device, **_: object) -> torch.Tensor:
+    def fake(
+        image: torch.Tensor, patch: object, size: int, predictor: object, *, device: torch.device, **_: object
+    ) -> torch.Tensor:
         tried.append((size, device.type))
         if device.type == "cuda":
             raise torch.cuda.OutOfMemoryError("out of memory")

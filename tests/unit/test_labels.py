@@ -35,5 +35,7 @@ def test_background_and_doubles_are_refused() -> None:
 def test_left_right_pairs_are_found_by_name() -> None:
     labels = Labels.from_names({"Left kidney": 1, "Right kidney": 2, "liver": 3, "left lung": 4})
     assert labels.left_right_pairs == [("Left kidney", "Right kidney")]
-    assert Labels.from_names({"kidney_left": 1, "kidney_right": 2}).left_right_pairs == [("kidney_left", "kidney_right")]
+    assert Labels.from_names({"kidney_left": 1, "kidney_right": 2}).left_right_pairs == [
+        ("kidney_left", "kidney_right")
+    ]
     assert Labels.from_names({"liver": 1}).left_right_pairs == []

@@ -54,9 +54,9 @@ def test_blur_equals_scipy(shape: tuple[int, ...]) -> None:
 def test_blur_differs_per_axis_and_keeps_the_mass() -> None:
     image = torch.zeros((1, 1, 15, 15, 15))
     image[..., 7, 7, 7] = 1
-    blurred = applied(
-        RandGaussianBlurBatch(1, (0.5, 1.0), channel_prob=1), {"image": image, "label": image.byte()}
-    )[0, 0]
+    blurred = applied(RandGaussianBlurBatch(1, (0.5, 1.0), channel_prob=1), {"image": image, "label": image.byte()})[
+        0, 0
+    ]
     assert float(blurred.sum()) == pytest.approx(1, abs=1e-5)
     offsets = (torch.arange(15) - 7.0) ** 2
     widths = [float((blurred.sum([d for d in range(3) if d != axis]) * offsets).sum()) for axis in range(3)]
@@ -158,9 +158,7 @@ def test_comes_as_often_as_asked_and_leaves_the_others(transform: type[RandInten
 
 @pytest.mark.parametrize("transform", ALL)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_half_precision_is_computed_in_float32(
-    transform: type[RandIntensityBatch], shape: tuple[int, ...]
-) -> None:
+def test_half_precision_is_computed_in_float32(transform: type[RandIntensityBatch], shape: tuple[int, ...]) -> None:
     batch = noise_batch(shape, n=3)
     half = {**batch, "image": batch["image"].bfloat16()}
     result = applied(transform(1), half)

@@ -181,9 +181,7 @@ def test_the_users_rotation_limit_wins() -> None:
 
 def test_the_spacing_has_to_be_the_networks() -> None:
     with pytest.raises(ValueError, match="should have 2 numbers each"):
-        build_augmentation(
-            AugmentationConfig(), dims=2, patch_size=(8, 8), spacing=(1, 1, 1), mirror_axes=(0,)
-        )
+        build_augmentation(AugmentationConfig(), dims=2, patch_size=(8, 8), spacing=(1, 1, 1), mirror_axes=(0,))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

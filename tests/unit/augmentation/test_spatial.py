@@ -44,9 +44,7 @@ def resample_with_simpleitk(
     source.SetOrigin([-(n - 1) / 2 * mm for n, mm in zip(array.shape, spacing, strict=True)])
     transform = sitk.AffineTransform(dims)
     transform.SetMatrix(matrix.flatten().tolist())
-    return np.asarray(
-        sitk.GetArrayFromImage(sitk.Resample(source, source, transform, interpolator, -99.0)).transpose()
-    )
+    return np.asarray(sitk.GetArrayFromImage(sitk.Resample(source, source, transform, interpolator, -99.0)).transpose())
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [(SHAPE, SPACING), ((30, 44), (1.3, 0.6))])
@@ -118,9 +116,7 @@ def test_labels_stay_with_the_image_and_none_is_new(shape: tuple[int, ...]) -> N
     assert set(moved["label"].unique().tolist()) <= {0, 2, 5}
     # Away from the labels' borders interpolation finds one value only, and it has to be the label's.
     image, label = moved["image"], moved["label"].float()
-    flat = torch.isclose(image, image.round(), atol=1e-4) & torch.isin(
-        image.round(), torch.tensor([2.0, 5.0])
-    )
+    flat = torch.isclose(image, image.round(), atol=1e-4) & torch.isin(image.round(), torch.tensor([2.0, 5.0]))
     assert flat.float().mean() > 0.1
     wrong = flat & (image.round() != label)
     # Between 0 and 5 a mixture may happen to be 2.

@@ -73,9 +73,7 @@ def test_decathlon(write_tree: Callable[..., Path]) -> None:
         {
             "modality": {"0": "FLAIR", "1": "T1w"},
             "labels": {"0": "background", "2": "tumour", "1": "oedema"},
-            "training": [
-                {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "ab"
-            ],
+            "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "ab"],
             "test": ["./imagesTs/c.nii.gz"],
         },
     )
@@ -184,14 +182,18 @@ def test_a_case_with_other_channels_is_a_problem(write_tree: Callable[..., Path]
         ('{"training": ["a"]}', "'image' and 'label'"),
         ('{"training": [], "labels": {"1": "a", "2": "a"}}', "occurs twice"),
         ('{"training": [], "labels": {"liver": "one"}}', "'labels' cannot be used"),
+        ('{"training": [], "labels": {"a": 1, "b": 1}}', "stands for two labels"),
+        ('{"training": []}', "no cases in it"),
+        ('{"training": [], "test": [3]}', "not 3"),
         ('{"format": "medseg-prepared"}', "preprocess"),
+        ('{"format": "medseg-prepared", "labels": {"items": 3}, "cases": []}', "preprocess"),
     ],
 )
 def test_a_broken_dataset_json_is_named(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(SourceError, match=words) as caught:
         find_cases(tmp_path)
-    assert "dataset.json" in str(caught.value)
+    assert "dataset.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_regions_are_noted(write_tree: Callable[..., Path]) -> None:
@@ -267,9 +269,7 @@ def test_folders_of_images_and_labels(write_tree: Callable[..., Path], images: s
         ("a/image.nii", "a/mask.nii", "a"),
     ],
 )
-def test_names_that_go_together(
-    write_tree: Callable[..., Path], image: str, label: str, case_id: str
-) -> None:
+def test_names_that_go_together(write_tree: Callable[..., Path], image: str, label: str, case_id: str) -> None:
     folder = write_tree(f"images/{image}", f"labels/{label}")
     assert table(find_cases(folder), folder) == {case_id: ([f"images/{image}"], f"labels/{label}")}
 
@@ -292,21 +292,14 @@ def test_channels_that_are_dicom_folders(
     for name in ("a_0000", "a_0001"):
         write_slices(tmp_path / "images" / name, STORED)
     write_tree("labels/a.nii.gz")
-    assert table(find_cases(tmp_path), tmp_path) == {
-        "a": (["images/a_0000", "images/a_0001"], "labels/a.nii.gz")
-    }
+    assert table(find_cases(tmp_path), tmp_path) == {"a": (["images/a_0000", "images/a_0001"], "labels/a.nii.gz")}
 
 
 # Masks beside images
 
 
 def test_kinds_of_images_in_patient_folders(write_tree: Callable[..., Path]) -> None:
-    names = [
-        f"STS_{p}/{kind}_{what}.nii.gz"
-        for p in (1, 2)
-        for kind in ("CT", "MR_T1")
-        for what in ("image", "mask")
-    ]
+    names = [f"STS_{p}/{kind}_{what}.nii.gz" for p in (1, 2) for kind in ("CT", "MR_T1") for what in ("image", "mask")]
     folder = write_tree(*names)
     (folder / "STS_2" / "CT_image.nii.gz").unlink()
     found = find_cases(folder)
@@ -351,9 +344,7 @@ def test_masks_beside_images(
     assert table(find_cases(folder), folder) == expected
 
 
-def test_masks_beside_dicom_series(
-    tmp_path: Path, write_tree: Callable[..., Path], write_slices: WriteSlices
-) -> None:
+def test_masks_beside_dicom_series(tmp_path: Path, write_tree: Callable[..., Path], write_slices: WriteSlices) -> None:
     write_slices(tmp_path / "p1" / "CT", STORED)
     write_slices(tmp_path / "p2", STORED)
     write_tree("p1/mask.nii.gz", "p2/mask.nii.gz")
@@ -363,9 +354,7 @@ def test_masks_beside_dicom_series(
 
 
 def test_parts_of_a_dataset_are_no_patients(write_tree: Callable[..., Path]) -> None:
-    names = [
-        f"train/P{p}/{kind}_{what}.nii" for p in (1, 2) for kind in ("CT", "PT") for what in ("image", "mask")
-    ]
+    names = [f"train/P{p}/{kind}_{what}.nii" for p in (1, 2) for kind in ("CT", "PT") for what in ("image", "mask")]
     assert {case.group for case in find_cases(write_tree(*names)).cases} == {"P1", "P2"}
 
 
@@ -388,9 +377,7 @@ def test_table(write_tree: Callable[..., Path], separator: str) -> None:
         "B,x/1.nii,x/2.nii,,P1",
         "C,x/1.nii,x/9.nii,y.nii,P2",
     ]
-    (folder / "cases.csv").write_text(
-        "\ufeff" + "\n".join(rows).replace(",", separator) + "\n", encoding="utf-8"
-    )
+    (folder / "cases.csv").write_text("\ufeff" + "\n".join(rows).replace(",", separator) + "\n", encoding="utf-8")
     for source in (folder, folder / "cases.csv"):
         found = find_cases(source)
         assert table(found, folder) == {"A": (["x/1.nii", "x/2.nii"], "y.nii")}
@@ -435,9 +422,7 @@ def test_dicom_studies(tmp_path: Path, write_slices: WriteSlices) -> None:
 def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices: WriteSlices) -> None:
     folder = write_tree("scan_1.5mm.nii.gz", "b.png")
     paths = write_slices(tmp_path / "study", STORED)
-    assert table(find_cases(folder / "scan_1.5mm.nii.gz"), folder) == {
-        "scan_1.5mm": (["scan_1.5mm.nii.gz"], None)
-    }
+    assert table(find_cases(folder / "scan_1.5mm.nii.gz"), folder) == {"scan_1.5mm": (["scan_1.5mm.nii.gz"], None)}
     assert table(find_cases(folder / "b.png"), folder) == {"b": (["b.png"], None)}
     assert table(find_cases(paths[1]), folder) == {"Abdomen": (["study"], None)}
 
@@ -452,7 +437,13 @@ def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices
             {n: [f"{n}_0000.nii", f"{n}_0001.nii"] for n in "ab"},
         ),
         (["s_0001.png", "s_0002.png"], {"s_0001": ["s_0001.png"], "s_0002": ["s_0002.png"]}),
-        (["a_0000.nii", "a_0001.nii", "b_0000.nii"], {n: [f"{n}.nii"] for n in ("a_0000", "a_0001", "b_0000")}),
+        (
+            ["a_0000.nii", "a_0001.nii", "b_0000.nii"],
+            {n: [f"{n}.nii"] for n in ("a_0000", "a_0001", "b_0000")},
+        ),
+        (["h/h_001.nii", "h/h_002.nii"], {"h_001": ["h/h_001.nii"], "h_002": ["h/h_002.nii"]}),
+        (["P1/P10.nii", "P1/a.nii"], {"P1_P10": ["P1/P10.nii"], "P1_a": ["P1/a.nii"]}),
+        (["a.nii", "a.nii.gz", "a_2.png"], {"a": ["a.nii"], "a_2": ["a.nii.gz"], "a_2_2": ["a_2.png"]}),
         ([f"s_{n:04d}.png" for n in range(9)], {f"s_{n:04d}": [f"s_{n:04d}.png"] for n in range(9)}),
         (
             ["X/X_t1.nii", "X/X_t2.nii", "Y/Y_t1.nii", "Y/Y_t2.nii"],
@@ -462,9 +453,7 @@ def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices
         (["p/a.nii", "p_a.nii"], {"p_a": ["p/a.nii"], "p_a_2": ["p_a.nii"]}),
     ],
 )  # fmt: skip
-def test_plain_folders(
-    write_tree: Callable[..., Path], files: list[str], expected: dict[str, list[str]]
-) -> None:
+def test_plain_folders(write_tree: Callable[..., Path], files: list[str], expected: dict[str, list[str]]) -> None:
     folder = write_tree(*files)
     found = find_cases(folder)
     assert {case_id: images for case_id, (images, _) in table(found, folder).items()} == expected
@@ -540,8 +529,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         find_cases(tmp_path / "data")
     message = str(caught.value)
     assert all(
-        word in message
-        for word in ("dataset.json", "NIfTI", "DICOM", "cases.csv", f"medseg inspect {tmp_path}")
+        word in message for word in ("dataset.json", "NIfTI", "DICOM", "cases.csv", f"medseg inspect {tmp_path}")
     )
     assert "\n" not in message
     with pytest.raises(SourceError, match="no such file"):

@@ -49,11 +49,7 @@ def test_cropping_to_the_masks_changes_no_metric() -> None:
     reference = np.zeros_like(prediction)
     prediction[4:12, 4:12, 7] = 1
     reference[6:12, 4:14, 7] = 1
-    (record,) = measure_case(
-        "a", prediction, reference, SPACING, Labels.from_names({"slice": 1}), tolerance_mm=0.5
-    )
+    (record,) = measure_case("a", prediction, reference, SPACING, Labels.from_names({"slice": 1}), tolerance_mm=0.5)
     assert record.hd95_mm == hausdorff95_mm(prediction == 1, reference == 1, SPACING)
     assert record.surface_dice == surface_dice(prediction == 1, reference == 1, SPACING, 0.5)
-    assert record.surface_dice != surface_dice(
-        prediction[..., 7:8] == 1, reference[..., 7:8] == 1, SPACING, 0.5
-    )
+    assert record.surface_dice != surface_dice(prediction[..., 7:8] == 1, reference[..., 7:8] == 1, SPACING, 0.5)

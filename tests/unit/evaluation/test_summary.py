@@ -6,9 +6,7 @@ from medseg.evaluation.case import LabelMetrics, Status
 from medseg.evaluation.summary import summarise
 
 
-def record(
-    case_id: str, label: str, status: Status, dice: float | None, hd95_mm: float | None = None
-) -> LabelMetrics:
+def record(case_id: str, label: str, status: Status, dice: float | None, hd95_mm: float | None = None) -> LabelMetrics:
     return LabelMetrics(
         case_id=case_id,
         label=label,

@@ -32,9 +32,7 @@ def monai_metrics(
     masks = [torch.tensor(m[..., 0] if flat else m)[None, None].float() for m in (prediction, reference)]
     spacing = spacing[:2] if flat else spacing
     hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=spacing)
-    nsd = compute_surface_dice(
-        *masks, [tolerance_mm], include_background=True, spacing=spacing, use_subvoxels=True
-    )
+    nsd = compute_surface_dice(*masks, [tolerance_mm], include_background=True, spacing=spacing, use_subvoxels=True)
     return float(hd95), float(nsd)
 
 
@@ -73,9 +71,7 @@ def test_surface_elements_count_by_their_area() -> None:
     plate = box((40, 40, 60), (5, 5, 5), (30, 30, 4))
     block = box((40, 40, 60), (5, 5, 5), (30, 30, 44))
     base, rim = 30 * 30, 4 * 30
-    plate_within = (
-        base + rim * 1.0 + rim * 0.5
-    )  # base, sides, and half a voxel of the top at the block's sides
+    plate_within = base + rim * 1.0 + rim * 0.5  # base, sides, and half a voxel of the top at the block's sides
     block_within = base + rim * 1.5
     total = (2 * base + rim * 1) + (2 * base + rim * 11)
     expected = (plate_within + block_within) / total

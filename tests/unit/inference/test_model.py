@@ -17,7 +17,12 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
-    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    grid = Grid(
+        orientation="RAS",
+        spacing=(1, 1, 1),
+        crop_to_nonzero=True,
+        normalisation=(Normalisation(kind="none"),),
+    )
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
     record = ModelRecord(

@@ -13,7 +13,10 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 def plan(dims: int, orientation: str = "RAS") -> Plan:
     grid = Grid(
-        orientation=orientation, spacing=(1, 1, 1), crop_to_nonzero=False, normalisation=(Normalisation(kind="none"),)
+        orientation=orientation,
+        spacing=(1, 1, 1),
+        crop_to_nonzero=False,
+        normalisation=(Normalisation(kind="none"),),
     )
     architecture = Architecture(features=(4,), strides=((1,) * dims,), kernel_sizes=((3,) * dims,))
     axis = 1 if dims == 2 else None

@@ -98,9 +98,7 @@ def test_real_compressed_syntaxes_equal_simpleitk(real_data: Path, tmp_path: Pat
 
 
 def test_real_4d_series_is_refused(real_data: Path) -> None:
-    sources, _, _ = find_series(
-        real_data / "dicom_reference" / "ge_siemens_4d" / "In" / "20180918GE" / "mr_0004"
-    )
+    sources, _, _ = find_series(real_data / "dicom_reference" / "ge_siemens_4d" / "In" / "20180918GE" / "mr_0004")
     with pytest.raises(GeometryError, match="150 images at 15 positions"):
         read_dicom(sources[0])
     with pytest.raises(GeometryError, match="150 images at 15 positions"):
@@ -127,9 +125,7 @@ def test_the_affine_is_the_analytic_one(tmp_path: Path, write_slices: WriteSlice
 @pytest.mark.parametrize(
     "orientation", [(0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0), (0, 1, 0, 1, 0, 0)]
 )
-def test_planes_in_any_direction(
-    tmp_path: Path, write_slices: WriteSlices, orientation: tuple[float, ...]
-) -> None:
+def test_planes_in_any_direction(tmp_path: Path, write_slices: WriteSlices, orientation: tuple[float, ...]) -> None:
     write_slices(tmp_path, noise(), orientation=orientation)
     assert_read_as_by_simpleitk(the_series(tmp_path))
 
@@ -152,9 +148,7 @@ def test_files_without_preamble(tmp_path: Path, write_slices: WriteSlices, impli
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless])
-def test_transfer_syntaxes_that_pydicom_writes(
-    tmp_path: Path, write_slices: WriteSlices, syntax: str
-) -> None:
+def test_transfer_syntaxes_that_pydicom_writes(tmp_path: Path, write_slices: WriteSlices, syntax: str) -> None:
     for path in write_slices(tmp_path, noise()):
         header = pydicom.dcmread(path)
         if syntax == RLELossless:
@@ -164,9 +158,7 @@ def test_transfer_syntaxes_that_pydicom_writes(
     np.testing.assert_array_equal(read_dicom(the_series(tmp_path)).array[0].T, noise())
 
 
-def test_a_missing_decoder_is_named(
-    tmp_path: Path, write_slices: WriteSlices, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_decoder_is_named(tmp_path: Path, write_slices: WriteSlices, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in write_slices(tmp_path, noise()):
         header = pydicom.dcmread(path)
         header.compress(RLELossless)
@@ -254,9 +246,7 @@ def test_missing_slices(tmp_path: Path, write_slices: WriteSlices, removed: list
 def test_unevenly_spaced_slices(tmp_path: Path, write_slices: WriteSlices) -> None:
     paths = write_slices(tmp_path, noise(5), orientation=AXIAL)
     change(paths[4], ImagePositionPatient=[-20, 13, 7 + 2.5 * 4 + 1])
-    with pytest.raises(
-        GeometryError, match=r"unevenly spaced.*003\.dcm.*004\.dcm.*3\.50 mm, elsewhere 2\.50"
-    ):
+    with pytest.raises(GeometryError, match=r"unevenly spaced.*003\.dcm.*004\.dcm.*3\.50 mm, elsewhere 2\.50"):
         read_dicom(the_series(tmp_path))
 
 
@@ -345,9 +335,7 @@ def test_slope_and_intercept(
     expected: type,
 ) -> None:
     stored = np.minimum(noise(dtype=np.int32), 255).astype(dtype)
-    write_slices(
-        tmp_path, stored, RescaleSlope=slope, RescaleIntercept=intercept, BitsStored=bits, HighBit=bits - 1
-    )
+    write_slices(tmp_path, stored, RescaleSlope=slope, RescaleIntercept=intercept, BitsStored=bits, HighBit=bits - 1)
     source = the_series(tmp_path)
     volume = read_dicom(source)
     assert volume.array.dtype == expected
@@ -466,8 +454,7 @@ def test_objects_that_are_no_images_are_left_out(tmp_path: Path, write_slices: W
     words = "\n".join(notes)
     assert len(notes) == 4
     assert all(
-        word in words
-        for word in ("SEG (segmentations", "e and 1 more", "localizer", "SR (reports", "colour image")
+        word in words for word in ("SEG (segmentations", "e and 1 more", "localizer", "SR (reports", "colour image")
     )
 
 

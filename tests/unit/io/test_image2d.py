@@ -108,9 +108,7 @@ def test_what_cannot_be_read_exactly_is_refused(tmp_path: Path) -> None:
         writer.write(GREY[:2])
     with pytest.raises(SourceError, match="different sizes"):
         read_image2d(tmp_path / "sizes.tif")
-    tifffile.imwrite(
-        tmp_path / "time.tif", np.zeros((2, 3, 4, 5), np.uint8), imagej=True, metadata={"axes": "TZYX"}
-    )
+    tifffile.imwrite(tmp_path / "time.tif", np.zeros((2, 3, 4, 5), np.uint8), imagej=True, metadata={"axes": "TZYX"})
     with pytest.raises(SourceError, match="TZYX"):
         read_image2d(tmp_path / "time.tif")
 
@@ -152,9 +150,7 @@ def test_compressed_tiff_without_its_decoder_names_the_package(tmp_path: Path) -
     ("name", "highest", "dtype"),
     [("m.png", 255, np.uint8), ("m.png", 256, np.uint16), ("m.tif", 300, np.uint16)],
 )
-def test_masks_are_written_as_wide_and_high_as_the_image(
-    tmp_path: Path, name: str, highest: int, dtype: type
-) -> None:
+def test_masks_are_written_as_wide_and_high_as_the_image(tmp_path: Path, name: str, highest: int, dtype: type) -> None:
     label_map = (GREY.T.astype(np.int32) * 300 % (highest + 1))[:, :, None]
     label_map[0, 0, 0] = highest
     write_image2d(tmp_path / name, label_map)

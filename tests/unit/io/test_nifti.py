@@ -25,9 +25,7 @@ def ramp(*shape: int, dtype: type = np.int16) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
-def test_values_and_type_are_those_on_disk(
-    tmp_path: Path, write_image: WriteImage, name: str, dtype: type
-) -> None:
+def test_values_and_type_are_those_on_disk(tmp_path: Path, write_image: WriteImage, name: str, dtype: type) -> None:
     array = ramp(5, 4, 3, dtype=dtype)
     volume = read_nifti(write_image(tmp_path / name, array, OBLIQUE))
     assert volume.array.dtype == dtype
@@ -70,9 +68,7 @@ def test_big_endian_becomes_native(tmp_path: Path) -> None:
         ((5, 4, 1, 1, 2), (2, 5, 4, 1)),
     ],
 )
-def test_axes(
-    tmp_path: Path, write_image: WriteImage, stored: tuple[int, ...], expected: tuple[int, ...]
-) -> None:
+def test_axes(tmp_path: Path, write_image: WriteImage, stored: tuple[int, ...], expected: tuple[int, ...]) -> None:
     array = ramp(*stored)
     path = write_image(tmp_path / "a.nii.gz", array)
     volume = read_nifti(path)
@@ -93,9 +89,7 @@ def test_more_than_one_channel_axis_is_refused(tmp_path: Path, write_image: Writ
 def test_any_orientation_equals_simpleitk(tmp_path: Path, write_image: WriteImage, orientation: str) -> None:
     start = nibabel.Nifti1Image(ramp(5, 4, 3), np.diag([0.5, 0.75, 3.0, 1.0]))
     target = nibabel.orientations.axcodes2ornt(orientation)
-    turned = start.as_reoriented(
-        nibabel.orientations.ornt_transform(nibabel.io_orientation(start.affine), target)
-    )
+    turned = start.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(start.affine), target))
     path = write_image(tmp_path / "a.nii.gz", np.asarray(turned.dataobj), turned.affine)
     volume, reference = read_nifti(path), sitk.ReadImage(path)
     assert volume.geometry.orientation == orientation

@@ -14,7 +14,9 @@ def architecture(dims: int, **rest: object) -> Architecture:
 def test_parameters_are_as_many_as_nnunets() -> None:
     """nnU-Net's PlainConvUNet for the hippocampus plan, three outputs, deep supervision: 5,603,177."""
     plan = Architecture(
-        features=(32, 64, 128, 256), strides=((1,) * 3, (2,) * 3, (2,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 4
+        features=(32, 64, 128, 256),
+        strides=((1,) * 3, (2,) * 3, (2,) * 3, (2,) * 3),
+        kernel_sizes=((3,) * 3,) * 4,
     )
     network = build_network(1, 3, plan)
     assert sum(parameter.numel() for parameter in network.parameters()) == 5_603_177
@@ -41,7 +43,9 @@ def test_without_deep_supervision_there_is_one_head() -> None:
 
 def test_anisotropic_strides_and_kernels() -> None:
     plan = Architecture(
-        features=(4, 8, 16), strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)), kernel_sizes=((3, 3, 1), (3, 3, 3), (3, 3, 3))
+        features=(4, 8, 16),
+        strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)),
+        kernel_sizes=((3, 3, 1), (3, 3, 3), (3, 3, 3)),
     )
     network = build_network(1, 2, plan)
     assert network.multiple_of == (4, 4, 2)

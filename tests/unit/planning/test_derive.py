@@ -7,7 +7,9 @@ from medseg.plan import Fingerprint, Intensities
 from medseg.planning.derive import derive_plans, fit_to_cpu, target_spacing
 
 
-def measured(shape: tuple[int, int, int], spacing: tuple[float, float, float], n: int = 20, **rest: float) -> Fingerprint:
+def measured(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], n: int = 20, **rest: float
+) -> Fingerprint:
     intensities = Intensities(mean=60, std=30, percentile_00_5=-20, percentile_99_5=180)
     return Fingerprint(
         n_cases=n, shapes=(shape,) * n, spacings=(spacing,) * n, intensities=(intensities,),

@@ -36,8 +36,15 @@ def test_linear_resampling_equals_simpleitk(spacing: tuple[float, float, float])
     array = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
     target = grid_with_spacing(source, spacing)
     ours = resample(torch.from_numpy(array)[None], source, target)[0].numpy()
-    theirs = sitk.Resample(itk(array, source), itk(np.zeros(target.shape, np.float32), target), sitk.Transform(), sitk.sitkLinear)
-    inside = sitk.Resample(itk(array * 0 + 1, source), itk(np.zeros(target.shape, np.float32), target), sitk.Transform(), sitk.sitkLinear)
+    theirs = sitk.Resample(
+        itk(array, source), itk(np.zeros(target.shape, np.float32), target), sitk.Transform(), sitk.sitkLinear
+    )
+    inside = sitk.Resample(
+        itk(array * 0 + 1, source),
+        itk(np.zeros(target.shape, np.float32), target),
+        sitk.Transform(),
+        sitk.sitkLinear,
+    )
     known = sitk.GetArrayFromImage(inside).T > 0.5
     # SimpleITK says nothing beyond the outermost voxel centres; half a voxel around is all that may be missing.
     assert known.mean() > 0.5

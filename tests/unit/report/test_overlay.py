@@ -50,16 +50,12 @@ def test_right_is_on_the_left_and_front_and_top_are_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", ["LPS", "SAL", "PIR"])
 def test_the_picture_does_not_depend_on_the_order_of_the_axes(tmp_path: Path, orientation: str) -> None:
     image, label_map = patient()
-    expected = plot_overlay(
-        image, label_map, LABELS, tmp_path / "ras.png", reference=np.roll(label_map, 1, 0)
-    )
+    expected = plot_overlay(image, label_map, LABELS, tmp_path / "ras.png", reference=np.roll(label_map, 1, 0))
     turned, mask, reference = (
         Volume(array[None], image.geometry).oriented_as(orientation)
         for array in (image.array[0], label_map, np.roll(label_map, 1, 0))
     )
-    output = plot_overlay(
-        turned, mask.label_map, LABELS, tmp_path / "turned.png", reference=reference.label_map
-    )
+    output = plot_overlay(turned, mask.label_map, LABELS, tmp_path / "turned.png", reference=reference.label_map)
     assert np.array_equal(Image.open(output), Image.open(expected))
 
 

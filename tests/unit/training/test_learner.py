@@ -18,7 +18,12 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 def learner(**settings: object) -> Learner:
-    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    grid = Grid(
+        orientation="RAS",
+        spacing=(1, 1, 1),
+        crop_to_nonzero=True,
+        normalisation=(Normalisation(kind="none"),),
+    )
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
     torch.manual_seed(0)
@@ -67,9 +72,7 @@ def test_the_average_follows_the_weights() -> None:
     assert 0 < float((average - weights).norm()) < 0.2 * float((weights - begin).norm())
     plain = learner(average_decay=0.0)
     plain.epoch(batches(), 0, 3, lambda step: 0.5)
-    assert all(
-        torch.equal(a, b) for a, b in zip(plain.average.parameters(), plain.network.parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(plain.average.parameters(), plain.network.parameters(), strict=True))
 
 
 def test_a_loss_that_is_no_number_names_its_cases() -> None:

@@ -49,9 +49,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def metrics(evaluation: Evaluation) -> dict[tuple[str, str], tuple[object, ...]]:
-    return {
-        (r.case_id, r.label): (r.status, r.dice, r.iou, r.hd95_mm, r.surface_dice) for r in evaluation.records
-    }
+    return {(r.case_id, r.label): (r.status, r.dice, r.iou, r.hd95_mm, r.surface_dice) for r in evaluation.records}
 
 
 def test_cases_are_paired_by_name_and_measured_in_mm(folders: tuple[Path, Path]) -> None:
@@ -126,9 +124,7 @@ def test_labels_without_names_are_all_that_occur(folders: tuple[Path, Path]) -> 
     assert [r.dice for r in named.records] == [r.dice for r in evaluation.records]
 
 
-def test_json_and_csv_hold_null_and_empty_for_what_is_not_defined(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_json_and_csv_hold_null_and_empty_for_what_is_not_defined(folders: tuple[Path, Path], tmp_path: Path) -> None:
     evaluate(*folders, tmp_path / "metrics")
     content = json.loads((tmp_path / "metrics" / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert content["cases"]["c"]["tumour"]["status"] == "missed"
@@ -217,9 +213,7 @@ def test_only_background_is_an_error(tmp_path: Path) -> None:
         evaluate(tmp_path / "predictions", tmp_path / "references")
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_work(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_an_output_that_cannot_be_written_is_told_before_the_work(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         evaluate(*folders, tmp_path / "file" / "metrics")

@@ -17,9 +17,7 @@ from medseg.workflows.export import export
 SHAPE = (12, 14, 10)
 
 
-def oblique(
-    shape: tuple[int, int, int] = SHAPE, spacing: tuple[float, float, float] = (1.0, 1.5, 2.5)
-) -> Geometry:
+def oblique(shape: tuple[int, int, int] = SHAPE, spacing: tuple[float, float, float] = (1.0, 1.5, 2.5)) -> Geometry:
     """A grid turned by 0.3 about the z axis, and away from the origin."""
     cos, sin = np.cos(0.3), np.sin(0.3)
     affine = np.eye(4)
@@ -67,16 +65,12 @@ def test_flipped_axes_are_undone_exactly(tmp_path: Path, orientation: str) -> No
         assert points == world_points(path, value)
 
 
-def test_another_grid_is_resampled_as_simpleitk_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_grid_is_resampled_as_simpleitk_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     shape = (30, 25, 12)
     affine = np.diag([-0.83, 0.91, 2.2, 1.0])
     affine[:3, 3] = -8.0, 34.3, 107.1
-    study = written(
-        tmp_path / "study.nii.gz", Volume(np.zeros((1, *shape), np.int16), Geometry(shape, affine))
-    )
+    study = written(tmp_path / "study.nii.gz", Volume(np.zeros((1, *shape), np.int16), Geometry(shape, affine)))
     (output,) = export(mask, tmp_path / "out.nii.gz", like=study)
     assert "lies on another grid" in " ".join(capsys.readouterr().err.split())
     reader = SimpleITK.ReadImage
@@ -125,9 +119,7 @@ def test_a_mask_of_another_patient_is_refused(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     affine = oblique().affine.copy()
     affine[:3, 3] += 500
-    study = written(
-        tmp_path / "study.nii.gz", Volume(np.zeros((1, *SHAPE), np.int16), Geometry(SHAPE, affine))
-    )
+    study = written(tmp_path / "study.nii.gz", Volume(np.zeros((1, *SHAPE), np.int16), Geometry(SHAPE, affine)))
     with pytest.raises(GeometryError, match=r"mask\.nii\.gz lies inside"):
         export(mask, tmp_path / "out.nii.gz", like=study)
     assert not (tmp_path / "out.nii.gz").exists()
