@@ -78,8 +78,9 @@ def evaluate(
     without a partner.
 
     ``tolerance_mm`` is that of the surface Dice. ``labels`` overrides the names and values found beside the
-    files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes metrics.json and metrics.csv into that folder. ``workers`` are processes
-    (default: one per core); each holds one pair in memory.
+    files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes
+    metrics.json and metrics.csv into that folder. ``workers`` are processes (default: one per core); each holds one
+    pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label, ``OutputError`` when
     the folder cannot be written to.
