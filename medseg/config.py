@@ -5,6 +5,7 @@ refused with the nearest right one.
 """
 
 import contextlib
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -163,7 +164,7 @@ def load(files: list[Path] | None = None, overrides: list[str] | None = None) ->
     for file in files or []:
         _merge(content, _read_yaml(file), str(file))
     for override in overrides or []:
-        _merge(content, _parse_override(override), f"--set {override}")
+        _merge(content, _parse_override(override), override)
     return _validated(content, "the config")
 
 
@@ -184,11 +185,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _parse_override(override: str) -> dict[str, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise ConfigError(f"--set {override}: write it as section.key=value, as in training.seed=1")
+        raise ConfigError(f"{override}: write it as section.key=value, as in training.seed=1")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML") from error
+        raise ConfigError(f"{override}: the value is not YAML") from error
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text, since it wants a dot; people write it as a number.
         with contextlib.suppress(ValueError):
@@ -223,12 +224,25 @@ def _explain(error: ValidationError) -> str:
         hint = f"; did you mean '{homes[0]}'?" if homes else did_you_mean(dotted, Config.model_fields)
         return f"there is no section '{dotted}'{hint}"
     if first["type"] == "extra_forbidden":
-        return f"there is no setting '{dotted}'{did_you_mean(dotted, known_keys())}"
+        return f"there is no setting '{dotted}'{_nearest_key(path[0], path[1])}"
     if first["type"] in ("model_type", "model_attributes_type"):
         return f"'{dotted}' is a section; set one of its keys: {', '.join(_keys_below(dotted))}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         return f"{dotted} cannot be '{first['input']}'{did_you_mean(first['input'], _choices(path))}"
-    return f"{dotted} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    if first["type"] == "missing":
+        return f"{'.'.join(path[:2])} cannot be {first['input']!r}: it has too few numbers"
+    reason = re.sub(r"\b(a valid )?tuple\b", "a list", first["msg"].removeprefix("Value error, "))
+    return f"{dotted} cannot be {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+
+
+def _nearest_key(section: str, key: str) -> str:
+    """The key of this name in another section, the one that it abbreviates (``lr``), or one that is spelt alike."""
+    names = {known.partition(".")[2]: known for known in _keys_below(section)}
+    elsewhere = [known for known in known_keys() if known.endswith(f".{key}")]
+    abbreviated = [known for name, known in names.items() if "".join(w[0] for w in name.split("_")) == key]
+    alike = [names[name] for name in difflib.get_close_matches(key, names, n=1, cutoff=0.6)]
+    nearest = [*elsewhere, *abbreviated, *alike]
+    return f"; did you mean '{nearest[0]}'?" if nearest else f"; known are: {', '.join(names.values())}"
 
 
 def known_keys() -> list[str]:

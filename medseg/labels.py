@@ -19,6 +19,9 @@ COLOURS = (
     (255, 217, 47), (0, 191, 196), (247, 129, 191), (166, 86, 40), (141, 211, 199),
 )  # fmt: skip
 
+MOST_LABELS = 254  # network values are uint8
+MOST_SHOWN = 8
+
 
 class Label(BaseModel):
     """A structure: its name, its value in the user's files, its colour in pictures (RGB, 0 to 255)."""
@@ -85,14 +88,14 @@ class Labels(BaseModel):
 
     def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """File values to network values. Raises ``LabelError`` when a value is no label's."""
-        if len(self.items) > 254:
-            raise LabelError(f"{len(self.items)} labels; at most 254 can be trained together")
+        if len(self.items) > MOST_LABELS:
+            raise LabelError(f"{len(self.items)} labels; at most {MOST_LABELS} can be trained together")
         if not np.array_equal(label_map, np.rint(label_map.astype(np.float64, copy=False))):
             raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
         present = np.unique(label_map)
         unknown = [int(v) for v in present if int(v) != 0 and int(v) not in self.values]
         if unknown:
-            raise LabelError(f"label values {unknown} are not among the known {[0, *self.values]}")
+            raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
         encoded = np.zeros(label_map.shape, dtype=np.uint8)
         for i, value in enumerate(self.values):
             encoded[label_map == value] = i + 1
@@ -104,3 +107,7 @@ class Labels(BaseModel):
         fitting = next(t for t in (np.uint8, np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
         decoded: npt.NDArray[np.integer] = table.astype(fitting)[label_map]
         return decoded
+
+
+def _some(values: list[int]) -> str:
+    return str(values) if len(values) <= MOST_SHOWN else f"{values[:MOST_SHOWN]} and {len(values) - MOST_SHOWN} more"

@@ -32,7 +32,7 @@ def run_in_workers(
     items: Sequence[Item],
     *,
     workers: int | None = None,
-    preload: Sequence[str],
+    preload: Sequence[str] = (),
 ) -> Iterator[Outcome[Item, Result]]:
     """``function`` of each item, in the order in which they are done. ``preload`` modules are imported once, in a
     server process that the workers are forked from.

@@ -17,8 +17,17 @@ from rich.progress import (
 
 T = TypeVar("T")
 
+# In a notebook standard error is red, and rich would make a box of each line: plain standard output reads best.
+IN_NOTEBOOK = "ipykernel" in sys.modules
+
 # Everything that is said on the way goes to standard error, so that --json on standard output stays clean.
-console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+console = Console(
+    stderr=not IN_NOTEBOOK,
+    force_jupyter=False,
+    force_terminal=False if IN_NOTEBOOK else None,
+    highlight=False,
+    soft_wrap=not sys.stderr.isatty(),
+)
 
 SECONDS_BETWEEN_LINES = 10.0
 

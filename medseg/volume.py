@@ -96,10 +96,9 @@ class Geometry:
         corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
         distance = float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
         if not distance <= tolerance * min(self.spacing):
-            return (
-                f"corners lie up to {distance:.3g} mm apart "
-                f"(spacing {_mm(self.spacing)} {self.orientation} against {_mm(other.spacing)} {other.orientation})"
-            )
+            ours, theirs = _place(self), _place(other)
+            how = f"{ours} against {theirs}" if ours != theirs else f"both {ours}, turned or moved"
+            return f"corners lie up to {distance:.3g} mm apart ({how})"
         return None
 
     def as_json(self) -> dict[str, Any]:
@@ -147,5 +146,5 @@ def _times(shape: Shape3) -> str:
     return "×".join(str(n) for n in shape)
 
 
-def _mm(spacing: Spacing3) -> str:
-    return "×".join(f"{s:.4g}" for s in spacing) + " mm"
+def _place(geometry: Geometry) -> str:
+    return f"spacing {'×'.join(f'{s:.4g}' for s in geometry.spacing)} mm {geometry.orientation}"

@@ -45,12 +45,17 @@ def predict(
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))
     else:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("case", "volumes (ml)", "seconds", "mask")
+        table = Table("case", "volumes (ml)", "seconds", Column("mask", overflow="fold"))
         for prediction in result.predictions:
             volumes = ", ".join(f"{name} {ml:.2f}" for name, ml in prediction.volumes_ml.items())
-            table.add_row(prediction.case_id, volumes, f"{prediction.seconds:.1f}", str(prediction.path))
+            table.add_row(
+                prediction.case_id,
+                volumes,
+                f"{prediction.seconds:.1f}",
+                prediction.path.name if prediction.path else "",
+            )
         Console(highlight=False).print(table)
     for prediction in result.predictions:
         for warning in prediction.warnings:

@@ -11,6 +11,8 @@ from medseg.progress import say
 if TYPE_CHECKING:
     from medseg.workflows.preprocess import PreprocessResult
 
+LABELS_SHOWN = 30
+
 
 def preprocess(
     source: Annotated[
@@ -108,7 +110,8 @@ def _plan_table(result: "PreprocessResult") -> object:
     table = Table("plan", "", show_header=False)
     labels = record.labels.items if record.labels else ()
     table.add_row("cases", str(len(record.cases)))
-    table.add_row("labels", ", ".join(f"{label.name} ({label.value})" for label in labels))
+    more = f", … ({len(labels)})" if len(labels) > LABELS_SHOWN else ""
+    table.add_row("labels", ", ".join(f"{label.name} ({label.value})" for label in labels[:LABELS_SHOWN]) + more)
     if plans is None or grid is None:
         return table
     table.add_row("spacing", "×".join(f"{s:.4g}" for s in grid.spacing) + f" mm, axes {grid.orientation}")

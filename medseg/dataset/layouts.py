@@ -59,8 +59,7 @@ def recognised(listing: Listing) -> Draft:
     because = f" ({reasons[0]})" if reasons else ""
     raise SourceError(
         f"{listing.path}: no images found{because}; looked for dataset.json (Decathlon, nnU-Net), cases.csv, "
-        "images/ and labels/, NIfTI files (.nii, .nii.gz), DICOM series, PNG, JPEG and TIFF, in all "
-        f"subfolders; try: medseg inspect {listing.path.parent}"
+        "images/ and labels/, NIfTI files (.nii, .nii.gz), DICOM series, PNG, JPEG and TIFF, in all subfolders"
     )
 
 

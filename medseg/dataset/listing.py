@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medseg.dataset.dataset_json import read_dataset_json
+from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.draft import Draft
 from medseg.io.discover import image_sources
 from medseg.io.folders import stem
@@ -47,5 +47,7 @@ class Listing:
         return path if source.kind == "dicom" else path.with_name(stem(source.path))
 
     def draft(self, layout: str) -> Draft:
-        """An empty one with what was noted in the search."""
-        return Draft(layout, problems=list(self.found.problems), notes=list(self.found.notes))
+        """An empty one with what was noted in the search, and the labels that dataset.json names."""
+        labels, notes = label_names(self.content, self.path / "dataset.json")
+        notes = [*self.found.notes, *notes]
+        return Draft(layout, labels=labels, problems=list(self.found.problems), notes=notes)

@@ -114,7 +114,7 @@ def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
     )
     part = array[(slice(None), *inside)]
     if part.shape[1:] == tuple(edges):
-        return part
+        return np.array(part)  # a view would keep the file open, two for each patch of the batch
     result = np.zeros((len(array), *edges), dtype=array.dtype)
     place = tuple(slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, start, part.shape[1:], strict=True))
     result[(slice(None), *place)] = part

@@ -26,7 +26,9 @@ def read_images(case: Case, tolerance: float) -> Volume:
     for source, volume in zip(case.images, volumes, strict=True):
         bad = _not_finite(volume.array)
         if bad:
-            raise SourceError(f"{source.path} holds {bad} voxels that are NaN or infinite; replace them first")
+            raise SourceError(
+                f"{source.path}: number of voxels that are NaN or infinite: {bad}; replace them, for instance by 0"
+            )
     array = first.array if len(volumes) == 1 else np.concatenate([volume.array for volume in volumes])
     return Volume(array, first.geometry)
 
@@ -36,16 +38,24 @@ def read_label_map(source: ImageSource, image: Volume, tolerance: float) -> Arra
 
     Raises ``GeometryError`` when it lies on another grid, ``LabelError`` when its values aren't whole numbers.
     """
+    if source.path.suffix.lower() in (".jpg", ".jpeg"):
+        raise LabelError(f"{source.path} is a JPEG, which blurs the values of labels; save the mask as PNG or TIFF")
     volume = read_volume(source)
     if len(volume.array) > 1:
         if not (volume.array == volume.array[:1]).all():
-            raise LabelError(f"{source.path} has {len(volume.array)} channels; a label map has one")
+            raise LabelError(
+                f"{source.path} has {len(volume.array)} channels; make a label map of it, with one channel and "
+                "another value for each structure"
+            )
         volume = Volume(volume.array[:1], volume.geometry)
     if volume.geometry.orientation != image.geometry.orientation:
         volume = volume.oriented_as(image.geometry.orientation)
     difference = image.geometry.difference(volume.geometry, tolerance)
     if difference is not None:
-        raise GeometryError(f"{source.path} does not lie on the grid of its image: {difference}")
+        raise GeometryError(
+            f"{source.path} does not lie on the grid of its image: {difference}; is it the mask of this image? "
+            "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+        )
     label_map = volume.label_map
     if _not_finite(label_map) or not np.array_equal(label_map, np.rint(label_map)):
         raise LabelError(f"{source.path} holds values that are not whole numbers; is it an image, not a label map?")

@@ -153,4 +153,7 @@ def _read(path: Path, record: type[Record]) -> Record:
             f"{path.parent} is no prepared dataset ({path.name} cannot be read); make one with 'medseg preprocess'"
         ) from error
     except ValueError as error:  # JSON and pydantic errors are ValueErrors
-        raise SourceError(f"{path} was not written by this version of medseg; run 'medseg preprocess' again") from error
+        raise SourceError(
+            f"{path} was not written by 'medseg preprocess' of this version; run it on your dataset, and train on what "
+            "it makes"
+        ) from error

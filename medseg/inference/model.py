@@ -1,6 +1,7 @@
 """A model is a folder with two files: weights.safetensors, and model.json with all else. Loading runs no code of it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,18 @@ class Model:
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
-    with written_whole(folder / "weights.safetensors") as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    save_tensors(folder / "weights.safetensors", weights)
     write_json(folder / "model.json", record.model_dump(mode="json"))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file, whole or not at all. Raises ``OutputError`` when it cannot be written."""
+    with written_whole(path) as temporary:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # as when the disk is full
+            raise OSError(str(error)) from error
 
 
 def load_model(path: Path, device: Device) -> Model:
@@ -61,7 +71,9 @@ def load_model(path: Path, device: Device) -> Model:
     file = folder / "weights.safetensors"
     try:
         network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
+        raise ModelError(f"{file} does not fit the network in model.json; copy the whole model folder again") from error
+    except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{file}: the weights cannot be read ({reason}); copy the model folder again") from error
     network.eval()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from medseg.errors import TrainingError
-from medseg.files import written_whole
+from medseg.inference.model import save_tensors
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ def save_checkpoint(
         tensors |= {
             f"optimiser.{index}.{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)
         }
-    with written_whole(path) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, metadata={"progress": json.dumps(asdict(progress))})
+    save_tensors(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
 def load_checkpoint(

@@ -71,7 +71,7 @@ class Journal:
     def _tell(self, row: dict[str, object], validation: Validation | None, time_left: float | None) -> None:
         line = f"epoch {row['epoch']}, step {row['step']}: loss {row['train_loss']:.3f}"
         if validation is not None:
-            each = ", ".join(f"{name} {_rounded(dice, 3)}" for name, dice in validation.dice.items())
+            each = ", ".join(f"{name} {_shown(dice)}" for name, dice in validation.dice.items())
             line += f", validation Dice {validation.mean_dice:.3f} ({each})"
         line += f", {row['samples_per_second']:.1f} samples/s"
         if time_left is not None:
@@ -92,5 +92,9 @@ class Journal:
         write_text(self.path, text.getvalue())
 
 
-def _rounded(value: float | None, digits: int = 5) -> float | str:
-    return "" if value is None else round(value, digits)
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 5)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -50,24 +50,27 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint" / "last.safetensors"
 
+    def write(self) -> None:
+        """What ``reopen_run`` reads."""
+        write_text(self.folder / "config.yaml", self.config.to_yaml())
+        record = RunRecord(
+            prepared=str(self.dataset.folder.resolve()),
+            plan=self.plan,
+            training=self.split.training,
+            validation=self.split.validation,
+        )
+        write_json(self.folder / "run.json", record.model_dump(mode="json"))
+
 
 def start_run(folder: Path, dataset: PreparedDataset, dims: Literal[2, 3], config: Config, device: Device) -> Run:
-    """Decides plan and split, and writes them down. Raises ``TrainingError`` when the folder holds a run already."""
+    """Decides plan and split; ``Run.write`` writes them down, once the network could be built. Raises
+    ``TrainingError`` when the folder holds a run already."""
     if (folder / "run.json").exists():
         raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
     plan = resolve_plan(dataset, dims, config, device)
     groups = {case_id: case.group for case_id, case in dataset.cases.items()}
     split = split_fold(groups, config.training.fold, config.training.folds)
-    ensure_folder(folder)
-    write_text(folder / "config.yaml", config.to_yaml())
-    record = RunRecord(
-        prepared=str(dataset.folder.resolve()),
-        plan=plan,
-        training=split.training,
-        validation=split.validation,
-    )
-    write_json(folder / "run.json", record.model_dump(mode="json"))
-    return Run(folder, config, plan, split, dataset)
+    return Run(ensure_folder(folder), config, plan, split, dataset)
 
 
 def reopen_run(folder: Path, dataset: PreparedDataset) -> Run:

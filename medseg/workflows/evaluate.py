@@ -106,7 +106,7 @@ def _tell(problems: Sequence[Problem]) -> None:
     for problem in problems[:PROBLEMS_SHOWN]:
         warn(str(problem))
     if len(problems) > PROBLEMS_SHOWN:
-        warn(f"… and {len(problems) - PROBLEMS_SHOWN} more problems")
+        warn(f"… and {len(problems) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
 def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float) -> list[LabelMetrics]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from medseg.errors import GeometryError, LabelError
+from medseg.errors import GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.files import ensure_folder
 from medseg.io.discover import source_of
@@ -41,6 +41,8 @@ def export(
     ``OutputError`` when a file cannot be written.
     """
     mask, output = Path(mask), Path(output)
+    if output.exists() and any(output.samefile(path) for path in (mask, like) if path and Path(path).exists()):
+        raise OutputError(f"{output} would be overwritten, and it is what is read; choose another -o")
     volume = _read_label_map(mask)
     header = None
     if like is not None:

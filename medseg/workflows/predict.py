@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from medseg.dataset.cases import Case, Problem
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
-from medseg.errors import MedsegError, SourceError
+from medseg.errors import MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, load_model
@@ -21,6 +22,7 @@ from medseg.io.image2d import write_image2d
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_volume
 from medseg.labels import Labels
+from medseg.parallel import run_in_workers
 from medseg.preprocessing.pipeline import prepare, restore
 from medseg.progress import say, track, warn
 from medseg.volume import GRID_TOLERANCE, Volume
@@ -100,11 +102,23 @@ def predict(
         say(f"  {note}")
     say(f"Predicting on {loaded.device} with {loaded.folder}")
     folder = None if output is None else ensure_folder(Path(output))
+    if folder is not None:
+        _refuse_to_overwrite(found.cases, folder)
     result = predict_cases(loaded, found.cases, folder, config, list(found.problems))
     if not result.predictions:
-        first = f": {result.problems[0]}" if result.problems else ""
-        raise SourceError(f"{source}: no case could be predicted{first}")
+        first = [*result.problems[len(found.problems) :], *found.problems][:1]
+        raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
+
+
+def _refuse_to_overwrite(cases: Sequence[Case], folder: Path) -> None:
+    for case in cases:
+        for source in case.images:
+            if source.kind != "dicom" and source.path.parent.resolve() == folder.resolve():
+                raise OutputError(
+                    f"{folder} holds images that are read, such as {source.path.name}, and masks of these names would "
+                    "overwrite them; choose another -o"
+                )
 
 
 def predict_cases(
@@ -119,11 +133,13 @@ def predict_cases(
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    for case in track(cases, "Predicting", len(cases)):
-        try:
-            predictions.append(predict_case(model, case, folder, config))
-        except MedsegError as error:
-            failed.append(Problem(case.case_id, case.images[0].path, str(error)))
+    predict_one = partial(predict_case, model, folder=folder, config=config)
+    for outcome in track(run_in_workers(predict_one, cases, workers=1), "Predicting", len(cases)):
+        if outcome.result is not None:
+            predictions.append(outcome.result)
+        else:
+            case = outcome.item
+            failed.append(Problem(case.case_id, case.images[0].path, outcome.error or "failed"))
             warn(str(failed[-1]))
     if folder is not None:
         write_json(folder / PREDICTIONS_FILE, _summary(model, predictions, failed))
@@ -137,8 +153,8 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
     image = read_images(case, GRID_TOLERANCE)
     if len(image.array) != len(record.channels):
         raise SourceError(
-            f"{case.images[0].path}: has {len(image.array)} channels, the model was trained on "
-            f"{len(record.channels)} ({', '.join(record.channels)})"
+            f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
+            f"{len(record.channels)} ({', '.join(record.channels)}); give all images of a case, in that order"
         )
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
@@ -149,6 +165,7 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
         label.name: float((encoded == i).sum()) * image.geometry.voxel_volume_ml
         for i, label in enumerate(record.labels.items, start=1)
     }
+    missing = [name for name, ml in volumes.items() if ml == 0]
     path = None if folder is None else _write(folder, case, label_map)
     return Prediction(
         case_id=case.case_id,
@@ -156,7 +173,7 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
         seconds=time.perf_counter() - start,
         peak_memory_mb=model.device.peak_memory_mb(),
         volumes_ml=volumes,
-        warnings=tuple(f"no voxel of {name} was found" for name, ml in volumes.items() if ml == 0),
+        warnings=(f"no voxel of {', '.join(missing)} was found",) if missing else (),
         path=path,
         kept=label_map if folder is None else None,
     )

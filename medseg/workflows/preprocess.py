@@ -13,10 +13,11 @@ from typing import TypeVar
 import medseg
 from medseg.config import Config, PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
+from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images, read_label_map
 from medseg.dataset.store import DatasetRecord, StoredCase, write_case
-from medseg.errors import LabelError, SourceError
+from medseg.errors import LabelError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.io.nifti import write_nifti
 from medseg.io.source import ImageSource
@@ -26,13 +27,14 @@ from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
 from medseg.progress import say, track, warn
-from medseg.volume import Geometry, Volume
+from medseg.volume import Array, Geometry, Volume
 
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
 
 # Imported once, in the process that workers are forked from.
 CHECK_MODULES = ("medseg.workflows.preprocess",)
+MANY_LABELS = 120  # TotalSegmentator has 117
 STORE_MODULES = ("medseg.workflows.preprocess", "medseg.preprocessing.pipeline")
 
 
@@ -77,7 +79,7 @@ def preprocess(
     """
     config = config or Config()
     found = find_cases(Path(source), images=images, labels=labels)
-    folder = ensure_folder(Path(output))
+    folder = _output_folder(Path(output), Path(source))
     problems = list(found.problems)
     _tell(source, found)
     checked = _check(found, folder, config.preprocessing, problems)
@@ -103,6 +105,14 @@ def preprocess(
     )
     write_json(folder / "dataset.json", record.model_dump(mode="json"))
     return PreprocessResult(folder, record, plans, tuple(problems))
+
+
+def _output_folder(folder: Path, source: Path) -> Path:
+    """Raises ``OutputError`` where the user's own dataset.json would be overwritten."""
+    content = read_dataset_json(folder)
+    if folder.resolve() == source.resolve() or (content and content.get("format") != "medseg-prepared"):
+        raise OutputError(f"{folder}: holds a dataset that is not to be overwritten; choose another folder with -o")
+    return ensure_folder(folder)
 
 
 def _tell(source: str | Path, found: CaseList) -> None:
@@ -159,7 +169,7 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
     if case.label is not None:
         label_map = read_label_map(case.label, image, config.geometry_tolerance)
         if labels is not None:
-            labels.encode(label_map)  # for its errors
+            _check_values(label_map, labels, case.label.path)
         if not label_map.any() and not config.allow_empty_labels:
             raise LabelError(
                 f"{case.label.path} is empty (background only); leave the case out, or accept it with "
@@ -167,6 +177,13 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
             )
     measures = measure(image, label_map, config.orientation, config.crop_to_nonzero)
     return Checked(replace(case, images=_as_nifti(case, image, folder / "nifti")), measures)
+
+
+def _check_values(label_map: Array, labels: Labels, path: Path) -> None:
+    try:
+        labels.encode(label_map)
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}; correct the label map, or name all values in dataset.json") from error
 
 
 def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
@@ -213,7 +230,7 @@ def _same_channels(
         if n_channels == usual:
             kept.append(item)
             continue
-        message = f"{item.case.images[0].path} has {n_channels} channels, the dataset has {usual}"
+        message = f"{item.case.images[0].path}: number of channels is {n_channels}, most cases have {usual}; left out"
         problems.append(Problem(item.case_id, item.case.images[0].path, message))
         warn(str(problems[-1]))
     if len(names) == usual:
@@ -228,8 +245,15 @@ def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
     if found.labels is not None:
         return found.labels
     values = sorted({value for item in checked for value in item.measures.volumes_ml})
+    if checked and not values:
+        raise LabelError("all label maps are empty (background only); there is nothing to learn from them")
     if len(values) == 1:
         return Labels.from_names({"foreground": values[0]})
+    if len(values) > MANY_LABELS:
+        warn(
+            f"The label maps hold {len(values)} different values, and no dataset.json names them: are they images, or "
+            "masks that give each object a value of its own?"
+        )
     return Labels.from_names({f"label_{value}": value for value in values})
 
 

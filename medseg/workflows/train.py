@@ -83,6 +83,8 @@ def train(
         chosen = choose_device(device, config.training.precision)
         run = start_run(folder, dataset, dims, config, chosen)
     session = Session(run, chosen, clock_start)
+    if not resume:
+        run.write()
     session.tell()
     finished = session.train()
     if not finished:
@@ -150,7 +152,9 @@ class Session:
                 self._epoch(batches, interrupted, first_step)
         batches.close()
         done = not interrupted.is_set()
-        if done and self.step > first_step:
+        if done and self.step == 0:
+            warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
+        if done and (self.step > first_step or self.best_dice is None):
             self._keep_better(self._validate())
         self._save_checkpoint()
         self.journal.close()

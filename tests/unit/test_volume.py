@@ -50,6 +50,7 @@ def test_grids_that_differ_by_rounding_agree_and_moved_ones_do_not() -> None:
     assert geometry.difference(Geometry((5, 7, 8), geometry.affine)) == "shape 5×7×9 against 5×7×8"
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in det")
 @pytest.mark.parametrize("factor", [np.nan, 0.0])
 def test_an_affine_that_is_no_grid_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match="cannot be inverted"):

@@ -528,9 +528,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         find_cases(tmp_path / "data")
     message = str(caught.value)
-    assert all(
-        word in message for word in ("dataset.json", "NIfTI", "DICOM", "cases.csv", f"medseg inspect {tmp_path}")
-    )
+    assert all(word in message for word in ("dataset.json", "NIfTI", "DICOM", "cases.csv"))
     assert "\n" not in message
     with pytest.raises(SourceError, match="no such file"):
         find_cases(tmp_path / "nothing")

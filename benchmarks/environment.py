@@ -1,0 +1,24 @@
+"""What a measurement was taken on: printed above every table."""
+
+import datetime
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def describe(*packages: str) -> str:
+    """Date, processor and versions in one line."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("medseg", "torch", "monai", *packages))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    today = datetime.date.today().isoformat()
+    return f"{today}; {_processor()}, {cores} cores; Python {platform.python_version()}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
