@@ -44,7 +44,6 @@ def train(
         medseg train prepared -o run --dims 3 --max-time 30m
     """
     from medseg.config import load
-    from medseg.workflows.train import train as run
 
     if max_time is not None and epochs is not None:
         raise typer.BadParameter("give --max-time or --epochs, not both")
@@ -61,11 +60,15 @@ def train(
     ]
     if resume and (overrides or config):
         raise typer.BadParameter("--resume goes on with the run's own settings; leave the other options out")
+    chosen = load(config, overrides)
+    # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
+    from medseg.workflows.train import train as run
+
     result = run(
         prepared,
         output,
         dims=3 if dims == "3" else 2,
-        config=load(config, overrides),
+        config=chosen,
         device=device,
         resume=resume,
     )

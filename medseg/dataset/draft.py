@@ -80,7 +80,8 @@ class Draft:
         usable = self._with_labels() if wanted else [case for case in self.cases.values() if case.images]
         usable = self._with_same_channels(sorted(usable, key=lambda case: case.key))
         channels = self._channel_names(usable)
-        names = unique([case.name or source.resolve().name for case in usable])
+        folder = source if source.is_dir() else source.parent
+        names = unique([case.name or folder.resolve().name for case in usable])
         cases = tuple(
             Case(name, _by_channel(case), case.label if wanted else None, case.group)
             for name, case in zip(names, usable, strict=True)

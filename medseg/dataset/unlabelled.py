@@ -1,6 +1,6 @@
 """Images without labels: what each case is called, and when several files are channels of one."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import count
 
@@ -16,11 +16,13 @@ Channels = dict[str, dict[str, ImageSource]]  # sources by case key and channel
 
 
 def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource]) -> None:
-    """One case for each image, named by its path; a DICOM series by patient and description."""
+    """One case for each image, named by its path, as in a labelled dataset; DICOM series that share a folder are
+    named by patient and description."""
     several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
+    series_in = Counter(source.path for source in sources)
     for source in sources:
-        is_dicom = source.kind == "dicom"
-        name = _dicom_key(source, several_patients) if is_dicom else listing.place(source).as_posix()
+        shared = series_in[source.path] > 1
+        name = _dicom_key(source, several_patients) if shared else listing.place(source).as_posix()
         names = (f"{name}_{i}" if i > 1 else name for i in count(1))
         key = next(key for key in names if key not in draft.cases)
         draft.add_image(key, source).group = source.patient_id

@@ -66,6 +66,11 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
 def load_model(path: Path, device: Device) -> Model:
     """From a model folder, or from the RUN that holds one. Raises ``ModelError`` when it cannot be used."""
     folder = path / "model" if (path / "model" / "model.json").is_file() else path
+    if folder == path and (path / "run.json").is_file():
+        raise ModelError(
+            f"{path}: this run has no model/ yet, it was stopped too early; go on with 'medseg train … --resume', or "
+            f"give {path / 'model-last'} if that is there"
+        )
     record = read_model_record(folder)
     network = build_network(len(record.channels), record.labels.n_outputs, record.plan.architecture)
     file = folder / "weights.safetensors"

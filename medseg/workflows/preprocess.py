@@ -119,6 +119,10 @@ def _tell(source: str | Path, found: CaseList) -> None:
     say(f"Found in {source}: {found.layout}; {len(found.cases)} cases; channels: {', '.join(found.channels)}")
     for note in found.notes:
         say(f"  {note}")
+    for case in found.cases:
+        for image in case.images:
+            if image.kind == "dicom" and case.label is None:
+                say(f"  {case.case_id}: {image.modality} series '{image.description}', {len(image.files)} slices")
     for problem in found.problems:
         warn(str(problem))
 

@@ -22,6 +22,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
+from medseg.errors import SourceError
 from medseg.files import write_json
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import ModelRecord, load_model, save_model
@@ -82,6 +83,7 @@ def train(
         config = config or Config()
         chosen = choose_device(device, config.training.precision)
         run = start_run(folder, dataset, dims, config, chosen)
+    validation_cases(run)  # to see now, not after hours of training, whether their files are there
     session = Session(run, chosen, clock_start)
     if not resume:
         run.write()
@@ -282,7 +284,14 @@ def final_validation(run: Run, device: Device) -> Evaluation:
 
 
 def validation_cases(run: Run) -> Sequence[Case]:
-    """The held-back cases with their source images."""
+    """The held-back cases with their source images. Raises ``SourceError`` when one of their files is gone."""
+    dataset = run.dataset
+    for path in (p for case in run.split.validation for p in [*dataset.image_paths(case), dataset.label_path(case)]):
+        if not path.exists():
+            raise SourceError(
+                f"{path}: is gone, and validation reads the files that were prepared; bring it back, or run "
+                "'medseg preprocess' again"
+            )
     return [
         Case(case_id, tuple(source_of(path) for path in run.dataset.image_paths(case_id)))
         for case_id in run.split.validation

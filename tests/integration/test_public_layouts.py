@@ -41,7 +41,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Expected:
-    """What has to be found: case ids, channels, and label values by name (None: images without labels)."""
+    """What has to be found: case ids, channels, and label values by name. Without labels (None) the cases are DICOM
+    series, of which the patients are given."""
 
     cases: list[str]
     channels: list[str]
@@ -231,10 +232,8 @@ EXPECTED = {
         ["image"],
         {"label_1": 1, "label_2": 2, "label_3": 3},
     ),
-    "Soft-tissue-Sarcoma": Expected(
-        ["STS_001_CT_axial", "STS_001_PT_axial", "STS_002_CT_axial", "STS_002_PT_axial"], ["image"], None
-    ),
-    "LIDC-IDRI": Expected(["CT_axial"], ["CT"], None),
+    "Soft-tissue-Sarcoma": Expected(["STS_001", "STS_001", "STS_002", "STS_002"], ["image"], None),
+    "LIDC-IDRI": Expected(["LIDC-IDRI-0001"], ["CT"], None),
     "isbi2012 with script": Expected(["00", "01", "02"], ["image"], {"foreground": 255}),
     "dsb2018/train with script": Expected(["07a9bf1d", "0f1f896d"], ["image"], {"foreground": 1}),
 }
@@ -255,7 +254,8 @@ def test_command(recipe: Recipe, tmp_path: Path, write_slices: WriteSlices, monk
     content: dict[str, Any] = json.loads(Path("prepared", "dataset.json").read_text(encoding="utf-8"))
     record = DatasetRecord.model_validate(content)
     expected = EXPECTED[str(recipe)]
-    assert [case.case_id for case in record.cases] == expected.cases
+    found = [case.group if expected.labels is None else case.case_id for case in record.cases]
+    assert found == expected.cases
     assert list(record.channels) == expected.channels
     assert Path("prepared", "problems.csv").read_text().splitlines() == ["case_id,path,problem"]
     if expected.labels is None:
@@ -265,6 +265,9 @@ def test_command(recipe: Recipe, tmp_path: Path, write_slices: WriteSlices, monk
         assert record.labels is not None
         assert dict(zip(record.labels.names, record.labels.values, strict=True)) == expected.labels
         assert (Path("prepared") / "cases" / expected.cases[-1] / "image.npy").is_file()
+        plans = json.loads(Path("prepared", "plan.json").read_text())
+        kinds = {rule["kind"] for rule in plans["plan_2d"]["grid"]["normalisation"]}
+        assert kinds == {"ct" if "preprocessing.normalisation=ct" in recipe.arguments else "zscore"}
 
 
 def test_frames_of_one_patient_are_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file
 import medseg
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
-from medseg.errors import ConfigError, TrainingError
+from medseg.errors import ConfigError, SourceError, TrainingError
 
 # A tiny network that learns the two balls within a hundred steps.
 SMALL = [
@@ -178,6 +179,14 @@ def test_max_time_is_kept(prepared: PreparedDataset, tmp_path: Path) -> None:
     assert 5 < time.monotonic() - start < 30
 
 
+def test_no_time_for_a_single_step_is_told(
+    prepared: PreparedDataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = settings("training.max_time=0.001")
+    assert medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu").steps == 0
+    assert "learnt nothing; give a longer --max-time" in " ".join(capfd.readouterr().err.split())
+
+
 def test_a_monai_transform_by_name_takes_part_in_training(prepared: PreparedDataset, tmp_path: Path) -> None:
     spec = "augmentation.transforms=[{name: RandGaussianSharpend, keys: [image], prob: 1.0}]"
     config = settings("training.epochs=1", spec)
@@ -188,8 +197,20 @@ def test_a_monai_transform_by_name_takes_part_in_training(prepared: PreparedData
         medseg.train(prepared.folder, tmp_path / "wrong", config=wrong, device="cpu")
 
 
+def test_files_that_are_gone_are_told_before_training(prepared: PreparedDataset, blobs: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared.folder, tmp_path / "moved")
+    record = tmp_path / "moved" / "dataset.json"
+    record.write_text(record.read_text().replace(str(blobs.resolve()), "/nowhere"))
+    with pytest.raises(SourceError, match=r"/nowhere/images/blob_\d\d.nii.gz: is gone"):
+        medseg.train(tmp_path / "moved", tmp_path / "run", config=settings("training.epochs=1"), device="cpu")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_wrong_use_is_refused(prepared: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no run to resume"):
         medseg.train(prepared.folder, tmp_path / "none", resume=True)
+    with pytest.raises(ConfigError, match="did you mean 'unet'"):
+        medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.name=unett"]), device="cpu")
+    assert not (tmp_path / "a" / "run.json").exists()  # the folder is free for the next try
     with pytest.raises(ConfigError, match="network.features has 1 numbers"):
         medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.features=[8]"]), device="cpu")

@@ -46,7 +46,10 @@ def test_grids_that_differ_by_rounding_agree_and_moved_ones_do_not() -> None:
     assert geometry.difference(rounded) is None
     moved = geometry.affine.copy()
     moved[0, 3] += 0.1
-    assert "mm apart" in (geometry.difference(Geometry(geometry.shape, moved)) or "")
+    assert "mm apart (both spacing" in (geometry.difference(Geometry(geometry.shape, moved)) or "")
+    flipped = Geometry(geometry.shape, geometry.affine @ np.diag((-1, 1, 1, 1)))
+    words = geometry.difference(flipped) or ""
+    assert f"{geometry.orientation} against" in words and words.endswith(f"{flipped.orientation})")
     assert geometry.difference(Geometry((5, 7, 8), geometry.affine)) == "shape 5×7×9 against 5×7×8"
 
 

@@ -405,14 +405,15 @@ def test_a_table_without_images_is_refused(tmp_path: Path) -> None:
 
 def test_dicom_studies(tmp_path: Path, write_slices: WriteSlices) -> None:
     write_slices(tmp_path / "1", STORED, uids=("P/1", "1.1", "1.1.1"), SeriesDescription="T1 post")
-    write_slices(tmp_path / "2", STORED, uids=("P/1", "1.1", "1.1.2"), SeriesDescription="T1 post")
+    write_slices(tmp_path / "1", STORED, uids=("P/1", "1.1", "1.1.2"), SeriesDescription="T1 post", names=list("abc"))
     write_slices(tmp_path / "3", STORED, uids=("P2", "1.2", "1.2.1"), SeriesDescription="")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "screenshot.png")
     found = find_cases(tmp_path)
     assert table(found, tmp_path) == {
+        # Series that share a folder are told apart by their description, others by their folder.
         "P_1_T1_post": (["1"], None),
-        "P_1_T1_post_2": (["2"], None),
-        "P2_3": (["3"], None),
+        "P_1_T1_post_2": (["1"], None),
+        "3": (["3"], None),
     }
     assert [case.group for case in found.cases] == ["P2", "P/1", "P/1"]
     assert found.channels == ("CT",)
@@ -424,7 +425,7 @@ def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices
     paths = write_slices(tmp_path / "study", STORED)
     assert table(find_cases(folder / "scan_1.5mm.nii.gz"), folder) == {"scan_1.5mm": (["scan_1.5mm.nii.gz"], None)}
     assert table(find_cases(folder / "b.png"), folder) == {"b": (["b.png"], None)}
-    assert table(find_cases(paths[1]), folder) == {"Abdomen": (["study"], None)}
+    assert table(find_cases(paths[1]), folder) == {"study": (["study"], None)}
 
 
 @pytest.mark.parametrize(
@@ -572,11 +573,11 @@ def test_real_patients_with_three_kinds_of_images(real_data: Path) -> None:
 def test_real_dicom_studies(real_data: Path) -> None:
     study = find_cases(real_data / "dicom_studies" / "hippocampus_study")
     assert [case.case_id for case in study.cases] == [
-        "FLAIR_reg",
-        "HippoCrop",
-        "T1post",
-        "T1pre_reg",
-        "T2_reg",
+        "12-T1post-05670",
+        "13_HCropVolume",
+        "34909-T1prereg-84610",
+        "36459-FLAIRreg-76244",
+        "37916-T2reg-88910",
     ]
     assert study.channels == ("MR",)
     patients = find_cases(real_data / "sarcoma" / "dicom")

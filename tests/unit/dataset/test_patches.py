@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -60,3 +62,12 @@ def test_cut_pads_with_zeros() -> None:
     assert part.shape == (1, 4, 3, 3)
     expected = np.pad(array, ((0, 0), (1, 1), (0, 1), (0, 1)))[:, :, 1:4, 2:5]
     assert np.array_equal(part, expected)
+
+
+def test_large_batches_do_not_hold_files_open(prepared: PreparedDataset) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        sampler(prepared, batch_size=256).batch(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

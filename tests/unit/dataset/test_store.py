@@ -27,7 +27,7 @@ def test_what_is_no_prepared_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is no prepared dataset"):
         PreparedDataset(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"format": "medseg-prepared", "version": 99}))
-    with pytest.raises(SourceError, match="not written by this version"):
+    with pytest.raises(SourceError, match="not written by .medseg preprocess. of this version"):
         PreparedDataset(tmp_path)
 
 

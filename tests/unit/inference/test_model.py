@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,8 @@ import torch
 
 from medseg.config import InferenceConfig
 from medseg.device import Device
-from medseg.errors import ModelError
-from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.errors import ModelError, OutputError
+from medseg.inference.model import ModelRecord, load_model, save_model, save_tensors
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalisation, Plan
@@ -47,6 +48,9 @@ def test_the_loaded_model_gives_the_same_logits(saved: tuple[Path, torch.nn.Modu
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no model"):
         load_model(tmp_path, CPU)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(ModelError, match=r"has no model/ yet.*--resume.*model-last"):
+        load_model(tmp_path, CPU)
 
 
 def test_damaged_and_foreign_models_are_refused(saved: tuple[Path, torch.nn.Module]) -> None:
@@ -62,3 +66,26 @@ def test_damaged_and_foreign_models_are_refused(saved: tuple[Path, torch.nn.Modu
     (folder / "model.json").write_text("{")
     with pytest.raises(ModelError, match="is damaged"):
         load_model(folder, CPU)
+
+
+def test_weights_of_another_network_are_refused(saved: tuple[Path, torch.nn.Module]) -> None:
+    folder = saved[0] / "model"
+    content = json.loads((folder / "model.json").read_text())
+    content["plan"]["architecture"]["features"] = [8, 16]
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"weights.safetensors does not fit the network in model.json"):
+        load_model(folder, CPU)
+
+
+def test_weights_that_do_not_fit_on_the_disk_leave_the_old_ones(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_tensors(path, {"a": torch.zeros(8)})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"weights.safetensors: cannot be written .*File too large"):
+            save_tensors(path, {"a": torch.zeros(8192)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

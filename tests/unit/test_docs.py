@@ -1,0 +1,69 @@
+"""What the documentation tells users to type is accepted: commands parse, settings load, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from medseg.cli.main import app
+from medseg.config import Config, known_keys, load
+from medseg.preprocessing.by_name import monai_transform
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [REPOSITORY / name for name in ("README.md", "docs/how-to.md", "docs/architecture.md", "data/README.md")]
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("medseg ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_they_are_given(page: Path) -> None:
+    group = typer.main.get_command(app)
+    for arguments in (each for block in blocks(page, "sh") for each in commands(block)):
+        command = group.commands[arguments[1]]  # type: ignore[attr-defined]
+        context = command.make_context(arguments[1], arguments[2:])  # exits on what it doesn't know
+        settings = context.params.get("settings") or []
+        assert isinstance(load(overrides=list(settings)), Config)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_yaml_of_the_how_to_and_of_the_configs_loads(tmp_path: Path) -> None:
+    texts = [*blocks(REPOSITORY / "docs" / "how-to.md", "yaml"), *(path.read_text() for path in CONFIGS)]
+    assert len(texts) > len(CONFIGS)
+    for text in texts:
+        (tmp_path / "settings.yaml").write_text(text)
+        config = load([tmp_path / "settings.yaml"])
+        assert config.model_dump(exclude_unset=True).keys() == yaml.safe_load(text).keys()
+        for spec in [*config.preprocessing.transforms, *config.augmentation.transforms]:
+            monai_transform(spec)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    sections = "|".join(Config.model_fields)
+    for key in re.findall(rf"`((?:{sections})\.\w+)(?:=[^`]*)?`", page.read_text(encoding="utf-8")):
+        assert key in known_keys() or key.endswith("_"), key
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:medseg/)?\w+/?\w*\.py)\b", text)
+    assert len(paths) > 20
+    for path in paths:
+        assert (REPOSITORY / "medseg" / path.removeprefix("medseg/")).is_file(), path
