@@ -39,14 +39,10 @@ def main() -> None:
     print(describe())
     print("\n| dims | max time | wall (s) | steps | settings | label | Dice | HD95 (mm) | surface Dice at 1 mm |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    start_of_row = (
-        f"| {arguments.dims} | {arguments.max_time} | {seconds:.0f} | {result.steps} | {' '.join(arguments.settings)} |"
-    )
-    rows = [*metrics["labels"].items(), ("mean", metrics["over_labels"])]
-    for name, row in rows:
-        print(
-            f"{start_of_row} {name} | {row['dice']['mean']:.4f} | {row['hd95_mm']['mean']:.2f} | {row['surface_dice']['mean']:.4f} |"
-        )
+    first = (arguments.dims, arguments.max_time, f"{seconds:.0f}", result.steps, " ".join(arguments.settings))
+    for name, row in [*metrics["labels"].items(), ("mean", metrics["over_labels"])]:
+        measured = [row[metric]["mean"] for metric in ("dice", "hd95_mm", "surface_dice")]
+        print("|", " | ".join([*map(str, first), name, *(f"{value:.4f}" for value in measured)]), "|")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/preprocessing.py HIPPOCAMPUS --peer /path/to/peer/bin
 
 HIPPOCAMPUS is MSD Task04 (dataset.json, imagesTr/, labelsTr/). ``--peer`` is the bin folder of an environment of its
-own with nnunetv2 (pip install torch==2.14.1 torchvision==0.29.1 nnunetv2). Prints a Markdown table with the median of the
-runs and of the paired ratios.
+own with nnunetv2 (pip install torch==2.14.1 torchvision==0.29.1 nnunetv2). Prints a Markdown table with the
+median of the runs and of the paired ratios.
 """
 
 import argparse

@@ -41,6 +41,11 @@ def warn(message: str) -> None:
     console.print(message, style="yellow", markup=False)
 
 
+def counted(n: int, noun: str) -> str:
+    """``"1 case"``, ``"2 cases"``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yields ``items`` and shows how many of ``total`` are done."""
     if console.is_terminal:

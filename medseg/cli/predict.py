@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.progress import say
+from medseg.progress import counted, say
 
 
 def predict(
@@ -60,7 +60,7 @@ def predict(
     for prediction in result.predictions:
         for warning in prediction.warnings:
             say(f"{prediction.case_id}: {warning}")
-    say(f"{len(result.predictions)} masks in {output}")
+    say(f"{counted(len(result.predictions), 'mask')} in {output}")
     if result.problems:
-        say(f"{len(result.problems)} cases were not predicted, see above and {output / PREDICTIONS_FILE}")
+        say(f"{counted(len(result.problems), 'problem')}, see above and {output / PREDICTIONS_FILE}")
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.progress import say
+from medseg.progress import counted, say
 
 if TYPE_CHECKING:
     from medseg.workflows.preprocess import PreprocessResult
@@ -59,7 +59,7 @@ def preprocess(
     else:
         _show(result)
     if result.problems:
-        say(f"{len(result.problems)} problems, see above and {output / 'problems.csv'}")
+        say(f"{counted(len(result.problems), 'problem')}, see above and {output / 'problems.csv'}")
         raise typer.Exit(1)
 
 
@@ -83,7 +83,8 @@ def _show(result: "PreprocessResult") -> None:
         say(f"Checked and ready to predict on: {result.folder}")
         return
     console.print(_plan_table(result))
-    say(f"Prepared {len(result.record.cases)} cases in {result.folder}; next: medseg train {result.folder} -o run")
+    prepared = counted(len(result.record.cases), "case")
+    say(f"Prepared {prepared} in {result.folder}; next: medseg train {result.folder} -o run")
 
 
 def _case_table(result: "PreprocessResult") -> object:

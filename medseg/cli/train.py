@@ -12,7 +12,9 @@ from medseg.progress import say
 def train(
     prepared: Annotated[Path, typer.Argument(help="A folder that 'medseg preprocess' made.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the run: model, log, curves, validation.")],
-    dims: Annotated[Literal["2", "3"], typer.Option(help="A network that sees slices (2) or volumes (3).")] = "3",
+    dims: Annotated[
+        Literal["2", "3"] | None, typer.Option(help="A network that sees slices (2) or volumes (3). [default: 3]")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="Network by name. [default: unet]")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Which fifth of the cases validates. [default: 0]")] = None,
     max_time: Annotated[
@@ -54,11 +56,14 @@ def train(
         "training.epochs": epochs,
         "training.seed": seed,
     }
+    ignored = [s for s in settings or [] if s.startswith(("preprocessing.", "planning.")) and ".cpu_" not in s]
+    if ignored:
+        raise typer.BadParameter(f"--set {ignored[0]} is settled when data are prepared; give it to medseg preprocess")
     overrides = [
         *(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
-    if resume and (overrides or config):
+    if resume and (overrides or config or dims):
         raise typer.BadParameter("--resume goes on with the run's own settings; leave the other options out")
     chosen = load(config, overrides)
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
@@ -67,7 +72,7 @@ def train(
     result = run(
         prepared,
         output,
-        dims=3 if dims == "3" else 2,
+        dims=2 if dims == "2" else 3,
         config=chosen,
         device=device,
         resume=resume,

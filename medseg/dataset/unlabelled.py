@@ -36,7 +36,7 @@ def add_by_channel(draft: Draft, listing: Listing) -> bool:
     for key, sources in channels.items():
         for channel, source in sources.items():
             draft.add_image(key, source, channel)
-    names = sorted(next(iter(channels.values())))
+    names = sorted(_usual_channels(channels))
     if len(names) > 1:
         draft.notes.append(f"files whose names differ in {', '.join(names)} only are channels of one case")
     return True
@@ -56,7 +56,7 @@ def _by_number(listing: Listing) -> Channels | None:
         if not channel or channel in channels[key]:
             return None
         channels[key][channel] = source
-    return channels if _same_in_all(channels, "0000") else None
+    return channels if _usual_channels(channels, "0000") else None
 
 
 def _by_folder(listing: Listing) -> Channels | None:
@@ -71,12 +71,14 @@ def _by_folder(listing: Listing) -> Channels | None:
         if not channel or channel[0].isdigit() or channel in channels[key]:
             return None
         channels[key][channel] = source
-    return channels if _same_in_all(channels) and len(next(iter(channels.values()))) > 1 else None
+    return channels if len(_usual_channels(channels)) > 1 else None
 
 
-def _same_in_all(channels: Channels, needed: str | None = None) -> bool:
-    sets = {frozenset(sources) for sources in channels.values()}
-    if len(sets) != 1:
-        return False
-    names = next(iter(sets))
-    return (needed is None or needed in names) and (len(channels) > 1 or len(names) <= MOST_CHANNELS)
+def _usual_channels(channels: Channels, needed: str | None = None) -> frozenset[str]:
+    """The channels that more than half of the cases have (one that misses some is told of later); none when there is
+    no such set, or when it doesn't look like channels."""
+    names, n_cases = Counter(frozenset(sources) for sources in channels.values()).most_common(1)[0]
+    few_enough = len(channels) > 1 or len(names) <= MOST_CHANNELS
+    if n_cases <= len(channels) / 2 or (needed is not None and needed not in names) or not few_enough:
+        return frozenset()
+    return names

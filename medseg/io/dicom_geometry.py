@@ -137,14 +137,14 @@ def _check_positions(planes: Sequence[Plane], along: Vector, where: Path) -> Non
     before, after = planes[at], planes[at + 1]
     start = float(before.position @ before.normal)
     between = (
-        f"between {before.path.name} ({start:.2f} mm along the normal) and {after.path.name} "
-        f"({start + steps[at]:.2f} mm) it is {steps[at]:.2f} mm, elsewhere {usual:.2f} mm"
+        f"{before.path.name} ({start:.2f} mm along the normal) and {after.path.name} ({start + steps[at]:.2f} mm) are "
+        f"{steps[at]:.2f} mm apart, the others {usual:.2f} mm"
     )
     n_missing = steps[at] / usual - 1
     if n_missing > 0.5 and abs(n_missing - round(n_missing)) <= 2 * PLACE_TOLERANCE:
         count = f"{round(n_missing)} slice{'s are' if round(n_missing) > 1 else ' is'} missing"
-        raise GeometryError(f"{where}: {count}: the distance {between}; export the whole series again")
-    raise GeometryError(f"{where}: slices are unevenly spaced: the distance {between}; resample it to even distances")
+        raise GeometryError(f"{where}: {count}: {between}; export the whole series again")
+    raise GeometryError(f"{where}: slices are unevenly spaced: {between}; resample it to even distances")
 
 
 def _check_upright(first: Plane, sideways: Vector, along: Vector, where: Path) -> None:

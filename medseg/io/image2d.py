@@ -83,7 +83,9 @@ def write_image2d(path: Path, label_map: Array) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> SourceError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # Pillow's decoders also fail with an IndexError or KeyError, whose text says nothing.
+    told = str(error).strip() if not isinstance(error, LookupError) else ""
+    reason = told.splitlines()[0] if told else "damaged"
     advice = "pip install imagecodecs" if "imagecodecs" in reason else "is it whole, and an image?"
     return SourceError(f"{path}: cannot be read ({reason}); {advice}")
 

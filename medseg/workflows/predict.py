@@ -1,7 +1,7 @@
 """predict: read, prepare, slide windows, restore to the source grid, write."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from medseg.device import choose_device
 from medseg.errors import MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
 from medseg.inference.mirroring import mirror_axes
-from medseg.inference.model import Model, load_model
+from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.windows import predict_logits
 from medseg.io.image2d import write_image2d
 from medseg.io.nifti import write_nifti
@@ -24,10 +24,13 @@ from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.preprocessing.pipeline import prepare, restore
-from medseg.progress import say, track, warn
+from medseg.progress import counted, say, track, warn
 from medseg.volume import GRID_TOLERANCE, Volume
 
 PREDICTIONS_FILE = "predictions.json"
+
+# DICOM's modalities, and what people call these in the names of channels.
+MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def predict(
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)
-    say(f"Found in {source}: {found.layout}; {len(found.cases)} cases")
+    say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
     say(f"Predicting on {loaded.device} with {loaded.folder}")
@@ -165,7 +168,6 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
         label.name: float((encoded == i).sum()) * image.geometry.voxel_volume_ml
         for i, label in enumerate(record.labels.items, start=1)
     }
-    missing = [name for name, ml in volumes.items() if ml == 0]
     path = None if folder is None else _write(folder, case, label_map)
     return Prediction(
         case_id=case.case_id,
@@ -173,10 +175,20 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
         seconds=time.perf_counter() - start,
         peak_memory_mb=model.device.peak_memory_mb(),
         volumes_ml=volumes,
-        warnings=(f"no voxel of {', '.join(missing)} was found",) if missing else (),
+        warnings=tuple(_warnings(case, record, volumes)),
         path=path,
         kept=label_map if folder is None else None,
     )
+
+
+def _warnings(case: Case, record: ModelRecord, volumes_ml: dict[str, float]) -> Iterator[str]:
+    for source, channel in zip(case.images, record.channels, strict=False):
+        shown, trained = MODALITIES.get(source.modality.upper()), MODALITIES.get(channel.upper())
+        if shown and trained and shown != trained:
+            yield f"the image is {source.modality}, the model was trained on {channel}"
+    missing = [name for name, ml in volumes_ml.items() if ml == 0]
+    if missing:
+        yield f"no voxel of {', '.join(missing)} was found"
 
 
 def _write(folder: Path, case: Case, label_map: Volume) -> Path:

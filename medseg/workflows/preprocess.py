@@ -26,7 +26,7 @@ from medseg.parallel import run_in_workers
 from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
-from medseg.progress import say, track, warn
+from medseg.progress import counted, say, track, warn
 from medseg.volume import Array, Geometry, Volume
 
 Item = TypeVar("Item", bound="Case | Checked")
@@ -116,7 +116,9 @@ def _output_folder(folder: Path, source: Path) -> Path:
 
 
 def _tell(source: str | Path, found: CaseList) -> None:
-    say(f"Found in {source}: {found.layout}; {len(found.cases)} cases; channels: {', '.join(found.channels)}")
+    say(
+        f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}; channels: {', '.join(found.channels)}"
+    )
     for note in found.notes:
         say(f"  {note}")
     for case in found.cases:

@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(
     folder = tmp_path / "run"
     # Checkpoints are half a minute apart; here each epoch writes one, so that there is something to be killed after.
     code = (
-        "import medseg.workflows.train as t, sys; t.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "import medseg.training.session as t, sys; t.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
         "from medseg.cli.main import main; sys.argv[0] = 'medseg'; main()"
     )
     command = [sys.executable, "-c", code, "train", prepared.folder, "-o", folder, "--device", "cpu"]

@@ -586,3 +586,13 @@ def test_real_dicom_studies(real_data: Path) -> None:
     assert "RTSTRUCT" in patients.notes[0]
     with pytest.raises(SourceError, match="no label maps"):
         find_cases(real_data / "sarcoma" / "dicom", labelled=True)
+
+
+def test_a_case_that_misses_a_channel_does_not_change_the_others(
+    tmp_path: Path, write_tree: Callable[..., Path]
+) -> None:
+    names = [f"{case}_{channel:04d}.nii" for case in "abc" for channel in (0, 1)]
+    folder = write_tree(*(name for name in names if name != "b_0001.nii"))
+    found = find_cases(folder)
+    assert {case.case_id: len(case.images) for case in found.cases} == {"a": 2, "c": 2}
+    assert [problem.case_id for problem in found.problems] == ["b"]
