@@ -11,6 +11,8 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+
 # The networks of the tests are tiny: threads cost them more than they give. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,6 +26,8 @@ OBLIQUE = (0.96, 0.28, 0.0, -0.168, 0.576, 0.8)
 def real_data() -> Path:
     folder = Path(os.environ.get("MEDSEG_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
+        if os.environ.get("MEDSEG_REQUIRE_TEST_DATA"):
+            pytest.fail(f"no real data at {folder}, which MEDSEG_REQUIRE_TEST_DATA asks for")
         pytest.skip(f"no real data at {folder}; set MEDSEG_TEST_DATA")
     return folder
 
@@ -139,3 +143,11 @@ def prepared(blobs: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ig
     folder = tmp_path_factory.mktemp("prepared")
     preprocess(blobs, folder, config=load(overrides=["preprocessing.workers=1"]))
     return PreparedDataset(folder)
+
+
+@pytest.fixture
+def tiny_plan() -> Plan:
+    """3D, 8×8×8 voxels of 1 mm, two stages of 4 and 8 features."""
+    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
+    return Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)

@@ -47,9 +47,11 @@ def predict(
         from rich.console import Console
         from rich.table import Column, Table
 
-        table = Table("case", "volumes (ml)", "seconds", Column("mask", overflow="fold"))
+        table = Table("case", "volumes", "seconds", Column("mask", overflow="fold"))
         for prediction in result.predictions:
-            volumes = ", ".join(f"{name} {ml:.2f}" for name, ml in prediction.volumes_ml.items())
+            in_ml = [f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()]
+            in_pixels = [f"{name} {n} pixels" for name, n in prediction.voxels.items()]
+            volumes = ", ".join(in_ml or in_pixels)
             table.add_row(
                 prediction.case_id,
                 volumes,

@@ -41,7 +41,8 @@ class Prediction:
     source: Path
     seconds: float
     peak_memory_mb: float  # of the process so far
-    volumes_ml: dict[str, float]  # by label name
+    voxels: dict[str, int]  # by label name
+    volumes_ml: dict[str, float]  # by label name; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
     path: Path | None = None  # of the mask, where it was written
     kept: Volume | None = None  # the label map, where it was not
@@ -62,6 +63,7 @@ class Prediction:
             "mask": None if self.path is None else self.path.name,
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
             "warnings": list(self.warnings),
         }
@@ -75,6 +77,9 @@ class PredictResult:
     problems: tuple[Problem, ...]
     labels: Labels
     output: Path | None
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.predictions)
 
 
 def predict(
@@ -164,29 +169,28 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
     logits = predict_logits(model.network, prepared.image, record.plan, config, model.device, axes)
     encoded = restore(logits, prepared.geometry, prepared.source, record.plan.grid.orientation)
     label_map = Volume(record.labels.decode(encoded)[None], image.geometry)
-    volumes = {
-        label.name: float((encoded == i).sum()) * image.geometry.voxel_volume_ml
-        for i, label in enumerate(record.labels.items, start=1)
-    }
+    voxels = {name: int((encoded == i).sum()) for i, name in enumerate(record.labels.names, start=1)}
+    is_picture = case.images[0].kind == "image2d"
     path = None if folder is None else _write(folder, case, label_map)
     return Prediction(
         case_id=case.case_id,
         source=case.images[0].path,
         seconds=time.perf_counter() - start,
         peak_memory_mb=model.device.peak_memory_mb(),
-        volumes_ml=volumes,
-        warnings=tuple(_warnings(case, record, volumes)),
+        voxels=voxels,
+        volumes_ml={} if is_picture else {name: n * image.geometry.voxel_volume_ml for name, n in voxels.items()},
+        warnings=tuple(_warnings(case, record, voxels)),
         path=path,
         kept=label_map if folder is None else None,
     )
 
 
-def _warnings(case: Case, record: ModelRecord, volumes_ml: dict[str, float]) -> Iterator[str]:
+def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:
     for source, channel in zip(case.images, record.channels, strict=False):
         shown, trained = MODALITIES.get(source.modality.upper()), MODALITIES.get(channel.upper())
         if shown and trained and shown != trained:
             yield f"the image is {source.modality}, the model was trained on {channel}"
-    missing = [name for name, ml in volumes_ml.items() if ml == 0]
+    missing = [name for name, n in voxels.items() if n == 0]
     if missing:
         yield f"no voxel of {', '.join(missing)} was found"
 

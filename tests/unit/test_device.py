@@ -7,7 +7,7 @@ from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, MedsegError
 from medseg.inference import windows
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Plan
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CUDA = Device(torch.device("cuda"), torch.float16)
@@ -51,19 +51,9 @@ def test_tensors_go_to_cuda_from_pinned_memory_without_waiting(monkeypatch: pyte
     assert CPU.send(tensor) is tensor
 
 
-def small_plan() -> Plan:
-    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
-    grid = Grid(
-        orientation="RAS",
-        spacing=(1, 1, 1),
-        crop_to_nonzero=False,
-        normalisation=(Normalisation(kind="none"),),
-    )
-    return Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
-
-
 def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(
     monkeypatch: pytest.MonkeyPatch,
+    tiny_plan: Plan,
 ) -> None:
     tried: list[tuple[int, str]] = []
 
@@ -77,12 +67,12 @@ def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(
 
     monkeypatch.setattr(windows, "sliding_window_inference", fake)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    logits = windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), small_plan(), InferenceConfig(), CUDA)
+    logits = windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), tiny_plan, InferenceConfig(), CUDA)
     assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
     assert logits.shape == (2, 8, 8, 8)
 
 
-def test_when_nothing_helps_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_nothing_helps_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tiny_plan: Plan) -> None:
     def fake(*_: object, **__: object) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
@@ -90,4 +80,4 @@ def test_when_nothing_helps_the_error_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "fake GPU")
     with pytest.raises(MedsegError, match="take --device cpu"):
-        windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), small_plan(), InferenceConfig(), CUDA)
+        windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), tiny_plan, InferenceConfig(), CUDA)

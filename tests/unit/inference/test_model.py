@@ -11,26 +11,18 @@ from medseg.errors import ModelError, OutputError
 from medseg.inference.model import ModelRecord, load_model, save_model, save_tensors
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Plan
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
-    grid = Grid(
-        orientation="RAS",
-        spacing=(1, 1, 1),
-        crop_to_nonzero=True,
-        normalisation=(Normalisation(kind="none"),),
-    )
-    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
-    plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
+def saved(tmp_path: Path, tiny_plan: Plan) -> tuple[Path, torch.nn.Module]:
     record = ModelRecord(
-        medseg="0", plan=plan, labels=Labels.from_names({"a": 1, "b": 5}), channels=("T1",),
+        medseg="0", plan=tiny_plan, labels=Labels.from_names({"a": 1, "b": 5}), channels=("T1",),
         inference=InferenceConfig(), provenance={}, metrics={},
     )  # fmt: skip
-    network = build_network(1, 3, architecture)
+    network = build_network(1, 3, tiny_plan.architecture)
     save_model(tmp_path / "model", record, network.state_dict())
     return tmp_path, network
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -10,24 +10,23 @@ from medseg.dataset.patches import Batch
 from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Plan
 from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medseg.training.learner import Learner
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
-def learner(**settings: object) -> Learner:
-    grid = Grid(
-        orientation="RAS",
-        spacing=(1, 1, 1),
-        crop_to_nonzero=True,
-        normalisation=(Normalisation(kind="none"),),
-    )
-    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
-    plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
-    torch.manual_seed(0)
-    return Learner(build_network(1, 2, architecture), plan, TrainingConfig(**settings), Augmentation([]), CPU)
+@pytest.fixture
+def learner(tiny_plan: Plan) -> Callable[..., Learner]:
+    """Makes learners that begin with the same weights."""
+
+    def make(**settings: object) -> Learner:
+        torch.manual_seed(0)
+        network = build_network(1, 2, tiny_plan.architecture)
+        return Learner(network, tiny_plan, TrainingConfig(**settings), Augmentation([]), CPU)
+
+    return make
 
 
 def flat(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -48,7 +47,7 @@ def batches(nan_at: int | None = None):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
-def test_the_loss_falls(optimiser: str) -> None:
+def test_the_loss_falls(learner: Callable[..., Learner], optimiser: str) -> None:
     subject = learner(optimiser=optimiser, learning_rate=1e-2, momentum=0.9)
     source = batches()
     first = subject.epoch(source, 0, 5, lambda step: step / 100)
@@ -58,12 +57,12 @@ def test_the_loss_falls(optimiser: str) -> None:
     assert last.step == 45
 
 
-def test_training_stops_where_the_schedule_ends() -> None:
+def test_training_stops_where_the_schedule_ends(learner: Callable[..., Learner]) -> None:
     epoch = learner().epoch(batches(), 0, 50, lambda step: step / 3)
     assert epoch.step == 3
 
 
-def test_the_average_follows_the_weights() -> None:
+def test_the_average_follows_the_weights(learner: Callable[..., Learner]) -> None:
     subject = learner(average_decay=0.5)
     subject.epoch(batches(), 0, 20, lambda step: 0.5)
     weights = flat(subject.network.parameters())
@@ -75,13 +74,13 @@ def test_the_average_follows_the_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain.average.parameters(), plain.network.parameters(), strict=True))
 
 
-def test_a_loss_that_is_no_number_names_its_cases() -> None:
+def test_a_loss_that_is_no_number_names_its_cases(learner: Callable[..., Learner]) -> None:
     with pytest.raises(TrainingError, match=r"at step 12 \(cases case_2, other\)"):
         learner().epoch(batches(nan_at=2), 10, 15, lambda step: 0.5)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
-def test_a_checkpoint_brings_everything_back(tmp_path: Path, optimiser: str) -> None:
+def test_a_checkpoint_brings_everything_back(learner: Callable[..., Learner], tmp_path: Path, optimiser: str) -> None:
     def go_on(subject: Learner, first: int) -> list[torch.Tensor]:
         subject.epoch(batches(), first, first + 3, lambda step: step / 10)
         return [*subject.network.parameters(), *subject.average.parameters()]
@@ -97,7 +96,7 @@ def test_a_checkpoint_brings_everything_back(tmp_path: Path, optimiser: str) -> 
     assert all(torch.equal(a, b) for a, b in zip(unbroken, go_on(other, 3), strict=True))
 
 
-def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named(learner: Callable[..., Learner], tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     path.write_bytes(b"nothing")
     subject = learner()

@@ -8,27 +8,30 @@ from medseg.dataset.cases import Case
 from medseg.inference.model import ModelRecord
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Plan
 from medseg.workflows.predict import _warnings
 
 
 @pytest.fixture
-def record() -> ModelRecord:
-    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
-    architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
-    plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
+def record(tiny_plan: Plan) -> ModelRecord:
     labels = Labels.from_names({"liver": 1, "spleen": 2})
     return ModelRecord(
-        medseg="0", plan=plan, labels=labels, channels=("MRI",), inference=InferenceConfig(), provenance={}, metrics={}
+        medseg="0",
+        plan=tiny_plan,
+        labels=labels,
+        channels=("MRI",),
+        inference=InferenceConfig(),
+        provenance={},
+        metrics={},
     )
 
 
 def test_another_modality_and_missing_labels_are_warned_of(record: ModelRecord) -> None:
     source = ImageSource("dicom", Path("series"), (Path("a"),), modality="CT")
     case = Case("a", (source,))
-    assert list(_warnings(case, record, {"liver": 3.0, "spleen": 0.0})) == [
+    assert list(_warnings(case, record, {"liver": 3, "spleen": 0})) == [
         "the image is CT, the model was trained on MRI",
         "no voxel of spleen was found",
     ]
     for modality in ("MR", ""):
-        assert not list(_warnings(Case("a", (replace(source, modality=modality),)), record, {"liver": 1.0}))
+        assert not list(_warnings(Case("a", (replace(source, modality=modality),)), record, {"liver": 1}))
