@@ -23,7 +23,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another -o") from error
+        raise OutputError(f"{path}: cannot be written ({_reason(error)}); choose another -o") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -52,3 +52,8 @@ def write_text(path: Path, content: str) -> Path:
     with written_whole(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return path
+
+
+def _reason(error: OSError) -> str:
+    """numpy, for one, only tells of a full disk how many bytes it could write."""
+    return error.strerror or f"{error}; is the disk full?"

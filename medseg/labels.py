@@ -90,7 +90,7 @@ class Labels(BaseModel):
         """File values to network values. Raises ``LabelError`` when a value is no label's."""
         if len(self.items) > MOST_LABELS:
             raise LabelError(f"{len(self.items)} labels; at most {MOST_LABELS} can be trained together")
-        if not np.array_equal(label_map, np.rint(label_map.astype(np.float64, copy=False))):
+        if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
             raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
         present = np.unique(label_map)
         unknown = [int(v) for v in present if int(v) != 0 and int(v) not in self.values]

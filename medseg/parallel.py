@@ -75,11 +75,15 @@ def _in_pool(
                     futures[pool.submit(_attempt, function, item)] = item
                 except BrokenProcessPool:
                     yield Outcome(item)
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield Outcome(futures[future])
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield Outcome(futures[future])
+        finally:
+            # After Ctrl-C the pool would finish all that waits before it lets go.
+            pool.shutdown(cancel_futures=True)
 
 
 def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:

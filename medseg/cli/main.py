@@ -14,6 +14,8 @@ from medseg.cli.train import train
 from medseg.errors import MedsegError
 from medseg.progress import console
 
+INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
+
 COMMANDS = (demo, preprocess, train, predict, evaluate, export)
 
 app = typer.Typer(
@@ -47,9 +49,10 @@ def main() -> None:
     except MedsegError as error:
         console.print(f"Error: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("Interrupted", style="red")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            console.print("Interrupted", style="red")
+        raise
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def predict(
         from rich.console import Console
         from rich.table import Column, Table
 
-        table = Table("case", "volumes", "seconds", Column("mask", overflow="fold"))
+        table = Table(Column("case", overflow="fold"), "volumes", "seconds", Column("mask", overflow="fold"))
         for prediction in result.predictions:
             in_ml = [f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()]
-            in_pixels = [f"{name} {n} pixels" for name, n in prediction.voxels.items()]
+            in_pixels = [f"{name} {counted(n, 'pixel')}" for name, n in prediction.voxels.items()]
             volumes = ", ".join(in_ml or in_pixels)
             table.add_row(
                 prediction.case_id,

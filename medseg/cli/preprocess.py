@@ -1,6 +1,7 @@
 """medseg preprocess."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,13 +85,13 @@ def _show(result: "PreprocessResult") -> None:
         return
     console.print(_plan_table(result))
     prepared = counted(len(result.record.cases), "case")
-    say(f"Prepared {prepared} in {result.folder}; next: medseg train {result.folder} -o run")
+    say(f"Prepared {prepared} in {result.folder}; next: medseg train {shlex.quote(str(result.folder))} -o run")
 
 
 def _case_table(result: "PreprocessResult") -> object:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("case", "voxels", "spacing (mm)", "axes", "file")
+    table = Table(Column("case", overflow="fold"), "voxels", "spacing (mm)", "axes", Column("file", overflow="fold"))
     for case in result.record.cases:
         grid = case.source_grid
         table.add_row(

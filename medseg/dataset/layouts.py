@@ -92,7 +92,7 @@ def cases_csv(listing: Listing) -> Draft | None:
         raise SourceError(f"{path}: cannot be read as text ({error}); save it as CSV in UTF-8") from error
     header = text.partition("\n")[0]
     separator = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(text.splitlines(), delimiter=separator)
+    reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     channels = {n: n.removeprefix("image").lstrip("_") for n in reader.fieldnames if n.startswith("image")}
     if not channels:

@@ -132,7 +132,10 @@ def _group_by_patient(draft: Draft, listing: Listing, masks: Masks) -> None:
     for folder, core in masks:
         parts = [part for part in folder.split("/") if part.lower() not in PARTS]
         if parts and core in kinds:
-            draft.cases[_join(folder, core)].group = parts[0]
+            case = draft.cases[_join(folder, core)]
+            case.group = parts[0]
+            # The kind names the channel, which tells CT from the rest once one kind is taken.
+            case.images = {channel or core: source for channel, source in case.images.items()}
     images = (
         listing.relative(source)
         for folder, core in masks

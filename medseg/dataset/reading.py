@@ -57,7 +57,8 @@ def read_label_map(source: ImageSource, image: Volume, tolerance: float) -> Arra
             "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
         )
     label_map = volume.label_map
-    if _not_finite(label_map) or not np.array_equal(label_map, np.rint(label_map)):
+    whole = label_map.dtype.kind != "f" or np.array_equal(label_map, np.rint(label_map))
+    if _not_finite(label_map) or not whole:
         raise LabelError(f"{source.path} holds values that are not whole numbers; is it an image, not a label map?")
     return label_map
 

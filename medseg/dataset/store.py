@@ -117,9 +117,9 @@ class PreparedDataset:
 def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
     """Stores one case: ``image`` (channel, x, y, z) float, ``label_map`` (x, y, z) uint8."""
     largest = float(np.abs(image).max())
-    if largest > LARGEST_VALUE:
+    if not largest <= LARGEST_VALUE:  # also NaN, as a transform of the user may make
         raise SourceError(
-            f"normalised values reach {largest:.3g}, more than can be stored; check the image for outliers, or add "
+            f"normalised values reach {largest:.3g}, which cannot be stored; check the image for outliers, or add "
             "a clipping transform to preprocessing.transforms"
         )
     arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}

@@ -294,7 +294,7 @@ def _read_slice(path: Path) -> tuple[Dataset, Array]:
             syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.name
             raise SourceError(
                 f"{path}: pixel data in transfer syntax '{syntax}' cannot be decoded; "
-                "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+                "convert it, for instance with gdcmconv --raw, or export it uncompressed"
             ) from error
         raise SourceError(
             f"{path}: pixel data are missing, truncated or damaged ({_reason(error)}); export it again"

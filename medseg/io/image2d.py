@@ -77,7 +77,7 @@ def write_image2d(path: Path, label_map: Array) -> None:
         raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}; use .tif or .nii.gz")
     with written_whole(path) as temporary:
         if is_tiff:
-            imwrite(temporary, pages, photometric="minisblack", compression="zlib")
+            imwrite(temporary, pages if len(pages) > 1 else pages[0], photometric="minisblack", compression="zlib")
         else:
             Image.fromarray(pages[0]).save(temporary)
 

@@ -67,9 +67,9 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(
             ConvolutionStack(n, 2 * features[i - 1], features[i - 1], kernels[i - 1], ones) for i in below
         )
-        # A head a resolution where they are trained; else only the last one has a use.
+        # A head a resolution where they are trained; else, and without a way up, only the last one has a use.
         head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
-        with_head = below if self.deep_supervision else [1]
+        with_head = below if self.deep_supervision and below else [1]
         self.heads = nn.ModuleList(head(features[i - 1], outputs, 1) for i in with_head)
         self.apply(_initialise)
 
@@ -83,6 +83,7 @@ class UNet(nn.Module):
         for up, stage in zip(self.up, self.decoder, strict=True):
             image = stage(torch.cat((up(image), skips.pop()), dim=1))
             decoded.append(image)
+        decoded = decoded or [image]  # a patch too small to be pooled has one stage
         if self.training and self.deep_supervision:
             return [head(part) for head, part in zip(self.heads, decoded, strict=True)][::-1]
         logits: torch.Tensor = self.heads[-1](decoded[-1])

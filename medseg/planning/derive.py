@@ -25,6 +25,7 @@ MIN_BATCH_SIZE = 2
 MAX_BATCH_SIZE_2D = 64
 # Non-zero voxels have their own statistics when cropping leaves less than this part of the volume.
 NONZERO_BELOW = 0.75
+UNLIMITED = 2**62
 
 
 def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> Plans:
@@ -76,12 +77,35 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
     )
 
 
-def replan(plan: Plan, *, max_voxels: int, batch_voxels: int, base_features: int) -> Plan:
-    """A plan for the same grid within another budget, in voxels a patch and voxels a batch."""
-    patch, architecture = _patch_and_architecture(
-        np.array(plan.patch_size), plan.grid.spacing, plan.slice_axis, max_voxels, base_features
+def take_chosen_patch(plan: Plan, config: Config) -> Plan:
+    """The same plan with ``planning.patch_size`` where that is set, however many voxels it has.
+
+    Raises ``ConfigError`` for a wrong number of edges.
+    """
+    if config.planning.patch_size is None:
+        return plan
+    return replan(
+        plan,
+        wanted=_patch_of_config(plan.dims, plan.slice_axis, config),
+        max_voxels=UNLIMITED,
+        batch_voxels=plan.batch_size * int(np.prod(plan.patch_size)),
+        base_features=plan.architecture.features[0],
     )
-    batch = min(plan.batch_size, batch_voxels // int(np.prod(patch)))
+
+
+def replan(plan: Plan, *, max_voxels: int, batch_voxels: int, base_features: int, wanted: Array | None = None) -> Plan:
+    """A plan for the same grid within another budget, in voxels a patch and voxels a batch. The patch has the
+    proportions of ``wanted``, else those that it had."""
+    patch, architecture = _patch_and_architecture(
+        np.array(plan.patch_size) if wanted is None else wanted,
+        plan.grid.spacing,
+        plan.slice_axis,
+        max_voxels,
+        base_features,
+    )
+    # As many voxels a batch as before, so that it stays the same part of the dataset.
+    same_voxels = plan.batch_size * int(np.prod(plan.patch_size)) // int(np.prod(patch))
+    batch = min(same_voxels, batch_voxels // int(np.prod(patch)), MAX_BATCH_SIZE_2D)
     return plan.model_copy(
         update={"patch_size": patch, "architecture": architecture, "batch_size": max(MIN_BATCH_SIZE, batch)}
     )
@@ -130,7 +154,7 @@ def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None
     max_voxels = _patch_budget(dims, config.planning.max_patch_voxels)
     base = config.planning.base_features
     if config.planning.patch_size is not None:
-        wanted, max_voxels = _patch_of_config(dims, slice_axis, config), 2**62
+        wanted, max_voxels = _patch_of_config(dims, slice_axis, config), UNLIMITED
     patch, architecture = _patch_and_architecture(wanted, grid.spacing, slice_axis, max_voxels, base)
     voxels = int(np.prod(patch))
     of_dataset = int(shapes.prod(axis=1).sum() * BATCH_PART_OF_DATASET // voxels)
@@ -175,8 +199,9 @@ def _patch_and_architecture(
         size = [int(np.ceil(round(patch[a], 6) / m) * m) for a, m in zip(axes, multiple, strict=True)]
         if np.prod(size) <= max_voxels or max(size) <= SMALLEST_EDGE:
             break
-        # The axis that covers the most of its median shape gives way first.
-        largest = axes[int(np.argmax([s / wanted[a] for s, a in zip(size, axes, strict=True)]))]
+        # The axis that covers the most of its median shape gives way first, among those that still can.
+        covered = [s / wanted[a] if s > SMALLEST_EDGE else 0 for s, a in zip(size, axes, strict=True)]
+        largest = axes[int(np.argmax(covered))]
         step = multiple[axes.index(largest)]
         patch[largest] = max(size[axes.index(largest)] - step, SMALLEST_EDGE)
     x, y, z = (1 if axis == slice_axis else size[axes.index(axis)] for axis in range(3))

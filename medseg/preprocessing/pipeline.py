@@ -49,8 +49,9 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
         data[LABEL] = MetaTensor(torch.from_numpy(np.ascontiguousarray(label_map))[None], affine=affine)
     data = pipeline(grid, n_labels, list(data))(data)
     data = _own_transforms(grid, data)
-    image = data[IMAGE].as_tensor().contiguous()
-    label = data[LABEL].as_tensor()[0].contiguous() if LABEL in data else None
+    # The user's transforms may have changed the types.
+    image = data[IMAGE].as_tensor().float().contiguous()
+    label = data[LABEL].as_tensor()[0].to(torch.uint8).contiguous() if LABEL in data else None
     return Prepared(image, label, geometry_of(data[IMAGE]), volume.geometry)
 
 

@@ -4,6 +4,7 @@ It is exact about geometry: voxel centres are placed by the affines, so there is
 same function takes images to the model grid and logits back to the source grid.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,9 @@ Interpolation = Literal["linear", "cubic"]
 
 # Keys 1981 ("Cubic convolution interpolation for digital image processing"), eq. 4: exact for quadratics.
 KEYS_A = -0.5
+
+# Label maps are resampled to this many voxels at a time: few labels lie in one slab, and little memory is needed.
+VOXELS_PER_SLAB = 2**22
 
 
 def grid_with_spacing(geometry: Geometry, spacing: Spacing3) -> Geometry:
@@ -47,11 +51,29 @@ def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geomet
     that no value appears that wasn't there, and borders stay smoother than with nearest neighbours."""
     if source.difference(target) is None:
         return label_map
-    best = torch.full(target.shape, 0.0)
-    result = torch.zeros(target.shape, dtype=label_map.dtype)
-    for value in range(n_labels + 1):
-        share = resample((label_map == value)[None].float(), source, target)[0]
-        result = torch.where(share > best, torch.full_like(result, value), result)
+    x, y, z = parallel_coordinates(source, target)
+    result = torch.empty(target.shape, dtype=label_map.dtype)
+    thickness = max(1, VOXELS_PER_SLAB // (target.shape[0] * target.shape[1]))
+    for start in range(0, target.shape[2], thickness):
+        part = z[start : start + thickness]
+        # The slices of the source between which this slab lies.
+        low = min(max(int(part.min().floor()), 0), source.shape[2] - 1)
+        high = max(int(part.max().floor()) + 2, low + 1)
+        result[:, :, start : start + thickness] = _largest_share(
+            label_map[:, :, low:high], (x, y, part - low), n_labels
+        )
+    return result
+
+
+def _largest_share(label_map: torch.Tensor, coordinates: Sequence[torch.Tensor], n_labels: int) -> torch.Tensor:
+    best = torch.zeros([len(axis) for axis in coordinates])
+    result = torch.zeros(best.shape, dtype=label_map.dtype)
+    present = torch.bincount(label_map.flatten(), minlength=n_labels + 1).nonzero().flatten()
+    for value in present.tolist():
+        share = (label_map == value).float()
+        for dim, axis in enumerate(coordinates):
+            share = resample_axis(share, axis, dim)
+        result[share > best] = value
         best = torch.maximum(best, share)
     return result
 

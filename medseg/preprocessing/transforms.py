@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 
 from medseg.plan import Normalisation
 from medseg.preprocessing.resample import Interpolation, grid_with_spacing, resample, resample_label_map
-from medseg.volume import Geometry, Spacing3
+from medseg.volume import Array, Geometry, Spacing3
 
 LABEL = "label"
 
@@ -73,14 +73,20 @@ class Normalised(MapTransform):  # type: ignore[misc]
 def _normalise(channel: torch.Tensor, rule: Normalisation) -> torch.Tensor:
     channel = channel.float()
     if rule.kind == "ct":
-        return (channel.clamp(rule.lower, rule.upper) - rule.mean) / rule.std
+        return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
     if rule.kind == "zscore":
-        inside = channel != 0 if rule.nonzero else torch.ones_like(channel, dtype=torch.bool)
-        values = channel[inside]
-        if values.numel() == 0:
+        outside = channel == 0 if rule.nonzero else torch.zeros_like(channel, dtype=torch.bool)
+        if outside.all():
             return channel
-        # Sums in float64: a float32 mean over a large bright volume loses the third digit.
-        mean = values.mean(dtype=torch.float64).item()
-        std = max(values.double().std(correction=0).item(), 1e-8)
-        return torch.where(inside, (channel - mean) / std, torch.zeros_like(channel))
+        mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
+        return (channel - mean).div_(std).masked_fill_(outside, 0)
     return channel
+
+
+def _mean_and_std(values: Array) -> tuple[float, float]:
+    """Overwrites ``values``. Sums in float64, since a float32 mean over a large bright volume loses the third digit;
+    by NumPy, since torch would copy the volume to float64 (and indices of all voxels) first."""
+    mean = float(values.mean(dtype=np.float64))
+    values -= mean
+    np.square(values, out=values)
+    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, 1e-8)

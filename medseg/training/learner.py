@@ -52,7 +52,7 @@ class Learner:
     def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
         """Steps ``first`` up to ``last`` (excluded), or fewer when ``progress(step)`` reaches 1.
 
-        Raises ``TrainingError`` naming the cases when the loss is no number.
+        Raises ``TrainingError`` naming the cases when the loss or its gradient is no number.
         """
         self.network.train()
         losses, norms, seen = [], [], []
@@ -69,11 +69,16 @@ class Learner:
         if not losses:
             return Epoch(step, float("nan"), float("nan"), rate, 0.0)
         # Only here, since reading a loss from a GPU waits for it.
-        values = torch.stack(losses).cpu()
-        self._check(values, seen, first)
+        values, norm_values = torch.stack(losses).cpu(), torch.stack(norms).cpu()
+        self._check("loss", values, seen, first)
+        if self.device.needs_loss_scaling:
+            # Steps whose scaled gradients overflow are skipped, and the scale is lowered: part of the method.
+            norm_values = norm_values[norm_values.isfinite()]
+        else:
+            self._check("gradient", norm_values, seen, first)
         samples = sum(len(ids) for ids in seen)
         seconds = time.perf_counter() - start
-        return Epoch(step, float(values.mean()), float(torch.stack(norms).mean()), rate, samples / seconds)
+        return Epoch(step, float(values.mean()), float(norm_values.mean()), rate, samples / seconds)
 
     def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         for group in self.optimiser.param_groups:
@@ -99,12 +104,12 @@ class Learner:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
 
-    def _check(self, losses: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
-        wrong = torch.nonzero(~torch.isfinite(losses)).flatten()
+    def _check(self, what: str, values: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
+        wrong = torch.nonzero(~torch.isfinite(values)).flatten()
         if len(wrong):
             at = int(wrong[0])
             raise TrainingError(
-                f"the loss is not a number at step {first + at} (cases {', '.join(seen[at])}); go on from the last "
+                f"the {what} is not a number at step {first + at} (cases {', '.join(seen[at])}); go on from the last "
                 "checkpoint with --resume after checking these cases, or start again with a lower "
                 "training.learning_rate"
             )

@@ -22,7 +22,7 @@ from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.plan import Plan
-from medseg.planning.derive import fit_to_cpu
+from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 
 
 class RunRecord(BaseModel):
@@ -93,9 +93,10 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
     """The dataset's plan for this device with the user's changes."""
     plan = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if plan is None:
-        raise ConfigError(f"{dataset.folder} holds 2D images; train with --dims 2")
+        raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
     if not device.is_cuda:
         plan = fit_to_cpu(plan, config)
+    plan = take_chosen_patch(plan, config)
     if config.training.batch_size is not None:
         plan = plan.model_copy(update={"batch_size": config.training.batch_size})
     changes: dict[str, object] = {

@@ -108,12 +108,14 @@ class Session:
         if epoch.step == self.step:
             return
         self.step = epoch.step
-        validation = self._validate() if self._validation_is_due() else None
+        # Not after an interruption: who sent the signal may not wait that long for the checkpoint.
+        validation = self._validate() if self._validation_is_due() and not interrupted.is_set() else None
         if validation is not None:
             self._keep_better(validation)
         left = self.clock.time_left(self.step, first_step)
         self.journal.add(epoch, self.clock.seconds, validation, left)
-        if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+        # With each validation too, so that a resumed run knows of the best model that lies in RUN/model.
+        if validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self._save_checkpoint()
 
     def _validation_is_due(self) -> bool:

@@ -80,6 +80,7 @@ def _config(max_time: str, seed: int) -> Config:
             f"training.max_time={max_time}",
             f"training.seed={seed}",
             "planning.cpu_patch_voxels=73728",
+            "training.batch_size=2",
             "augmentation.mirror=false",
         ]
     )

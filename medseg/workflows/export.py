@@ -10,6 +10,7 @@ from medseg.errors import GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.files import ensure_folder
 from medseg.io.discover import source_of
+from medseg.io.folders import is_nifti
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
@@ -52,6 +53,8 @@ def export(
     if not per_label:
         write_nifti(output, volume.label_map, volume.geometry, like=header)
         return [output]
+    if is_nifti(output) and not output.is_dir():
+        raise OutputError(f"{output}: --per-label writes several files; give a folder with -o")
     folder = ensure_folder(output)
     written = []
     for name, value in _named_values(volume.label_map, labels or labels_beside(mask), mask).items():

@@ -59,7 +59,7 @@ class Prediction:
     def as_json(self) -> dict[str, Any]:
         return {
             "case_id": self.case_id,
-            "source": str(self.source),
+            "source": str(self.source.resolve()),
             "mask": None if self.path is None else self.path.name,
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
@@ -108,6 +108,7 @@ def predict(
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
+    _tell_channels(found.channels, loaded.record.channels)
     say(f"Predicting on {loaded.device} with {loaded.folder}")
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
@@ -117,6 +118,15 @@ def predict(
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
+
+
+def _tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
+    """Channels are taken by their order: where names differ, that order may be another one."""
+    if len(found) == len(trained) > 1 and tuple(found) != tuple(trained):
+        pairs = ", ".join(f"{name} as {meant}" for name, meant in zip(found, trained, strict=True))
+        # Numbers, as in nnU-Net's names, are an order; other names say what is in the files.
+        tell = say if all(name.isdigit() for name in found) else warn
+        tell(f"Channels are named otherwise than in training, and taken in this order: {pairs}")
 
 
 def _refuse_to_overwrite(cases: Sequence[Case], folder: Path) -> None:

@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 # Imported once, in the process that workers are forked from.
 CHECK_MODULES = ("medseg.workflows.preprocess",)
-MANY_LABELS = 120  # TotalSegmentator has 117
+MANY_LABELS = 30  # without names: more are rather objects than structures
 STORE_MODULES = ("medseg.workflows.preprocess", "medseg.preprocessing.pipeline")
 
 
@@ -80,6 +80,8 @@ def preprocess(
     config = config or Config()
     found = find_cases(Path(source), images=images, labels=labels)
     folder = _output_folder(Path(output), Path(source))
+    # Until all is done the folder is no dataset: its cases may be of two plans.
+    (folder / "dataset.json").unlink(missing_ok=True)
     problems = list(found.problems)
     _tell(source, found)
     checked = _check(found, folder, config.preprocessing, problems)
@@ -257,8 +259,9 @@ def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
         return Labels.from_names({"foreground": values[0]})
     if len(values) > MANY_LABELS:
         warn(
-            f"The label maps hold {len(values)} different values, and no dataset.json names them: are they images, or "
-            "masks that give each object a value of its own?"
+            f"The label maps hold {len(values)} different values, and each becomes a label of its own. Where a value "
+            "is just the number of an object (a cell, a lesion), write 1 for all objects first; where each is a "
+            "structure, name them in a dataset.json"
         )
     return Labels.from_names({f"label_{value}": value for value in values})
 

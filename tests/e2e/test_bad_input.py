@@ -235,7 +235,7 @@ def test_bad_pictures_and_a_3d_network_for_2d_images(tmp_path: Path) -> None:
     assert "images/damaged.png: cannot be read" in line_about("damaged", done.stderr)
     assert prepared_cases(tmp_path / "prepared") == ["good_1", "good_2"]
     assert refused("train", tmp_path / "prepared", "-o", tmp_path / "run", "--dims", 3).endswith(
-        "prepared holds 2D images; train with --dims 2"
+        "prepared holds 2D images, or volumes of too few slices; train with --dims 2"
     )
 
 

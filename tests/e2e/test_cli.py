@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import medseg
+from medseg.cli.main import main
 
 HEAVY = {"torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "skimage", "matplotlib"}
 COMMANDS = ["demo", "preprocess", "train", "predict", "evaluate", "export"]
@@ -47,3 +48,15 @@ def test_wrong_use_is_told_without_heavy_imports() -> None:
     misspelt = ask("preproces")
     assert misspelt.returncode == 2
     assert "preprocess" in misspelt.stderr
+
+
+def test_ctrl_c_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medseg.workflows.export.export", interrupted)
+    monkeypatch.setattr(sys, "argv", ["medseg", "export", "mask.nii.gz", "-o", "out.nii.gz"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err

@@ -6,18 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import medseg
 from medseg.config import Config, load
+from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError, TrainingError
+from medseg.training.learner import Learner
 
 # A tiny network that learns the two balls within a hundred steps.
 SMALL = [
@@ -159,6 +165,43 @@ def test_an_interrupted_run_writes_a_checkpoint(prepared: PreparedDataset, tmp_p
     assert "--resume" in stderr
     assert "Traceback" not in stderr
     assert (tmp_path / "run" / "checkpoint" / "last.safetensors").is_file()
+
+
+def test_an_interrupted_run_does_not_validate_before_its_checkpoint(
+    prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted, learn = threading.Event(), Learner._learn
+
+    def learn_and_interrupt(self: Learner, batch: Batch, step: int, rate: float) -> Any:
+        if step == 1:
+            interrupted.set()
+        return learn(self, batch, step, rate)
+
+    monkeypatch.setattr(Learner, "_learn", learn_and_interrupt)
+    monkeypatch.setattr("medseg.training.session.interruptible", lambda: nullcontext(interrupted))
+    monkeypatch.setattr("medseg.training.session.validate", lambda *_: pytest.fail("validated"))
+    result = medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
+    assert (result.finished, result.steps) == (False, 2)
+    assert (tmp_path / "run" / "checkpoint" / "last.safetensors").is_file()
+
+
+def test_a_checkpoint_comes_with_each_validation(
+    prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run killed between the two would write a worse model over the best one after its resume."""
+
+    def killed(*_: object) -> None:
+        raise SystemExit("killed")
+
+    monkeypatch.setattr("medseg.training.session.Journal.draw", lambda _: None)
+    monkeypatch.setattr("medseg.training.session.Session._validation_is_due", lambda session: session.step <= 20)
+    learn = Learner._learn
+    monkeypatch.setattr(Learner, "_learn", lambda self, *args: learn(self, *args) if args[1] < 20 else killed())
+    with pytest.raises(SystemExit):
+        medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
+    assert (tmp_path / "run" / "model" / "model.json").is_file()
+    with safe_open(tmp_path / "run" / "checkpoint" / "last.safetensors", framework="np") as file:
+        assert json.loads(file.metadata()["progress"])["best_dice"] is not None
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

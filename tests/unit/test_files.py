@@ -15,6 +15,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_write_that_is_cut_short_asks_for_the_disk(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"a\.npy: .*32000 requested and 24448 written; is the disk full\?"),
+        written_whole(tmp_path / "a.npy"),
+    ):
+        raise OSError("32000 requested and 24448 written")
+
+
 def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
     with written_whole(tmp_path / "x.nii.gz") as temporary:
         assert temporary.name.endswith(".nii.gz")

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
     assert lines[4].startswith("4 None ZeroDivisionError: a defect (")
     assert lines[5] == "5 None the worker process died (out of memory?)"
     assert lines[7] == "7 49 None"
+
+
+def one_second(n: int) -> int:
+    time.sleep(1)
+    return n
+
+
+def test_work_that_waits_is_dropped_when_the_user_interrupts() -> None:
+    start = time.monotonic()
+    outcomes = run_in_workers(one_second, range(40), workers=2)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]  # as an exception in the loop over them does
+    assert time.monotonic() - start < 12  # all 40 take 20 s
 
 
 def test_one_worker_works_in_this_process() -> None:

@@ -309,6 +309,8 @@ def test_kinds_of_images_in_patient_folders(write_tree: Callable[..., Path]) -> 
     assert problems(found) == [("STS_2_CT", "CT_mask.nii.gz")]
     assert "2 kinds of images (CT, MR_T1)" in found.notes[0]
     assert "--images '*/CT_image.nii.gz'" in found.notes[0]
+    assert found.channels == ("image",)
+    assert find_cases(folder, images="*/CT_image.nii.gz").channels == ("CT",)
 
 
 def test_channels_in_case_folders(write_tree: Callable[..., Path]) -> None:
@@ -385,6 +387,15 @@ def test_table(write_tree: Callable[..., Path], separator: str) -> None:
         assert found.cases[0].group == "P1"
         assert sorted(problem.case_id for problem in found.problems) == ["B", "C"]
         assert "x/9.nii" in "".join(problem.message for problem in found.problems)
+
+
+def test_a_table_typed_by_hand(write_tree: Callable[..., Path]) -> None:
+    folder = write_tree("scans/Müller 1 (a).nii", "masks/1; a.nii")
+    rows = ["case_id ; image ; label", ' p 1 ; scans/Müller 1 (a).nii ; "masks/1; a.nii"', " ; ; "]
+    (folder / "cases.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = find_cases(folder)
+    assert table(found, folder) == {"p_1": (["scans/Müller 1 (a).nii"], "masks/1; a.nii")}
+    assert not found.problems
 
 
 def test_table_of_absolute_paths_and_dicom_folders(tmp_path: Path, write_slices: WriteSlices) -> None:

@@ -21,6 +21,8 @@ def test_a_case_reads_back_memory_mapped(prepared: PreparedDataset) -> None:
 def test_values_too_large_to_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"reach 1e\+06"):
         write_case(tmp_path, np.full((1, 2, 2, 2), 1e6, np.float32), None, seed=0)
+    with pytest.raises(SourceError, match="reach nan"):
+        write_case(tmp_path, np.full((1, 2, 2, 2), np.nan, np.float32), None, seed=0)
 
 
 def test_what_is_no_prepared_dataset_is_named(tmp_path: Path) -> None:

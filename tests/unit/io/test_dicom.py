@@ -167,7 +167,7 @@ def test_a_missing_decoder_is_named(tmp_path: Path, write_slices: WriteSlices, m
     decoder = get_decoder(RLELossless)
     monkeypatch.setattr(decoder, "_available", {})
     monkeypatch.setattr(decoder, "_unavailable", {"a plugin": ("its package",)})
-    with pytest.raises(SourceError, match=r"000\.dcm.*RLE Lossless.*pip install pylibjpeg"):
+    with pytest.raises(SourceError, match=r"000\.dcm.*RLE Lossless.*export it uncompressed"):
         read_dicom(the_series(tmp_path))
 
 
@@ -238,7 +238,7 @@ def test_missing_slices(tmp_path: Path, write_slices: WriteSlices, removed: list
     assert f"{words} missing" in message
     assert f"{before:03d}.dcm ({7 + 2.5 * before:.2f} mm" in message
     assert (
-        f"{after:03d}.dcm ({7 + 2.5 * after:.2f} mm) it is {2.5 * (after - before):.2f} mm, elsewhere 2.50 mm"
+        f"{after:03d}.dcm ({7 + 2.5 * after:.2f} mm) are {2.5 * (after - before):.2f} mm apart, the others 2.50 mm"
         in message
     )
 
@@ -246,7 +246,7 @@ def test_missing_slices(tmp_path: Path, write_slices: WriteSlices, removed: list
 def test_unevenly_spaced_slices(tmp_path: Path, write_slices: WriteSlices) -> None:
     paths = write_slices(tmp_path, noise(5), orientation=AXIAL)
     change(paths[4], ImagePositionPatient=[-20, 13, 7 + 2.5 * 4 + 1])
-    with pytest.raises(GeometryError, match=r"unevenly spaced.*003\.dcm.*004\.dcm.*3\.50 mm, elsewhere 2\.50"):
+    with pytest.raises(GeometryError, match=r"unevenly spaced.*003\.dcm.*004\.dcm.*3\.50 mm apart, the others 2\.50"):
         read_dicom(the_series(tmp_path))
 
 

@@ -159,6 +159,8 @@ def test_masks_are_written_as_wide_and_high_as_the_image(tmp_path: Path, name: s
     volume = read_image2d(tmp_path / name)
     assert volume.array.dtype == dtype
     np.testing.assert_array_equal(volume.label_map, label_map)
+    if name.endswith(".tif"):  # without an axis of pages, as in the image
+        assert tifffile.imread(tmp_path / name).shape == (ROWS, COLUMNS)
 
 
 def test_stacks_are_written_as_pages(tmp_path: Path) -> None:

@@ -41,6 +41,17 @@ def test_without_deep_supervision_there_is_one_head() -> None:
     assert network.train()(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
 
 
+@pytest.mark.parametrize("deep_supervision", [True, False])
+def test_a_network_of_one_stage_for_patches_too_small_to_be_pooled(deep_supervision: bool) -> None:
+    plan = Architecture(
+        features=(4,), strides=((1, 1, 1),), kernel_sizes=((3, 3, 3),), deep_supervision=deep_supervision
+    )
+    network = build_network(1, 2, plan)
+    outputs = network.train()(torch.zeros(1, 1, 6, 5, 4))
+    assert [tuple(o.shape) for o in (outputs if deep_supervision else [outputs])] == [(1, 2, 6, 5, 4)]
+    assert network.eval()(torch.zeros(1, 1, 6, 5, 4)).shape == (1, 2, 6, 5, 4)
+
+
 def test_anisotropic_strides_and_kernels() -> None:
     plan = Architecture(
         features=(4, 8, 16),

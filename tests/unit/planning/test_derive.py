@@ -4,7 +4,7 @@ import pytest
 from medseg.config import Config, load
 from medseg.errors import ConfigError
 from medseg.plan import Fingerprint, Intensities
-from medseg.planning.derive import derive_plans, fit_to_cpu, target_spacing
+from medseg.planning.derive import derive_plans, fit_to_cpu, take_chosen_patch, target_spacing
 
 
 def measured(
@@ -53,6 +53,25 @@ def test_patches_fit_their_network_and_their_budget(shape: tuple[int, int, int],
         assert plan.batch_size >= 2
 
 
+@pytest.mark.parametrize("shape", [(512, 512, 4), (512, 512, 5), (512, 512, 7), (5, 5, 9000), (3, 2000, 40)])
+def test_axes_that_are_too_short_to_shrink_leave_it_to_the_others(shape: tuple[int, int, int]) -> None:
+    config = Config()
+    plans = derive_plans(measured(shape, (1, 1, 1)), ["MR"], config)
+    for plan in (plans.plan_2d, plans.plan_3d):
+        if plan is not None:
+            small = fit_to_cpu(plan, config)
+            assert small.patch_size[int(np.argmin(shape))] <= min(shape)
+            assert np.prod(small.patch_size) <= config.planning.cpu_patch_voxels
+
+
+def test_smaller_patches_make_larger_batches() -> None:
+    config = Config()
+    plan = derive_plans(measured((512, 512, 1), (1, 1, 1)), ["EM"], config).plan_2d
+    small = fit_to_cpu(plan, config)
+    assert (plan.batch_size, plan.network_patch) == (2, (512, 512))
+    assert (small.batch_size, small.network_patch) == (10, (192, 192))
+
+
 def test_flat_images_have_no_3d_plan() -> None:
     plans = derive_plans(measured((512, 512, 1), (1, 1, 1)), ["EM"], Config())
     assert plans.plan_3d is None
@@ -87,5 +106,12 @@ def test_a_chosen_patch_and_spacing_are_taken() -> None:
     assert plans.plan_3d.patch_size == (64, 64, 32)
     assert plans.plan_2d.network_patch == (64, 64)
     assert plans.plan_2d.grid.spacing == (2, 2, 2)
+    # Larger than what a processor would get: what was chosen is taken all the same.
+    large = load(overrides=["planning.patch_size=[96,96,64]"])
+    plan = take_chosen_patch(fit_to_cpu(plans.plan_3d, large), large)
+    assert plan.patch_size == (96, 96, 64)
+    assert plan.architecture.features[0] == large.planning.cpu_base_features
+    assert take_chosen_patch(plans.plan_2d, large).network_patch == (96, 96)
+    assert take_chosen_patch(plan, Config()) == plan
     with pytest.raises(ConfigError, match=r"planning.patch_size has 1 numbers"):
         derive_plans(measured((200, 200, 100), (1, 1, 1)), ["MR"], load(overrides=["planning.patch_size=[64]"]))

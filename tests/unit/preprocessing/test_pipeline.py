@@ -87,6 +87,24 @@ def test_zscore_and_ct_normalisation() -> None:
     assert float((image == 0).float().mean()) > 0.2  # the black border stays exactly zero
 
 
+def test_zscore_is_exact_on_bright_images() -> None:
+    volume, _ = phantom()
+    bright = Volume((volume.array + 1e4).astype(np.float32), volume.geometry)
+    image = prepare(bright, None, grid((1.0, 1.5, 3.0)), 1).image.numpy()
+    values = bright.array.astype(np.float64)
+    expected = (values - values.mean()) / values.std()
+    assert np.sort(image.ravel()) == pytest.approx(np.sort(expected.ravel()), abs=1e-3)
+
+
+def test_types_that_a_transform_changes_are_brought_back() -> None:
+    volume, label_map = phantom()
+    spec = {"name": "CastToTyped", "keys": ["image", "label"], "dtype": "float64"}
+    prepared = prepare(volume, label_map, grid((1.0, 1.5, 3.0), transforms=(spec,)), 2)
+    assert prepared.image.dtype == torch.float32
+    assert prepared.label_map is not None
+    assert prepared.label_map.dtype == torch.uint8
+
+
 def test_an_image_of_zeros_is_prepared_whole() -> None:
     volume, _ = phantom()
     black = Volume(np.zeros_like(volume.array), volume.geometry)

@@ -80,6 +80,19 @@ def test_label_maps_get_no_new_values_and_keep_their_volume() -> None:
         assert after == pytest.approx(before, rel=0.15)
 
 
+def test_label_maps_are_resampled_slab_by_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = grid((9, 7, 11), (1.0, 1.0, 3.0))
+    label_map = torch.randint(0, 4, source.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for spacing in ((1.5, 0.7, 1.0), (2.0, 2.0, 6.0), (0.5, 0.5, 7.3)):
+        target = grid_with_spacing(source, spacing)
+        whole = resample_label_map(label_map, source, target, 5)
+        shares = torch.stack([resample((label_map == v)[None].float(), source, target)[0] for v in range(4)])
+        assert torch.equal(whole, shares.argmax(0).to(torch.uint8))
+        monkeypatch.setattr("medseg.preprocessing.resample.VOXELS_PER_SLAB", 1)
+        assert torch.equal(resample_label_map(label_map, source, target, 5), whole)
+        monkeypatch.undo()
+
+
 def test_grids_that_are_not_parallel_are_refused() -> None:
     source = grid((6, 6, 6), (1.0, 1.0, 1.0))
     turned = Geometry((6, 6, 6), source.affine[:, [1, 0, 2, 3]])

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,39 @@ def test_the_average_follows_the_weights(learner: Callable[..., Learner]) -> Non
 def test_a_loss_that_is_no_number_names_its_cases(learner: Callable[..., Learner]) -> None:
     with pytest.raises(TrainingError, match=r"at step 12 \(cases case_2, other\)"):
         learner().epoch(batches(nan_at=2), 10, 15, lambda step: 0.5)
+
+
+def with_gradient(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda gradient: torch.full_like(gradient, value)
+
+
+def test_a_gradient_that_is_no_number_is_told_before_it_reaches_a_checkpoint(learner: Callable[..., Learner]) -> None:
+    subject = learner()
+    next(subject.network.parameters()).register_hook(with_gradient(float("inf")))
+    with pytest.raises(TrainingError, match=r"the gradient is not a number at step 0"):
+        subject.epoch(batches(), 0, 1, lambda step: 0.5)
+
+
+class Fp16WithoutAutocast(Device):
+    """The gradient scaler works on a processor too; only autocast to fp16 needs CUDA."""
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def test_gradients_that_overflow_in_fp16_skip_their_step(learner: Callable[..., Learner]) -> None:
+    subject = learner()
+    subject.device = Fp16WithoutAutocast(torch.device("cpu"), torch.float16)
+    subject.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    begin = flat(subject.network.parameters())
+    overflow = next(subject.network.parameters()).register_hook(with_gradient(float("inf")))
+    subject.epoch(batches(), 0, 1, lambda step: 0.5)
+    assert torch.equal(flat(subject.network.parameters()), begin)
+    assert subject.scaler.get_scale() == 512.0
+    overflow.remove()
+    epoch = subject.epoch(batches(), 1, 3, lambda step: 0.5)
+    assert 0 < epoch.gradient_norm < float("inf")
+    assert not torch.equal(flat(subject.network.parameters()), begin)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])

@@ -146,6 +146,13 @@ def test_a_file_name_that_is_no_nifti_is_refused(tmp_path: Path) -> None:
         export(mask, tmp_path / "out.mha")
 
 
+def test_one_file_for_several_labels_is_refused(tmp_path: Path) -> None:
+    mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
+    with pytest.raises(OutputError, match="give a folder"):
+        export(mask, tmp_path / "out.nii.gz", per_label=True)
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_mask_on_the_grid_of_a_dicom_series(real_data: Path, tmp_path: Path) -> None:
     """A mask in RAS order comes back on the grid on which SimpleITK reads the series."""
     series = real_data / "dicom_studies" / "hippocampus_study" / "13_HCropVolume"
