@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from medseg.volume import Shape3, Spacing3
+from medseg.volume import GRID_TOLERANCE, Shape3, Spacing3
 
 
 class _Record(BaseModel):
@@ -61,6 +61,8 @@ class Grid(_Record):
     spacing: Spacing3  # mm, in the order of the oriented axes
     crop_to_nonzero: bool
     normalisation: tuple[Normalisation, ...]  # one a channel
+    # How far apart the grids of one case may lie, as part of the smallest voxel edge.
+    tolerance: float = GRID_TOLERANCE
     transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
 
 

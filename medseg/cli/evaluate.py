@@ -31,6 +31,10 @@ def evaluate(
     tolerance_mm: Annotated[
         float, typer.Option(min=0, help="Surfaces this close (mm) count as the same in the surface Dice.")
     ] = 1.0,
+    grid_tolerance: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Grids are one when they are this close, as part of the smallest voxel edge."),
+    ] = 0.05,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
@@ -48,7 +52,14 @@ def evaluate(
     """
     from medseg.workflows.evaluate import evaluate as run
 
-    evaluation = run(predictions, references, output, tolerance_mm=tolerance_mm, workers=workers)
+    evaluation = run(
+        predictions,
+        references,
+        output,
+        tolerance_mm=tolerance_mm,
+        grid_tolerance=grid_tolerance,
+        workers=workers,
+    )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
     elif evaluation.records:

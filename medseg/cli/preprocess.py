@@ -10,6 +10,8 @@ import typer
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
+    from medseg.config import Config
+    from medseg.plan import Plan
     from medseg.workflows.preprocess import PreprocessResult
 
 LABELS_SHOWN = 30
@@ -58,7 +60,7 @@ def preprocess(
     if as_json:
         typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
     else:
-        _show(result)
+        _show(result, chosen)
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / 'problems.csv'}")
         raise typer.Exit(1)
@@ -75,7 +77,7 @@ def _summary(result: "PreprocessResult") -> dict[str, object]:
     }
 
 
-def _show(result: "PreprocessResult") -> None:
+def _show(result: "PreprocessResult", config: "Config") -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -83,7 +85,7 @@ def _show(result: "PreprocessResult") -> None:
         console.print(_case_table(result))
         say(f"Checked and ready to predict on: {result.folder}")
         return
-    console.print(_plan_table(result))
+    console.print(_plan_table(result, config))
     prepared = counted(len(result.record.cases), "case")
     say(f"Prepared {prepared} in {result.folder}; next: medseg train {shlex.quote(str(result.folder))} -o run")
 
@@ -104,8 +106,10 @@ def _case_table(result: "PreprocessResult") -> object:
     return table
 
 
-def _plan_table(result: "PreprocessResult") -> object:
+def _plan_table(result: "PreprocessResult", config: "Config") -> object:
     from rich.table import Table
+
+    from medseg.planning.derive import fit_to_cpu
 
     record, plans = result.record, result.plans
     grid = plans.plan_2d.grid if plans else None
@@ -121,7 +125,12 @@ def _plan_table(result: "PreprocessResult") -> object:
     table.add_row("normalisation", ", ".join(f"{channel}: {rule.kind}" for channel, rule in rules))
     for plan in (plans.plan_2d, plans.plan_3d):
         if plan is not None:
-            patch = "×".join(str(n) for n in plan.network_patch)
-            features = "-".join(str(n) for n in plan.architecture.features)
-            table.add_row(f"{plan.dims}D", f"patch {patch}, batch {plan.batch_size}, features {features}")
+            table.add_row(f"{plan.dims}D on a GPU", _sizes(plan))
+            table.add_row(f"{plan.dims}D on a processor", _sizes(fit_to_cpu(plan, config)))
     return table
+
+
+def _sizes(plan: "Plan") -> str:
+    patch = "×".join(str(n) for n in plan.network_patch)
+    features = "-".join(str(n) for n in plan.architecture.features)
+    return f"patch {patch}, batch {plan.batch_size}, features {features}"

@@ -35,6 +35,7 @@ def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Conf
         spacing=config.preprocessing.spacing or target_spacing(fingerprint),
         crop_to_nonzero=config.preprocessing.crop_to_nonzero,
         normalisation=_normalisation(fingerprint, channels, config),
+        tolerance=config.preprocessing.geometry_tolerance,
         transforms=tuple(config.preprocessing.transforms),
     )
     shapes = _shapes_on_grid(fingerprint, grid.spacing)

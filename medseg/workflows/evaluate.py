@@ -19,7 +19,7 @@ from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.progress import track, warn
-from medseg.volume import Array, Volume
+from medseg.volume import GRID_TOLERANCE, Array, Volume
 
 Result = TypeVar("Result")
 
@@ -68,6 +68,7 @@ def evaluate(
     tolerance_mm: float = 1.0,
     labels: Labels | None = None,
     cases: Sequence[str] | None = None,
+    grid_tolerance: float = GRID_TOLERANCE,
     workers: int | None = None,
 ) -> Evaluation:
     """Compares label maps with their references, case by case and label by label.
@@ -79,8 +80,8 @@ def evaluate(
 
     ``tolerance_mm`` is that of the surface Dice. ``labels`` overrides the names and values found beside the
     files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes
-    metrics.json and metrics.csv into that folder. ``workers`` are processes (default: one per core); each holds one
-    pair in memory.
+    metrics.json and metrics.csv into that folder. Grids are one when their corners lie within ``grid_tolerance``
+    times the smallest voxel edge. ``workers`` are processes (default: one per core); each holds one pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label, ``OutputError`` when
     the folder cannot be written to.
@@ -88,8 +89,8 @@ def evaluate(
     folder = None if output is None else ensure_folder(Path(output))
     found = find_pairs(Path(predictions), Path(references), cases)
     problems = list(found.problems)
-    known = labels or found.labels or _values_as_labels(found.pairs, workers)
-    measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm)
+    known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
+    measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
     if not records and not problems:
@@ -109,12 +110,12 @@ def _tell(problems: Sequence[Problem]) -> None:
         warn(f"… and {len(problems) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
-def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float) -> list[LabelMetrics]:
+def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float, grid_tolerance: float) -> list[LabelMetrics]:
     """Reads and measures one pair. Runs in a worker.
 
     Raises ``GeometryError`` when the grids differ, ``LabelError`` for values that are no label's.
     """
-    prediction, reference = _read_pair(pair)
+    prediction, reference = _read_pair(pair, grid_tolerance)
     return measure_case(
         pair.case_id,
         _encoded(prediction, pair.prediction, labels),
@@ -125,15 +126,15 @@ def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float) -> list[Lab
     )
 
 
-def values_of(pair: Pair) -> list[int]:
+def values_of(pair: Pair, *, grid_tolerance: float) -> list[int]:
     """The label values in either of the two. Runs in a worker."""
-    values = {int(value) for volume in _read_pair(pair) for value in np.unique(volume.array)}
+    values = {int(value) for volume in _read_pair(pair, grid_tolerance) for value in np.unique(volume.array)}
     return sorted(values - {0})
 
 
-def _values_as_labels(pairs: Sequence[Pair], workers: int | None) -> Labels:
+def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None) -> Labels:
     """A label for each value that occurs. Pairs that cannot be read are told of when they are measured."""
-    values = _in_workers(values_of, pairs, "Looking for labels", workers, [])
+    values = _in_workers(partial(values_of, grid_tolerance=grid_tolerance), pairs, "Looking for labels", workers, [])
     return Labels.from_names({f"label_{value}": value for of_pair in values.values() for value in of_pair})
 
 
@@ -156,12 +157,12 @@ def _in_workers(
     return results
 
 
-def _read_pair(pair: Pair) -> tuple[Volume, Volume]:
+def _read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
     """Prediction and reference on one grid, the axes as in the reference."""
     prediction, reference = read_volume(pair.prediction), read_volume(pair.reference)
     if prediction.geometry.orientation != reference.geometry.orientation:
         prediction = prediction.oriented_as(reference.geometry.orientation)
-    difference = prediction.geometry.difference(reference.geometry)
+    difference = prediction.geometry.difference(reference.geometry, grid_tolerance)
     if difference is not None:
         raise GeometryError(
             f"{pair.prediction} and {pair.reference} lie on different grids: {difference}; bring one to the "

@@ -25,7 +25,7 @@ from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.preprocessing.pipeline import prepare, restore
 from medseg.progress import counted, say, track, warn
-from medseg.volume import GRID_TOLERANCE, Volume
+from medseg.volume import Volume
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -168,7 +168,7 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
     """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
     start = time.perf_counter()
     record = model.record
-    image = read_images(case, GRID_TOLERANCE)
+    image = read_images(case, record.plan.grid.tolerance)
     if len(image.array) != len(record.channels):
         raise SourceError(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "

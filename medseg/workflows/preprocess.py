@@ -32,10 +32,11 @@ from medseg.volume import Array, Geometry, Volume
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
 
-# Imported once, in the process that workers are forked from.
-CHECK_MODULES = ("medseg.workflows.preprocess",)
+# Imported once, in the process that workers are forked from. What ``store_case`` needs on top (torch, MONAI) the workers
+# import: checking, converting and planning do without.
+WORKER_MODULES = ("medseg.workflows.preprocess",)
+
 MANY_LABELS = 30  # without names: more are rather objects than structures
-STORE_MODULES = ("medseg.workflows.preprocess", "medseg.preprocessing.pipeline")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _tell(source: str | Path, found: CaseList) -> None:
 
 def _check(found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem]) -> list[Checked]:
     check = partial(check_case, folder=folder, config=config, labels=found.labels)
-    return _in_workers(check, found.cases, "Checking", CHECK_MODULES, config.workers, problems)
+    return _in_workers(check, found.cases, "Checking", config.workers, problems)
 
 
 def _store(
@@ -145,20 +146,19 @@ def _store(
     problems: list[Problem],
 ) -> list[Checked]:
     store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config)
-    return _in_workers(store, checked, "Preparing", STORE_MODULES, config.workers, problems)
+    return _in_workers(store, checked, "Preparing", config.workers, problems)
 
 
 def _in_workers(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     description: str,
-    modules: Sequence[str],
     workers: int | None,
     problems: list[Problem],
 ) -> list[Result]:
     """The results; what went wrong is added to ``problems`` with its case."""
     results = []
-    outcomes = run_in_workers(function, items, workers=workers, preload=modules)
+    outcomes = run_in_workers(function, items, workers=workers, preload=WORKER_MODULES)
     for outcome in track(outcomes, description, len(items)):
         if outcome.result is not None:
             results.append(outcome.result)

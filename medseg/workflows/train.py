@@ -104,7 +104,13 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     model = load_model(run.folder, device)
     folder = run.folder / "validation"
     predict_cases(model, validation_cases(run), folder, run.config.inference)
-    evaluation = evaluate(folder, run.dataset.folder, folder, cases=run.split.validation)
+    evaluation = evaluate(
+        folder,
+        run.dataset.folder,
+        folder,
+        cases=run.split.validation,
+        grid_tolerance=run.plan.grid.tolerance,
+    )
     metrics = {**model.record.metrics, "validation": evaluation.summary.model_dump(mode="json")}
     record = model.record.model_copy(update={"metrics": metrics})
     write_json(model.folder / "model.json", record.model_dump(mode="json"))

@@ -257,3 +257,22 @@ def test_wrong_use_is_refused(prepared: PreparedDataset, tmp_path: Path) -> None
     assert not (tmp_path / "a" / "run.json").exists()  # the folder is free for the next try
     with pytest.raises(ConfigError, match="network.features has 1 numbers"):
         medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.features=[8]"]), device="cpu")
+
+
+def test_a_wider_tolerance_holds_until_the_final_evaluation(blobs: Path, tmp_path: Path) -> None:
+    """Label maps a fifth of a voxel off: refused as they are, accepted on demand, and then to the end."""
+    source = tmp_path / "shifted"
+    shutil.copytree(blobs, source)
+    for path in (source / "labels").iterdir():
+        label = nibabel.load(path)
+        affine = label.affine.copy()
+        affine[0, 3] += 0.2
+        nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj), affine), path)
+    with pytest.raises(SourceError, match="no case is left"):
+        medseg.preprocess(source, tmp_path / "refused", config=settings("preprocessing.workers=1"))
+    config = settings("preprocessing.workers=1", "preprocessing.geometry_tolerance=0.5", "training.epochs=1")
+    medseg.preprocess(source, tmp_path / "prepared", config=config)
+    result = medseg.train(tmp_path / "prepared", tmp_path / "run", config=config, device="cpu")
+    assert result.evaluation is not None
+    assert not result.evaluation.problems
+    assert len(result.evaluation.records) == 4
