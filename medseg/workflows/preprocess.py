@@ -32,8 +32,8 @@ from medseg.volume import Array, Geometry, Volume
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
 
-# Imported once, in the process that workers are forked from. What ``store_case`` needs on top (torch, MONAI) the workers
-# import: checking, converting and planning do without.
+# Imported once, in the process that workers are forked from. What ``store_case`` needs on top (torch, MONAI) workers
+# import themselves: checking, converting and planning do without.
 WORKER_MODULES = ("medseg.workflows.preprocess",)
 
 MANY_LABELS = 30  # without names: more are rather objects than structures
