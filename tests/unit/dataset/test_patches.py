@@ -68,6 +68,6 @@ def test_large_batches_do_not_hold_files_open(prepared: PreparedDataset) -> None
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     try:
-        sampler(prepared, batch_size=256).batch(0)
+        assert len(sampler(prepared, batch_size=256).batch(0).case_ids) == 256
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
