@@ -129,7 +129,7 @@ class TrainingConfig(Section):
     ce_weight: float = Field(1.0, ge=0)
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     fold: int = Field(0, ge=0)
     folds: int = Field(5, ge=2)
     validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
