@@ -65,6 +65,7 @@ class Session:
         self.saved_at = time.monotonic()
         self.validated_at = time.monotonic()
         self.validation_seconds = 0.0
+        self.validated_step: int | None = None
 
     def tell(self) -> None:
         plan, split = self.run.plan, self.run.split
@@ -91,7 +92,7 @@ class Session:
         done = not interrupted.is_set()
         if done and self.step == 0:
             warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
-        if done and (self.step > first_step or self.best_dice is None):
+        if done and self.step != self.validated_step and (self.step > first_step or self.best_dice is None):
             self._keep_better(self._validate())
         self._save_checkpoint()
         self.journal.close()
@@ -133,6 +134,7 @@ class Session:
             self.device,
         )
         self.validated_at, self.validation_seconds = time.monotonic(), result.seconds
+        self.validated_step = self.step
         return result
 
     def _keep_better(self, validation: Validation) -> None:
