@@ -5,6 +5,7 @@ place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Self
 
 import numpy as np
@@ -86,16 +87,20 @@ class Labels(BaseModel):
                     pairs.append((name, candidate))
         return pairs
 
-    def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-        """File values to network values. Raises ``LabelError`` when a value is no label's."""
+    def check(self, present: Iterable[int]) -> None:
+        """Raises ``LabelError`` when a value that is present in a file is no label's, or when there are too many labels
+        to encode."""
         if len(self.items) > MOST_LABELS:
             raise LabelError(f"{len(self.items)} labels; at most {MOST_LABELS} can be trained together")
-        if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
-            raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
-        present = np.unique(label_map)
-        unknown = [int(v) for v in present if int(v) != 0 and int(v) not in self.values]
+        unknown = [value for value in present if value != 0 and value not in self.values]
         if unknown:
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
+
+    def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+        """File values to network values. Raises ``LabelError`` when a value is no label's, or no whole number."""
+        if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
+            raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
+        self.check(int(value) for value in np.unique(label_map))
         encoded = np.zeros(label_map.shape, dtype=np.uint8)
         for i, value in enumerate(self.values):
             encoded[label_map == value] = i + 1

@@ -4,7 +4,7 @@ import csv
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
 from medseg.progress import counted, say, track, warn
-from medseg.volume import Array, Geometry, Volume
+from medseg.volume import Geometry, Volume
 
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
@@ -173,25 +173,26 @@ def _in_workers(
 def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None) -> Checked:
     """Reads a case, checks and measures it, and converts what is DICOM to NIfTI. Runs in a worker."""
     image = read_images(case, config.geometry_tolerance)
-    label_map = None
-    if case.label is not None:
-        label_map = read_label_map(case.label, image, config.geometry_tolerance)
-        if labels is not None:
-            _check_values(label_map, labels, case.label.path)
-        if not label_map.any() and not config.allow_empty_labels:
-            raise LabelError(
-                f"{case.label.path} is empty (background only); leave the case out, or accept it with "
-                "--set preprocessing.allow_empty_labels=true"
-            )
+    label_map = None if case.label is None else read_label_map(case.label, image, config.geometry_tolerance)
     measures = measure(image, label_map, config.orientation, config.crop_to_nonzero)
+    if case.label is not None:
+        _check_values(measures.volumes_ml, case.label.path, labels, config)
     return Checked(replace(case, images=_as_nifti(case, image, folder / "nifti")), measures)
 
 
-def _check_values(label_map: Array, labels: Labels, path: Path) -> None:
-    try:
-        labels.encode(label_map)
-    except LabelError as error:
-        raise LabelError(f"{path}: {error}; correct the label map, or name all values in dataset.json") from error
+def _check_values(present: Iterable[int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
+    """``present``: the values that were measured in a label map, background not among them."""
+    values = list(present)
+    if not values and not config.allow_empty_labels:
+        raise LabelError(
+            f"{path} is empty (background only); leave the case out, or accept it with "
+            "--set preprocessing.allow_empty_labels=true"
+        )
+    if labels is not None:
+        try:
+            labels.check(values)
+        except LabelError as error:
+            raise LabelError(f"{path}: {error}; correct the label map, or name all values in dataset.json") from error
 
 
 def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
