@@ -24,14 +24,30 @@ MOST_LABELS = 254  # network values are uint8
 MOST_SHOWN = 8
 
 
+Colour = tuple[int, int, int]  # RGB, 0 to 255
+
+
+class Code(BaseModel):
+    """A term of a coding scheme, as DICOM and 3D Slicer name structures: ``SCT, 10200004, Liver``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scheme: str
+    value: str
+    meaning: str
+
+
 class Label(BaseModel):
-    """A structure: its name, its value in the user's files, its colour in pictures (RGB, 0 to 255)."""
+    """A structure: its name, its value in the user's files, its colour in pictures, and its codes where known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     value: int
-    colour: tuple[int, int, int]
+    colour: Colour
+    category: Code | None = None  # what kind of thing it is: "Anatomical Structure"
+    type: Code | None = None  # which: "Kidney"
+    modifier: Code | None = None  # on which side: "Left"
 
 
 class Labels(BaseModel):

@@ -93,6 +93,14 @@ def read_dicom(source: ImageSource) -> Volume:
 
 def dicom_geometry(source: ImageSource) -> Geometry:
     """The grid of a series, from its headers alone. Raises as ``read_dicom`` does."""
+    return series_geometry(source_planes(source), source.path)
+
+
+def source_planes(source: ImageSource) -> list[Plane]:
+    """The slices of a series in order of position, from their headers alone; masks in DICOM are written on them.
+
+    Raises ``SourceError`` for a file that is gone or damaged.
+    """
     with config.disable_value_validation():
         planes = []
         for path in source.files:
@@ -101,7 +109,7 @@ def dicom_geometry(source: ImageSource) -> Geometry:
             except Exception as error:
                 raise SourceError(f"{path}: cannot be read as DICOM ({_reason(error)})") from error
             planes.append(plane_of(header, path))
-    return series_geometry(planes, source.path)
+    return planes
 
 
 def _headers(files: Iterable[Path]) -> tuple[list[_Header], list[Problem]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from medseg.errors import GeometryError
-from medseg.volume import SHEAR_TOLERANCE, Geometry
+from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
 Vector = npt.NDArray[np.float64]
 
@@ -44,11 +44,22 @@ class Plane:
     down_column: Vector
     position: Vector
     thickness: float | None  # mm; the distance to a next slice, where there is no next slice
+    frame: int | None = None  # from 0, in a file with several
 
     @property
     def normal(self) -> Vector:
         normal = np.cross(self.along_row, self.down_column)
         return normal / np.linalg.norm(normal)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The plane as a grid (columns, rows, 1) in RAS."""
+        affine = np.eye(4)
+        affine[:3, 0] = self.along_row * self.pixel_spacing[0]
+        affine[:3, 1] = self.down_column * self.pixel_spacing[1]
+        affine[:3, 2] = self.normal * (self.thickness or 1.0)
+        affine[:3, 3] = self.position
+        return Geometry((self.columns, self.rows, 1), LPS_TO_RAS @ affine)
 
     def is_parallel_to(self, other: "Plane") -> bool:
         """Whether both can be slices of one grid."""
@@ -90,6 +101,25 @@ def in_order(planes: Sequence[Plane]) -> list[Plane]:
     """Sorted by position along the normal; slices at one position by file name."""
     normal = planes[0].normal
     return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path))
+
+
+def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> Array:
+    """A label map (x, y, z) on the slices of its source: ``(plane, row, column)``.
+
+    Each pixel gets the label of the voxel that its centre lies nearest to; 0 outside of the grid. Slices of an even
+    upright series get exactly the slices of the label map.
+    """
+    to_index = np.linalg.inv(geometry.affine)
+    result = np.zeros((len(planes), planes[0].rows, planes[0].columns), dtype=label_map.dtype)
+    for slice_, plane in zip(result, planes, strict=True):
+        affine = to_index @ plane.geometry.affine
+        column, row = np.meshgrid(np.arange(plane.columns), np.arange(plane.rows))
+        pixels = np.stack([column, row, np.zeros_like(row), np.ones_like(row)], axis=-1)
+        # Nudged by less than matters, so that rounding errors do not decide between two equally near voxels.
+        index = np.floor(pixels @ affine[:3].T + 0.5 + 1e-6).astype(np.int64)
+        inside = ((index >= 0) & (index < geometry.shape)).all(axis=-1)
+        slice_[inside] = label_map[tuple(index[inside].T)]
+    return result
 
 
 def series_geometry(planes: Sequence[Plane], where: Path) -> Geometry:

@@ -28,7 +28,7 @@ def source_of(path: Path) -> ImageSource:
 
     Raises ``SourceError`` when there is none, or more than one.
     """
-    sources, problems, notes = image_sources(path)
+    sources, problems, notes, _ = image_sources(path)
     series = [source for source in sources if source.kind == "dicom"]
     candidates = series or sources
     if len(candidates) == 1:

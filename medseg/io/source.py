@@ -1,4 +1,4 @@
-"""Where the voxels of one image come from."""
+"""Where the voxels of one image, or the outlines of one segmentation, come from."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,31 +6,40 @@ from typing import Literal, NamedTuple
 
 from medseg.errors import Problem
 
-Kind = Literal["nifti", "dicom", "image2d"]
+ImageKind = Literal["nifti", "dicom", "image2d", "itk"]
+# Hold named segments rather than the voxels of an image.
+SegmentationKind = Literal["dicom_seg", "rtstruct", "seg_nrrd"]
+Kind = ImageKind | SegmentationKind
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One image on disk: a NIfTI file, the files of one DICOM series, or a 2D picture.
+    """One image or segmentation on disk.
 
     ``path`` is what is shown to the user (the file; the folder of the series). ``files`` are the slices of a
-    DICOM series in order of their position, and just the file for the other kinds.
+    DICOM series in order of their position, and just the file for the other kinds. Where one file holds several
+    slices, it is repeated, and ``frames`` says which of its frames (from 0) each slice is.
     """
 
     kind: Kind
     path: Path
     files: tuple[Path, ...]
+    frames: tuple[int, ...] = ()  # as long as ``files``, or empty: each file is a slice (or a mosaic of slices)
+    part: str = ""  # which volume of a series that holds several: "echo-2", "time-03", "b-1000"
     modality: str = ""  # "CT", "MR", "PT", … where DICOM says so
     description: str = ""  # SeriesDescription
     series_uid: str = ""
     patient_id: str = ""
     study_uid: str = ""
+    frame_of_reference_uid: str = ""
+    refers_to: tuple[str, ...] = ()  # the series UIDs that a DICOM SEG or RTSTRUCT says it was drawn on
     notes: tuple[str, ...] = field(default=())
 
 
 class Found(NamedTuple):
-    """What a search for images found: ``sources, problems, notes = find_series(folder)``."""
+    """What a search found: ``found = image_sources(folder)``."""
 
     sources: tuple[ImageSource, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()  # what was left out on purpose
+    segmentations: tuple[ImageSource, ...] = ()  # DICOM SEG, RTSTRUCT and .seg.nrrd

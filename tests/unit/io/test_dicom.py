@@ -30,7 +30,7 @@ def noise(n: int = 4, rows: int = 5, columns: int = 6, dtype: type = np.int16) -
 
 
 def the_series(folder: Path) -> ImageSource:
-    sources, problems, _ = find_series(folder)
+    sources, problems, *_ = find_series(folder)
     assert not problems
     assert len(sources) == 1
     return sources[0]
@@ -69,7 +69,7 @@ def change(path: Path, **tags: object) -> None:
 
 @pytest.mark.parametrize("folder", ["dicom_studies/hippocampus_study", "sarcoma/dicom"])
 def test_real_series_equal_simpleitk(real_data: Path, folder: str) -> None:
-    sources, problems, _ = find_series(real_data / folder)
+    sources, problems, *_ = find_series(real_data / folder)
     assert len(sources) == {"dicom_studies/hippocampus_study": 5, "sarcoma/dicom": 9}[folder]
     assert not problems
     for source in sources:
@@ -88,7 +88,7 @@ def test_real_compressed_syntaxes_equal_simpleitk(real_data: Path, tmp_path: Pat
         folder = tmp_path / path.stem
         folder.mkdir()
         shutil.copy(path, folder)
-        _, problems, _ = find_series(folder)
+        _, problems, *_ = find_series(folder)
         assert len(problems) == 1
         assert "mosaic" in problems[0].message
         change(folder / path.name, ImageType=["ORIGINAL", "PRIMARY", "M"])
@@ -98,7 +98,7 @@ def test_real_compressed_syntaxes_equal_simpleitk(real_data: Path, tmp_path: Pat
 
 
 def test_real_4d_series_is_refused(real_data: Path) -> None:
-    sources, _, _ = find_series(real_data / "dicom_reference" / "ge_siemens_4d" / "In" / "20180918GE" / "mr_0004")
+    sources, *_ = find_series(real_data / "dicom_reference" / "ge_siemens_4d" / "In" / "20180918GE" / "mr_0004")
     with pytest.raises(GeometryError, match="150 images at 15 positions"):
         read_dicom(sources[0])
     with pytest.raises(GeometryError, match="150 images at 15 positions"):
@@ -174,7 +174,7 @@ def test_a_missing_decoder_is_named(tmp_path: Path, write_slices: WriteSlices, m
 def test_two_series_in_a_folder(tmp_path: Path, write_slices: WriteSlices) -> None:
     write_slices(tmp_path, noise(3), names=["a", "c", "e"], SeriesDescription="thin")
     write_slices(tmp_path, noise(4) + 1, names=["b", "d", "f", "g"], SeriesDescription="thick")
-    sources, problems, _ = find_series(tmp_path)
+    sources, problems, *_ = find_series(tmp_path)
     assert sorted((source.description, len(source.files)) for source in sources) == [
         ("thick", 4),
         ("thin", 3),
@@ -204,7 +204,7 @@ def test_two_geometries_in_a_series(tmp_path: Path, write_slices: WriteSlices) -
     uids = ("P1", generate_uid(), generate_uid())
     write_slices(tmp_path, noise(3), uids=uids, names=["a", "b", "c"])
     write_slices(tmp_path, noise(4), uids=uids, names=["d", "e", "f", "g"], orientation=AXIAL)
-    sources, _, _ = find_series(tmp_path)
+    sources, *_ = find_series(tmp_path)
     assert [len(source.files) for source in sources] == [3, 4]
     for source in sources:
         assert "2 geometries" in source.notes[0]
@@ -267,7 +267,7 @@ def test_a_tilted_gantry(tmp_path: Path, write_slices: WriteSlices) -> None:
 
 def test_rows_and_columns_that_are_not_at_a_right_angle(tmp_path: Path, write_slices: WriteSlices) -> None:
     write_slices(tmp_path, noise(2), ImageOrientationPatient=[1, 0, 0, 0.1, 0.99, 0])
-    _, problems, _ = find_series(tmp_path)
+    _, problems, *_ = find_series(tmp_path)
     assert "right angle" in problems[0].message
 
 
@@ -378,7 +378,7 @@ def test_damaged_compressed_pixel_data(tmp_path: Path, write_slices: WriteSlices
 def test_numbers_that_are_none(tmp_path: Path, write_slices: WriteSlices, tag: str) -> None:
     path = write_slices(tmp_path, noise(1), **{tag: [0.5, 0.5] if tag == "PixelSpacing" else 0.5})[0]
     path.write_bytes(path.read_bytes().replace(b"0.5", b"0,5"))
-    sources, problems, _ = find_series(tmp_path)
+    sources, problems, *_ = find_series(tmp_path)
     assert not sources
     assert "0,5" in problems[0].message
 
@@ -396,7 +396,7 @@ def test_missing_tags_are_named(tmp_path: Path, write_slices: WriteSlices, tag: 
     source = the_series(tmp_path)
     for path in paths:
         change(path, **{tag: None})
-    sources, problems, _ = find_series(tmp_path)
+    sources, problems, *_ = find_series(tmp_path)
     assert not sources
     assert len(problems) == 1
     assert tag in problems[0].message and "3 more files" in problems[0].message
@@ -423,7 +423,7 @@ def test_what_is_no_dicom_among_dicoms(tmp_path: Path, write_slices: WriteSlices
         "d.xml",
     ):
         (tmp_path / name).write_bytes(b"harmless")
-    sources, problems, notes = find_series(tmp_path)
+    sources, problems, notes, _ = find_series(tmp_path)
     assert [len(source.files) for source in sources] == [5]
     assert sorted(problem.path.name for problem in problems) == [
         "IM0005",
@@ -437,7 +437,7 @@ def test_what_is_no_dicom_among_dicoms(tmp_path: Path, write_slices: WriteSlices
 
 def test_files_without_suffix_in_a_folder_without_dicom_are_no_problem(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("all:\n")
-    assert find_series(tmp_path) == ((), (), ())
+    assert find_series(tmp_path) == ((), (), (), ())
 
 
 def test_objects_that_are_no_images_are_left_out(tmp_path: Path, write_slices: WriteSlices) -> None:
@@ -448,7 +448,7 @@ def test_objects_that_are_no_images_are_left_out(tmp_path: Path, write_slices: W
     change(report, Rows=None, Columns=None, PixelData=None)
     colour = write_slices(tmp_path, noise(1), names=["i"], Modality="OT")[0]
     change(colour, SamplesPerPixel=3, PhotometricInterpretation="RGB")
-    sources, problems, notes = find_series(tmp_path)
+    sources, problems, notes, _ = find_series(tmp_path)
     assert [len(source.files) for source in sources] == [4]
     assert not problems
     words = "\n".join(notes)
@@ -460,6 +460,6 @@ def test_objects_that_are_no_images_are_left_out(tmp_path: Path, write_slices: W
 
 def test_multi_frame_dicom_is_refused(tmp_path: Path, write_slices: WriteSlices) -> None:
     write_slices(tmp_path, noise(1), SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=3)
-    sources, problems, _ = find_series(tmp_path)
+    sources, problems, *_ = find_series(tmp_path)
     assert not sources
     assert "multi-frame" in problems[0].message and "3 frames" in problems[0].message

@@ -30,7 +30,7 @@ def mixed(tmp_path: Path, write_slices: WriteSlices, write_image: WriteImage) ->
 
 
 def test_all_images_under_a_folder(mixed: Path) -> None:
-    sources, problems, notes = image_sources(mixed)
+    sources, problems, notes, _ = image_sources(mixed)
     assert [(source.kind, source.path.relative_to(mixed).as_posix()) for source in sources] == [
         ("image2d", "slide.PNG"),
         ("dicom", "study/ct"),
