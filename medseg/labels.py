@@ -50,12 +50,27 @@ class Label(BaseModel):
     modifier: Code | None = None  # on which side: "Left"
 
 
+class Region(BaseModel):
+    """A structure that is a union of labels, such as a whole tumour: its name, the values of its labels, and the rest
+    as for a label."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    values: tuple[int, ...]
+    colour: Colour
+    category: Code | None = None
+    type: Code | None = None
+    modifier: Code | None = None
+
+
 class Labels(BaseModel):
     """All structures of a dataset, background (value 0) not among them. Network channel ``i + 1`` is ``items[i]``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     items: tuple[Label, ...]
+    regions: tuple[Region, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,6 +101,12 @@ class Labels(BaseModel):
     @property
     def values(self) -> list[int]:
         return [label.value for label in self.items]
+
+    @property
+    def structures(self) -> tuple[Region, ...]:
+        """What is written as segments: each label by itself, then the regions."""
+        alone = (Region(values=(label.value,), **label.model_dump(exclude={"value"})) for label in self.items)
+        return (*alone, *self.regions)
 
     @property
     def n_outputs(self) -> int:
