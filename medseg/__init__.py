@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medseg.workflows.demo import demo
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
+    from medseg.workflows.inspect import inspect
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
     from medseg.workflows.train import train
@@ -27,6 +28,7 @@ _HOMES = {
     "demo": "medseg.workflows.demo:demo",
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "export": "medseg.workflows.export:export",
+    "inspect": "medseg.workflows.inspect:inspect",
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "read_volume": "medseg.io.read:read_volume",
@@ -35,7 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "demo", "evaluate", "export", "predict", "preprocess", "read_volume", "train", "write_label_map",
+    "demo", "evaluate", "export", "inspect", "predict", "preprocess", "read_volume", "train", "write_label_map",
 ]  # fmt: skip
 
 

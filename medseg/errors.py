@@ -4,13 +4,28 @@ Every message names the file or the setting, says what is wrong, and what to do 
 """
 
 import difflib
+import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Archives are unpacked below a folder of this name; what follows it in a path is the path of the archive.
+TEMPORARY = Path(tempfile.gettempdir()).resolve()
+UNPACKED = "medseg-unpacked-"
+_UNPACKED = re.compile(rf"{re.escape(str(TEMPORARY))}[/\\]{UNPACKED}\w+")
+
+
+def shown(text: str) -> str:
+    """A path or a message as the user is to see it: files of an archive by their place in the archive."""
+    return _UNPACKED.sub("", text)
+
 
 class MedsegError(Exception):
     """Something in the input was wrong. The command line shows the message and exits with status 1."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class SourceError(MedsegError):
@@ -49,6 +64,10 @@ class Problem:
     case_id: str
     path: Path
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(shown(str(self.path))))
+        object.__setattr__(self, "message", shown(self.message))
 
     def __str__(self) -> str:
         return f"{self.case_id}: {self.message}" if self.case_id else self.message

@@ -5,14 +5,16 @@ place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Iterable, Mapping
+from itertools import cycle
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medseg.errors import LabelError
+from medseg.terminology import Code, Coding, coding
 
 # ColorBrewer's Set1 and three more: well apart from each other and from grey; repeated when there are more labels.
 COLOURS = (
@@ -23,45 +25,42 @@ COLOURS = (
 MOST_LABELS = 254  # network values are uint8
 MOST_SHOWN = 8
 
+DESCRIPTION = {"colour", "category", "type", "modifier"}  # of a structure: what does not say where it is
 
-Colour = tuple[int, int, int]  # RGB, 0 to 255
-
-
-class Code(BaseModel):
-    """A term of a coding scheme, as DICOM and 3D Slicer name structures: ``SCT, 10200004, Liver``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scheme: str
-    value: str
-    meaning: str
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]  # RGB
 
 
-class Label(BaseModel):
-    """A structure: its name, its value in the user's files, its colour in pictures, and its codes where known."""
+class Structure(BaseModel):
+    """What is known of a label or a region beside its voxels: its name, its colour in pictures, and the codes that
+    DICOM and 3D Slicer know it by. Codes that are None follow from the name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    value: int
     colour: Colour
     category: Code | None = None  # what kind of thing it is: "Anatomical Structure"
     type: Code | None = None  # which: "Kidney"
     modifier: Code | None = None  # on which side: "Left"
 
+    @property
+    def coding(self) -> Coding:
+        known = coding(self.name)
+        modifier = self.modifier if self.modifier or self.type else known.modifier
+        return Coding(self.category or known.category, self.type or known.type, modifier)
 
-class Region(BaseModel):
-    """A structure that is a union of labels, such as a whole tumour: its name, the values of its labels, and the rest
-    as for a label."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Label(Structure):
+    """A structure with its value in the user's files."""
 
-    name: str
+    value: int
+    alone: bool = True  # False: a part of regions, and no structure by itself
+
+
+class Region(Structure):
+    """A structure that is a union of labels, such as a whole tumour."""
+
     values: tuple[int, ...]
-    colour: Colour
-    category: Code | None = None
-    type: Code | None = None
-    modifier: Code | None = None
 
 
 class Labels(BaseModel):
@@ -82,17 +81,61 @@ class Labels(BaseModel):
             raise ValueError(
                 f"label names and values have to differ from each other: {dict(zip(names, values, strict=True))}"
             )
+        known = [*names, *(region.name for region in self.regions)]
+        for region in self.regions:
+            if not region.values or not set(region.values) <= set(values):
+                raise ValueError(f"region '{region.name}' has values that no label has: {region.values}")
+            if known.count(region.name) > 1:
+                raise ValueError(f"'{region.name}' is the name of a region and of something else")
         return self
 
     @classmethod
-    def from_names(cls, values_by_name: dict[str, int]) -> "Labels":
-        """From ``{"liver": 1, "tumour": 2}``, ordered by value; an entry of value 0 is the background and dropped."""
-        pairs = sorted((value, name) for name, value in values_by_name.items() if value != 0)
+    def from_names(
+        cls, values_by_name: Mapping[str, int], regions: Mapping[str, Iterable[int]] | None = None
+    ) -> "Labels":
+        """From ``{"oedema": 1, "core": 2}``, ordered by value, and ``{"whole tumour": (1, 2)}``; colours and codes are
+        filled in.
+
+        An entry of value 0 is the background and dropped. Values that only regions name are labels, but no structures.
+        """
+        unions = {name: tuple(values) for name, values in (regions or {}).items()}
+        named = [(value, name, True) for name, value in values_by_name.items() if value != 0]
+        unnamed = {value for values in unions.values() for value in values} - {value for value, _, _ in named}
+        parts = [(value, f"label_{value}", False) for value in unnamed]
+        colours = cycle(COLOURS)
         return cls(
             items=tuple(
-                Label(name=name, value=value, colour=COLOURS[i % len(COLOURS)]) for i, (value, name) in enumerate(pairs)
-            )
+                Label(name=name, value=value, alone=alone, colour=next(colours), **coding(name)._asdict())
+                for value, name, alone in sorted([*named, *parts])
+            ),
+            regions=tuple(
+                Region(name=name, values=values, colour=next(colours), **coding(name)._asdict())
+                for name, values in unions.items()
+            ),
         )
+
+    @classmethod
+    def from_values(cls, values: Iterable[int]) -> "Labels":
+        """For values that nobody has named: ``label_1``, ``label_2``, …; a single one is the ``foreground``."""
+        present = sorted(set(values) - {0})
+        if len(present) == 1:
+            return cls.from_names({"foreground": present[0]})
+        return cls.from_names({f"label_{value}": value for value in present})
+
+    def described(self, details: Mapping[str, Any]) -> "Labels":
+        """With the colours and codes in ``details``, by name: ``{"liver": {"colour": (221, 130, 101)}}``.
+
+        Raises ``ValueError`` for a name that is none of these, or for what cannot be a colour or a code.
+        """
+        items, regions = ([dict(each) for each in group] for group in (self.items, self.regions))
+        known = {each["name"]: each for each in (*items, *regions)}
+        for name, changes in details.items():
+            if name not in known:
+                raise ValueError(f"'structures' has '{name}', which is none of {', '.join(known)}")
+            if not changes.keys() <= DESCRIPTION:
+                raise ValueError(f"'structures' may give {', '.join(sorted(DESCRIPTION))}, not {', '.join(changes)}")
+            known[name] |= changes
+        return Labels.model_validate({"items": items, "regions": regions})
 
     @property
     def names(self) -> list[str]:
@@ -104,9 +147,13 @@ class Labels(BaseModel):
 
     @property
     def structures(self) -> tuple[Region, ...]:
-        """What is written as segments: each label by itself, then the regions."""
-        alone = (Region(values=(label.value,), **label.model_dump(exclude={"value"})) for label in self.items)
-        return (*alone, *self.regions)
+        """What is written as segments, with all codes: each label by itself, then the regions."""
+        alone = [
+            Region(values=(label.value,), **label.model_dump(exclude={"value", "alone"}))
+            for label in self.items
+            if label.alone
+        ]
+        return tuple(each.model_copy(update=each.coding._asdict()) for each in (*alone, *self.regions))
 
     @property
     def n_outputs(self) -> int:

@@ -63,6 +63,8 @@ class Grid(_Record):
     normalisation: tuple[Normalisation, ...]  # one a channel
     # How far apart the grids of one case may lie, as part of the smallest voxel edge.
     tolerance: float = GRID_TOLERANCE
+    # Whether channels on other grids than the first are resampled to it: the user said that they show one place.
+    registered: bool = False
     transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
 
 

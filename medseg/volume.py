@@ -93,13 +93,23 @@ class Geometry:
         """
         if self.shape != other.shape:
             return f"shape {_times(self.shape)} against {_times(other.shape)}"
-        corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
-        distance = float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
+        distance = self.distance(other)
         if not distance <= tolerance * min(self.spacing):
             ours, theirs = _place(self), _place(other)
             how = f"{ours} against {theirs}" if ours != theirs else f"both {ours}, turned or moved"
             return f"corners lie up to {distance:.3g} mm apart ({how})"
         return None
+
+    def distance(self, other: "Geometry") -> float:
+        """The furthest that the corner voxel of one grid lies from that of another of the same shape, in mm."""
+        corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
+        return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
+
+    def oriented_as(self, orientation: str) -> "Geometry":
+        """The same grid with its axes flipped and permuted to ``orientation``, such as ``"RAS"``."""
+        change = ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(orientation)))
+        x, y, z = np.array(self.shape)[np.argsort(change[:, 0])]
+        return Geometry((x, y, z), self.affine @ inv_ornt_aff(change, self.shape))
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -135,11 +145,9 @@ class Volume:
 
     def oriented_as(self, orientation: str) -> "Volume":
         """The same voxels with the array axes flipped and permuted to ``orientation``; nothing is interpolated."""
-        start = io_orientation(self.geometry.affine)
-        change = ornt_transform(start, axcodes2ornt(tuple(orientation)))
+        change = ornt_transform(io_orientation(self.geometry.affine), axcodes2ornt(tuple(orientation)))
         array = np.stack([apply_orientation(channel, change) for channel in self.array])
-        affine = self.geometry.affine @ inv_ornt_aff(change, self.geometry.shape)
-        return Volume(array, Geometry(array.shape[1:], affine))
+        return Volume(array, self.geometry.oriented_as(orientation))
 
 
 def _times(shape: Shape3) -> str:

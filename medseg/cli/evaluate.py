@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from medseg.cli.rename import Rename, renames
 from medseg.progress import say
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def evaluate(
         Path,
         typer.Argument(
             help="Label maps that they should be like: a folder with the same file names, one file, a "
-            "dataset with images and label maps, or a folder that 'medseg preprocess' made."
+            "dataset with images and label maps, a DICOM study with SEG or RTSTRUCT, or a folder that "
+            "'medseg preprocess' made."
         ),
     ],
     output: Annotated[
@@ -38,6 +40,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
+    rename: Rename = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
     """Compares masks with references: Dice, IoU, HD95 (mm) and surface Dice per case and label.
@@ -59,6 +62,7 @@ def evaluate(
         tolerance_mm=tolerance_mm,
         grid_tolerance=grid_tolerance,
         workers=workers,
+        rename=renames(rename),
     )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))

@@ -8,6 +8,7 @@ import medseg
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
+from medseg.cli.inspect import inspect
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.train import train
@@ -16,7 +17,7 @@ from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, preprocess, train, predict, evaluate, export)
+COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, export)
 
 app = typer.Typer(
     name="medseg",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.rename import Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -22,17 +23,29 @@ def preprocess(
         Path,
         typer.Argument(
             help="A folder of scans with or without label maps (Decathlon, nnU-Net, images/ + labels/, any folder "
-            "with a mask pattern), a DICOM study, a cases.csv, or one file."
+            "with a mask pattern), a DICOM study with or without SEG or RTSTRUCT, a zip or tar archive of these, a "
+            "cases.csv, or one file."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the prepared dataset.")],
     images: Annotated[
-        str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
+        list[str] | None,
+        typer.Option(
+            help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'; several are the channels of a "
+            "case, as in 'CT=*/CT.nii.gz'."
+        ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(help="Glob that selects their label maps; * stands for what it matched in --images."),
     ] = None,
+    rename: Rename = None,
+    registered: Annotated[
+        bool,
+        typer.Option(
+            "--registered", help="Channels on different grids show one place; resample them to the first one's grid."
+        ),
+    ] = False,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
@@ -54,9 +67,10 @@ def preprocess(
     from medseg.config import load
     from medseg.workflows.preprocess import preprocess as run
 
-    workers_setting = [] if workers is None else [f"preprocessing.workers={workers}"]
-    chosen = load(config, [*(settings or []), *workers_setting])
-    result = run(source, output, config=chosen, images=images, labels=labels)
+    options = [] if workers is None else [f"preprocessing.workers={workers}"]
+    options += ["preprocessing.registered=true"] if registered else []
+    chosen = load(config, [*(settings or []), *options])
+    result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename))
     if as_json:
         typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
     else:

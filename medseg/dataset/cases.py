@@ -1,12 +1,28 @@
 """A case: the images of one examination, and the label map drawn on them, as found on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from medseg.errors import Problem
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 
-__all__ = ["Case", "CaseList", "Problem"]
+__all__ = ["Case", "CaseList", "LabelSource", "Problem"]
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Where the label map of a case comes from: one file that holds label values, or segmentations whose segments have
+    names (DICOM SEG, RTSTRUCT, ``.seg.nrrd``)."""
+
+    sources: tuple[ImageSource, ...]
+    # The label value of each segment that is taken, by its name in the sources; None: the one source holds values.
+    values: Mapping[str, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.sources[0].path
 
 
 @dataclass(frozen=True)
@@ -15,7 +31,7 @@ class Case:
 
     case_id: str
     images: tuple[ImageSource, ...]
-    label: ImageSource | None = None
+    label: LabelSource | None = None
     # Cases of one group (a patient) are never on both sides of a split.
     group: str = ""
 

@@ -33,29 +33,45 @@ def channel_names(content: dict[str, Any]) -> tuple[str, ...]:
 
 def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, list[str]]:
     """From {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2), with notes on what isn't taken as it
-    stands.
+    stands; None where no names are given.
 
-    None where no names are given, or where they are regions (lists of values). Raises ``SourceError``.
+    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}. "structures" overrides what follows from a name:
+    {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}}}.
+    Raises ``SourceError``.
     """
     given = content.get("labels")
     if not isinstance(given, dict) or not given:
         return None, []
-    if any(isinstance(value, list) for value in given.values()):
-        return None, [f"{path.name} names regions (several values each); the plain values of the label maps are used"]
     try:
-        values: dict[str, int] = {}
-        for key, value in given.items():
-            name, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
-            if str(name) in values:
-                raise ValueError(f"'{name}' occurs twice")
-            if int(number) in values.values():
-                raise ValueError(f"{number} stands for two labels")
-            values[str(name)] = int(number)
-        labels = Labels.from_names(values)
+        labels = Labels.from_names(*_values_and_regions(given))
+        labels = labels.described(content.get("structures") or {})
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{path}: 'labels' cannot be used ({error}); write {{'liver': 1, …}}") from error
-    notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in values else []
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path}: 'labels' cannot be used ({reason}); write {{'liver': 1, …}}") from error
+    notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in labels.names else []
+    if labels.regions:
+        names = ", ".join(region.name for region in labels.regions)
+        notes.append(f"{path.name} names regions ({names}): their labels are learnt one by one, and masks hold both")
     return labels, notes
+
+
+def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+    """By name. Raises ``ValueError`` for what is named twice."""
+    values: dict[str, int] = {}
+    regions: dict[str, tuple[int, ...]] = {}
+    for key, value in given.items():
+        name, numbers = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
+        union = tuple(int(number) for number in numbers) if isinstance(numbers, list) else (int(numbers),)
+        if str(name) in {**values, **regions}:
+            raise ValueError(f"'{name}' occurs twice")
+        if len(union) > 1:
+            regions[str(name)] = union
+            continue
+        (number,) = union
+        if number in values.values():
+            raise ValueError(f"{number} stands for two labels")
+        values[str(name)] = number
+    return values, regions
 
 
 def _number(key: str) -> tuple[int, str]:

@@ -1,26 +1,34 @@
 """A draft of a case list: what a layout found, before it is decided which cases can be used."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
-from medseg.dataset.cases import Case, CaseList
+from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.names import rest_after, safe, unique
-from medseg.errors import Problem, SourceError
-from medseg.io.source import ImageSource
+from medseg.dataset.segments import NamedLabels, name_labels
+from medseg.errors import ConfigError, Problem, SourceError
+from medseg.io.archives import origin, without_suffix
+from medseg.io.source import ImageSource, SegmentationKind
 from medseg.labels import Labels
+from medseg.progress import counted
+
+SEGMENTATIONS = get_args(SegmentationKind)
 
 
 @dataclass
 class FoundCase:
-    """Images by channel (one without a name is ""), and the label map that goes with them, if any."""
+    """Images by channel (one without a name is ""), and the label map that goes with them, if any; or segmentations,
+    of which there may be several."""
 
     key: str  # a name, or a path of names: "STS_001/CT"
     images: dict[str, ImageSource] = field(default_factory=dict)
-    label: ImageSource | None = None
+    labels: list[ImageSource] = field(default_factory=list)
     group: str = ""
-    for_testing: bool = False  # by intention without a label
+    unlabelled_as: str = ""  # what it is that has no label by intention: "test image"
 
     @property
     def name(self) -> str:
@@ -31,8 +39,13 @@ class FoundCase:
 
     @property
     def path(self) -> Path:
-        source = next(iter(self.images.values()), self.label)
+        source = next(iter([*self.images.values(), *self.labels]), None)
         return source.path if source else Path(self.key)
+
+    @property
+    def is_segmented(self) -> bool:
+        """Whether its label has named segments rather than values."""
+        return any(source.kind in SEGMENTATIONS for source in self.labels)
 
 
 @dataclass
@@ -57,55 +70,73 @@ class Draft:
 
     def add_label(self, key: str, source: ImageSource) -> FoundCase:
         case = self.cases.setdefault(key, FoundCase(key))
-        if case.label is not None:
-            self.add_problem(case, source.path, f"a second label map beside {case.label.path}")
+        if case.labels and not {case.labels[0].kind, source.kind} <= set(SEGMENTATIONS):
+            self.add_problem(case, source.path, f"a second label map beside {case.labels[0].path}")
         else:
-            case.label = source
+            case.labels.append(source)
         return case
 
     def add_problem(self, case: FoundCase, path: Path, message: str) -> None:
         self.problems.append(Problem(case.name, path, f"{path}: {message}; left out"))
 
-    def settled(self, source: Path, labelled: bool | None) -> CaseList:
+    def settled(self, source: Path, labelled: bool | None, rename: Mapping[str, str] | None = None) -> CaseList:
         """The cases that can be used. Raises ``SourceError`` without any, or without needed labels."""
         if not self.cases and not self.problems:
             raise SourceError(f"{source}: no cases in it, though it looks like {self.layout}")
-        has_labels = any(case.label for case in self.cases.values())
+        has_labels = any(case.labels for case in self.cases.values())
         if labelled and self.cases and not has_labels:
             raise SourceError(
                 f"{source}: {len(self.cases)} images but no label maps found; name both with patterns of "
                 "your own, such as --images '*/image.nii.gz' --labels '*/mask.nii.gz', or in a cases.csv"
             )
         wanted = has_labels and labelled is not False
-        usable = self._with_labels() if wanted else [case for case in self.cases.values() if case.images]
-        usable = self._with_same_channels(sorted(usable, key=lambda case: case.key))
+        usable = sorted(self.cases.values(), key=lambda case: case.key)
+        if wanted:
+            usable = self._without_unlabelled(usable)
+        usable = self._with_same_channels([case for case in usable if case.images])
+        if wanted:
+            usable = self._with_labels(usable)
+        named = self._named(usable, rename or {}) if wanted else None
+        if named is not None:
+            usable = [case for case in usable if case.key not in named.errors]
         channels = self._channel_names(usable)
-        folder = source if source.is_dir() else source.parent
-        names = unique([case.name or folder.resolve().name for case in usable])
+        folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
+        names = unique([case.name or folder.name for case in usable])
         cases = tuple(
-            Case(name, _by_channel(case), case.label if wanted else None, case.group)
+            Case(name, self._by_channel(case), _label(case, named) if wanted else None, case.group)
             for name, case in zip(names, usable, strict=True)
         )
-        notes = [*self.notes, *self.hints, *_notes_of(cases)]
-        labels = self.labels if wanted else None
+        notes = [*self.notes, *(named.notes if named else ()), *self.hints, *_notes_of(cases)]
+        labels = (named.labels if named else self.labels) if wanted else None
         return CaseList(self.layout, cases, channels, labels, tuple(self.problems), tuple(notes))
 
-    def _with_labels(self) -> list[FoundCase]:
-        """Cases with images and a label; the others become problems, or a note where they are test images."""
-        usable = []
-        n_testing = 0
-        for case in self.cases.values():
-            if case.images and case.label:
-                usable.append(case)
-            elif not case.images:
-                self.add_problem(case, case.path, "a label map without its image")
-            elif case.for_testing:
-                n_testing += 1
-            else:
+    def _without_unlabelled(self, cases: list[FoundCase]) -> list[FoundCase]:
+        """Without the cases that have no label map by intention, which are noted."""
+        unlabelled = Counter(case.unlabelled_as for case in cases if case.unlabelled_as and not case.labels)
+        self.notes += [f"without label maps, left out: {counted(n, what)}" for what, n in unlabelled.items()]
+        return [case for case in cases if case.labels or not case.unlabelled_as]
+
+    def _with_labels(self, cases: list[FoundCase]) -> list[FoundCase]:
+        """Those of the cases that have a label map; the others become problems, and label maps without images too."""
+        for case in cases:
+            if not case.labels:
                 self.add_problem(case, case.path, "an image without its label map")
-        if n_testing:
-            self.notes.append(f"{n_testing} test images without label maps are left out")
-        return usable
+        for case in self.cases.values():
+            if not case.images:
+                self.add_problem(case, case.path, "a label map without its image")
+        return [case for case in cases if case.labels]
+
+    def _named(self, cases: list[FoundCase], rename: Mapping[str, str]) -> NamedLabels | None:
+        """The labels by name, where segments have names; cases whose segments cannot be used become problems."""
+        sources = {case.key: case.labels for case in cases if case.is_segmented}
+        if not sources and rename:
+            raise ConfigError("--rename: there is no DICOM SEG, RTSTRUCT or .seg.nrrd whose segments could be renamed")
+        if not sources:
+            return None
+        named = name_labels(sources, rename, self.labels)
+        for key, error in named.errors.items():
+            self.problems.append(Problem(self.cases[key].name, self.cases[key].labels[0].path, f"{error}; left out"))
+        return named
 
     def _with_same_channels(self, cases: list[FoundCase]) -> list[FoundCase]:
         """Cases with the set of channels that most of them have."""
@@ -135,10 +166,23 @@ class Draft:
                 return (name,)
         return ("image",)
 
+    def _by_channel(self, case: FoundCase) -> tuple[ImageSource, ...]:
+        """In the order that the layout gives, else in that of their names."""
+        order = {channel: i for i, channel in enumerate(self.channels)}
+        return tuple(case.images[channel] for channel in sorted(case.images, key=lambda c: (order.get(c, 0), c)))
 
-def _by_channel(case: FoundCase) -> tuple[ImageSource, ...]:
-    return tuple(case.images[channel] for channel in sorted(case.images))
+
+def _label(case: FoundCase, named: NamedLabels | None) -> LabelSource:
+    return named.sources[case.key] if named and case.is_segmented else LabelSource(tuple(case.labels))
 
 
 def _notes_of(cases: tuple[Case, ...]) -> list[str]:
-    return [f"{case.case_id}: {note}" for case in cases for source in case.images for note in source.notes]
+    sources = [
+        (case, source) for case in cases for source in [*case.images, *(case.label.sources if case.label else ())]
+    ]
+    notes = [f"{case.case_id}: {note}" for case, source in sources for note in source.notes]
+    modalities = Counter(case.images[0].modality for case in cases if case.label and case.images[0].modality)
+    if len(modalities) > 1:
+        counts = ", ".join(f"{modality} ({n})" for modality, n in sorted(modalities.items()))
+        notes.append(f"cases are of several modalities, {counts}, each a case of its own; take one kind with --images")
+    return notes

@@ -1,7 +1,7 @@
 """How datasets lie on disk: one small function a layout; ``LAYOUTS`` is the order of trying them."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,46 +12,71 @@ from medseg.dataset.draft import Draft
 from medseg.dataset.listed import add_listed
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
-from medseg.dataset.pairing import paired_folders, paired_with_masks
-from medseg.dataset.patterns import only_images, paired_by_patterns
+from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
+from medseg.dataset.patterns import only_images, paired_by_patterns, take_labels
+from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled
 from medseg.errors import ConfigError, SourceError
 from medseg.io.folders import stem
+from medseg.io.source import ImageSource
 from medseg.labels import Labels
+from medseg.progress import counted
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "scans", "volumes")
+VOLUMES = ("nifti", "itk")
 LABEL_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "annotations")
 
 
 def find_cases(
-    source: Path, *, images: str | None = None, labels: str | None = None, labelled: bool | None = None
+    source: Path,
+    *,
+    images: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    labelled: bool | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> CaseList:
-    """The cases in a folder, a cases.csv, or one image, whatever their layout.
+    """The cases in a folder, an archive, a cases.csv, or one image, whatever their layout.
 
     ``images`` and ``labels`` are globs relative to ``source`` that select the files and pair them by what
-    their ``*`` match; ``images`` alone selects among what is found. ``labelled``: True when label maps are
-    needed, False to ignore them, None to take them where there are any. A case that misses its image or its
-    label becomes a ``Problem``.
+    their ``*`` match. Several globs for images are the channels of one case, in this order; label maps lie on the
+    grid of the first. Without ``labels``, ``images`` select among what is found. ``labelled``: True when label maps are
+    needed, False to ignore them, None to take them where there are any. ``rename`` gives the named segments of
+    DICOM SEG, RTSTRUCT and .seg.nrrd, by name or glob, the name of a label, or drops them (""). A case that misses its
+    image or its label becomes a ``Problem``.
 
     Raises ``SourceError`` when nothing is found, or no label map where they are needed.
     """
     if not source.exists():
         raise SourceError(f"{source}: there is no such file or folder")
-    listing = Listing(source)
-    if labels is not None:
-        if images is None:
-            raise ConfigError("--labels needs --images: two patterns that are paired by what their * match")
-        draft = paired_by_patterns(listing, images, labels)
+    return cases_in(Listing(source), images=images, labels=labels, labelled=labelled, rename=rename)
+
+
+def cases_in(
+    listing: Listing,
+    *,
+    images: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    labelled: bool | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> CaseList:
+    """The same of what has been listed, so that it need not be searched again."""
+    globs = [images] if isinstance(images, str) else list(images or ())
+    if labels is not None and not globs:
+        raise ConfigError("--labels needs --images: patterns that are paired by what their * match")
+    if labels is not None or len(globs) > 1:
+        draft = paired_by_patterns(listing, globs, labels)
+        if labels is None and labelled is not False:
+            take_labels(draft, recognised(listing))
     else:
         draft = recognised(listing)
-        if images is not None:
-            draft = only_images(draft, listing, images)
-    return draft.settled(source, labelled)
+        if globs:
+            only_images(draft, listing, globs[0])
+    return draft.settled(listing.path, labelled, rename)
 
 
 def recognised(listing: Listing) -> Draft:
     """Raises ``SourceError`` when no layout fits."""
-    for layout in LAYOUTS if listing.path.is_dir() else (single_file,):
+    for layout in LAYOUTS if listing.path.is_dir() else FILE_LAYOUTS:
         draft = layout(listing)
         if draft is not None:
             return draft
@@ -59,7 +84,8 @@ def recognised(listing: Listing) -> Draft:
     because = f" ({reasons[0]})" if reasons else ""
     raise SourceError(
         f"{listing.path}: no images found{because}; looked for dataset.json (Decathlon, nnU-Net), cases.csv, "
-        "images/ and labels/, NIfTI files (.nii, .nii.gz), DICOM series, PNG, JPEG and TIFF, in all subfolders"
+        "images/ and labels/, NIfTI files (.nii, .nii.gz), NRRD and MetaImage, DICOM series, PNG, JPEG and TIFF, in "
+        "all subfolders and archives"
     )
 
 
@@ -106,6 +132,8 @@ def cases_csv(listing: Listing) -> Draft | None:
         case = add_listed(draft, path.parent, images, label, (row.get("case_id") or "").strip())
         if case:
             case.group = (row.get("group") or "").strip()
+    used = {channel for case in draft.cases.values() for channel in case.images}
+    draft.channels = tuple(channel for channel in channels.values() if channel in used and channel)
     return draft
 
 
@@ -123,7 +151,7 @@ def decathlon(listing: Listing) -> Draft | None:
             raise SourceError(f"{path}: entries of 'training' need 'image' and 'label', not {entry!r}")
         case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
         if case:
-            case.for_testing = entry in testing
+            case.unlabelled_as = "test image" if entry in testing else ""
     return draft
 
 
@@ -139,14 +167,15 @@ def nnunet(listing: Listing) -> Draft | None:
     taken = set(draft.cases)
     for source in testing.found.sources if testing else ():
         key, channel = split_channel(stem(source.path))
-        draft.add_image(f"imagesTs/{key}" if key in taken else key, source, channel).for_testing = True
+        case = draft.add_image(f"imagesTs/{key}" if key in taken else key, source, channel)
+        case.unlabelled_as = "test image"
     return draft
 
 
 def image_and_label_folders(listing: Listing) -> Draft | None:
     """images/ and labels/, or what else they may be called, with the same names in both."""
     images, labels = listing.below(IMAGE_FOLDERS), listing.below(LABEL_FOLDERS)
-    if images is None or labels is None or not images.found.sources:
+    if images is None or labels is None or not images.found.sources or not paired_by_name(labels):
         return None
     return paired_folders(listing, images, labels, f"{images.path.name}/ and {labels.path.name}/")
 
@@ -159,12 +188,27 @@ def images_beside_masks(listing: Listing) -> Draft | None:
 def dicom_studies(listing: Listing) -> Draft | None:
     """DICOM series without labels: each is a case of its patient."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]
-    if not series or any(source.kind == "nifti" for source in listing.found.sources):
+    if not series or any(source.kind in VOLUMES for source in listing.found.sources):
         return None
-    draft = listing.draft("DICOM studies")
-    n_pictures = len(listing.found.sources) - len(series)
-    if n_pictures:
-        draft.notes.append(f"{n_pictures} pictures (PNG, JPEG, TIFF) beside the DICOM series are left out")
+    return _studies(listing, series, "DICOM studies")
+
+
+def segmented_studies(listing: Listing) -> Draft | None:
+    """DICOM series of which some have a DICOM SEG or an RTSTRUCT."""
+    series = [source for source in listing.found.sources if source.kind == "dicom"]
+    segmentations = [source for source in listing.found.segmentations if source.kind in SAY_THEIR_IMAGE]
+    if not series or not segmentations:
+        return None
+    draft = _studies(listing, series, "DICOM studies with segmentations")
+    add_segmentations(draft, listing, segmentations)
+    return draft
+
+
+def _studies(listing: Listing, series: Sequence[ImageSource], layout: str) -> Draft:
+    draft = listing.draft(layout)
+    n_others = len(listing.found.sources) - len(series)
+    if n_others:
+        draft.notes.append(f"beside the DICOM series, left out: {counted(n_others, 'image')} of other formats")
     add_unlabelled(draft, listing, series)
     return draft
 
@@ -188,6 +232,8 @@ def single_file(listing: Listing) -> Draft | None:
         return recognised(Listing(listing.path.parent))
     if not listing.found.sources:
         return None
+    if listing.path.name.upper() == "DICOMDIR":
+        return segmented_studies(listing) or dicom_studies(listing)
     draft = listing.draft("one image")
     add_unlabelled(draft, listing, listing.found.sources)
     return draft
@@ -201,6 +247,8 @@ LAYOUTS: tuple[Callable[[Listing], Draft | None], ...] = (
     nnunet,
     image_and_label_folders,
     images_beside_masks,
+    segmented_studies,
     dicom_studies,
     plain_folder,
 )
+FILE_LAYOUTS = (single_file,)

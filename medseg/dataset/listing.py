@@ -1,5 +1,6 @@
 """What lies in a source."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -7,6 +8,8 @@ from typing import Any
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.draft import Draft
+from medseg.dataset.names import safe
+from medseg.io.archives import content_of, is_archive, is_temporary, origin, without_suffix
 from medseg.io.discover import image_sources
 from medseg.io.folders import stem
 from medseg.io.source import Found, ImageSource
@@ -16,7 +19,7 @@ class Listing:
     """What lies in a source; searched at most once, and only by the layouts that have to."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = content_of(path) if is_archive(path) and path.is_file() else path
         self._below: dict[Path, Listing] = {}
 
     @cached_property
@@ -28,23 +31,46 @@ class Listing:
     def found(self) -> Found:
         return image_sources(self.path)
 
+    @property
+    def label_maps(self) -> tuple[ImageSource, ...]:
+        """All that may be the label map of a case: label maps are images too, by their format."""
+        return (*self.found.sources, *self.found.segmentations)
+
     def below(self, names: Iterable[str]) -> "Listing | None":
-        """The first of ``names`` that is a folder here, whatever its case."""
-        folders = {path.name.lower(): path for path in self.path.iterdir() if path.is_dir()}
+        """The first of ``names`` that is a folder here, or an archive, whatever its case."""
+        entries = sorted(self.path.iterdir(), key=Path.is_dir)  # a folder goes before an archive
+        folders = {without_suffix(e).name.lower(): e for e in entries if e.is_dir() or is_archive(e)}
         path = next((folders[name] for name in names if name in folders), None)
         return self._below.setdefault(path, Listing(path)) if path else None
 
     def relative(self, source: ImageSource) -> str:
-        """Path of a source below this one, with slashes: ``STS_001/CT_image.nii.gz``, ``STS_001/CT`` for
-        DICOM."""
-        base = self.path if self.path.is_dir() else self.path.parent
-        path = source.path.relative_to(base) if source.path.is_relative_to(base) else source.path
-        return path.as_posix()
+        """Path of a source below this one, with slashes: ``STS_001/CT_image.nii.gz``, ``STS_001/CT`` for DICOM.
+
+        Series that share a folder are told apart by their descriptions, the volumes of one series by their parts:
+        ``STS_001/DICOM/T1_post``, ``STS_001/DWI/b-1000``.
+        """
+        base, path = origin(self.path if self.path.is_dir() else self.path.parent), origin(source.path)
+        base = base.resolve() if is_temporary(source.path) else base
+        path = path.relative_to(base) if path.is_relative_to(base) else path
+        if self.shares_folder(source):
+            path /= safe(source.description) or source.series_uid
+        return (path / source.part).as_posix()
 
     def place(self, source: ImageSource) -> PurePosixPath:
-        """The same without the suffix: ``STS_001/CT_image``."""
-        path = PurePosixPath(self.relative(source))
+        """The same without suffixes: ``STS_001/CT_image``."""
+        path = PurePosixPath(*(without_suffix(Path(part)).name for part in PurePosixPath(self.relative(source)).parts))
         return path if source.kind == "dicom" else path.with_name(stem(source.path))
+
+    def shares_folder(self, source: ImageSource) -> bool:
+        """Whether a DICOM series lies in one folder with others."""
+        return len(self._series_in.get(source.path, ())) > 1
+
+    @cached_property
+    def _series_in(self) -> dict[Path, set[str]]:
+        series: dict[Path, set[str]] = defaultdict(set)
+        for source in self.found.sources:
+            series[source.path].add(source.series_uid)
+        return series
 
     def draft(self, layout: str) -> Draft:
         """An empty one with what was noted in the search, and the labels that dataset.json names."""

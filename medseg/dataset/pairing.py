@@ -16,6 +16,11 @@ PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "
 Masks = dict[tuple[str, str], list[ImageSource]]  # by folder and core name
 
 
+def paired_by_name(listing: Listing) -> list[ImageSource]:
+    """What may be the label map of an image by its name: DICOM SEG and RTSTRUCT say themselves what they outline."""
+    return [source for source in listing.label_maps if source.kind not in ("dicom_seg", "rtstruct")]
+
+
 def paired_folders(listing: Listing, images: Listing, labels: Listing, layout: str) -> Draft:
     """Images in one folder, label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
 
@@ -41,7 +46,7 @@ def paired_folders(listing: Listing, images: Listing, labels: Listing, layout: s
             name = images.place(source).as_posix()
             key, channel = split_channel(name) if in_channels else (name, "")
             draft.add_image(key, source, channel)
-    for label in labels.found.sources:
+    for label in paired_by_name(labels):
         draft.add_label(keys_of_labels.get(label, labels.place(label).as_posix()), label)
     return draft
 
@@ -69,7 +74,7 @@ def paired_with_masks(listing: Listing) -> Draft | None:
     for (folder, core), sources in masks.items():
         for source in sources:
             draft.add_label(_join(folder, core), source)
-    if not any(case.images and case.label for case in draft.cases.values()):
+    if not any(case.images and case.labels for case in draft.cases.values()):
         return None
     _group_by_patient(draft, listing, masks)
     return draft
@@ -79,7 +84,7 @@ def _label_keys(labels: Listing) -> dict[str, ImageSource]:
     """Label maps by the names that their images may have: ``001_mask`` and ``001``."""
     exact: dict[str, ImageSource] = {}
     loose: dict[str, ImageSource] = {}
-    for source in labels.found.sources:
+    for source in paired_by_name(labels):
         folder, name = _parts(labels.place(source))
         exact[_join(folder, name)] = source
         core = mask_core(name)
@@ -102,12 +107,17 @@ def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
 
 
 def _core(listing: Listing, source: ImageSource) -> str | None:
-    return None if source.kind == "dicom" else mask_core(listing.place(source).name)
+    """None for what is no mask by its name. A segmentation is one whatever its name."""
+    if source.kind == "dicom":
+        return None
+    name = listing.place(source).name
+    core = mask_core(name)
+    return name if core is None and source.kind == "seg_nrrd" else core
 
 
 def _masks(listing: Listing) -> Masks:
     masks: Masks = defaultdict(list)
-    for source in listing.found.sources:
+    for source in paired_by_name(listing):
         core = _core(listing, source)
         if core is not None:
             masks[_parts(listing.place(source))[0], core].append(source)

@@ -1,61 +1,101 @@
 """Images and label maps selected by the user's globs."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
+from medseg.dataset.names import image_core
 from medseg.errors import ConfigError, SourceError
+from medseg.io.archives import without_suffix
+from medseg.io.folders import stem
+from medseg.io.source import ImageSource
 
 WILDCARDS = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
 
 
-def paired_by_patterns(listing: Listing, images: str, labels: str) -> Draft:
-    """Images and label maps that match two globs, paired by what the ``*`` of each match.
+def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> Draft:
+    """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
+    ``labels``, paired by what the ``*`` of each match.
 
     Raises ``ConfigError`` when the globs differ in their wildcards, ``SourceError`` when one matches nothing.
     """
-    image_pattern, label_pattern = _pattern(images), _pattern(labels)
-    if image_pattern.groups != label_pattern.groups:
-        raise ConfigError(f"--images '{images}' and --labels '{labels}' need equally many * to be paired by")
-    draft = listing.draft(f"images {images} with labels {labels}")
-    for source in listing.found.sources:
-        path = listing.relative(source)
-        if match := label_pattern.fullmatch(path):
-            draft.add_label(_key(match), source)
-        elif match := image_pattern.fullmatch(path):
-            case = draft.add_image(_key(match), source)
-            case.group = case.key.split("/")[0] if "/" in case.key else ""
-    if not any(case.images for case in draft.cases.values()):
-        raise _nothing_matches("--images", images, listing)
-    if not any(case.label for case in draft.cases.values()):
-        raise _nothing_matches("--labels", labels, listing)
+    globs = _channels(images)
+    patterns = [*globs.values(), *([labels] if labels else [])]
+    if len({_pattern(glob).groups for glob in patterns}) > 1:
+        shown = ", ".join(f"'{glob}'" for glob in patterns)
+        raise ConfigError(f"--images and --labels need equally many * to be paired by: {shown}")
+    draft = listing.draft(f"images {', '.join(globs.values())}" + (f" with labels {labels}" if labels else ""))
+    draft.channels = tuple(name for name in globs if name)
+    label_maps = _matches(listing, listing.label_maps, "--labels", labels) if labels else {}
+    for channel, glob in globs.items():
+        for source, key in _matches(listing, listing.found.sources, "--images", glob).items():
+            if source not in label_maps:
+                case = draft.add_image(key, source, channel)
+                case.group = source.patient_id or (key.split("/")[0] if "/" in key else "")
+    for source, key in label_maps.items():
+        draft.add_label(key, source)
     return draft
 
 
-def only_images(draft: Draft, listing: Listing, images: str) -> Draft:
-    """The cases of a draft with those of their images that match a glob. Raises ``SourceError`` when none
-    is left."""
-    pattern = _pattern(images)
+def take_labels(draft: Draft, others: Draft) -> None:
+    """Gives cases the label maps that other cases have for the images of their first channel."""
+    labelled = {source: case for case in others.cases.values() for source in case.images.values()}
+    for case in draft.cases.values():
+        first = case.images.get(draft.channels[0] if draft.channels else "")
+        if first in labelled:
+            case.labels, case.unlabelled_as = labelled[first].labels, labelled[first].unlabelled_as
+    draft.labels, draft.problems = others.labels, others.problems
+
+
+def only_images(draft: Draft, listing: Listing, images: str) -> None:
+    """Leaves the cases of a draft with those of their images that match a glob. Raises ``SourceError`` when none is
+    left."""
+    chosen = _matches(listing, [s for case in draft.cases.values() for s in case.images.values()], "--images", images)
     for key, case in list(draft.cases.items()):
-        case.images = {c: s for c, s in case.images.items() if pattern.fullmatch(listing.relative(s))}
+        case.images = {channel: source for channel, source in case.images.items() if source in chosen}
         if not case.images:
             del draft.cases[key]
-    if not draft.cases:
-        raise _nothing_matches("--images", images, listing)
     draft.hints = [f"only the images that match '{images}'"]
-    return draft
+
+
+def _matches(listing: Listing, sources: Sequence[ImageSource], option: str, glob: str) -> dict[ImageSource, str]:
+    """Those sources that match, with the names that the wildcards stand for. Raises ``SourceError`` without any."""
+    matches = {source: _pattern(glob).fullmatch(listing.relative(source)) for source in sources}
+    keys = {source: _key(match) for source, match in matches.items() if match}
+    if not keys:
+        examples = ", ".join(map(listing.relative, sources[:3])) or "no images"
+        raise SourceError(f"{listing.path}: {option} '{glob}' matches nothing; there are: {examples}")
+    return keys
+
+
+def _key(match: re.Match[str]) -> str:
+    parts = "/".join(part.strip("/") for part in match.groups() if part).split("/")
+    return "/".join(without_suffix(Path(part)).name for part in parts)
+
+
+def _channels(images: Sequence[str]) -> dict[str, str]:
+    """Globs by the names of their channels: those given, else what the globs' own words tell apart, else numbers. A
+    single one may have no name. Raises ``ConfigError`` when only some are named, or two alike."""
+    given = [re.fullmatch(r"(?:([^=/*?]+)=)?(.*)", image) for image in images]
+    names, globs = zip(*((match[1] or "", match[2]) for match in given if match), strict=True)
+    if len(images) > 1 and not any(names):
+        names = tuple(map(_words, globs))
+        if "" in names or len(set(names)) < len(names):
+            names = tuple(f"{i:04d}" for i in range(len(globs)))
+    if len(images) > 1 and ("" in names or len(set(names)) < len(names)):
+        raise ConfigError(f"--images: give each channel a name of its own, as in 'CT={globs[0]}'")
+    return dict(zip(names, globs, strict=True))
+
+
+def _words(glob: str) -> str:
+    """``CT`` of ``*/CT_image.nii.gz`` and of ``*/CT/image``; empty where it says nothing."""
+    parts = [stem(Path(part)).replace("*", "").strip("_-. ") for part in reversed(PurePosixPath(glob).parts)]
+    return next((word for part in parts if (word := image_core(part))), "")
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
     """A glob as a regular expression with one group for each wildcard; ``**/`` matches any depth."""
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob.removeprefix("./").rstrip("/"))
     return re.compile("".join(WILDCARDS.get(part, re.escape(part)) for part in parts))
-
-
-def _key(match: re.Match[str]) -> str:
-    return "/".join(part.strip("/") for part in match.groups() if part)
-
-
-def _nothing_matches(option: str, glob: str, listing: Listing) -> SourceError:
-    examples = ", ".join(listing.relative(source) for source in listing.found.sources[:3])
-    return SourceError(f"{listing.path}: {option} '{glob}' matches nothing; there are: {examples or 'no images'}")

@@ -1,66 +1,170 @@
 """One case from disk into memory, checked."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 
-from medseg.dataset.cases import Case
+from medseg.dataset.cases import Case, LabelSource
 from medseg.errors import GeometryError, LabelError, SourceError
-from medseg.io.read import read_volume
+from medseg.io.read import read_segmentation, read_volume
+from medseg.io.segmentation import Segmentation
 from medseg.io.source import ImageSource
-from medseg.volume import Array, Volume
+from medseg.preprocessing.common_grid import on_grid
+from medseg.volume import Array, Geometry, Volume
+
+MOST_COLOURS = 8
 
 
-def read_images(case: Case, tolerance: float) -> Volume:
-    """All channels of the case on their common grid.
+class LabelMap(NamedTuple):
+    """(x, y, z), and what was decided when it was read."""
 
-    Raises ``GeometryError`` when the images lie on different grids, ``SourceError`` for values that aren't finite.
+    array: Array
+    notes: tuple[str, ...] = ()
+
+
+class Channel(NamedTuple):
+    """An image of a case (one channel, or several of one file) on the grid of the case's first image."""
+
+    source: ImageSource
+    volume: Volume
+    resampled: bool = False
+
+
+def read_images(case: Case, tolerance: float, registered: bool = False) -> Volume:
+    """All channels of the case on the grid of the first one. Raises what ``read_channels`` does."""
+    return stacked(read_channels(case, tolerance, registered))
+
+
+def read_channels(case: Case, tolerance: float, registered: bool = False) -> list[Channel]:
+    """Each image of the case, brought to the grid of the first one.
+
+    Axes that are flipped or permuted are put in order. What lies on another grid is resampled where the images show one
+    place: in DICOM that have one frame of reference, or when they are ``registered``, as the user says.
+
+    Raises ``GeometryError`` for images on different grids that nothing connects, ``SourceError`` for values that
+    aren't finite.
     """
-    volumes = [read_volume(source) for source in case.images]
-    first = volumes[0]
-    for source, volume in zip(case.images[1:], volumes[1:], strict=True):
+    first = _read_finite(case.images[0])
+    channels = [Channel(case.images[0], first)]
+    for source in case.images[1:]:
+        volume = _read_finite(source)
+        if volume.geometry.orientation != first.geometry.orientation:
+            volume = volume.oriented_as(first.geometry.orientation)
         difference = first.geometry.difference(volume.geometry, tolerance)
-        if difference is not None:
+        if difference is None:
+            channels.append(Channel(source, volume))
+        elif registered or have_one_frame(case.images[0], source):
+            channels.append(Channel(source, _resampled(volume, first, case.images[0], source), resampled=True))
+        else:
             raise GeometryError(
-                f"{source.path} does not lie on the grid of {case.images[0].path}: {difference}; resample it to "
-                "that grid first"
+                f"{source.path} does not lie on the grid of {case.images[0].path}: {difference}; and nothing says that "
+                "both show one place (DICOM with the same frame of reference would); if they are registered to each "
+                "other, say so with --registered, and it is resampled to that grid"
             )
-    for source, volume in zip(case.images, volumes, strict=True):
-        bad = _not_finite(volume.array)
-        if bad:
-            raise SourceError(
-                f"{source.path}: number of voxels that are NaN or infinite: {bad}; replace them, for instance by 0"
-            )
-    array = first.array if len(volumes) == 1 else np.concatenate([volume.array for volume in volumes])
-    return Volume(array, first.geometry)
+    return channels
 
 
-def read_label_map(source: ImageSource, image: Volume, tolerance: float) -> Array:
-    """The label map (x, y, z), in the values of the file, on the grid and in the axis order of the image.
+def stacked(channels: Sequence[Channel]) -> Volume:
+    """All channels as one volume."""
+    volumes = [channel.volume for channel in channels]
+    array = volumes[0].array if len(volumes) == 1 else np.concatenate([volume.array for volume in volumes])
+    return Volume(array, volumes[0].geometry)
+
+
+def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
+    """The label map of a case on the grid (axis order included) of its first image, in the values of the file, or in
+    those that the names of segments were given.
 
     Raises ``GeometryError`` when it lies on another grid, ``LabelError`` when its values aren't whole numbers.
     """
+    if case.label is None:
+        raise ValueError(f"{case.case_id} has no label map")
+    if case.label.values is not None:
+        return _named_segments(case.label, grid, case.images[0])
+    (source,) = case.label.sources
+    volume = label_volume(source)
+    if volume.geometry.orientation != grid.orientation:
+        volume = volume.oriented_as(grid.orientation)
+    difference = grid.difference(volume.geometry, tolerance)
+    if difference is not None:
+        raise GeometryError(
+            f"{source.path} does not lie on the grid of its image: {difference}; is it the mask of this image? "
+            "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+        )
+    return LabelMap(volume.label_map)
+
+
+def label_volume(source: ImageSource) -> Volume:
+    """A label map on its own grid, with one channel. Raises ``LabelError`` when its values aren't whole numbers."""
     if source.path.suffix.lower() in (".jpg", ".jpeg"):
         raise LabelError(f"{source.path} is a JPEG, which blurs the values of labels; save the mask as PNG or TIFF")
     volume = read_volume(source)
     if len(volume.array) > 1:
         if not (volume.array == volume.array[:1]).all():
             raise LabelError(
-                f"{source.path} has {len(volume.array)} channels; make a label map of it, with one channel and "
-                "another value for each structure"
+                f"{source.path} has {len(volume.array)} channels{_colours(volume.array)}; make a label map of it, with "
+                "one channel and another value for each structure"
             )
         volume = Volume(volume.array[:1], volume.geometry)
-    if volume.geometry.orientation != image.geometry.orientation:
-        volume = volume.oriented_as(image.geometry.orientation)
-    difference = image.geometry.difference(volume.geometry, tolerance)
-    if difference is not None:
-        raise GeometryError(
-            f"{source.path} does not lie on the grid of its image: {difference}; is it the mask of this image? "
-            "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
-        )
-    label_map = volume.label_map
-    whole = label_map.dtype.kind != "f" or np.array_equal(label_map, np.rint(label_map))
-    if _not_finite(label_map) or not whole:
+    whole = volume.array.dtype.kind != "f" or np.array_equal(volume.array, np.rint(volume.array))
+    if _not_finite(volume.array) or not whole:
         raise LabelError(f"{source.path} holds values that are not whole numbers; is it an image, not a label map?")
-    return label_map
+    return volume
+
+
+def _read_finite(source: ImageSource) -> Volume:
+    volume = read_volume(source)
+    bad = _not_finite(volume.array)
+    if bad:
+        raise SourceError(
+            f"{source.path}: number of voxels that are NaN or infinite: {bad}; replace them, for instance by 0"
+        )
+    return volume
+
+
+def have_one_frame(one: ImageSource, other: ImageSource) -> bool:
+    """DICOM's frame of reference: what has the same one shares its coordinates (PS3.3, C.7.4.1)."""
+    return one.frame_of_reference_uid == other.frame_of_reference_uid != ""
+
+
+def _resampled(volume: Volume, first: Volume, first_source: ImageSource, source: ImageSource) -> Volume:
+    try:
+        return on_grid(volume, first.geometry)
+    except GeometryError as error:
+        raise GeometryError(
+            f"{source.path} cannot be resampled to the grid of {first_source.path}: {error}; are they of one patient?"
+        ) from error
+
+
+def _named_segments(label: LabelSource, grid: Geometry, image: ImageSource) -> LabelMap:
+    parts = [read_segmentation(source, grid, image) for source in label.sources]
+    notes = tuple(note for part in parts for note in part.notes)
+    return LabelMap(_merged(parts).label_map(label.values or {}), notes)
+
+
+def _merged(parts: Sequence[Segmentation]) -> Segmentation:
+    """Segmentations on one grid as one, in layers of their own."""
+    if len(parts) == 1:
+        return parts[0]
+    layers = tuple(layer for part in parts for layer in part.layers)
+    starts = np.cumsum([0, *(len(part.layers) for part in parts)])
+    segments = tuple(
+        replace(segment, layer=int(start) + segment.layer)
+        for start, part in zip(starts, parts, strict=False)
+        for segment in part.segments
+    )
+    return Segmentation(parts[0].geometry, layers, segments)
+
+
+def _colours(array: Array) -> str:
+    """The colours of a mask in which each structure has one."""
+    colours, counts = np.unique(array.reshape(len(array), -1), axis=1, return_counts=True)
+    if array.dtype != np.uint8 or len(counts) > MOST_COLOURS:
+        return ""
+    named = [f"#{bytes(colour).hex()} ({n} pixels)" for colour, n in zip(colours.T, counts, strict=True)]
+    return f" with the colours {', '.join(named)}"
 
 
 def _not_finite(array: Array) -> int:

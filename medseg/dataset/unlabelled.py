@@ -19,9 +19,8 @@ def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource
     """One case for each image, named by its path, as in a labelled dataset; DICOM series that share a folder are
     named by patient and description."""
     several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
-    series_in = Counter(source.path for source in sources)
     for source in sources:
-        shared = series_in[source.path] > 1
+        shared = listing.shares_folder(source)
         name = _dicom_key(source, several_patients) if shared else listing.place(source).as_posix()
         names = (f"{name}_{i}" if i > 1 else name for i in count(1))
         key = next(key for key in names if key not in draft.cases)
@@ -45,7 +44,8 @@ def add_by_channel(draft: Draft, listing: Listing) -> bool:
 def _dicom_key(source: ImageSource, several_patients: bool) -> str:
     name = safe(source.description) or safe(source.path.name)
     patient = safe(source.patient_id)
-    return f"{patient}_{name}" if several_patients and patient not in name else name
+    name = f"{patient}_{name}" if several_patients and patient not in name else name
+    return f"{name}_{source.part}" if source.part else name
 
 
 def _by_number(listing: Listing) -> Channels | None:

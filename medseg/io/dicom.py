@@ -1,172 +1,127 @@
-"""Classic DICOM series: found by their headers, ordered by position, read with pydicom."""
+"""DICOM images: series found by their headers, split into volumes, ordered by position, read with pydicom."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, config, dcmread
-from pydicom.datadict import tag_for_keyword
-from pydicom.errors import InvalidDicomError
-from pydicom.misc import is_dicom
+from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import GeometryError, Problem, SourceError
-from medseg.io.dicom_geometry import NEEDED, Plane, in_order, plane_of, series_geometry
-from medseg.io.folders import files_under, is_nifti, is_picture
+from medseg.io.dicom_content import derived_kind, no_image
+from medseg.io.dicom_frames import frame_headers, frame_values
+from medseg.io.dicom_geometry import Plane, in_order, plane_of
+from medseg.io.dicom_header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers, reason_of
+from medseg.io.dicom_objects import segmentation_source
+from medseg.io.dicom_stack import stack_of
+from medseg.io.dicom_volumes import Slice, positions_of, split_into_volumes
+from medseg.io.folders import files_under
 from medseg.io.source import Found, ImageSource
 from medseg.volume import Array, Geometry, Volume
 
-KEYWORDS = (
-    *NEEDED,
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality",
-    "SpecificCharacterSet", "SeriesDescription", "ImageType", "NumberOfFrames", "SamplesPerPixel",
-    "BitsStored", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence",
-)  # fmt: skip
-TAGS = [tag for tag in map(tag_for_keyword, KEYWORDS) if tag is not None]
-
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-# Lie beside DICOM files and are nobody's mistake.
-COMPANIONS = ("dicomdir", "license", "licence", "readme", "copying", "version", "changelog", "notice")
-
-# Modalities of objects that hold no image, or none of the patient.
-NOT_IMAGES = {
-    "SEG": "segmentations", "RTSTRUCT": "contours", "RTDOSE": "doses", "RTPLAN": "plans", "SR": "reports",
-    "RTRECORD": "records", "PR": "presentation states", "KO": "key object selections",
-    "REG": "registrations", "DOC": "documents", "FID": "fiducials",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Header:
-    path: Path
-    dataset: Dataset
-
-    def text(self, keyword: str) -> str:
-        return str(self.dataset.get(keyword) or "").strip()
+Stored = tuple[Dataset, Array]  # header and stored values (row, column) of a slice
 
 
 def find_series(path: Path) -> Found:
-    """The image series under a folder, or the one that a file belongs to; only headers are read.
+    """The image series and segmentations under a folder, or those that a file belongs to; only headers are read.
 
-    Series are told apart by SeriesInstanceUID and by geometry, and their files ordered by position. Damaged
-    files are problems; what is no image is left out with a note.
+    Series are told apart by SeriesInstanceUID, by geometry, and by what distinguishes their volumes (echo, b-value,
+    time). Damaged files are problems; what is no image is left out with a note.
     """
     if path.is_dir():
         return series_among(files_under(path))
     found = series_among(sorted(file for file in path.parent.iterdir() if file.is_file()))
-    problems = tuple(problem for problem in found.problems if problem.path == path)
-    return Found(tuple(source for source in found.sources if path in source.files), problems, found.notes)
+    return Found(
+        tuple(source for source in found.sources if path in source.files),
+        tuple(problem for problem in found.problems if problem.path == path),
+        found.notes,
+        tuple(source for source in found.segmentations if path in source.files),
+    )
 
 
 def series_among(files: Iterable[Path]) -> Found:
     """As ``find_series``, for files already listed; those that cannot be DICOM by name are not opened."""
     with config.disable_value_validation():  # odd values are common, and harmless in what is read here
-        headers, problems = _headers(files)
-        images, notes = _images_among(headers)
-        sources = []
-        for header_group in _by_series(images).values():
-            series, more_problems = _series(header_group)
-            sources += series
+        headers, problems = read_headers(files)
+        segmentations = [segmentation_source(header.dataset, header.path) for header in headers]
+        others = [header for header, found in zip(headers, segmentations, strict=True) if found is None]
+        images, notes = _images_among(others)
+        volumes: list[list[ImageSource]] = []  # of each series
+        for series in grouped_by_series(images):
+            found, more_problems = _sources(series)
+            volumes += [list(found)] if found else []
             problems += more_problems
-    return Found(tuple(sorted(sources, key=lambda s: (s.path, s.files))), tuple(problems), tuple(notes))
+    volumes.sort(key=_first_file)
+    return Found(
+        tuple(chain.from_iterable(volumes)),
+        tuple(problems),
+        tuple(notes),
+        tuple(sorted((s for s in segmentations if s is not None), key=lambda s: s.path)),
+    )
 
 
 def read_dicom(source: ImageSource) -> Volume:
-    """Reads one series as ``(1, x = column, y = row, z = slice)``, with slope and intercept applied.
+    """Reads one volume as ``(1, x = column, y = row, z = slice)``, with slope and intercept applied.
 
-    Values stay integers where every slope and intercept is a whole number, else they are float64. Raises
-    ``GeometryError`` when the slices make no even upright grid, ``SourceError`` for a file that cannot be
-    decoded.
+    Values stay integers where every slope and intercept is a whole number, else they are float64. Slices of a tilted
+    gantry or with uneven distances are resampled (``dicom_stack`` has the rules). Raises ``GeometryError`` when the
+    slices make no grid, ``SourceError`` for a file that cannot be decoded.
     """
     with config.disable_value_validation():
-        slices = [_read_slice(path) for path in source.files]
-        planes = [plane_of(header, path) for path, (header, _) in zip(source.files, slices, strict=True)]
-        geometry = series_geometry(planes, source.path)
-        stack = _rescaled(slices)
-    return Volume(stack.T[None], geometry)
+        slices = _read_slices(source)
+        planes = [
+            plane_of(header, path, frame)
+            for (header, _), path, frame in zip(slices, source.files, _frames(source), strict=True)
+        ]
+        stack = stack_of(planes, source.path)
+        values = stack.resampled(_rescaled(slices))
+    return Volume(values.T[None], stack.geometry)
 
 
 def dicom_geometry(source: ImageSource) -> Geometry:
-    """The grid of a series, from its headers alone. Raises as ``read_dicom`` does."""
-    return series_geometry(source_planes(source), source.path)
+    """The grid that ``read_dicom`` gives, from headers alone. Raises as it does."""
+    return stack_of(source_planes(source), source.path).geometry
 
 
 def source_planes(source: ImageSource) -> list[Plane]:
-    """The slices of a series in order of position, from their headers alone; masks in DICOM are written on them.
+    """The slices of a volume in order of position, from their headers alone; masks in DICOM are written on them.
 
     Raises ``SourceError`` for a file that is gone or damaged.
     """
+    headers: dict[Path, list[Dataset]] = {}
     with config.disable_value_validation():
-        planes = []
         for path in source.files:
+            if path in headers:
+                continue
             try:
-                header = _read_header(path)
+                headers[path] = frame_headers(read_header(path), path)
             except Exception as error:
-                raise SourceError(f"{path}: cannot be read as DICOM ({_reason(error)})") from error
-            planes.append(plane_of(header, path))
-    return planes
+                raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)})") from error
+        return [
+            plane_of(headers[path][frame or 0], path, frame)
+            for path, frame in zip(source.files, _frames(source), strict=True)
+        ]
 
 
-def _headers(files: Iterable[Path]) -> tuple[list[_Header], list[Problem]]:
-    """Of all DICOM files, and what claims to be one but isn't."""
-    headers, failures = [], []
-    for path in files:
-        try:
-            if _may_be_dicom(path):
-                headers.append(_Header(path, _read_header(path)))
-        except Exception as error:  # pydicom raises many kinds on damaged files; each becomes a problem
-            failures.append((path, _reason(error)))
-    folders = {header.path.parent for header in headers}
-    problems = [
-        Problem("", path, f"{path}: is not a DICOM file, or a damaged one ({reason}); left out")
-        for path, reason in failures
-        if path.suffix.lower() in DICOM_SUFFIXES or (_has_no_suffix(path) and path.parent in folders)
-    ]
-    return headers, problems
+def _first_file(volumes: list[ImageSource]) -> tuple[Path, tuple[Path, ...]]:
+    return volumes[0].path, volumes[0].files
 
 
-def _may_be_dicom(path: Path) -> bool:
-    if path.name.lower().split(".")[0] in COMPANIONS or is_nifti(path) or is_picture(path):
-        return False
-    return path.suffix.lower() in DICOM_SUFFIXES or _has_no_suffix(path) or is_dicom(path)
+def _frames(source: ImageSource) -> Sequence[int | None]:
+    return source.frames or [None] * len(source.files)
 
 
-def _has_no_suffix(path: Path) -> bool:
-    """Also true for names that are UIDs, such as ``MR.1.2.840.113619``."""
-    return path.suffix == "" or path.suffix[1:].isdigit()
-
-
-def _read_header(path: Path) -> Dataset:
-    """Raises ``InvalidDicomError``, and whatever pydicom raises on a damaged file."""
-    with path.open("rb") as stream:
-        start = stream.read(132)
-        stream.seek(0)
-        if not start:
-            raise InvalidDicomError("the file is empty")
-        # Without a preamble, a file that starts with a small tag of group 0002 or 0008 is worth a try.
-        bare = start[128:] != b"DICM" and start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
-        header = dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=bare)
-    list(header)  # converts all values, so that none fails later
-    if not header.get("SOPClassUID"):
-        raise InvalidDicomError("it has no SOPClassUID")
-    return header
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].split(". ")[0].rstrip(".") if text else type(error).__name__
-
-
-def _images_among(headers: Sequence[_Header]) -> tuple[list[_Header], list[str]]:
+def _images_among(headers: Sequence[Header]) -> tuple[list[Header], list[str]]:
     images = []
     left_out: dict[str, list[Path]] = defaultdict(list)
     for header in headers:
-        reason = _no_image(header)
+        reason = no_image(header)
         if reason:
             left_out[reason].append(header.path)
         else:
@@ -178,113 +133,133 @@ def _images_among(headers: Sequence[_Header]) -> tuple[list[_Header], list[str]]
     return images, notes
 
 
-def _no_image(header: _Header) -> str:
-    """Why a DICOM object is not an image to segment; empty when it is one."""
-    modality = header.text("Modality")
-    if modality in NOT_IMAGES:
-        return f"{modality} ({NOT_IMAGES[modality]}, no image)"
-    if not header.dataset.get("Rows"):
-        return f"{modality or 'an object'} without an image"
-    if "LOCALIZER" in header.text("ImageType").upper():
-        return "a localizer"
-    if int(header.dataset.get("SamplesPerPixel") or 1) > 1:
-        return f"a colour image ({modality})"
-    return ""
-
-
-def _by_series(images: Sequence[_Header]) -> dict[tuple[str, ...], list[_Header]]:
-    groups = defaultdict(list)
-    for header in images:
-        key = tuple(header.text(name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
-        groups[key].append(header)
-    return groups
-
-
-def _series(headers: Sequence[_Header]) -> tuple[list[ImageSource], list[Problem]]:
-    """One source for each geometry in a series."""
-    groups: list[list[tuple[_Header, Plane]]] = []
-    unreadable: dict[str, list[_Header]] = defaultdict(list)
-    for header in headers:
-        reason = _unsupported(header)
-        if reason:
-            unreadable[reason].append(header)
-            continue
-        try:
-            plane = plane_of(header.dataset, header.path)
-        except GeometryError as error:
-            unreadable[str(error).removeprefix(f"{header.path}: ")].append(header)
-            continue
-        for group in groups:
-            if group[0][1].is_parallel_to(plane):
-                group.append((header, plane))
-                break
-        else:
-            groups.append([(header, plane)])
+def _sources(headers: Sequence[Header]) -> tuple[list[ImageSource], list[Problem]]:
+    """The volumes of one series: one for each geometry, and for each echo, time, … in it."""
+    slices, unreadable = _slices_of(headers)
+    slices, n_copies = _without_copies(slices)
     problems = []
     for reason, bad in unreadable.items():
-        count = f" (and {len(bad) - 1} more files of series '{_name(bad[0])}')" if len(bad) > 1 else ""
+        count = f" (and {len(bad) - 1} more files of series '{bad[0].series_name}')" if len(bad) > 1 else ""
         problems.append(Problem("", bad[0].path, f"{bad[0].path}{count}: {reason}"))
-    sources = [_source(group, len(groups)) for group in groups]
+    geometries = _by_geometry(slices)
+    sources = []
+    for group in geometries:
+        group, n_repeated = _without_repeated(group)
+        for part, volume in split_into_volumes(group):
+            notes = _notes(headers[0], len(geometries), n_copies, n_repeated)
+            sources.append(_source(headers[0], part, volume, notes))
     return sources, problems
 
 
-def _name(header: _Header) -> str:
-    return header.text("SeriesDescription") or header.text("SeriesInstanceUID")
+def _slices_of(headers: Sequence[Header]) -> tuple[list[Slice], dict[str, list[Header]]]:
+    """All slices of the files, and the files that have none that can be read, by reason."""
+    slices: list[Slice] = []
+    unreadable: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        try:
+            frames = frame_headers(header.dataset, header.path)
+            several = len(frames) > 1
+            slices += [
+                Slice(each, plane_of(each, header.path, i if several else None)) for i, each in enumerate(frames)
+            ]
+        except (GeometryError, SourceError) as error:
+            unreadable[str(error).removeprefix(f"{header.path}: ")].append(header)
+    return slices, unreadable
 
 
-def _unsupported(header: _Header) -> str:
-    """Why an image cannot be read as a slice; empty when it can."""
-    sop_class = header.dataset.SOPClassUID.name
-    n_frames = int(header.dataset.get("NumberOfFrames") or 1)
-    if n_frames > 1 or "Enhanced" in sop_class:
-        return (
-            f"multi-frame DICOM ({sop_class}, {n_frames} frames) cannot be read yet; convert it, for "
-            "instance with dcm2niix, and give the NIfTI file"
-        )
-    if "MOSAIC" in header.text("ImageType").upper():
-        return "a Siemens mosaic (many slices in one image) cannot be read; convert it with dcm2niix"
-    return ""
+def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
+    """Copies have the same SOPInstanceUID and position; some anonymisers give all slices the same UID."""
+    seen = set()
+    kept = []
+    for slice_ in slices:
+        key = (str(slice_.header.get("SOPInstanceUID") or ""), slice_.plane.frame, *slice_.plane.position)
+        if key[0] and key in seen:
+            continue
+        seen.add(key)
+        kept.append(slice_)
+    return kept, len(slices) - len(kept)
 
 
-def _source(group: Sequence[tuple[_Header, Plane]], n_geometries: int) -> ImageSource:
-    planes, duplicates = _without_duplicates(group)
-    planes = in_order(planes)
-    header = group[0][0]
-    files = tuple(plane.path for plane in planes)
+def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for slice_ in slices:
+        for group in groups:
+            if group[0].plane.is_parallel_to(slice_.plane):
+                group.append(slice_)
+                break
+        else:
+            groups.append([slice_])
+    return groups
+
+
+def _without_repeated(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
+    """Without slices that another one repeats pixel by pixel, where only some positions have several.
+
+    Where all positions have several, they are volumes of their own, equal pixels or not.
+    """
+    at = positions_of(slices)
+    counts = Counter(at)
+    if min(counts.values()) == max(counts.values()):
+        return list(slices), 0
+    kept: list[Slice] = []
+    seen: dict[int, list[Array]] = defaultdict(list)
+    for position, slice_ in zip(at, slices, strict=True):
+        if counts[position] > 1:
+            pixels = _read_frame(slice_.plane)
+            if any(np.array_equal(pixels, other) for other in seen[position]):
+                continue
+            seen[position].append(pixels)
+        kept.append(slice_)
+    return kept, len(slices) - len(kept)
+
+
+def _read_frame(plane: Plane) -> Array:
+    source = ImageSource("dicom", plane.path, (plane.path,), () if plane.frame is None else (plane.frame,))
+    return _read_slices(source)[0][1]
+
+
+def _notes(header: Header, n_geometries: int, n_copies: int, n_repeated: int) -> list[str]:
     notes = []
     if n_geometries > 1:
-        notes.append(f"one of {n_geometries} geometries in series '{_name(header)}', each read as an image of its own")
-    if duplicates:
-        notes.append(f"{len(duplicates)} duplicates (same SOPInstanceUID) left out, such as {duplicates[0].name}")
-    if len(planes) == 1:
-        thickness = planes[0].thickness
-        known = f"{thickness:g} mm, from its header" if thickness else "unknown, taken as 1 mm"
-        notes.append(f"a single slice; its thickness is {known}")
+        notes.append(f"one of {n_geometries} geometries in series '{header.series_name}', each an image of its own")
+    if n_copies:
+        notes.append(f"{n_copies} duplicate slices (same SOPInstanceUID) are left out")
+    if n_repeated:
+        notes.append(f"{n_repeated} slices that repeat another one pixel by pixel are left out")
+    return notes
+
+
+def _source(header: Header, part: str, slices: Sequence[Slice], notes: Sequence[str]) -> ImageSource:
+    planes = in_order([slice_.plane for slice_ in slices])
+    files = tuple(plane.path for plane in planes)
+    first = planes[0]
+    in_frames = any(plane.frame is not None for plane in planes)
     return ImageSource(
         kind="dicom",
         path=_common_folder(files),
         files=files,
+        frames=tuple(plane.frame or 0 for plane in planes) if in_frames else (),
+        part=part,
         modality=header.text("Modality"),
         description=header.text("SeriesDescription"),
+        derived=derived_kind(slices[0].header),
         series_uid=header.text("SeriesInstanceUID"),
         patient_id=header.text("PatientID"),
         study_uid=header.text("StudyInstanceUID"),
-        notes=tuple(notes),
+        frame_of_reference_uid=header.text("FrameOfReferenceUID"),
+        notes=(*notes, *_grid_notes(planes, first.path)),
     )
 
 
-def _without_duplicates(group: Sequence[tuple[_Header, Plane]]) -> tuple[list[Plane], list[Path]]:
-    """Copies have the same SOPInstanceUID and position; some anonymisers give all slices the same UID."""
-    seen = set()
-    planes, duplicates = [], []
-    for header, plane in group:
-        key = (header.text("SOPInstanceUID"), *plane.position)
-        if key[0] and key in seen:
-            duplicates.append(plane.path)
-            continue
-        seen.add(key)
-        planes.append(plane)
-    return planes, duplicates
+def _grid_notes(planes: Sequence[Plane], where: Path) -> tuple[str, ...]:
+    if len(planes) == 1:
+        thickness = planes[0].thickness
+        known = f"{thickness:g} mm, from its header" if thickness else "unknown, taken as 1 mm"
+        return (f"a single slice; its thickness is {known}",)
+    try:
+        return stack_of(planes, where).notes
+    except GeometryError:
+        return ()  # reading says why
 
 
 def _common_folder(files: Sequence[Path]) -> Path:
@@ -292,39 +267,58 @@ def _common_folder(files: Sequence[Path]) -> Path:
     return parents.pop() if len(parents) == 1 else Path(os.path.commonpath(parents))
 
 
-def _read_slice(path: Path) -> tuple[Dataset, Array]:
-    """Header and stored values (rows, columns) of one file. Raises ``SourceError``."""
+def _read_slices(source: ImageSource) -> list[Stored]:
+    """Header and stored values of each slice. Raises ``SourceError``."""
+    wanted: dict[Path, list[int | None]] = defaultdict(list)
+    for path, frame in zip(source.files, _frames(source), strict=True):
+        wanted[path].append(frame)
+    read: dict[tuple[Path, int | None], Stored] = {}
+    for path, frames in wanted.items():
+        for frame, stored in zip(frames, _read_file(path, frames), strict=True):
+            read[path, frame] = stored
+    return [read[key] for key in zip(source.files, _frames(source), strict=True)]
+
+
+def _read_file(path: Path, frames: Sequence[int | None]) -> list[Stored]:
     try:
         header, stored = _decoded(path)
-        list(header)  # converts all values, so that none fails later
+        values = frame_values(stored, header, path)
+        headers = frame_headers(header, path)
+        if len(values) != len(headers):
+            raise ValueError(f"{len(values)} frames of pixels and {len(headers)} of headers")
+    except SourceError:
+        raise
     except Exception as error:  # pydicom raises many kinds on damaged files
-        if isinstance(error, NotImplementedError) or "missing dependencies" in str(error):
-            syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.name
-            raise SourceError(
-                f"{path}: pixel data in transfer syntax '{syntax}' cannot be decoded; "
-                "convert it, for instance with gdcmconv --raw, or export it uncompressed"
-            ) from error
-        raise SourceError(
-            f"{path}: pixel data are missing, truncated or damaged ({_reason(error)}); export it again"
-        ) from error
+        raise _undecodable(path, error) from error
+    return [(headers[frame or 0], values[frame or 0]) for frame in frames]
+
+
+def _undecodable(path: Path, error: Exception) -> SourceError:
+    if isinstance(error, NotImplementedError) or "missing dependencies" in str(error):
+        syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.name
+        return SourceError(
+            f"{path}: pixel data in transfer syntax '{syntax}' cannot be decoded; "
+            "convert it, for instance with gdcmconv --raw, or export it uncompressed"
+        )
+    return SourceError(f"{path}: pixel data are missing, truncated or damaged ({reason_of(error)}); export it again")
+
+
+def _decoded(path: Path) -> Stored:
+    data = path.read_bytes()
+    header = dcmread(BytesIO(data), specific_tags=PIXEL_TAGS, force=data[128:132] != b"DICM")
+    if "TransferSyntaxUID" not in header.file_meta:
+        # Without a preamble there is no transfer syntax either; pydicom has guessed it.
+        implicit = header.original_encoding[0]
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    stored = pixel_array(header, raw=True)
+    header.pop("PixelData", None)  # as large as what was decoded from it
     return header, stored
 
 
-def _decoded(path: Path) -> tuple[Dataset, Array]:
-    header = Dataset()
-    if is_dicom(path):
-        return header, pixel_array(path, raw=True, ds_out=header, specific_tags=TAGS)
-    # Without a preamble there is no transfer syntax either; pydicom has guessed it.
-    header = dcmread(path, force=True)
-    implicit = header.original_encoding[0]
-    header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    return header, pixel_array(header, raw=True)
-
-
-def _rescaled(slices: list[tuple[Dataset, Array]]) -> Array:
+def _rescaled(slices: list[Stored]) -> Array:
     """Values (slice, row, column). Empties ``slices`` on the way, so that voxels are not held twice."""
     if any(header.get("ModalityLUTSequence") for header, _ in slices):
-        raise SourceError(f"{slices[0][0].get('SeriesInstanceUID')}: values given by a lookup table cannot be read")
+        return np.stack([apply_modality_lut(stored, header) for header, stored in slices])
     scales = [(float(h.get("RescaleSlope") or 1), float(h.get("RescaleIntercept") or 0)) for h, _ in slices]
     identity = set(scales) == {(1.0, 0.0)}
     dtype = np.result_type(*(s.dtype for _, s in slices)) if identity else _rescaled_dtype(slices, scales)
@@ -340,7 +334,7 @@ def _rescaled(slices: list[tuple[Dataset, Array]]) -> Array:
     return stack
 
 
-def _rescaled_dtype(slices: Sequence[tuple[Dataset, Array]], scales: Sequence[tuple[float, float]]) -> np.dtype:
+def _rescaled_dtype(slices: Sequence[Stored], scales: Sequence[tuple[float, float]]) -> np.dtype:
     """The smallest integer type for all that the stored bits could give; float64 for fractional scales."""
     stored_as_float = any(stored.dtype.kind == "f" for _, stored in slices)
     if stored_as_float or any(value != round(value) for scale in scales for value in scale):

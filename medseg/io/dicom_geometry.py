@@ -1,4 +1,4 @@
-"""Where the slices of a DICOM series lie, and the one grid that they make.
+"""Where the slices of a DICOM series lie.
 
 DICOM gives each slice a position and an orientation in LPS mm (PS3.3, C.7.6.2.1.1). Nothing here reads
 voxels, and nothing outside ``medseg.io`` sees LPS.
@@ -6,6 +6,7 @@ voxels, and nothing outside ``medseg.io`` sees LPS.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,6 @@ from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 Vector = npt.NDArray[np.float64]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-# No slice may lie further than this part of a voxel edge from its place in the grid: headers are rounded,
-# and a tenth of a voxel is less than a contour is drawn to.
-PLACE_TOLERANCE = 0.1
 
 # Slices closer than this are at one position.
 SAME_POSITION_MM = 1e-3
@@ -46,7 +43,7 @@ class Plane:
     thickness: float | None  # mm; the distance to a next slice, where there is no next slice
     frame: int | None = None  # from 0, in a file with several
 
-    @property
+    @cached_property
     def normal(self) -> Vector:
         normal = np.cross(self.along_row, self.down_column)
         return normal / np.linalg.norm(normal)
@@ -63,16 +60,16 @@ class Plane:
 
     def is_parallel_to(self, other: "Plane") -> bool:
         """Whether both can be slices of one grid."""
-        return (
-            (self.rows, self.columns) == (other.rows, other.columns)
-            and np.allclose(self.pixel_spacing, other.pixel_spacing, rtol=SAME_PLANE_TOLERANCE, atol=0)
-            and np.allclose(self.along_row, other.along_row, rtol=0, atol=SAME_PLANE_TOLERANCE)
-            and np.allclose(self.down_column, other.down_column, rtol=0, atol=SAME_PLANE_TOLERANCE)
-        )
+        if (self.rows, self.columns) != (other.rows, other.columns):
+            return False
+        ours, theirs = np.array(self.pixel_spacing), np.array(other.pixel_spacing)
+        turned = np.array([self.along_row - other.along_row, self.down_column - other.down_column])
+        same_spacing = (np.abs(ours - theirs) <= SAME_PLANE_TOLERANCE * theirs).all()
+        return bool(same_spacing and np.abs(turned).max() <= SAME_PLANE_TOLERANCE)
 
 
-def plane_of(header: Dataset, path: Path) -> Plane:
-    """Raises ``GeometryError`` when tags are missing or make no plane."""
+def plane_of(header: Dataset, path: Path, frame: int | None = None) -> Plane:
+    """From the header of one slice. Raises ``GeometryError`` when tags are missing or make no plane."""
     missing = [name for name in NEEDED if header.get(name) in (None, "")]
     if missing:
         raise GeometryError(f"{path}: has no {', '.join(missing)}, so its place in the patient is unknown")
@@ -94,13 +91,13 @@ def plane_of(header: Dataset, path: Path) -> Plane:
     if not abs(along_row @ down_column) <= SHEAR_TOLERANCE:
         raise GeometryError(f"{path}: rows and columns are not at a right angle: {orientation.tolist()}")
     spacing = (between_columns, between_rows)
-    return Plane(path, rows, columns, spacing, along_row, down_column, position, thickness)
+    return Plane(path, rows, columns, spacing, along_row, down_column, position, thickness, frame)
 
 
 def in_order(planes: Sequence[Plane]) -> list[Plane]:
     """Sorted by position along the normal; slices at one position by file name."""
     normal = planes[0].normal
-    return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path))
+    return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path, plane.frame or 0))
 
 
 def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> Array:
@@ -120,72 +117,6 @@ def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> 
         inside = ((index >= 0) & (index < geometry.shape)).all(axis=-1)
         slice_[inside] = label_map[tuple(index[inside].T)]
     return result
-
-
-def series_geometry(planes: Sequence[Plane], where: Path) -> Geometry:
-    """The grid (columns, rows, slices) of parallel planes in order of position, in RAS.
-
-    Raises ``GeometryError`` when slices are missing, unevenly spaced, shifted sideways (a tilted gantry), or
-    when there are several at one position.
-    """
-    first = planes[0]
-    strangers = [plane for plane in planes if not first.is_parallel_to(plane)]
-    if strangers:
-        raise GeometryError(
-            f"{where}: {strangers[0].path.name} has another size, spacing or orientation than "
-            f"{first.path.name}; keep the slices of one grid"
-        )
-    offsets = np.array([plane.position - first.position for plane in planes])
-    along = offsets @ first.normal
-    _check_positions(planes, along, where)
-    _check_upright(first, offsets - np.outer(along, first.normal), along, where)
-    step = along[-1] / (len(planes) - 1) if len(planes) > 1 else first.thickness or 1.0
-    affine = np.eye(4)
-    affine[:3, 0] = first.along_row * first.pixel_spacing[0]
-    affine[:3, 1] = first.down_column * first.pixel_spacing[1]
-    affine[:3, 2] = first.normal * step
-    affine[:3, 3] = first.position
-    return Geometry((first.columns, first.rows, len(planes)), LPS_TO_RAS @ affine)
-
-
-def _check_positions(planes: Sequence[Plane], along: Vector, where: Path) -> None:
-    """``along``: distances from the first slice along the normal, in mm."""
-    if len(planes) < 2:
-        return
-    steps = np.diff(along)
-    if (steps < SAME_POSITION_MM).any():
-        n_positions = 1 + int((steps >= SAME_POSITION_MM).sum())
-        raise GeometryError(
-            f"{where}: {len(planes)} images at {n_positions} positions: time points, echoes or phases (4D) "
-            "cannot be read as one volume; export each as a series of its own"
-        )
-    even = along[-1] / (len(planes) - 1) * np.arange(len(planes))
-    usual = float(np.median(steps))
-    if np.abs(along - even).max() <= PLACE_TOLERANCE * usual:
-        return
-    at = int(np.abs(steps - usual).argmax())
-    before, after = planes[at], planes[at + 1]
-    start = float(before.position @ before.normal)
-    between = (
-        f"{before.path.name} ({start:.2f} mm along the normal) and {after.path.name} ({start + steps[at]:.2f} mm) are "
-        f"{steps[at]:.2f} mm apart, the others {usual:.2f} mm"
-    )
-    n_missing = steps[at] / usual - 1
-    if n_missing > 0.5 and abs(n_missing - round(n_missing)) <= 2 * PLACE_TOLERANCE:
-        count = f"{round(n_missing)} slice{'s are' if round(n_missing) > 1 else ' is'} missing"
-        raise GeometryError(f"{where}: {count}: {between}; export the whole series again")
-    raise GeometryError(f"{where}: slices are unevenly spaced: {between}; resample it to even distances")
-
-
-def _check_upright(first: Plane, sideways: Vector, along: Vector, where: Path) -> None:
-    shift = np.linalg.norm(sideways, axis=1)
-    worst = int(shift.argmax())
-    if shift[worst] > PLACE_TOLERANCE * min(first.pixel_spacing):
-        angle = np.degrees(np.arctan2(shift[worst], along[worst]))
-        raise GeometryError(
-            f"{where}: slices are shifted sideways by up to {shift[worst]:.2f} mm ({angle:.1f}°; a tilted "
-            "gantry), so the grid is sheared; straighten it, for instance with dcm2niix, and give that file"
-        )
 
 
 def _positive(header: Dataset, name: str) -> float | None:

@@ -1,54 +1,93 @@
-"""Which images a folder holds."""
+"""Which images and segmentations a folder holds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from medseg.errors import SourceError
+from medseg.errors import SourceError, shown
+from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom import find_series, series_among
-from medseg.io.folders import files_under, is_nifti, is_picture
-from medseg.io.source import Found, ImageSource
+from medseg.io.dicomdir import is_dicomdir, listed_files
+from medseg.io.folders import is_itk, is_nifti, is_picture
+from medseg.io.itk import data_files
+from medseg.io.seg_nrrd import holds_segments
+from medseg.io.source import Found, ImageSource, Kind
+
+DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files beside them
 
 
 def image_sources(path: Path) -> Found:
-    """Every NIfTI file, DICOM series and 2D image under a folder, or the one that ``path`` names; nothing
-    is read but DICOM headers. Raises ``SourceError`` when there is no such file or folder."""
+    """Every image under a folder or in an archive (NIfTI, DICOM, NRRD, MetaImage, pictures) and every segmentation
+    (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing is read but
+    headers of DICOM and NRRD.
+
+    Raises ``SourceError`` when there is no such file or folder, and for an archive that cannot be unpacked.
+    """
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder")
-    if path.is_file():
-        return Found((_file_source(path),)) if is_nifti(path) or is_picture(path) else find_series(path)
-    files = files_under(path)
-    series = series_among(files)
-    single = [_file_source(file) for file in files if is_nifti(file) or is_picture(file)]
-    sources = sorted([*single, *series.sources], key=lambda source: (source.path, source.files))
-    return Found(tuple(sources), series.problems, series.notes)
+    if is_archive(path) and path.is_file():
+        return image_sources(unpacked(path))
+    if path.is_file() and not is_dicomdir(path):
+        kind = _kind(path)
+        return _alone({path: kind}) if kind else find_series(path)
+    files, problems, notes = listed_files(path) if is_dicomdir(path) else contents(path)
+    kinds = {file: kind for file in files if (kind := _kind(file))}
+    parts = {part for file in files if file.suffix.lower() in DETACHED_SUFFIXES for part in data_files(file)}
+    series = series_among(file for file in files if file not in kinds and file not in parts)
+    alone = _alone(kinds)
+    return Found(
+        tuple(sorted((*alone.sources, *series.sources), key=_place)),
+        (*problems, *series.problems),
+        tuple(shown(note) for note in (*notes, *series.notes)),
+        tuple(sorted((*alone.segmentations, *series.segmentations), key=_place)),
+    )
 
 
 def source_of(path: Path) -> ImageSource:
-    """The one image at ``path``: a NIfTI file, a picture, a folder with one DICOM series (or one other
-    image), or a file of a DICOM series, which stands for the whole series in its folder.
+    """The one image or segmentation at ``path``: a file, a folder with one DICOM series (or one other image, or nothing
+    but one segmentation), or a file of a DICOM series, which stands for the whole series in its folder.
 
     Raises ``SourceError`` when there is none, or more than one.
     """
-    sources, problems, notes, _ = image_sources(path)
-    series = [source for source in sources if source.kind == "dicom"]
-    candidates = series or sources
+    found = image_sources(path)
+    series = [source for source in found.sources if source.kind == "dicom"]
+    candidates = series or found.sources or found.segmentations
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         listed = "; ".join(_described(source, path) for source in candidates[:6])
         more = f"; and {len(candidates) - 6} more" if len(candidates) > 6 else ""
         raise SourceError(f"{path}: holds {len(candidates)} images, name one of them: {listed}{more}")
-    reasons = [problem.message for problem in problems] + list(notes)
-    because = reasons[0] if reasons else "no NIfTI file (.nii, .nii.gz), DICOM series, PNG, JPEG or TIFF"
+    reasons = [problem.message for problem in found.problems] + list(found.notes)
+    because = reasons[0] if reasons else "no NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
     raise SourceError(f"{path}: no image found ({because})")
 
 
-def _file_source(path: Path) -> ImageSource:
-    return ImageSource(kind="nifti" if is_nifti(path) else "image2d", path=path, files=(path,))
+def _kind(file: Path) -> Kind | None:
+    """Of a file that holds a whole image or segmentation; None for what may be DICOM, or nothing to us."""
+    if is_nifti(file):
+        return "nifti"
+    if is_picture(file):
+        return "image2d"
+    if is_itk(file):
+        return "seg_nrrd" if holds_segments(file) else "itk"
+    return None
+
+
+def _alone(kinds: Mapping[Path, Kind]) -> Found:
+    """Files that hold a whole image or segmentation each."""
+    sources = [ImageSource(kind=kind, path=file, files=(file,)) for file, kind in kinds.items()]
+    images = tuple(source for source in sources if source.kind != "seg_nrrd")
+    return Found(images, segmentations=tuple(source for source in sources if source.kind == "seg_nrrd"))
+
+
+def _place(source: ImageSource) -> tuple[Path, tuple[Path, ...], tuple[int, ...]]:
+    return source.path, source.files, source.frames
 
 
 def _described(source: ImageSource, below: Path) -> str:
     path = source.path.relative_to(below) if source.path.is_relative_to(below) else source.path
     if source.kind != "dicom":
         return str(path)
+    part = f" {source.part}" if source.part else ""
     slices = f"{len(source.files)} slices, such as {source.files[0].name}"
-    return f"{path} ({source.modality} '{source.description}', {slices})"
+    return f"{path} ({source.modality} '{source.description}'{part}, {slices})"

@@ -1,29 +1,54 @@
 """Files and their names."""
 
+import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
-def files_under(folder: Path) -> list[Path]:
-    """All files in a folder and its subfolders, sorted; hidden ones are skipped, links are followed once."""
-    found = []
+# What medseg writes of its own, and an entry that tells it from a file of the same name.
+OUTPUTS = {"predictions.json": "medseg", "run.json": "plan", "dataset.json": "medseg"}
+
+
+class Walk(NamedTuple):
+    files: list[Path]
+    outputs: list[Path]  # folders that medseg wrote, which aren't walked into
+
+
+def walk(folder: Path) -> Walk:
+    """All files in a folder and its subfolders, sorted; hidden ones are skipped, links are followed once. So are masks,
+    runs and prepared datasets below the folder, which would be taken for more cases."""
+    found: list[Path] = []
+    outputs: list[Path] = []
     seen = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in seen or (Path(place) != folder and _is_output(Path(place), names)):
+            outputs += [] if real in seen else [Path(place)]
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        found += [Path(place, name) for name in names if not _is_hidden(name)]
-    return sorted(found)
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        found += [Path(place, name) for name in names if not is_hidden(name)]
+    return Walk(sorted(found), sorted(outputs))
+
+
+def files_under(folder: Path) -> list[Path]:
+    """Those of ``walk``."""
+    return walk(folder).files
 
 
 def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_itk(path: Path) -> bool:
+    """NRRD or MetaImage: an image, or a segmentation of 3D Slicer."""
+    return path.name.lower().endswith(ITK_SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:
@@ -32,11 +57,22 @@ def is_picture(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """The name without the suffixes of image files: ``"scan_1.5mm"`` for ``scan_1.5mm.nii.gz``."""
-    for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
+    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_output(folder: Path, names: list[str]) -> bool:
+    for name in OUTPUTS.keys() & set(names):
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and OUTPUTS[name] in content:
+            return True
+    return False

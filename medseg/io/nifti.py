@@ -32,7 +32,7 @@ def read_nifti(path: Path) -> Volume:
     channels, a 2D file has one slice. Raises ``SourceError`` for a file that is damaged or no NIfTI,
     ``GeometryError`` for an affine that cannot be inverted.
     """
-    image = _open(path)
+    image = open_nifti(path)
     geometry = _geometry(path, image)
     try:
         array = _voxels(path, image)
@@ -45,7 +45,7 @@ def read_nifti(path: Path) -> Volume:
 
 def nifti_geometry(path: Path) -> Geometry:
     """The grid of a NIfTI file, from its header alone. Raises as ``read_nifti`` does."""
-    return _geometry(path, _open(path))
+    return _geometry(path, open_nifti(path))
 
 
 def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None = None) -> None:
@@ -74,7 +74,8 @@ def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None 
         nibabel.save(image, temporary)
 
 
-def _open(path: Path) -> nibabel.Nifti1Image:
+def open_nifti(path: Path) -> nibabel.Nifti1Image:
+    """The header, read; the voxels, not yet. Raises ``SourceError`` for a file that is damaged or no NIfTI."""
     try:
         image = nibabel.load(path)
     except FileNotFoundError as error:
@@ -132,7 +133,7 @@ def _storable(array: Array) -> Array:
 
 
 def _place_like(header: Any, path: Path, geometry: Geometry, like: Path) -> None:
-    original = _open(like)
+    original = open_nifti(like)
     difference = geometry.difference(_geometry(like, original))
     if difference is not None:
         raise GeometryError(f"{path} cannot be written on the grid of {like}: {difference}")

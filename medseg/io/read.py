@@ -1,42 +1,91 @@
-"""One way to read an image, whatever it is stored as."""
+"""One way to read an image or a segmentation, whatever it is stored as."""
 
 from pathlib import Path
 
-from medseg.io.dicom import dicom_geometry, read_dicom
+from medseg.errors import SourceError
+from medseg.io.dicom import dicom_geometry, read_dicom, source_planes
+from medseg.io.dicom_seg import dicom_seg_headers, read_dicom_seg
 from medseg.io.discover import source_of
 from medseg.io.image2d import image2d_geometry, read_image2d
+from medseg.io.itk import itk_geometry, read_itk
 from medseg.io.nifti import nifti_geometry, read_nifti
+from medseg.io.rtstruct import read_rtstruct, rtstruct_headers
+from medseg.io.seg_nrrd import read_seg_nrrd, seg_nrrd_headers
+from medseg.io.segmentation import Segmentation, SegmentHeader
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 
 READERS = {
     "nifti": lambda source: read_nifti(source.path),
     "image2d": lambda source: read_image2d(source.path),
+    "itk": lambda source: read_itk(source.path),
     "dicom": read_dicom,
 }
 GEOMETRY_READERS = {
     "nifti": lambda source: nifti_geometry(source.path),
     "image2d": lambda source: image2d_geometry(source.path),
+    "itk": lambda source: itk_geometry(source.path),
+    "seg_nrrd": lambda source: itk_geometry(source.path),
     "dicom": dicom_geometry,
 }
+SEGMENTATION_READERS = {
+    "dicom_seg": read_dicom_seg,
+    "rtstruct": read_rtstruct,
+    "seg_nrrd": lambda path, grid, planes: read_seg_nrrd(path, grid),
+}
+SEGMENT_READERS = {"dicom_seg": dicom_seg_headers, "rtstruct": rtstruct_headers, "seg_nrrd": seg_nrrd_headers}
 
 
 def read_volume(source: ImageSource | Path | str) -> Volume:
     """Voxels ``(channel, x, y, z)`` with the exact values of the source, and where they lie.
 
-    A path may be a NIfTI file, a PNG, JPEG or TIFF, a folder with exactly one DICOM series, or one file of a
-    series, which stands for all of it. Raises ``SourceError`` for what cannot be read, ``GeometryError`` for
-    slices that make no grid.
+    A path may be a file of an image, a folder with exactly one DICOM series, or one file of a series, which stands for
+    all of it. Of a DICOM SEG or .seg.nrrd it is the label map of its segments' numbers. Raises ``SourceError`` for what
+    cannot be read, contours without their image among it, ``GeometryError`` for slices that make no grid.
     """
     source = _source(source)
+    if source.kind in SEGMENTATION_READERS:
+        segmentation = read_segmentation(source)
+        label_map = segmentation.label_map({segment.name: segment.number for segment in segmentation.segments})
+        return Volume(label_map[None], segmentation.geometry)
     return READERS[source.kind](source)
 
 
 def read_geometry(source: ImageSource | Path | str) -> Geometry:
-    """The grid of an image, from headers alone. Takes and raises what ``read_volume`` does."""
+    """The grid of an image, from headers alone where these tell it. Takes and raises what ``read_volume`` does."""
     source = _source(source)
-    return GEOMETRY_READERS[source.kind](source)
+    if source.kind in GEOMETRY_READERS:
+        return GEOMETRY_READERS[source.kind](source)
+    return read_segmentation(source).geometry
+
+
+def read_segmentation(
+    source: ImageSource | Path | str, grid: Geometry | None = None, image: ImageSource | None = None
+) -> Segmentation:
+    """The named segments of a DICOM SEG, RTSTRUCT or .seg.nrrd, placed on ``grid`` by geometry, or on their own grid.
+
+    ``image``: where ``grid`` was read from. Its true slices say more than the grid when they are tilted, uneven or
+    missing. Raises ``SourceError`` for what cannot be read, and for contours without a grid; ``GeometryError`` for what
+    lies outside of the grid, or makes no grid of its own.
+    """
+    source = _segmentation_source(source)
+    planes = source_planes(image) if image is not None and image.kind == "dicom" else ()
+    return SEGMENTATION_READERS[source.kind](source.path, grid, planes)
+
+
+def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
+    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels. Raises
+    ``SourceError``."""
+    source = _segmentation_source(source)
+    return SEGMENT_READERS[source.kind](source.path)
 
 
 def _source(source: ImageSource | Path | str) -> ImageSource:
     return source if isinstance(source, ImageSource) else source_of(Path(source))
+
+
+def _segmentation_source(source: ImageSource | Path | str) -> ImageSource:
+    source = _source(source)
+    if source.kind not in SEGMENTATION_READERS:
+        raise SourceError(f"{source.path}: is an image, not a segmentation with named segments")
+    return source

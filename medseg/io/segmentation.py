@@ -3,36 +3,52 @@
 Segments may overlap, so they lie in layers: label maps in which no two segments overlap. Most segmentations have one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
-from medseg.labels import Code, Colour
-from medseg.volume import Array, Geometry
+from medseg.labels import Colour
+from medseg.terminology import Code
+from medseg.volume import Array, Geometry, Shape3
+
+MOST_NAMED = 5  # segments in a message
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One structure: the voxels of ``layers[layer]`` that have the value ``value``."""
+class SegmentHeader:
+    """What a file says of a segment: all but its voxels."""
 
     number: int  # SegmentNumber, ROINumber, or the label value of a .seg.nrrd
     name: str
+    colour: Colour | None = field(default=None, kw_only=True)
+    category: Code | None = field(default=None, kw_only=True)
+    type: Code | None = field(default=None, kw_only=True)
+    modifier: Code | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Segment(SegmentHeader):
+    """One that has been read: the voxels of ``layers[layer]`` that have the value ``value``."""
+
     layer: int
     value: int
-    colour: Colour | None = None
-    category: Code | None = None
-    type: Code | None = None
-    modifier: Code | None = None
+
+    @classmethod
+    def of(cls, header: SegmentHeader, layer: int, value: int) -> "Segment":
+        return cls(**vars(header), layer=layer, value=value)
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """``layers``: label maps (x, y, z) on ``geometry``; ``segments``: what their values stand for."""
+    """``layers``: label maps (x, y, z) on ``geometry``; ``segments``: what their values stand for; ``notes``: what was
+    decided on reading, and what was left out."""
 
     geometry: Geometry
     layers: tuple[Array, ...]
     segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = ()
 
     def mask(self, segment: Segment) -> Array:
         """Boolean (x, y, z)."""
@@ -44,9 +60,72 @@ class Segmentation:
 
         Where segments overlap the one with fewer voxels lies on top: a tumour in its organ, a GTV in its PTV.
         """
-        chosen = [(segment, self.mask(segment)) for segment in self.segments if segment.name in values]
-        chosen.sort(key=lambda pair: -int(pair[1].sum()))
-        result = np.zeros(self.geometry.shape, dtype=np.int32)
-        for segment, mask in chosen:
-            result[mask] = values[segment.name]
+        chosen = self._by_size([segment for segment in self.segments if segment.name in values])
+        top = np.zeros_like(self.layers[0], dtype=np.uint16)
+        for i, layer in enumerate(self.layers):
+            ranks = np.zeros(int(layer.max()) + 1, dtype=top.dtype)
+            for rank, segment in enumerate(chosen, start=1):
+                if segment.layer == i and segment.value < len(ranks):
+                    ranks[segment.value] = rank
+            np.maximum(top, ranks[layer], out=top)
+        result: Array = np.array([0, *(values[segment.name] for segment in chosen)], dtype=np.int32)[top]
         return result
+
+    def _by_size(self, segments: list[Segment]) -> list[Segment]:
+        """Those with the most voxels first."""
+        if len(self.layers) == 1:  # nothing overlaps
+            return segments
+        counts = [value_counts(layer) for layer in self.layers]
+
+        def size(segment: Segment) -> int:
+            of_layer = counts[segment.layer]
+            return int(of_layer[segment.value]) if segment.value < len(of_layer) else 0
+
+        return sorted(segments, key=size, reverse=True)
+
+
+class Layers:
+    """Label maps (shape as given) that are filled segment by segment: each goes into the first layer where it overlaps
+    none of those before."""
+
+    def __init__(self, shape: Shape3, n_segments: int) -> None:
+        self.arrays: list[Array] = [np.zeros(shape, dtype=np.uint8 if n_segments < 256 else np.uint16)]
+
+    def add(self, value: int, mask: Array, box: tuple[slice, slice, slice]) -> int:
+        """Sets ``value`` where ``mask`` is true, which lies at ``box``. Returns the number of the layer."""
+        for i, layer in enumerate(self.arrays):
+            if not layer[box][mask].any():
+                layer[box][mask] = value
+                return i
+        self.arrays.append(np.zeros_like(self.arrays[0]))
+        self.arrays[-1][box][mask] = value
+        return len(self.arrays) - 1
+
+
+def settled(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader, ...]:
+    """With names that are unique and not empty, and numbers that are unique and positive: files have two "GTV",
+    nameless segments, and ROIs that are numbered from 0. A nameless one is called by its ``kind`` and number."""
+    numbers = [header.number for header in headers]
+    if len(set(numbers)) < len(numbers) or min(numbers, default=1) < 1:
+        headers = [replace(header, number=i) for i, header in enumerate(headers, start=1)]
+    wanted = [header.name.strip() or f"{kind} {header.number}" for header in headers]
+    names: list[str] = []
+    for name in wanted:
+        others = (f"{name} {i}" for i in count(2))
+        names.append(name if name not in names else next(o for o in others if o not in (*names, *wanted)))
+    return tuple(replace(header, name=name) for header, name in zip(headers, names, strict=True))
+
+
+def value_counts(layer: Array) -> Array:
+    """How often each value from 0 occurs; counted slice by slice, as numpy makes 64-bit integers of them."""
+    highest = int(layer.max())
+    counts = np.zeros(highest + 1, dtype=np.int64)
+    for plane in np.moveaxis(layer, -1, 0):
+        counts += np.bincount(plane.ravel(order="K"), minlength=highest + 1)
+    return counts
+
+
+def some_of(names: Sequence[str]) -> str:
+    """For messages: ``"'liver', 'spleen' and 3 more"``."""
+    shown = ", ".join(f"'{name}'" for name in names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"

@@ -28,6 +28,7 @@ class ImageSource:
     part: str = ""  # which volume of a series that holds several: "echo-2", "time-03", "b-1000"
     modality: str = ""  # "CT", "MR", "PT", … where DICOM says so
     description: str = ""  # SeriesDescription
+    derived: str = ""  # what was computed rather than acquired: "an ADC map"; taken only where nothing else is there
     series_uid: str = ""
     patient_id: str = ""
     study_uid: str = ""

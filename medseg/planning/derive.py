@@ -36,6 +36,7 @@ def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Conf
         crop_to_nonzero=config.preprocessing.crop_to_nonzero,
         normalisation=_normalisation(fingerprint, channels, config),
         tolerance=config.preprocessing.geometry_tolerance,
+        registered=config.preprocessing.registered,
         transforms=tuple(config.preprocessing.transforms),
     )
     shapes = _shapes_on_grid(fingerprint, grid.spacing)

@@ -22,12 +22,12 @@ class CaseMeasures:
     spacing: Spacing3  # mm, oriented
     cropped_part: float
     intensities: npt.NDArray[np.float32]  # (channel, up to 10,000 voxels)
-    volumes_ml: dict[int, float]  # by label value of the file
+    voxels: dict[int, int]  # by value of the label map, background included; empty without one
 
 
 def measure(volume: Volume, label_map: Array | None, orientation: str, crop_to_nonzero: bool) -> CaseMeasures:
     """Measures one case. ``label_map`` (x, y, z) holds the values of the file."""
-    oriented = Volume(volume.array[:1], volume.geometry).oriented_as(orientation).geometry
+    oriented = volume.geometry.oriented_as(orientation)
     box = _nonzero_box(volume.array) if crop_to_nonzero else volume.geometry.shape
     # Which array axis of the source became which axis of the oriented grid.
     order = np.abs(np.linalg.inv(volume.geometry.affine)[:3, :3] @ oriented.affine[:3, :3]).argmax(axis=0)
@@ -39,9 +39,7 @@ def measure(volume: Volume, label_map: Array | None, orientation: str, crop_to_n
         spacing=oriented.spacing,
         cropped_part=float(np.prod(box) / np.prod(volume.geometry.shape)),
         intensities=_intensities(volume.array, label_map),
-        volumes_ml={
-            int(value): float(count) * volume.geometry.voxel_volume_ml for value, count in values.items() if value
-        },
+        voxels={int(value): int(count) for value, count in values.items()},
     )
 
 

@@ -15,9 +15,11 @@ from monai.transforms import Compose, CropForegroundd, Orientationd
 from medseg.errors import ConfigError, SourceError
 from medseg.plan import Grid
 from medseg.preprocessing.by_name import monai_transform
+from medseg.preprocessing.common_grid import on_grid
 from medseg.preprocessing.resample import parallel_coordinates, resample_axis
 from medseg.preprocessing.transforms import LABEL, Normalised, ResampleToSpacingd, geometry_of
-from medseg.volume import Array, Geometry, Volume
+from medseg.preprocessing.upright import label_map_on_grid, upright_grid
+from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 IMAGE = "image"
 
@@ -38,11 +40,18 @@ class Prepared:
 def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) -> Prepared:
     """Brings a case to the model grid. ``label_map`` (x, y, z) lies on the volume's grid, in network values.
 
+    A sheared volume is resampled to an upright grid first, and ``restore`` maps its labels back.
+
     Raises ``SourceError`` for a wrong number of channels and ``ConfigError`` for transforms of the user that break
     the grid.
     """
     if len(volume.array) != len(grid.normalisation):
         raise SourceError(f"{len(volume.array)} channels where the plan has {len(grid.normalisation)}")
+    source = volume.geometry
+    if source.shear > SHEAR_TOLERANCE:
+        upright = upright_grid(source)
+        volume = on_grid(volume, upright)
+        label_map = None if label_map is None else label_map_on_grid(label_map, source, upright)
     affine = torch.from_numpy(volume.geometry.affine)
     data = {IMAGE: MetaTensor(torch.from_numpy(_native(volume.array)), affine=affine)}
     if label_map is not None:
@@ -52,7 +61,7 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     # The user's transforms may have changed the types.
     image = data[IMAGE].as_tensor().float().contiguous()
     label = data[LABEL].as_tensor()[0].to(torch.uint8).contiguous() if LABEL in data else None
-    return Prepared(image, label, geometry_of(data[IMAGE]), volume.geometry)
+    return Prepared(image, label, geometry_of(data[IMAGE]), source)
 
 
 def pipeline(grid: Grid, n_labels: int, keys: Sequence[str]) -> Compose:
@@ -72,7 +81,10 @@ def restore(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation:
     The logits are resampled and then decoded, slab by slab along the last axis, so that never more than one slab of
     them exists at the source's size. Voxels outside the model grid (cropped away before) are background.
     """
-    oriented = Volume(np.empty((1, *source.shape), dtype=np.uint8), source).oriented_as(orientation).geometry
+    if source.shear > SHEAR_TOLERANCE:
+        upright = upright_grid(source)
+        return label_map_on_grid(restore(logits, grid, upright, orientation), upright, source)
+    oriented = source.oriented_as(orientation)
     x, y, z = parallel_coordinates(grid, oriented)
     inside = [
         torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()

@@ -15,15 +15,8 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from medseg.errors import GeometryError
 from medseg.files import written_whole
 from medseg.labels import Label, Labels
+from medseg.report.display import displayed, window
 from medseg.volume import Array, Volume
-
-# Array axes of this orientation are picture axes: the patient's right is on the left of the picture, anterior
-# or superior on top.
-DISPLAY = "LPI"
-
-# Soft tissue, in HU, for images that hold air of about -1000.
-CT_WINDOW = (-160.0, 240.0)
-CT_AIR = -700.0
 
 # White that is seen on white.
 OUTLINED: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="black", alpha=0.7)]
@@ -71,8 +64,8 @@ def plot_overlay(
     for each in maps:
         if each.shape != image.geometry.shape:
             raise GeometryError(f"a label map of {each.shape} cannot lie on an image of {image.geometry.shape}")
-    shown, black, white = _window(_displayed(image))
-    masks = _displayed(Volume(np.stack(maps), image.geometry))
+    shown, black, white = window(displayed(image).array)
+    masks = displayed(Volume(np.stack(maps), image.geometry))
     foreground = np.logical_or.reduce(masks.array != 0)
     centre = [_fullest(foreground, axis) for axis in range(3)]
     shape, spacing = masks.geometry.shape, masks.geometry.spacing
@@ -95,11 +88,6 @@ def plot_overlay(
     return output
 
 
-def _displayed(volume: Volume) -> Volume:
-    is_photograph = volume.geometry.shape[2] == 1 and np.array_equal(volume.geometry.affine, np.eye(4))
-    return volume if is_photograph else volume.oriented_as(DISPLAY)
-
-
 def _fullest(foreground: npt.NDArray[np.bool_], axis: int) -> int:
     """The slice across ``axis`` with the most foreground; the middle one when there is none."""
     counts = np.count_nonzero(foreground, axis=tuple(other for other in range(3) if other != axis))
@@ -110,20 +98,6 @@ def _picture(array: Array, plane: Plane, centre: list[int]) -> Array:
     """``(row, column, channel)`` of an array ``(channel, x, y, z)`` in ``DISPLAY``."""
     flat: Array = array.take(centre[plane.across], axis=plane.across + 1)
     return flat.transpose(2, 1, 0)
-
-
-def _window(image: Volume) -> tuple[Array, float, float]:
-    """The channels to show, and the values that become black and white."""
-    if len(image.array) == 3 and image.array.dtype == np.uint8:
-        return image.array, 0.0, 255.0
-    shown = image.array[:1]
-    values = shown[np.isfinite(shown)]
-    if values.size == 0:
-        return shown, 0.0, 1.0
-    if values.min() < CT_AIR:
-        return shown, *CT_WINDOW
-    low, high = np.percentile(values, (0.5, 99.5))
-    return shown, float(low), float(max(high, low + 1e-6))
 
 
 def _panels(sizes_mm: list[tuple[float, float]]) -> tuple[Figure, list[Axes]]:

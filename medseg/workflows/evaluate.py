@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from medseg.dataset.reading import read_label_map
 from medseg.errors import GeometryError, LabelError, Problem
 from medseg.evaluation.case import LabelMetrics, measure_case
 from medseg.evaluation.pairs import Pair, find_pairs
@@ -70,11 +71,13 @@ def evaluate(
     cases: Sequence[str] | None = None,
     grid_tolerance: float = GRID_TOLERANCE,
     workers: int | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compares label maps with their references, case by case and label by label.
 
     Both are a file or a folder; files are paired by name. ``references`` may also be a dataset with images
-    and label maps, or a prepared folder. A prediction may have its axes flipped or permuted against its
+    and label maps, a DICOM study with SEG or RTSTRUCT, or a prepared folder. ``rename`` gives named segments the names
+    of labels, as in ``{"GTV*": "tumour"}``. A prediction may have its axes flipped or permuted against its
     reference; a pair on different grids is not measured and stands in ``problems``, as does every file
     without a partner.
 
@@ -87,7 +90,7 @@ def evaluate(
     the folder cannot be written to.
     """
     folder = None if output is None else ensure_folder(Path(output))
-    found = find_pairs(Path(predictions), Path(references), cases)
+    found = find_pairs(Path(predictions), Path(references), cases, rename)
     problems = list(found.problems)
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
     measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm, grid_tolerance=grid_tolerance)
@@ -158,8 +161,13 @@ def _in_workers(
 
 
 def _read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
-    """Prediction and reference on one grid, the axes as in the reference."""
-    prediction, reference = read_volume(pair.prediction), read_volume(pair.reference)
+    """Prediction and reference on one grid, the axes as in the reference. Named segments are read on the grid of the
+    prediction, which is that of the image they were drawn on."""
+    prediction = read_volume(pair.prediction)
+    if pair.drawn is not None:
+        drawn = read_label_map(pair.drawn, prediction.geometry, grid_tolerance)
+        return prediction, Volume(drawn.array[None], prediction.geometry)
+    reference = read_volume(pair.reference)
     if prediction.geometry.orientation != reference.geometry.orientation:
         prediction = prediction.oriented_as(reference.geometry.orientation)
     difference = prediction.geometry.difference(reference.geometry, grid_tolerance)

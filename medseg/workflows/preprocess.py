@@ -2,9 +2,10 @@
 
 import csv
 import io
+import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import TypeVar
 
 import medseg
 from medseg.config import Config, PreprocessingConfig
-from medseg.dataset.cases import Case, CaseList, Problem
+from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.reading import read_images, read_label_map
+from medseg.dataset.reading import Channel, LabelMap, read_channels, read_images, read_label_map, stacked
 from medseg.dataset.store import DatasetRecord, StoredCase, write_case
+from medseg.dataset.strays import stray_values
 from medseg.errors import LabelError, OutputError, SourceError
-from medseg.files import ensure_folder, write_json, write_text
+from medseg.files import ensure_folder, write_json, write_text, written_whole
+from medseg.io.archives import is_temporary
+from medseg.io.folders import stem
 from medseg.io.nifti import write_nifti
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -27,7 +31,7 @@ from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
 from medseg.progress import counted, say, track, warn
-from medseg.volume import Geometry, Volume
+from medseg.volume import Array, Geometry
 
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
@@ -36,6 +40,9 @@ Result = TypeVar("Result")
 # import themselves: checking, converting and planning do without.
 WORKER_MODULES = ("medseg.workflows.preprocess",)
 
+ONE_FILE = ("nifti", "image2d")  # kinds that can be copied
+
+VALUES_SHOWN = 8
 MANY_LABELS = 30  # without names: more are rather objects than structures
 
 
@@ -51,10 +58,13 @@ class PreprocessResult:
 
 @dataclass(frozen=True)
 class Checked:
-    """A case that was read and found right; its DICOM images are NIfTI files by now."""
+    """A case that was read and found right; what cannot be read as it is any time later was written into the prepared
+    folder."""
 
     case: Case
     measures: CaseMeasures
+    resampled: tuple[bool, ...]  # of each image, whether it was brought to the grid of the first
+    notes: tuple[str, ...] = ()  # on how its label map was read
     model_grid: Geometry | None = None
 
     @property
@@ -67,19 +77,24 @@ def preprocess(
     output: str | Path,
     *,
     config: Config | None = None,
-    images: str | None = None,
+    images: str | Sequence[str] | None = None,
     labels: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> PreprocessResult:
-    """Prepares the cases of ``source`` (any layout, or a DICOM study) in the folder ``output``.
+    """Prepares the cases of ``source`` (any layout, a DICOM study, an archive) in the folder ``output``.
 
-    ``images`` and ``labels`` are glob patterns that select files where the layout can't be guessed. With label maps
-    the result is a dataset to train on. Without, the images are checked, DICOM series become NIfTI, and the result is
-    a source for ``predict``. Cases with a problem are left out and stand in ``problems`` and in problems.csv.
+    ``images`` and ``labels`` are glob patterns that select files where the layout can't be guessed; several for images
+    are the channels of a case, as in ``["CT=*/CT.nii.gz", "PET=*/PET.nii.gz"]``. ``rename`` merges the named segments
+    of DICOM SEG, RTSTRUCT and .seg.nrrd into labels, as in ``{"GTV*": "tumour", "external": ""}``.
+
+    With label maps the result is a dataset to train on. Without, the images are checked, DICOM series become NIfTI, and
+    the result is a source for ``predict``. Cases with a problem are left out and stand in ``problems`` and in
+    problems.csv.
 
     Raises ``SourceError`` when no case is left.
     """
     config = config or Config()
-    found = find_cases(Path(source), images=images, labels=labels)
+    found = find_cases(Path(source), images=images, labels=labels, rename=rename)
     folder = _output_folder(Path(output), Path(source))
     # Until all is done the folder is no dataset: its cases may be of two plans.
     (folder / "dataset.json").unlink(missing_ok=True)
@@ -87,6 +102,9 @@ def preprocess(
     _tell(source, found)
     checked = _check(found, folder, config.preprocessing, problems)
     checked, channels = _same_channels(checked, found.channels, problems)
+    if found.labels is None:
+        checked = _without_strays(checked, problems)
+    _tell_notes(checked, channels)
     known = _labels(found, checked)
     plans = None
     if known is not None and checked:
@@ -171,18 +189,22 @@ def _in_workers(
 
 
 def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None) -> Checked:
-    """Reads a case, checks and measures it, and converts what is DICOM to NIfTI. Runs in a worker."""
-    image = read_images(case, config.geometry_tolerance)
-    label_map = None if case.label is None else read_label_map(case.label, image, config.geometry_tolerance)
-    measures = measure(image, label_map, config.orientation, config.crop_to_nonzero)
+    """Reads a case, checks and measures it, and writes what cannot stay where it is. Runs in a worker."""
+    channels = read_channels(case, config.geometry_tolerance, config.registered)
+    image = stacked(channels)
+    drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
+    measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero)
     if case.label is not None:
-        _check_values(measures.volumes_ml, case.label.path, labels, config)
-    return Checked(replace(case, images=_as_nifti(case, image, folder / "nifti")), measures)
+        _check_values(measures.voxels, case.label.path, labels, config)
+    images = tuple(_kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
+    label = _kept_label(case, drawn, image.geometry, folder / "labels")
+    resampled = tuple(channel.resampled for channel in channels)
+    return Checked(replace(case, images=images, label=label), measures, resampled, drawn.notes if drawn else ())
 
 
-def _check_values(present: Iterable[int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
-    """``present``: the values that were measured in a label map, background not among them."""
-    values = list(present)
+def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
+    """``voxels``: those of each value in a label map."""
+    values = [value for value in voxels if value]
     if not values and not config.allow_empty_labels:
         raise LabelError(
             f"{path} is empty (background only); leave the case out, or accept it with "
@@ -203,7 +225,7 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     image = read_images(item.case, config.geometry_tolerance)
     label_map = None
     if item.case.label is not None:
-        label_map = labels.encode(read_label_map(item.case.label, image, config.geometry_tolerance))
+        label_map = labels.encode(read_label_map(item.case, image.geometry, config.geometry_tolerance).array)
     prepared = prepare(image, label_map, grid, len(labels.items))
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
@@ -212,17 +234,41 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     return replace(item, model_grid=prepared.geometry)
 
 
-def _as_nifti(case: Case, image: Volume, folder: Path) -> tuple[ImageSource, ...]:
-    """Writes DICOM images as NIfTI: one file a case, or one a channel with the suffix _0000, _0001, …"""
-    result = []
-    for channel, source in enumerate(case.images):
-        if source.kind == "dicom":
-            suffix = f"_{channel:04d}" if len(case.images) > 1 else ""
-            path = folder / f"{case.case_id}{suffix}.nii.gz"
-            write_nifti(path, image.array[channel], image.geometry)
-            source = replace(source, kind="nifti", path=path, files=(path,))
-        result.append(source)
-    return tuple(result)
+def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
+    """The image itself where it stays in place; else a file in the prepared folder: one a case, or one a channel with
+    the suffix _0000, _0001, …"""
+    source = channel.source
+    if source.kind != "dicom" and not channel.resampled and not is_temporary(source.path):
+        return source
+    name = f"{case.case_id}_{number:04d}" if len(case.images) > 1 else case.case_id
+    if source.kind in ONE_FILE and not channel.resampled:
+        return _copied(source, folder, name)
+    array = channel.volume.array
+    return _written(folder / f"{name}.nii.gz", array[0] if len(array) == 1 else array, channel.volume.geometry)
+
+
+def _kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: Path) -> LabelSource | None:
+    """A label map that stays in place itself; else one in the prepared folder, as for named segments."""
+    if case.label is None or drawn is None:
+        return None
+    source = case.label.sources[0]
+    if case.label.values is None and not is_temporary(source.path):
+        return case.label
+    if source.kind in ONE_FILE:
+        return LabelSource((_copied(source, folder, case.case_id),))
+    return LabelSource((_written(folder / f"{case.case_id}.nii.gz", drawn.array, geometry),))
+
+
+def _written(path: Path, array: Array, geometry: Geometry) -> ImageSource:
+    write_nifti(path, array, geometry)
+    return ImageSource("nifti", path, (path,))
+
+
+def _copied(source: ImageSource, folder: Path, name: str) -> ImageSource:
+    path = folder / f"{name}{source.path.name.removeprefix(stem(source.path))}"
+    with written_whole(path) as temporary:
+        shutil.copyfile(source.path, temporary)
+    return replace(source, path=path, files=(path,))
 
 
 def _same_channels(
@@ -247,28 +293,65 @@ def _same_channels(
     return kept, tuple(f"{names[0] if names else 'channel'}_{i}" for i in range(usual))
 
 
+def _without_strays(checked: Sequence[Checked], problems: list[Problem]) -> list[Checked]:
+    """Cases whose label maps hold no stray values; the others become problems."""
+    counts = sum((Counter(item.measures.voxels) for item in checked), Counter())
+    strays = stray_values(counts) or {}
+    drawn = sorted(set(counts) - set(strays) | {0})
+    kept = []
+    for item in checked:
+        found = {value: n for value, n in item.measures.voxels.items() if value in strays}
+        if not found or item.case.label is None:
+            kept.append(item)
+            continue
+        message = (
+            f"{item.case.label.path}: was drawn in the values {', '.join(map(str, drawn))}, but holds others too, as "
+            f"JPEG, resizing or a slip of the brush leave them: {_some_values(found)}; round them, as 'medseg inspect "
+            "SOURCE --fix' does, or name all values in a dataset.json where each is a label; left out"
+        )
+        problems.append(Problem(item.case_id, item.case.label.path, message))
+        warn(str(problems[-1]))
+    return kept
+
+
+def _some_values(voxels: Mapping[int, int]) -> str:
+    """The most frequent ones."""
+    most = sorted(voxels.items(), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most[:VALUES_SHOWN])
+    return shown if len(most) <= VALUES_SHOWN else f"{shown}, … ({len(most)} values)"
+
+
+def _tell_notes(checked: Sequence[Checked], channels: Sequence[str]) -> None:
+    for i, channel in enumerate(channels[: len(checked[0].resampled)] if checked else ()):
+        n_resampled = sum(item.resampled[i] for item in checked)
+        if n_resampled:
+            say(f"  {channel}: resampled to the grid of {channels[0]} in {counted(n_resampled, 'case')}")
+    for item in checked:
+        for note in item.notes:
+            say(f"  {item.case_id}: {note}")
+
+
 def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
     """The labels that the layout names, else one for each value that occurs; None without label maps."""
     if not any(case.label for case in found.cases):
         return None
     if found.labels is not None:
         return found.labels
-    values = sorted({value for item in checked for value in item.measures.volumes_ml})
+    values = sorted({value for item in checked for value in item.measures.voxels} - {0})
     if checked and not values:
         raise LabelError("all label maps are empty (background only); there is nothing to learn from them")
-    if len(values) == 1:
-        return Labels.from_names({"foreground": values[0]})
     if len(values) > MANY_LABELS:
         warn(
             f"The label maps hold {len(values)} different values, and each becomes a label of its own. Where a value "
             "is just the number of an object (a cell, a lesion), write 1 for all objects first; where each is a "
             "structure, name them in a dataset.json"
         )
-    return Labels.from_names({f"label_{value}": value for value in values})
+    return Labels.from_values(values)
 
 
 def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCase:
     names = {} if labels is None else dict(zip(labels.values, labels.names, strict=True))
+    voxel_ml = item.measures.source_grid.voxel_volume_ml
     return StoredCase(
         case_id=item.case_id,
         group=item.case.group or item.case_id,
@@ -276,7 +359,7 @@ def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCa
         label=None if item.case.label is None else _recorded(item.case.label.path, folder),
         source_grid=item.measures.source_grid.as_json(),
         model_grid=None if item.model_grid is None else item.model_grid.as_json(),
-        volumes_ml={names[value]: round(ml, 4) for value, ml in item.measures.volumes_ml.items() if value in names},
+        volumes_ml={names[v]: round(n * voxel_ml, 4) for v, n in item.measures.voxels.items() if v in names},
     )
 
 

@@ -1,9 +1,14 @@
 """What is written as a mask."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from medseg.io.source import ImageSource
-from medseg.labels import Labels
+from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
 
 
@@ -11,8 +16,8 @@ from medseg.volume import Array, Geometry
 class Segmented:
     """A label map (x, y, z) in the values of ``labels``, its grid, and the image that it belongs to.
 
-    The grid is the one that ``read_volume(source)`` gives. DICOM masks need a ``source`` that is DICOM: they are written
-    on its slices.
+    The grid is the one that ``read_volume(source)`` gives. DICOM masks need a ``source`` that is DICOM: they are
+    written on its slices.
     """
 
     label_map: Array
@@ -20,3 +25,19 @@ class Segmented:
     labels: Labels
     source: ImageSource | None = None
     algorithm: str = "medseg"  # the model's name, for DICOM's algorithm identification
+
+    def mask(self, structure: Region) -> Array:
+        """Boolean (x, y, z)."""
+        mask = np.zeros_like(self.label_map, dtype=bool)
+        for value in structure.values:
+            mask |= self.label_map == value
+        return mask
+
+    def files(self, folder: Path, suffix: str) -> Iterator[tuple[Region, Path]]:
+        """A path for each structure, named after it; by its values too, where two names make one file name."""
+        structures = self.labels.structures
+        names = [re.sub(r"[^\w.-]+", "_", structure.name) for structure in structures]
+        if len({name.lower() for name in names}) < len(names):
+            names = ["_".join(map(str, (name, *s.values))) for name, s in zip(names, structures, strict=True)]
+        for structure, name in zip(structures, names, strict=True):
+            yield structure, folder / f"{name}{suffix}"

@@ -85,7 +85,7 @@ def test_decathlon(write_tree: Callable[..., Path]) -> None:
     }
     assert found.channels == ("FLAIR", "T1w")
     assert found.labels == Labels.from_names({"oedema": 1, "tumour": 2})
-    assert found.notes == ("1 test images without label maps are left out",)
+    assert found.notes == ("without label maps, left out: 1 test image",)
     assert not found.problems
     predicted = find_cases(folder, labelled=False)
     assert [case.case_id for case in predicted.cases] == ["a", "b", "c"]
@@ -196,12 +196,53 @@ def test_a_broken_dataset_json_is_named(tmp_path: Path, content: str, words: str
     assert "dataset.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_regions_are_noted(write_tree: Callable[..., Path]) -> None:
+def test_regions_are_unions_of_labels(write_tree: Callable[..., Path]) -> None:
     folder = write_tree("imagesTr/a_0000.nii", "labelsTr/a.nii")
-    write_json(folder / "dataset.json", {"labels": {"background": 0, "whole": [1, 2], "core": [2]}})
+    labels = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "enhancing": [4]}
+    write_json(folder / "dataset.json", {"labels": labels})
     found = find_cases(folder)
-    assert found.labels is None
-    assert "regions" in found.notes[0]
+    assert found.labels
+    assert dict(zip(found.labels.names, found.labels.values, strict=True)) == {
+        "label_1": 1,
+        "label_2": 2,
+        "enhancing": 4,
+    }
+    assert [(each.name, each.values) for each in found.labels.structures] == [
+        ("enhancing", (4,)),
+        ("whole", (1, 2, 4)),
+        ("core", (2, 4)),
+    ]
+    assert "regions (whole, core)" in found.notes[0]
+
+
+def test_colours_and_codes_can_be_given(write_tree: Callable[..., Path]) -> None:
+    folder = write_tree("imagesTr/a_0000.nii", "labelsTr/a.nii")
+    code = {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}
+    content = {"labels": {"Leber": 1, "Milz": 2}, "structures": {"Leber": {"colour": [221, 130, 101], "type": code}}}
+    write_json(folder / "dataset.json", content)
+    labels = find_cases(folder).labels
+    assert labels
+    liver, spleen = labels.items
+    assert (liver.colour, liver.type.value) == ((221, 130, 101), "10200004")  # type: ignore[union-attr]
+    assert spleen.type.scheme == "99MEDSEG"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("structures", "words"),
+    [
+        ({"lung": {}}, "'lung', which is none of liver"),
+        ({"liver": {"value": 3}}, "not value"),
+        ({"liver": {"colour": [300, 0, 0]}}, "less than or equal to 255"),
+        ({"liver": {"type": "Liver"}}, "'labels' cannot be used"),
+    ],
+)
+def test_wrong_colours_and_codes_are_refused(
+    write_tree: Callable[..., Path], structures: dict[str, object], words: str
+) -> None:
+    folder = write_tree("imagesTr/a_0000.nii", "labelsTr/a.nii")
+    write_json(folder / "dataset.json", {"labels": {"liver": 1}, "structures": structures})
+    with pytest.raises(SourceError, match=words):
+        find_cases(folder)
 
 
 def test_prepared(write_tree: Callable[..., Path]) -> None:
@@ -428,7 +469,7 @@ def test_dicom_studies(tmp_path: Path, write_slices: WriteSlices) -> None:
     }
     assert [case.group for case in found.cases] == ["P2", "P/1", "P/1"]
     assert found.channels == ("CT",)
-    assert "1 pictures" in found.notes[0]
+    assert "left out: 1 image of other formats" in found.notes[0]
 
 
 def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices: WriteSlices) -> None:
@@ -591,12 +632,21 @@ def test_real_dicom_studies(real_data: Path) -> None:
         "37916-T2reg-88910",
     ]
     assert study.channels == ("MR",)
-    patients = find_cases(real_data / "sarcoma" / "dicom")
-    assert len(patients.cases) == 9
-    assert {case.group for case in patients.cases} == {"STS_001", "STS_002", "STS_003"}
-    assert "RTSTRUCT" in patients.notes[0]
-    with pytest.raises(SourceError, match="no label maps"):
-        find_cases(real_data / "sarcoma" / "dicom", labelled=True)
+
+
+def test_real_dicom_studies_with_rtstructs(real_data: Path) -> None:
+    found = find_cases(real_data / "sarcoma" / "dicom")
+    assert found.layout == "DICOM studies with segmentations" and not found.problems
+    assert len(found.cases) == 9
+    assert {case.group for case in found.cases} == {"STS_001", "STS_002", "STS_003"}
+    for case in found.cases:
+        assert case.label is not None
+        assert case.label.path.parent.parent == case.images[0].path.parent
+    assert found.labels is not None and found.labels.names == ["GTV_Mass_CT", "GTV_Mass_MR_T1", "GTV_Mass_PET"]
+    assert any("GTV_Mass_CT (3 of 9 cases)" in note and "--rename" in note for note in found.notes)
+    assert any("CT (3), MR (3), PT (3)" in note for note in found.notes)
+    renamed = find_cases(real_data / "sarcoma" / "dicom", rename={"GTV*": "tumour"})
+    assert renamed.labels is not None and renamed.labels.names == ["tumour"]
 
 
 def test_a_case_that_misses_a_channel_does_not_change_the_others(

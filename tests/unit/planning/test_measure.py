@@ -15,7 +15,7 @@ def test_measures_of_a_known_case() -> None:
     measures = measure(Volume(array, Geometry((10, 12, 8), affine)), label_map, "RAS", crop_to_nonzero=True)
     assert measures.shape == (9, 7, 6)  # L, A, S edges of the non-zero box, in the order R, A, S
     assert measures.spacing == pytest.approx((1, 2, 3))
-    assert measures.volumes_ml == {200: pytest.approx(12 * 6 / 1000)}
+    assert measures.voxels == {0: 10 * 12 * 8 - 12, 200: 12}
     assert measures.cropped_part == pytest.approx(6 * 9 * 7 / 960)
     assert measures.intensities.shape == (2, 12)
     assert set(measures.intensities[0]) == {5}
@@ -38,4 +38,4 @@ def test_without_labels_all_voxels_are_measured() -> None:
     volume = Volume(np.arange(8.0).reshape(1, 2, 2, 2), Geometry((2, 2, 2), np.eye(4)))
     measures = measure(volume, None, "RAS", crop_to_nonzero=False)
     assert measures.intensities[0].tolist() == list(range(8))
-    assert measures.volumes_ml == {}
+    assert measures.voxels == {}

@@ -1,0 +1,71 @@
+"""DICOM SEG and RTSTRUCT, and the image series that each was drawn on."""
+
+import os
+from collections.abc import Sequence
+
+from medseg.dataset.draft import Draft
+from medseg.dataset.listing import Listing
+from medseg.errors import MedsegError, Problem
+from medseg.io.archives import origin
+from medseg.io.drawn_on import lies_on
+from medseg.io.source import ImageSource
+
+# Kinds of segmentations that tell what they were drawn on, by UIDs and by geometry.
+SAY_THEIR_IMAGE = ("dicom_seg", "rtstruct")
+
+MOST_SHOWN = 3
+
+Sources = Sequence[ImageSource]
+
+
+def add_segmentations(draft: Draft, listing: Listing, segmentations: Sources) -> None:
+    """Adds each segmentation to the case of the series that it was drawn on; a problem where that is not clear."""
+    case_of = {source: case for case in draft.cases.values() for source in case.images.values()}
+    for case in case_of.values():
+        case.unlabelled_as = "image series"  # a study has more of them than are drawn on
+    for segmentation in segmentations:
+        try:
+            series = candidate_series(segmentation, list(case_of))
+        except MedsegError as error:
+            draft.problems.append(Problem("", segmentation.path, f"{error}; left out"))
+            continue
+        if len(series) != 1:
+            draft.problems.append(_problem(segmentation, [listing.relative(source) for source in series]))
+            continue
+        draft.add_label(case_of[series[0]].key, segmentation)
+        if series[0].series_uid not in segmentation.refers_to:
+            where, path = listing.relative(series[0]), origin(segmentation.path)
+            draft.notes.append(f"{path}: the series that it refers to is not here; by its geometry it is of {where}")
+
+
+def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:
+    """The series that a segmentation was drawn on: one where that is clear.
+
+    That is the series that it refers to, where that is there. Otherwise a series in its frame of reference that has a
+    slice in each of its planes. Of several the one that lies nearest in the folders. Raises ``SourceError`` for a
+    segmentation that cannot be read.
+    """
+    referred = [source for source in series if source.series_uid in segmentation.refers_to]
+    candidates = referred or [source for source in series if _may_share_frame(segmentation, source)]
+    if len(referred) != 1:
+        candidates = [source for source in candidates if lies_on(segmentation, source)]
+    shared = [len(os.path.commonpath([segmentation.path, source.path])) for source in candidates]
+    return [source for source, length in zip(candidates, shared, strict=True) if length == max(shared)]
+
+
+def _may_share_frame(one: ImageSource, other: ImageSource) -> bool:
+    """Whether the two have the same coordinates, as far as is known: some programs write no frame of reference."""
+    if one.frame_of_reference_uid and other.frame_of_reference_uid:
+        return one.frame_of_reference_uid == other.frame_of_reference_uid
+    return one.study_uid == other.study_uid != ""
+
+
+def _problem(segmentation: ImageSource, candidates: Sequence[str]) -> Problem:
+    shown = ", ".join(candidates[:MOST_SHOWN]) + (" …" if len(candidates) > MOST_SHOWN else "")
+    what = f"may have been drawn on any of {shown}" if candidates else "was drawn on no image series that is here"
+    return Problem(
+        "",
+        segmentation.path,
+        f"{segmentation.path}: {what}; pair it with its image by --images and --labels, or in a cases.csv with the "
+        "columns image and label; left out",
+    )

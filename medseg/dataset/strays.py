@@ -1,0 +1,38 @@
+"""Stray values: what JPEG, resizing or a slip of the brush leaves beside the values that a mask was drawn in."""
+
+from collections.abc import Mapping
+
+# Only values as far apart as 0 and 255, or 0, 63, 126, … leave room for strays. Nearer ones are counted, not drawn:
+# each stands for a structure, or numbers an object.
+LEAST_GAP = 32
+
+# What part of all labelled voxels a value has at least that was drawn. Among many values it is larger, since resizing
+# by a whole number has favourites: a mask of 0 and 255 at half its size holds 2 % of 128.
+MANY_VALUES = 16
+LEAST_SHARE = 0.001
+LEAST_SHARE_AMONG_MANY = 0.03
+
+# A stray has at most this part of the voxels of the value that it was drawn as; one that was drawn as background, of
+# the largest structure. Structures and objects with values near each other are not that different in size, all of them.
+LARGEST_STRAY = 0.25
+
+
+def stray_values(counts: Mapping[int, int]) -> dict[int, int] | None:
+    """For each stray value the one that it was most likely drawn as, the nearest; None where there are no strays.
+
+    ``counts``: voxels by value (background, 0, may be missing), best of all label maps of a dataset, since a label
+    that is rare in one case may be common in the next. Labels that are given by name have no strays: see
+    ``Labels.check``.
+    """
+    total = sum(count for value, count in counts.items() if value != 0)
+    least = total * (LEAST_SHARE_AMONG_MANY if len(counts) > MANY_VALUES else LEAST_SHARE)
+    drawn = [0]
+    for value in sorted(counts, key=lambda value: -counts[value]):
+        if counts[value] >= least and all(abs(value - other) >= LEAST_GAP for other in drawn):
+            drawn.append(value)
+    strays = {value: min(drawn, key=lambda other: abs(value - other)) for value in sorted(counts) if value not in drawn}
+    largest = max((counts[value] for value in drawn if value), default=0)
+    compared = {value: counts[value] if value else largest for value in drawn}
+    if any(counts[stray] > LARGEST_STRAY * compared[value] for stray, value in strays.items()):
+        return None
+    return strays or None

@@ -1,0 +1,105 @@
+"""What is drawn in the label map of a case: how much of each label, and whether its values can be meant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.dataset.cases import Case, LabelSource
+from medseg.dataset.reading import label_volume, read_label_map
+from medseg.dataset.strays import LEAST_SHARE
+from medseg.errors import LabelError, MedsegError
+from medseg.inspection.finding import Finding, told
+from medseg.inspection.repair import Revalue
+from medseg.io.read import read_geometry, read_volume
+from medseg.io.source import ImageSource
+from medseg.volume import GRID_TOLERANCE, Array, Geometry
+
+# Of the voxels that are not background, the part that has to lie on whole values before the rest is rounded to these.
+MOSTLY = 0.9
+
+# Values this close to a whole number were computed, not mixed.
+ALMOST_WHOLE = 0.01
+
+REWRITABLE = ("nifti", "image2d")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """``voxels`` of each value but 0, and the middle of some, in RAS mm; None for a label map that cannot be read."""
+
+    case: Case
+    voxels: Mapping[int, int] | None
+    voxel_ml: float | None = None  # None for pictures, whose pixels have no size
+    centres: Mapping[int, tuple[float, float, float]] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def look_at_label(case: Case, *, paired: frozenset[int] = frozenset()) -> Drawn:
+    """``paired``: values of labels that have another side, whose middle is wanted. Runs in a worker."""
+    label = case.label
+    if label is None:
+        return Drawn(case, None)
+    try:
+        label_map, grid, notes = _read(case, label)
+    except MedsegError as error:
+        return Drawn(case, None, findings=(_unreadable(case, label, error),))
+    values, counts = np.unique(label_map, return_counts=True)
+    voxels = {int(value): int(n) for value, n in zip(values, counts, strict=True) if value}
+    return Drawn(
+        case,
+        voxels,
+        voxel_ml=None if case.images[0].kind == "image2d" else grid.voxel_volume_ml,
+        centres={value: _centre(label_map == value, grid) for value in paired & voxels.keys()},
+        findings=(*(_noted(case, label, note) for note in notes), *([] if voxels else [_empty(case, label)])),
+    )
+
+
+def _read(case: Case, label: LabelSource) -> tuple[Array, Geometry, tuple[str, ...]]:
+    """On its own grid, so that values are known even where that is another than its image's."""
+    if label.values is None:
+        volume = label_volume(label.sources[0])
+        return volume.label_map, volume.geometry, ()
+    grid = read_geometry(case.images[0])
+    label_map = read_label_map(case, grid, GRID_TOLERANCE)
+    return label_map.array, grid, label_map.notes
+
+
+def _noted(case: Case, label: LabelSource, note: str) -> Finding:
+    return Finding("note", "label-map", label.path, *told(note, label.path), case.case_id)
+
+
+def _empty(case: Case, label: LabelSource) -> Finding:
+    to_do = "leave the case out, or accept it with --set preprocessing.allow_empty_labels=true"
+    return Finding("problem", "empty-label-map", label.path, "is empty (background only)", to_do, case.case_id)
+
+
+def _unreadable(case: Case, label: LabelSource, error: MedsegError) -> Finding:
+    what, to_do = told(str(error), label.path)
+    if not isinstance(error, LabelError):
+        return Finding("problem", "unreadable", label.path, what, to_do, case.case_id)
+    repair = _rounded(label.sources[0])
+    if repair is not None:
+        to_do = f"--fix rounds them to the nearest of {', '.join(map(str, repair.drawn))}"
+    return Finding("problem", "label-values", label.path, what, to_do, case.case_id, repair)
+
+
+def _rounded(source: ImageSource) -> Revalue | None:
+    """How to round a label map whose values are not whole numbers; None when it is hardly a label map."""
+    array = read_volume(source).array
+    if source.kind not in REWRITABLE or len(array) > 1 or not np.isfinite(array).all():
+        return None
+    values, counts = np.unique(array[array != 0], return_counts=True)
+    whole = np.rint(values)
+    near = np.abs(values - whole) < ALMOST_WHOLE
+    if near.all():
+        return Revalue(tuple(sorted({0, *whole.astype(int).tolist()})))
+    share = {value: counts[near & (whole == value)].sum() / counts.sum() for value in np.unique(whole[near])}
+    drawn = {int(value): part for value, part in share.items() if part >= LEAST_SHARE}
+    return Revalue(tuple(sorted({0, *drawn}))) if sum(drawn.values()) >= MOSTLY else None
+
+
+def _centre(mask: Array, grid: Geometry) -> tuple[float, float, float]:
+    along = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    x, y, z = grid.world([np.average(np.arange(len(n)), weights=n) for n in along])
+    return float(x), float(y), float(z)

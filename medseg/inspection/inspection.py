@@ -1,0 +1,107 @@
+"""What a source holds, all together."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import medseg
+from medseg.dataset.cases import Case
+from medseg.inspection.drawn import Drawn
+from medseg.inspection.finding import Finding, Severity
+from medseg.inspection.patients import Patient
+from medseg.inspection.repair import Change
+from medseg.inspection.series import Series
+from medseg.io.archives import origin
+from medseg.labels import Labels
+
+
+@dataclass(frozen=True)
+class InspectedCase:
+    """A case, and by label name how much of each is drawn: None where that is not known, and for the volumes of
+    pictures, whose pixels have no size."""
+
+    case: Case
+    voxels: dict[str, int] | None
+    volumes_ml: dict[str, float] | None
+
+    @classmethod
+    def of(cls, drawn: Drawn, labels: Labels | None) -> "InspectedCase":
+        """``labels`` name the values that are drawn."""
+        names = {label.value: label.name for label in labels.items} if labels else {}
+        if drawn.voxels is None:
+            return cls(drawn.case, None, None)
+        voxels = {names.get(value, f"value {value}"): n for value, n in sorted(drawn.voxels.items())}
+        if drawn.voxel_ml is None:
+            return cls(drawn.case, voxels, None)
+        return cls(drawn.case, voxels, {name: n * drawn.voxel_ml for name, n in voxels.items()})
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "case_id": self.case.case_id,
+            "group": self.case.group,
+            "images": [str(origin(source.path)) for source in self.case.images],
+            "labels": [str(origin(source.path)) for source in self.case.label.sources] if self.case.label else [],
+            "voxels": self.voxels,
+            "volumes_ml": self.volumes_ml and {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+        }
+
+
+@dataclass(frozen=True)
+class FixedCopy:
+    """What was changed in a copy of the source, and what is still to be found in it."""
+
+    folder: Path
+    changes: tuple[Change, ...]
+    left: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "changes": [{**asdict(change), "path": str(change.path)} for change in self.changes],
+            "findings": [finding.as_json() for finding in self.left],
+        }
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """``patients`` hold the DICOM series, ``files`` are all other images; ``findings`` come in order of severity."""
+
+    source: Path
+    layout: str
+    channels: tuple[str, ...]
+    labels: Labels | None
+    patients: tuple[Patient, ...]
+    files: tuple[Series, ...]
+    cases: tuple[InspectedCase, ...]
+    findings: tuple[Finding, ...]
+    fixed: FixedCopy | None = None
+
+    @property
+    def series(self) -> Iterator[Series]:
+        """All images."""
+        for patient in self.patients:
+            for study in patient.studies:
+                yield from study.series
+        yield from self.files
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        return self.of_severity("problem")
+
+    def of_severity(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "medseg": medseg.__version__,
+            "source": str(self.source),
+            "layout": self.layout,
+            "channels": list(self.channels),
+            "labels": self.labels and self.labels.model_dump(mode="json"),
+            "patients": [patient.as_json() for patient in self.patients],
+            "files": [series.as_json() for series in self.files],
+            "cases": [case.as_json() for case in self.cases],
+            "findings": [finding.as_json() for finding in self.findings],
+            "fixed": self.fixed and self.fixed.as_json(),
+        }

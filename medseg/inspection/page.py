@@ -1,0 +1,83 @@
+"""The report as one HTML file, which needs nothing but a browser."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+import medseg
+from medseg.files import write_text
+from medseg.inspection.finding import SEVERITIES, Severity
+from medseg.inspection.inspection import InspectedCase, Inspection
+from medseg.inspection.series import Series
+from medseg.io.archives import origin
+from medseg.io.source import ImageSource
+from medseg.volume import Geometry
+
+TEMPLATE = "page.html.j2"
+LABELS_SHOWN = 12
+
+
+def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
+    """``pictures``: data URIs. Raises ``OutputError`` when the file cannot be written."""
+    labels = found.labels.items if found.labels else ()
+    environment = Environment(
+        loader=PackageLoader("medseg.inspection", ""), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
+    )
+    page = environment.get_template(TEMPLATE).render(
+        found=found,
+        title=found.source.resolve().name,
+        pictures=pictures,
+        figures=list(_figures(found)),
+        groups=[list(group) for _, group in groupby(found.findings, key=lambda each: (each.severity, each.rule))],
+        folders=_folders(found),
+        labels=labels[:LABELS_SHOWN],
+        more_labels=len(labels[LABELS_SHOWN:]),
+        amount=_amount,
+        spacing=_spacing,
+        worst=_worst,
+        origin=origin,
+        version=medseg.__version__,
+        now=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
+    return write_text(path, page)
+
+
+def _figures(found: Inspection) -> Iterator[tuple[int, str]]:
+    if found.patients:
+        yield len(found.patients), "patients"
+        yield sum(len(patient.studies) for patient in found.patients), "studies"
+    yield sum(series.role != "label map" for series in found.series), "images"
+    yield len(found.cases), "cases"
+    yield sum(each.case.label is not None for each in found.cases), "with labels"
+    for severity in SEVERITIES:
+        yield len(found.of_severity(severity)), f"{severity}s"
+
+
+def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
+    """Images that are not DICOM, by folder below the source."""
+    folders = defaultdict(list)
+    for series in found.files:
+        if series.role != "label map":
+            folder = series.source.path.parent
+            is_below = folder.is_relative_to(found.source)
+            folders[str(folder.relative_to(found.source) if is_below else origin(folder))].append(series)
+    return sorted(folders.items())
+
+
+def _amount(case: InspectedCase, name: str) -> str:
+    """How much of a label there is in a case, in ml, or in pixels of a picture."""
+    if case.volumes_ml is not None:
+        return f"{case.volumes_ml[name]:.2f} ml" if name in case.volumes_ml else ""
+    return str(case.voxels[name]) if case.voxels and name in case.voxels else ""
+
+
+def _spacing(grid: Geometry) -> str:
+    return "×".join(f"{edge:.3g}" for edge in grid.spacing)
+
+
+def _worst(series: Series) -> Severity | None:
+    return min((finding.severity for finding in series.findings), key=SEVERITIES.index, default=None)

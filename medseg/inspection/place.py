@@ -1,0 +1,63 @@
+"""What a header says of where an image lies, and whether that can be true."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from medseg.errors import GeometryError
+from medseg.inspection.finding import Finding
+from medseg.io.nifti_header import NiftiHeader, read_nifti_header
+from medseg.io.source import ImageSource
+from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
+
+# No scanner's field of view: a spacing of 1 mm that was never measured, and lengths in another unit.
+SUSPICIOUS_SIZE = 400  # voxels of exactly 1×1×1 mm
+LONGEST_MM = 3000.0
+
+
+def has_place(source: ImageSource, grid: Geometry) -> bool:
+    """False when a header gives no more than voxel sizes: neither where the image lies nor how it is turned."""
+    if source.kind == "nifti":
+        header = read_nifti_header(source.path)
+        if header.sform is None and header.qform is None:
+            return False
+    axes = grid.affine[:3, :3]
+    return bool(grid.affine[:3, 3].any() or (axes - np.diag(np.diag(axes))).any())
+
+
+def place_findings(source: ImageSource, grid: Geometry) -> Iterator[Finding]:
+    if source.kind == "image2d":
+        return
+    for rule, what, to_do in _oddities(grid):
+        yield Finding("warning", rule, source.path, what, to_do)
+    if source.kind == "nifti":
+        for rule, what, to_do in _header_oddities(read_nifti_header(source.path), grid):
+            yield Finding("warning", rule, source.path, what, to_do)
+
+
+def _oddities(grid: Geometry) -> Iterator[tuple[str, str, str]]:
+    if grid.shear > SHEAR_TOLERANCE:
+        angle = np.degrees(np.arcsin(min(grid.shear, 1.0)))
+        what = f"its axes are not at right angles, but sheared by {angle:.1f}°"
+        yield "sheared", what, "resample it to an upright grid, or correct the affine in its header"
+    extent = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
+    if extent > LONGEST_MM:
+        yield "spacing", f"is {extent / 1000:.3g} m long", "check the spacing in its header: is it in mm?"
+    if set(grid.spacing) == {1.0} and max(grid.shape) >= SUSPICIOUS_SIZE:
+        what = f"voxels of exactly 1×1×1 mm over {max(grid.shape)} voxels: the spacing seems to be lost"
+        yield "spacing", what, "convert it again from the original, or correct the spacing in its header"
+
+
+def _header_oddities(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
+    if header.unit not in ("mm", "unknown"):
+        what = f"its header gives lengths in {header.unit}, which are read as mm"
+        yield "unit", what, "give the header mm"
+    if header.sform is None or header.qform is None:
+        return
+    try:
+        apart = Geometry(grid.shape, header.sform).distance(Geometry(grid.shape, header.qform))
+    except (GeometryError, ValueError):  # one of the two cannot be inverted
+        apart = float("inf")
+    if apart > GRID_TOLERANCE * min(grid.spacing):
+        what = f"sform and qform in its header lie {apart:.3g} mm apart, and programs differ in which they take"
+        yield "two-places", what, "the sform is taken here; find out which is right, and set both to it"

@@ -1,0 +1,116 @@
+"""What can be put right in a file without knowing more than the files tell."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from medseg.errors import OutputError
+from medseg.files import written_whole
+from medseg.io.folders import is_nifti
+from medseg.io.image2d import write_image2d
+from medseg.io.nifti import write_nifti
+from medseg.io.nifti_header import read_nifti_header, write_place
+from medseg.io.read import read_volume
+from medseg.progress import counted
+from medseg.volume import Array, Geometry
+
+VALUES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was changed in a file, for the user's records."""
+
+    path: Path
+    what: str
+    before: str
+    after: str
+
+
+class Repair(Protocol):
+    """Something that changes one file where it lies."""
+
+    def apply(self, path: Path) -> Change:
+        """Raises ``MedsegError`` when it cannot be done; the file is then as it was."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Gives a file the suffix that its content calls for, in place of ``wrong`` (which may be none)."""
+
+    wrong: str
+    right: str
+
+    def target(self, path: Path) -> Path:
+        return path.with_name(path.name.removesuffix(self.wrong) + self.right)
+
+    def apply(self, path: Path) -> Change:
+        target = self.target(path)
+        if target.exists():
+            raise OutputError(f"{path}: cannot be named {target.name}, as another file is; remove one of them")
+        path.rename(target)
+        return Change(target, "suffix", path.name, target.name)
+
+
+@dataclass(frozen=True)
+class Recompress:
+    """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii. The name is kept, since
+    tables of cases may list it."""
+
+    def apply(self, path: Path) -> Change:
+        content = path.read_bytes()
+        is_gzipped = content.startswith(b"\x1f\x8b")
+        with written_whole(path) as temporary:
+            temporary.write_bytes(gzip.decompress(content) if is_gzipped else gzip.compress(content, mtime=0))
+        before, after = ("gzipped", "plain") if is_gzipped else ("plain", "gzipped")
+        return Change(path, "content that fits the name", before, after)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Puts the voxels of a NIfTI file, unchanged and in their order, where ``geometry`` says."""
+
+    geometry: Geometry
+    like: Path  # whose place it is
+
+    def apply(self, path: Path) -> Change:
+        header = read_nifti_header(path)
+        before = header.sform if header.sform is not None else header.qform
+        write_place(path, self.geometry)
+        return Change(path, f"place, as of {self.like.name}", _affine(before), _affine(self.geometry.affine))
+
+
+@dataclass(frozen=True)
+class Revalue:
+    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them)."""
+
+    drawn: tuple[int, ...]
+
+    def apply(self, path: Path) -> Change:
+        volume = read_volume(path)
+        drawn = np.array(self.drawn)
+        nearest = np.searchsorted((drawn[1:] + drawn[:-1]) / 2, volume.label_map)
+        label_map = drawn[nearest].astype(np.min_scalar_type(drawn[-1]) if drawn[0] >= 0 else np.int32)
+        changed = volume.label_map != label_map
+        if is_nifti(path):
+            write_nifti(path, label_map, volume.geometry, like=path)
+        else:
+            write_image2d(path, label_map)
+        before = _values(np.unique(volume.label_map[changed]))
+        after = _values(np.unique(label_map[changed]))
+        return Change(path, f"values of {counted(int(changed.sum()), 'voxel')}", before, after)
+
+
+def _affine(affine: Array | None) -> str:
+    if affine is None:
+        return "none"
+    return " ".join("[" + " ".join(f"{value:.6g}" for value in row) + "]" for row in affine[:3])
+
+
+def _values(values: Array) -> str:
+    shown = " ".join(f"{value:g}" for value in values[:VALUES_SHOWN])
+    return shown if len(values) <= VALUES_SHOWN else f"{shown} … ({len(values)} values)"

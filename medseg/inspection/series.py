@@ -1,0 +1,116 @@
+"""One image of a source (a DICOM series or a volume of one, a NIfTI file, a picture), or one segmentation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from medseg.dataset.cases import Case
+from medseg.dataset.reading import read_images
+from medseg.errors import MedsegError
+from medseg.inspection.finding import Finding, told
+from medseg.inspection.place import has_place, place_findings
+from medseg.io.archives import origin
+from medseg.io.examination import Examination, read_examination
+from medseg.io.nifti_header import read_nifti_header
+from medseg.io.read import read_geometry, read_volume, segments_of
+from medseg.io.source import ImageSource, SegmentationKind
+from medseg.io.whole import check_whole
+from medseg.volume import GRID_TOLERANCE, Geometry
+
+# unused: of no case.
+Role = Literal["image", "label map", "unused"]
+
+DICOM = ("dicom", "dicom_seg", "rtstruct")
+FORMATS = {"nifti": "NIfTI", "image2d": "picture", "dicom_seg": "SEG", "rtstruct": "RTSTRUCT", "seg_nrrd": "seg.nrrd"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """``grid`` is None for what cannot be read, and for contours, which have none. ``values`` are the lowest and the
+    highest one, where voxels were read; ``segments`` the names in a segmentation."""
+
+    source: ImageSource
+    grid: Geometry | None = None
+    has_place: bool = True  # False where the header gives no more than voxel sizes
+    n_channels: int = 1
+    values: tuple[float, float] | None = None
+    segments: tuple[str, ...] = ()
+    examination: Examination = field(default_factory=Examination)
+    findings: tuple[Finding, ...] = ()
+    role: Role = "unused"
+    case_id: str = ""
+
+    @property
+    def name(self) -> str:
+        description = self.source.description or self.source.path.name
+        return f"{description} ({self.source.part})" if self.source.part else description
+
+    @property
+    def format(self) -> str:
+        """The modality of images in DICOM, else the kind of file."""
+        kind, suffix = self.source.kind, self.source.path.suffix[1:].upper()
+        return FORMATS.get(kind, self.source.modality if kind == "dicom" else suffix)
+
+    @property
+    def oddities(self) -> Iterator[str]:
+        """What is odd about it, in words."""
+        if self.source.derived:
+            yield self.source.derived
+        if self.n_channels > 1:
+            yield f"{self.n_channels} channels"
+        yield from (finding.what for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            "path": str(origin(source.path)),
+            "role": self.role,
+            "case_id": self.case_id,
+            "format": self.format,
+            "modality": source.modality,
+            "description": source.description,
+            "part": source.part,
+            "series_uid": source.series_uid,
+            "n_files": len(set(source.files)),
+            "n_channels": self.n_channels,
+            "grid": self.grid and self.grid.as_json(),
+            "values": self.values,
+            "segments": list(self.segments),
+            "odd": list(self.oddities),
+        }
+
+
+def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
+    """What headers say of an image, and with ``voxels`` also whether all of them can be read. Runs in a worker."""
+    examination = read_examination(source.files[0]) if source.kind in DICOM else Examination()
+    notes = tuple(Finding("warning", "odd-series", source.path, *told(note, source.path)) for note in source.notes)
+    series = Series(source, examination=examination, findings=notes)
+    try:
+        if source.kind in get_args(SegmentationKind):
+            return replace(series, segments=tuple(segment.name for segment in segments_of(source)))
+        return _measured(series, voxels)
+    except MedsegError as error:
+        damaged = Finding("problem", "unreadable", source.path, *told(str(error), source.path))
+        return replace(series, findings=(*notes, damaged))
+
+
+def _measured(series: Series, voxels: bool) -> Series:
+    source = series.source
+    grid = read_geometry(source)
+    placed = replace(
+        series,
+        grid=grid,
+        has_place=has_place(source, grid),
+        findings=(*series.findings, *place_findings(source, grid)),
+    )
+    if voxels:
+        array = read_images(Case("", (source,)), GRID_TOLERANCE).array
+        return replace(placed, n_channels=len(array), values=(float(array.min()), float(array.max())))
+    check_whole(source)
+    return replace(placed, n_channels=_n_channels(source))
+
+
+def _n_channels(source: ImageSource) -> int:
+    if source.kind == "dicom":
+        return 1
+    return read_nifti_header(source.path).n_channels if source.kind == "nifti" else len(read_volume(source).array)

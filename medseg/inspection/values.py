@@ -1,0 +1,69 @@
+"""Values of label maps that cannot be meant, and labels on the wrong side."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from medseg.dataset.strays import LEAST_GAP, stray_values
+from medseg.errors import LabelError
+from medseg.inspection.drawn import REWRITABLE, Drawn
+from medseg.inspection.finding import Finding
+from medseg.inspection.repair import Revalue
+from medseg.labels import Labels
+from medseg.progress import counted
+
+VALUES_SHOWN = 6
+
+
+def value_findings(drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Finding]:
+    """Values that are none of the ``known`` labels, or that are so rare in all label maps together that they were never
+    meant."""
+    counts = sum((Counter(each.voxels or {}) for each in drawn), Counter())
+    strays = set(stray_values(counts) or ()) if known is None else counts.keys() - set(known.values)
+    meant = (0, *sorted(counts.keys() - strays)) if known is None else (0, *known.values)
+    for each in drawn:
+        found = {value: n for value, n in (each.voxels or {}).items() if value in strays}
+        if not found or each.case.label is None:
+            continue
+        if known is None:
+            what = f"was drawn in the values {_some(meant)}, but holds others too: {_with_counts(found)}"
+        else:
+            what = _refused(known, found)
+        to_do = "correct the label map, or name all values in a dataset.json where each is a label"
+        repair = None
+        if each.case.label.sources[0].kind in REWRITABLE and min(b - a for a, b in pairwise(meant)) >= LEAST_GAP:
+            repair = Revalue(meant)
+            to_do = "--fix gives each voxel the nearest of these values; or name all values in a dataset.json"
+        yield Finding("problem", "stray-values", each.case.label.path, what, to_do, each.case.case_id, repair)
+
+
+def side_findings(drawn: Sequence[Drawn], labels: Labels) -> Iterator[Finding]:
+    """Cases whose left structures lie on the patient's right (RAS: x grows to the right) of the right ones."""
+    values = dict(zip(labels.names, labels.values, strict=True))
+    for left, right in labels.left_right_pairs:
+        for each in drawn:
+            centres = each.centres or {}
+            if values[left] not in centres or values[right] not in centres or each.case.label is None:
+                continue
+            if centres[values[left]][0] > centres[values[right]][0]:
+                what = f"{left} lies to the patient's right of {right}"
+                to_do = "check the names of the labels, and whether the image is mirrored"
+                yield Finding("warning", "sides-swapped", each.case.label.path, what, to_do, each.case.case_id)
+
+
+def _refused(known: Labels, found: dict[int, int]) -> str:
+    try:
+        known.check(found)
+    except LabelError as error:
+        return str(error)
+    return ""
+
+
+def _with_counts(voxels: dict[int, int]) -> str:
+    most = sorted(voxels.items(), key=lambda pair: -pair[1])[:VALUES_SHOWN]
+    more = f", … ({len(voxels)} values)" if len(voxels) > VALUES_SHOWN else ""
+    return ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most) + more
+
+
+def _some(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:VALUES_SHOWN])) + (", …" if len(values) > VALUES_SHOWN else "")

@@ -1,0 +1,199 @@
+"""Archives are unpacked into a temporary folder, which lives as long as the process, and are read from there.
+
+Below that folder each archive has the path that it has itself, so that taking the folder's name out of a path or a
+message (``errors.shown``) leaves ``…/study.zip/series1/001.dcm``.
+"""
+
+import atexit
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from medseg.errors import TEMPORARY, UNPACKED, Problem, SourceError, shown
+from medseg.io.folders import is_hidden, walk
+from medseg.progress import say
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+# What zipfile, tarfile and the decompressors raise on damaged files, and on methods that they don't know.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, NotImplementedError)
+
+# An archive in an archive is unpacked, one in that too; then no more, since one can hold itself.
+MOST_NESTED = 3
+
+DISK_BLOCK = 4096  # bytes that the smallest file takes
+LONGEST_PADDING = 2**20  # bytes of zeros after the last file of a tar archive; by default up to 10 KB
+
+_stamps: dict[Path, tuple[int, int]] = {}  # time and size of what was unpacked, by place
+
+
+def is_archive(path: Path) -> bool:
+    """By name. A single compressed file, such as ``.nii.gz``, is none."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder with the content of an archive; unpacked once, and again when the archive has changed.
+
+    Raises ``SourceError`` for an archive that is damaged, encrypted, or larger than the free disk space, and for one
+    that holds links, devices, or paths that lead out of it.
+    """
+    archive = archive.resolve()
+    place = _place(archive)
+    stamp = (archive.stat().st_mtime_ns, archive.stat().st_size)
+    if _stamps.get(place) == stamp and place.is_dir():
+        return place
+    if sum(is_archive(Path(part)) for part in place.parts) > MOST_NESTED:
+        raise SourceError(f"{archive}: lies in too many archives; unpack them and give the folder")
+    say(f"Unpacking {shown(str(archive))}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+    try:
+        _unpack(archive, temporary)
+        _remove(place)  # an older state, or the archive itself where it lies in another one
+        temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _stamps[place] = stamp
+    return place
+
+
+def content_of(archive: Path) -> Path:
+    """The folder with all that an archive holds: the unpacked one, or the only one in it. Raises as ``unpacked``."""
+    folder = unpacked(archive)
+    while len(inner := [path for path in folder.iterdir() if not is_hidden(path.name)]) == 1 and inner[0].is_dir():
+        folder = inner[0]
+    return folder
+
+
+class Contents(NamedTuple):
+    """``problems``: archives that cannot be unpacked; ``notes``: what was left out on purpose."""
+
+    files: list[Path]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def contents(folder: Path) -> Contents:
+    """All files under a folder, with those in archives in place of the archives."""
+    found = Contents([], [], [])
+    waiting = [folder]
+    while waiting:
+        files, outputs = walk(waiting.pop())
+        found.notes.extend(f"left out, since medseg wrote it: {shown(str(output))}" for output in outputs)
+        for file in files:
+            if not is_archive(file):
+                found.files.append(file)
+            elif (beside := without_suffix(file)).is_dir():
+                found.notes.append(f"left out, since {beside.name}/ lies beside it: {shown(str(file))}")
+            else:
+                try:
+                    waiting.append(unpacked(file))
+                except SourceError as error:
+                    found.problems.append(Problem("", file, f"{error}; left out"))
+    found.files.sort()
+    return found
+
+
+def without_suffix(path: Path) -> Path:
+    """``data/study`` of ``data/study.tar.gz``; other paths as they are."""
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
+    return path.with_name(path.name[: len(path.name) - len(suffix)]) if suffix else path
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was unpacked, and is gone when the process ends."""
+    return shown(str(path)) != str(path)
+
+
+def origin(path: Path) -> Path:
+    """A path as the user knows it: ``study.zip/series1`` for where that was unpacked; other paths as they are."""
+    return Path(shown(str(path)))
+
+
+@cache
+def _root() -> Path:
+    root = Path(tempfile.mkdtemp(prefix=UNPACKED, dir=TEMPORARY))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def _place(archive: Path) -> Path:
+    return archive if archive.is_relative_to(_root()) else _root() / archive.relative_to(archive.anchor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        if archive.suffix.lower() == ".zip":
+            _unpack_zip(archive, folder)
+        else:
+            _unpack_tar(archive, folder)
+    except DAMAGED as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(":") or type(error).__name__
+        raise SourceError(f"{archive}: cannot be unpacked ({reason}); copy or download it again") from error
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        members = content.infolist()
+        for member in members:
+            member.filename = member.filename.replace("\\", "/")  # as old programs on Windows write it
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            _check(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+        if any(member.flag_bits & 1 for member in members):
+            raise SourceError(f"{archive}: is encrypted; unpack it with its password and give the folder")
+        _check_size(archive, sum(_on_disk(member.file_size) for member in members))
+        for member in members:
+            content.extract(member, folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    size = 0
+    with tarfile.open(archive) as content:
+        for member in content:  # sizes are known before anything is written, member by member
+            _check(archive, member.name, member.isreg() or member.isdir())
+            size += _on_disk(member.size)
+            _check_size(archive, size, already=size - _on_disk(member.size))
+            content.extract(member, folder, filter="data")
+        if content.fileobj is not None:
+            content.fileobj.seek(content.offset)
+            # tarfile takes anything that is no header for the end, and checksums are compared where the file ends.
+            if content.fileobj.read(LONGEST_PADDING).strip(b"\0"):
+                raise tarfile.ReadError("it ends in the middle")
+
+
+def _check(archive: Path, name: str, is_file_or_folder: bool) -> None:
+    if not is_file_or_folder:
+        raise SourceError(f"{archive}: holds a link or a device, '{name}'; unpack it yourself and give the folder")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise SourceError(f"{archive}: holds '{name}', a path that leads out of it, and is not unpacked")
+
+
+def _on_disk(size: int) -> int:
+    return max(1, -(-size // DISK_BLOCK)) * DISK_BLOCK
+
+
+def _check_size(archive: Path, size: int, already: int = 0) -> None:
+    """``size``: bytes of all that is unpacked, of which ``already`` are on the disk."""
+    free = shutil.disk_usage(_root()).free
+    if size - already > free:
+        raise SourceError(
+            f"{archive}: unpacks to more than {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {TEMPORARY}; "
+            "set TMPDIR to a folder on a larger disk, or unpack it yourself and give the folder"
+        )

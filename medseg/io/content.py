@@ -1,0 +1,41 @@
+"""What kind of file it is by its first bytes, whatever its name says."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+HEAD_BYTES = 352  # a NIfTI-1 header and what says whether extensions follow
+
+# First bytes of the formats that have such, and the suffix that each is known by.
+MAGIC = {
+    b"NRRD000": ".nrrd",
+    b"ObjectType": ".mha",
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"II+\0": ".tif",  # BigTIFF
+    b"MM\0+": ".tif",
+}
+
+
+def content_suffix(path: Path) -> str:
+    """The suffix that the content calls for (``".nii"``, ``".nii.gz"``, ``".hdr"``, ``".dcm"``, ``".nrrd"``, …);
+    empty for what is no image, or cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as stream:
+                return ".nii.gz" if _nifti_suffix(stream.read(HEAD_BYTES)) == ".nii" else ""
+    except (OSError, EOFError, zlib.error):
+        return ""
+    if head[128:132] == b"DICM":
+        return ".dcm"
+    return _nifti_suffix(head) or next((suffix for magic, suffix in MAGIC.items() if head.startswith(magic)), "")
+
+
+def _nifti_suffix(head: bytes) -> str:
+    """``n+1`` and ``n+2`` are whole files, ``ni1`` and ``ni2`` headers whose voxels lie in an .img beside them."""
+    magic = head[344:347] if head[4:6] != b"n+" and head[4:6] != b"ni" else head[4:7]
+    return {b"n+1": ".nii", b"n+2": ".nii", b"ni1": ".hdr", b"ni2": ".hdr"}.get(magic, "")

@@ -1,0 +1,295 @@
+"""DICOM segmentations (SEG; PS3.3, A.51 and C.8.20) through pydicom: binary, fractional and label maps."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, config, dcmread
+from pydicom.pixels.utils import iter_pixels
+
+from medseg.errors import GeometryError, MedsegError, SourceError
+from medseg.io.dicom_geometry import LPS_TO_RAS, Plane, plane_of
+from medseg.io.dicom_header import reason_of
+from medseg.io.dicom_objects import code_in
+from medseg.io.placing import layers_on_grid
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
+from medseg.io.slices import Slices, evenly_filled
+from medseg.labels import Colour
+from medseg.terminology import Code
+from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3
+
+HEADER_KEYWORDS = ["SOPClassUID", "SpecificCharacterSet", "SegmentationType", "SegmentSequence"]
+
+# A fractional segment is where at least this part of the voxel is filled, or this probable.
+FRACTION = 0.5
+
+# Label maps have a segment 0 or one of this code (DCM) for what is no structure (supplement 243).
+BACKGROUND = ("DCM", "125040")
+
+# Functional groups, shared or of each frame, and what they say of where a frame lies (PS3.3, C.7.6.16).
+PLACE_GROUPS = {
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PlanePositionSequence": ("ImagePositionPatient",),
+}
+
+
+def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Plane] = ()) -> Segmentation:
+    """Reads the segments on ``grid``, or on a grid of their own.
+
+    A voxel gets the segments of the frame pixel that it lies in. ``planes`` are the true slices of the image that
+    ``grid`` was read from: where the frames lie on them, a slice without a frame shows nothing, however uneven or
+    tilted the slices are. Otherwise the frames' own even distance tells which slices have no frame.
+
+    Raises ``SourceError`` for a damaged file, ``GeometryError`` for frames that make no grid, and for segments that
+    reach out of ``grid``.
+    """
+    with config.disable_value_validation():
+        header = _read(path)
+        slices, numbers = _slices(_frame_planes(header, path), grid, planes)
+        try:
+            layers, segments, notes = _segments(header, slices, numbers, path)
+        except MedsegError:
+            raise
+        except Exception as error:  # pydicom raises many kinds on damaged pixel data
+            raise SourceError(
+                f"{path}: frames are missing, truncated or damaged ({reason_of(error)}); export it again"
+            ) from error
+    own = slices.geometry(path)
+    if grid is None:
+        if own is None:
+            raise GeometryError(f"{path}: its frames are tilted or uneven and make no grid; read it with --like IMAGE")
+        return Segmentation(own, tuple(layers), segments, tuple(notes))
+    placed, more_notes = layers_on_grid(layers, segments, own or slices, grid, path)
+    return Segmentation(grid, placed, segments, (*notes, *more_notes))
+
+
+def dicom_seg_headers(path: Path) -> tuple[SegmentHeader, ...]:
+    """Numbers, names, colours and codes of the segments, without reading voxels. Raises ``SourceError``."""
+    with config.disable_value_validation():
+        header = _read(path, stop_before_pixels=True, specific_tags=HEADER_KEYWORDS)
+        return tuple(described for _, described in _described(header, path))
+
+
+def dicom_seg_planes(path: Path) -> list[Plane]:
+    """Where the frames lie. Raises ``SourceError``, ``GeometryError`` for frames of several orientations."""
+    with config.disable_value_validation():
+        return _frame_planes(_read(path, stop_before_pixels=True), path)
+
+
+def _read(path: Path, **how: Any) -> Dataset:
+    try:
+        header = dcmread(path, **how)
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export it again") from error
+    if not header.get("SegmentSequence"):
+        raise SourceError(f"{path}: describes no segments; is it a DICOM segmentation?")
+    return header
+
+
+def _described(header: Dataset, path: Path) -> list[tuple[int, SegmentHeader]]:
+    """The segments, and what SegmentNumber frames refer to each by; the background of a label map is none."""
+    try:
+        items = [item for item in header.SegmentSequence if not (_is_label_map(header) and _is_background(item))]
+        numbers = [int(item.SegmentNumber) for item in items]
+        headers = [
+            SegmentHeader(
+                number,
+                str(item.get("SegmentLabel") or ""),
+                colour=_colour(item.get("RecommendedDisplayCIELabValue")),
+                category=code_in(item, "SegmentedPropertyCategoryCodeSequence"),
+                type=code_in(item, "SegmentedPropertyTypeCodeSequence"),
+                modifier=_modifier(item),
+            )
+            for number, item in zip(numbers, items, strict=True)
+        ]
+    except Exception as error:  # pydicom raises many kinds on damaged values
+        raise SourceError(f"{path}: its segments cannot be read ({reason_of(error)}); export it again") from error
+    return list(zip(numbers, settled(headers, "segment"), strict=True))
+
+
+def _is_label_map(header: Dataset) -> bool:
+    return bool(header.get("SegmentationType") == "LABELMAP")
+
+
+def _is_background(item: Dataset) -> bool:
+    code = code_in(item, "SegmentedPropertyTypeCodeSequence")
+    return int(item.SegmentNumber) == 0 or (code is not None and (code.scheme, code.value) == BACKGROUND)
+
+
+def _modifier(item: Dataset) -> Code | None:
+    types = item.get("SegmentedPropertyTypeCodeSequence")
+    return code_in(types[0], "SegmentedPropertyTypeModifierCodeSequence") if types else None
+
+
+def _colour(encoded: Sequence[int] | None) -> Colour | None:
+    """From CIELab in 16 bits a value (PS3.3, C.10.7.1.1); white is that of screens, as for dcmqi and highdicom."""
+    if not encoded or len(encoded) != 3:
+        return None
+    from skimage.color import lab2rgb
+
+    lightness, a, b = (int(value) / 65535 for value in encoded)
+    colour = lab2rgb([lightness * 100, a * 255 - 128, b * 255 - 128])
+    red, green, blue = (round(float(value) * 255) for value in colour)
+    return red, green, blue
+
+
+def _frame_planes(header: Dataset, path: Path) -> list[Plane]:
+    """Where each frame lies. Raises ``SourceError``, ``GeometryError``."""
+    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
+    if not groups or len(groups) != int(header.get("NumberOfFrames") or 1):
+        raise SourceError(
+            f"{path}: {header.get('NumberOfFrames') or 1} frames, but {len(groups)} functional groups that tell where "
+            "they lie; export it again"
+        )
+    if "PlanePositionSlideSequence" in groups[0]:
+        raise SourceError(f"{path}: a segmentation of a microscopy slide, which has no place in a patient")
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    planes: dict[str, Plane] = {}  # of the frames at one place there is one, and thousands of frames at few places
+    result = []
+    for i, own in enumerate(groups):
+        place = _place(own, shared)
+        key = str(place)
+        if key not in planes:
+            place.Rows, place.Columns = header.Rows, header.Columns
+            planes[key] = plane_of(place, path, i)
+        result.append(planes[key])
+    if not all(plane.is_parallel_to(result[0]) for plane in planes.values()):
+        raise GeometryError(f"{path}: its frames differ in orientation or spacing; export a segmentation of one series")
+    return result
+
+
+def _place(own: Dataset, shared: Dataset) -> Dataset:
+    """The attributes of a frame that say where it lies; its own groups say more than the shared ones."""
+    place = Dataset()
+    for group, keywords in PLACE_GROUPS.items():
+        items = own.get(group) or shared.get(group)
+        for keyword in keywords if items else ():
+            if items[0].get(keyword) is not None:
+                setattr(place, keyword, items[0].get(keyword))
+    return place
+
+
+def _slices(frames: Sequence[Plane], grid: Geometry | None, planes: Sequence[Plane]) -> tuple[Slices, list[int]]:
+    """The slices that the segments were drawn on, and the number of each frame's."""
+    if planes:
+        slices = Slices(tuple(planes))
+        numbers = slices.numbers_of(frames)
+        if numbers is not None:
+            return slices, numbers
+    distances = [frames[0].thickness, _step_along(frames[0], grid)]
+    slices = evenly_filled(frames, [distance for distance in distances if distance])
+    return slices, slices.nearest(frames)
+
+
+def _step_along(plane: Plane, grid: Geometry | None) -> float | None:
+    """The distance of the grid's slices, mm, if it has some that are parallel to the plane."""
+    if grid is None:
+        return None
+    cosines = np.abs(LPS_TO_RAS[:3, :3] @ plane.normal @ grid.affine[:3, :3]) / grid.spacing
+    axis = int(cosines.argmax())
+    return grid.spacing[axis] if cosines[axis] > 1 - SHEAR_TOLERANCE else None
+
+
+def _segments(
+    header: Dataset, slices: Slices, numbers: Sequence[int], path: Path
+) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
+    """Layers (x, y, z) on the slices, segments, notes. ``numbers``: the slice of each frame."""
+    columns, rows, n_slices = slices.shape
+    shape = (n_slices, rows, columns)
+    if _is_label_map(header):
+        layers, segments, notes = _label_map(header, shape, numbers, path)
+    else:
+        layers, segments, notes = _masks(header, shape, numbers, path)
+    return [layer.T for layer in layers], segments, notes
+
+
+def _masks(
+    header: Dataset, shape: Shape3, numbers: Sequence[int], path: Path
+) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
+    """Binary and fractional segments, each with frames of its own."""
+    frames = _frames_of_segments(header, path)
+    described = _described(header, path)
+    threshold, notes = _threshold(header)
+    layers = Layers(shape, len(described))
+    segments = []
+    for value, (number, segment) in enumerate(described, start=1):
+        own = frames.pop(number, [])
+        places = [numbers[i] for i in own]
+        if len(set(places)) < len(places):
+            raise SourceError(f"{path}: several frames of '{segment.name}' at one place; export one point in time")
+        first, end = min(places, default=0), max(places, default=-1) + 1
+        mask = np.zeros((end - first, *shape[1:]), dtype=bool)
+        for place, pixels in zip(places, _pixels(header, own), strict=True):
+            mask[place - first] = pixels >= threshold
+        box = (slice(first, end), slice(None), slice(None))
+        segments.append(Segment.of(segment, layers.add(value, mask, box), value))
+    if frames:
+        raise SourceError(f"{path}: has frames of segments {sorted(frames)}, which it does not describe")
+    return layers.arrays, tuple(segments), notes
+
+
+def _threshold(header: Dataset) -> tuple[float, list[str]]:
+    """The least pixel value in a segment, and a note about it."""
+    if header.get("SegmentationType") != "FRACTIONAL":
+        return 1, []
+    kind = str(header.get("SegmentationFractionalType") or "fraction").lower()
+    note = f"fractional segments ({kind}): voxels of at least {FRACTION:g} are taken"
+    return FRACTION * int(header.get("MaximumFractionalValue") or 255), [note]
+
+
+def _frames_of_segments(header: Dataset, path: Path) -> dict[int, list[int]]:
+    """The frames (from 0) of each segment, by SegmentNumber."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frames = defaultdict(list)
+    for i, own in enumerate(header.PerFrameFunctionalGroupsSequence):
+        items = own.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        if not items:
+            raise SourceError(f"{path}: frame {i + 1} does not say which segment it shows; export it again")
+        frames[int(items[0].ReferencedSegmentNumber)].append(i)
+    return frames
+
+
+def _label_map(
+    header: Dataset, shape: Shape3, numbers: Sequence[int], path: Path
+) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
+    """Frames that hold the numbers of segments."""
+    described = dict(_described(header, path))
+    if len(set(numbers)) < len(numbers):
+        raise SourceError(f"{path}: several frames at one place; export one point in time")
+    layer = np.zeros(shape, dtype=np.uint8 if int(header.BitsAllocated) == 8 else np.uint16)
+    for place, pixels in zip(numbers, _pixels(header, range(len(numbers))), strict=True):
+        layer[place] = pixels
+    counts = value_counts(layer)
+    padding = header.get("PixelPaddingValue")
+    background = {0 if padding is None else int(padding), 0}
+    kept = np.array([value if value in described.keys() - background else 0 for value in range(len(counts))])
+    stray = [int(v) for v in np.flatnonzero(counts) if kept[v] == 0 and v not in background]
+    notes = [f"values {stray} are no segment's; taken as background"] if stray else []
+    segments = tuple(Segment.of(segment, 0, number) for number, segment in described.items())
+    return [kept.astype(layer.dtype)[layer]], segments, notes
+
+
+def _pixels(header: Dataset, frames: Sequence[int]) -> Iterator[Array]:
+    """(row, column) of each of the frames (from 0)."""
+    if not len(frames):
+        return iter(())
+    syntax = header.file_meta.TransferSyntaxUID
+    if int(header.BitsAllocated) == 1 and not syntax.is_compressed and syntax.is_little_endian:
+        return _bits(header, frames)
+    return iter_pixels(header, indices=frames, raw=True)
+
+
+def _bits(header: Dataset, frames: Sequence[int]) -> Iterator[Array]:
+    """Eight pixels a byte, the first one lowest (PS3.5, 8.1.1). A frame may begin and end within a byte: pydicom 3.0
+    cannot read many such."""
+    packed = np.frombuffer(header.PixelData, dtype=np.uint8)
+    n = int(header.Rows) * int(header.Columns)
+    if 8 * len(packed) < n * int(header.NumberOfFrames):
+        raise ValueError(f"{len(packed)} bytes for {header.NumberOfFrames} frames of {n} bits")
+    for frame in frames:
+        first, skipped = divmod(frame * n, 8)
+        bits = np.unpackbits(packed[first : first + (skipped + n + 7) // 8], bitorder="little")
+        yield bits[skipped : skipped + n].reshape(int(header.Rows), int(header.Columns))

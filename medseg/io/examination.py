@@ -1,0 +1,48 @@
+"""Whose images a DICOM series holds, and when they were made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, config, dcmread
+
+KEYWORDS = [
+    "SpecificCharacterSet", "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved",
+    "StudyDate", "StudyDescription", "BurnedInAnnotation",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the first file of a series says; empty where it says nothing."""
+
+    patient_name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    study_date: str = ""  # YYYY-MM-DD
+    study_description: str = ""
+    names_the_patient: bool = False
+    has_burned_in_text: bool = False
+
+
+def read_examination(path: Path) -> Examination:
+    """From the header of a file that was found to be DICOM."""
+    with config.disable_value_validation():
+        return _examination(dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS, force=True))
+
+
+def _examination(header: Dataset) -> Examination:
+    name, date = _text(header, "PatientName"), _text(header, "StudyDate")
+    is_pseudonym = name in ("", _text(header, "PatientID")) or "anon" in name.lower()
+    return Examination(
+        patient_name=name,
+        birth_date=_text(header, "PatientBirthDate"),
+        sex=_text(header, "PatientSex"),
+        study_date=f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date,
+        study_description=_text(header, "StudyDescription"),
+        names_the_patient=not is_pseudonym and _text(header, "PatientIdentityRemoved") != "YES",
+        has_burned_in_text=_text(header, "BurnedInAnnotation") == "YES",
+    )
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    return str(header.get(keyword) or "").strip()

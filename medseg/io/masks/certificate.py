@@ -1,0 +1,60 @@
+"""What a reader that shares no code with the writer found in a mask that was written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Contours have no voxels: filled again, each structure has to agree with its mask by at least this Dice.
+LEAST_DICE = 0.99
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The verdict of reading a mask back and comparing it in world space with what was to be written."""
+
+    reader: str
+    n_voxels: int  # that were compared
+    n_different: int
+    max_distance_mm: float  # from where the reader sees corners of the grid (vertices, contours) to where they belong
+    tolerance_mm: float
+    dice: float | None = None  # of contours: the lowest of any structure
+    remark: str = ""  # what else is wrong
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, in words; empty when nothing is."""
+        if self.remark:
+            return self.remark
+        if not self.max_distance_mm <= self.tolerance_mm:
+            return f"it lies up to {self.max_distance_mm:.3g} mm away from its place"
+        if self.dice is not None:
+            return f"Dice is {self.dice:.4f} for one structure" if self.dice < LEAST_DICE else ""
+        return f"{self.n_different} of {self.n_voxels} voxels differ" if self.n_different else ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.fault
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "reader": self.reader,
+            "n_voxels": self.n_voxels,
+            "n_different": self.n_different,
+            "max_distance_mm": round(self.max_distance_mm, 6),
+            **({} if self.dice is None else {"dice": round(self.dice, 6)}),
+            "passed": self.passed,
+        }
+
+
+def together(certificates: Sequence[Certificate]) -> Certificate:
+    """One for several files, or several structures."""
+    dices = [certificate.dice for certificate in certificates if certificate.dice is not None]
+    return Certificate(
+        reader=certificates[0].reader,
+        n_voxels=sum(certificate.n_voxels for certificate in certificates),
+        n_different=sum(certificate.n_different for certificate in certificates),
+        max_distance_mm=max(certificate.max_distance_mm for certificate in certificates),
+        tolerance_mm=min(certificate.tolerance_mm for certificate in certificates),
+        dice=min(dices, default=None),
+        remark="; ".join(certificate.remark for certificate in certificates if certificate.remark),
+    )

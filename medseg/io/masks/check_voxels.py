@@ -1,0 +1,147 @@
+"""Masks of voxels read back: NIfTI, .seg.nrrd and pictures, through SimpleITK."""
+
+import gzip
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from medseg.io.itk import geometry_of
+from medseg.io.masks.certificate import Certificate, together
+from medseg.io.masks.segmented import Segmented
+from medseg.volume import GRID_TOLERANCE, Array, Geometry
+
+Expected = Callable[[Array], Array]  # what (x, y) of a layer hold, where the label map holds the (x, y) given
+
+# NIfTI-1 (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): datatype, and what it is in numpy.
+NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 768: "<u4"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader sees in a file: ``layers`` (layer, x, y, z) on ``geometry``, and the keys of its header."""
+
+    reader: str
+    layers: Array
+    geometry: Geometry
+    keys: dict[str, str] = field(default_factory=dict)
+    image: object = None  # SimpleITK's, in whose memory the layers lie
+
+
+def check_nifti(path: Path, segmented: Segmented) -> Certificate:
+    return _check_nifti(path, segmented, np.asarray)
+
+
+def check_nifti_per_label(folder: Path, segmented: Segmented) -> Certificate:
+    files = segmented.files(folder, ".nii.gz")
+    return together([_check_nifti(path, segmented, partial(np.isin, test_elements=s.values)) for s, path in files])
+
+
+def check_seg_nrrd(path: Path, segmented: Segmented) -> Certificate:
+    """Names too: each segment of the file has to be the structure that it is named after."""
+    found = _read_itk(path)
+    numbers = takewhile(lambda i: f"Segment{i}_ID" in found.keys, count())
+    segments = {found.keys.get(f"Segment{i}_Name", ""): _layer_and_value(found, i) for i in numbers}
+    names = [structure.name for structure in segmented.labels.structures]
+    if sorted(segments) != sorted(names) or len(set(segments.values())) < len(names):
+        return _nothing(found, f"its segments are {segments} instead of {', '.join(names)}")
+    tables = _tables(segmented, segments, len(found.layers))
+    return _compared(found, segmented, [table.__getitem__ for table in tables], segmented.geometry)
+
+
+def check_picture(path: Path, segmented: Segmented) -> Certificate:
+    found = _read_itk(path)
+    return _compared(found, segmented, [np.asarray], found.geometry)  # pictures have no place in the world
+
+
+def _check_nifti(path: Path, segmented: Segmented, expected: Expected) -> Certificate:
+    """SimpleITK may place a file by its qform, where nibabel goes by the sform, and other readers do either. So what
+    was written on a NIfTI image has to lie where the same reader sees the image."""
+    try:
+        found = _read_itk(path)
+    except RuntimeError:  # as when axes are not exactly at right angles
+        return _compared(_read_nifti(path), segmented, [expected], segmented.geometry)
+    source = segmented.source
+    place = _itk_geometry(source.path) if source and source.kind == "nifti" else segmented.geometry
+    return _compared(found, segmented, [expected], place)
+
+
+def _compared(found: Found, segmented: Segmented, expected: Sequence[Expected], place: Geometry) -> Certificate:
+    """Each layer with what is expected of it, slice by slice."""
+    label_map = segmented.label_map
+    if found.layers.shape != (len(expected), *label_map.shape):
+        return _nothing(found, f"it has {found.layers.shape} voxels instead of {(len(expected), *label_map.shape)}")
+    n_different = sum(
+        int(np.count_nonzero(layer[..., z] != hold(label_map[..., z])))
+        for layer, hold in zip(found.layers, expected, strict=True)
+        for z in range(label_map.shape[2])
+    )
+    return Certificate(
+        reader=found.reader,
+        n_voxels=found.layers.size,
+        n_different=n_different,
+        max_distance_mm=place.distance(found.geometry),
+        tolerance_mm=GRID_TOLERANCE * min(place.spacing),
+    )
+
+
+def _nothing(found: Found, remark: str) -> Certificate:
+    return Certificate(found.reader, 0, 0, 0.0, 0.0, remark=remark)
+
+
+def _layer_and_value(found: Found, number: int) -> tuple[int, int]:
+    return int(found.keys[f"Segment{number}_Layer"]), int(found.keys[f"Segment{number}_LabelValue"])
+
+
+def _tables(segmented: Segmented, segments: dict[str, tuple[int, int]], n_layers: int) -> Array:
+    """(layer, label value): the values that the segments of the file have in its layers. Negative ones count from the
+    end, as indices do."""
+    values = segmented.labels.values
+    tables = np.zeros((n_layers, max(0, *values) + 1 - min(0, *values)), dtype=np.int64)
+    for structure in segmented.labels.structures:
+        layer, value = segments[structure.name]
+        tables[layer, list(structure.values)] = value
+    return tables
+
+
+def _read_itk(path: Path) -> Found:
+    """Raises ``RuntimeError`` for what SimpleITK cannot read."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    image = reader.Execute()
+    array = SimpleITK.GetArrayViewFromImage(image).T  # axes from the fastest: component, x, y, z
+    layers = array if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+    return Found(
+        reader=f"SimpleITK {SimpleITK.Version.VersionString()}",
+        layers=layers[..., None] if image.GetDimension() == 2 else layers,
+        geometry=geometry_of(reader, path),
+        keys={key: image.GetMetaData(key) for key in image.GetMetaDataKeys()},
+        image=image,
+    )
+
+
+def _itk_geometry(path: Path) -> Geometry:
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return geometry_of(reader, path)
+
+
+def _read_nifti(path: Path) -> Found:
+    """The bytes of a NIfTI-1 file with an sform, little-endian, as medseg writes them."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    _, *shape = struct.unpack_from("<4h", content, 40)
+    (datatype,) = struct.unpack_from("<h", content, 70)
+    (start,) = struct.unpack_from("<f", content, 108)
+    affine = np.vstack([np.reshape(struct.unpack_from("<12f", content, 280), (3, 4)), (0, 0, 0, 1)])
+    voxels = np.frombuffer(content, NIFTI_TYPES[datatype], int(np.prod(shape)), int(start))
+    x, y, z = shape
+    return Found("NIfTI-1, byte by byte", voxels.reshape(1, x, y, z, order="F"), Geometry((x, y, z), affine))

@@ -1,0 +1,165 @@
+"""Label maps as DICOM segmentations, on the slices of their source, through highdicom."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.sr import CodedConcept
+from pydicom import Dataset, config
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DSfloat
+
+import medseg
+from medseg.files import written_whole
+from medseg.io.dicom_geometry import on_planes
+from medseg.io.masks.segmented import Segmented
+from medseg.io.masks.source_series import (
+    CHARACTER_SET,
+    SourceSeries,
+    content_of,
+    derived_uid,
+    instance_reference,
+    source_series,
+    text,
+)
+from medseg.labels import Labels, Region
+from medseg.terminology import Code
+from medseg.volume import Array
+
+SERIES_NUMBERS = 1000  # a mask's series has this number and that of its source
+SHARED = (
+    "PositionReferenceIndicator", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+)  # fmt: skip
+
+
+def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
+    """Writes one binary DICOM SEG (PS3.3, A.51) with a segment for each label and region.
+
+    Its frames lie on the slices of the source as they are, tilted and uneven ones too, and refer to them; slices
+    without a structure have no frame. A structure that is nowhere keeps its entry in SegmentSequence; when all are,
+    each has one empty frame, since DICOM knows no SEG without. Not compressed: DICOM's compression of single bits is
+    read by few. The same mask gets the same UIDs whenever it is written.
+
+    Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
+    cannot be referred to, ``LabelError`` for values that are no label's.
+    """
+    # What sources hold is repeated as it is, odd names and UIDs too.
+    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+        series = source_series(segmented, path)
+        segmentation = _segmentation(segmented, series)
+        _refer_to_source(segmentation, series)
+        with written_whole(path) as temporary:
+            segmentation.save_as(temporary)
+    return [path]
+
+
+def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
+    content = content_of(segmented, series)
+    pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
+    used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [0]
+    return Segmentation(
+        source_images=[_classic_slice(series, i) for i in used],
+        pixel_array=_segments(pixels[used], segmented.labels),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _description(number, structure, segmented.algorithm, content)
+            for number, structure in enumerate(segmented.labels.structures, start=1)
+        ],
+        series_instance_uid=derived_uid(content, "segmentation series"),
+        series_number=SERIES_NUMBERS + series.number,
+        sop_instance_uid=derived_uid(content, "segmentation"),
+        instance_number=1,
+        manufacturer="medseg",
+        manufacturer_model_name=text(segmented.algorithm),
+        software_versions=medseg.__version__,
+        device_serial_number="none",
+        content_label="SEGMENTATION",
+        content_description=text(f"{segmented.algorithm} on {series.name}"),
+        series_description=text(f"Segmentation of {series.name}"),
+        specific_character_set=CHARACTER_SET,
+        omit_empty_frames=bool(pixels.any()),
+    )
+
+
+def _segments(pixels: Array, labels: Labels) -> Array:
+    """Label values (plane, row, column) as highdicom takes segments: a map of their numbers, or where they overlap
+    masks (plane, row, column, segment)."""
+    encoded, structures = labels.encode(pixels), labels.structures
+    is_part = np.array([[value in structure.values for value in (0, *labels.values)] for structure in structures])
+    if (is_part.sum(axis=0) > 1).any():
+        masks: Array = is_part.T[encoded]
+        return masks
+    numbers: Array = (np.arange(1, len(structures) + 1) @ is_part).astype(np.uint8)[encoded]
+    return numbers
+
+
+def _description(number: int, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+    coding = structure.coding
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=text(structure.name),
+        segmented_property_category=_concept(coding.category),
+        segmented_property_type=_concept(coding.type),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=text(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
+        ),
+        tracking_uid=derived_uid(content, "segment", str(number)),
+        tracking_id=text(structure.name),
+        display_color=CIELabColor.from_rgb(*structure.colour),
+    )
+    if coding.modifier is not None:
+        property_type = description.SegmentedPropertyTypeCodeSequence[0]
+        property_type.SegmentedPropertyTypeModifierCodeSequence = [_concept(coding.modifier)]
+    return description
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=text(code.meaning))
+
+
+def _classic_slice(series: SourceSeries, i: int) -> Dataset:
+    """One slice as a classic image without pixels, named by its number.
+
+    highdicom knows classic series and single enhanced files only. This gives it slices of any kind, where our reader
+    found them; ``_refer_to_source`` then names the files that they are in.
+    """
+    plane = series.planes[i]
+    image = Dataset()
+    image.update(series.patient_and_study)
+    image.SOPClassUID = CTImageStorage
+    image.SOPInstanceUID = str(i)
+    image.SeriesInstanceUID = series.uid
+    image.FrameOfReferenceUID = series.frame_of_reference_uid
+    image.Rows, image.Columns = plane.rows, plane.columns
+    image.ImagePositionPatient = _decimals(*plane.position)
+    image.ImageOrientationPatient = _decimals(*series.planes[0].along_row, *series.planes[0].down_column)
+    between_columns, between_rows = plane.pixel_spacing
+    image.PixelSpacing = _decimals(between_rows, between_columns)
+    image.SliceThickness, image.SpacingBetweenSlices = _decimals(series.slice_thickness, series.slice_distance)
+    for keyword in SHARED:
+        if keyword in series.header:
+            image.add(series.header[keyword])
+    return image
+
+
+def _decimals(*values: float) -> list[DSfloat]:
+    """To as many digits as DICOM's 16 characters hold."""
+    return [DSfloat(value, auto_format=True) for value in values]
+
+
+def _refer_to_source(segmentation: Segmentation, series: SourceSeries) -> None:
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    sources = [frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in frames]
+    for source in {id(source): source for source in sources}.values():  # segments on one slice share it
+        source.update(series.references[int(source.ReferencedSOPInstanceUID)])
+        source.SpatialLocationsPreserved = "NO" if series.in_mosaic else "YES"
+    segmentation.SourceImageSequence = series.instances
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
+        instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
+        for instance in series.instances
+    ]

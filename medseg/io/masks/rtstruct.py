@@ -1,0 +1,169 @@
+"""Label maps as DICOM RT structure sets: outlines of each structure on the slices of its source."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from pydicom import DataElement, Dataset, FileDataset, FileMetaDataset, config
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+
+import medseg
+from medseg.files import written_whole
+from medseg.io.dicom_geometry import Plane, on_planes
+from medseg.io.masks.outlines import Line, outlines
+from medseg.io.masks.segmented import Segmented
+from medseg.io.masks.source_series import (
+    CHARACTER_SET,
+    SourceSeries,
+    content_of,
+    derived_uid,
+    instance_reference,
+    source_series,
+    text,
+)
+from medseg.labels import Region
+from medseg.terminology import CATEGORIES, Code
+from medseg.volume import Array
+
+SERIES_NUMBERS = 2000  # a structure set's series has this number and that of its source
+DECIMALS = 5  # of coordinates in mm; with them they fit into DICOM's 16 characters
+
+# What RTReferencedStudySequence refers to by custom, though it is retired.
+DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
+
+CONTOUR_DATA = Tag("ContourData")
+
+
+def write_rtstruct(path: Path, segmented: Segmented) -> list[Path]:
+    """Writes one DICOM RT structure set (PS3.3, A.19) with an ROI for each label and region.
+
+    Each ROI has its outlines (``outlines``) on the slices of the source as they are, tilted and uneven ones too, in
+    the plane of each: pixels whose centres lie inside are exactly those of the mask, also where there are holes. A
+    structure that is nowhere is an ROI without contours. The same mask gets the same UIDs whenever it is written.
+
+    Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
+    cannot be referred to, ``LabelError`` for values that are no label's.
+    """
+    with config.disable_value_validation():  # what sources hold is repeated as it is
+        series = source_series(segmented, path)
+        structure_set = _structure_set(segmented, series)
+        with written_whole(path) as temporary:
+            structure_set.save_as(temporary, enforce_file_format=True)
+    return [path]
+
+
+def _structure_set(segmented: Segmented, series: SourceSeries) -> FileDataset:
+    structures = list(enumerate(segmented.labels.structures, start=1))
+    dataset = _file(segmented, series)
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(series)]
+    dataset.StructureSetROISequence = [
+        _roi(number, structure, segmented.algorithm, series) for number, structure in structures
+    ]
+    dataset.ROIContourSequence = _roi_contours(segmented, series)
+    dataset.RTROIObservationsSequence = [_observation(number, structure) for number, structure in structures]
+    return dataset
+
+
+def _file(segmented: Segmented, series: SourceSeries) -> FileDataset:
+    """All but the structures. Implicit VR, since explicit VR has no room for outlines of more than 64 kB."""
+    content, now = content_of(segmented, series), datetime.now()
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SpecificCharacterSet = CHARACTER_SET
+    dataset.update(series.patient_and_study)
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = derived_uid(content, "structure set")
+    dataset.SeriesInstanceUID = derived_uid(content, "structure set series")
+    dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBERS + series.number, 1
+    dataset.Modality, dataset.OperatorsName = "RTSTRUCT", ""
+    dataset.SeriesDescription = text(f"Structures of {series.name}")
+    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", text(segmented.algorithm)
+    dataset.SoftwareVersions = medseg.__version__
+    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = series.frame_of_reference_uid, ""
+    dataset.StructureSetLabel, dataset.StructureSetName = "medseg", text(segmented.algorithm)
+    dataset.StructureSetDate = dataset.InstanceCreationDate = f"{now:%Y%m%d}"
+    dataset.StructureSetTime = dataset.InstanceCreationTime = f"{now:%H%M%S}"
+    dataset.ApprovalStatus = "UNAPPROVED"
+    return dataset
+
+
+def _frame_of_reference(series: SourceSeries) -> Dataset:
+    images = Dataset()
+    images.SeriesInstanceUID = series.uid
+    images.ContourImageSequence = series.instances
+    study = instance_reference(DETACHED_STUDY_MANAGEMENT, series.patient_and_study.StudyInstanceUID)
+    study.RTReferencedSeriesSequence = [images]
+    frame_of_reference = Dataset()
+    frame_of_reference.FrameOfReferenceUID = series.frame_of_reference_uid
+    frame_of_reference.RTReferencedStudySequence = [study]
+    return frame_of_reference
+
+
+def _roi(number: int, structure: Region, algorithm: str, series: SourceSeries) -> Dataset:
+    roi = Dataset()
+    roi.ROINumber, roi.ROIName = number, text(structure.name)
+    roi.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
+    roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    roi.ROIGenerationDescription = text(f"{algorithm} (medseg {medseg.__version__})")
+    return roi
+
+
+def _roi_contours(segmented: Segmented, series: SourceSeries) -> list[Dataset]:
+    pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
+    found = [set(np.unique(slice_).tolist()) for slice_ in pixels]
+    segmented.labels.check(set().union(*found))
+    items = []
+    for number, structure in enumerate(segmented.labels.structures, start=1):
+        item = Dataset()
+        item.ReferencedROINumber = number
+        item.ROIDisplayColor = list(structure.colour)
+        slices = [i for i, values in enumerate(found) if values & set(structure.values)]
+        if slices:
+            item.ContourSequence = list(_contours(structure, pixels, slices, series))
+        items.append(item)
+    return items
+
+
+def _contours(structure: Region, pixels: Array, slices: Sequence[int], series: SourceSeries) -> Iterator[Dataset]:
+    number = 0
+    for i in slices:
+        for line in outlines(np.isin(pixels[i], structure.values)):
+            number += 1
+            contour = Dataset()
+            contour.ContourNumber, contour.NumberOfContourPoints = number, len(line)
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.ContourImageSequence = [series.references[i]]
+            contour.add(_contour_data(line, series.planes[i]))
+            yield contour
+
+
+def _contour_data(line: Line, plane: Plane) -> DataElement:
+    """x, y, z of each point in LPS mm, written out already: pydicom takes long to make text of millions of numbers."""
+    rows, columns = line.T[:, :, None]
+    between_columns, between_rows = plane.pixel_spacing
+    points = plane.position + columns * between_columns * plane.along_row + rows * between_rows * plane.down_column
+    words = map(repr, np.round(points, DECIMALS).ravel().tolist())
+    return DataElement(CONTOUR_DATA, "DS", "\\".join(words), already_converted=True)
+
+
+def _observation(number: int, structure: Region) -> Dataset:
+    coding = structure.coding
+    observation = Dataset()
+    observation.ObservationNumber = observation.ReferencedROINumber = number
+    observation.RTROIInterpretedType = "ORGAN" if coding.category == CATEGORIES["anatomical"] else ""
+    observation.ROIInterpreter = ""
+    observation.SegmentedPropertyCategoryCodeSequence = [_coded(coding.category)]
+    observation.RTROIIdentificationCodeSequence = [_coded(coding.type)]
+    if coding.modifier is not None:
+        code = observation.RTROIIdentificationCodeSequence[0]
+        code.SegmentedPropertyTypeModifierCodeSequence = [_coded(coding.modifier)]
+    return observation
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = code.scheme, code.value, text(code.meaning)
+    return item

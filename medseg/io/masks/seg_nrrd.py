@@ -1,0 +1,144 @@
+"""Label maps as 3D Slicer's segmentations, ``.seg.nrrd``.
+
+The fields are those of Slicer's developer guide ("Segmentation labelmap file format"), the file that of
+https://teem.sourceforge.net/nrrd/format.html. It is written here, since pynrrd knows names in ASCII only.
+"""
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medseg.files import written_whole
+from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.masks.segmented import Segmented
+from medseg.labels import Region
+from medseg.terminology import Code
+from medseg.volume import Array, Geometry
+
+TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
+ANATOMY = "Anatomic codes - DICOM master list"
+
+# Label maps are mostly zeros: more of it takes longer and saves little.
+COMPRESSION = 4
+
+
+def write_seg_nrrd(path: Path, segmented: Segmented) -> list[Path]:
+    """Writes a segment for each label and region, with name, colour and terminology.
+
+    Labels keep their values. Regions overlap their labels, so they go into further layers (a first axis, of kind
+    "list"); a region's value is that of its first label. Raises ``OutputError`` when the file cannot be written.
+    """
+    layers = _layers(segmented.labels.structures)
+    fields = [
+        *_image_fields(segmented.geometry, len(layers), _dtype(segmented)),
+        "Segmentation_MasterRepresentation:=Binary labelmap",
+        "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
+        "Segmentation_ReferenceImageExtentOffset:=0 0 0",
+        *_segment_fields(layers, _extents(_slices(segmented, layers), segmented.geometry.shape, len(layers))),
+    ]
+    with written_whole(path) as temporary, temporary.open("wb") as stream:
+        stream.write("\n".join(["NRRD0005", *fields, "", ""]).encode())
+        with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=COMPRESSION, mtime=0) as compressed:
+            for slice_ in _slices(segmented, layers):
+                compressed.write(slice_.tobytes(order="F"))
+    return [path]
+
+
+def _layers(structures: Sequence[Region]) -> list[list[Region]]:
+    """Each structure goes into the first layer where it overlaps none of those before."""
+    layers: list[list[Region]] = []
+    for structure in structures:
+        for layer in layers:
+            if not any(set(structure.values) & set(other.values) for other in layer):
+                layer.append(structure)
+                break
+        else:
+            layers.append([structure])
+    return layers
+
+
+def _dtype(segmented: Segmented) -> np.dtype:
+    values = [0, *segmented.labels.values]
+    return np.result_type(*map(np.min_scalar_type, (min(values), max(values))))
+
+
+def _slices(segmented: Segmented, layers: Sequence[Sequence[Region]]) -> Iterator[Array]:
+    """(layer, x, y) of each z."""
+    lowest, highest = int(segmented.label_map.min()), int(segmented.label_map.max())
+    # Negative values count from the end, as indices do.
+    table = np.zeros((len(layers), max(highest, 0) + 1 - min(lowest, 0)), dtype=_dtype(segmented))
+    for number, layer in enumerate(layers):
+        for structure in layer:
+            present = [value for value in structure.values if lowest <= value <= highest]
+            table[number, present] = structure.values[0]
+    for slice_ in np.moveaxis(segmented.label_map, -1, 0):
+        yield table[:, slice_]
+
+
+def _extents(slices: Iterator[Array], shape: tuple[int, int, int], n_layers: int) -> list[str]:
+    """The box around each layer. Slicer cuts all segments of a layer to the extent of the first, so all get the one
+    of their layer, as when Slicer itself writes them."""
+    used = [np.zeros((n_layers, n), dtype=bool) for n in shape]
+    for z, slice_ in enumerate(slices):
+        used[0] |= slice_.any(axis=2)
+        used[1] |= slice_.any(axis=1)
+        used[2][:, z] = slice_.any(axis=(1, 2))
+    ends = [[np.flatnonzero(along[layer]) for along in used] for layer in range(n_layers)]
+    return [" ".join(f"{axis[0]} {axis[-1]}" if len(axis) else "0 -1" for axis in layer) for layer in ends]
+
+
+def _image_fields(geometry: Geometry, n_layers: int, dtype: np.dtype) -> list[str]:
+    affine = LPS_TO_RAS @ geometry.affine
+    several = n_layers > 1
+    sizes = (n_layers, *geometry.shape) if several else geometry.shape
+    directions = [_vector(affine[:3, axis]) for axis in range(3)]
+    return [
+        f"type: {dtype.name}",
+        f"dimension: {len(sizes)}",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, sizes))}",
+        f"space directions: {' '.join(['none', *directions] if several else directions)}",
+        f"kinds: {'list ' if several else ''}domain domain domain",
+        "endian: little",
+        "encoding: gzip",
+        f"space origin: {_vector(affine[:3, 3])}",
+    ]
+
+
+def _vector(numbers: Sequence[float] | Array) -> str:
+    return f"({','.join(repr(float(number) + 0.0) for number in numbers)})"
+
+
+def _segment_fields(layers: Sequence[Sequence[Region]], extents: Sequence[str]) -> Iterator[str]:
+    segments = [(structure, number) for number, layer in enumerate(layers) for structure in layer]
+    for i, (structure, layer) in enumerate(segments):
+        fields = {
+            "ID": f"Segment_{i + 1}",
+            "Name": structure.name,
+            "NameAutoGenerated": 0,
+            "Color": " ".join(f"{channel / 255:.6f}" for channel in structure.colour),
+            "ColorAutoGenerated": 0,
+            "Extent": extents[layer],
+            "Layer": layer,
+            "LabelValue": structure.values[0],
+            "Tags": f"TerminologyEntry:{_terminology(structure)}|",
+        }
+        yield from (f"Segment{i}_{key}:={_escaped(str(value))}" for key, value in fields.items())
+
+
+def _terminology(structure: Region) -> str:
+    coding = structure.coding
+    of_type = [_triplet(coding.category), _triplet(coding.type), _triplet(coding.modifier)]
+    return "~".join([TERMINOLOGY, *of_type, ANATOMY, _triplet(None), _triplet(None)])
+
+
+def _triplet(code: Code | None) -> str:
+    parts = ("", "", "") if code is None else (code.scheme, code.value, code.meaning)
+    return "^".join(re.sub(r"[~^|]", " ", part) for part in parts)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n")

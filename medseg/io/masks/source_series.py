@@ -1,0 +1,203 @@
+"""The DICOM series that a mask is drawn on: what the mask repeats of it, and how it refers to its slices."""
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from pydicom import DataElement, Dataset, config, dcmread
+from pydicom.multival import MultiValue
+from pydicom.uid import UID
+from pydicom.valuerep import validate_value
+
+from medseg.errors import OutputError, SourceError
+from medseg.io.dicom import source_planes
+from medseg.io.dicom_geometry import Plane
+from medseg.io.masks.segmented import Segmented
+from medseg.io.source import ImageSource
+from medseg.progress import warn
+
+# Modules Patient, General Study and Patient Study (PS3.3, C.7.1.1, C.7.2.1, C.7.2.2): by them an archive files a mask
+# with its images. Type 2: have to be there, may be empty.
+TYPE_2 = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+TYPE_3 = (
+    "IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight", "EthnicGroup",
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence", "StudyDescription",
+    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialTimePointID",
+)  # fmt: skip
+SEXES = ("M", "F", "O")
+
+KEYWORDS = (
+    *TYPE_2, *TYPE_3,
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID",
+    "PositionReferenceIndicator", "Modality", "SeriesDescription", "SeriesNumber", "SliceThickness",
+    "NumberOfFrames", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+)  # fmt: skip
+
+# By these an archive knows whose mask it is: they are repeated however they are spelled.
+IDENTITY = ("PatientName", "PatientID")
+
+CHARACTER_SET = "ISO_IR 192"  # UTF-8: names of patients and structures may be in any script
+LONGEST_TEXT = 64  # characters, value representation LO
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """Its slices in order of position, and the items that name them (Image SOP Instance Reference Macro, PS3.3,
+    10.3)."""
+
+    header: Dataset  # of the first slice, without pixels
+    patient_and_study: Dataset
+    planes: list[Plane]
+    references: list[Dataset]  # one for each plane
+    instances: list[Dataset]  # one for each file
+    in_mosaic: bool  # the slices lie side by side in one image, and cannot be referred to one by one
+
+    @property
+    def uid(self) -> str:
+        return str(self.header.SeriesInstanceUID)
+
+    @property
+    def number(self) -> int:
+        """SeriesNumber; 0 where there is none."""
+        try:
+            return max(0, int(self.header.get("SeriesNumber") or 0))
+        except (TypeError, ValueError):
+            return 0
+
+    @property
+    def name(self) -> str:
+        return str(self.header.get("SeriesDescription") or self.header.get("Modality") or "image")
+
+    @property
+    def frame_of_reference_uid(self) -> str:
+        """Made from the series' UID where there is none, so that all masks of a series have the same."""
+        return str(self.header.get("FrameOfReferenceUID") or "") or derived_uid(self.uid, "frame of reference")
+
+    @property
+    def slice_thickness(self) -> float:
+        """In mm: as the header says, else the distance between slices."""
+        try:
+            return abs(float(self.header.SliceThickness)) or self.slice_distance
+        except (AttributeError, TypeError, ValueError):
+            return self.slice_distance
+
+    @property
+    def slice_distance(self) -> float:
+        """In mm along the normal, from slice to slice; the usual one where it is uneven."""
+        along = np.sort([plane.position @ self.planes[0].normal for plane in self.planes])
+        return float(np.median(np.diff(along))) if len(along) > 1 else self.planes[0].thickness or 1.0
+
+
+def source_series(segmented: Segmented, path: Path) -> SourceSeries:
+    """The series that ``segmented`` lies on, read from its headers. ``path``: what is to be written, for messages.
+
+    Raises ``OutputError`` when there is no DICOM source, ``SourceError`` for files that are gone or lack the UIDs by
+    which they can be referred to.
+    """
+    source = segmented.source
+    if source is None or source.kind != "dicom":
+        given = "no image" if source is None else f"{source.path} is none"
+        raise OutputError(
+            f"{path}: DICOM masks lie on the slices of a DICOM series ({given}); choose nifti or seg-nrrd, or give the "
+            "series with --like"
+        )
+    planes = source_planes(source)
+    frames: dict[Path, list[int]] = defaultdict(list)
+    for plane in planes:
+        frames[plane.path].append(plane.frame or 0)
+    headers = {file: _read_header(file) for file in frames}
+    header = headers[planes[0].path]
+    series = SourceSeries(
+        header=header,
+        patient_and_study=_patient_and_study(header, source),
+        planes=planes,
+        references=[_reference(headers[plane.path], [plane.frame or 0]) for plane in planes],
+        instances=[_reference(headers[file], frames[file]) for file in frames],
+        in_mosaic=len(frames[planes[0].path]) > _n_frames(header),
+    )
+    if not header.get("FrameOfReferenceUID"):
+        warn(f"{source.path}: has no FrameOfReferenceUID; {path.name} has one that was made from the series' UID")
+    return series
+
+
+def content_of(segmented: Segmented, series: SourceSeries) -> str:
+    """A digest of all that a mask is made from; the same mask of the same series gets the same UIDs again."""
+    digest = sha256(np.ascontiguousarray(segmented.label_map).data)
+    texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid)
+    files = (str(reference.ReferencedSOPInstanceUID) for reference in series.references)
+    digest.update("\n".join((*texts, *files)).encode())
+    return digest.hexdigest()
+
+
+def derived_uid(*names: str) -> UID:
+    """A UID that follows from names (PS3.5, B.2, with a UUID of version 5)."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(names)).int}")
+
+
+def instance_reference(class_uid: str, uid: str) -> Dataset:
+    """Names a whole file, or another object of DICOM."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = class_uid, uid
+    return reference
+
+
+def text(words: str, longest: int = LONGEST_TEXT) -> str:
+    """``words`` as one DICOM value: no backslash, which parts values, no control characters, not too long."""
+    printable = "".join(" " if not character.isprintable() else character for character in words.replace("\\", "/"))
+    return printable.strip()[:longest].strip()
+
+
+def _read_header(path: Path) -> Dataset:
+    # Some have no preamble, hence force.
+    header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS), force=True)
+    missing = [name for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID") if not header.get(name)]
+    if missing:
+        raise SourceError(
+            f"{path}: has no {', '.join(missing)}, so no DICOM mask can refer to it; choose nifti or seg-nrrd"
+        )
+    return header
+
+
+def _reference(header: Dataset, frames: list[int]) -> Dataset:
+    """Frames (from 0) are named where the file has more of them."""
+    reference = instance_reference(str(header.SOPClassUID), str(header.SOPInstanceUID))
+    if len(frames) < _n_frames(header):
+        reference.ReferencedFrameNumber = [frame + 1 for frame in frames]
+    return reference
+
+
+def _n_frames(header: Dataset) -> int:
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
+    """What DICOM does not allow is left empty, with a warning."""
+    copied = Dataset()
+    copied.StudyInstanceUID = header.StudyInstanceUID
+    for keyword in (*TYPE_2, *TYPE_3):
+        if keyword in TYPE_2:
+            setattr(copied, keyword, "")
+        try:
+            if keyword in header:
+                copied.add(_valid(header[keyword]))
+        except ValueError as error:
+            warn(f"{source.path}: {keyword} is left empty in masks, since DICOM does not allow it ({error})")
+    return copied
+
+
+def _valid(element: DataElement) -> DataElement:
+    """Raises ``ValueError`` for a value that its kind of element may not have."""
+    if element.is_empty or element.VR == "SQ" or element.keyword in IDENTITY:
+        return element
+    if element.keyword == "PatientSex" and element.value not in SEXES:
+        raise ValueError(f"'{element.value}' is none of {', '.join(SEXES)}")
+    for value in element.value if isinstance(element.value, MultiValue) else [element.value]:
+        validate_value(element.VR, str(value), config.RAISE)
+    return element

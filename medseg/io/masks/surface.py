@@ -1,0 +1,126 @@
+"""Structures as closed surfaces, STL and OBJ, in LPS mm: what 3D Slicer takes surface files to be in, and what their
+first line says (``SPACE=LPS``)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.files import written_whole
+from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.masks.segmented import Segmented
+from medseg.progress import warn
+from medseg.volume import Array, Geometry
+
+Vertices = npt.NDArray[np.floating]  # (n, 3)
+Faces = npt.NDArray[np.integer]  # (n, 3): indices of vertices, counter-clockwise as seen from outside
+
+COMMENT = "medseg SPACE=LPS UNIT=mm"
+
+# The volume inside is that of the voxels, but for this part of it.
+VOLUME_TOLERANCE = 0.005
+
+SMOOTHING = 1.0  # standard deviation in voxels
+# How far the smoothed mask stays away from one half at the centres of voxels. The less, the smoother; but structures of
+# a few voxels reach their volume only with more.
+MARGINS = (0.03, 0.1, 0.4)
+WITHIN_MARGIN = 0.95
+MOST_STEPS = 12
+
+STL_FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+
+
+def write_stl(folder: Path, segmented: Segmented) -> list[Path]:
+    """Writes the surface of each structure that has voxels as binary STL. Raises ``OutputError`` when it cannot."""
+    return _write_surfaces(_write_stl, ".stl", folder, segmented)
+
+
+def write_obj(folder: Path, segmented: Segmented) -> list[Path]:
+    """Writes the surface of each structure that has voxels as Wavefront OBJ. Raises ``OutputError`` when it cannot."""
+    return _write_surfaces(_write_obj, ".obj", folder, segmented)
+
+
+def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
+    """The closed surface of a mask (x, y, z; not empty), in LPS mm; closed at the border of the image too.
+
+    Marching cubes (Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582) on the smoothed mask, which is kept above
+    one half at the centres of the mask's voxels and below at all others: it is exactly the mask's voxels whose centres
+    lie inside. Within that margin, the level is the one that encloses the volume of the voxels.
+    """
+    box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
+    vertices, faces = _level_set(cut)
+    to_lps = LPS_TO_RAS @ geometry.affine
+    index = vertices.astype(np.float64) + [first - 1 for first, _ in box]
+    is_mirrored = np.linalg.det(to_lps[:3, :3]) < 0
+    return index @ to_lps[:3, :3].T + to_lps[:3, 3], faces[:, ::-1] if is_mirrored else faces
+
+
+def _level_set(mask: Array) -> tuple[Vertices, Faces]:
+    """In voxel indices. ``mask`` has a border of zeros."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(mask.astype(np.float32), SMOOTHING, mode="constant")
+    for margin in MARGINS:
+        field = np.where(mask, np.maximum(smooth, 0.5 + margin), np.minimum(smooth, 0.5 - margin))
+        vertices, faces, volume = _enclosing(field, int(mask.sum()), margin * WITHIN_MARGIN)
+        if abs(volume - 1) <= VOLUME_TOLERANCE:
+            break
+    return vertices, faces
+
+
+def _enclosing(field: Array, n_voxels: int, margin: float) -> tuple[Vertices, Faces, float]:
+    """The surface of the level, at most ``margin`` from one half, that encloses ``n_voxels``; and what it does enclose,
+    as a part of them. By false position: the volume is nearly linear in the level."""
+    low, high = 0.5 - margin, 0.5 + margin
+    of_low, of_high = _at_level(field, low, n_voxels), _at_level(field, high, n_voxels)
+    found = of_low if of_low[2] < 1 else of_high
+    for _ in range(MOST_STEPS):
+        if abs(found[2] - 1) <= VOLUME_TOLERANCE or not of_high[2] < 1 < of_low[2]:
+            break
+        level = low + (high - low) * (of_low[2] - 1) / (of_low[2] - of_high[2])
+        found = _at_level(field, level, n_voxels)
+        if found[2] > 1:
+            low, of_low = level, found
+        else:
+            high, of_high = level, found
+    return found
+
+
+def _at_level(field: Array, level: float, n_voxels: int) -> tuple[Vertices, Faces, float]:
+    from skimage.measure import marching_cubes
+
+    vertices, faces, _, _ = marching_cubes(field, level, gradient_direction="ascent")
+    a, b, c = np.moveaxis(vertices.astype(np.float64)[faces], 1, 0)
+    return vertices, faces, float((a * np.cross(b, c)).sum() / 6 / n_voxels)
+
+
+def _write_surfaces(
+    write: Callable[[Path, Vertices, Faces], None], suffix: str, folder: Path, segmented: Segmented
+) -> list[Path]:
+    paths = []
+    for structure, path in segmented.files(folder, suffix):
+        mask = segmented.mask(structure)
+        if not mask.any():
+            warn(f"{path}: no voxel of {structure.name}, so no surface is written")
+            continue
+        with written_whole(path) as temporary:
+            write(temporary, *surface(mask, segmented.geometry))
+        paths.append(path)
+    return paths
+
+
+def _write_stl(path: Path, vertices: Vertices, faces: Faces) -> None:
+    records = np.zeros(len(faces), dtype=STL_FACE)
+    records["corners"] = corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    records["normal"] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
+    path.write_bytes(COMMENT.encode().ljust(80) + np.uint32(len(faces)).tobytes() + records.tobytes())
+
+
+def _write_obj(path: Path, vertices: Vertices, faces: Faces) -> None:
+    with path.open("w", encoding="ascii") as stream:
+        stream.write(f"# {COMMENT}\n")
+        np.savetxt(stream, vertices, "v %.6f %.6f %.6f")
+        np.savetxt(stream, faces + 1, "f %d %d %d")

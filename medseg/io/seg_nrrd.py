@@ -1,0 +1,120 @@
+"""3D Slicer's segmentations (.seg.nrrd) through SimpleITK.
+
+They are NRRD files with keys such as ``Segment0_Name`` (Slicer's documentation, "Segmentations", "Segmentation file
+format"). Layers are the components of their pixels. Extents of segments and the offset in the reference image are not
+needed: the header says where the stored voxels lie.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from medseg.errors import LabelError, SourceError
+from medseg.io.itk import open_itk, read_itk
+from medseg.io.placing import layers_on_grid
+from medseg.io.segmentation import Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.labels import Colour
+from medseg.terminology import Code
+from medseg.volume import Array, Geometry
+
+KEY = re.compile(r"Segment(\d+)_(\w+)")
+TERMINOLOGY = "TerminologyEntry:"
+KEY_LINE = re.compile(rb"^Segment\d+_\w+:=", re.MULTILINE)
+LONGEST_HEADER = 1 << 20  # bytes; that of a hundred segments has some fifty thousand
+
+MOST_VALUES = 65535
+
+
+def read_seg_nrrd(path: Path, grid: Geometry | None = None) -> Segmentation:
+    """Reads the segments on the file's own grid, or on ``grid``, by their places in the world.
+
+    Raises ``SourceError`` for a damaged file, ``LabelError`` for voxels that are no labels, ``GeometryError`` when
+    segments reach out of ``grid``.
+    """
+    segments = _segments(path)
+    volume = read_itk(path)
+    missing = [segment.name for segment in segments if segment.layer >= len(volume.array)]
+    if missing:
+        raise SourceError(f"{path}: holds no voxels of {some_of(missing)}; save it again with 3D Slicer")
+    layers = tuple(_layer(array, path) for array in volume.array)
+    if grid is None:
+        return Segmentation(volume.geometry, layers, segments)
+    placed, notes = layers_on_grid(layers, segments, volume.geometry, grid, path)
+    return Segmentation(grid, placed, segments, tuple(notes))
+
+
+def seg_nrrd_headers(path: Path) -> tuple[SegmentHeader, ...]:
+    """Numbers, names, colours and codes of the segments, from the file's header alone. Raises ``SourceError``."""
+    return _segments(path)
+
+
+def holds_segments(path: Path) -> bool:
+    """Whether a NRRD file has the keys of segments, whatever its name is; False also for a file that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(LONGEST_HEADER)
+    except OSError:
+        return False
+    end = re.search(rb"\r?\n\r?\n", header)  # an empty line; voxels may follow
+    return KEY_LINE.search(header[: end.start()] if end else header) is not None
+
+
+def _segments(path: Path) -> tuple[Segment, ...]:
+    """In the order of their keys. Slicer wrote a layer of zeros and ones for each segment before it knew layers."""
+    described = _keys(path)
+    if not described:
+        raise SourceError(f"{path}: names no segments (Segment0_Name, …); is it a segmentation of 3D Slicer?")
+    try:
+        places = [(int(keys.get("Layer", i)), int(keys.get("LabelValue", 1))) for i, keys in enumerate(described)]
+        headers = settled([_header(keys, value) for keys, (_, value) in zip(described, places, strict=True)], "segment")
+    except ValueError as error:
+        raise SourceError(f"{path}: its segments cannot be read ({error}); save it again with 3D Slicer") from error
+    return tuple(Segment.of(header, *place) for header, place in zip(headers, places, strict=True))
+
+
+def _keys(path: Path) -> list[dict[str, str]]:
+    """What the header says of each segment: ``{"Name": "liver", …}``."""
+    reader = open_itk(path)
+    segments: dict[int, dict[str, str]] = defaultdict(dict)
+    for key in reader.GetMetaDataKeys():
+        match = KEY.fullmatch(key)
+        if match:
+            segments[int(match[1])][match[2]] = reader.GetMetaData(key)
+    return [segments[number] for number in sorted(segments)]
+
+
+def _header(keys: Mapping[str, str], value: int) -> SegmentHeader:
+    name = keys.get("Name") or keys.get("ID") or ""
+    return SegmentHeader(value, name, colour=_colour(keys.get("Color")), **_codes(keys.get("Tags", "")))
+
+
+def _colour(text: str | None) -> Colour | None:
+    """``"0.5 0.68 0.5"``"""
+    if text is None:
+        return None
+    red, green, blue = (round(255 * min(max(float(part), 0.0), 1.0)) for part in text.split())
+    return red, green, blue
+
+
+def _codes(tags: str) -> dict[str, Code | None]:
+    """``TerminologyEntry:context~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~…|other:tag``"""
+    entries = [tag.removeprefix(TERMINOLOGY) for tag in tags.split("|") if tag.startswith(TERMINOLOGY)]
+    _, category, type_, modifier = ([*entries[0].split("~"), "", "", ""] if entries else [""] * 4)[:4]
+    return {"category": _code(category), "type": _code(type_), "modifier": _code(modifier)}
+
+
+def _code(text: str) -> Code | None:
+    parts = text.split("^")
+    if len(parts) != 3 or not parts[1]:
+        return None
+    scheme, value, meaning = parts
+    return Code(scheme=scheme, value=value, meaning=meaning)
+
+
+def _layer(array: Array, path: Path) -> Array:
+    if array.dtype.kind == "f" or array.min() < 0 or array.max() > MOST_VALUES:
+        raise LabelError(f"{path}: holds {array.dtype} values from {array.min()} to {array.max()}, which are no labels")
+    return np.asfortranarray(array)

@@ -1,0 +1,34 @@
+"""How voxels become grey: as radiologists look at them."""
+
+import numpy as np
+
+from medseg.volume import Array, Volume
+
+# Array axes of this orientation are picture axes: the patient's right is on the left of the picture, anterior
+# or superior on top.
+DISPLAY = "LPI"
+
+# Soft tissue, in HU, for images that hold air of about -1000.
+CT_WINDOW = (-160.0, 240.0)
+CT_AIR = -700.0
+
+
+def displayed(volume: Volume) -> Volume:
+    """In ``DISPLAY``, unless it is a photograph, which is shown as it is."""
+    is_photograph = volume.geometry.shape[2] == 1 and np.array_equal(volume.geometry.affine, np.eye(4))
+    return volume if is_photograph else volume.oriented_as(DISPLAY)
+
+
+def window(array: Array) -> tuple[Array, float, float]:
+    """Of an image (channel, x, y, z): the channels to show, which are three of an RGB picture and else the first, and
+    the values that become black and white."""
+    if len(array) == 3 and array.dtype == np.uint8:
+        return array, 0.0, 255.0
+    shown = array[:1]
+    values = shown[np.isfinite(shown)]
+    if values.size == 0:
+        return shown, 0.0, 1.0
+    if values.min() < CT_AIR:
+        return shown, *CT_WINDOW
+    low, high = np.percentile(values, (0.5, 99.5))
+    return shown, float(low), float(max(high, low + 1e-6))

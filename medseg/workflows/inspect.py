@@ -1,0 +1,258 @@
+"""inspect: find what a source holds, look at each image and label map, compare them, tell what is odd."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from medseg.dataset.cases import Case, CaseList
+from medseg.dataset.layouts import cases_in
+from medseg.dataset.listing import Listing
+from medseg.errors import SourceError
+from medseg.inspection.channels import SeriesOf, channel_count_findings, channel_grid_findings, variety_findings
+from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
+from medseg.inspection.drawn import Drawn, look_at_label
+from medseg.inspection.finding import SEVERITIES, Finding, problem_found, told
+from medseg.inspection.grids import grid_findings
+from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
+from medseg.inspection.names import foreign, misnamed
+from medseg.inspection.page import write_page
+from medseg.inspection.patients import identity_findings, patients_of
+from medseg.inspection.repair import Change
+from medseg.inspection.series import DICOM, Role, Series, look_at
+from medseg.inspection.thumbnail import Subject, thumbnail
+from medseg.inspection.values import side_findings, value_findings
+from medseg.io.archives import contents
+from medseg.io.source import Found, ImageSource
+from medseg.labels import Labels
+from medseg.parallel import Outcome, run_in_workers
+from medseg.progress import say, track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Imported once, in the process that workers are forked from.
+WORKER_MODULES = ("medseg.workflows.inspect",)
+
+# Some faults can only be seen when others are put right: a label map has to be readable before its values are read.
+MOST_ROUNDS = 3
+
+
+def inspect(
+    source: str | Path,
+    *,
+    images: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    voxels: bool = False,
+    html: str | Path | None = None,
+    fix: str | Path | None = None,
+    workers: int | None = None,
+) -> Inspection:
+    """Says what a source (any that ``preprocess`` takes) holds, and what in it is odd or wrong.
+
+    Of images only headers are read, and with ``voxels`` all of them, which finds all damage and values that are no
+    numbers; label maps are read. ``images``, ``labels`` and ``rename`` select and pair files as in ``preprocess``, and
+    what is no problem here is none there.
+
+    ``html`` is a file that gets a report with a picture of each image. ``fix`` is a new folder that gets a copy of the
+    source in which is put right what can be, and changes.csv, a list of what was changed. The source is never changed.
+
+    Raises ``SourceError`` when there is no such source or nothing in it, ``ConfigError`` for patterns that match
+    nothing, ``OutputError`` when a folder or file cannot be written.
+    """
+    source = Path(source)
+    look = partial(look_through, images=images, labels=labels, rename=rename, voxels=voxels, workers=workers)
+    folder = None if fix is None else new_folder(Path(fix), source)
+    found = look(source)
+    if html is not None:
+        pictures, failed = _pictures(found, workers)
+        found = replace(found, findings=_in_order([*found.findings, *failed]))
+        write_page(found, pictures, Path(html))
+    return found if folder is None else replace(found, fixed=fixed_copy(source, folder, look))
+
+
+def look_through(
+    source: Path,
+    *,
+    images: str | Sequence[str] | None,
+    labels: str | None,
+    rename: Mapping[str, str] | None,
+    voxels: bool,
+    workers: int | None,
+) -> Inspection:
+    """Finds images and cases, looks at each, and compares them."""
+    say(f"Looking through {source}")
+    listing = Listing(source)
+    found = listing.found
+    cases, without_cases = _cases(listing, images, labels, rename)
+    series = _series(found, cases, voxels, workers)
+    drawn = _drawn(cases, series, workers)
+    known = cases.labels or _labels(drawn)
+    patients = patients_of(list(series.values()))
+    findings = [
+        *without_cases,
+        *_told_by_the_search(listing, cases),
+        *_odd_names(listing, series),
+        *(finding for each in series.values() for finding in each.findings),
+        *_compared(cases, series),
+        *(finding for each in drawn for finding in each.findings),
+        *value_findings(drawn, cases.labels),
+        *(side_findings(drawn, known) if known else ()),
+        *identity_findings(patients),
+    ]
+    return Inspection(
+        source=source,
+        layout=cases.layout,
+        channels=cases.channels,
+        labels=known,
+        patients=patients,
+        files=tuple(each for each in series.values() if each.source.kind not in DICOM),
+        cases=tuple(InspectedCase.of(each, known) for each in drawn),
+        findings=_in_order(findings),
+    )
+
+
+def fixed_copy(source: Path, folder: Path, look: Callable[[Path], Inspection]) -> FixedCopy:
+    """Copies the source, puts right what can be, and looks again at what is left."""
+    copy = copy_of(source, folder)
+    found = look(copy)
+    changes: list[Change] = []
+    for _ in range(MOST_ROUNDS):
+        more = put_right(found.findings, folder)
+        if not more:
+            break
+        changes += more
+        found = look(copy)
+    write_changes(folder, changes)
+    return FixedCopy(folder, tuple(changes), found.findings)
+
+
+def _cases(
+    listing: Listing, images: str | Sequence[str] | None, labels: str | None, rename: Mapping[str, str] | None
+) -> tuple[CaseList, list[Finding]]:
+    """The cases; none, and a finding that says why, where no layout fits but something is there."""
+    try:
+        return cases_in(listing, images=images, labels=labels, rename=rename), []
+    except SourceError as error:
+        if not listing.path.is_dir():
+            raise
+        finding = Finding("problem", "no-cases", listing.path, *told(str(error), listing.path))
+        return CaseList("no dataset that medseg knows", (), ()), [finding]
+
+
+def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) -> dict[ImageSource, Series]:
+    """A look at every image and segmentation, those that a table lists elsewhere included."""
+    roles: dict[ImageSource, tuple[Role, str]] = {}
+    for case in cases.cases:
+        for source in _sources(case):
+            roles[source] = ("image" if source in case.images else "label map", case.case_id)
+    sources = list(dict.fromkeys([*found.sources, *found.segmentations, *roles]))
+    looks = {}
+    for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
+        role, case_id = roles.get(outcome.item, ("unused", ""))
+        series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome.error),))
+        findings = tuple(replace(finding, case_id=case_id) for finding in series.findings)
+        looks[outcome.item] = replace(series, role=role, case_id=case_id, findings=findings)
+    return {source: looks[source] for source in sources}
+
+
+def _drawn(cases: CaseList, series_of: SeriesOf, workers: int | None) -> list[Drawn]:
+    """What is in the label map of each case, where headers show that it can be read."""
+    known = cases.labels or Labels(items=())
+    values = dict(zip(known.names, known.values, strict=True))
+    paired = frozenset(values[name] for pair in known.left_right_pairs for name in pair)
+    readable = [case for case in cases.cases if case.label and _can_be_read(case.label.sources, series_of)]
+    looks = {}
+    for outcome in _in_workers(partial(look_at_label, paired=paired), readable, "Reading label maps", workers):
+        failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome.error),))
+        looks[outcome.item.case_id] = outcome.result or failed
+    return [looks.get(case.case_id, Drawn(case, None)) for case in cases.cases]
+
+
+def _labels(drawn: Sequence[Drawn]) -> Labels | None:
+    """For label maps without names."""
+    values = {value for each in drawn for value in each.voxels or ()}
+    return Labels.from_values(values) if values else None
+
+
+def _told_by_the_search(listing: Listing, cases: CaseList) -> Iterator[Finding]:
+    """Problems and notes of the search for images and of the layout; notes on a series are told with that."""
+    for problem in dict.fromkeys([*listing.found.problems, *cases.problems]):
+        yield problem_found(problem, "unreadable" if problem in listing.found.problems else "left-out")
+    notes = ((case.case_id, note) for case in cases.cases for source in _sources(case) for note in source.notes)
+    of_series = {f"{case_id}: {note}" for case_id, note in notes}
+    for note in dict.fromkeys([*listing.found.notes, *cases.notes]):
+        if note not in of_series:
+            yield Finding("note", "search", listing.path, *told(note, listing.path))
+
+
+def _odd_names(listing: Listing, series_of: SeriesOf) -> Iterator[Finding]:
+    in_dicom = {file for source in series_of if source.kind in DICOM for file in source.files}
+    files = contents(listing.path).files if listing.path.is_dir() else [listing.path]
+    others = [file for file in files if file not in in_dicom]
+    yield from misnamed(others)
+    yield from foreign(others)
+
+
+def _compared(cases: CaseList, series_of: SeriesOf) -> Iterator[Finding]:
+    """Label maps with their images, channels with each other, cases with the others."""
+    for case in cases.cases:
+        yield from channel_grid_findings(case, series_of)
+        if case.label and case.label.values is None:
+            yield from grid_findings(series_of[case.images[0]], series_of[case.label.sources[0]], case.case_id)
+    if cases.cases:
+        yield from channel_count_findings(cases.cases, cases.channels, series_of)
+        yield from variety_findings(cases.cases, cases.channels, series_of)
+
+
+def _pictures(found: Inspection, workers: int | None) -> tuple[dict[ImageSource, str], list[Finding]]:
+    """A thumbnail of each image, with the label map that was drawn on it where that has no problem."""
+    labels = found.labels
+    colours = {label.value: label.colour for label in labels.items} if labels else {}
+    spoilt = {finding.case_id for finding in found.problems}
+    cases = {each.case.images[0]: each.case for each in found.cases if each.voxels and each.case.case_id not in spoilt}
+    subjects = [
+        Subject(series.source, cases.get(series.source), colours)
+        for series in found.series
+        if series.grid is not None and series.role != "label map"
+    ]
+    pictures, failed = {}, []
+    for outcome in _in_workers(thumbnail, subjects, "Taking pictures", workers):
+        if outcome.result:
+            pictures[outcome.item.image] = outcome.result
+        else:
+            failed.append(_failed(outcome.item.image.path, outcome.error))
+    return pictures, failed
+
+
+def _in_workers(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int | None
+) -> Iterator[Outcome[Item, Result]]:
+    outcomes = run_in_workers(function, items, workers=workers, preload=WORKER_MODULES)
+    yield from track(outcomes, description, len(items))
+
+
+def _failed(path: Path, error: str | None) -> Finding:
+    return Finding("problem", "unreadable", path, *told(error or "cannot be read", path))
+
+
+def _can_be_read(sources: Iterable[ImageSource], series_of: SeriesOf) -> bool:
+    return not any(finding.rule == "unreadable" for source in sources for finding in series_of[source].findings)
+
+
+def _sources(case: Case) -> Iterator[ImageSource]:
+    yield from case.images
+    yield from case.label.sources if case.label else ()
+
+
+def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The most severe first, alike together. A file whose name hides what it is is not called unreadable too."""
+    misnamed_files = {finding.path for finding in findings if finding.rule == "wrong-suffix"}
+    told_once = {
+        (finding.path, finding.rule, finding.what): finding
+        for finding in findings
+        if finding.rule != "unreadable" or finding.path not in misnamed_files
+    }
+    return tuple(sorted(told_once.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.path)))

@@ -1,0 +1,148 @@
+"""DICOM segmentations made by hand, with pydicom alone: nothing of the writers is tested with the readers."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.pixels import pack_bits
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+
+Frame = tuple[int, tuple[float, float, float], np.ndarray]  # segment (0 in a label map), position, pixels (row, column)
+
+
+@pytest.fixture
+def write_seg() -> Callable[..., Path]:
+    """Writes frames as a DICOM SEG; see ``_write_seg``."""
+    return _write_seg
+
+
+@pytest.fixture
+def write_rtstruct() -> Callable[..., Path]:
+    """Writes contours as an RTSTRUCT; see ``_write_rtstruct``."""
+    return _write_rtstruct
+
+
+def dataset(**values: Any) -> Dataset:
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def code(scheme: str, value: str, meaning: str) -> list[Dataset]:
+    return [dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
+
+
+def _write_seg(
+    path: Path,
+    frames: Sequence[Frame],
+    *,
+    names: dict[int, str] | None = None,
+    kind: str = "BINARY",
+    orientation: Sequence[float] = AXIAL,
+    spacing: tuple[float, float] = (0.7, 0.5),
+    thickness: float = 2.5,
+    between: float | None = 2.5,
+    shared_groups: bool = True,
+    **tags: Any,
+) -> Path:
+    """``spacing``: mm between columns, rows. ``between``: SpacingBetweenSlices, left out when None. ``shared_groups``:
+    what all frames have in common is in the shared functional groups, else in those of each."""
+    header = _header(SegmentationStorage if kind != "LABELMAP" else LABEL_MAP_STORAGE, "SEG", "Organs")
+    header.SegmentationType = kind
+    header.SegmentSequence = [
+        dataset(
+            SegmentNumber=number,
+            SegmentLabel=name,
+            SegmentedPropertyCategoryCodeSequence=code("SCT", "123037004", "Anatomical Structure"),
+            SegmentedPropertyTypeCodeSequence=code("SCT", "10200004", "Liver"),
+        )
+        for number, name in (names or {number: f"organ {number}" for number in {f[0] for f in frames}}).items()
+    ]
+    measures = dataset(PixelSpacing=[spacing[1], spacing[0]], SliceThickness=thickness)
+    if between is not None:
+        measures.SpacingBetweenSlices = between
+    common = {
+        "PixelMeasuresSequence": [measures],
+        "PlaneOrientationSequence": [dataset(ImageOrientationPatient=[float(f"{v:.12g}") for v in orientation])],
+    }
+    header.SharedFunctionalGroupsSequence = [dataset(**common) if shared_groups else Dataset()]
+    groups = []
+    for number, position, _ in frames:
+        group = dataset(PlanePositionSequence=[dataset(ImagePositionPatient=[float(f"{v:.10g}") for v in position])])
+        if kind != "LABELMAP":
+            group.SegmentIdentificationSequence = [dataset(ReferencedSegmentNumber=number)]
+        for keyword, value in common.items() if not shared_groups else ():
+            setattr(group, keyword, value)
+        groups.append(group)
+    header.PerFrameFunctionalGroupsSequence = groups
+    pixels = np.stack([pixels for *_, pixels in frames])
+    header.NumberOfFrames, header.Rows, header.Columns = pixels.shape
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation = 1, "MONOCHROME2", 0
+    header.BitsAllocated = header.BitsStored = 1 if kind == "BINARY" else pixels.dtype.itemsize * 8
+    header.HighBit = header.BitsStored - 1
+    header.PixelData = pack_bits(pixels.astype(np.uint8)) if kind == "BINARY" else pixels.tobytes()
+    for keyword, value in tags.items():
+        setattr(header, keyword, value)
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _write_rtstruct(
+    path: Path,
+    rois: dict[str, Sequence[Any]],
+    *,
+    kinds: Sequence[str] = ("CLOSED_PLANAR",),
+    first_number: int = 1,
+    referenced_series: str = "1.2.3",
+    **observation: Any,
+) -> Path:
+    """``rois``: contours of each by name, corners (n, 3) in LPS mm. ``kinds``: geometric types, repeated as needed."""
+    header = _header(RTStructureSetStorage, "RTSTRUCT", "Plan")
+    header.StructureSetLabel = "Targets"
+    series = dataset(RTReferencedSeriesSequence=[dataset(SeriesInstanceUID=referenced_series)])
+    header.ReferencedFrameOfReferenceSequence = [
+        dataset(FrameOfReferenceUID="1.2.3.4", RTReferencedStudySequence=[series])
+    ]
+    numbers = range(first_number, first_number + len(rois))
+    header.StructureSetROISequence = [
+        dataset(ROINumber=number, ROIName=name) for number, name in zip(numbers, rois, strict=True)
+    ]
+    header.ROIContourSequence = [
+        dataset(
+            ReferencedROINumber=number,
+            ROIDisplayColor=[10 * number, 20, 30],
+            ContourSequence=[
+                dataset(
+                    ContourGeometricType=kinds[i % len(kinds)],
+                    NumberOfContourPoints=len(corners),
+                    ContourData=[f"{v:.8f}"[:16] for v in np.ravel(corners)],
+                )
+                for i, corners in enumerate(contours)
+            ],
+        )
+        for number, contours in zip(numbers, rois.values(), strict=True)
+    ]
+    header.RTROIObservationsSequence = [
+        dataset(ObservationNumber=number, ReferencedROINumber=number, **observation) for number in numbers
+    ]
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _header(sop_class: str, modality: str, description: str) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SOPClassUID, header.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
+    header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID = "P1", generate_uid(), generate_uid()
+    header.Modality, header.SeriesDescription, header.FrameOfReferenceUID = modality, description, "1.2.3.4"
+    return header
