@@ -310,7 +310,7 @@ def _decoded(path: Path) -> Stored:
         # Without a preamble there is no transfer syntax either; pydicom has guessed it.
         implicit = header.original_encoding[0]
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    stored = pixel_array(header, raw=True)
+    stored = pixel_array(header, raw=True, view_only=True)  # it is copied into the volume
     header.pop("PixelData", None)  # as large as what was decoded from it
     return header, stored
 
