@@ -84,6 +84,8 @@ class NetworkConfig(Section):
     features: list[int] | None = None  # one number a stage
     deep_supervision: bool = True
     convolutions_per_stage: int = Field(2, ge=1)
+    arguments: dict[str, Any] = {}  # what this network alone knows; 'medseg networks NAME' lists it
+    checkpointing: bool = False  # compute activations again in the backward pass: less memory, a third more time
 
 
 class AugmentationConfig(Section):

@@ -1,6 +1,6 @@
 """Fingerprint: what was measured on the data. Plan: what follows from it. Data only; see ``medseg.planning``."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -44,7 +44,7 @@ class Normalisation(_Record):
 
 
 class Architecture(_Record):
-    """The U-Net's depth and width: one entry a stage, from full resolution down."""
+    """The network's name, depth and width: one entry a stage, from full resolution down."""
 
     name: str = "unet"
     features: tuple[int, ...]
@@ -52,6 +52,7 @@ class Architecture(_Record):
     kernel_sizes: tuple[tuple[int, ...], ...]
     convolutions_per_stage: int = 2
     deep_supervision: bool = True
+    arguments: dict[str, Any] = {}  # what this network alone knows
 
 
 class Grid(_Record):

@@ -7,10 +7,12 @@ loss then costs as much as at the finest resolution.)
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import nn
 
+from medseg.networks.network import Network
 from medseg.plan import Architecture
 
 NEGATIVE_SLOPE = 0.01
@@ -40,19 +42,14 @@ class ConvolutionStack(nn.Sequential):
         super().__init__(*layers)
 
 
-class UNet(nn.Module):
-    """Input (batch, channel, *spatial), whose edges are multiples of ``multiple_of``.
-
-    ``forward`` returns logits (batch, label, *spatial); in training with deep supervision a list of them, from full
-    resolution down, each half (or as strided) the size of the one before.
-    """
+class UNet(Network):
+    """The heads of deep supervision are each half the size (or as strided) of the one before."""
 
     def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
-        super().__init__()
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
+        super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         n = architecture.convolutions_per_stage
         self.deep_supervision = architecture.deep_supervision
-        self.multiple_of = tuple(int(torch.tensor(axis).prod()) for axis in zip(*strides, strict=True))
         self.encoder = nn.ModuleList(
             ConvolutionStack(n, inputs if i == 0 else features[i - 1], features[i], kernels[i], strides[i])
             for i in range(len(features))
@@ -76,12 +73,12 @@ class UNet(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         skips = []
         for stage in self.encoder:
-            image = stage(image)
+            image = self.run(stage, image)
             skips.append(image)
         skips.pop()
         decoded = []
         for up, stage in zip(self.up, self.decoder, strict=True):
-            image = stage(torch.cat((up(image), skips.pop()), dim=1))
+            image = self.run(stage, torch.cat((up(image), skips.pop()), dim=1))
             decoded.append(image)
         decoded = decoded or [image]  # a patch too small to be pooled has one stage
         if self.training and self.deep_supervision:

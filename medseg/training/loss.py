@@ -43,5 +43,5 @@ class SegmentationLoss(nn.Module):
 
 def shrunk(label: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """Every n-th voxel of the label map: those that strided convolutions are centred on."""
-    steps = [size // small for size, small in zip(label.shape[2:], shape, strict=True)]
+    steps = [-(-size // small) for size, small in zip(label.shape[2:], shape, strict=True)]
     return label[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]

@@ -103,6 +103,7 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
         "name": config.network.name,
         "deep_supervision": config.network.deep_supervision,
         "convolutions_per_stage": config.network.convolutions_per_stage,
+        "arguments": config.network.arguments,
     }
     if config.network.features is not None:
         stages = len(plan.architecture.strides)

@@ -39,7 +39,8 @@ class Session:
         self.settings = run.config.training
         plan, labels = run.plan, run.dataset.labels
         torch.manual_seed(self.settings.seed)
-        network = build_network(len(run.dataset.record.channels), labels.n_outputs, plan.architecture)
+        n_channels = len(run.dataset.record.channels)
+        network = build_network(n_channels, labels.n_outputs, plan.architecture, run.config.network.checkpointing)
         axes = mirror_axes(plan, labels)
         augmentation = build_augmentation(
             run.config.augmentation,

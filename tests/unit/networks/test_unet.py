@@ -3,6 +3,7 @@ import torch
 
 from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
+from medseg.networks.unet import UNet
 from medseg.plan import Architecture
 
 
@@ -36,7 +37,7 @@ def test_shapes_heads_and_gradients(dims: int) -> None:
 
 
 def test_without_deep_supervision_there_is_one_head() -> None:
-    network = build_network(1, 2, architecture(3, deep_supervision=False))
+    network = UNet(1, 2, architecture(3, deep_supervision=False))
     assert len(network.heads) == 1
     assert network.train()(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
 
@@ -58,9 +59,10 @@ def test_anisotropic_strides_and_kernels() -> None:
         strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)),
         kernel_sizes=((3, 3, 1), (3, 3, 3), (3, 3, 3)),
     )
-    network = build_network(1, 2, plan)
-    assert network.multiple_of == (4, 4, 2)
+    network = UNet(1, 2, plan)
+    assert network.fitting_shape((15, 16, 5)) == (16, 16, 6)
     assert network.eval()(torch.zeros(1, 1, 16, 16, 6)).shape == (1, 2, 16, 16, 6)
+    assert build_network(1, 2, plan).eval()(torch.zeros(1, 1, 15, 16, 5)).shape == (1, 2, 15, 16, 5)
 
 
 def test_an_unknown_network_is_refused_with_the_nearest() -> None:

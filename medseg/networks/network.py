@@ -1,0 +1,39 @@
+"""What all networks have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Network(nn.Module):
+    """Image (batch, channel, *spatial) to logits (batch, label, *spatial).
+
+    In training with deep supervision ``forward`` returns a list of logits, from the finest down. Spatial shapes have to
+    be fitting ones; networks of valid convolutions return the logits of the centre, ``margin`` voxels from each side.
+    """
+
+    deep_supervision = False
+    checkpointing = False  # compute activations again in the backward pass instead of keeping them
+
+    def __init__(self, multiple_of: Sequence[int]) -> None:
+        super().__init__()
+        self.multiple_of = tuple(multiple_of)
+        self.margin = (0,) * len(self.multiple_of)
+
+    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The smallest shape, at least as large, that ``forward`` takes."""
+        return tuple(-(-n // multiple) * multiple for n, multiple in zip(shape, self.multiple_of, strict=True))
+
+    @property
+    def head_weights(self) -> tuple[float, ...] | None:
+        """Of the heads of deep supervision in the loss; None: each half as much as the finer one before."""
+        return None
+
+    def run(self, module: nn.Module, *tensors: torch.Tensor) -> Any:
+        """``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
+        if self.checkpointing and self.training:
+            return checkpoint(module, *tensors, use_reentrant=False)
+        return module(*tensors)
