@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dicom_drawn
 import nibabel
 import numpy as np
 import pytest
@@ -42,6 +43,18 @@ def write_slices() -> Callable[..., list[Path]]:
 def write_image() -> Callable[..., Path]:
     """Writes a small NIfTI file, of zeros unless an array is given, and makes its folders."""
     return _write_image
+
+
+@pytest.fixture
+def write_seg() -> Callable[..., Path]:
+    """Writes frames as a DICOM SEG; see ``dicom_drawn.write_seg``."""
+    return dicom_drawn.write_seg
+
+
+@pytest.fixture
+def write_rtstruct() -> Callable[..., Path]:
+    """Writes contours as an RTSTRUCT; see ``dicom_drawn.write_rtstruct``."""
+    return dicom_drawn.write_rtstruct
 
 
 def _write_slices(

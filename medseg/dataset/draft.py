@@ -59,6 +59,7 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)  # notes about what could be chosen with --images
+    searched: bool = False  # whether the images were searched for, and not listed by the user
 
     def add_image(self, key: str, source: ImageSource, channel: str = "") -> FoundCase:
         case = self.cases.setdefault(key, FoundCase(key))
@@ -184,5 +185,9 @@ def _notes_of(cases: tuple[Case, ...]) -> list[str]:
     modalities = Counter(case.images[0].modality for case in cases if case.label and case.images[0].modality)
     if len(modalities) > 1:
         counts = ", ".join(f"{modality} ({n})" for modality, n in sorted(modalities.items()))
-        notes.append(f"cases are of several modalities, {counts}, each a case of its own; take one kind with --images")
+        channels = " ".join(f"--images '{modality}=…'" for modality in sorted(modalities))
+        notes.append(
+            f"cases are of several modalities, {counts}, each a case of its own; take one kind with --images, or make "
+            f"them channels of one case with {channels}"
+        )
     return notes

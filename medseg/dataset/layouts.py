@@ -15,7 +15,7 @@ from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
 from medseg.dataset.patterns import only_images, paired_by_patterns, take_labels
 from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations
-from medseg.dataset.unlabelled import add_by_channel, add_unlabelled
+from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.errors import ConfigError, SourceError
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
@@ -39,8 +39,9 @@ def find_cases(
 
     ``images`` and ``labels`` are globs relative to ``source`` that select the files and pair them by what
     their ``*`` match. Several globs for images are the channels of one case, in this order; label maps lie on the
-    grid of the first. Without ``labels``, ``images`` select among what is found. ``labelled``: True when label maps are
-    needed, False to ignore them, None to take them where there are any. ``rename`` gives the named segments of
+    grid of the first. Without ``labels``, ``images`` select among what is found; without both, images that were
+    computed from others are left out. ``labelled``: True when label maps are needed, False to ignore them, None to take
+    them where there are any. ``rename`` gives the named segments of
     DICOM SEG, RTSTRUCT and .seg.nrrd, by name or glob, the name of a label, or drops them (""). A case that misses its
     image or its label becomes a ``Problem``.
 
@@ -71,6 +72,8 @@ def cases_in(
         draft = recognised(listing)
         if globs:
             only_images(draft, listing, globs[0])
+        else:
+            leave_out_derived(draft, listing)
     return draft.settled(listing.path, labelled, rename)
 
 

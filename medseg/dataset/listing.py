@@ -76,4 +76,4 @@ class Listing:
         """An empty one with what was noted in the search, and the labels that dataset.json names."""
         labels, notes = label_names(self.content, self.path / "dataset.json")
         notes = [*self.found.notes, *notes]
-        return Draft(layout, labels=labels, problems=list(self.found.problems), notes=notes)
+        return Draft(layout, labels=labels, problems=list(self.found.problems), notes=notes, searched=True)

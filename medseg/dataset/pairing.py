@@ -131,7 +131,7 @@ def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
             return exact, ""
     for core in sorted(cores, key=len, reverse=True):
         rest = rest_after(core, name)
-        if rest is not None:
+        if rest is not None and mask_core(rest) is None:  # liver_seg_2 beside liver_seg is no image
             return core, rest
     return None, ""
 

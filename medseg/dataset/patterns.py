@@ -1,7 +1,8 @@
 """Images and label maps selected by the user's globs."""
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from medseg.dataset.draft import Draft
@@ -17,7 +18,7 @@ WILDCARDS = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])
 
 def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> Draft:
     """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
-    ``labels``, paired by what the ``*`` of each match.
+    ``labels``, paired by what the ``*`` of each match; DICOM series also by their study.
 
     Raises ``ConfigError`` when the globs differ in their wildcards, ``SourceError`` when one matches nothing.
     """
@@ -29,8 +30,11 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
     draft = listing.draft(f"images {', '.join(globs.values())}" + (f" with labels {labels}" if labels else ""))
     draft.channels = tuple(name for name in globs if name)
     label_maps = _matches(listing, listing.label_maps, "--labels", labels) if labels else {}
+    first: dict[ImageSource, str] = {}
     for channel, glob in globs.items():
-        for source, key in _matches(listing, listing.found.sources, "--images", glob).items():
+        matches = _matches(listing, listing.found.sources, "--images", glob)
+        first = first or matches
+        for source, key in _of_one_study(matches, first).items():
             if source not in label_maps:
                 case = draft.add_image(key, source, channel)
                 case.group = source.patient_id or (key.split("/")[0] if "/" in key else "")
@@ -68,6 +72,17 @@ def _matches(listing: Listing, sources: Sequence[ImageSource], option: str, glob
         examples = ", ".join(map(listing.relative, sources[:3])) or "no images"
         raise SourceError(f"{listing.path}: {option} '{glob}' matches nothing; there are: {examples}")
     return keys
+
+
+def _of_one_study(matches: Mapping[ImageSource, str], first: Mapping[ImageSource, str]) -> dict[ImageSource, str]:
+    """Matches, with the key of the first channel's only series of the same DICOM study where their own is none of the
+    first channel's: descriptions of series differ from channel to channel, and from patient to patient."""
+    of_study: dict[str, list[str]] = defaultdict(list)
+    for source, key in first.items():
+        of_study[source.study_uid].append(key)
+    known = {uid: keys[0] for uid, keys in of_study.items() if uid and len(keys) == 1}
+    taken = set(first.values())
+    return {source: key if key in taken else known.get(source.study_uid, key) for source, key in matches.items()}
 
 
 def _key(match: re.Match[str]) -> str:

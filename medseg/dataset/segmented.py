@@ -22,7 +22,7 @@ def add_segmentations(draft: Draft, listing: Listing, segmentations: Sources) ->
     """Adds each segmentation to the case of the series that it was drawn on; a problem where that is not clear."""
     case_of = {source: case for case in draft.cases.values() for source in case.images.values()}
     for case in case_of.values():
-        case.unlabelled_as = "image series"  # a study has more of them than are drawn on
+        case.unlabelled_as = "scan"  # a study has more of them than are drawn on
     for segmentation in segmentations:
         try:
             series = candidate_series(segmentation, list(case_of))
@@ -42,13 +42,15 @@ def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:
     """The series that a segmentation was drawn on: one where that is clear.
 
     That is the series that it refers to, where that is there. Otherwise a series in its frame of reference that has a
-    slice in each of its planes. Of several the one that lies nearest in the folders. Raises ``SourceError`` for a
+    slice in each of its planes. Of several those that were not computed from others, and the one that lies nearest in
+    the folders. Raises ``SourceError`` for a
     segmentation that cannot be read.
     """
     referred = [source for source in series if source.series_uid in segmentation.refers_to]
     candidates = referred or [source for source in series if _may_share_frame(segmentation, source)]
     if len(referred) != 1:
         candidates = [source for source in candidates if lies_on(segmentation, source)]
+        candidates = [source for source in candidates if not source.derived] or candidates
     shared = [len(os.path.commonpath([segmentation.path, source.path])) for source in candidates]
     return [source for source, length in zip(candidates, shared, strict=True) if length == max(shared)]
 

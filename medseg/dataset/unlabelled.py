@@ -27,6 +27,27 @@ def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource
         draft.add_image(key, source).group = source.patient_id
 
 
+def leave_out_derived(draft: Draft, listing: Listing) -> None:
+    """Drops images that were computed from others (ADC maps, projections, subtractions), with a note; not those that
+    the user listed or drew on, nor all that there is."""
+    derived = {
+        key: list(case.images.values())
+        for key, case in draft.cases.items()
+        if case.images and not case.labels and all(source.derived for source in case.images.values())
+    }
+    if not draft.searched or not any(case.images for key, case in draft.cases.items() if key not in derived):
+        return
+    of_kind: dict[str, list[str]] = defaultdict(list)
+    for key, sources in derived.items():
+        del draft.cases[key]
+        for source in sources:
+            of_kind[source.derived].append(listing.relative(source))
+    draft.hints += [
+        f"left out, computed from other images: {kind} in {_some(paths)}; take it with --images '{paths[0]}'"
+        for kind, paths in of_kind.items()
+    ]
+
+
 def add_by_channel(draft: Draft, listing: Listing) -> bool:
     """Adds the images as channels where all their names say so; False, with nothing added, otherwise."""
     channels = _by_number(listing) or _by_folder(listing)
@@ -82,3 +103,7 @@ def _usual_channels(channels: Channels, needed: str | None = None) -> frozenset[
     if n_cases <= len(channels) / 2 or (needed is not None and needed not in names) or not few_enough:
         return frozenset()
     return names
+
+
+def _some(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

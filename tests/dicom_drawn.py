@@ -1,11 +1,10 @@
 """DICOM segmentations made by hand, with pydicom alone: nothing of the writers is tested with the readers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
@@ -14,18 +13,6 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 
 Frame = tuple[int, tuple[float, float, float], np.ndarray]  # segment (0 in a label map), position, pixels (row, column)
-
-
-@pytest.fixture
-def write_seg() -> Callable[..., Path]:
-    """Writes frames as a DICOM SEG; see ``_write_seg``."""
-    return _write_seg
-
-
-@pytest.fixture
-def write_rtstruct() -> Callable[..., Path]:
-    """Writes contours as an RTSTRUCT; see ``_write_rtstruct``."""
-    return _write_rtstruct
 
 
 def dataset(**values: Any) -> Dataset:
@@ -39,7 +26,7 @@ def code(scheme: str, value: str, meaning: str) -> list[Dataset]:
     return [dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
 
 
-def _write_seg(
+def write_seg(
     path: Path,
     frames: Sequence[Frame],
     *,
@@ -94,7 +81,7 @@ def _write_seg(
     return path
 
 
-def _write_rtstruct(
+def write_rtstruct(
     path: Path,
     rois: dict[str, Sequence[Any]],
     *,
