@@ -52,6 +52,7 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
         series = source_series(segmented, path)
         segmentation = _segmentation(segmented, series)
         _refer_to_source(segmentation, series)
+        segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
         with written_whole(path) as temporary:
             segmentation.save_as(temporary)
     return [path]

@@ -31,6 +31,7 @@ TYPE_3 = (
     "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialTimePointID",
 )  # fmt: skip
+TYPE_2_OF_TRIALS = ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName")
 SEXES = ("M", "F", "O")
 
 KEYWORDS = (
@@ -45,6 +46,7 @@ IDENTITY = ("PatientName", "PatientID")
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: names of patients and structures may be in any script
 LONGEST_TEXT = 64  # characters, value representation LO
+LARGEST_NUMBER = 10**9  # of a series, so that more can be added: DICOM's numbers end at 2**31
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class SourceSeries:
 
     @property
     def number(self) -> int:
-        """SeriesNumber; 0 where there is none."""
+        """SeriesNumber; 0 where there is none, or an odd one."""
         try:
-            return max(0, int(self.header.get("SeriesNumber") or 0))
+            number = int(self.header.get("SeriesNumber") or 0)
         except (TypeError, ValueError):
             return 0
+        return number if 0 <= number <= LARGEST_NUMBER else 0
 
     @property
     def name(self) -> str:
@@ -189,6 +192,9 @@ def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
                 copied.add(_valid(header[keyword]))
         except ValueError as error:
             warn(f"{source.path}: {keyword} is left empty in masks, since DICOM does not allow it ({error})")
+    for keyword in TYPE_2_OF_TRIALS if "ClinicalTrialSponsorName" in copied else ():
+        if keyword not in copied:
+            setattr(copied, keyword, "")
     return copied
 
 

@@ -1,0 +1,47 @@
+"""What programs that others wrote say of a DICOM mask."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.volume import Geometry
+
+
+def complaints(path: Path) -> list[str]:
+    """The errors and warnings of ``dciodvfy`` (Debian: dicom3tools), which knows the modules of DICOM."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
+    result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, errors="replace")
+    assert "Segmentation" in result.stderr or "RTStructureSet" in result.stderr  # it has known the object
+    return [line for line in result.stderr.splitlines() if line.startswith(("Error", "Warning"))]
+
+
+def segments_by_dcmqi(path: Path, folder: Path) -> dict[int, tuple[np.ndarray, Geometry]]:
+    """Mask (x, y, z) and grid of each segment number, by dcmqi's ``segimage2itkimage``."""
+    program = shutil.which("segimage2itkimage")
+    if program is None:
+        pytest.skip("segimage2itkimage is not installed (PyPI: dcmqi)")
+    folder.mkdir()
+    arguments = ["--inputDICOM", path, "--outputDirectory", folder, "--prefix", "s", "-t", "nrrd"]
+    subprocess.run([program, *arguments], capture_output=True, check=True)
+    return {int(each.stem.removeprefix("s-")): by_simpleitk(each) for each in folder.glob("s-*.nrrd")}
+
+
+def by_simpleitk(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Voxels (x, y, z), or (layer, x, y, z), and grid."""
+    image = sitk.ReadImage(str(path))
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).T, Geometry(image.GetSize(), np.diag([-1, -1, 1, 1]) @ affine)
+
+
+def assert_same_in_world(mask: np.ndarray, place: Geometry, expected: np.ndarray, grid: Geometry) -> None:
+    """Both have voxels at the same places, whatever part of the world and in whatever order their arrays hold."""
+    index = grid.index(place.world(np.argwhere(mask)))
+    assert np.abs(index - np.rint(index)).max(initial=0) < 0.01
+    assert sorted(map(tuple, np.rint(index).astype(int))) == sorted(map(tuple, np.argwhere(expected)))

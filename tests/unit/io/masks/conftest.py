@@ -1,0 +1,46 @@
+"""What the writers of masks are given."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dicom_kinds import KINDS, balls_in, write_kind
+
+from medseg.io.dicom import find_series, read_dicom
+from medseg.io.masks.segmented import Segmented
+from medseg.labels import Labels
+
+LABELS = Labels.from_names({"liver": 1, "kidney_left": 2})
+
+
+def _segmented_balls(folder: Path, kind: str = "CT", **tags: Any) -> Segmented:
+    """The balls of a series of this kind, the larger one as the liver."""
+    (source,) = find_series(write_kind(folder, KINDS[kind], **tags)).sources
+    volume = read_dicom(source)
+    return Segmented(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
+
+
+@pytest.fixture
+def segmented_balls() -> Callable[..., Segmented]:
+    return _segmented_balls
+
+
+@pytest.fixture
+def balls(tmp_path: Path) -> Segmented:
+    """On a classic CT."""
+    return _segmented_balls(tmp_path / "series")
+
+
+@pytest.fixture
+def organs(balls: Segmented) -> Segmented:
+    """Smooth shapes of chance, with holes and many parts a slice, that fill a third of the CT and reach its border."""
+    return Segmented(chance(balls.geometry.shape), balls.geometry, balls.labels, balls.source)
+
+
+def chance(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.2)
+    return np.digitize(smooth, np.quantile(smooth, (0.67, 0.85))).astype(np.uint8)
