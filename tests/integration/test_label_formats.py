@@ -1,0 +1,193 @@
+"""Label maps of every format, found beside their images, arrive in the prepared dataset where they were drawn."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.config import load
+from medseg.dataset.store import PreparedDataset
+from medseg.workflows.preprocess import PreprocessResult, preprocess
+
+WriteSlices = Callable[..., list[Path]]
+Write = Callable[[Path], Path]
+
+SHAPE = (10, 12, 4)  # columns, rows, slices
+SPACING = (2.0, 2.0, 3.0)
+CORNER = (-20.0, 13.0, 7.0)  # of the first voxel, in LPS
+SERIES = "1.3.1"
+LIVER, TUMOUR = 1, 2
+
+
+def drawn() -> np.ndarray:
+    """A liver with a tumour in it: label map (x, y, z)."""
+    label_map = np.zeros(SHAPE, np.uint8)
+    label_map[2:8, 3:9, 1:3] = LIVER
+    label_map[4:6, 5:7, 1] = TUMOUR
+    return label_map
+
+
+def itk_image(*masks: np.ndarray) -> sitk.Image:
+    """Label maps (x, y, z) on the grid of the series; several are components."""
+    images = [sitk.GetImageFromArray(np.ascontiguousarray(mask.T)) for mask in masks]
+    image = images[0] if len(images) == 1 else sitk.Compose(images)
+    image.SetOrigin(CORNER)
+    image.SetSpacing(SPACING)
+    return image
+
+
+def write_itk(path: Path) -> Path:
+    sitk.WriteImage(itk_image(drawn()), str(path))
+    return path
+
+
+def write_seg_nrrd(path: Path) -> Path:
+    """With the tumour in the liver, in a layer of its own."""
+    image = itk_image((drawn() > 0).astype(np.uint8), (drawn() == TUMOUR).astype(np.uint8))
+    for i, name in enumerate(("liver", "tumour")):
+        for key, value in {"ID": f"s{i}", "Name": name, "Layer": i, "LabelValue": 1, "Color": "1 0 0"}.items():
+            image.SetMetaData(f"Segment{i}_{key}", str(value))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture
+def ct(tmp_path: Path, write_slices: WriteSlices) -> Path:
+    """A study with one series in CT/."""
+    stored = np.random.default_rng(0).integers(0, 900, SHAPE[::-1], dtype=np.int16)
+    write_slices(
+        tmp_path / "study" / "CT", stored, orientation=(1, 0, 0, 0, 1, 0), spacing=SPACING, uids=("P1", "1.2", SERIES),
+        FrameOfReferenceUID="1.2.3.4",
+    )  # fmt: skip
+    return tmp_path / "study"
+
+
+def prepared(source: Path, output: Path, **options: object) -> PreprocessResult:
+    return preprocess(source, output, config=load(overrides=["preprocessing.workers=1"]), **options)
+
+
+def written_label(result: PreprocessResult) -> np.ndarray:
+    """The label map of the only case on the axes of the series, by nibabel."""
+    (case,) = result.record.cases
+    path = PreparedDataset(result.folder).label_path(case.case_id)
+    assert path.is_relative_to(result.folder / "labels")
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    assert np.allclose(image.affine[:3, 3], (-(CORNER[0] + 9 * 2), -(CORNER[1] + 11 * 2), 7), atol=1e-4)
+    return np.asanyarray(image.dataobj)[::-1, ::-1]  # x and y are those of LPS again
+
+
+@pytest.mark.parametrize("name", ["CT_seg.nii.gz", "CT_mask.nrrd", "CT_label.mha", "CT_seg.mhd"])
+def test_label_maps_by_name_stay_where_they_are(ct: Path, tmp_path: Path, name: str) -> None:
+    path = write_itk(ct / name)
+    result = prepared(ct, tmp_path / "prepared")
+    (case,) = result.record.cases
+    assert case.label == str(path) and result.record.labels is not None
+    assert case.volumes_ml == {"label_1": pytest.approx(68 * 0.012), "label_2": pytest.approx(4 * 0.012)}
+
+
+def test_segments_of_3d_slicer(ct: Path, tmp_path: Path) -> None:
+    write_seg_nrrd(ct / "CT.seg.nrrd")
+    result = prepared(ct, tmp_path / "prepared")
+    assert result.record.labels is not None and result.record.labels.names == ["liver", "tumour"]
+    np.testing.assert_array_equal(written_label(result), drawn())
+
+
+def seg_frames(kind: str) -> list[tuple[int, tuple[float, ...], np.ndarray]]:
+    """The frames of each slice, of each segment: the tumour lies in the liver, but in a label map."""
+    frames = []
+    for z in range(SHAPE[2]):
+        position = (*CORNER[:2], CORNER[2] + z * SPACING[2])
+        plane = drawn()[:, :, z].T
+        if kind == "LABELMAP":
+            frames.append((0, position, plane))
+        for number, mask in ((LIVER, plane > 0), (TUMOUR, plane == TUMOUR)) if kind != "LABELMAP" else ():
+            if mask.any():
+                frames.append((number, position, mask.astype(np.uint8) * (255 if kind == "FRACTIONAL" else 1)))
+    return frames
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_dicom_seg(ct: Path, tmp_path: Path, write_seg: Callable[..., Path], kind: str) -> None:
+    fractional = {"MaximumFractionalValue": 255, "SegmentationFractionalType": "OCCUPANCY"}
+    write_seg(
+        ct / "seg.dcm", seg_frames(kind), names={1: "liver", 2: "tumour"}, kind=kind, spacing=SPACING[:2],
+        thickness=3.0, between=3.0, **(fractional if kind == "FRACTIONAL" else {}),
+    )  # fmt: skip
+    result = prepared(ct, tmp_path / "prepared")
+    assert result.record.labels is not None and result.record.labels.names == ["liver", "tumour"]
+    np.testing.assert_array_equal(written_label(result), drawn())
+
+
+def contour(mask: np.ndarray, z: int) -> np.ndarray:
+    """Corners in LPS mm of the rectangle around a mask (x, y)."""
+    (left, top), (right, bottom) = np.argwhere(mask).min(axis=0) - 0.5, np.argwhere(mask).max(axis=0) + 0.5
+    index = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    return np.array([np.array(CORNER) + np.array((x, y, z)) * SPACING for x, y in index])
+
+
+def test_rtstruct(ct: Path, tmp_path: Path, write_rtstruct: Callable[..., Path]) -> None:
+    rois = {
+        name: [contour(mask[:, :, z], z) for z in range(SHAPE[2]) if mask[:, :, z].any()]
+        for name, mask in {"Liver": drawn() > 0, "GTV-1": drawn() == TUMOUR}.items()
+    }
+    write_rtstruct(ct / "plan.dcm", rois, referenced_series=SERIES)
+    result = prepared(ct, tmp_path / "prepared", rename={"GTV*": "tumour"})
+    assert result.record.labels is not None and result.record.labels.names == ["Liver", "tumour"]
+    np.testing.assert_array_equal(written_label(result), drawn())
+
+
+def test_what_no_slice_holds_is_told_and_the_rest_prepared(
+    ct: Path, tmp_path: Path, write_rtstruct: Callable[..., Path]
+) -> None:
+    mask = drawn()[:, :, 1] > 0
+    write_rtstruct(ct / "plan.dcm", {"liver": [contour(mask, 1)]}, referenced_series=SERIES)
+    write_rtstruct(ct / "beyond.dcm", {"spleen": [contour(mask, 40)]}, referenced_series="7.7")
+    result = prepared(ct, tmp_path / "prepared")
+    (problem,) = result.problems
+    assert problem.path.name == "beyond.dcm" and "no image series that is here" in problem.message
+    with (tmp_path / "prepared" / "problems.csv").open() as table:
+        assert [Path(row["path"]).name for row in csv.DictReader(table)] == ["beyond.dcm"]
+    assert len(result.record.cases) == 1
+
+
+def test_real_contours_are_the_masks_that_were_drawn(real_data: Path, tmp_path: Path) -> None:
+    result = prepared(real_data / "sarcoma" / "dicom", tmp_path, rename={"GTV*": "tumour"})
+    assert len(result.record.cases) == 9 and not result.problems
+    for case in result.record.cases:
+        patient, kind = case.case_id[:7], case.case_id[8:].removesuffix("_image")
+        ours = nibabel.as_closest_canonical(nibabel.load(tmp_path / (case.label or "")))
+        theirs = nibabel.load(real_data / "sarcoma" / "nifti" / patient / f"{kind}_mask.nii.gz")
+        theirs = nibabel.as_closest_canonical(theirs)
+        np.testing.assert_array_equal(np.asanyarray(ours.dataobj), np.asanyarray(theirs.dataobj))
+        assert np.abs(ours.affine - theirs.affine).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("image", "segmentation", "reference"),
+    [
+        ("ct-3slice", "liver.dcm", "liver_seg.nrrd"),
+        ("23x38x3/image", "23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd"),
+        ("24x38x3/image", "24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd"),
+        ("24x38x3/image", "sparse-labelmap-ppv5.dcm", "sparse_labelmap_ppv5_seg.nrrd"),
+        ("24x38x3/image", "sparse-labelmap-noppv.dcm", "sparse_labelmap_noppv_seg.nrrd"),
+    ],
+)
+def test_real_segmentations_are_those_that_dcmqi_reads(
+    real_data: Path, tmp_path: Path, image: str, segmentation: str, reference: str
+) -> None:
+    folder = real_data / "dicom_seg" / "segmentations"
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "image").symlink_to(folder / image)
+    (tmp_path / "study" / "seg").symlink_to(folder / segmentation)
+    result = prepared(tmp_path / "study", tmp_path / "prepared")
+    (case,) = result.record.cases
+    ours = sitk.ReadImage(str(tmp_path / "prepared" / (case.label or "")))
+    theirs = sitk.ReadImage(str(folder / reference))
+    theirs = sitk.Resample(theirs, ours, sitk.Transform(), sitk.sitkNearestNeighbor, 0, ours.GetPixelID())
+    liver = sitk.GetArrayFromImage(theirs) == 1  # 5 is background, as the label map's PixelPaddingValue says
+    assert liver.any()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), liver)
