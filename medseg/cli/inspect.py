@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,13 +13,22 @@ from medseg.cli.rename import Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from medseg.inspection.finding import Finding, Severity
-    from medseg.inspection.inspection import Inspection
+    from medseg.inspection.inspection import InspectedCase, Inspection
 
 ALIKE_SHOWN = 3  # findings of one kind
 CASES_SHOWN = 12
+LABELS_SHOWN = 12
+LABELS_OF_CASE = 6
+CHANGES_SHOWN = 12
+
+# Columns of characters.
+GAP = 2
+INDENT = 2
+NARROWEST = 14  # that the names of images get
 COLOURS: dict["Severity", str] = {"problem": "red", "warning": "yellow", "note": "dim"}
 
 
@@ -82,15 +91,8 @@ def _show(found: "Inspection") -> None:
 
     console = Console(highlight=False)
     console.print(_headline(found), markup=False)
-    console.print(_image_table(found))
-    if found.labels:
-        console.print(_label_table(found))
-    if 0 < len(found.cases) <= CASES_SHOWN:
-        console.print(_case_table(found))
-    if found.findings:
-        console.print(_finding_table(found.findings, found.source))
-    if found.fixed:
-        console.print(_change_table(found))
+    for part in (*_images(found, console.width), *_tables(found), *_findings(found)):
+        console.print(part)
 
 
 def _headline(found: "Inspection") -> str:
@@ -102,84 +104,123 @@ def _headline(found: "Inspection") -> str:
     return f"{found.layout}: {', '.join(counts)}"
 
 
-def _image_table(found: "Inspection") -> "Table":
-    from rich.markup import escape
+def _images(found: "Inspection", width: int) -> "Iterator[RenderableType]":
+    """Rows in columns; headings and what is odd take the whole width."""
+    from rich.cells import cell_len
+    from rich.padding import Padding
+    from rich.text import Text
 
     from medseg.inspection.summary import image_rows
 
-    table = _table("image", "format", "voxels", "spacing (mm)", "axes", "odd")
-    for column, width in zip(table.columns, (24, 7, 11, 14, 4, 20), strict=True):
-        column.min_width, column.overflow = min(width, 7), "fold"
-    for row in image_rows(found):
-        if row.format:
-            table.add_row(f"  {escape(row.name)}", row.format, row.voxels, row.spacing, row.axes, escape(row.odd))
+    titles = ("format", "voxels", "spacing (mm)", "axes")
+    rows = list(image_rows(found))
+    cells = [(row.format, row.voxels, row.spacing, row.axes) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+    longest = max((cell_len(row.name) for row in rows), default=0)
+    first = max(NARROWEST, min(longest, width - sum(widths) - GAP * len(widths) - INDENT))
+    heading = ""
+    if rows:
+        yield ""
+        yield _line(("image", *titles), (first, *widths))
+    for row, values in zip(rows, cells, strict=True):
+        if row.heading != heading:
+            heading = row.heading
+            yield Text(heading or "in several places", "bold")
+        is_long = cell_len(row.name) > first
+        if is_long:
+            yield Padding(Text(row.name), (0, 0, 0, INDENT))
+        if row.holds:
+            yield _line(("" if is_long else row.name, row.format, row.holds), (first, widths[0], None))
         else:
-            table.add_row(f"[bold]{escape(row.name)}[/bold]")
-    return table
+            yield _line(("" if is_long else row.name, *values), (first, *widths))
+        yield from (Padding(Text(oddity, "yellow"), (0, 0, 0, 2 * INDENT)) for oddity in row.odd)
 
 
-def _label_table(found: "Inspection") -> "Table":
-    from rich.markup import escape
+def _line(cells: Sequence[str], widths: Sequence[int | None]) -> "RenderableType":
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
 
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    for width in widths:
+        table.add_column(width=width, overflow="fold")
+    table.add_row(*map(Text, cells))
+    return Padding(table, (0, 0, 0, INDENT), expand=False)
+
+
+def _tables(found: "Inspection") -> "Iterator[RenderableType]":
+    """Of labels, of cases where they are few, and of what was changed in a copy."""
     from medseg.inspection.summary import label_rows
 
-    table = _table("label", "value", "cases", "median", "lowest", "highest", "")
-    for row in label_rows(found):
-        amounts = [f"{amount:.4g}" for amount in row.amounts] if row.n_cases else [""] * 3
-        table.add_row(escape(row.name), str(row.value), str(row.n_cases), *amounts, row.unit)
+    labels = [
+        (row.name, row.value, row.n_cases, *(f"{amount:.4g}" for amount in row.amounts), row.unit)
+        for row in label_rows(found)
+    ]
+    cases = [(each.case.case_id, each.case.group, len(each.case.images), _drawn(each)) for each in found.cases]
+    changes = (
+        [(each.path.name, each.what, each.before, each.after) for each in found.fixed.changes] if found.fixed else []
+    )
+    if labels:
+        titles = ("label", "value", "cases", "median", "lowest", "highest", "")
+        yield ""
+        yield _table(titles, _first(labels, LABELS_SHOWN, "label"))
+    if 0 < len(cases) <= CASES_SHOWN:
+        yield ""
+        yield _table(("case", "group", "images", "labels"), cases)
+    if changes:
+        yield ""
+        yield _table(("changed in the copy", "what", "before", "after"), _first(changes, CHANGES_SHOWN, "change"))
+
+
+def _drawn(case: "InspectedCase") -> str:
+    if case.voxels is None:
+        return "none" if case.case.label is None else "–"
+    amounts = [
+        f"{name} {case.volumes_ml[name]:.4g} ml" if case.volumes_ml else f"{name} {counted(n, 'pixel')}"
+        for name, n in case.voxels.items()
+    ]
+    more = len(amounts) - LABELS_OF_CASE
+    return ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
+
+
+def _first(rows: Sequence[Sequence[object]], most: int, noun: str) -> list[Sequence[object]]:
+    more = len(rows) - most
+    return [*rows[:most], *([(f"… {counted(more, f'more {noun}')}",)] if more > 0 else [])]
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
     return table
 
 
-def _case_table(found: "Inspection") -> "Table":
-    from rich.markup import escape
-
-    table = _table("case", "group", "images", "labels")
-    for each in found.cases:
-        in_ml = [f"{name} {ml:.4g} ml" for name, ml in (each.volumes_ml or {}).items()]
-        in_pixels = [f"{name} {counted(n, 'pixel')}" for name, n in (each.voxels or {}).items()]
-        drawn = ", ".join(in_ml or in_pixels) or ("none" if each.case.label is None else "–")
-        table.add_row(each.case.case_id, escape(each.case.group), str(len(each.case.images)), escape(drawn))
-    return table
-
-
-def _finding_table(findings: "Sequence[Finding]", source: Path) -> "Table":
+def _findings(found: "Inspection") -> "Iterator[RenderableType]":
     """A few of each kind; what to do is said once where it is the same."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, GAP))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for (severity, _), group in groupby(findings, key=lambda each: (each.severity, each.rule)):
+    for (severity, _), group in groupby(found.findings, key=lambda each: (each.severity, each.rule)):
         alike = list(group)
         for i, finding in enumerate(alike[:ALIKE_SHOWN]):
             first = f"[{COLOURS[severity]}]{severity}[/]" if i == 0 else ""
-            table.add_row(first, escape(f"{_where(finding, source)}{finding.what}"))
+            table.add_row(first, escape(f"{_where(finding, found.source)}{finding.what}"))
             if finding.to_do and finding.to_do not in {other.to_do for other in alike[i + 1 : ALIKE_SHOWN]}:
                 table.add_row("", f"[cyan]→[/] {escape(finding.to_do)}")
         if len(alike) > ALIKE_SHOWN:
             table.add_row("", f"[dim]… and {len(alike) - ALIKE_SHOWN} more of this kind (all in --html and --json)[/]")
-    return table
-
-
-def _change_table(found: "Inspection") -> "Table":
-    from rich.markup import escape
-
-    table = _table("changed in the copy", "what", "before", "after")
-    for change in found.fixed.changes if found.fixed else ():
-        path = change.path.relative_to(found.fixed.folder) if found.fixed else change.path
-        table.add_row(escape(str(path)), change.what, escape(change.before), escape(change.after))
-    return table
-
-
-def _table(*columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    if found.findings:
+        yield ""
+        yield table
 
 
 def _where(finding: "Finding", source: Path) -> str:

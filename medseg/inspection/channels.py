@@ -1,14 +1,14 @@
-"""The channels of a case, and of one case against the others."""
+"""The images of a case against each other, and of one case against the others."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from medseg.dataset.cases import Case
 from medseg.dataset.reading import have_one_frame
 from medseg.inspection.finding import Finding
-from medseg.inspection.series import Series
+from medseg.inspection.series import Series, edges
+from medseg.io.archives import origin
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE
 
@@ -37,37 +37,39 @@ def channel_grid_findings(case: Case, series_of: SeriesOf) -> Iterator[Finding]:
             yield Finding("problem", "channel-grid", source.path, what, to_do, case.case_id)
 
 
-def channel_count_findings(cases: Sequence[Case], names: Sequence[str], series_of: SeriesOf) -> Iterator[Finding]:
-    """Cases with another number of channels than the rest."""
+def channel_count_findings(
+    cases: Sequence[Case], names: Sequence[str], series_of: SeriesOf, sound: Collection[str]
+) -> Iterator[Finding]:
+    """Cases with another number of channels than most of the ``sound`` ones."""
     counts = {case.case_id: sum(series_of[source].n_channels for source in case.images) for case in cases}
-    numbers = Counter(counts.values())
-    usual = len(names) if len(names) in numbers else numbers.most_common(1)[0][0]
+    numbers = Counter(counts[case_id] for case_id in sound)
+    usual = len(names) if len(names) in numbers or not numbers else numbers.most_common(1)[0][0]
     for case in cases:
-        if counts[case.case_id] != usual:
+        if case.case_id in sound and counts[case.case_id] != usual:
             what = f"number of channels is {counts[case.case_id]}, most cases have {usual}"
             to_do = "give all cases the same channels, or select images with --images"
             yield Finding("problem", "channel-count", case.images[0].path, what, to_do, case.case_id)
 
 
-def variety_findings(cases: Sequence[Case], names: Sequence[str], series_of: SeriesOf) -> Iterator[Finding]:
-    """Channels that mix modalities, and voxel sizes that vary much."""
-    for i, name in enumerate(names):
-        by_modality = defaultdict(list)
-        for case in cases:
-            if i < len(case.images) and case.images[i].modality:
-                by_modality[case.images[i].modality].append(case)
-        if len(by_modality) > 1:
-            listed = ", ".join(f"{modality} ({len(of_one)} cases)" for modality, of_one in sorted(by_modality.items()))
-            fewest = min(by_modality.values(), key=len)[0]
-            to_do = "select one with --images, unless a network is to learn all of them as if they were one"
-            path = fewest.images[i].path
-            yield Finding("warning", "mixed-modalities", path, f"channel '{name}' mixes {listed}", to_do)
+def spacing_findings(path: Path, cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Finding]:
+    """Voxel sizes that vary much. ``path``: the source."""
     grids = [grid for case in cases if (grid := series_of[case.images[0]].grid) and case.images[0].kind != "image2d"]
-    if grids:
-        spacings = np.array([grid.oriented_as("RAS").spacing for grid in grids])
-        low, high = spacings.min(axis=0), spacings.max(axis=0)
-        if (high > SPACING_FACTOR * low).any():
-            ranges = " × ".join(f"{a:.3g}–{b:.3g}" for a, b in zip(low, high, strict=True))
-            what = f"voxel sizes vary from case to case: {ranges} mm"
-            to_do = "nothing: preprocess brings all to one; leave out cases that are too coarse for what is sought"
-            yield Finding("note", "mixed-spacing", cases[0].images[0].path, what, to_do)
+    spacings = [grid.oriented_as("RAS").spacing for grid in grids]
+    if any(max(along) > SPACING_FACTOR * min(along) for along in zip(*spacings, strict=True)):
+        what = f"voxel sizes vary from case to case: {edges(spacings)} mm"
+        to_do = "nothing: preprocess brings all to one; leave out cases that are too coarse for what is sought"
+        yield Finding("note", "mixed-spacing", path, what, to_do)
+
+
+def copy_findings(cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Finding]:
+    """Cases whose first images are one and the same."""
+    first: dict[Hashable, Case] = {}
+    for case in cases:
+        source = case.images[0]
+        if series_of[source].grid is None:
+            continue
+        known = first.setdefault((series_of[source].mark, source.frames, source.part), case)
+        if known is not case:
+            what = f"is a copy of {origin(known.images[0].path)}, another case ({known.case_id})"
+            to_do = "remove one: else a network may be tested on what it was trained on"
+            yield Finding("warning", "copy", source.path, what, to_do, case.case_id)

@@ -10,13 +10,16 @@ from medseg.inspection.repair import Place
 from medseg.inspection.series import Series
 from medseg.volume import GRID_TOLERANCE, Geometry
 
-# Parts of the smallest voxel edge. Below the first, headers differ by no more than floating-point numbers do; up to the
-# second they were rounded, as no voxel's centre lies in another voxel; beyond it something was moved.
+# Parts of the smallest voxel edge. Below the first, headers differ by no more than floating-point numbers do. What was
+# rounded has a corner that lies within the second, and edges that differ by at most the third; what was moved by half a
+# voxel, as programs do that confuse its centre with its corner, is none of it.
 SAME = 1e-4
-ROUNDED = 0.5
+ROUNDED_CORNER = 0.1
+ROUNDED_EDGE = 0.01
 
-# How far voxel sizes may be rounded for two files to be of one image.
-SPACING_TOLERANCE = 0.01
+# A header with voxel sizes alone lost the rest where it lies further off than this many voxels; nearer, the image lies
+# at the origin of the world, and the label map was moved by a slip.
+FAR = 10
 
 MIRRORED_ALONG = ("left and right", "front and back", "top and bottom")
 
@@ -25,63 +28,77 @@ def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Findin
     """How the grid of a label map differs from that of its image, and the repair where it was rounded or lost."""
     if image.grid is None or label.grid is None:
         return
-    if image.has_place != label.has_place and image.grid.shape == label.grid.shape:
-        lost, placed = (label, image) if image.has_place else (image, label)
-        yield _lost(lost, placed, case_id, _severity(image.grid, label.grid))
-        return
     upright = image.grid.oriented_as(label.grid.orientation)
-    sides = _mirrored_sides(image.grid, label.grid)
-    if upright.shape == label.grid.shape and (apart := upright.distance(label.grid)) <= ROUNDED * min(upright.spacing):
-        if apart > SAME * min(upright.spacing):
-            what = f"lies {apart:.2g} mm off the grid of its image, by a rounded header"
-            to_do = "--fix gives it the exact place of its image"
-            repair = Place(upright, image.source.path) if label.source.kind == "nifti" else None
-            severity = _severity(upright, label.grid)
-            yield Finding(severity, "grid-rounded", label.source.path, what, to_do, case_id, repair)
-    elif sides:
-        what = f"is a mirror image of its image: {sides} are swapped in one of the two headers"
-        to_do = "look at both in a viewer, find out which is right, and write the other one again"
-        yield Finding("problem", "mirrored", label.source.path, what, to_do, case_id)
-    else:
-        what = f"does not lie on the grid of its image: {upright.difference(label.grid)}{_permuted(image, label)}"
-        to_do = "was it drawn on this image? If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
-        yield Finding("problem", "grid-differs", label.source.path, what, to_do, case_id)
+    severity: Severity = "problem" if upright.difference(label.grid, GRID_TOLERANCE) else "note"  # as preprocess does
+    lost = [_is_lost(series, other.grid) for series, other in ((image, label), (label, image)) if other.grid]
+    if lost == [True, False]:
+        yield _lost(image, label, case_id, severity)
+    elif lost == [False, True]:
+        yield _lost(label, image, case_id, severity)
+    elif _is_rounded(upright, label.grid):
+        what = f"lies {upright.distance(label.grid):.2g} mm off the grid of its image, by a rounded header"
+        to_do = "--fix gives it the exact place of its image"
+        repair = Place(upright, image.source.path) if label.source.kind == "nifti" else None
+        yield Finding(severity, "grid-rounded", label.source.path, what, to_do, case_id, repair)
+    elif severity == "problem":
+        yield _moved(image.grid, label, upright, case_id)
 
 
-def _severity(image: Geometry, label: Geometry) -> Severity:
-    """As ``preprocess`` decides."""
-    upright = image.oriented_as(label.orientation)
-    return "problem" if upright.difference(label, GRID_TOLERANCE) else "note"
+def _is_lost(series: Series, other: Geometry) -> bool:
+    """Whether a header does not say how the voxels are turned and where they lie, unlike that of ``other``."""
+    if series.grid is None or series.grid.shape != other.shape:
+        return False
+    axes, origin = series.grid.affine[:3, :3], series.grid.affine[:3, 3]
+    is_bare = not origin.any() and not (axes - np.diag(np.diag(axes))).any()
+    return not series.has_place or (is_bare and series.grid.distance(other) > FAR * max(other.spacing))
 
 
 def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Finding:
-    path, geometry = lost.source.path, placed.grid
+    path, grid = lost.source.path, placed.grid
     what = f"its header does not say how it is turned and where it lies, unlike that of {placed.source.path.name}"
-    if lost.source.kind == "nifti" and geometry is not None and _may_be_of(lost, geometry):
+    if lost.source.kind == "nifti" and lost.grid and grid and _has_spacing_of(lost.grid, grid):
         to_do = "--fix copies it from there, since the voxels are as many, in each direction"
-        repair = Place(geometry, placed.source.path)
-        return Finding(severity, "lost-place", path, what, to_do, case_id, repair)
-    return Finding(severity, "lost-place", path, what, "write it again with the place of the image", case_id)
+        return Finding(severity, "lost-place", path, what, to_do, case_id, Place(grid, placed.source.path))
+    to_do = "write it again with the place of the image"
+    return Finding(severity, "lost-place", path, what, to_do, case_id)
 
 
-def _may_be_of(lost: Series, geometry: Geometry) -> bool:
+def _has_spacing_of(lost: Geometry, placed: Geometry) -> bool:
     """Whether voxel sizes agree, or are lost too."""
-    spacing = lost.grid.spacing if lost.grid else (1.0, 1.0, 1.0)
-    return set(spacing) == {1.0} or np.allclose(spacing, geometry.spacing, rtol=SPACING_TOLERANCE, atol=0)
+    return set(lost.spacing) == {1.0} or np.allclose(lost.spacing, placed.spacing, rtol=ROUNDED_EDGE, atol=0)
+
+
+def _is_rounded(image: Geometry, label: Geometry) -> bool:
+    """Whether the two differ by the digits that a program wrote, which moves the furthest corner most."""
+    if image.shape != label.shape or image.distance(label) <= SAME * min(image.spacing):
+        return False
+    edges = np.linalg.norm(image.affine[:3, :3] - label.affine[:3, :3], axis=0)
+    corners = np.array(list(product(*((0, n - 1) for n in image.shape))))
+    nearest = np.linalg.norm(image.world(corners) - label.world(corners), axis=1).min()
+    return bool(
+        (edges <= ROUNDED_EDGE * np.array(image.spacing)).all() and nearest <= ROUNDED_CORNER * min(image.spacing)
+    )
+
+
+def _moved(image: Geometry, label: Series, upright: Geometry, case_id: str) -> Finding:
+    """A label map that lies elsewhere, which no program can tell the right place of."""
+    path, grid = label.source.path, label.grid or upright
+    sides = _mirrored_sides(image, grid)
+    if sides:
+        what = f"is a mirror image of its image: {sides} are swapped in one of the two headers"
+        to_do = "look at both in a viewer, find out which is right, and write the other one again"
+        return Finding("problem", "mirrored", path, what, to_do, case_id)
+    what = f"does not lie on the grid of its image: {upright.difference(grid)}"
+    if image.shape != grid.shape and sorted(image.shape) == sorted(grid.shape):
+        what += "; its axes are in another order, as arrays of SimpleITK and numpy have them"
+    to_do = "was it drawn on this image? If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+    return Finding("problem", "grid-differs", path, what, to_do, case_id)
 
 
 def _mirrored_sides(image: Geometry, label: Geometry) -> str:
     """Which sides differ between two affines that are otherwise equal, as when LPS is taken for RAS; else empty."""
-    if image.shape != label.shape:
-        return ""
     for signs in product((1, -1), repeat=3):
         mirrored = Geometry(image.shape, np.diag([*signs, 1.0]) @ image.affine)
-        if -1 in signs and mirrored.distance(label) <= ROUNDED * min(image.spacing):
+        if -1 in signs and mirrored.difference(label) is None:
             return ", ".join(side for side, sign in zip(MIRRORED_ALONG, signs, strict=True) if sign < 0)
     return ""
-
-
-def _permuted(image: Series, label: Series) -> str:
-    shapes = [series.grid.shape if series.grid else () for series in (image, label)]
-    is_permuted = shapes[0] != shapes[1] and sorted(shapes[0]) == sorted(shapes[1])
-    return "; its axes are in another order, as arrays of SimpleITK and numpy have them" if is_permuted else ""

@@ -12,10 +12,9 @@ import medseg
 from medseg.files import write_text
 from medseg.inspection.finding import SEVERITIES, Severity
 from medseg.inspection.inspection import InspectedCase, Inspection
-from medseg.inspection.series import Series
+from medseg.inspection.series import Series, edges
 from medseg.io.archives import origin
 from medseg.io.source import ImageSource
-from medseg.volume import Geometry
 
 TEMPLATE = "page.html.j2"
 LABELS_SHOWN = 12
@@ -37,7 +36,7 @@ def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Pat
         labels=labels[:LABELS_SHOWN],
         more_labels=len(labels[LABELS_SHOWN:]),
         amount=_amount,
-        spacing=_spacing,
+        edges=edges,
         worst=_worst,
         origin=origin,
         version=medseg.__version__,
@@ -73,10 +72,6 @@ def _amount(case: InspectedCase, name: str) -> str:
     if case.volumes_ml is not None:
         return f"{case.volumes_ml[name]:.2f} ml" if name in case.volumes_ml else ""
     return str(case.voxels[name]) if case.voxels and name in case.voxels else ""
-
-
-def _spacing(grid: Geometry) -> str:
-    return "×".join(f"{edge:.3g}" for edge in grid.spacing)
 
 
 def _worst(series: Series) -> Severity | None:

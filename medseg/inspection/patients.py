@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medseg.inspection.finding import Finding
@@ -48,7 +49,7 @@ def patients_of(series: Sequence[Series]) -> tuple[Patient, ...]:
     )
 
 
-def identity_findings(patients: Sequence[Patient]) -> Iterator[Finding]:
+def identity_findings(source: Path, patients: Sequence[Patient]) -> Iterator[Finding]:
     """Patients that share an ID, or have none, and headers and pixels that tell who they are."""
     for patient in patients:
         series = _series([patient])
@@ -65,7 +66,7 @@ def identity_findings(patients: Sequence[Patient]) -> Iterator[Finding]:
     if named:
         what = f"the headers of {len(named)} of {len(_series(patients))} series hold a PatientName"
         to_do = "anonymise the files before you share them; medseg writes no names"
-        yield Finding("note", "patient-name", named[0].source.path, what, to_do)
+        yield Finding("note", "patient-name", source, what, to_do)
     for each in _series(patients):
         if each.examination.has_burned_in_text:
             what = "its pixels hold burned-in text (BurnedInAnnotation)"

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from medseg.errors import GeometryError
 from medseg.inspection.finding import Finding
-from medseg.io.nifti_header import NiftiHeader, read_nifti_header
+from medseg.io.nifti_header import NiftiHeader
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
 
@@ -15,31 +14,20 @@ SUSPICIOUS_SIZE = 400  # voxels of exactly 1×1×1 mm
 LONGEST_MM = 3000.0
 
 
-def has_place(source: ImageSource, grid: Geometry) -> bool:
-    """False when a header gives no more than voxel sizes: neither where the image lies nor how it is turned."""
-    if source.kind == "nifti":
-        header = read_nifti_header(source.path)
-        if header.sform is None and header.qform is None:
-            return False
-    axes = grid.affine[:3, :3]
-    return bool(grid.affine[:3, 3].any() or (axes - np.diag(np.diag(axes))).any())
-
-
-def place_findings(source: ImageSource, grid: Geometry) -> Iterator[Finding]:
-    if source.kind == "image2d":
-        return
-    for rule, what, to_do in _oddities(grid):
+def place_findings(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[Finding]:
+    """``header``: that of a NIfTI file."""
+    oddities = (
+        [] if source.kind == "image2d" else [*_oddities(grid), *(_header_oddities(header, grid) if header else ())]
+    )
+    for rule, what, to_do in oddities:
         yield Finding("warning", rule, source.path, what, to_do)
-    if source.kind == "nifti":
-        for rule, what, to_do in _header_oddities(read_nifti_header(source.path), grid):
-            yield Finding("warning", rule, source.path, what, to_do)
 
 
 def _oddities(grid: Geometry) -> Iterator[tuple[str, str, str]]:
     if grid.shear > SHEAR_TOLERANCE:
         angle = np.degrees(np.arcsin(min(grid.shear, 1.0)))
         what = f"its axes are not at right angles, but sheared by {angle:.1f}°"
-        yield "sheared", what, "resample it to an upright grid, or correct the affine in its header"
+        yield "sheared", what, "if the scanner was not tilted, correct the affine in its header"
     extent = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
     if extent > LONGEST_MM:
         yield "spacing", f"is {extent / 1000:.3g} m long", "check the spacing in its header: is it in mm?"
@@ -52,11 +40,14 @@ def _header_oddities(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str,
     if header.unit not in ("mm", "unknown"):
         what = f"its header gives lengths in {header.unit}, which are read as mm"
         yield "unit", what, "give the header mm"
+    if not header.has_place:
+        what = "its header says neither where it lies nor how it is turned (sform_code and qform_code are 0)"
+        yield "no-place", what, "convert it again from the original: nothing tells its left from its right"
     if header.sform is None or header.qform is None:
         return
     try:
         apart = Geometry(grid.shape, header.sform).distance(Geometry(grid.shape, header.qform))
-    except (GeometryError, ValueError):  # one of the two cannot be inverted
+    except ValueError:  # one of the two cannot be inverted
         apart = float("inf")
     if apart > GRID_TOLERANCE * min(grid.spacing):
         what = f"sform and qform in its header lie {apart:.3g} mm apart, and programs differ in which they take"

@@ -1,6 +1,6 @@
 """One image of a source (a DICOM series or a volume of one, a NIfTI file, a picture), or one segmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -8,8 +8,9 @@ from medseg.dataset.cases import Case
 from medseg.dataset.reading import read_images
 from medseg.errors import MedsegError
 from medseg.inspection.finding import Finding, told
-from medseg.inspection.place import has_place, place_findings
+from medseg.inspection.place import place_findings
 from medseg.io.archives import origin
+from medseg.io.content import content_mark
 from medseg.io.examination import Examination, read_examination
 from medseg.io.nifti_header import read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
@@ -31,7 +32,8 @@ class Series:
 
     source: ImageSource
     grid: Geometry | None = None
-    has_place: bool = True  # False where the header gives no more than voxel sizes
+    mark: tuple[int, int] = (0, 0)  # ``content_mark`` of its middle file
+    has_place: bool = True  # False where a header has voxel sizes alone
     n_channels: int = 1
     values: tuple[float, float] | None = None
     segments: tuple[str, ...] = ()
@@ -80,6 +82,16 @@ class Series:
         }
 
 
+def edges(of_grids: Sequence[tuple[float, float, float]]) -> str:
+    """Voxels or spacings of one or several grids: ``"512×512×20–31"``, ``"0.977×0.977×3–5"``; empty for none."""
+    written = [
+        [f"{edge:.3g}" if isinstance(edge, float) else str(edge) for edge in along]
+        for along in zip(*of_grids, strict=True)
+    ]
+    ranges = [(min(along, key=float), max(along, key=float)) for along in written]
+    return "×".join(low if low == high else f"{low}–{high}" for low, high in ranges)
+
+
 def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
     """What headers say of an image, and with ``voxels`` also whether all of them can be read. Runs in a worker."""
     examination = read_examination(source.files[0]) if source.kind in DICOM else Examination()
@@ -97,20 +109,18 @@ def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
 def _measured(series: Series, voxels: bool) -> Series:
     source = series.source
     grid = read_geometry(source)
+    header = read_nifti_header(source.path) if source.kind == "nifti" else None
     placed = replace(
         series,
         grid=grid,
-        has_place=has_place(source, grid),
-        findings=(*series.findings, *place_findings(source, grid)),
+        mark=content_mark(source.files[len(source.files) // 2]),
+        has_place=header is None or header.has_place,
+        findings=(*series.findings, *place_findings(source, grid, header)),
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array
         return replace(placed, n_channels=len(array), values=(float(array.min()), float(array.max())))
     check_whole(source)
-    return replace(placed, n_channels=_n_channels(source))
-
-
-def _n_channels(source: ImageSource) -> int:
-    if source.kind == "dicom":
-        return 1
-    return read_nifti_header(source.path).n_channels if source.kind == "nifti" else len(read_volume(source).array)
+    if source.kind in ("image2d", "itk"):
+        return replace(placed, n_channels=len(read_volume(source).array))
+    return replace(placed, n_channels=header.n_channels if header else 1)

@@ -1,30 +1,35 @@
 """Images and labels in as few lines as fit on a screen: alike ones are put together where there are many."""
 
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.inspection.inspection import Inspection
-from medseg.inspection.patients import Patient
-from medseg.inspection.series import Series
+from medseg.inspection.series import Role, Series, edges
 from medseg.io.archives import origin
+from medseg.io.source import ImageSource
 
-# More images than this are put together by what they have in common.
-MOST_LISTED = 40
+MOST_ROWS = 40
+ODDITIES_SHOWN = 3  # of images that are put together
+SEGMENTS_SHOWN = 8
+
+NOUNS: dict[Role, str] = {"image": "images", "label map": "label maps", "unused": "unused"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image, or several alike; a heading where nothing but the name is given."""
+    """One image or segmentation, or several alike. ``heading``: the study or folder, empty for those of several."""
 
+    heading: str
     name: str
-    format: str = ""
-    voxels: str = ""
-    spacing: str = ""
-    axes: str = ""
-    odd: str = ""
+    format: str
+    voxels: str
+    spacing: str  # mm
+    axes: str
+    holds: str  # names of segments, and what they were drawn on
+    odd: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,16 @@ class LabelRow:
 
 
 def image_rows(found: Inspection) -> Iterator[Row]:
-    in_dicom = [series for patient in found.patients for study in patient.studies for series in study.series]
-    if len(in_dicom) > MOST_LISTED:
-        yield from _put_together(in_dicom, lambda series: series.name)
-    else:
-        for patient in found.patients:
-            yield from _of_patient(patient)
-    folders = defaultdict(list)
-    for series in found.files:
-        folders[series.source.path.parent].append(series)
-    if len(found.files) > MOST_LISTED < 2 * len(folders):
-        yield from _put_together(found.files, lambda series: series.name)
-        return
-    for folder, files in folders.items():
-        yield Row(_below(folder, found.source))
-        yield from _put_together(files, lambda _: "") if len(found.files) > MOST_LISTED else map(_row, files)
+    """DICOM by study, then files by folder; at most ``MOST_ROWS`` of each, unless more than that differ in kind."""
+    studies = {
+        series.source: " · ".join(part for part in (patient.patient_id, study.date, study.description) if part)
+        for patient in found.patients
+        for study in patient.studies
+        for series in study.series
+    }
+    folders = {series.source: _below(series.source.path.parent, found.source) for series in found.files}
+    for headings in (studies, folders):
+        yield from _rows([series for series in found.series if series.source in headings], headings)
 
 
 def label_rows(found: Inspection) -> Iterator[LabelRow]:
@@ -68,47 +68,66 @@ def _amounts(label: str, of_cases: Iterable[Mapping[str, float] | None]) -> list
     return [amounts[label] for amounts in of_cases if amounts and label in amounts]
 
 
-def _of_patient(patient: Patient) -> Iterator[Row]:
-    for study in patient.studies:
-        yield Row(" · ".join(part for part in (patient.patient_id, study.date, study.description) if part))
-        yield from map(_row, study.series)
+def _rows(series: Sequence[Series], headings: Mapping[ImageSource, str]) -> Iterator[Row]:
+    """Each by itself where they are few; else those together that share ever less."""
+    sharing: tuple[Callable[[Series], Hashable], ...] = (
+        lambda each: (headings[each.source], each.source),
+        lambda each: (_title(each), each.format, each.role),
+        lambda each: (headings[each.source], each.format, each.role),
+        lambda each: (each.format, each.role),
+    )
+    for key in sharing:
+        groups: dict[Hashable, list[Series]] = defaultdict(list)
+        for each in series:
+            groups[key(each)].append(each)
+        if len(groups) <= MOST_ROWS:
+            break
+    for alike in groups.values():
+        common = {headings[each.source] for each in alike}
+        yield _row(common.pop() if len(common) == 1 else "", alike)
 
 
-def _row(series: Series) -> Row:
-    odd = [f"segments: {', '.join(series.segments)}"] if series.segments else []
-    odd += ["a label map"] if series.role == "label map" and not series.segments else []
-    return _joined(series.name, [series], "; ".join([*odd, *series.oddities]))
-
-
-def _put_together(series: Iterable[Series], key: Callable[[Series], str]) -> Iterator[Row]:
-    groups: dict[tuple[str, str, bool], list[Series]] = defaultdict(list)
-    for each in series:
-        groups[key(each), each.format, each.role == "label map"].append(each)
-    for (name, _, are_label_maps), alike in sorted(groups.items()):
-        n_odd = sum(any(each.oddities) for each in alike)
-        name = f"{name or ('label maps' if are_label_maps else 'images')} ({len(alike)})"
-        yield _joined(name, alike, f"{n_odd} odd" if n_odd else "")
-
-
-def _joined(name: str, alike: Sequence[Series], odd: str) -> Row:
+def _row(heading: str, alike: Sequence[Series]) -> Row:
+    first = alike[0]
     grids = [series.grid for series in alike if series.grid is not None]
-    placed = [] if alike[0].source.kind == "image2d" else grids  # pictures have pixels of no size, in no direction
+    placed = [] if first.source.kind == "image2d" else grids  # pictures have pixels of no size, in no direction
     axes = sorted({grid.orientation for grid in placed})
     return Row(
-        name=name,
-        format=alike[0].format,
-        voxels="×".join(_range([grid.shape[axis] for grid in grids]) for axis in range(3)) if grids else "",
-        spacing="×".join(_range([grid.spacing[axis] for grid in placed]) for axis in range(3)) if placed else "",
+        heading=heading,
+        name=_name(alike),
+        format=first.format,
+        voxels=edges([grid.shape for grid in grids]),
+        spacing=edges([grid.spacing for grid in placed]),
         axes=", ".join(axes[:3]) + (", …" if len(axes) > 3 else ""),
-        odd=odd,
+        holds=_held(first) if len(alike) == 1 and first.segments else "",
+        odd=_odd(alike),
     )
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
-    if isinstance(values[0], int):
-        low, high = str(min(values)), str(max(values))
-    return low if low == high else f"{low}–{high}"
+def _name(alike: Sequence[Series]) -> str:
+    role = alike[0].role
+    if len(alike) == 1:
+        return alike[0].name if role == "image" else f"{alike[0].name} ({role})"
+    titles = {_title(series) for series in alike}
+    count = f"{len(alike)} {NOUNS[role]}"
+    return f"{titles.pop()}: {count}" if len(titles) == 1 else count
+
+
+def _title(series: Series) -> str:
+    """The name that the volumes of a series, and files of one kind, have in common."""
+    return series.source.description or series.source.path.name
+
+
+def _held(series: Series) -> str:
+    names = ", ".join(series.segments[:SEGMENTS_SHOWN]) + (", …" if len(series.segments) > SEGMENTS_SHOWN else "")
+    return f"{names}, of {series.case_id}" if series.case_id else names
+
+
+def _odd(alike: Sequence[Series]) -> tuple[str, ...]:
+    counts = Counter(oddity for series in alike for oddity in series.oddities)
+    if len(alike) == 1:
+        return tuple(counts)
+    return tuple(f"{oddity} ({n} of them)" for oddity, n in counts.most_common(ODDITIES_SHOWN))
 
 
 def _below(folder: Path, source: Path) -> str:

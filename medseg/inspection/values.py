@@ -1,26 +1,28 @@
 """Values of label maps that cannot be meant, and labels on the wrong side."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from medseg.dataset.strays import LEAST_GAP, stray_values
 from medseg.errors import LabelError
 from medseg.inspection.drawn import REWRITABLE, Drawn
 from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Revalue
-from medseg.labels import Labels
+from medseg.labels import MOST_LABELS, Labels
 from medseg.progress import counted
 
 VALUES_SHOWN = 6
+MANY_LABELS = 30  # without names: more are rather objects than structures
 
 
-def value_findings(drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Finding]:
-    """Values that are none of the ``known`` labels, or that are so rare in all label maps together that they were never
-    meant."""
-    counts = sum((Counter(each.voxels or {}) for each in drawn), Counter())
+def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]) -> Iterator[Finding]:
+    """Values that are none of the ``known`` labels, or that are so rare in the label maps of all ``sound`` cases
+    together that they were never meant."""
+    counts = sum((Counter(each.voxels or {}) for each in drawn if each.case.case_id in sound), Counter())
     strays = set(stray_values(counts) or ()) if known is None else counts.keys() - set(known.values)
-    meant = (0, *sorted(counts.keys() - strays)) if known is None else (0, *known.values)
+    meant = sorted({0, *(counts.keys() - strays if known is None else known.values)})
     for each in drawn:
         found = {value: n for value, n in (each.voxels or {}).items() if value in strays}
         if not found or each.case.label is None:
@@ -32,15 +34,15 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Fin
         to_do = "correct the label map, or name all values in a dataset.json where each is a label"
         repair = None
         if each.case.label.sources[0].kind in REWRITABLE and min(b - a for a, b in pairwise(meant)) >= LEAST_GAP:
-            repair = Revalue(meant)
+            repair = Revalue(tuple(meant))
             to_do = "--fix gives each voxel the nearest of these values; or name all values in a dataset.json"
         yield Finding("problem", "stray-values", each.case.label.path, what, to_do, each.case.case_id, repair)
 
 
-def side_findings(drawn: Sequence[Drawn], labels: Labels) -> Iterator[Finding]:
+def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:
     """Cases whose left structures lie on the patient's right (RAS: x grows to the right) of the right ones."""
-    values = dict(zip(labels.names, labels.values, strict=True))
-    for left, right in labels.left_right_pairs:
+    values = dict(zip(labels.names, labels.values, strict=True)) if labels else {}
+    for left, right in labels.left_right_pairs if labels else ():
         for each in drawn:
             centres = each.centres or {}
             if values[left] not in centres or values[right] not in centres or each.case.label is None:
@@ -49,6 +51,23 @@ def side_findings(drawn: Sequence[Drawn], labels: Labels) -> Iterator[Finding]:
                 what = f"{left} lies to the patient's right of {right}"
                 to_do = "check the names of the labels, and whether the image is mirrored"
                 yield Finding("warning", "sides-swapped", each.case.label.path, what, to_do, each.case.case_id)
+
+
+def number_findings(
+    path: Path, drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]
+) -> Iterator[Finding]:
+    """More labels than there may be, or than structures without names are. ``path``: the source."""
+    values = {value for each in drawn if each.case.case_id in sound for value in each.voxels or ()}
+    n = len(known.items if known else values)
+    what = f"the label maps hold {n} different values, and each becomes a label of its own"
+    to_do = (
+        "where a value is just the number of an object (a cell, a lesion), write 1 for all objects; where each is a "
+        "structure, name them in a dataset.json"
+    )
+    if n > MOST_LABELS:
+        yield Finding("problem", "many-labels", path, f"{what}; at most {MOST_LABELS} can be", to_do)
+    elif n > MANY_LABELS and known is None:
+        yield Finding("warning", "many-labels", path, what, to_do)
 
 
 def _refused(known: Labels, found: dict[int, int]) -> str:

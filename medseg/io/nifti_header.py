@@ -29,6 +29,10 @@ class NiftiHeader:
     n_bytes: int  # header and voxels, not compressed
 
     @property
+    def has_place(self) -> bool:
+        return self.sform is not None or self.qform is not None
+
+    @property
     def n_channels(self) -> int:
         return int(np.prod(self.shape[3:]))
 

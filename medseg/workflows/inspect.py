@@ -10,7 +10,13 @@ from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.listing import Listing
 from medseg.errors import SourceError
-from medseg.inspection.channels import SeriesOf, channel_count_findings, channel_grid_findings, variety_findings
+from medseg.inspection.channels import (
+    SeriesOf,
+    channel_count_findings,
+    channel_grid_findings,
+    copy_findings,
+    spacing_findings,
+)
 from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
 from medseg.inspection.drawn import Drawn, look_at_label
 from medseg.inspection.finding import SEVERITIES, Finding, problem_found, told
@@ -22,7 +28,7 @@ from medseg.inspection.patients import identity_findings, patients_of
 from medseg.inspection.repair import Change
 from medseg.inspection.series import DICOM, Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
-from medseg.inspection.values import side_findings, value_findings
+from medseg.inspection.values import number_findings, side_findings, value_findings
 from medseg.io.archives import contents
 from medseg.io.source import Found, ImageSource
 from medseg.labels import Labels
@@ -31,6 +37,9 @@ from medseg.progress import say, track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# What a finding may be no more than a consequence of.
+CAUSES = {"unreadable": "wrong-suffix", "no-place": "lost-place"}
 
 # Imported once, in the process that workers are forked from.
 WORKER_MODULES = ("medseg.workflows.inspect",)
@@ -96,12 +105,17 @@ def look_through(
         *_told_by_the_search(listing, cases),
         *_odd_names(listing, series),
         *(finding for each in series.values() for finding in each.findings),
-        *_compared(cases, series),
+        *_grids_compared(cases, series),
         *(finding for each in drawn for finding in each.findings),
-        *value_findings(drawn, cases.labels),
-        *(side_findings(drawn, known) if known else ()),
-        *identity_findings(patients),
+        *spacing_findings(source, cases.cases, series),
+        *copy_findings(cases.cases, series),
+        *identity_findings(source, patients),
     ]
+    # What is usual in a dataset is told by the cases that can be used, as in ``preprocess``.
+    findings += channel_count_findings(cases.cases, cases.channels, series, _sound(cases, findings))
+    findings += value_findings(drawn, cases.labels, _sound(cases, findings))
+    findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
+    findings += side_findings(drawn, cases.labels)
     return Inspection(
         source=source,
         layout=cases.layout,
@@ -177,6 +191,11 @@ def _labels(drawn: Sequence[Drawn]) -> Labels | None:
     return Labels.from_values(values) if values else None
 
 
+def _sound(cases: CaseList, findings: Sequence[Finding]) -> set[str]:
+    """The cases without a problem."""
+    return {case.case_id for case in cases.cases} - {each.case_id for each in findings if each.severity == "problem"}
+
+
 def _told_by_the_search(listing: Listing, cases: CaseList) -> Iterator[Finding]:
     """Problems and notes of the search for images and of the layout; notes on a series are told with that."""
     for problem in dict.fromkeys([*listing.found.problems, *cases.problems]):
@@ -196,15 +215,12 @@ def _odd_names(listing: Listing, series_of: SeriesOf) -> Iterator[Finding]:
     yield from foreign(others)
 
 
-def _compared(cases: CaseList, series_of: SeriesOf) -> Iterator[Finding]:
-    """Label maps with their images, channels with each other, cases with the others."""
+def _grids_compared(cases: CaseList, series_of: SeriesOf) -> Iterator[Finding]:
+    """Label maps with their images, channels with each other."""
     for case in cases.cases:
         yield from channel_grid_findings(case, series_of)
         if case.label and case.label.values is None:
             yield from grid_findings(series_of[case.images[0]], series_of[case.label.sources[0]], case.case_id)
-    if cases.cases:
-        yield from channel_count_findings(cases.cases, cases.channels, series_of)
-        yield from variety_findings(cases.cases, cases.channels, series_of)
 
 
 def _pictures(found: Inspection, workers: int | None) -> tuple[dict[ImageSource, str], list[Finding]]:
@@ -248,11 +264,11 @@ def _sources(case: Case) -> Iterator[ImageSource]:
 
 
 def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The most severe first, alike together. A file whose name hides what it is is not called unreadable too."""
-    misnamed_files = {finding.path for finding in findings if finding.rule == "wrong-suffix"}
+    """The most severe first, alike together. What follows from another finding on the same file is not told too."""
+    places = {(finding.path, finding.rule) for finding in findings}
     told_once = {
         (finding.path, finding.rule, finding.what): finding
         for finding in findings
-        if finding.rule != "unreadable" or finding.path not in misnamed_files
+        if (finding.path, CAUSES.get(finding.rule)) not in places
     }
     return tuple(sorted(told_once.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.path)))
