@@ -307,7 +307,7 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem]) -> list
         message = (
             f"{item.case.label.path}: was drawn in the values {', '.join(map(str, drawn))}, but holds others too, as "
             f"JPEG, resizing or a slip of the brush leave them: {_some_values(found)}; round them, as 'medseg inspect "
-            "SOURCE --fix' does, or name all values in a dataset.json where each is a label; left out"
+            "SOURCE --fix COPY' does, or name all values in a dataset.json where each is a label; left out"
         )
         problems.append(Problem(item.case_id, item.case.label.path, message))
         warn(str(problems[-1]))
@@ -326,6 +326,11 @@ def _tell_notes(checked: Sequence[Checked], channels: Sequence[str]) -> None:
         n_resampled = sum(item.resampled[i] for item in checked)
         if n_resampled:
             say(f"  {channel}: resampled to the grid of {channels[0]} in {counted(n_resampled, 'case')}")
+    n_stacks = sum(
+        item.case.images[0].kind == "image2d" and item.measures.source_grid.shape[2] > 1 for item in checked
+    )
+    if n_stacks:
+        say(f"  the pages of a TIFF are the slices of one volume: {counted(n_stacks, 'case')}")
     for item in checked:
         for note in item.notes:
             say(f"  {item.case_id}: {note}")
