@@ -41,7 +41,7 @@ def write_seg_nrrd(path: Path, segmented: Segmented) -> list[Path]:
     ]
     with written_whole(path) as temporary, temporary.open("wb") as stream:
         stream.write("\n".join(["NRRD0005", *fields, "", ""]).encode())
-        with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=COMPRESSION, mtime=0) as compressed:
+        with gzip.GzipFile("", "wb", COMPRESSION, stream, mtime=0) as compressed:
             for slice_ in _slices(segmented, layers):
                 compressed.write(slice_.tobytes(order="F"))
     return [path]
@@ -49,7 +49,7 @@ def write_seg_nrrd(path: Path, segmented: Segmented) -> list[Path]:
 
 def _layers(structures: Sequence[Region]) -> list[list[Region]]:
     """Each structure goes into the first layer where it overlaps none of those before."""
-    layers: list[list[Region]] = []
+    layers: list[list[Region]] = [[]]
     for structure in structures:
         for layer in layers:
             if not any(set(structure.values) & set(other.values) for other in layer):
@@ -61,8 +61,10 @@ def _layers(structures: Sequence[Region]) -> list[list[Region]]:
 
 
 def _dtype(segmented: Segmented) -> np.dtype:
+    """The smallest that holds all values."""
     values = [0, *segmented.labels.values]
-    return np.result_type(*map(np.min_scalar_type, (min(values), max(values))))
+    lowest, highest = min(values), max(values)
+    return np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(-1 - highest if lowest < 0 else highest))
 
 
 def _slices(segmented: Segmented, layers: Sequence[Sequence[Region]]) -> Iterator[Array]:

@@ -101,8 +101,8 @@ class SourceSeries:
 def source_series(segmented: Segmented, path: Path) -> SourceSeries:
     """The series that ``segmented`` lies on, read from its headers. ``path``: what is to be written, for messages.
 
-    Raises ``OutputError`` when there is no DICOM source, ``SourceError`` for files that are gone or lack the UIDs by
-    which they can be referred to.
+    Raises ``OutputError`` when there is no DICOM source or no structure, ``SourceError`` for files that are gone or
+    lack the UIDs by which they can be referred to.
     """
     source = segmented.source
     if source is None or source.kind != "dicom":
@@ -111,6 +111,8 @@ def source_series(segmented: Segmented, path: Path) -> SourceSeries:
             f"{path}: DICOM masks lie on the slices of a DICOM series ({given}); choose nifti or seg-nrrd, or give the "
             "series with --like"
         )
+    if not segmented.labels.structures:
+        raise OutputError(f"{path}: DICOM masks have at least one structure, and there is no label")
     planes = source_planes(source)
     frames: dict[Path, list[int]] = defaultdict(list)
     for plane in planes:

@@ -270,6 +270,8 @@ def test_a_source_that_is_gone(tmp_path: Path, balls: Segmented) -> None:
 
 @pytest.mark.parametrize("source", [None, ImageSource("nifti", Path("a.nii.gz"), (Path("a.nii.gz"),))])
 def test_other_sources_are_refused(tmp_path: Path, balls: Segmented, source: ImageSource | None) -> None:
+    with pytest.raises(OutputError, match=r"there is no label"):
+        written(tmp_path, replace(balls, labels=Labels.from_values([])))
     with pytest.raises(OutputError, match=r"mask\.dcm: DICOM masks lie on the slices of a DICOM series.*--like"):
         written(tmp_path, replace(balls, source=source))
 

@@ -42,8 +42,10 @@ def slices_of(segmented: Segmented) -> dict[str, pydicom.Dataset]:
 
 
 def rasterised(path: Path, segmented: Segmented, united: bool) -> dict[tuple[str, str], np.ndarray]:
-    """Mask (row, column) of each ROI name and SOP instance of a classic series, by scikit-image. Some readers unite what
-    several contours enclose, others take what an odd number of them does."""
+    """Mask (row, column) of each ROI name and SOP instance of a classic series, by scikit-image.
+
+    Some readers unite what several contours enclose, others take what an odd number of them does.
+    """
     structure_set, slices = pydicom.dcmread(path), slices_of(segmented)
     names = {roi.ROINumber: roi.ROIName for roi in structure_set.StructureSetROISequence}
     masks: dict[tuple[str, str], np.ndarray] = {}
@@ -141,9 +143,7 @@ def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: Segmented) -
 
 
 @pytest.mark.parametrize("present", [(), (2,)])
-def test_structures_that_are_nowhere_keep_their_roi(
-    tmp_path: Path, balls: Segmented, present: tuple[int, ...]
-) -> None:
+def test_structures_that_are_nowhere_keep_their_roi(tmp_path: Path, balls: Segmented, present: tuple[int, ...]) -> None:
     label_map = np.where(np.isin(balls.label_map, present), balls.label_map, 0)
     segmented = replace(balls, label_map=label_map)
     path = written(tmp_path, segmented)
@@ -190,7 +190,7 @@ def test_the_structure_set_refers_to_its_series(tmp_path: Path, balls: Segmented
 @pytest.mark.parametrize(
     "tags",
     [
-        {k: None for k in ("PatientID", "PatientName", "StudyID", "StudyDate", "PatientSex", "SeriesNumber")},
+        dict.fromkeys(("PatientID", "PatientName", "StudyID", "StudyDate", "PatientSex", "SeriesNumber")),
         {"FrameOfReferenceUID": None, "PositionReferenceIndicator": None},
         {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 100", "StudyID": "x" * 20},
         {"SeriesNumber": 2**31 - 1, "PatientBirthDate": "unknown", "PatientAge": "63"},
@@ -205,6 +205,8 @@ def test_odd_headers(tmp_path: Path, segmented_balls: SegmentedBalls, tags: dict
 
 
 def test_other_sources_are_refused(tmp_path: Path, balls: Segmented) -> None:
+    with pytest.raises(OutputError, match=r"there is no label"):
+        written(tmp_path, replace(balls, labels=Labels.from_values([])))
     with pytest.raises(OutputError, match=r"mask\.dcm: DICOM masks lie on the slices of a DICOM series.*--like"):
         written(tmp_path, replace(balls, source=None))
 
