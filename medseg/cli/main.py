@@ -1,5 +1,6 @@
 """The command ``medseg``: a table of commands. Nothing heavy is imported before a command runs."""
 
+import signal
 import sys
 
 import typer
@@ -45,6 +46,8 @@ def options(
 
 def main() -> None:
     """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use."""
+    # A plain SIGTERM would leave behind what was unpacked and half written.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except MedsegError as error:
