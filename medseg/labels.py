@@ -137,6 +137,28 @@ class Labels(BaseModel):
             known[name] |= changes
         return Labels.model_validate({"items": items, "regions": regions})
 
+    def renamed(self, names: Mapping[int, str]) -> "Labels":
+        """With other names, and the codes that follow from them, by label value; by the first value of a region whose
+        labels are no structures.
+
+        Raises ``LabelError`` for a value that is none of these, or names that are not distinct.
+        """
+        items, regions = list(self.items), list(self.regions)
+        for value, name in names.items():
+            change = {"name": name, **coding(name)._asdict()}
+            label = next((i for i, label in enumerate(items) if label.alone and label.value == value), None)
+            region = next((i for i, region in enumerate(regions) if region.values[0] == value), None)
+            if label is not None:
+                items[label] = items[label].model_copy(update=change)
+            elif region is not None:
+                regions[region] = regions[region].model_copy(update=change)
+            else:
+                raise LabelError(f"'{name}' cannot be the name of {value}, which is none of {_some(self.values)}")
+        try:
+            return Labels(items=tuple(items), regions=tuple(regions))
+        except ValueError as error:
+            raise LabelError(f"names have to differ: {', '.join(names.values())}") from error
+
     @property
     def names(self) -> list[str]:
         return [label.name for label in self.items]

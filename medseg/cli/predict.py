@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.formats import FORMATS
 from medseg.progress import counted, say
 
 
@@ -16,6 +17,14 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks and predictions.json.")],
     images: Annotated[
         str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"{FORMATS}; may be repeated. [default: nifti, and PNG or TIFF for pictures]",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     tta: Annotated[
@@ -30,17 +39,23 @@ def predict(
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
 
-    One mask a case: NIfTI with the affine of the source, or PNG/TIFF for 2D images. A case that fails is reported, the
+    NIfTI has the affine of the source, or its very header; dicom-seg and rtstruct lie on the slices of a DICOM source
+    and refer to them; nifti-per-label, stl and obj are a folder a case with a file for each structure. Every mask is
+    read back by another reader and compared, and deleted if it does not lie right. A case that fails is reported, the
     others are done, and the exit status is 1.
 
     Example:
 
         medseg predict run dicom_study -o masks
+
+        medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
     from medseg.workflows.predict import PREDICTIONS_FILE
     from medseg.workflows.predict import predict as run
 
-    result = run(model, source, output, device=device, mirror=tta, overlap=overlap, images=images)
+    result = run(
+        model, source, output, device=device, mirror=tta, overlap=overlap, images=images, formats=formats or ()
+    )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))
     else:
@@ -56,13 +71,14 @@ def predict(
                 prediction.case_id,
                 volumes,
                 f"{prediction.seconds:.1f}",
-                prediction.path.name if prediction.path else "",
+                "\n".join(mask.path.name for mask in prediction.masks),
             )
         Console(highlight=False).print(table)
     for prediction in result.predictions:
         for warning in prediction.warnings:
             say(f"{prediction.case_id}: {warning}")
-    say(f"{counted(len(result.predictions), 'mask')} in {output}")
+    n_masks = sum(len(prediction.masks) for prediction in result.predictions)
+    say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / PREDICTIONS_FILE}")
         raise typer.Exit(1)

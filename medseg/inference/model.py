@@ -47,6 +47,12 @@ class Model:
     network: torch.nn.Module
     device: Device
 
+    @property
+    def name(self) -> str:
+        """That of its run, or of its folder where that stands alone."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name in ("model", "model-last") else folder.name
+
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
     save_tensors(folder / "weights.safetensors", weights)

@@ -101,7 +101,7 @@ def _show_worst(folder: Path, studies: StudySet, predicted: PredictResult, evalu
         folder / "masks" / f"{case_id}.nii.gz",
         folder / "export" / f"{case_id}_masks",
         like=study,
-        per_label=True,
+        format="nifti-per-label",
     )
     mask = folder / "export" / f"{case_id}_mask.nii.gz"
     export(folder / "masks" / f"{case_id}.nii.gz", mask, like=study)

@@ -1,21 +1,40 @@
-"""export: read a label map, bring it to the grid of a study, write it as one file or one a label."""
+"""export: read a mask, bring it to the grid of a study, write it in the format of another program."""
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import affine_transform
 
+from medseg.dataset.reading import label_volume
 from medseg.errors import GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
-from medseg.files import ensure_folder
 from medseg.io.discover import source_of
-from medseg.io.folders import is_nifti
-from medseg.io.nifti import write_nifti
-from medseg.io.read import read_geometry, read_volume
+from medseg.io.masks.formats import FORMATS, Format, Written, format_named, write_mask
+from medseg.io.masks.overlaps import with_regions
+from medseg.io.masks.segmented import Segmented
+from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
+from medseg.io.segmentation import Segmentation
+from medseg.io.source import ImageSource
 from medseg.labels import Labels
+from medseg.preprocessing.upright import label_map_on_grid
 from medseg.progress import warn
 from medseg.volume import Array, Geometry, Volume
+
+# What a file is called tells its format; where several fit, the first.
+BY_ENDING = {ending: each for each in reversed(FORMATS.values()) for ending in each.endings}
+
+
+SURFACES = (".stl", ".obj")  # of which there are several in a folder
+
+
+class Mask(NamedTuple):
+    """What was read: a label map (x, y, z), and what its values are called where the file says so."""
+
+    label_map: Array
+    geometry: Geometry
+    labels: Labels | None = None
+    segments: Segmentation | None = None  # that it was made from
 
 
 def export(
@@ -23,60 +42,76 @@ def export(
     output: str | Path,
     *,
     like: str | Path | None = None,
-    per_label: bool = False,
+    format: str | None = None,
+    names: Mapping[int, str] | None = None,
     labels: Labels | None = None,
-) -> list[Path]:
-    """Writes a label map as NIfTI, on the grid of the study ``like`` (any image that ``read_volume`` takes: a
+) -> Written:
+    """Writes a mask in another format, on the grid of the study ``like`` (any image that ``read_volume`` takes: a
     NIfTI file, a folder with one DICOM series, or a file of one) if given.
 
-    On the same grid, flipped or permuted axes included, voxels are copied exactly. On another one, each voxel
-    of the study gets the label at its place in the world (nearest neighbour; values are never mixed), with a
+    ``mask`` is a label map (NIfTI, NRRD, MetaImage, PNG, TIFF, DICOM) or has named segments (.seg.nrrd, DICOM SEG,
+    RTSTRUCT). On the same grid, flipped or permuted axes included, voxels are copied exactly. On another one, each
+    voxel of the study gets the label at its place in the world (nearest neighbour; values are never mixed), with a
     warning.
 
-    ``output`` is a .nii or .nii.gz file. With ``per_label`` it is a folder that gets one file of 0 and 1 for
-    each of ``labels``, named after it; without ``labels`` the names come from predictions.json beside the
-    mask, else from the values. Returns the paths written.
+    ``format`` is one of ``medseg.io.masks.formats.FORMATS``; without, the name of ``output`` tells. ``output`` is a
+    folder for formats with a file for each structure. Names, colours and codes are those of ``labels``, else of the
+    segments, else in predictions.json beside the mask; otherwise structures are named after their values. ``names``
+    changes names by label value (or number of the segment), as in ``{1: "liver"}``.
 
-    Raises ``SourceError`` when a file cannot be read or the study holds several series, ``LabelError`` when
-    the mask is no label map, ``GeometryError`` when none of the mask lies inside of the study,
-    ``OutputError`` when a file cannot be written.
+    The mask is read back by another reader and compared; the verdict is in the ``certificate`` of what is returned.
+
+    Raises ``SourceError`` when a file cannot be read or the study holds several series, ``LabelError`` when the mask is
+    no label map, ``GeometryError`` when none of the mask lies inside of the study, ``ConfigError`` for a format or a
+    value that there is not, ``OutputError`` when the file cannot be written, or is not the mask when it is read back.
     """
     mask, output = Path(mask), Path(output)
     if output.exists() and any(output.samefile(path) for path in (mask, like) if path and Path(path).exists()):
         raise OutputError(f"{output} would be overwritten, and it is what is read; choose another -o")
-    volume = _read_label_map(mask)
-    header = None
-    if like is not None:
-        study = source_of(Path(like))
-        volume = _on_grid(volume, read_geometry(study), mask, study.path)
-        header = study.path if study.kind == "nifti" else None
-    if not per_label:
-        write_nifti(output, volume.label_map, volume.geometry, like=header)
-        return [output]
-    if is_nifti(output) and not output.is_dir():
-        raise OutputError(f"{output}: --per-label writes several files; give a folder with -o")
-    folder = ensure_folder(output)
-    written = []
-    for name, value in _named_values(volume.label_map, labels or labels_beside(mask), mask).items():
-        binary = (volume.label_map == value).astype(np.uint8)
-        if not binary.any():
-            warn(f"{mask}: no voxel of {name}; its file is empty")
-        path = folder / f"{name}.nii.gz"
-        write_nifti(path, binary, volume.geometry, like=header)
-        written.append(path)
-    return written
+    chosen = _format(format, output)
+    study = None if like is None else source_of(Path(like))
+    refusal = chosen.refusal(study)
+    if refusal:
+        raise OutputError(f"{output}: {refusal}")
+    source = source_of(mask)
+    read = _read(source, study)
+    known = _labels(read, labels or read.labels or labels_beside(mask), names or {}, mask)
+    if chosen.is_label_map:
+        read = _without_overlaps(read, chosen)
+    return write_mask(chosen, output, Segmented(read.label_map, read.geometry, known, study or source))
 
 
-def _read_label_map(mask: Path) -> Volume:
-    volume = read_volume(mask)
-    array = volume.array
-    if len(array) != 1:
-        raise LabelError(f"{mask} has {len(array)} channels; a label map has one")
-    if not np.array_equal(array, np.rint(array)):
-        raise LabelError(f"{mask} holds values that are not whole numbers; is it an image, not a label map?")
-    if array.dtype.kind == "f":
-        array = array.astype(np.result_type(*map(np.min_scalar_type, (int(array.min()), int(array.max())))))
-    return Volume(array, volume.geometry)
+def _format(name: str | None, output: Path) -> Format:
+    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
+    ending = next((ending for ending in (*BY_ENDING, *SURFACES) if output.name.lower().endswith(ending)), "")
+    if name is None and ending not in BY_ENDING:
+        raise OutputError(f"{output}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
+    chosen = BY_ENDING[ending] if name is None else format_named(name)
+    if chosen.is_folder and ending and not output.is_dir():
+        raise OutputError(f"{output}: {chosen.name} writes several files; give a folder with -o")
+    if not chosen.is_folder and ending not in chosen.endings:
+        raise OutputError(f"{output}: a file of {chosen.name} is named {' or '.join(chosen.endings)}")
+    return chosen
+
+
+def _read(source: ImageSource, study: ImageSource | None) -> Mask:
+    """On the grid of the study, if there is one."""
+    grid = None if study is None else read_geometry(study)
+    if source.kind in SEGMENTATION_READERS:
+        segmentation = read_segmentation(source, grid, study)
+        for note in segmentation.notes:
+            warn(f"{source.path}: {note}")
+        label_map, labels = with_regions(segmentation)
+        return Mask(label_map, segmentation.geometry, labels, segmentation)
+    volume = label_volume(source)
+    if grid is not None and study is not None:
+        volume = _on_grid(volume, grid, source.path, study.path)
+    return Mask(_smallest(volume.label_map), volume.geometry)
+
+
+def _smallest(label_map: Array) -> Array:
+    """In the smallest integers that hold its values."""
+    return label_map.astype(np.result_type(*map(np.min_scalar_type, (int(label_map.min()), int(label_map.max())))))
 
 
 def _on_grid(volume: Volume, grid: Geometry, mask: Path, like: Path) -> Volume:
@@ -86,10 +121,7 @@ def _on_grid(volume: Volume, grid: Geometry, mask: Path, like: Path) -> Volume:
     if difference is None:
         return Volume(oriented.array, grid)
     warn(f"{mask} lies on another grid than {like} ({difference}): resampled to it, nearest neighbour")
-    to_mask = np.linalg.inv(volume.geometry.affine) @ grid.affine
-    resampled: Array = affine_transform(
-        volume.label_map, to_mask, output_shape=grid.shape, order=0, mode="grid-constant", prefilter=False
-    )
+    resampled = label_map_on_grid(volume.label_map, volume.geometry, grid)
     before, after = np.unique(volume.array), np.unique(resampled)
     lost = [int(value) for value in before if value != 0 and value not in after]
     if lost and not resampled.any():
@@ -99,15 +131,25 @@ def _on_grid(volume: Volume, grid: Geometry, mask: Path, like: Path) -> Volume:
     return Volume(resampled[None], grid)
 
 
-def _named_values(label_map: Array, labels: Labels | None, mask: Path) -> dict[str, int]:
-    """Values by names that can be file names."""
-    present = [int(value) for value in np.unique(label_map) if value != 0]
-    if labels is None:
-        return {f"label_{value}": value for value in present}
-    unknown = sorted(set(present) - set(labels.values))
-    if unknown:
-        raise LabelError(f"{mask}: values {unknown} are not among the labels, {labels.values}")
-    names = [re.sub(r"[^\w.-]+", "_", name) for name in labels.names]
-    if len(set(names)) < len(names):
-        names = [f"{name}_{value}" for name, value in zip(names, labels.values, strict=True)]
-    return dict(zip(names, labels.values, strict=True))
+def _labels(read: Mask, known: Labels | None, names: Mapping[int, str], mask: Path) -> Labels:
+    """The known ones, or one for each value; with other names where ``names`` gives them."""
+    present = [int(value) for value in np.unique(read.label_map)]
+    labels = known or Labels.from_values([*present, *names])
+    try:
+        labels.check(present)
+        return labels.renamed(names)
+    except LabelError as error:
+        raise LabelError(f"{mask}: {error}") from error
+
+
+def _without_overlaps(read: Mask, format_: Format) -> Mask:
+    """A label map has one value a voxel: where segments overlap, that of the one with fewer voxels."""
+    if read.segments is None or not read.labels or not read.labels.regions:
+        return read
+    overlapping = ", ".join(region.name for region in read.labels.regions)
+    warn(
+        f"{overlapping} overlap, and {format_.name} has one label a voxel: the smaller one is on top; nifti-per-label "
+        "or seg-nrrd keep all"
+    )
+    numbers = {segment.name: segment.number for segment in read.segments.segments}
+    return read._replace(label_map=_smallest(read.segments.label_map(numbers)))

@@ -7,25 +7,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, Problem
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
-from medseg.errors import MedsegError, OutputError, SourceError
+from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.windows import predict_logits
-from medseg.io.image2d import write_image2d
-from medseg.io.nifti import write_nifti
+from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
+from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.preprocessing.pipeline import prepare, restore
 from medseg.progress import counted, say, track, warn
-from medseg.volume import Volume
+from medseg.volume import Array, Volume
 
 PREDICTIONS_FILE = "predictions.json"
 
@@ -41,26 +43,37 @@ class Prediction:
     source: Path
     seconds: float
     peak_memory_mb: float  # of the process so far
-    voxels: dict[str, int]  # by label name
-    volumes_ml: dict[str, float]  # by label name; empty for pictures, whose pixels have no size
+    voxels: dict[str, int]  # by name of label or region
+    volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
-    path: Path | None = None  # of the mask, where it was written
-    kept: Volume | None = None  # the label map, where it was not
+    masks: tuple[Written, ...] = ()  # one for each format that it was written in
+    not_written: tuple[str, ...] = ()  # why it was not in the others
+    kept: Volume | None = None  # the label map, where nothing was to be written
+
+    @property
+    def path(self) -> Path | None:
+        """Of the mask in the first format."""
+        return self.masks[0].path if self.masks else None
 
     @property
     def label_map(self) -> Volume:
-        """The label map in the values of the labels, one channel, on the grid of the source."""
+        """The label map in the values of the labels, one channel, on the grid of the source.
+
+        Raises ``OutputError`` when it was written, but in no format that holds a label map.
+        """
         if self.kept is not None:
             return self.kept
-        if self.path is None:
-            raise MedsegError(f"{self.case_id}: the prediction was neither kept nor written")
-        return read_volume(self.path)
+        for mask in self.masks:
+            if mask.format.is_label_map:
+                return read_volume(mask.path)
+        raise OutputError(f"{self.case_id}: was written in formats that hold no label map; predict with nifti too")
 
     def as_json(self) -> dict[str, Any]:
         return {
             "case_id": self.case_id,
             "source": str(self.source.resolve()),
-            "mask": None if self.path is None else self.path.name,
+            "masks": {mask.format.name: mask.names for mask in self.masks},
+            "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
             "voxels": self.voxels,
@@ -91,16 +104,19 @@ def predict(
     mirror: bool | None = None,
     overlap: float | None = None,
     images: str | None = None,
+    formats: Sequence[str] = (),
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
-    ``model`` is a RUN or a model folder. With ``output`` the masks are written there, one a case (NIfTI; PNG or TIFF
-    for 2D images), with predictions.json; without, they are kept in memory. ``mirror`` averages over mirrored images;
-    None takes the model's own setting, as for ``overlap``.
+    ``model`` is a RUN or a model folder. With ``output`` the masks are written there, each case in each of ``formats``
+    (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF for 2D images), with predictions.json;
+    without, they are kept in memory. Every mask is read back by another reader and compared; one that does not lie
+    right is deleted. ``mirror`` averages over mirrored images; None takes the model's own setting, as for ``overlap``.
 
-    Cases that fail stand in ``problems``; the others are done. Raises ``MedsegError`` when the model or the source
-    cannot be used at all.
+    Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
+    done. Raises ``MedsegError`` when the model or the source cannot be used at all.
     """
+    wanted = _formats(formats, output)
     loaded = load_model(Path(model), choose_device(device))
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
@@ -113,11 +129,17 @@ def predict(
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
-    result = predict_cases(loaded, found.cases, folder, config, list(found.problems))
+    result = predict_cases(loaded, found.cases, folder, config, list(found.problems), wanted)
     if not result.predictions:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
+
+
+def _formats(names: Sequence[str], output: str | Path | None) -> list[Format]:
+    if names and output is None:
+        raise ConfigError(f"formats {', '.join(names)}: masks are written only where 'output' names a folder")
+    return [format_named(name) for name in dict.fromkeys(names)]
 
 
 def _tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
@@ -145,29 +167,36 @@ def predict_cases(
     folder: Path | None,
     config: InferenceConfig,
     problems: Sequence[Problem] = (),
+    formats: Sequence[Format] = (),
 ) -> PredictResult:
     """Predicts cases one after the other; what fails becomes a problem. Writes predictions.json at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    predict_one = partial(predict_case, model, folder=folder, config=config)
+    predict_one = partial(predict_case, model, folder=folder, config=config, formats=formats)
     for outcome in track(run_in_workers(predict_one, cases, workers=1), "Predicting", len(cases)):
-        if outcome.result is not None:
-            predictions.append(outcome.result)
-        else:
-            case = outcome.item
-            failed.append(Problem(case.case_id, case.images[0].path, outcome.error or "failed"))
+        case, prediction = outcome.item, outcome.result
+        if prediction is not None:
+            predictions.append(prediction)
+        for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
+            failed.append(Problem(case.case_id, case.images[0].path, error))
             warn(str(failed[-1]))
     if folder is not None:
         write_json(folder / PREDICTIONS_FILE, _summary(model, predictions, failed))
     return PredictResult(tuple(predictions), tuple(failed), model.record.labels, folder)
 
 
-def predict_case(model: Model, case: Case, folder: Path | None, config: InferenceConfig) -> Prediction:
+def predict_case(
+    model: Model, case: Case, folder: Path | None, config: InferenceConfig, formats: Sequence[Format] = ()
+) -> Prediction:
     """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
     start = time.perf_counter()
     record = model.record
+    formats = formats or [usual_format(case.images[0])]
+    refusals = [format_.refusal(case.images[0]) for format_ in formats]
+    if folder is not None and all(refusals):  # before anything is computed
+        raise OutputError("; ".join(refusals))
     image = read_images(case, record.plan.grid.tolerance)
     if len(image.array) != len(record.channels):
         raise SourceError(
@@ -179,9 +208,10 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
     logits = predict_logits(model.network, prepared.image, record.plan, config, model.device, axes)
     encoded = restore(logits, prepared.geometry, prepared.source, record.plan.grid.orientation)
     label_map = Volume(record.labels.decode(encoded)[None], image.geometry)
-    voxels = {name: int((encoded == i).sum()) for i, name in enumerate(record.labels.names, start=1)}
+    voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"
-    path = None if folder is None else _write(folder, case, label_map)
+    segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
+    masks, not_written = ((), ()) if folder is None else _write(folder, case.case_id, segmented, formats)
     return Prediction(
         case_id=case.case_id,
         source=case.images[0].path,
@@ -190,7 +220,8 @@ def predict_case(model: Model, case: Case, folder: Path | None, config: Inferenc
         voxels=voxels,
         volumes_ml={} if is_picture else {name: n * image.geometry.voxel_volume_ml for name, n in voxels.items()},
         warnings=tuple(_warnings(case, record, voxels)),
-        path=path,
+        masks=masks,
+        not_written=not_written,
         kept=label_map if folder is None else None,
     )
 
@@ -205,17 +236,25 @@ def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterat
         yield f"no voxel of {', '.join(missing)} was found"
 
 
-def _write(folder: Path, case: Case, label_map: Volume) -> Path:
-    source = case.images[0]
-    if source.kind == "image2d":
-        suffix = ".tif" if source.path.suffix.lower() in (".tif", ".tiff") else ".png"
-        path = folder / f"{case.case_id}{suffix}"
-        write_image2d(path, label_map.label_map)
-        return path
-    path = folder / f"{case.case_id}.nii.gz"
-    like = source.path if source.kind == "nifti" else None
-    write_nifti(path, label_map.label_map, label_map.geometry, like=like)
-    return path
+def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
+    """Of network values, by name of label or region."""
+    of_value = {value: int(np.count_nonzero(encoded == i)) for i, value in enumerate(labels.values, start=1)}
+    return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
+
+
+def _write(
+    folder: Path, case_id: str, segmented: Segmented, formats: Sequence[Format]
+) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+    """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
+    written, errors = [], []
+    for format_ in formats:
+        try:
+            written.append(write_mask(format_, format_.path(folder, case_id), segmented))
+        except MedsegError as error:
+            errors.append(str(error))
+    if not written:
+        raise OutputError("; ".join(errors))
+    return tuple(written), tuple(errors)
 
 
 def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence[Problem]) -> dict[str, Any]:

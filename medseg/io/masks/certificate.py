@@ -35,6 +35,12 @@ class Certificate:
     def passed(self) -> bool:
         return not self.fault
 
+    @property
+    def verdict(self) -> str:
+        """In words, for the user."""
+        what = "voxel by voxel" if self.dice is None else f"Dice {self.dice:.4f}"
+        return f"Read back by {self.reader}: {self.fault or f'right, {what}'}"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "reader": self.reader,

@@ -26,7 +26,7 @@ def check_obj(folder: Path, segmented: Segmented) -> Certificate:
 
 def _check_surfaces(folder: Path, segmented: Segmented, suffix: str) -> Certificate:
     files = [(path, segmented.mask(structure)) for structure, path in segmented.files(folder, suffix)]
-    return together([check_surface(path, mask, segmented.geometry) for path, mask in files if mask.any()])
+    return together([check_surface(path, mask, segmented.geometry) for path, mask in files])
 
 
 def check_surface(path: Path, mask: Array, geometry: Geometry) -> Certificate:
@@ -34,10 +34,12 @@ def check_surface(path: Path, mask: Array, geometry: Geometry) -> Certificate:
     mask, on the line between their centres. So its vertices tell the mask.
 
     ``n_different`` are pairs of neighbours, ``max_distance_mm`` is how far vertices lie off their lines. It also has to
-    be closed and to enclose the volume of the voxels.
+    be closed and to enclose the volume of the voxels. Without voxels there is no surface, and nothing to compare.
     """
     import trimesh
 
+    if not mask.any():
+        return Certificate(f"trimesh {trimesh.__version__}", mask.size, 0, 0.0, GRID_TOLERANCE * min(geometry.spacing))
     mesh = trimesh.load_mesh(path)
     index = geometry.index(np.asarray(mesh.vertices) @ LPS_TO_RAS[:3, :3])
     found, off_line = _pairs_at(index, geometry)
@@ -51,7 +53,7 @@ def check_surface(path: Path, mask: Array, geometry: Geometry) -> Certificate:
     return Certificate(
         reader=f"trimesh {trimesh.__version__}",
         n_voxels=mask.size,
-        n_different=len(np.setxor1d(found, expected.view(PAIR).ravel())),
+        n_different=len(np.setxor1d(found, _records(expected))),
         max_distance_mm=off_line,
         tolerance_mm=GRID_TOLERANCE * min(geometry.spacing),
         remark=remark,
@@ -68,7 +70,11 @@ def _pairs_at(index: Array, geometry: Geometry) -> tuple[Array, float]:
     on_line = distances <= GRID_TOLERANCE * min(geometry.spacing)
     lower = np.where(along, np.floor(index), nearest)
     pairs = np.column_stack([along.argmax(axis=1), lower]).astype(np.int32)[on_line]
-    return pairs.view(PAIR).ravel(), float(distances[on_line].max(initial=0.0))
+    return _records(pairs), float(distances[on_line].max(initial=0.0))
+
+
+def _records(pairs: Array) -> Array:
+    return np.ascontiguousarray(pairs).view(PAIR).ravel()
 
 
 def _pairs_along(axis: int, mask: Array) -> Array:

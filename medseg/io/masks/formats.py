@@ -1,0 +1,140 @@
+"""The formats that masks are written in, and the one way to write one: no file stays that no reader has confirmed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import ConfigError, LabelError, MedsegError, OutputError, did_you_mean
+from medseg.io.masks.certificate import Certificate
+from medseg.io.masks.check_dicom import check_dicom_seg, check_rtstruct
+from medseg.io.masks.check_surfaces import check_obj, check_stl
+from medseg.io.masks.check_voxels import check_nifti, check_nifti_per_label, check_picture, check_seg_nrrd
+from medseg.io.masks.dicom_seg import write_dicom_seg
+from medseg.io.masks.rtstruct import write_rtstruct
+from medseg.io.masks.seg_nrrd import write_seg_nrrd
+from medseg.io.masks.segmented import Segmented
+from medseg.io.masks.surface import write_obj, write_stl
+from medseg.io.masks.voxels import write_nifti_mask, write_nifti_per_label, write_picture
+from medseg.io.source import ImageSource
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a mask. ``check`` reads what ``write`` wrote, and shares no code with it."""
+
+    name: str
+    write: Callable[[Path, Segmented], list[Path]]
+    check: Callable[[Path, Segmented], Certificate]
+    suffix: str  # of a mask that is named after its case; a folder's too
+    endings: tuple[str, ...] = ()  # what the name of a file has to end with; none for a folder with several files
+    on_dicom: bool = False  # lies on the slices of a DICOM series
+    is_label_map: bool = False  # one image of label values; others consist of named structures
+
+    @property
+    def is_folder(self) -> bool:
+        return not self.endings
+
+    def path(self, folder: Path, name: str) -> Path:
+        return folder / f"{name}{self.suffix}"
+
+    def refusal(self, source: ImageSource | None) -> str:
+        """Why no mask of this image can be written in this format; empty when it can."""
+        if not self.on_dicom or (source is not None and source.kind == "dicom"):
+            return ""
+        given = "no image is given" if source is None else f"{source.path} is none"
+        return (
+            f"{self.name} is written on the slices of a DICOM series, and {given}; choose nifti or seg-nrrd, or give "
+            "the series (predict the series itself, or export with --like SERIES)"
+        )
+
+
+NIFTI = Format("nifti", write_nifti_mask, check_nifti, ".nii.gz", (".nii.gz", ".nii"), is_label_map=True)
+PNG = Format("png", write_picture, check_picture, ".png", (".png",), is_label_map=True)
+TIFF = Format("tiff", write_picture, check_picture, ".tif", (".tif", ".tiff"), is_label_map=True)
+
+FORMATS = {
+    each.name: each
+    for each in (
+        NIFTI,
+        Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
+        Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
+        Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
+        Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
+        Format("stl", write_stl, check_stl, "_stl"),
+        Format("obj", write_obj, check_obj, "_obj"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A mask on disk, and what its reader says of it."""
+
+    format: Format
+    path: Path  # of the file, or of the folder with a file for each structure
+    files: tuple[Path, ...]
+    certificate: Certificate
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files, below the folder that the mask was written into."""
+        return [file.relative_to(self.path.parent).as_posix() for file in self.files]
+
+
+def format_named(name: str) -> Format:
+    """Raises ``ConfigError`` when there is none."""
+    if name not in FORMATS:
+        raise ConfigError(f"there is no format '{name}'{did_you_mean(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def usual_format(source: ImageSource) -> Format:
+    """What masks of this image are written as when nobody says: a picture for a picture, else NIfTI."""
+    if source.kind != "image2d":
+        return NIFTI
+    return TIFF if source.path.suffix.lower() in TIFF.endings else PNG
+
+
+def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
+    """Writes a mask and has it confirmed; a mask that does not lie right is deleted again.
+
+    Raises ``OutputError`` when it cannot be written in this format, or is not what was to be written; ``LabelError``
+    for label values that are no label's, and when there is no label to write.
+    """
+    refusal = format_.refusal(segmented.source)
+    if refusal:
+        raise OutputError(f"{path}: {refusal}")
+    if not format_.is_label_map and not segmented.labels.structures:
+        raise LabelError(f"{path}: there is no label to write, and {format_.name} consists of named structures")
+    files = format_.write(path, segmented)
+    try:
+        certificate = _certified(format_, path, segmented)
+    except BaseException:
+        _delete(files, path)
+        raise
+    return Written(format_, path, tuple(files), certificate)
+
+
+def _certified(format_: Format, path: Path, segmented: Segmented) -> Certificate:
+    try:
+        certificate = format_.check(path, segmented)
+        fault = certificate.fault
+    except MedsegError:
+        raise
+    except Exception as error:  # each reader raises its own kinds
+        fault = f"it cannot be read back ({type(error).__name__}: {error})"
+        raise OutputError(_failed(path, fault)) from error
+    if fault:
+        raise OutputError(_failed(path, f"{certificate.reader} reads it, and {fault}"))
+    return certificate
+
+
+def _delete(files: Sequence[Path], path: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+def _failed(path: Path, fault: str) -> str:
+    return f"{path}: deleted, since it is not what was to be written ({fault}); choose another format"
