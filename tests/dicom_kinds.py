@@ -122,10 +122,9 @@ def write_kind(folder: Path, kind: Kind, field: Field = balls, **tags: Any) -> P
     with pydicom.config.disable_value_validation():
         for i, header in enumerate(slices):
             for name, value in tags.items():
+                header.pop(name, None)
                 if value is not None:
                     setattr(header, name, value)
-                elif name in header:
-                    delattr(header, name)
             # Neither names nor instance numbers follow the slices.
             _save(header, folder / f"{i * 7 % len(slices):03d}", kind.syntax)
     return folder

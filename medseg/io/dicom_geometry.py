@@ -110,12 +110,13 @@ def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> 
     result = np.zeros((len(planes), planes[0].rows, planes[0].columns), dtype=label_map.dtype)
     for slice_, plane in zip(result, planes, strict=True):
         affine = to_index @ plane.geometry.affine
-        column, row = np.meshgrid(np.arange(plane.columns), np.arange(plane.rows))
-        pixels = np.stack([column, row, np.zeros_like(row), np.ones_like(row)], axis=-1)
+        along_row = affine[:3, 0, None] * np.arange(plane.columns)
+        down_column = affine[:3, 1, None] * np.arange(plane.rows) + affine[:3, 3, None]
         # Nudged by less than matters, so that rounding errors do not decide between two equally near voxels.
-        index = np.floor(pixels @ affine[:3].T + 0.5 + 1e-6).astype(np.int64)
-        inside = ((index >= 0) & (index < geometry.shape)).all(axis=-1)
-        slice_[inside] = label_map[tuple(index[inside].T)]
+        x, y, z = np.floor(down_column[:, :, None] + along_row[:, None] + (0.5 + 1e-6)).astype(np.int32)
+        nx, ny, nz = geometry.shape
+        inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz)
+        slice_[inside] = label_map[x[inside], y[inside], z[inside]]
     return result
 
 
