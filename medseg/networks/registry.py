@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.fitting import Fitted
 from medseg.networks.network import Network
+from medseg.networks.residual_unet import ResidualUNet
 from medseg.networks.unet import UNet
 from medseg.plan import Architecture
 
@@ -25,6 +26,9 @@ class Entry:
 
 NETWORKS: dict[str, Entry] = {
     "unet": Entry(UNet, "U-Net as nnU-Net plans it", "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z"),
+    "residual-unet": Entry(
+        ResidualUNet, "Residual-encoder U-Net of nnU-Net", "Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47"
+    ),
 }
 
 

@@ -48,12 +48,9 @@ class UNet(Network):
     def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
-        n = architecture.convolutions_per_stage
+        n = self.decoder_convolutions(architecture)
         self.deep_supervision = architecture.deep_supervision
-        self.encoder = nn.ModuleList(
-            ConvolutionStack(n, inputs if i == 0 else features[i - 1], features[i], kernels[i], strides[i])
-            for i in range(len(features))
-        )
+        self.encoder = nn.ModuleList(self.encoder_stages(inputs, architecture))
         transposed = nn.ConvTranspose3d if len(strides[0]) == 3 else nn.ConvTranspose2d
         ones = (1,) * len(strides[0])
         below = range(len(features) - 1, 0, -1)  # from the bottleneck up
@@ -68,7 +65,21 @@ class UNet(Network):
         head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
         with_head = below if self.deep_supervision and below else [1]
         self.heads = nn.ModuleList(head(features[i - 1], outputs, 1) for i in with_head)
-        self.apply(_initialise)
+        self.apply(initialise)
+
+    def encoder_stages(self, inputs: int, architecture: Architecture) -> list[nn.Module]:
+        """One module a stage, from full resolution down."""
+        before = (inputs, *architecture.features)
+        return [
+            ConvolutionStack(architecture.convolutions_per_stage, before[i], n, kernel, stride)
+            for i, (n, kernel, stride) in enumerate(
+                zip(architecture.features, architecture.kernel_sizes, architecture.strides, strict=True)
+            )
+        ]
+
+    def decoder_convolutions(self, architecture: Architecture) -> int:
+        """Of each stage."""
+        return architecture.convolutions_per_stage
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         skips = []
@@ -87,7 +98,7 @@ class UNet(Network):
         return logits
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """He et al. 2015, for the slope of the leaky ReLU."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)

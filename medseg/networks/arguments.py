@@ -1,0 +1,38 @@
+"""What one network alone knows: ``network.arguments`` of the config."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medseg.errors import ConfigError, did_you_mean
+from medseg.plan import Architecture
+
+
+class Arguments(BaseModel):
+    """The base, and the arguments of networks that have none. Every field needs a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+def arguments_of(architecture: Architecture, kind: type[A]) -> A:
+    """``architecture.arguments`` with the defaults of ``kind``.
+
+    Raises ``ConfigError`` naming the key and what could stand there.
+    """
+    try:
+        return kind.model_validate(architecture.arguments)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, kind, architecture.name)) from None
+
+
+def _explain(error: ValidationError, kind: type[Arguments], network: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        hint = did_you_mean(key, kind.model_fields)
+        return f"network.arguments.{key}: {network} has no such argument{hint or ', and no others'}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"network.arguments.{key} of {network} cannot be {first['input']!r}: {message}"

@@ -1,0 +1,76 @@
+"""The residual-encoder U-Net of nnU-Net (Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47; "ResEnc").
+
+A stem and stages of residual blocks (ResNet-D: He et al. 2019, arXiv:1812.01187), more of them the deeper they lie,
+go down; the way up is the U-Net's with one convolution a stage. For the same plan parameters are as many as in the
+peer's ``ResidualEncoderUNet``, which counts the heads of all resolutions, also when only the last one is in use; here
+they are there with deep supervision only.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from medseg.networks.arguments import Arguments, arguments_of
+from medseg.networks.unet import NEGATIVE_SLOPE, ConvolutionStack, UNet
+from medseg.plan import Architecture
+
+
+class ResidualUNetArguments(Arguments):
+    # Residual blocks of each stage, from full resolution down; the last number holds for all stages below.
+    blocks: tuple[PositiveInt, ...] = Field((1, 3, 4, 6), min_length=1)
+    decoder_convolutions: PositiveInt = 1  # of each stage
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions; the way around them is pooled and projected where the stride or the features change."""
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        ones = (1,) * len(stride)
+        self.first = ConvolutionStack(1, inputs, outputs, kernel_size, stride)
+        self.second = _without_activation(outputs, outputs, kernel_size)
+        self.around = nn.Sequential()
+        if tuple(stride) != ones:
+            pool = nn.AvgPool3d if len(stride) == 3 else nn.AvgPool2d
+            self.around.append(pool(tuple(stride), tuple(stride)))  # type: ignore[arg-type]
+        if inputs != outputs:
+            projection = _without_activation(inputs, outputs, ones)
+            projection[0].register_parameter("bias", None)
+            self.around.append(projection)
+        self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.activation(self.second(self.first(image)) + self.around(image))
+        return result
+
+
+class ResidualUNet(UNet):
+    """A U-Net whose encoder stages are residual blocks."""
+
+    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+        super().__init__(inputs, outputs, architecture)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):  # each begins as what goes around it (Goyal et al. 2017)
+                nn.init.zeros_(module.second.get_parameter("1.weight"))
+
+    def encoder_stages(self, inputs: int, architecture: Architecture) -> list[nn.Module]:
+        blocks = arguments_of(architecture, ResidualUNetArguments).blocks
+        kernels, strides, features = architecture.kernel_sizes, architecture.strides, architecture.features
+        stem = ConvolutionStack(1, inputs, features[0], kernels[0], (1,) * len(strides[0]))
+        stages: list[nn.Module] = []
+        for i, n in enumerate(features):
+            stage = nn.Sequential(ResidualBlock(features[max(0, i - 1)], n, kernels[i], strides[i]))
+            ones = (1,) * len(strides[i])
+            stage.extend(ResidualBlock(n, n, kernels[i], ones) for _ in range(1, blocks[min(i, len(blocks) - 1)]))
+            stages.append(stage if i else nn.Sequential(stem, *stage))
+        return stages
+
+    def decoder_convolutions(self, architecture: Architecture) -> int:
+        return arguments_of(architecture, ResidualUNetArguments).decoder_convolutions
+
+
+def _without_activation(inputs: int, outputs: int, kernel_size: Sequence[int]) -> nn.Sequential:
+    convolution, norm, _ = ConvolutionStack(1, inputs, outputs, kernel_size, (1,) * len(kernel_size))
+    return nn.Sequential(convolution, norm)
