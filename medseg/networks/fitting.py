@@ -20,19 +20,30 @@ class Fitted(Network):
     def head_weights(self) -> tuple[float, ...] | None:
         return self.network.head_weights
 
+    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(shape)
+
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         shape = tuple(image.shape[2:])
         fitting = self.network.fitting_shape(shape)
-        if fitting == shape:
-            return self.network(image)  # type: ignore[no-any-return]
-        added = [end for n, m in zip(shape[::-1], fitting[::-1], strict=True) for end in (0, m - n)]
-        logits = self.network(functional.pad(image, added, mode="replicate"))
-        heads = logits if isinstance(logits, list) else [logits]
-        cropped = [_cropped(head, shape, fitting) for head in heads]
-        return cropped if isinstance(logits, list) else cropped[0]
+        logits = self.network(padded(image, fitting))
+        if isinstance(logits, list):
+            return [cropped(head, shape, fitting) for head in logits]
+        return cropped(logits, shape, fitting)
 
 
-def _cropped(head: torch.Tensor, shape: Sequence[int], fitting: Sequence[int]) -> torch.Tensor:
+def padded(image: torch.Tensor, fitting: Sequence[int]) -> torch.Tensor:
+    """The image (batch, channel, *spatial), its border repeated after the end of each axis."""
+    shape = tuple(image.shape[2:])
+    if shape == tuple(fitting):
+        return image
+    added = [end for n, m in zip(shape[::-1], fitting[::-1], strict=True) for end in (0, m - n)]
+    return functional.pad(image, added, mode="replicate")
+
+
+def cropped(head: torch.Tensor, shape: Sequence[int], fitting: Sequence[int]) -> torch.Tensor:
     """What lies on the image, of a head at full resolution or a lower one."""
+    if tuple(shape) == tuple(fitting):
+        return head
     kept = (-(-n * small // large) for n, large, small in zip(shape, fitting, head.shape[2:], strict=True))
     return head[(slice(None), slice(None), *(slice(n) for n in kept))]

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medseg.errors import ConfigError, did_you_mean
+from medseg.networks.arguments import Arguments, arguments_of
+from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
 from medseg.networks.fitting import Fitted
 from medseg.networks.network import Network
-from medseg.networks.residual_unet import ResidualUNet
+from medseg.networks.residual_unet import ResidualUNet, ResidualUNetArguments
 from medseg.networks.unet import UNet
+from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_2016, unet_3d_2016
+from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
+from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
 from medseg.plan import Architecture
 
 # A builder gets the number of input channels, the number of outputs (labels and background) and the architecture.
@@ -22,12 +27,52 @@ class Entry:
     title: str
     source: str  # where it was published
     dims: tuple[int, ...] = (2, 3)
+    arguments: type[Arguments] = Arguments  # what ``network.arguments`` may hold
 
 
 NETWORKS: dict[str, Entry] = {
     "unet": Entry(UNet, "U-Net as nnU-Net plans it", "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z"),
+    "unet-2015": Entry(
+        unet_2015,
+        "U-Net of valid convolutions",
+        "Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
+        arguments=UNet2015Arguments,
+    ),
+    "unet-2015-padded": Entry(
+        padded_unet_2015,
+        "U-Net, padded, with batch normalisation",
+        "after Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
+        arguments=PaddedUNet2015Arguments,
+    ),
+    "unet-3d-2016": Entry(
+        unet_3d_2016,
+        "3D U-Net of valid convolutions",
+        "Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49",
+        arguments=UNet3D2016Arguments,
+    ),
+    "unet-3d-2016-padded": Entry(
+        padded_unet_3d_2016,
+        "3D U-Net, padded",
+        "after Çiçek et al. 2016, doi:10.1007/978-3-319-46723-8_49",
+        arguments=UNet3D2016Arguments,
+    ),
+    "unet++": Entry(
+        UNetPlusPlus,
+        "U-Net++: nested, dense skips",
+        "Zhou et al. 2018, doi:10.1007/978-3-030-00889-5_1",
+        arguments=UNetPlusPlusArguments,
+    ),
+    "attention-unet": Entry(
+        AttentionUNet,
+        "U-Net with attention gates on its skips",
+        "Oktay et al. 2018, arXiv:1804.03999",
+        arguments=AttentionUNetArguments,
+    ),
     "residual-unet": Entry(
-        ResidualUNet, "Residual-encoder U-Net of nnU-Net", "Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47"
+        ResidualUNet,
+        "Residual-encoder U-Net of nnU-Net",
+        "Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47",
+        arguments=ResidualUNetArguments,
     ),
 }
 
@@ -45,6 +90,7 @@ def build_network(inputs: int, outputs: int, architecture: Architecture, checkpo
         raise ConfigError(
             f"network.name: {architecture.name} is a {entry.dims[0]}D network; train it with --dims {entry.dims[0]}"
         )
+    arguments_of(architecture, entry.arguments)  # so that networks without arguments refuse them too
     network = entry.build(inputs, outputs, architecture)
     network.checkpointing = checkpointing
     return network if any(network.margin) else Fitted(network)

@@ -1,0 +1,72 @@
+"""Parts that the U-Nets of the literature share."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
+import torch
+from monai.networks.layers.factories import Conv, Norm, Pool
+from torch import nn
+
+NormName = Literal["none", "batch", "instance"]
+
+
+def convolutions(
+    inputs: int,
+    widths: Sequence[int],
+    kernel_size: Sequence[int],
+    norm: NormName,
+    padded: bool = True,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Convolution with bias, norm and ReLU for each of ``widths``, and dropout at the end."""
+    dims = len(kernel_size)
+    padding = tuple(k // 2 for k in kernel_size) if padded else 0
+    layers: list[nn.Module] = []
+    for before, after in pairwise((inputs, *widths)):
+        convolution = Conv["conv", dims](before, after, tuple(kernel_size), padding=padding)
+        layers += [convolution, normalisation(norm, after, dims), nn.ReLU(inplace=True)]
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+def normalisation(norm: NormName, width: int, dims: int) -> nn.Module:
+    layer: nn.Module = nn.Identity() if norm == "none" else Norm[norm, dims](width, affine=True)
+    return layer
+
+
+def max_pool(stride: Sequence[int]) -> nn.Module:
+    pool: nn.Module = Pool["max", len(stride)](tuple(stride), tuple(stride))
+    return pool
+
+
+def up_convolution(inputs: int, outputs: int, stride: Sequence[int], bias: bool = True) -> nn.Module:
+    """A transposed convolution whose kernel is its stride: each voxel becomes ``stride`` voxels of its own."""
+    up: nn.Module = Conv["convtrans", len(stride)](inputs, outputs, tuple(stride), tuple(stride), bias=bias)
+    return up
+
+
+def pointwise(inputs: int, outputs: int, dims: int) -> nn.Module:
+    """A convolution of one voxel, such as the one from features to logits."""
+    convolution: nn.Module = Conv["conv", dims](inputs, outputs, 1)
+    return convolution
+
+
+def centre(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The middle of the spatial axes, of the given shape."""
+    starts = [(n - m) // 2 for n, m in zip(features.shape[2:], shape, strict=True)]
+    return features[(slice(None), slice(None), *(slice(s, s + m) for s, m in zip(starts, shape, strict=True)))]
+
+
+def initialise(module: nn.Module) -> None:
+    """Gaussian weights of deviation √(2/N), where N is how many numbers one output is the sum of (He et al. 2015)."""
+    if not isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return
+    terms = module.in_channels * prod(module.kernel_size)
+    if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+        terms //= prod(module.stride)
+    nn.init.normal_(module.weight, std=(2 / terms) ** 0.5)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,40 @@
+"""3D U-Net as published (Çiçek et al. 2016), and its padded form.
+
+Features double before each max pooling, not after it, up-convolutions keep their number, and batch norm comes before
+each ReLU. With features 64, 128, 256, 512, three channels in and three outputs it has the 19,069,955 parameters of the
+paper, which counts no batch norm (4,672 more), and makes logits of 44×44×28 from 132×132×116 voxels. The 2D form is the
+same definition with 2D convolutions.
+"""
+
+from medseg.networks.arguments import Arguments, arguments_of
+from medseg.networks.blocks import NormName
+from medseg.networks.classic_unet import ClassicUNet, Form
+from medseg.plan import Architecture
+
+
+class UNet3D2016Arguments(Arguments):
+    norm: NormName = "batch"  # before each ReLU
+
+
+def unet_3d_2016(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+    """Valid convolutions, as in the paper."""
+    return _unet(inputs, outputs, architecture, padded=False)
+
+
+def padded_unet_3d_2016(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+    """Logits as large as the image."""
+    return _unet(inputs, outputs, architecture, padded=True)
+
+
+def _unet(inputs: int, outputs: int, architecture: Architecture, padded: bool) -> ClassicUNet:
+    arguments = arguments_of(architecture, UNet3D2016Arguments)
+    features, n = architecture.features, architecture.convolutions_per_stage
+    form = Form(
+        encoder_widths=[(width // 2, *(width,) * (n - 1)) if n > 1 else (width,) for width in features],
+        up_widths=features[1:],
+        up_bias=False,
+        norm=arguments.norm,
+        padded=padded,
+        dropout=0.0,
+    )
+    return ClassicUNet(inputs, outputs, architecture, form)
