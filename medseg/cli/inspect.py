@@ -157,9 +157,8 @@ def _tables(found: "Inspection") -> "Iterator[RenderableType]":
         for row in label_rows(found)
     ]
     cases = [(each.case.case_id, each.case.group, len(each.case.images), _drawn(each)) for each in found.cases]
-    changes = (
-        [(each.path.name, each.what, each.before, each.after) for each in found.fixed.changes] if found.fixed else []
-    )
+    fixed = found.fixed
+    changes = [(each.path.relative_to(fixed.folder), each.what) for each in fixed.changes] if fixed else []
     if labels:
         titles = ("label", "value", "cases", "median", "lowest", "highest", "")
         yield ""
@@ -169,7 +168,7 @@ def _tables(found: "Inspection") -> "Iterator[RenderableType]":
         yield _table(("case", "group", "images", "labels"), cases)
     if changes:
         yield ""
-        yield _table(("changed in the copy", "what", "before", "after"), _first(changes, CHANGES_SHOWN, "change"))
+        yield _table(("changed in the copy", "what"), _first(changes, CHANGES_SHOWN, "change"))
 
 
 def _drawn(case: "InspectedCase") -> str:

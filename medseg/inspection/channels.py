@@ -8,7 +8,6 @@ from medseg.dataset.cases import Case
 from medseg.dataset.reading import have_one_frame
 from medseg.inspection.finding import Finding
 from medseg.inspection.series import Series, edges
-from medseg.io.archives import origin
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE
 
@@ -70,6 +69,6 @@ def copy_findings(cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Findin
             continue
         known = first.setdefault((series_of[source].mark, source.frames, source.part), case)
         if known is not case:
-            what = f"is a copy of {origin(known.images[0].path)}, another case ({known.case_id})"
+            what = f"is a copy of the image of another case, {known.case_id}"
             to_do = "remove one: else a network may be tested on what it was trained on"
             yield Finding("warning", "copy", source.path, what, to_do, case.case_id)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ def write_changes(folder: Path, changes: Sequence[Change]) -> None:
 
 def _rename_in_tables(folder: Path, before: Path, after: Path) -> None:
     old, new = (path.relative_to(folder).as_posix() for path in (before, after))
+    name = re.compile(rf"(?<![\w/-]){re.escape(old)}(?![\w.])|(?<=\./){re.escape(old)}(?![\w.])")
     for table in (folder / name for name in TABLES):
-        if table.is_file() and old in (text := table.read_text(encoding="utf-8")):
-            write_text(table, text.replace(old, new))
+        if table.is_file():
+            text = table.read_text(encoding="utf-8")
+            write_text(table, name.sub(lambda _: new, text))

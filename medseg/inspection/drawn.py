@@ -7,7 +7,7 @@ import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.reading import label_volume, read_label_map
-from medseg.dataset.strays import LEAST_SHARE
+from medseg.dataset.strays import LEAST_SHARE, stray_values
 from medseg.errors import LabelError, MedsegError
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
@@ -80,7 +80,7 @@ def _unreadable(case: Case, label: LabelSource, error: MedsegError) -> Finding:
         return Finding("problem", "unreadable", label.path, what, to_do, case.case_id)
     repair = _rounded(label.sources[0])
     if repair is not None:
-        to_do = f"--fix rounds them to the nearest of {', '.join(map(str, repair.drawn))}"
+        to_do = f"--fix gives each voxel the nearest of the values {', '.join(map(str, repair.drawn))}"
     return Finding("problem", "label-values", label.path, what, to_do, case.case_id, repair)
 
 
@@ -93,7 +93,8 @@ def _rounded(source: ImageSource) -> Revalue | None:
     whole = np.rint(values)
     near = np.abs(values - whole) < ALMOST_WHOLE
     if near.all():
-        return Revalue(tuple(sorted({0, *whole.astype(int).tolist()})))
+        voxels = dict(zip(whole.astype(int).tolist(), counts.tolist(), strict=True))
+        return Revalue(tuple(sorted({0, *(voxels.keys() - (stray_values(voxels) or {}).keys())})))
     share = {value: counts[near & (whole == value)].sum() / counts.sum() for value in np.unique(whole[near])}
     drawn = {int(value): part for value, part in share.items() if part >= LEAST_SHARE}
     return Revalue(tuple(sorted({0, *drawn}))) if sum(drawn.values()) >= MOSTLY else None

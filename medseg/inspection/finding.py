@@ -37,10 +37,11 @@ class Finding:
         }
 
 
-def problem_found(problem: Problem, rule: str) -> Finding:
-    """A problem that another part of medseg told of."""
-    what, to_do = told(problem.message, problem.path)
-    return Finding("problem", rule, problem.path, what, to_do, problem.case_id)
+def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:
+    """A problem that another part of medseg told of, with what to do where that did not say it."""
+    message = problem.message.removesuffix("; left out").removesuffix("; case left out")
+    what, said = told(message, problem.path)
+    return Finding("problem", rule, problem.path, what, said or to_do, problem.case_id)
 
 
 def told(message: str, path: Path) -> tuple[str, str]:

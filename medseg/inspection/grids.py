@@ -10,12 +10,15 @@ from medseg.inspection.repair import Place
 from medseg.inspection.series import Series
 from medseg.volume import GRID_TOLERANCE, Geometry
 
-# Parts of the smallest voxel edge. Below the first, headers differ by no more than floating-point numbers do. What was
-# rounded has a corner that lies within the second, and edges that differ by at most the third; what was moved by half a
-# voxel, as programs do that confuse its centre with its corner, is none of it.
+# Below this part of the smallest voxel edge, headers differ by no more than floating-point numbers do.
 SAME = 1e-4
+
+# What was rounded has one corner that lies nearly where it was (parts of the smallest edge), voxels of nearly the same
+# size (parts of it) and directions that are nearly the same (cosines). What was moved by half a voxel, as by programs
+# that confuse its centre with its corner, or was turned by a registration, is none of it.
 ROUNDED_CORNER = 0.1
-ROUNDED_EDGE = 0.01
+ROUNDED_SPACING = 0.01
+ROUNDED_DIRECTION = 0.002
 
 # A header with voxel sizes alone lost the rest where it lies further off than this many voxels; nearer, the image lies
 # at the origin of the world, and the label map was moved by a slip.
@@ -55,7 +58,8 @@ def _is_lost(series: Series, other: Geometry) -> bool:
 
 def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Finding:
     path, grid = lost.source.path, placed.grid
-    what = f"its header does not say how it is turned and where it lies, unlike that of {placed.source.path.name}"
+    other = f"{placed.source.path.parent.name}/{placed.source.path.name}"
+    what = f"its header does not say how it is turned and where it lies, unlike that of {other}"
     if lost.source.kind == "nifti" and lost.grid and grid and _has_spacing_of(lost.grid, grid):
         to_do = "--fix copies it from there, since the voxels are as many, in each direction"
         return Finding(severity, "lost-place", path, what, to_do, case_id, Place(grid, placed.source.path))
@@ -65,18 +69,20 @@ def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Fin
 
 def _has_spacing_of(lost: Geometry, placed: Geometry) -> bool:
     """Whether voxel sizes agree, or are lost too."""
-    return set(lost.spacing) == {1.0} or np.allclose(lost.spacing, placed.spacing, rtol=ROUNDED_EDGE, atol=0)
+    return set(lost.spacing) == {1.0} or np.allclose(lost.spacing, placed.spacing, rtol=ROUNDED_SPACING, atol=0)
 
 
 def _is_rounded(image: Geometry, label: Geometry) -> bool:
     """Whether the two differ by the digits that a program wrote, which moves the furthest corner most."""
     if image.shape != label.shape or image.distance(label) <= SAME * min(image.spacing):
         return False
-    edges = np.linalg.norm(image.affine[:3, :3] - label.affine[:3, :3], axis=0)
     corners = np.array(list(product(*((0, n - 1) for n in image.shape))))
     nearest = np.linalg.norm(image.world(corners) - label.world(corners), axis=1).min()
+    directions = [grid.affine[:3, :3] / grid.spacing for grid in (image, label)]
     return bool(
-        (edges <= ROUNDED_EDGE * np.array(image.spacing)).all() and nearest <= ROUNDED_CORNER * min(image.spacing)
+        nearest <= ROUNDED_CORNER * min(image.spacing)
+        and np.allclose(image.spacing, label.spacing, rtol=ROUNDED_SPACING, atol=0)
+        and np.allclose(*directions, rtol=0, atol=ROUNDED_DIRECTION)
     )
 
 

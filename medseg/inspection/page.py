@@ -13,6 +13,7 @@ from medseg.files import write_text
 from medseg.inspection.finding import SEVERITIES, Severity
 from medseg.inspection.inspection import InspectedCase, Inspection
 from medseg.inspection.series import Series, edges
+from medseg.inspection.summary import label_rows
 from medseg.io.archives import origin
 from medseg.io.source import ImageSource
 
@@ -33,7 +34,7 @@ def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Pat
         figures=list(_figures(found)),
         groups=[list(group) for _, group in groupby(found.findings, key=lambda each: (each.severity, each.rule))],
         folders=_folders(found),
-        labels=labels[:LABELS_SHOWN],
+        labels=list(zip(labels, label_rows(found), strict=False))[:LABELS_SHOWN],
         more_labels=len(labels[LABELS_SHOWN:]),
         amount=_amount,
         edges=edges,

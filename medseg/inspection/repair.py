@@ -18,6 +18,7 @@ from medseg.progress import counted
 from medseg.volume import Array, Geometry
 
 VALUES_SHOWN = 20
+KEEP_VALUES = (".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,25 @@ class Place:
         header = read_nifti_header(path)
         before = header.sform if header.sform is not None else header.qform
         write_place(path, self.geometry)
-        return Change(path, f"place, as of {self.like.name}", _affine(before), _affine(self.geometry.affine))
+        return Change(
+            path,
+            f"place, as of {self.like.parent.name}/{self.like.name}",
+            _affine(before),
+            _affine(self.geometry.affine),
+        )
 
 
 @dataclass(frozen=True)
 class Revalue:
-    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them)."""
+    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them). A JPEG becomes PNG,
+    since its values would not stay."""
 
     drawn: tuple[int, ...]
 
     def apply(self, path: Path) -> Change:
+        target = path if is_nifti(path) or path.suffix.lower() in KEEP_VALUES else path.with_suffix(".png")
+        if target != path and target.exists():
+            raise OutputError(f"{path}: cannot become {target.name}, as there is one; remove one of them")
         volume = read_volume(path)
         drawn = np.array(self.drawn)
         nearest = np.searchsorted((drawn[1:] + drawn[:-1]) / 2, volume.label_map)
@@ -99,10 +109,12 @@ class Revalue:
         if is_nifti(path):
             write_nifti(path, label_map, volume.geometry, like=path)
         else:
-            write_image2d(path, label_map)
+            write_image2d(target, label_map)
+        if target != path:
+            path.unlink()
         before = _values(np.unique(volume.label_map[changed]))
         after = _values(np.unique(label_map[changed]))
-        return Change(path, f"values of {counted(int(changed.sum()), 'voxel')}", before, after)
+        return Change(target, f"values of {counted(int(changed.sum()), 'voxel')}", before, after)
 
 
 def _affine(affine: Array | None) -> str:

@@ -1,6 +1,7 @@
 """What the header of a NIfTI file says, and correcting it without touching a voxel."""
 
 import gzip
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class NiftiHeader:
 
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises ``SourceError`` for a file that is damaged or no NIfTI."""
-    header = open_nifti(path).header
+    image = open_nifti(path)
+    header = image.header
     shape = tuple(int(n) for n in header.get_data_shape())
     voxel_bytes = header.get_data_dtype().itemsize
     return NiftiHeader(
@@ -48,7 +50,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         unit=header.get_xyzt_units()[0],
         sform=header.get_sform(coded=True)[0],
         qform=_qform(header),
-        n_bytes=int(header["vox_offset"]) + int(np.prod(shape)) * voxel_bytes,
+        n_bytes=image.dataobj.offset + int(np.prod(shape)) * voxel_bytes,
     )
 
 
@@ -68,11 +70,12 @@ def write_place(path: Path, geometry: Geometry) -> None:
 
     Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
     """
-    header = open_nifti(path).header
-    header.set_qform(geometry.affine, code=1)
-    header.set_sform(geometry.affine, code=1)
+    kind = type(open_nifti(path).header)
     is_compressed = path.suffix.lower() == ".gz"
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
+    header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
+    header.set_qform(geometry.affine, code=1)
+    header.set_sform(geometry.affine, code=1)
     start: bytes = header.binaryblock
     content = start + content[len(start) :]
     with written_whole(path) as temporary:

@@ -198,13 +198,16 @@ def _sound(cases: CaseList, findings: Sequence[Finding]) -> set[str]:
 
 def _told_by_the_search(listing: Listing, cases: CaseList) -> Iterator[Finding]:
     """Problems and notes of the search for images and of the layout; notes on a series are told with that."""
-    for problem in dict.fromkeys([*listing.found.problems, *cases.problems]):
-        yield problem_found(problem, "unreadable" if problem in listing.found.problems else "left-out")
+    for problem in dict.fromkeys(listing.found.problems):
+        yield problem_found(problem, "unreadable", "copy or export it again")
+    for problem in dict.fromkeys(cases.problems):
+        if problem not in listing.found.problems:
+            yield problem_found(problem, "left-out", "add what is missing, or list images and labels in a cases.csv")
     notes = ((case.case_id, note) for case in cases.cases for source in _sources(case) for note in source.notes)
     of_series = {f"{case_id}: {note}" for case_id, note in notes}
     for note in dict.fromkeys([*listing.found.notes, *cases.notes]):
         if note not in of_series:
-            yield Finding("note", "search", listing.path, *told(note, listing.path))
+            yield Finding("note", "search-note", listing.path, *told(note, listing.path))
 
 
 def _odd_names(listing: Listing, series_of: SeriesOf) -> Iterator[Finding]:
