@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from medseg.io.dicom_geometry import LPS_TO_RAS
 from medseg.io.masks.certificate import Certificate, together
@@ -80,7 +81,8 @@ def _records(pairs: Array) -> Array:
 def _pairs_along(axis: int, mask: Array) -> Array:
     """Axis and index of the lower voxel (n, 4) of each two neighbours of which one is in the mask; what lies outside
     of the image is not."""
-    padded = np.pad(mask, [(1, 1) if i == axis else (0, 0) for i in range(3)])
-    lower = np.argwhere(np.diff(padded, axis=axis))
+    (box,) = find_objects(mask.view(np.uint8))
+    padded = np.pad(mask[box], [(1, 1) if i == axis else (0, 0) for i in range(3)])
+    lower = np.argwhere(np.diff(padded, axis=axis)) + [part.start for part in box]
     lower[:, axis] -= 1
     return np.column_stack([np.full(len(lower), axis), lower]).astype(np.int32)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import ConfigError, LabelError, MedsegError, OutputError, did_you_mean
+from medseg.errors import ConfigError, MedsegError, OutputError, did_you_mean
 from medseg.io.masks.certificate import Certificate
 from medseg.io.masks.check_dicom import check_dicom_seg, check_rtstruct
 from medseg.io.masks.check_surfaces import check_obj, check_stl
@@ -99,13 +99,13 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
     """Writes a mask and has it confirmed; a mask that does not lie right is deleted again.
 
     Raises ``OutputError`` when it cannot be written in this format, or is not what was to be written; ``LabelError``
-    for label values that are no label's, and when there is no label to write.
+    for label values that are no label's.
     """
     refusal = format_.refusal(segmented.source)
     if refusal:
         raise OutputError(f"{path}: {refusal}")
-    if not format_.is_label_map and not segmented.labels.structures:
-        raise LabelError(f"{path}: there is no label to write, and {format_.name} consists of named structures")
+    if format_.is_folder and not segmented.labels.structures:
+        raise OutputError(f"{path}: {format_.name} has a file for each structure, and there is none")
     files = format_.write(path, segmented)
     try:
         certificate = _certified(format_, path, segmented)
