@@ -82,7 +82,7 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
     if case.label is None:
         raise ValueError(f"{case.case_id} has no label map")
     if case.label.values is not None:
-        return _named_segments(case.label, grid, case.images[0])
+        return read_segments(case.label, grid, case.images[0])
     (source,) = case.label.sources
     volume = label_volume(source)
     if volume.geometry.orientation != grid.orientation:
@@ -94,6 +94,14 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
             "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
         )
     return LabelMap(volume.label_map)
+
+
+def read_segments(label: LabelSource, grid: Geometry, image: ImageSource | None) -> LabelMap:
+    """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Raises what
+    ``read_segmentation`` does."""
+    parts = [read_segmentation(source, grid, image) for source in label.sources]
+    notes = tuple(note for part in parts for note in part.notes)
+    return LabelMap(_merged(parts).label_map(label.values or {}), notes)
 
 
 def label_volume(source: ImageSource) -> Volume:
@@ -136,12 +144,6 @@ def _resampled(volume: Volume, first: Volume, first_source: ImageSource, source:
         raise GeometryError(
             f"{source.path} cannot be resampled to the grid of {first_source.path}: {error}; are they of one patient?"
         ) from error
-
-
-def _named_segments(label: LabelSource, grid: Geometry, image: ImageSource) -> LabelMap:
-    parts = [read_segmentation(source, grid, image) for source in label.sources]
-    notes = tuple(note for part in parts for note in part.notes)
-    return LabelMap(_merged(parts).label_map(label.values or {}), notes)
 
 
 def _merged(parts: Sequence[Segmentation]) -> Segmentation:

@@ -2,35 +2,62 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
-from medseg.dataset.cases import Case
+from medseg.dataset.cases import LabelSource
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.segments import plain
+from medseg.dataset.segments import name_labels, plain
 from medseg.errors import LabelError, Problem, SourceError
-from medseg.io.folders import is_nifti, is_picture, stem
+from medseg.io.discover import sources_among
+from medseg.io.folders import is_hidden, stem
+from medseg.io.source import ImageSource, SegmentationKind
 from medseg.labels import Labels
+
+# Of a case that has masks of several kinds the first is taken. A DICOM series is none.
+KINDS = ("nifti", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
+SEGMENTATIONS = get_args(SegmentationKind)
+
+# What ``predict`` appends to the name of a case, beside the suffix .dcm.
+DICOM_ENDINGS = (".seg", ".rtstruct")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One side of a pair."""
+
+    path: Path
+    drawn: LabelSource | None = None  # named segments, and their label values; None for a label map
+    image: ImageSource | None = None  # what it was drawn on, where that is known
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction and the reference of the same case. ``drawn``: the case whose named segments are the reference, in
-    the values of the prediction; None where it is a label map."""
+    """A prediction and the reference of the same case."""
 
     case_id: str
-    prediction: Path
-    reference: Path
-    drawn: Case | None = None
+    prediction: Mask
+    reference: Mask
 
 
 @dataclass(frozen=True)
 class PairList:
-    """All pairs, the labels where a file names them, and the files that have no partner."""
+    """All pairs, the labels where a file names them, the files that have no partner, and what is not compared."""
 
     pairs: tuple[Pair, ...]
     labels: Labels | None
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Side:
+    """The masks of the predictions, or of the references, by case id, and their labels where these are named."""
+
+    masks: dict[str, Mask]
+    labels: Labels | None = None
+    problems: list[Problem] = field(default_factory=list)
 
 
 def find_pairs(
@@ -43,35 +70,44 @@ def find_pairs(
 
     ``references`` may also be a dataset in one of the layouts of ``medseg.dataset.layouts``, or a prepared
     folder: then its label maps are the references. Named segments (DICOM SEG, RTSTRUCT, .seg.nrrd) go with the labels
-    of their names, which ``rename`` can change. Names of labels come from predictions.json beside the
-    predictions, else from the dataset. With ``cases`` only the references of these case ids are wanted.
-    Raises ``SourceError`` when there is no pair, ``LabelError`` when no segment has the name of a label.
+    of their names, which ``rename`` can change for the references. Names of labels come from predictions.json beside
+    the predictions, else from the dataset, else from the segments. With ``cases`` only the references of these case
+    ids are wanted. Raises ``SourceError`` when there is no pair, ``LabelError`` when no segment has the name of a
+    label.
     """
-    predicted = _label_maps(predictions)
-    if _is_image(predictions) and _is_image(references):
-        pair = Pair(stem(predictions), predictions, references)
-        return PairList((pair,), labels_beside(predictions), ())
-    labels = labels_beside(predictions)
-    referred, own_labels = _references(references, labels, rename)
+    predicted = _masks(predictions)
+    if not predicted.masks:
+        raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
+    referred = _references(references, rename)
+    labels = labels_beside(predictions) or referred.labels or predicted.labels
+    if predictions.is_file() and references.is_file() and len(referred.masks) == 1:
+        referred.masks = dict(zip(predicted.masks, referred.masks.values(), strict=True))  # whatever their names
     if cases is not None:
-        referred = {name: reference for name, reference in referred.items() if name in set(cases)}
-    pairs = [Pair(name, path, *referred[name]) for name, path in predicted.items() if name in referred]
-    if not pairs:
+        referred.masks = {name: mask for name, mask in referred.masks.items() if name in set(cases)}
+    common = [name for name in predicted.masks if name in referred.masks]
+    if not common:
         raise SourceError(
-            f"no file of {predictions} has the name of a reference in {references}: "
-            f"predictions are {_some(list(predicted))}, references {_some(list(referred))}; rename one side"
+            f"no file of {predictions} has the name of a reference in {references}: predictions are "
+            f"{_some(list(predicted.masks))}, references {_some(list(referred.masks))}; rename one side"
         )
     problems = [
-        Problem(name, path, f"{path} has no reference of that name in {references}")
-        for name, path in predicted.items()
-        if name not in referred
+        *predicted.problems,
+        *referred.problems,
+        *_without_partner(predicted, referred, f"has no reference of that name in {references}"),
+        *_without_partner(referred, predicted, f"has no prediction of that name in {predictions}"),
     ]
-    problems += [
-        Problem(name, path, f"{path} has no prediction of that name in {predictions}")
-        for name, (path, _) in referred.items()
-        if name not in predicted
-    ]
-    return PairList(tuple(pairs), labels or own_labels, tuple(problems))
+    pairs = []
+    for name in common:
+        try:
+            prediction, reference = (_valued(side.masks[name], side.labels, labels) for side in (predicted, referred))
+            pairs.append(Pair(name, prediction, reference))
+        except LabelError as error:
+            problems.append(Problem(name, predicted.masks[name].path, str(error)))
+    if not pairs:
+        raise LabelError(problems[-1].message)
+    ignored = sorted({name for pair in pairs for name in _ignored(pair.reference, referred.masks[pair.case_id])})
+    notes = [f"no labels, and not compared: {_some(ignored)}; name them by --rename 'SEGMENT=LABEL'"] if ignored else []
+    return PairList(tuple(pairs), labels, tuple(problems), tuple(notes))
 
 
 def labels_beside(path: Path) -> Labels | None:
@@ -88,58 +124,84 @@ def labels_beside(path: Path) -> Labels | None:
         raise SourceError(f"{file}: names no labels that can be read; delete it, or run predict again") from error
 
 
-def _references(
-    references: Path, predicted: Labels | None, rename: Mapping[str, str] | None
-) -> tuple[dict[str, tuple[Path, Case | None]], Labels | None]:
-    """Label maps or named segments by case id, and their labels if the dataset names them."""
-    if not _is_image(references):
+def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
+    """The label maps or segments of a dataset; else those of a file, or of the files in a folder."""
+    files = _masks(references, rename) if references.is_file() else None
+    if files is not None and files.masks:
+        return files
+    try:
         found = find_cases(references, rename=rename)
-        labelled = {
-            case.case_id: (case.label.path, _in_values_of(predicted or found.labels, case, found.labels))
-            for case in found.cases
-            if case.label is not None
-        }
-        if labelled:
-            return labelled, found.labels
-    return {name: (path, None) for name, path in _label_maps(references).items()}, None
+    except SourceError:
+        files = _masks(references, rename)
+        if not files.masks:
+            raise
+        return files
+    side = _Side({}, found.labels, list(found.problems))
+    for case in found.cases:
+        if case.label is not None:
+            drawn = None if case.label.values is None else case.label
+            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0])
+    return side if side.masks else _masks(references, rename)
 
 
-def _in_values_of(labels: Labels | None, case: Case, own: Labels | None) -> Case | None:
-    """A case with named segments whose label values are those that ``labels`` give to the names; None for others."""
-    if case.label is None or case.label.values is None or labels is None or own is None:
-        return None
+def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
+    """The masks in a folder (not in its subfolders), or in a single file."""
+    if not source.exists():
+        raise SourceError(f"{source}: no such file or folder")
+    files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
+    found = sources_among([file for file in files if not is_hidden(file.name)])
+    masks = [mask for mask in (*found.sources, *found.segmentations) if mask.kind in KINDS]
+    taken: dict[str, ImageSource] = {}
+    for mask in sorted(masks, key=lambda mask: KINDS.index(mask.kind)):
+        name = _name(mask.path)
+        other = taken.setdefault(name, mask)
+        if other is not mask and other.kind == mask.kind:
+            raise SourceError(f"{other.path} and {mask.path} are both case '{name}'; leave one of them out")
+    side = _Side({name: Mask(mask.path) for name, mask in taken.items()}, problems=list(found.problems))
+    drawn = {name: [mask] for name, mask in taken.items() if mask.kind in SEGMENTATIONS}
+    if drawn:
+        named = name_labels(drawn, rename or {})
+        side.labels = named.labels
+        side.masks |= {name: Mask(label.path, label) for name, label in named.sources.items()}
+        for name, error in named.errors.items():
+            side.problems.append(Problem(name, side.masks.pop(name).path, error))
+    return side
+
+
+def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
+    """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
+    that are no label are left out. Raises ``LabelError`` when all are."""
+    if mask.drawn is None or mask.drawn.values is None or labels is None or own is None:
+        return mask
     value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
     name_of = dict(zip(own.values, map(plain, own.names), strict=True))
-    values = {name: value_of.get(name_of[value]) for name, value in case.label.values.items()}
+    values = {name: value_of.get(name_of[value]) for name, value in mask.drawn.values.items()}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         raise LabelError(
-            f"{case.label.path}: its segments ({_some(list(values))}) are none of the labels {_some(labels.names)}; "
-            f"say which are by --rename '{next(iter(values))}={labels.names[0]}'"
+            f"{mask.path}: its segments ({_some(list(values))}) are none of the labels {_some(labels.names)}; say "
+            f"which of the references are by --rename '{next(iter(values))}={labels.names[0]}'"
         )
-    return replace(case, label=replace(case.label, values=known))
+    return replace(mask, drawn=replace(mask.drawn, values=known))
 
 
-def _label_maps(source: Path) -> dict[str, Path]:
-    """Label maps by case id, of a folder (not its subfolders) or a single file."""
-    if not source.exists():
-        raise SourceError(f"{source}: no such file or folder")
-    files = [source] if source.is_file() else sorted(source.iterdir())
-    maps: dict[str, Path] = {}
-    for file in files:
-        if file.name.startswith(".") or not _is_image(file):
-            continue
-        name = stem(file)
-        if name in maps:
-            raise SourceError(f"{maps[name]} and {file} are both case '{name}'; leave one of them out")
-        maps[name] = file
-    if not maps:
-        raise SourceError(f"{source}: no NIfTI file or picture in it")
-    return maps
+def _ignored(mask: Mask, before: Mask) -> set[str]:
+    """Names of the segments that were left out of it."""
+    kept, given = ((each.drawn and each.drawn.values) or {} for each in (mask, before))
+    return set(given) - set(kept)
 
 
-def _is_image(path: Path) -> bool:
-    return is_nifti(path) or is_picture(path)
+def _without_partner(side: _Side, other: _Side, what: str) -> list[Problem]:
+    return [
+        Problem(name, mask.path, f"{mask.path} {what}") for name, mask in side.masks.items() if name not in other.masks
+    ]
+
+
+def _name(path: Path) -> str:
+    """The case id."""
+    name = stem(path)
+    ending = next((ending for ending in DICOM_ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(ending)
 
 
 def _some(names: Sequence[str]) -> str:

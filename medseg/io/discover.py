@@ -1,6 +1,6 @@
 """Which images and segmentations a folder holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.errors import SourceError, shown
@@ -30,15 +30,21 @@ def image_sources(path: Path) -> Found:
         kind = _kind(path)
         return _alone({path: kind}) if kind else find_series(path)
     files, problems, notes = listed_files(path) if is_dicomdir(path) else contents(path)
+    found = sources_among(files)
+    return found._replace(
+        problems=(*problems, *found.problems), notes=tuple(shown(note) for note in (*notes, *found.notes))
+    )
+
+
+def sources_among(files: Sequence[Path]) -> Found:
+    """As ``image_sources``, for files already listed."""
     kinds = {file: kind for file in files if (kind := _kind(file))}
     parts = {part for file in files if file.suffix.lower() in DETACHED_SUFFIXES for part in data_files(file)}
     series = series_among(file for file in files if file not in kinds and file not in parts)
     alone = _alone(kinds)
-    return Found(
-        tuple(sorted((*alone.sources, *series.sources), key=_place)),
-        (*problems, *series.problems),
-        tuple(shown(note) for note in (*notes, *series.notes)),
-        tuple(sorted((*alone.segmentations, *series.segmentations), key=_place)),
+    return series._replace(
+        sources=tuple(sorted((*alone.sources, *series.sources), key=_place)),
+        segmentations=tuple(sorted((*alone.segmentations, *series.segmentations), key=_place)),
     )
 
 

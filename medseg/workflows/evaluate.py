@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medseg.dataset.reading import read_label_map
+from medseg.dataset.reading import read_segments
 from medseg.errors import GeometryError, LabelError, Problem
 from medseg.evaluation.case import LabelMetrics, measure_case
-from medseg.evaluation.pairs import Pair, find_pairs
+from medseg.evaluation.pairs import Mask, Pair, find_pairs
 from medseg.evaluation.summary import DEFINITIONS, Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
-from medseg.io.read import read_volume
+from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
-from medseg.progress import track, warn
-from medseg.volume import GRID_TOLERANCE, Array, Volume
+from medseg.progress import say, track, warn
+from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 
 Result = TypeVar("Result")
 
@@ -75,11 +75,11 @@ def evaluate(
 ) -> Evaluation:
     """Compares label maps with their references, case by case and label by label.
 
-    Both are a file or a folder; files are paired by name. ``references`` may also be a dataset with images
-    and label maps, a DICOM study with SEG or RTSTRUCT, or a prepared folder. ``rename`` gives named segments the names
-    of labels, as in ``{"GTV*": "tumour"}``. A prediction may have its axes flipped or permuted against its
-    reference; a pair on different grids is not measured and stands in ``problems``, as does every file
-    without a partner.
+    Both are a file or a folder of label maps, DICOM SEG, RTSTRUCT or .seg.nrrd; files are paired by name.
+    ``references`` may also be a dataset with images and label maps, a DICOM study with SEG or RTSTRUCT, or a prepared
+    folder. ``rename`` gives named segments of the references the names of labels, as in ``{"GTV*": "tumour"}``.
+    A prediction may have its axes flipped or permuted against its reference; a pair on different grids is not measured
+    and stands in ``problems``, as does every file without a partner.
 
     ``tolerance_mm`` is that of the surface Dice. ``labels`` overrides the names and values found beside the
     files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes
@@ -91,6 +91,8 @@ def evaluate(
     """
     folder = None if output is None else ensure_folder(Path(output))
     found = find_pairs(Path(predictions), Path(references), cases, rename)
+    for note in found.notes:
+        say(note)
     problems = list(found.problems)
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
     measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm, grid_tolerance=grid_tolerance)
@@ -121,8 +123,8 @@ def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float, grid_tolera
     prediction, reference = _read_pair(pair, grid_tolerance)
     return measure_case(
         pair.case_id,
-        _encoded(prediction, pair.prediction, labels),
-        _encoded(reference, pair.reference, labels),
+        _encoded(prediction, pair.prediction.path, labels),
+        _encoded(reference, pair.reference.path, labels),
         reference.geometry.spacing,
         labels,
         tolerance_mm=tolerance_mm,
@@ -154,29 +156,43 @@ def _in_workers(
     for outcome in track(outcomes, description, len(pairs)):
         pair = outcome.item
         if outcome.result is None:
-            problems.append(Problem(pair.case_id, pair.prediction, outcome.error or "failed"))
+            problems.append(Problem(pair.case_id, pair.prediction.path, outcome.error or "failed"))
         else:
             results[pair.case_id] = outcome.result
     return results
 
 
 def _read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
-    """Prediction and reference on one grid, the axes as in the reference. Named segments are read on the grid of the
-    prediction, which is that of the image they were drawn on."""
-    prediction = read_volume(pair.prediction)
-    if pair.drawn is not None:
-        drawn = read_label_map(pair.drawn, prediction.geometry, grid_tolerance)
-        return prediction, Volume(drawn.array[None], prediction.geometry)
-    reference = read_volume(pair.reference)
-    if prediction.geometry.orientation != reference.geometry.orientation:
-        prediction = prediction.oriented_as(reference.geometry.orientation)
-    difference = prediction.geometry.difference(reference.geometry, grid_tolerance)
+    """Prediction and reference on one grid. Raises ``GeometryError`` when theirs differ."""
+    grid = _grid(pair)
+    return _read(pair.prediction, grid, pair, grid_tolerance), _read(pair.reference, grid, pair, grid_tolerance)
+
+
+def _grid(pair: Pair) -> Geometry:
+    """That of the reference; if it consists of named segments, of the image that they were drawn on, where that is
+    known, else of the prediction, if that is a label map."""
+    reference, prediction = pair.reference, pair.prediction
+    if reference.drawn is not None and reference.image is not None:
+        return read_geometry(reference.image)
+    if reference.drawn is not None and prediction.drawn is None:
+        return read_geometry(prediction.path)
+    return read_geometry(reference.path)
+
+
+def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volume:
+    """On ``grid``, with its axes."""
+    if mask.drawn is not None:
+        return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
+    volume = read_volume(mask.path)
+    if volume.geometry.orientation != grid.orientation:
+        volume = volume.oriented_as(grid.orientation)
+    difference = volume.geometry.difference(grid, grid_tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{pair.prediction} and {pair.reference} lie on different grids: {difference}; bring one to the "
+            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; bring one to the "
             "grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
         )
-    return prediction, reference
+    return Volume(volume.array, grid)
 
 
 def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:

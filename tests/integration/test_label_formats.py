@@ -1,69 +1,18 @@
 """Label maps of every format, found beside their images, arrive in the prepared dataset where they were drawn."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_drawn import write_rtstruct
+from drawn_study import CORNER, SERIES, contour, drawn, write_contours, write_frames, write_itk, write_seg_nrrd
 
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.workflows.preprocess import PreprocessResult, preprocess
-
-WriteSlices = Callable[..., list[Path]]
-Write = Callable[[Path], Path]
-
-SHAPE = (10, 12, 4)  # columns, rows, slices
-SPACING = (2.0, 2.0, 3.0)
-CORNER = (-20.0, 13.0, 7.0)  # of the first voxel, in LPS
-SERIES = "1.3.1"
-LIVER, TUMOUR = 1, 2
-
-
-def drawn() -> np.ndarray:
-    """A liver with a tumour in it: label map (x, y, z)."""
-    label_map = np.zeros(SHAPE, np.uint8)
-    label_map[2:8, 3:9, 1:3] = LIVER
-    label_map[4:6, 5:7, 1] = TUMOUR
-    return label_map
-
-
-def itk_image(*masks: np.ndarray) -> sitk.Image:
-    """Label maps (x, y, z) on the grid of the series; several are components."""
-    images = [sitk.GetImageFromArray(np.ascontiguousarray(mask.T)) for mask in masks]
-    image = images[0] if len(images) == 1 else sitk.Compose(images)
-    image.SetOrigin(CORNER)
-    image.SetSpacing(SPACING)
-    return image
-
-
-def write_itk(path: Path) -> Path:
-    sitk.WriteImage(itk_image(drawn()), str(path))
-    return path
-
-
-def write_seg_nrrd(path: Path) -> Path:
-    """With the tumour in the liver, in a layer of its own."""
-    image = itk_image((drawn() > 0).astype(np.uint8), (drawn() == TUMOUR).astype(np.uint8))
-    for i, name in enumerate(("liver", "tumour")):
-        for key, value in {"ID": f"s{i}", "Name": name, "Layer": i, "LabelValue": 1, "Color": "1 0 0"}.items():
-            image.SetMetaData(f"Segment{i}_{key}", str(value))
-    sitk.WriteImage(image, str(path))
-    return path
-
-
-@pytest.fixture
-def ct(tmp_path: Path, write_slices: WriteSlices) -> Path:
-    """A study with one series in CT/."""
-    stored = np.random.default_rng(0).integers(0, 900, SHAPE[::-1], dtype=np.int16)
-    write_slices(
-        tmp_path / "study" / "CT", stored, orientation=(1, 0, 0, 0, 1, 0), spacing=SPACING, uids=("P1", "1.2", SERIES),
-        FrameOfReferenceUID="1.2.3.4",
-    )  # fmt: skip
-    return tmp_path / "study"
 
 
 def prepared(source: Path, output: Path, **options: object) -> PreprocessResult:
@@ -96,53 +45,22 @@ def test_segments_of_3d_slicer(ct: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(written_label(result), drawn())
 
 
-def seg_frames(kind: str) -> list[tuple[int, tuple[float, ...], np.ndarray]]:
-    """The frames of each slice, of each segment: the tumour lies in the liver, but in a label map."""
-    frames = []
-    for z in range(SHAPE[2]):
-        position = (*CORNER[:2], CORNER[2] + z * SPACING[2])
-        plane = drawn()[:, :, z].T
-        if kind == "LABELMAP":
-            frames.append((0, position, plane))
-        for number, mask in ((LIVER, plane > 0), (TUMOUR, plane == TUMOUR)) if kind != "LABELMAP" else ():
-            if mask.any():
-                frames.append((number, position, mask.astype(np.uint8) * (255 if kind == "FRACTIONAL" else 1)))
-    return frames
-
-
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_dicom_seg(ct: Path, tmp_path: Path, write_seg: Callable[..., Path], kind: str) -> None:
-    fractional = {"MaximumFractionalValue": 255, "SegmentationFractionalType": "OCCUPANCY"}
-    write_seg(
-        ct / "seg.dcm", seg_frames(kind), names={1: "liver", 2: "tumour"}, kind=kind, spacing=SPACING[:2],
-        thickness=3.0, between=3.0, **(fractional if kind == "FRACTIONAL" else {}),
-    )  # fmt: skip
+def test_dicom_seg(ct: Path, tmp_path: Path, kind: str) -> None:
+    write_frames(ct / "seg.dcm", kind)
     result = prepared(ct, tmp_path / "prepared")
     assert result.record.labels is not None and result.record.labels.names == ["liver", "tumour"]
     np.testing.assert_array_equal(written_label(result), drawn())
 
 
-def contour(mask: np.ndarray, z: int) -> np.ndarray:
-    """Corners in LPS mm of the rectangle around a mask (x, y)."""
-    (left, top), (right, bottom) = np.argwhere(mask).min(axis=0) - 0.5, np.argwhere(mask).max(axis=0) + 0.5
-    index = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    return np.array([np.array(CORNER) + np.array((x, y, z)) * SPACING for x, y in index])
-
-
-def test_rtstruct(ct: Path, tmp_path: Path, write_rtstruct: Callable[..., Path]) -> None:
-    rois = {
-        name: [contour(mask[:, :, z], z) for z in range(SHAPE[2]) if mask[:, :, z].any()]
-        for name, mask in {"Liver": drawn() > 0, "GTV-1": drawn() == TUMOUR}.items()
-    }
-    write_rtstruct(ct / "plan.dcm", rois, referenced_series=SERIES)
+def test_rtstruct(ct: Path, tmp_path: Path) -> None:
+    write_contours(ct / "plan.dcm")
     result = prepared(ct, tmp_path / "prepared", rename={"GTV*": "tumour"})
     assert result.record.labels is not None and result.record.labels.names == ["Liver", "tumour"]
     np.testing.assert_array_equal(written_label(result), drawn())
 
 
-def test_what_no_slice_holds_is_told_and_the_rest_prepared(
-    ct: Path, tmp_path: Path, write_rtstruct: Callable[..., Path]
-) -> None:
+def test_what_no_slice_holds_is_told_and_the_rest_prepared(ct: Path, tmp_path: Path) -> None:
     mask = drawn()[:, :, 1] > 0
     write_rtstruct(ct / "plan.dcm", {"liver": [contour(mask, 1)]}, referenced_series=SERIES)
     write_rtstruct(ct / "beyond.dcm", {"spleen": [contour(mask, 40)]}, referenced_series="7.7")
