@@ -100,8 +100,8 @@ def _layer_and_value(found: Found, number: int) -> tuple[int, int]:
 def _tables(segmented: Segmented, segments: dict[str, tuple[int, int]], n_layers: int) -> Array:
     """(layer, label value): the values that the segments of the file have in its layers. Negative ones count from the
     end, as indices do."""
-    values = segmented.labels.values
-    tables = np.zeros((n_layers, max(0, *values) + 1 - min(0, *values)), dtype=np.int64)
+    values = [0, *segmented.labels.values]
+    tables = np.zeros((n_layers, max(values) + 1 - min(values)), dtype=np.int64)
     for structure in segmented.labels.structures:
         layer, value = segments[structure.name]
         tables[layer, list(structure.values)] = value
