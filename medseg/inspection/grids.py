@@ -78,11 +78,11 @@ def _is_rounded(image: Geometry, label: Geometry) -> bool:
         return False
     corners = np.array(list(product(*((0, n - 1) for n in image.shape))))
     nearest = np.linalg.norm(image.world(corners) - label.world(corners), axis=1).min()
-    directions = [grid.affine[:3, :3] / grid.spacing for grid in (image, label)]
+    image_axes, label_axes = (grid.affine[:3, :3] / np.array(grid.spacing) for grid in (image, label))
     return bool(
         nearest <= ROUNDED_CORNER * min(image.spacing)
         and np.allclose(image.spacing, label.spacing, rtol=ROUNDED_SPACING, atol=0)
-        and np.allclose(*directions, rtol=0, atol=ROUNDED_DIRECTION)
+        and np.allclose(image_axes, label_axes, rtol=0, atol=ROUNDED_DIRECTION)
     )
 
 

@@ -1,4 +1,4 @@
-"""Label maps that do not lie on the grid of their image: what was rounded or lost is put right, what was moved is not."""
+"""Label maps off the grid of their image: what was rounded or lost is put right, what was moved is not."""
 
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,135 @@
+"""Values of label maps that cannot be meant, and labels on the wrong side."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def picture(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def mask(seed: int = 0) -> np.ndarray:
+    """0 and 255."""
+    pixels = np.zeros((64, 48), np.uint8)
+    pixels[10 + seed : 50, 8:40] = 255
+    return pixels
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two images with masks of 0 and 255."""
+    random = np.random.default_rng(0)
+    for i, name in enumerate("ab"):
+        picture(tmp_path / f"pictures/images/{name}.png", random.integers(0, 255, (64, 48), np.uint8))
+        picture(tmp_path / f"pictures/labels/{name}.png", mask(i))
+    return tmp_path / "pictures"
+
+
+def test_strays_in_a_mask_are_rounded(pictures: Path, look: Any, tmp_path: Path) -> None:
+    spoilt = mask()
+    spoilt[20, 10:14], spoilt[2, 3:5] = 254, 1
+    picture(pictures / "labels/a.png", spoilt)
+    found = look(pictures, fix=tmp_path / "copy")
+    (finding,) = found.problems
+    assert finding.rule == "stray-values"
+    assert finding.what.endswith("in the values 0, 255, but holds others too: 254 (4 voxels), 1 (2 voxels)")
+    assert found.fixed.left == ()
+    (change,) = found.fixed.changes
+    assert (change.what, change.before, change.after) == ("values of 6 voxels", "1 254", "0 255")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "copy/labels/a.png")), mask())
+
+
+def test_a_jpeg_mask_becomes_png(pictures: Path, look: Any, tmp_path: Path) -> None:
+    (pictures / "labels/a.png").unlink()
+    picture(pictures / "labels/a.jpg", mask(), quality=30)
+    assert len(np.unique(np.asarray(Image.open(pictures / "labels/a.jpg")))) > 5
+    found = look(pictures, fix=tmp_path / "copy")
+    assert [finding.rule for finding in found.problems] == ["label-values"]
+    assert found.fixed.left == ()
+    assert not (tmp_path / "copy/labels/a.jpg").exists()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "copy/labels/a.png")), mask())
+
+
+def test_values_between_whole_numbers_are_rounded(study: Any, look: Any, tmp_path: Path, shape: Any) -> None:
+    drawn = np.zeros(shape, np.float32)
+    drawn[4:20, 4:16, 3:10] = 2
+    blurred = drawn.copy()
+    blurred[4, 4, 3:6] = 1.3
+    blurred[5, 5, 5] = 2.0004
+    study.add("a", label_map=blurred)
+    found = look(study.folder, fix=tmp_path / "copy")
+    assert [finding.rule for finding in found.problems] == ["label-values"]
+    assert "0, 2" in found.problems[0].to_do
+    assert found.fixed.left == ()
+    fixed = np.asarray(nibabel.load(tmp_path / "copy/labels/a.nii.gz").dataobj)
+    np.testing.assert_array_equal(fixed, drawn)
+
+
+def test_an_image_in_place_of_a_label_map_is_not_rounded(study: Any, look: Any, shape: Any) -> None:
+    study.add("a", label_map=np.random.default_rng(0).normal(0, 1, shape).astype(np.float32))
+    assert [(finding.rule, finding.repair) for finding in look(study.folder).problems] == [("label-values", None)]
+
+
+def test_values_without_a_name_are_told_and_near_ones_not_rounded(study: Any, look: Any, shape: Any) -> None:
+    study.add("a")
+    drawn = np.ones(shape, np.uint8)
+    drawn[0, 0, 0] = 7
+    study.add("b", label_map=drawn)
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "tumour": 2}}))
+    (finding,) = look(study.folder).problems
+    assert (finding.rule, finding.case_id, finding.repair) == ("stray-values", "b", None)
+    assert "[7]" in finding.what
+    assert "liver" in look(study.folder).cases[0].voxels
+
+
+def test_an_empty_label_map_is_a_problem(study: Any, look: Any, shape: Any) -> None:
+    study.add("a")
+    study.add("b", label_map=np.zeros(shape, np.uint8))
+    (finding,) = look(study.folder).problems
+    assert (finding.rule, finding.case_id) == ("empty-label-map", "b")
+
+
+def test_objects_that_are_numbered_are_told(study: Any, look: Any, findings: Any, shape: Any) -> None:
+    study.add("a", label_map=np.arange(np.prod(shape)).reshape(shape).astype(np.int16) % 100)
+    (finding,) = findings(look(study.folder), "many-labels")
+    assert (finding.severity, finding.what.split(",")[0]) == ("warning", "the label maps hold 99 different values")
+    study.add("a", label_map=np.arange(np.prod(shape)).reshape(shape).astype(np.int16) % 300)
+    (finding,) = findings(look(study.folder), "many-labels")
+    assert finding.severity == "problem"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_sides_that_were_swapped_are_told(
+    study: Any, look: Any, findings: Any, shape: Any, affine: np.ndarray, swapped: bool
+) -> None:
+    drawn = np.zeros(shape, np.uint8)
+    drawn[2:6, 4:8, 4:8], drawn[18:22, 4:8, 4:8] = 1, 2  # x grows to the left: the first is on the right
+    study.add("a", label_map=drawn)
+    assert affine[0, 0] < 0
+    names = {"kidney_left": 1, "kidney_right": 2} if swapped else {"kidney_left": 2, "kidney_right": 1}
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    told = findings(look(study.folder), "sides-swapped")
+    assert [(finding.severity, finding.what) for finding in told] == (
+        [("warning", "kidney_left lies to the patient's right of kidney_right")] if swapped else []
+    )
+
+
+def test_volumes_are_in_ml_by_name(study: Any, look: Any, affine: np.ndarray) -> None:
+    study.add("a")
+    (case,) = look(study.folder).cases
+    assert case.voxels == {"label_1": 16 * 12 * 7 - 6 * 4 * 3, "label_2": 6 * 4 * 3}
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    assert case.volumes_ml["label_2"] == pytest.approx(72 * voxel_ml, rel=1e-5)
+
+
+def test_pixels_of_pictures_have_no_volume(pictures: Path, look: Any) -> None:
+    case = look(pictures).cases[0]
+    assert (case.voxels, case.volumes_ml) == ({"foreground": 40 * 32}, None)
