@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from medseg.cli.rename import Rename, renames
+from medseg.cli.choosing import Rename, renames
 from medseg.progress import say
 
 if TYPE_CHECKING:
@@ -18,11 +18,16 @@ WORST_SHOWN = 5
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Label maps that were predicted: a folder, or one file.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="Masks that were predicted: a folder, or one file (NIfTI, NRRD, PNG, TIFF, DICOM SEG, RTSTRUCT)."
+        ),
+    ],
     references: Annotated[
         Path,
         typer.Argument(
-            help="Label maps that they should be like: a folder with the same file names, one file, a "
+            help="Masks that they should be like: a folder with the same file names, one file, a "
             "dataset with images and label maps, a DICOM study with SEG or RTSTRUCT, or a folder that "
             "'medseg preprocess' made."
         ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.rename import Rename, renames
+from medseg.cli.choosing import Images, LabelMaps, Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ def inspect(
     voxels: Annotated[
         bool, typer.Option("--voxels", help="Read all voxels too: finds all damage, and takes longer.")
     ] = False,
-    images: Annotated[
-        list[str] | None, typer.Option(help="Glob below SOURCE that selects images; as in 'medseg preprocess'.")
-    ] = None,
-    labels: Annotated[str | None, typer.Option(help="Glob that selects their label maps.")] = None,
+    images: Images = None,
+    labels: LabelMaps = None,
     rename: Rename = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files read at the same time; one per core if not given.")

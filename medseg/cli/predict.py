@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.choosing import Images, Registered
 from medseg.cli.formats import FORMATS
 from medseg.progress import counted, say
 
@@ -15,9 +16,8 @@ def predict(
         Path, typer.Argument(help="What to segment: a file, a folder, a dataset, or a DICOM series or study.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks and predictions.json.")],
-    images: Annotated[
-        str | None, typer.Option(help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'.")
-    ] = None,
+    images: Images = None,
+    registered: Registered = False,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +54,15 @@ def predict(
     from medseg.workflows.predict import predict as run
 
     result = run(
-        model, source, output, device=device, mirror=tta, overlap=overlap, images=images, formats=formats or ()
+        model,
+        source,
+        output,
+        device=device,
+        mirror=tta,
+        overlap=overlap,
+        images=images,
+        registered=registered,
+        formats=formats or (),
     )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.rename import Rename, renames
+from medseg.cli.choosing import Images, LabelMaps, Registered, Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -28,24 +28,10 @@ def preprocess(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the prepared dataset.")],
-    images: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'; several are the channels of a "
-            "case, as in 'CT=*/CT.nii.gz'."
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Glob that selects their label maps; * stands for what it matched in --images."),
-    ] = None,
+    images: Images = None,
+    labels: LabelMaps = None,
     rename: Rename = None,
-    registered: Annotated[
-        bool,
-        typer.Option(
-            "--registered", help="Channels on different grids show one place; resample them to the first one's grid."
-        ),
-    ] = False,
+    registered: Registered = False,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")

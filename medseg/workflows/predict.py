@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 import medseg
 from medseg.config import InferenceConfig
-from medseg.dataset.cases import Case, Problem
+from medseg.dataset.cases import Case, CaseList, Problem
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
@@ -103,7 +103,8 @@ def predict(
     device: str = "auto",
     mirror: bool | None = None,
     overlap: float | None = None,
-    images: str | None = None,
+    images: str | Sequence[str] | None = None,
+    registered: bool = False,
     formats: Sequence[str] = (),
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
@@ -112,6 +113,10 @@ def predict(
     (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF for 2D images), with predictions.json;
     without, they are kept in memory. Every mask is read back by another reader and compared; one that does not lie
     right is deleted. ``mirror`` averages over mirrored images; None takes the model's own setting, as for ``overlap``.
+
+    ``images`` are globs as in ``preprocess``; channels that they name as in training are put in that order.
+    ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
+    those that DICOM says so of, and all where the model was trained like that.
 
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
@@ -124,12 +129,13 @@ def predict(
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
+    found = _in_order_of(loaded.record.channels, found)
     _tell_channels(found.channels, loaded.record.channels)
     say(f"Predicting on {loaded.device} with {loaded.folder}")
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
-    result = predict_cases(loaded, found.cases, folder, config, list(found.problems), wanted)
+    result = predict_cases(loaded, found.cases, folder, config, found.problems, wanted, registered)
     if not result.predictions:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
@@ -140,6 +146,15 @@ def _formats(names: Sequence[str], output: str | Path | None) -> list[Format]:
     if names and output is None:
         raise ConfigError(f"formats {', '.join(names)}: masks are written only where 'output' names a folder")
     return [format_named(name) for name in dict.fromkeys(names)]
+
+
+def _in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
+    """Channels that have the names of training in the order of training."""
+    if sorted(found.channels) != sorted(trained) or any(len(case.images) != len(trained) for case in found.cases):
+        return found
+    order = [found.channels.index(name) for name in trained]
+    cases = tuple(replace(case, images=tuple(case.images[i] for i in order)) for case in found.cases)
+    return replace(found, cases=cases, channels=tuple(trained))
 
 
 def _tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
@@ -168,13 +183,14 @@ def predict_cases(
     config: InferenceConfig,
     problems: Sequence[Problem] = (),
     formats: Sequence[Format] = (),
+    registered: bool = False,
 ) -> PredictResult:
     """Predicts cases one after the other; what fails becomes a problem. Writes predictions.json at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    predict_one = partial(predict_case, model, folder=folder, config=config, formats=formats)
+    predict_one = partial(predict_case, model, folder=folder, config=config, formats=formats, registered=registered)
     for outcome in track(run_in_workers(predict_one, cases, workers=1), "Predicting", len(cases)):
         case, prediction = outcome.item, outcome.result
         if prediction is not None:
@@ -188,7 +204,12 @@ def predict_cases(
 
 
 def predict_case(
-    model: Model, case: Case, folder: Path | None, config: InferenceConfig, formats: Sequence[Format] = ()
+    model: Model,
+    case: Case,
+    folder: Path | None,
+    config: InferenceConfig,
+    formats: Sequence[Format] = (),
+    registered: bool = False,
 ) -> Prediction:
     """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
     start = time.perf_counter()
@@ -197,11 +218,12 @@ def predict_case(
     refusals = [format_.refusal(case.images[0]) for format_ in formats]
     if folder is not None and all(refusals):  # before anything is computed
         raise OutputError("; ".join(refusals))
-    image = read_images(case, record.plan.grid.tolerance)
+    grid = record.plan.grid
+    image = read_images(case, grid.tolerance, registered or grid.registered)
     if len(image.array) != len(record.channels):
         raise SourceError(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
-            f"{len(record.channels)} ({', '.join(record.channels)}); give all images of a case, in that order"
+            f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels)}"
         )
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
@@ -224,6 +246,12 @@ def predict_case(
         not_written=not_written,
         kept=label_map if folder is None else None,
     )
+
+
+def _how_to_give(channels: Sequence[str]) -> str:
+    if len(channels) == 1:
+        return "choose one with --images"
+    return "give all images of a case: " + " ".join(f"--images '{channel}=GLOB'" for channel in channels)
 
 
 def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:

@@ -326,9 +326,7 @@ def _tell_notes(checked: Sequence[Checked], channels: Sequence[str]) -> None:
         n_resampled = sum(item.resampled[i] for item in checked)
         if n_resampled:
             say(f"  {channel}: resampled to the grid of {channels[0]} in {counted(n_resampled, 'case')}")
-    n_stacks = sum(
-        item.case.images[0].kind == "image2d" and item.measures.source_grid.shape[2] > 1 for item in checked
-    )
+    n_stacks = sum(item.case.images[0].kind == "image2d" and item.measures.source_grid.shape[2] > 1 for item in checked)
     if n_stacks:
         say(f"  the pages of a TIFF are the slices of one volume: {counted(n_stacks, 'case')}")
     for item in checked:

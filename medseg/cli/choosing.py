@@ -1,4 +1,4 @@
-"""The option --rename, of all commands that read named segments."""
+"""The options that choose images, channels and labels, of all commands that find cases."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,6 +6,27 @@ from typing import Annotated
 import typer
 
 from medseg.errors import ConfigError
+
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--images",
+        help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'; several are the channels of a case, as "
+        "in 'CT=*/CT.nii.gz'.",
+    ),
+]
+
+LabelMaps = Annotated[
+    str | None,
+    typer.Option("--labels", help="Glob that selects their label maps; * stands for what it matched in --images."),
+]
+
+Registered = Annotated[
+    bool,
+    typer.Option(
+        "--registered", help="Channels on different grids show one place; resample them to the first one's grid."
+    ),
+]
 
 Rename = Annotated[
     list[str] | None,

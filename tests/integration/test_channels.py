@@ -1,0 +1,119 @@
+"""Channels on different grids: what predict gives to the network is what training saw."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from medseg.config import InferenceConfig, load
+from medseg.dataset.store import PreparedDataset
+from medseg.errors import SourceError
+from medseg.inference.model import ModelRecord, save_model
+from medseg.networks.registry import build_network
+from medseg.workflows import predict as predicting
+from medseg.workflows.predict import predict
+from medseg.workflows.preprocess import preprocess
+
+WriteImage = Callable[..., Path]
+WriteSlices = Callable[..., list[Path]]
+
+CT_GRID = np.diag((2.0, 2.0, 3.0, 1.0))
+PET_GRID = np.array([[4.0, 0, 0, 1.0], [0, 4.0, 0, 1.0], [0, 0, 3.0, 0], [0, 0, 0, 1]])  # half as fine in the plane
+CHANNELS = ("CT=*/CT.nii.gz", "PET=*/PET.nii.gz")
+
+
+def values(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape) + shape[0]).integers(1, 900, shape).astype(np.int16)
+
+
+@pytest.fixture
+def patients(tmp_path: Path, write_image: WriteImage) -> Path:
+    """Two patients as NIfTI, with a mask on the CT."""
+    label_map = np.zeros((24, 20, 6), np.uint8)
+    label_map[6:14, 5:15, 2:5] = 1
+    for name in ("P1", "P2"):
+        folder = tmp_path / "patients" / name
+        write_image(folder / "CT.nii.gz", values(24, 20, 6), CT_GRID)
+        write_image(folder / "CT_mask.nii.gz", label_map, CT_GRID)
+        write_image(folder / "PET.nii.gz", values(12, 10, 6), PET_GRID)
+    return tmp_path / "patients"
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """What the network is given, case by case, instead of a prediction."""
+    given: list[np.ndarray] = []
+
+    def predict_logits(network: object, image: torch.Tensor, *_: object) -> torch.Tensor:
+        given.append(np.asarray(image))
+        return torch.stack([torch.zeros(image.shape[1:]), torch.ones(image.shape[1:])])
+
+    monkeypatch.setattr(predicting, "predict_logits", predict_logits)
+    return given
+
+
+def trained(source: Path, folder: Path, images: Sequence[str], *, registered: bool) -> PreparedDataset:
+    """A prepared dataset, and a model beside it that learnt nothing."""
+    options = ["preprocessing.workers=1", f"preprocessing.registered={registered}"]
+    result = preprocess(source, folder, config=load(overrides=options), images=images, labels="*/CT_mask.nii.gz")
+    assert result.plans is not None and result.record.labels is not None
+    plan = result.plans.plan_2d
+    network = build_network(2, 2, plan.architecture)
+    record = ModelRecord(
+        medseg="0", plan=plan, labels=result.record.labels, channels=result.record.channels,
+        inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    save_model(folder / "model", record, network.state_dict())
+    return PreparedDataset(folder)
+
+
+def test_predict_resamples_as_preprocess_did(patients: Path, tmp_path: Path, seen: list[np.ndarray]) -> None:
+    dataset = trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    result = predict(tmp_path / "prepared" / "model", patients, tmp_path / "masks", images=CHANNELS, device="cpu")
+    assert [prediction.case_id for prediction in result] == ["P1", "P2"] and not result.problems
+    for case_id, given in zip(dataset.cases, seen, strict=True):
+        np.testing.assert_allclose(given, dataset.image(case_id), atol=2e-3)  # stored in float16
+    mask = nibabel.load(tmp_path / "masks" / "P1.nii.gz")
+    assert mask.shape == (24, 20, 6) and np.array_equal(mask.affine, CT_GRID)
+
+
+def test_channels_are_put_in_the_order_of_training(patients: Path, tmp_path: Path, seen: list[np.ndarray]) -> None:
+    trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    for images in (CHANNELS, CHANNELS[::-1]):
+        predict(tmp_path / "prepared" / "model", patients / "P1", images=[i.replace("*/", "") for i in images])
+    assert seen[0].shape == seen[1].shape == (2, 24, 20, 6)
+    np.testing.assert_array_equal(seen[0], seen[1])
+
+
+def test_a_model_of_one_grid_needs_to_be_told(
+    patients: Path, tmp_path: Path, write_image: WriteImage, seen: list[np.ndarray]
+) -> None:
+    for name in ("P1", "P2"):
+        write_image(patients / name / "PET_on_CT.nii.gz", values(24, 20, 6), CT_GRID)
+    trained(patients, tmp_path / "prepared", ("CT=*/CT.nii.gz", "PET=*/PET_on_CT.nii.gz"), registered=False)
+    model = tmp_path / "prepared" / "model"
+    with pytest.raises(SourceError, match="no case could be predicted; .*say so with --registered"):
+        predict(model, patients, images=CHANNELS)
+    assert len(list(predict(model, patients, images=CHANNELS, registered=True))) == 2
+    with pytest.raises(
+        SourceError, match=r"trained on 2 \(CT, PET\); give all .*--images 'CT=GLOB' --images 'PET=GLOB'"
+    ):
+        predict(model, patients / "P1" / "CT.nii.gz")
+
+
+def test_a_study_is_resampled_by_its_frame_of_reference(
+    patients: Path, tmp_path: Path, write_slices: WriteSlices, seen: list[np.ndarray]
+) -> None:
+    trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    for uid, name, shape, spacing in (("1.3.1", "CT 3mm", (4, 12, 10), 2.0), ("1.3.2", "PET wb", (4, 6, 5), 4.0)):
+        write_slices(
+            tmp_path / "study", values(*shape), orientation=(1, 0, 0, 0, 1, 0), spacing=(spacing, spacing, 3.0),
+            uids=("P1", "1.2", uid), names=[f"{uid}.{i}" for i in range(4)], SeriesDescription=name,
+            FrameOfReferenceUID="1.2.3.4",
+        )  # fmt: skip
+    result = predict(tmp_path / "prepared" / "model", tmp_path / "study", images=("CT=CT*", "PET=PET*"))
+    (prediction,) = result
+    assert prediction.label_map.geometry.shape == (10, 12, 4) and seen[0].shape == (2, 10, 12, 4)
