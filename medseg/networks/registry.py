@@ -9,6 +9,7 @@ from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
 from medseg.networks.fitting import Fitted
 from medseg.networks.network import Network
 from medseg.networks.residual_unet import ResidualUNet, ResidualUNetArguments
+from medseg.networks.transunet import TransUNet, TransUNetArguments
 from medseg.networks.unet import UNet
 from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_2016, unet_3d_2016
 from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
@@ -73,6 +74,12 @@ NETWORKS: dict[str, Entry] = {
         "Residual-encoder U-Net of nnU-Net",
         "Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47",
         arguments=ResidualUNetArguments,
+    ),
+    "transunet": Entry(
+        TransUNet,
+        "TransUNet: ResNet and vision transformer",
+        "Chen et al. 2021, arXiv:2102.04306",
+        arguments=TransUNetArguments,
     ),
 }
 
