@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.dataset.reading import label_volume
-from medseg.errors import GeometryError, LabelError, OutputError
+from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.io.discover import source_of
 from medseg.io.masks.formats import FORMATS, Format, Written, format_named, write_mask
@@ -73,11 +73,14 @@ def export(
     refusal = chosen.refusal(study)
     if refusal:
         raise OutputError(f"{output}: {refusal}")
+    if chosen.is_label_map and names:
+        raise ConfigError(f"{chosen.name} holds values and no names ({', '.join(names.values())}); choose seg-nrrd")
     source = source_of(mask)
     read = _read(source, study)
-    known = _labels(read, labels or read.labels or labels_beside(mask), names or {}, mask)
     if chosen.is_label_map:
-        read = _without_overlaps(read, chosen)
+        read, known = _without_overlaps(read, chosen), Labels(items=())
+    else:
+        known = _labels(read, labels or read.labels or labels_beside(mask), names or {}, mask)
     return write_mask(chosen, output, Segmented(read.label_map, read.geometry, known, study or source))
 
 

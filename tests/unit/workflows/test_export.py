@@ -53,7 +53,7 @@ def test_flipped_axes_are_undone_exactly(tmp_path: Path, orientation: str) -> No
     study = written(
         tmp_path / "study.nii.gz", Volume(np.zeros((1, *SHAPE), np.int16), oblique()).oriented_as(orientation)
     )
-    (output,) = export(path, tmp_path / "out.nii.gz", like=study)
+    (output,) = export(path, tmp_path / "out.nii.gz", like=study).files
     image = SimpleITK.ReadImage(str(output))
     expected = SimpleITK.ReadImage(str(study))
     assert image.GetSize() == expected.GetSize()
@@ -71,7 +71,7 @@ def test_another_grid_is_resampled_as_simpleitk_does(tmp_path: Path, capsys: pyt
     affine = np.diag([-0.83, 0.91, 2.2, 1.0])
     affine[:3, 3] = -8.0, 34.3, 107.1
     study = written(tmp_path / "study.nii.gz", Volume(np.zeros((1, *shape), np.int16), Geometry(shape, affine)))
-    (output,) = export(mask, tmp_path / "out.nii.gz", like=study)
+    (output,) = export(mask, tmp_path / "out.nii.gz", like=study).files
     assert "lies on another grid" in " ".join(capsys.readouterr().err.split())
     reader = SimpleITK.ReadImage
     expected = SimpleITK.Resample(
@@ -87,7 +87,7 @@ def test_each_label_has_its_file_named_after_it(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     labels = Labels.from_names({"left kidney": 2, "spleen": 5, "cyst": 7})
     (tmp_path / "predictions.json").write_text(json.dumps({"labels": labels.model_dump(mode="json")}))
-    paths = export(mask, tmp_path / "parts", per_label=True)
+    paths = export(mask, tmp_path / "parts", format="nifti-per-label").files
     assert [path.name for path in paths] == ["left_kidney.nii.gz", "spleen.nii.gz", "cyst.nii.gz"]
     parts = [np.asarray(nibabel.load(path).dataobj) for path in paths]
     assert np.array_equal(parts[0], structures() == 2)
@@ -97,20 +97,20 @@ def test_each_label_has_its_file_named_after_it(tmp_path: Path) -> None:
 
 def test_labels_without_names_are_named_by_value(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
-    paths = export(mask, tmp_path / "parts", per_label=True)
+    paths = export(mask, tmp_path / "parts", format="nifti-per-label").files
     assert [path.name for path in paths] == ["label_2.nii.gz", "label_5.nii.gz"]
 
 
 def test_names_that_make_one_file_name_are_told_apart(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     labels = Labels.from_names({"node a": 2, "node/a": 5})
-    paths = export(mask, tmp_path / "parts", per_label=True, labels=labels)
+    paths = export(mask, tmp_path / "parts", format="nifti-per-label", labels=labels).files
     assert [path.name for path in paths] == ["node_a_2.nii.gz", "node_a_5.nii.gz"]
 
 
 def test_a_mask_of_floats_becomes_integers(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None].astype(np.float32), oblique()))
-    (output,) = export(mask, tmp_path / "out.nii.gz")
+    (output,) = export(mask, tmp_path / "out.nii.gz").files
     assert nibabel.load(output).get_data_dtype() == np.uint8
     assert np.array_equal(np.asarray(nibabel.load(output).dataobj), structures())
 
@@ -129,15 +129,15 @@ def test_what_is_no_label_map_is_refused(tmp_path: Path) -> None:
     image = written(tmp_path / "image.nii.gz", Volume(structures()[None] + np.float32(0.5), oblique()))
     with pytest.raises(LabelError, match="not whole numbers"):
         export(image, tmp_path / "out.nii.gz")
-    two = written(tmp_path / "two.nii.gz", Volume(np.stack([structures()] * 2), oblique()))
+    two = written(tmp_path / "two.nii.gz", Volume(np.stack([structures(), structures() + 1]), oblique()))
     with pytest.raises(LabelError, match="2 channels"):
         export(two, tmp_path / "out.nii.gz")
 
 
 def test_values_without_a_name_are_refused(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
-    with pytest.raises(LabelError, match=r"values \[5\]"):
-        export(mask, tmp_path / "parts", per_label=True, labels=Labels.from_names({"liver": 2}))
+    with pytest.raises(LabelError, match=r"mask\.nii\.gz: label values \[5\]"):
+        export(mask, tmp_path / "parts", format="nifti-per-label", labels=Labels.from_names({"liver": 2}))
 
 
 def test_a_file_name_that_is_no_nifti_is_refused(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_file_name_that_is_no_nifti_is_refused(tmp_path: Path) -> None:
 def test_one_file_for_several_labels_is_refused(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     with pytest.raises(OutputError, match="give a folder"):
-        export(mask, tmp_path / "out.nii.gz", per_label=True)
+        export(mask, tmp_path / "out.nii.gz", format="nifti-per-label")
     assert not (tmp_path / "out.nii.gz").exists()
 
 
@@ -164,7 +164,7 @@ def test_mask_on_the_grid_of_a_dicom_series(real_data: Path, tmp_path: Path) -> 
     mask_image = SimpleITK.GetImageFromArray(drawn)
     mask_image.CopyInformation(image)
     SimpleITK.WriteImage(SimpleITK.DICOMOrient(mask_image, "LPS"), str(tmp_path / "mask.nii.gz"))
-    (output,) = export(tmp_path / "mask.nii.gz", tmp_path / "out.nii.gz", like=series)
+    (output,) = export(tmp_path / "mask.nii.gz", tmp_path / "out.nii.gz", like=series).files
     result = SimpleITK.ReadImage(str(output))
     assert result.GetSize() == image.GetSize()
     np.testing.assert_allclose(result.GetOrigin(), image.GetOrigin(), atol=1e-4)
