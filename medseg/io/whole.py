@@ -29,6 +29,6 @@ def _small(files: tuple[Path, ...]) -> list[Path]:
     sizes = {path: path.stat().st_size for path in files}
     if len(sizes) < 3:
         return []
-    low, _, high = statistics.quantiles(sizes.values(), n=4)
+    low, _, high = statistics.quantiles(sizes.values(), n=4, method="inclusive")
     fence = low - 1.5 * (high - low) - HEADER_BYTES
     return [path for path, size in sizes.items() if size < fence]

@@ -214,7 +214,8 @@ def _odd_names(listing: Listing, series_of: SeriesOf) -> Iterator[Finding]:
     in_dicom = {file for source in series_of if source.kind in DICOM for file in source.files}
     files = contents(listing.path).files if listing.path.is_dir() else [listing.path]
     others = [file for file in files if file not in in_dicom]
-    yield from misnamed(others)
+    case_of = {source.path: series.case_id for source, series in series_of.items()}
+    yield from (replace(finding, case_id=case_of.get(finding.path, "")) for finding in misnamed(others))
     yield from foreign(others)
 
 
@@ -268,10 +269,10 @@ def _sources(case: Case) -> Iterator[ImageSource]:
 
 def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """The most severe first, alike together. What follows from another finding on the same file is not told too."""
-    places = {(finding.path, finding.rule) for finding in findings}
+    ranks = {(finding.path, finding.rule): SEVERITIES.index(finding.severity) for finding in findings}
     told_once = {
         (finding.path, finding.rule, finding.what): finding
         for finding in findings
-        if (finding.path, CAUSES.get(finding.rule)) not in places
+        if ranks.get((finding.path, CAUSES.get(finding.rule, "")), len(SEVERITIES)) > SEVERITIES.index(finding.severity)
     }
     return tuple(sorted(told_once.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.path)))

@@ -104,3 +104,16 @@ def test_names_in_a_dataset_json_are_kept(study: Any, look: Any, tmp_path: Path)
     assert [finding.rule for finding in found.problems] == ["wrong-suffix"]
     assert found.fixed.left == ()
     assert json.loads((tmp_path / "copy/dataset.json").read_text()) == listed
+
+
+@pytest.mark.parametrize("content", ["PNG", "JPEG"])
+def test_a_warning_hides_no_problem(tmp_path: Path, look: Any, content: str) -> None:
+    """Pillow reads pictures whatever their names; TIFF is read by another library."""
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "in/a.tif", format=content)
+    found = look(tmp_path / "in", fix=tmp_path / "copy")
+    assert {(finding.rule, finding.severity) for finding in found.findings} == {
+        ("wrong-suffix", "warning"),
+        ("unreadable", "problem"),
+    }
+    assert fixed_names(found) == (["a.png"] if content == "PNG" else [])
