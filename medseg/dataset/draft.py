@@ -5,18 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
 
 from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.names import rest_after, safe, unique
 from medseg.dataset.segments import NamedLabels, name_labels
 from medseg.errors import ConfigError, Problem, SourceError
 from medseg.io.archives import origin, without_suffix
-from medseg.io.source import ImageSource, SegmentationKind
+from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
 from medseg.progress import counted
-
-SEGMENTATIONS = get_args(SegmentationKind)
 
 
 @dataclass

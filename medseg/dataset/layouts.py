@@ -14,7 +14,7 @@ from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
 from medseg.dataset.patterns import only_images, paired_by_patterns, take_labels
-from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations
+from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations, note_unused
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.errors import ConfigError, SourceError
 from medseg.io.folders import stem
@@ -72,8 +72,10 @@ def cases_in(
         draft = recognised(listing)
         if globs:
             only_images(draft, listing, globs[0])
-        else:
+        elif draft.searched:
             leave_out_derived(draft, listing)
+            if labelled is not False:
+                note_unused(draft, listing)
     return draft.settled(listing.path, labelled, rename)
 
 

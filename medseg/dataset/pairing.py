@@ -8,6 +8,7 @@ from medseg.dataset.dataset_json import channel_names, label_names
 from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import image_core, mask_core, rest_after, split_channel
+from medseg.dataset.segmented import SAY_THEIR_IMAGE
 from medseg.io.source import ImageSource
 
 # Folders that part a dataset, and aren't patients.
@@ -18,7 +19,7 @@ Masks = dict[tuple[str, str], list[ImageSource]]  # by folder and core name
 
 def paired_by_name(listing: Listing) -> list[ImageSource]:
     """What may be the label map of an image by its name: DICOM SEG and RTSTRUCT say themselves what they outline."""
-    return [source for source in listing.label_maps if source.kind not in ("dicom_seg", "rtstruct")]
+    return [source for source in listing.label_maps if source.kind not in SAY_THEIR_IMAGE]
 
 
 def paired_folders(listing: Listing, images: Listing, labels: Listing, layout: str) -> Draft:

@@ -38,6 +38,17 @@ def add_segmentations(draft: Draft, listing: Listing, segmentations: Sources) ->
             draft.notes.append(f"{path}: the series that it refers to is not here; by its geometry it is of {where}")
 
 
+def note_unused(draft: Draft, listing: Listing) -> None:
+    """Notes the segmentations of a source that no case has, and that no problem tells of."""
+    used = {source for case in draft.cases.values() for source in case.labels}
+    told = {problem.path for problem in draft.problems}
+    unused = [s for s in listing.found.segmentations if s not in used and s.path not in told]
+    if unused:
+        paths = [listing.relative(source) for source in unused[:MOST_SHOWN]]
+        more = f" and {len(unused) - MOST_SHOWN} more" if len(unused) > MOST_SHOWN else ""
+        draft.notes.append(f"segmentations of no case, left out: {', '.join(paths)}{more}")
+
+
 def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:
     """The series that a segmentation was drawn on: one where that is clear.
 

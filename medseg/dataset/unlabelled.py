@@ -29,13 +29,13 @@ def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource
 
 def leave_out_derived(draft: Draft, listing: Listing) -> None:
     """Drops images that were computed from others (ADC maps, projections, subtractions), with a note; not those that
-    the user listed or drew on, nor all that there is."""
+    were drawn on, nor all that there is."""
     derived = {
         key: list(case.images.values())
         for key, case in draft.cases.items()
         if case.images and not case.labels and all(source.derived for source in case.images.values())
     }
-    if not draft.searched or not any(case.images for key, case in draft.cases.items() if key not in derived):
+    if not any(case.images for key, case in draft.cases.items() if key not in derived):
         return
     of_kind: dict[str, list[str]] = defaultdict(list)
     for key, sources in derived.items():

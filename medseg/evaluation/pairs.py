@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
 
 from medseg.dataset.cases import LabelSource
 from medseg.dataset.layouts import find_cases
@@ -12,12 +11,11 @@ from medseg.dataset.segments import name_labels, plain
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.io.discover import sources_among
 from medseg.io.folders import is_hidden, stem
-from medseg.io.source import ImageSource, SegmentationKind
+from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
 KINDS = ("nifti", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
-SEGMENTATIONS = get_args(SegmentationKind)
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
 DICOM_ENDINGS = (".seg", ".rtstruct")

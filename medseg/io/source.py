@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from medseg.errors import Problem
 
@@ -10,6 +10,8 @@ ImageKind = Literal["nifti", "dicom", "image2d", "itk"]
 # Hold named segments rather than the voxels of an image.
 SegmentationKind = Literal["dicom_seg", "rtstruct", "seg_nrrd"]
 Kind = ImageKind | SegmentationKind
+
+SEGMENTATIONS: tuple[Kind, ...] = get_args(SegmentationKind)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Label maps of every format, found beside their images, arrive in the prepared dataset where they were drawn."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -58,6 +59,15 @@ def test_rtstruct(ct: Path, tmp_path: Path) -> None:
     result = prepared(ct, tmp_path / "prepared", rename={"GTV*": "tumour"})
     assert result.record.labels is not None and result.record.labels.names == ["Liver", "tumour"]
     np.testing.assert_array_equal(written_label(result), drawn())
+
+
+def test_an_archive_in_a_folder(ct: Path, tmp_path: Path) -> None:
+    write_contours(ct / "plan.dcm")
+    shutil.make_archive(str(tmp_path / "export" / "P1"), "gztar", ct)
+    result = prepared(tmp_path / "export", tmp_path / "prepared")
+    np.testing.assert_array_equal(written_label(result), drawn())
+    (case,) = result.record.cases
+    assert case.case_id == "P1_CT" and case.images == ("nifti/P1_CT.nii.gz",)
 
 
 def test_what_no_slice_holds_is_told_and_the_rest_prepared(ct: Path, tmp_path: Path) -> None:

@@ -213,3 +213,15 @@ def test_a_dataset_json_names_the_labels_of_segments(
     assert found.labels is not None and found.labels.values == [7]
     (case,) = found.cases
     assert case.label is not None and case.label.values == {"Liver": 7}
+
+
+def test_segmentations_that_are_not_taken_are_noted(
+    tmp_path: Path, write_series: Callable[..., Path], write_rtstruct: WriteRtstruct, write_image: Callable[..., Path]
+) -> None:
+    write_series("CT", "1.3.1")
+    write_image(tmp_path / "CT_mask.nii.gz")
+    write_rtstruct(tmp_path / "plan.dcm", {"liver": [square(1)]}, referenced_series="1.3.1")
+    found = find_cases(tmp_path)
+    assert drawn(found) == {"CT": ["CT_mask.nii.gz"]}
+    assert found.notes == ("segmentations of no case, left out: plan.dcm",)
+    assert not find_cases(tmp_path, labelled=False).notes
