@@ -81,7 +81,9 @@ def _read_seg(header: Dataset, planes: Planes) -> Found:
         plane = _nearest(planes, place.world((0, 0, 0)))
         off_plane = max(off_plane, planes[plane].geometry.distance(place))
         references.append((own.DerivationImageSequence[0].SourceImageSequence[0], plane))
-        segment = number_of[int(own.SegmentIdentificationSequence[0].ReferencedSegmentNumber)]
+        # Where there is one segment, highdicom says so for all frames together.
+        shown = own.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
+        segment = number_of[int(shown[0].ReferencedSegmentNumber)]
         if frames.setdefault((segment, plane), i) != i:
             raise ValueError(f"frames {frames[segment, plane] + 1} and {i + 1} show one segment at one place")
     bits = np.frombuffer(header.PixelData, dtype=np.uint8)

@@ -14,6 +14,7 @@ from dicom_kinds import KINDS
 
 from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.dicom import find_series, read_dicom
+from medseg.io.masks.check_dicom import check_dicom_seg
 from medseg.io.masks.dicom_seg import write_dicom_seg
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation
@@ -284,6 +285,7 @@ def test_one_slice(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> N
     label_map[2:5, 1:4] = 1
     segmented = Segmented(label_map, geometry, Labels.from_names({"liver": 1}), source)
     path = written(tmp_path, segmented)
+    assert check_dicom_seg(path, segmented).passed
     assert_read_back(path, segmented)
     assert_same_in_world(*segments_by_dcmqi(path, tmp_path / "dcmqi")[1], label_map, geometry)
 
