@@ -9,6 +9,8 @@ from typing import Any
 
 from medseg.errors import OutputError
 
+UNKNOWN = "backslashreplace"  # for names of files that are not UTF-8; in JSON, such an escape is read as it was
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -44,13 +46,13 @@ def ensure_folder(folder: Path) -> Path:
 
 def write_json(path: Path, content: Any) -> Path:
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", UNKNOWN)
     return path
 
 
 def write_text(path: Path, content: str) -> Path:
     with written_whole(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(content, "utf-8", UNKNOWN)
     return path
 
 

@@ -76,7 +76,7 @@ def inspect(
         workers=workers,
     )
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(found.as_json(), indent=1))
     else:
         _show(found)
     _tell_what_next(found, html)

@@ -1,5 +1,6 @@
 """The command ``medseg``: a table of commands. Nothing heavy is imported before a command runs."""
 
+import io
 import signal
 import sys
 
@@ -48,6 +49,9 @@ def main() -> None:
     """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use."""
     # A plain SIGTERM would leave behind what was unpacked and half written.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal, or UTF-8, has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except MedsegError as error:

@@ -179,7 +179,7 @@ def test_eighty_columns_hold_a_study(tmp_path: Path, write_slices: WriteSlices) 
         "CT",
         "512×512×4",
         "0.977×0.977×3.27",
-        "LPS",
+        "LSA",
     ]
     assert max(map(len, lines)) <= 80
 
@@ -227,6 +227,20 @@ def test_a_single_image_can_be_inspected(dataset: Path) -> None:
     assert found.findings == ()
     with pytest.raises(SourceError, match="no such file"):
         medseg.inspect(dataset / "images/z.nii.gz")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text on Windows")
+@pytest.mark.parametrize("option", ["--json", "--voxels"])
+def test_any_terminal_shows_any_name(tmp_path: Path, write_image: WriteImage, option: str) -> None:
+    write_image(tmp_path / os.fsdecode(b"Gr\xf6\xdfe [bold].nii.gz"), np.ones(SHAPE, np.int16))
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "80"}
+    arguments = [sys.executable, "-m", "medseg", "inspect", str(tmp_path), option, "--workers", "1"]
+    done = subprocess.run(arguments, capture_output=True, env=ascii_only, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"e [bold].nii.gz" in done.stdout
+    if option == "--json":
+        (image,) = json.loads(done.stdout)["files"]
+        assert Path(image["path"]).is_file()
 
 
 def test_damaged_dicom_is_a_problem_of_its_own(tmp_path: Path, write_slices: WriteSlices) -> None:

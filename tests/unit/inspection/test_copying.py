@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,16 @@ def test_a_folder_with_something_in_it_is_refused(spoilt: Any, look: Any, tmp_pa
     (tmp_path / "copy/mine").touch()
     with pytest.raises(OutputError, match="not empty"):
         look(spoilt.folder, fix=tmp_path / "copy")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text on Windows")
+def test_names_that_are_no_text_go_everywhere(study: Any, look: Any, tmp_path: Path) -> None:
+    study.add("a")
+    odd = os.fsdecode(b"Gr\xf6\xdfe.nii.gz")  # Latin-1, as old archives have it
+    study.image("a").rename(study.folder / odd)
+    shutil.rmtree(study.folder / "images")
+    shutil.rmtree(study.folder / "labels")
+    found = look(study.folder, fix=tmp_path / "copy", html=tmp_path / "report.html")
+    assert found.findings == ()
+    assert (tmp_path / "copy" / odd).is_file()
+    assert "Gr\\udcf6\\udcdfe.nii.gz" in (tmp_path / "report.html").read_text(encoding="utf-8")
