@@ -23,6 +23,7 @@ from medseg.config import Config, load
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError, TrainingError
+from medseg.io.read import read_segmentation
 from medseg.training.learner import Learner
 
 # A tiny network that learns the two balls within a hundred steps.
@@ -276,3 +277,42 @@ def test_a_wider_tolerance_holds_until_the_final_evaluation(blobs: Path, tmp_pat
     assert result.evaluation is not None
     assert not result.evaluation.problems
     assert len(result.evaluation.records) == 4
+
+
+def test_regions_go_from_the_dataset_to_the_masks(blobs: Path, tmp_path: Path) -> None:
+    """As nnU-Net writes them: 5 is a part of the whole, and no structure by itself."""
+    source = tmp_path / "Dataset007_Blobs"
+    for mine, theirs in (("images", "imagesTr"), ("labels", "labelsTr")):
+        (source / theirs).mkdir(parents=True)
+        for path in sorted((blobs / mine).iterdir())[:3]:
+            name = path.name.replace(".nii.gz", "_0000.nii.gz") if mine == "images" else path.name
+            shutil.copy(path, source / theirs / name)
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "whole": [2, 5], "shell": 2},
+        "structures": {
+            "whole": {"colour": [1, 2, 3], "type": {"scheme": "SCT", "value": "4147007", "meaning": "Mass"}}
+        },
+        "numTraining": 3,
+        "file_ending": ".nii.gz",
+    }
+    (source / "dataset.json").write_text(json.dumps(content))
+    config = settings("preprocessing.workers=1", "training.epochs=1", "training.steps_per_epoch=3")
+    medseg.preprocess(source, tmp_path / "prepared", config=config)
+    medseg.train(tmp_path / "prepared", tmp_path / "run", config=config, device="cpu")
+    image = blobs / "images" / "blob_00.nii.gz"
+    result = medseg.predict(tmp_path / "run", image, tmp_path / "masks", device="cpu", formats=["nifti", "seg-nrrd"])
+    assert [structure.name for structure in result.labels.structures] == ["shell", "whole"]
+    (prediction,) = result.predictions
+    segments = read_segmentation(tmp_path / "masks" / "blob_00.seg.nrrd")
+    shell, whole = segments.segments
+    assert (shell.name, whole.name, whole.colour, whole.type and whole.type.value) == (
+        "shell",
+        "whole",
+        (1, 2, 3),
+        "4147007",
+    )
+    label_map = prediction.label_map.label_map
+    assert np.array_equal(segments.mask(whole), label_map > 0)
+    assert np.array_equal(segments.mask(shell), label_map == 2)
+    assert prediction.voxels == {"shell": (label_map == 2).sum(), "whole": (label_map > 0).sum()}

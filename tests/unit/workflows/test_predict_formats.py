@@ -1,0 +1,177 @@
+"""predict --format: what is written of each case, and what is told of it. The network is one of thresholds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from dicom_kinds import BALLS, KINDS, balls, write_kind
+from PIL import Image
+from pydicom import dcmread
+from typer.testing import CliRunner
+
+import medseg
+from medseg.cli.main import app
+from medseg.config import InferenceConfig
+from medseg.errors import ConfigError, OutputError, SourceError
+from medseg.inference.model import ModelRecord, save_model
+from medseg.io.masks import formats
+from medseg.io.masks.formats import FORMATS
+from medseg.io.read import read_segmentation, segments_of
+from medseg.labels import Labels
+from medseg.plan import Plan
+
+LABELS = Labels.from_names({"core": 3}, {"ball": (3, 7)}).described({"ball": {"colour": (1, 2, 3)}})
+FOLDERS = {"nifti-per-label": ["core", "ball"], "stl": ["core", "ball"], "obj": ["core", "ball"]}
+
+
+class Thresholds(torch.nn.Module):
+    """300 to 700 is the rim of a ball (no structure by itself), more is its core."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([500 - image, (image - 500) * 2 - 200, 200 - (image - 500).abs()], dim=1)
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Path:
+    record = ModelRecord(
+        medseg="0", plan=tiny_plan, labels=LABELS, channels=("CT",),
+        inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    save_model(tmp_path / "Balls 5" / "model", record, {})
+    monkeypatch.setattr("medseg.inference.model.build_network", lambda *_: Thresholds())
+    return tmp_path / "Balls 5"
+
+
+@pytest.fixture
+def nifti(tmp_path: Path) -> Path:
+    affine = np.diag([-0.9, -1.2, 2.5, 1.0])
+    affine[:3, 3] = 3, 40, 10
+    shape = (44, 40, 20)
+    world = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    path = tmp_path / "source" / "b.nii.gz"
+    path.parent.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(balls(world * (-1, -1, 1)).astype(np.int16), affine), path)
+    return path
+
+
+def predictions(folder: Path) -> dict:
+    return json.loads((folder / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["oblique", "tilted by 20°", "uneven", "enhanced"])
+def test_a_dicom_study_in_all_formats(run: Path, kind: str, tmp_path: Path) -> None:
+    write_kind(tmp_path / "study", KINDS[kind])
+    result = medseg.predict(run, tmp_path / "study", tmp_path / "masks", device="cpu", formats=list(FORMATS))
+    (prediction,) = result.predictions
+    assert not result.problems
+    (case,) = predictions(tmp_path / "masks")["cases"]
+    name = prediction.case_id
+    for format_ in FORMATS.values():
+        names = case["masks"][format_.name]
+        assert (
+            names
+            == [
+                f"{name}{format_.suffix}/{structure}.{'nii.gz' if format_.name == 'nifti-per-label' else format_.name}"
+                for structure in FOLDERS[format_.name]
+            ]
+            if format_.is_folder
+            else names == [f"{name}{format_.suffix}"]
+        )
+        assert all((tmp_path / "masks" / file).is_file() for file in names)
+        assert case["certificates"][format_.name]["passed"]
+        assert case["certificates"][format_.name]["n_different"] == 0
+    seg = dcmread(tmp_path / "masks" / f"{name}.seg.dcm")
+    assert [item.SegmentLabel for item in seg.SegmentSequence] == ["core", "ball"]
+    algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmName == "Balls 5"
+    assert [segment.colour for segment in segments_of(tmp_path / "masks" / f"{name}.seg.nrrd")][1] == (1, 2, 3)
+    assert prediction.path == tmp_path / "masks" / f"{name}.nii.gz"
+    found = prediction.label_map
+    assert set(np.unique(found.array)) == {0, 3, 7}
+    volumes = [4 / 3 * np.pi * radius**3 / 1000 for _, radius in BALLS]
+    assert prediction.volumes_ml.keys() == {"core", "ball"}
+    assert prediction.volumes_ml["ball"] == pytest.approx(sum(volumes), rel=0.2)
+    segments = read_segmentation(tmp_path / "masks" / f"{name}.seg.nrrd")
+    assert np.array_equal(segments.mask(segments.segments[1]), found.label_map > 0)
+
+
+def test_a_format_that_cannot_be_is_a_problem_and_the_others_are_written(
+    run: Path, nifti: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", str(run), str(nifti), "-o", str(tmp_path / "masks"), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*arguments, "--format", "dicom-seg", "--format", "seg-nrrd", "--format", "nifti"])
+    assert done.exit_code == 1, done.output
+    told = " ".join(done.stderr.split())
+    assert "dicom-seg is written on the slices of a DICOM series" in told
+    assert "choose nifti or seg-nrrd" in told
+    assert "2 masks in" in told
+    record = predictions(tmp_path / "masks")
+    assert record["cases"][0]["masks"] == {"seg-nrrd": ["b.seg.nrrd"], "nifti": ["b.nii.gz"]}
+    assert [problem["case_id"] for problem in record["problems"]] == ["b"]
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
+        "b.nii.gz", "b.seg.nrrd", "predictions.json"
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_written_at_all_is_not_computed(
+    run: Path, nifti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Thresholds, "forward", lambda *_: pytest.fail("computed"))
+    with pytest.raises(SourceError, match="no case could be predicted; b: rtstruct is written on the slices"):
+        medseg.predict(run, nifti, tmp_path / "masks", device="cpu", formats=["rtstruct"])
+
+
+def test_a_mask_that_is_not_confirmed_is_a_problem(
+    run: Path, nifti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = FORMATS["seg-nrrd"]
+
+    def mirrored(path: Path, mask: formats.Segmented) -> list[Path]:
+        return right.write(path, replace(mask, label_map=mask.label_map[::-1]))
+
+    monkeypatch.setitem(FORMATS, "seg-nrrd", replace(right, write=mirrored))
+    result = medseg.predict(run, nifti, tmp_path / "masks", device="cpu", formats=["seg-nrrd", "nifti"])
+    (problem,) = result.problems
+    assert "b.seg.nrrd: deleted, since it is not what was to be written" in problem.message
+    assert [mask.format.name for mask in result.predictions[0].masks] == ["nifti"]
+    assert not (tmp_path / "masks" / "b.seg.nrrd").exists()
+
+
+def test_pictures_stay_pictures_unless_asked_for_otherwise(run: Path, tmp_path: Path) -> None:
+    pixels = np.zeros((30, 26), np.uint16)
+    pixels[4:20, 5:15], pixels[8:12, 8:12] = 400, 900
+    Image.fromarray(pixels).save(tmp_path / "cells.png")
+    for chosen, name in (((), "cells.png"), (("nifti",), "cells.nii.gz")):
+        (prediction,) = medseg.predict(run, tmp_path / "cells.png", tmp_path / "masks", device="cpu", formats=chosen)
+        assert prediction.path == tmp_path / "masks" / name
+        assert np.array_equal(prediction.label_map.label_map[..., 0].T, np.select([pixels > 800, pixels > 0], [3, 7]))
+        assert prediction.volumes_ml == {}
+        assert prediction.voxels == {"core": 16, "ball": 160}
+
+
+def test_a_label_map_is_kept_or_written(run: Path, nifti: Path, tmp_path: Path) -> None:
+    (kept,) = medseg.predict(run, nifti, device="cpu")
+    (written,) = medseg.predict(run, nifti, tmp_path / "a", device="cpu", formats=("stl", "nifti"))
+    assert kept.path is None
+    assert written.path == tmp_path / "a" / "b_stl"
+    assert np.array_equal(kept.label_map.array, written.label_map.array)
+    (other,) = medseg.predict(run, nifti, tmp_path / "b", device="cpu", formats=("seg-nrrd",))
+    with pytest.raises(OutputError, match="predict with nifti too"):
+        other.label_map  # noqa: B018
+
+
+def test_wrong_formats_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'nifti'"):
+        medseg.predict(tmp_path / "no model", tmp_path, tmp_path / "masks", formats=["nift"])
+    with pytest.raises(ConfigError, match="only where 'output' names a folder"):
+        medseg.predict(tmp_path / "no model", tmp_path, formats=["nifti"])
+
+
+def test_masks_of_a_prediction_are_exported_with_its_names(run: Path, nifti: Path, tmp_path: Path) -> None:
+    medseg.predict(run, nifti, tmp_path / "masks", device="cpu")
+    written = medseg.export(tmp_path / "masks" / "b.nii.gz", tmp_path / "b.seg.nrrd")
+    assert [segment.name for segment in segments_of(written.path)] == ["core", "ball"]
