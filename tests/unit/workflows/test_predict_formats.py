@@ -143,7 +143,7 @@ def test_a_mask_that_is_not_confirmed_is_a_problem(
 
 def test_pictures_stay_pictures_unless_asked_for_otherwise(run: Path, tmp_path: Path) -> None:
     pixels = np.zeros((30, 26), np.uint16)
-    pixels[4:20, 5:15], pixels[8:12, 8:12] = 400, 900
+    pixels[4:20, 5:15], pixels[8:12, 8:12] = 500, 900
     Image.fromarray(pixels).save(tmp_path / "cells.png")
     for chosen, name in (((), "cells.png"), (("nifti",), "cells.nii.gz")):
         (prediction,) = medseg.predict(run, tmp_path / "cells.png", tmp_path / "masks", device="cpu", formats=chosen)
