@@ -16,7 +16,8 @@ from medseg.io.folders import files_under
 from medseg.progress import track, warn
 
 CHANGES = "changes.csv"
-TABLES = ("dataset.json", "cases.csv")  # list files by their names
+TABLES = ("*.json", "*.csv")  # list files by their names
+LIST_OTHERS = (".csv", ".json", ".mhd", ".nhdr")  # what they list lies beside them
 
 
 def new_folder(folder: Path, source: Path) -> Path:
@@ -30,25 +31,24 @@ def new_folder(folder: Path, source: Path) -> Path:
 
 
 def copy_of(source: Path, folder: Path) -> Path:
-    """Copies all files, what links point to included; of an archive the content. Returns what stands for the source:
-    the folder, or the file in it."""
-    if source.is_file() and not is_archive(source):
-        files, base = [source], source.parent
-    else:
-        base = content_of(source) if source.is_file() else source
-        files = files_under(base)
+    """Copies all files, what links point to included; of an archive the content, and with a table the files beside it.
+    Returns what stands for the source: the folder, or the file in it."""
+    is_one_file = source.is_file() and not is_archive(source)
+    base = source.parent if is_one_file else content_of(source) if source.is_file() else source
+    is_alone = is_one_file and source.suffix.lower() not in LIST_OTHERS and source.name.upper() != "DICOMDIR"
+    files = [source] if is_alone else files_under(base)
     for file in track(files, "Copying", len(files)):
-        target = folder / file.relative_to(base)
-        with written_whole(target) as temporary:
+        with written_whole(folder / file.relative_to(base)) as temporary:
             shutil.copyfile(file, temporary)
-    return folder if len(files) != 1 or files[0] != source else folder / source.name
+    return folder / source.name if is_one_file else folder
 
 
 def put_right(findings: Iterable[Finding], folder: Path) -> list[Change]:
     """Changes files of the copy in ``folder``. Those elsewhere, which a table of cases may name, stay as they are."""
     changes = []
     for finding in findings:
-        if finding.repair is None or not finding.path.resolve().is_relative_to(folder.resolve()):
+        is_here = finding.path.resolve().is_relative_to(folder.resolve()) and finding.path.exists()
+        if finding.repair is None or not is_here:  # a repair before this one may have renamed it
             continue
         try:
             change = finding.repair.apply(finding.path)
@@ -73,7 +73,7 @@ def write_changes(folder: Path, changes: Sequence[Change]) -> None:
 def _rename_in_tables(folder: Path, before: Path, after: Path) -> None:
     old, new = (path.relative_to(folder).as_posix() for path in (before, after))
     name = re.compile(rf"(?<![\w/-]){re.escape(old)}(?![\w.])|(?<=\./){re.escape(old)}(?![\w.])")
-    for table in (folder / name for name in TABLES):
-        if table.is_file():
-            text = table.read_text(encoding="utf-8")
+    for table in (table for pattern in TABLES for table in folder.glob(pattern)):
+        text = table.read_text(encoding="utf-8", errors="surrogateescape")
+        if name.search(text):
             write_text(table, name.sub(lambda _: new, text))

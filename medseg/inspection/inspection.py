@@ -100,15 +100,15 @@ class Inspection:
         * ``patients``: ``patient_id``, ``studies``: ``study_uid``, ``date`` (YYYY-MM-DD), ``description``, ``series``
         * ``files``: images that are not DICOM, with the same keys as ``series``: ``path``, ``role`` ("image",
           "label map", "unused"), ``case_id``, ``format``, ``modality``, ``description``, ``part``, ``series_uid``,
-          ``n_files``, ``n_channels``, ``grid`` (``shape``, ``spacing`` in mm, ``orientation``, ``affine`` to RAS mm; null
-          for contours and for what cannot be read), ``values`` (lowest and highest, with ``--voxels``), ``segments``
-          (names), ``odd`` (sentences)
+          ``n_files``, ``n_channels``, ``grid`` (``shape``, ``spacing`` in mm, ``orientation``, ``affine`` to RAS mm;
+          null for contours and for what cannot be read), ``values`` (lowest and highest, with ``--voxels``),
+          ``segments`` (names), ``odd`` (sentences)
         * ``cases``: ``case_id``, ``group``, ``images`` and ``labels`` (paths), ``voxels`` and ``volumes_ml`` by label
           (null where not known, and volumes of pictures)
-        * ``findings``: ``severity`` ("problem", "warning", "note"), ``rule``, ``path``, ``case_id``, ``what``, ``to_do``,
-          ``fixable``
-        * ``fixed`` (null without ``--fix``): ``folder``, ``changes`` (``path``, ``what``, ``before``, ``after``) and the
-          ``findings`` that are left in the copy
+        * ``findings``: ``severity`` ("problem", "warning", "note"), ``rule``, ``path``, ``case_id``, ``what``,
+          ``to_do``, ``fixable``
+        * ``fixed`` (null without ``--fix``): ``folder``, ``changes`` (``path``, ``what``, ``before``, ``after``) and
+          the ``findings`` that are left in the copy
         """
         return {
             "medseg": medseg.__version__,

@@ -114,7 +114,8 @@ class Revalue:
             path.unlink()
         before = _values(np.unique(volume.label_map[changed]))
         after = _values(np.unique(label_map[changed]))
-        return Change(target, f"values of {counted(int(changed.sum()), 'voxel')}", before, after)
+        what = f"values of {counted(int(changed.sum()), 'voxel')}"
+        return Change(target, what if target == path else f"{what}, and {path.name} saved as PNG", before, after)
 
 
 def _affine(affine: Array | None) -> str:

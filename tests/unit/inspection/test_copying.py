@@ -73,6 +73,15 @@ def test_a_single_file_is_copied(spoilt: Any, look: Any, tmp_path: Path) -> None
     assert sorted(hashes(tmp_path / "copy")) == ["a.nii.gz", "changes.csv"]
 
 
+def test_what_a_table_lists_is_copied_with_it(spoilt: Any, look: Any, tmp_path: Path) -> None:
+    table = spoilt.folder / "table.csv"
+    table.write_text("image,label\nimages/a.nii.gz,labels/a.nii.gz\nimages/b.nii.gz,labels/b.nii.gz\n")
+    found = look(table, fix=tmp_path / "copy")
+    assert [change.path.name for change in found.fixed.changes] == ["b.nii.gz"]
+    assert found.fixed.left == ()
+    assert len(look(tmp_path / "copy/table.csv").cases) == 2
+
+
 @pytest.mark.parametrize("place", ["", "copy", ".."])
 def test_the_copy_has_to_lie_apart(spoilt: Any, look: Any, place: str) -> None:
     before = hashes(spoilt.folder)

@@ -58,6 +58,14 @@ def test_a_jpeg_mask_becomes_png(pictures: Path, look: Any, tmp_path: Path) -> N
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "copy/labels/a.png")), mask())
 
 
+def test_a_png_mask_called_jpg_is_put_right_once(pictures: Path, look: Any, tmp_path: Path) -> None:
+    (pictures / "labels/a.png").rename(pictures / "labels/a.jpg")
+    found = look(pictures, fix=tmp_path / "copy")
+    assert [change.path.name for change in found.fixed.changes] == ["a.png"]
+    assert found.fixed.left == ()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "copy/labels/a.png")), mask())
+
+
 def test_values_between_whole_numbers_are_rounded(study: Any, look: Any, tmp_path: Path, shape: Any) -> None:
     drawn = np.zeros(shape, np.float32)
     drawn[4:20, 4:16, 3:10] = 2
