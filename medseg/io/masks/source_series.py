@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import DataElement, Dataset, config, dcmread
+from pydicom.datadict import dictionary_VM
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
@@ -202,6 +203,8 @@ def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
 
 def _valid(element: DataElement) -> DataElement:
     """Raises ``ValueError`` for a value that its kind of element may not have."""
+    if element.VM > 1 and dictionary_VM(element.tag) == "1":
+        raise ValueError(f"{element.VM} values where there may be one")
     if element.is_empty or element.VR == "SQ" or element.keyword in IDENTITY:
         return element
     if element.keyword == "PatientSex" and element.value not in SEXES:
