@@ -87,7 +87,13 @@ def _of_one_study(matches: Mapping[ImageSource, str], first: Mapping[ImageSource
 
 def _key(match: re.Match[str]) -> str:
     parts = "/".join(part.strip("/") for part in match.groups() if part).split("/")
-    return "/".join(without_suffix(Path(part)).name for part in parts)
+    return "/".join(key for part in parts if (key := _without_suffix(part)))
+
+
+def _without_suffix(part: str) -> str:
+    """``P1`` of ``P1.nii.gz`` and of ``P1.zip``; empty for ``.nii.gz`` and ``nii.gz``, as in ``CT*`` and ``CT.*``."""
+    name = f"_.{part.lstrip('.')}"
+    return stem(without_suffix(Path(name))).removeprefix("_").removeprefix(".")
 
 
 def _channels(images: Sequence[str]) -> dict[str, str]:

@@ -316,7 +316,7 @@ def test_sources_with_nothing_in_them(tmp_path: Path) -> None:
     line = refused("preprocess", tmp_path / "nowhere", "-o", tmp_path / "prepared")
     assert f"{tmp_path / 'nowhere'}: there is no such file or folder" in line
     line = refused("evaluate", tmp_path / "letters", tmp_path / "letters")
-    assert f"{tmp_path / 'letters'}: no NIfTI file or picture in it" in line
+    assert f"{tmp_path / 'letters'}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it" in line
     assert not (tmp_path / "prepared").exists()
 
 

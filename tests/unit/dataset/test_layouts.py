@@ -543,6 +543,13 @@ def test_patterns_pair_by_what_their_stars_match(write_tree: Callable[..., Path]
     assert problems(found) == [("p2_v1", "scan.nii"), ("p3_v1", "roi.nii")]
 
 
+@pytest.mark.parametrize(("images", "labels"), [("*/CT*", "*/mask*"), ("*/CT.*", "*/mask.*")])
+def test_suffixes_are_no_part_of_a_name(write_tree: Callable[..., Path], images: str, labels: str) -> None:
+    folder = write_tree(*(f"{case}/{name}.nii.gz" for case in ("P.1", "P.2") for name in ("CT", "mask")))
+    found = find_cases(folder, images=images, labels=labels)
+    assert [case.case_id for case in found.cases if case.label] == ["P.1", "P.2"]
+
+
 def test_patterns_of_any_depth(write_tree: Callable[..., Path]) -> None:
     folder = write_tree("a_x.nii", "b/c_x.nii", "a_y.nii", "b/c_y.nii")
     found = find_cases(folder, images="**/*_x.nii", labels="**/*_y.nii")
