@@ -40,7 +40,8 @@ def main() -> None:
     print("\n| dims | max time | wall (s) | steps | settings | label | Dice | HD95 (mm) | surface Dice at 1 mm |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     first = (arguments.dims, arguments.max_time, f"{seconds:.0f}", result.steps, " ".join(arguments.settings))
-    for name, row in [*metrics["labels"].items(), ("mean", metrics["over_labels"])]:
+    rows = {name: label["metrics"] for name, label in metrics["labels"].items()} | {"mean": metrics["over_labels"]}
+    for name, row in rows.items():
         measured = [row[metric]["mean"] for metric in ("dice", "hd95_mm", "surface_dice")]
         print("|", " | ".join([*map(str, first), name, *(f"{value:.4f}" for value in measured)]), "|")
 

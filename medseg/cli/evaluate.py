@@ -1,6 +1,7 @@
 """medseg evaluate."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     from medseg.workflows.evaluate import Evaluation
 
 WORST_SHOWN = 5
+
+# Columns of the table, where they were measured; the files have all metrics.
+SHOWN = {
+    "dice": "Dice",
+    "hd95_mm": "HD95\nmm",
+    "surface_dice": "surface\nDice",
+    "lesion_f1": "lesion\nF1",
+    "panoptic_quality": "panoptic\nquality",
+    "centreline_dice": "centre-line\nDice",
+    "rand_score": "Rand\nscore",
+    "information_score": "information\nscore",
+}
+MOST_COLUMNS = 6
 
 
 def evaluate(
@@ -86,40 +100,38 @@ def show(evaluation: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = f"surface Dice at {evaluation.tolerance_mm:g} mm; means over the cases unless median"
+    measures = evaluation.measures
+    shown = [name for name in measures.metrics if name in SHOWN] or list(measures.metrics[:MOST_COLUMNS])
+    first = shown[0]
+    caption = f"means over the cases, and the 95 % bootstrap interval of {first}"
+    if "surface_dice" in shown:
+        tolerances = sorted({measures.tolerance_of(label) for label in evaluation.summary.labels})
+        caption += f"; surface Dice at {', '.join(f'{mm:g}' for mm in tolerances)} mm"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=caption, caption_justify="left")
     table.add_column("label", overflow="fold")
-    for name in (
-        "cases",
-        "Dice",
-        "median\nDice",
-        "IoU",
-        "HD95\nmm",
-        "surface\nDice",
-        "missed",
-        "false\nalarms",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("cases", *shown[:1], "95 %\ninterval", *shown[1:], "missed", "false\nalarms"):
+        table.add_column(SHOWN.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
     summary = evaluation.summary
     for name, label in summary.labels.items():
-        metrics = map(_number, _metrics(label.dice, label.iou, label.hd95_mm, label.surface_dice))
         counts = (label.statuses["missed"], label.statuses["false_alarm"])
-        table.add_row(escape(name), str(label.cases), *metrics, *map(str, counts))
+        table.add_row(escape(name), str(label.cases), *_cells(label.metrics, shown), *map(str, counts))
     if len(summary.labels) > 1:
         table.add_section()
-        table.add_row("mean", "", *map(_number, _metrics(*summary.over_labels.values())), "", "", style="bold")
+        table.add_row("mean", "", *_cells(summary.over_labels, shown), "", "", style="bold")
     console = Console(highlight=False)
     console.print(table)
-    measured = [record for record in evaluation.records if record.dice is not None]
+    measured = [record for record in evaluation.records if record.values.get("dice") is not None]
     if len(measured) > WORST_SHOWN:
         console.print("Lowest Dice:")
-        for record in sorted(measured, key=lambda record: record.dice or 0.0)[:WORST_SHOWN]:
+        for record in sorted(measured, key=lambda record: record.values["dice"] or 0.0)[:WORST_SHOWN]:
             status = "" if record.status == "found" else f" ({record.status.replace('_', ' ')})"
-            console.print(f"  {record.dice:.3f}  {record.case_id}, {record.label}{status}", markup=False)
+            console.print(f"  {record.values['dice']:.3f}  {record.case_id}, {record.label}{status}", markup=False)
 
 
-def _metrics(dice: "Average", iou: "Average", hd95_mm: "Average", surface_dice: "Average") -> tuple[float | None, ...]:
-    return dice.mean, dice.median, iou.mean, hd95_mm.mean, surface_dice.mean
+def _cells(averages: "Mapping[str, Average]", shown: list[str]) -> list[str]:
+    means = [_number(averages[name].mean) for name in shown]
+    interval = averages[shown[0]].interval
+    return [means[0], "–" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}", *means[1:]]
 
 
 def _number(value: float | None) -> str:

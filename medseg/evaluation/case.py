@@ -1,43 +1,67 @@
-"""The metrics of one case, label by label, and what is said when a mask is empty."""
+"""The metrics of one case, label by label."""
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy.ndimage import find_objects
 
+from medseg.evaluation.centreline import centreline_dice
+from medseg.evaluation.lesions import LEAST_IOU, match_lesions
+from medseg.evaluation.metrics import DEFAULT, GROUPS, METRICS, Group, chosen
 from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps
-from medseg.evaluation.surface import hausdorff95_mm, surface_dice
+from medseg.evaluation.rand import rand_scores
+from medseg.evaluation.surface import surface_dice, surface_distances
 from medseg.labels import Labels
 from medseg.volume import Spacing3
 
+Mask = npt.NDArray[np.bool_]
 Status = Literal["found", "missed", "false_alarm", "absent"]
+Values = dict[str, float | None]
 
-EMPTY_MASKS = (
-    "found: the label is in both masks. "
-    "missed: in the reference only; dice, iou and surface_dice are 0, their worst value; hd95_mm has no "
-    "worst value and is null. "
-    "false_alarm: in the prediction only; scored as missed. "
-    "absent: in neither; nothing can be measured, all metrics are null. "
-    "Means and medians go over the values that are not null; n says how many these are. "
-    "(After Maier-Hein et al., Metrics Reloaded, Nature Methods 2024.)"
-)
+# Surfaces this close are the same, where nothing else is said.
+TOLERANCE_MM = 1.0
 
 
 class LabelMetrics(BaseModel):
-    """What was measured for one label of one case. None: not defined, see ``EMPTY_MASKS``."""
+    """What was measured for one label of one case: ``values`` by the names of ``metrics.METRICS``. None: not defined,
+    see ``metrics.EMPTY_MASKS``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     case_id: str
     label: str
     status: Status
-    dice: float | None
-    iou: float | None
-    hd95_mm: float | None
-    surface_dice: float | None
-    prediction_ml: float
-    reference_ml: float
+    values: Values
+
+    def as_row(self) -> dict[str, Any]:
+        return {"case_id": self.case_id, "label": self.label, "status": self.status, **self.values}
+
+
+class Measures(NamedTuple):
+    """What to measure: names of metrics, the tolerance of the surface Dice in mm (one for all labels, or by label; 1
+    for a label that is not named), and the IoU above which lesions match."""
+
+    metrics: tuple[str, ...] = tuple(chosen(DEFAULT))
+    tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM
+    lesion_iou: float = LEAST_IOU
+
+    def tolerance_of(self, label: str) -> float:
+        by_label = self.tolerance_mm
+        return by_label.get(label, TOLERANCE_MM) if isinstance(by_label, Mapping) else by_label
+
+
+class MaskPair(NamedTuple):
+    """The two masks ``(x, y, z)`` of one label, in a box around them, and what the metrics of a group need beside."""
+
+    prediction: Mask
+    reference: Mask
+    spacing: Spacing3
+    overlap: Overlap
+    tolerance_mm: float
+    lesion_iou: float
 
 
 def measure_case(
@@ -46,34 +70,83 @@ def measure_case(
     reference: LabelMap,
     spacing: Spacing3,
     labels: Labels,
-    *,
-    tolerance_mm: float = 1.0,
+    measures: Measures = Measures(),  # noqa: B008
 ) -> list[LabelMetrics]:
     """Compares two label maps ``(x, y, z)`` of network values (0, 1, 2, …: ``labels.encode``) on one grid.
 
-    ``spacing`` is in mm per axis, ``tolerance_mm`` that of the surface Dice. One record a label, in the order
-    of ``labels``. Raises ``ValueError`` when the shapes differ or a value is no label's.
+    ``spacing`` is in mm per axis. One record a label, in the order of ``labels``. Raises ``ValueError`` when the shapes
+    differ or a value is no label's.
     """
     overlaps = count_overlaps(prediction, reference, len(labels.items))
     boxes = _boxes(prediction, reference, len(labels.items))
-    voxel_ml = float(np.prod(spacing)) / 1000
+    groups = [group for group in GROUPS if any(METRICS[name].group == group for name in measures.metrics)]
     records = []
     for value, (name, overlap, box) in enumerate(zip(labels.names, overlaps, boxes, strict=True), start=1):
-        status = _status(overlap)
         masks = prediction[box] == value, reference[box] == value
-        record = LabelMetrics(
-            case_id=case_id,
-            label=name,
-            status=status,
-            dice=overlap.dice,
-            iou=overlap.iou,
-            hd95_mm=hausdorff95_mm(*masks, spacing) if status == "found" else None,
-            surface_dice=surface_dice(*masks, spacing, tolerance_mm) if status != "absent" else None,
-            prediction_ml=overlap.prediction * voxel_ml,
-            reference_ml=overlap.reference * voxel_ml,
-        )
-        records.append(record)
+        pair = MaskPair(*masks, spacing, overlap, measures.tolerance_of(name), measures.lesion_iou)
+        measured: Values = {}
+        for group in groups:
+            measured |= OF_GROUP[group](pair)
+        values = {metric: measured[metric] for metric in measures.metrics}
+        records.append(LabelMetrics(case_id=case_id, label=name, status=_status(overlap), values=values))
     return records
+
+
+def _overlap(pair: MaskPair) -> Values:
+    overlap = pair.overlap
+    voxel_ml = float(np.prod(pair.spacing)) / 1000
+    return {
+        "dice": overlap.dice,
+        "iou": overlap.iou,
+        "sensitivity": overlap.sensitivity,
+        "precision": overlap.precision,
+        "prediction_ml": overlap.prediction * voxel_ml,
+        "reference_ml": overlap.reference * voxel_ml,
+        "volume_error_ml": (overlap.prediction - overlap.reference) * voxel_ml,
+    }
+
+
+def _surface(pair: MaskPair) -> Values:
+    masks = pair.prediction, pair.reference, pair.spacing
+    distances = surface_distances(*masks)
+    return {
+        "hd_mm": None if distances is None else distances.hd_mm,
+        "hd95_mm": None if distances is None else distances.hd95_mm,
+        "assd_mm": None if distances is None else distances.assd_mm,
+        "surface_dice": surface_dice(*masks, pair.tolerance_mm),
+    }
+
+
+def _lesions(pair: MaskPair) -> Values:
+    lesions = match_lesions(pair.prediction, pair.reference, pair.lesion_iou)
+    return {
+        "lesion_sensitivity": lesions.sensitivity,
+        "lesion_precision": lesions.precision,
+        "lesion_f1": lesions.f1,
+        "lesion_dice": lesions.dice,
+        "panoptic_quality": lesions.panoptic_quality,
+        "prediction_lesions": lesions.prediction,
+        "reference_lesions": lesions.reference,
+    }
+
+
+def _centreline(pair: MaskPair) -> Values:
+    return {"centreline_dice": centreline_dice(pair.prediction, pair.reference)}
+
+
+def _rand(pair: MaskPair) -> Values:
+    flat = next((axis for axis, n in enumerate(pair.reference.shape) if n == 1), None)
+    scores = None if flat is None else rand_scores(pair.prediction.squeeze(flat), pair.reference.squeeze(flat))
+    return {"rand_score": None, "information_score": None} if scores is None else dict(scores._asdict())
+
+
+OF_GROUP: dict[Group, Callable[[MaskPair], Values]] = {
+    "overlap": _overlap,
+    "surface": _surface,
+    "lesions": _lesions,
+    "centreline": _centreline,
+    "rand": _rand,
+}
 
 
 def _status(overlap: Overlap) -> Status:

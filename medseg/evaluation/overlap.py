@@ -1,4 +1,4 @@
-"""How much of two masks is the same: Dice and intersection over union."""
+"""How many voxels of two masks are the same: Dice, intersection over union, sensitivity, precision."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,10 @@ LabelMap = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one label: in the prediction, in the reference, and in both at once."""
+    """Voxel counts of one label: in the prediction, in the reference, and in both at once.
+
+    A metric is None where its formula is 0/0.
+    """
 
     prediction: int
     reference: int
@@ -19,15 +22,23 @@ class Overlap:
 
     @property
     def dice(self) -> float | None:
-        """2|P∩R| / (|P|+|R|) (Dice 1945); None when both masks are empty."""
-        total = self.prediction + self.reference
-        return 2 * self.both / total if total else None
+        """2|P∩R| / (|P|+|R|) (Dice 1945)."""
+        return _ratio(2 * self.both, self.prediction + self.reference)
 
     @property
     def iou(self) -> float | None:
-        """|P∩R| / |P∪R| (Jaccard 1912); None when both masks are empty."""
-        union = self.prediction + self.reference - self.both
-        return self.both / union if union else None
+        """|P∩R| / |P∪R| (Jaccard 1912)."""
+        return _ratio(self.both, self.prediction + self.reference - self.both)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """|P∩R| / |R|: the part of the reference that was predicted. Also called recall."""
+        return _ratio(self.both, self.reference)
+
+    @property
+    def precision(self) -> float | None:
+        """|P∩R| / |P|: the part of the prediction that is right. Also called positive predictive value."""
+        return _ratio(self.both, self.prediction)
 
 
 def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[Overlap]:
@@ -49,3 +60,7 @@ def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> 
                 raise ValueError(f"label value {len(found) - 1} is above the highest label, {n_labels}")
             counts[row] += found
     return [Overlap(*(int(n) for n in counts[:, label])) for label in range(1, n_labels + 1)]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,55 +1,43 @@
-"""Metrics of many cases in a few numbers: mean and median per label, and over the labels."""
+"""Metrics of many cases in a few numbers: mean, median, quartiles and how sure the mean is, per label and over them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from statistics import fmean, median
-from typing import Literal
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from medseg.evaluation.case import EMPTY_MASKS, LabelMetrics, Status
+from medseg.evaluation.case import LabelMetrics, Status
 
-Metric = Literal["dice", "iou", "hd95_mm", "surface_dice"]
-METRICS: tuple[Metric, ...] = ("dice", "iou", "hd95_mm", "surface_dice")
+Floats = npt.NDArray[np.float64]
 
-DEFINITIONS = {
-    "dice": "2|P∩R| / (|P|+|R|), in voxels",
-    "iou": "|P∩R| / |P∪R|, in voxels",
-    "hd95_mm": "larger of the two directed 95th percentile Hausdorff distances between edge voxels, in mm",
-    "surface_dice": "part of both surfaces, by area, within tolerance_mm of the other (Nikolov et al. 2018)",
-    "over_labels": "mean over the labels of their means, and of their medians",
-    "empty_masks": EMPTY_MASKS,
-}
+# Of the bootstrap.
+RESAMPLES = 2000
+SEED = 0
+INTERVAL = (2.5, 97.5)  # percentiles
 
 
 class Average(BaseModel):
-    """Mean and median over ``n`` defined values; None when there are none."""
+    """Of ``n`` defined values; None when there are none. ``interval`` is that of the mean, by bootstrap over the cases;
+    None when there are fewer than two."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mean: float | None
+    interval: tuple[float, float] | None
     median: float | None
+    quartiles: tuple[float, float] | None
     n: int
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Average":
-        defined = [value for value in values if value is not None]
-        if not defined:
-            return cls(mean=None, median=None, n=0)
-        return cls(mean=fmean(defined), median=median(defined), n=len(defined))
 
 
 class LabelSummary(BaseModel):
-    """One label over all cases: in how many it was found, missed, …, and its average metrics."""
+    """One label over all cases: in how many it was found, missed, …, and its average metrics, by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cases: int
     statuses: dict[Status, int]
-    dice: Average
-    iou: Average
-    hd95_mm: Average
-    surface_dice: Average
+    metrics: dict[str, Average]
 
 
 class Summary(BaseModel):
@@ -58,32 +46,97 @@ class Summary(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: dict[str, LabelSummary]
-    over_labels: dict[Metric, Average]
+    over_labels: dict[str, Average]
 
 
 def summarise(records: Sequence[LabelMetrics]) -> Summary:
     """The labels in the order in which they come; nothing is defined for a label that no case has."""
-    by_label: dict[str, list[LabelMetrics]] = {}
-    for record in records:
-        by_label.setdefault(record.label, []).append(record)
-    labels = {name: _summarise_label(of_label) for name, of_label in by_label.items()}
-    return Summary(labels=labels, over_labels={metric: _over_labels(labels, metric) for metric in METRICS})
-
-
-def _summarise_label(records: Sequence[LabelMetrics]) -> LabelSummary:
-    counted = Counter(record.status for record in records)
-    return LabelSummary(
-        cases=len(records),
-        statuses={status: counted[status] for status in ("found", "missed", "false_alarm", "absent")},
-        dice=Average.of(record.dice for record in records),
-        iou=Average.of(record.iou for record in records),
-        hd95_mm=Average.of(record.hd95_mm for record in records),
-        surface_dice=Average.of(record.surface_dice for record in records),
+    if not records:
+        return Summary(labels={}, over_labels={})
+    cases = list(dict.fromkeys(record.case_id for record in records))
+    labels = list(dict.fromkeys(record.label for record in records))
+    metrics = list(dict.fromkeys(name for record in records for name in record.values))
+    draws = resamples(len(cases))
+    averages = {metric: _average(table(records, metric, cases, labels), draws) for metric in metrics}
+    statuses = {label: Counter(record.status for record in records if record.label == label) for label in labels}
+    return Summary(
+        labels={
+            label: LabelSummary(
+                cases=statuses[label].total(),
+                statuses={status: statuses[label][status] for status in ("found", "missed", "false_alarm", "absent")},
+                metrics={metric: of_labels[i] for metric, (of_labels, _) in averages.items()},
+            )
+            for i, label in enumerate(labels)
+        },
+        over_labels={metric: over_labels for metric, (_, over_labels) in averages.items()},
     )
 
 
-def _over_labels(labels: dict[str, LabelSummary], metric: Metric) -> Average:
-    averages: list[Average] = [getattr(label, metric) for label in labels.values()]
-    means = Average.of(average.mean for average in averages)
-    medians = Average.of(average.median for average in averages)
-    return Average(mean=means.mean, median=medians.mean, n=means.n)
+def table(records: Sequence[LabelMetrics], metric: str, cases: Sequence[str], labels: Sequence[str]) -> Floats:
+    """The values of one metric, ``(case, label)``; nan where it is not defined."""
+    rows = {case: i for i, case in enumerate(cases)}
+    columns = {label: i for i, label in enumerate(labels)}
+    values = np.full((len(cases), len(labels)), np.nan)
+    for record in records:
+        value = record.values.get(metric)
+        if value is not None and record.case_id in rows:
+            values[rows[record.case_id], columns[record.label]] = value
+    return values
+
+
+def resamples(n_cases: int) -> Floats:
+    """How often each case is drawn, ``(resample, case)``: the same for all metrics, labels and methods."""
+    random = np.random.default_rng(SEED)
+    return random.multinomial(n_cases, np.full(n_cases, 1 / n_cases), size=RESAMPLES).astype(np.float64)
+
+
+def means(values: Floats, draws: Floats) -> Floats:
+    """Means of the columns of ``(case, label)`` over the defined values in each resample, ``(resample, label)``; nan
+    where there is none."""
+    defined = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        drawn: Floats = draws @ np.where(defined, values, 0.0) / (draws @ defined)
+    return drawn
+
+
+def over_labels(values: Floats) -> Floats:
+    """Means of the defined values in each row; nan where there is none."""
+    mean: Floats = means(values.T, np.ones((1, values.shape[1])))[0]
+    return mean
+
+
+def interval(drawn: Floats) -> tuple[float, float]:
+    """95 % percentile interval of what the resamples gave (Efron and Tibshirani 1993)."""
+    low, high = np.nanpercentile(drawn, INTERVAL)
+    return float(low), float(high)
+
+
+def _average(values: Floats, draws: Floats) -> tuple[list[Average], Average]:
+    """Of each column of ``(case, label)``, and over them."""
+    drawn = means(values, draws)
+    of_labels = [_average_of(column, column_drawn) for column, column_drawn in zip(values.T, drawn.T, strict=True)]
+    defined = values[:, np.isfinite(values).any(axis=0)]
+    if not defined.size:
+        return of_labels, _average_of(np.empty(0), np.empty(0))
+    low, median, high = np.nanpercentile(defined, (25, 50, 75), axis=0).mean(axis=1).tolist()
+    return of_labels, Average(
+        mean=float(np.nanmean(defined, axis=0).mean()),
+        interval=interval(over_labels(drawn)) if np.isfinite(defined).sum(axis=0).max() > 1 else None,
+        median=median,
+        quartiles=(low, high),
+        n=defined.shape[1],
+    )
+
+
+def _average_of(values: Floats, drawn: Floats) -> Average:
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return Average(mean=None, interval=None, median=None, quartiles=None, n=0)
+    low, median, high = np.percentile(defined, (25, 50, 75)).tolist()
+    return Average(
+        mean=float(defined.mean()),
+        interval=interval(drawn) if defined.size > 1 else None,
+        median=median,
+        quartiles=(low, high),
+        n=defined.size,
+    )

@@ -89,7 +89,7 @@ def _config(max_time: str, seed: int) -> Config:
 def _show_worst(folder: Path, studies: StudySet, predicted: PredictResult, evaluation: Evaluation) -> tuple[Path, Path]:
     """Exports and draws the study that was segmented worst, which says more than the best."""
     mean_dice = {
-        prediction.case_id: sum(r.dice or 0.0 for r in evaluation.records if r.case_id == prediction.case_id)
+        prediction.case_id: sum(r.values["dice"] or 0.0 for r in evaluation.records if r.case_id == prediction.case_id)
         for prediction in predicted.predictions
     }
     case_id = min(mean_dice, key=lambda case: mean_dice[case])

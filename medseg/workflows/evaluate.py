@@ -12,9 +12,11 @@ import numpy as np
 
 from medseg.dataset.reading import read_segments
 from medseg.errors import GeometryError, LabelError, Problem
-from medseg.evaluation.case import LabelMetrics, measure_case
+from medseg.evaluation.case import TOLERANCE_MM, LabelMetrics, Measures, measure_case
+from medseg.evaluation.lesions import LEAST_IOU
+from medseg.evaluation.metrics import DEFAULT, chosen, definitions
 from medseg.evaluation.pairs import Mask, Pair, find_pairs
-from medseg.evaluation.summary import DEFINITIONS, Summary, summarise
+from medseg.evaluation.summary import Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
@@ -34,7 +36,7 @@ PROBLEMS_SHOWN = 10
 class Evaluation:
     """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong."""
 
-    tolerance_mm: float
+    measures: Measures
     records: tuple[LabelMetrics, ...]
     summary: Summary
     problems: tuple[Problem, ...]
@@ -43,10 +45,11 @@ class Evaluation:
         """The content of metrics.json. What is not defined is null."""
         cases: dict[str, dict[str, Any]] = {}
         for record in self.records:
-            cases.setdefault(record.case_id, {})[record.label] = record.model_dump(exclude={"case_id", "label"})
+            cases.setdefault(record.case_id, {})[record.label] = {"status": record.status, **record.values}
         return {
-            "tolerance_mm": self.tolerance_mm,
-            "definitions": DEFINITIONS,
+            "tolerance_mm": {label: self.measures.tolerance_of(label) for label in self.summary.labels},
+            "lesion_iou": self.measures.lesion_iou,
+            "definitions": definitions(self.measures.metrics),
             "summary": self.summary.model_dump(),
             "cases": cases,
             "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems],
@@ -55,9 +58,9 @@ class Evaluation:
     def as_csv(self) -> str:
         """One row per case and label; what is not defined is empty."""
         text = io.StringIO()
-        table = csv.DictWriter(text, list(LabelMetrics.model_fields), lineterminator="\n")
+        table = csv.DictWriter(text, ["case_id", "label", "status", *self.measures.metrics], lineterminator="\n")
         table.writeheader()
-        table.writerows(record.model_dump() for record in self.records)
+        table.writerows(record.as_row() for record in self.records)
         return text.getvalue()
 
 
@@ -66,7 +69,9 @@ def evaluate(
     references: str | Path,
     output: str | Path | None = None,
     *,
-    tolerance_mm: float = 1.0,
+    metrics: Sequence[str] = DEFAULT,
+    tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM,
+    lesion_iou: float = LEAST_IOU,
     labels: Labels | None = None,
     cases: Sequence[str] | None = None,
     grid_tolerance: float = GRID_TOLERANCE,
@@ -89,18 +94,19 @@ def evaluate(
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label, ``OutputError`` when
     the folder cannot be written to.
     """
+    measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou)
     folder = None if output is None else ensure_folder(Path(output))
     found = find_pairs(Path(predictions), Path(references), cases, rename)
     for note in found.notes:
         say(note)
     problems = list(found.problems)
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
-    measure = partial(measure_pair, labels=known, tolerance_mm=tolerance_mm, grid_tolerance=grid_tolerance)
+    measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
     if not records and not problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
-    evaluation = Evaluation(tolerance_mm, records, summarise(records), tuple(problems))
+    evaluation = Evaluation(measures, records, summarise(records), tuple(problems))
     _tell(problems)
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
@@ -115,7 +121,7 @@ def _tell(problems: Sequence[Problem]) -> None:
         warn(f"… and {len(problems) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
-def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float, grid_tolerance: float) -> list[LabelMetrics]:
+def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> list[LabelMetrics]:
     """Reads and measures one pair. Runs in a worker.
 
     Raises ``GeometryError`` when the grids differ, ``LabelError`` for values that are no label's.
@@ -127,7 +133,7 @@ def measure_pair(pair: Pair, *, labels: Labels, tolerance_mm: float, grid_tolera
         _encoded(reference, pair.reference.path, labels),
         reference.geometry.spacing,
         labels,
-        tolerance_mm=tolerance_mm,
+        measures,
     )
 
 

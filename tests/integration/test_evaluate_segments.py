@@ -22,7 +22,7 @@ RENAME = {"GTV*": "tumour"}
 
 def dice(evaluation: Evaluation) -> dict[str, float | None]:
     assert not evaluation.problems
-    return {record.label: record.dice for record in evaluation.records}
+    return {record.label: record.values["dice"] for record in evaluation.records}
 
 
 def predicted(folder: Path, shift: int = 0) -> Path:

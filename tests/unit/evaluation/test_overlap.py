@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
 
@@ -31,6 +34,8 @@ def test_two_empty_masks_have_no_overlap_measure() -> None:
     empty = Overlap(0, 0, 0)
     assert empty.dice is None
     assert empty.iou is None
+    assert empty.sensitivity is None
+    assert empty.precision is None
 
 
 def test_a_value_that_is_no_label_is_refused() -> None:
@@ -42,3 +47,21 @@ def test_a_value_that_is_no_label_is_refused() -> None:
 def test_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="different shapes"):
         count_overlaps(np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8), 1)
+
+
+def test_metrics_agree_with_monai_and_simpleitk_on_real_masks(real_data: Path) -> None:
+    import SimpleITK
+    import torch
+    from monai.metrics import compute_iou, get_confusion_matrix
+
+    reference = np.asarray(nibabel.load(real_data / "sarcoma/nifti/STS_002/CT_mask.nii.gz").dataobj).astype(np.uint8)
+    prediction = np.roll(reference, (3, -2, 1), (0, 1, 2))
+    (overlap,) = count_overlaps(prediction, reference, 1)
+    measures = SimpleITK.LabelOverlapMeasuresImageFilter()
+    measures.Execute(*(SimpleITK.GetImageFromArray(mask.T) for mask in (reference, prediction)))
+    tensors = [torch.tensor(mask)[None, None].float() for mask in (prediction, reference)]
+    tp, fp, _, fn = get_confusion_matrix(*tensors)[0, 0].double()
+    assert overlap.dice == pytest.approx(measures.GetDiceCoefficient(), abs=1e-9)
+    assert overlap.iou == pytest.approx(float(compute_iou(*tensors)), abs=1e-6)
+    assert overlap.sensitivity == pytest.approx(float(tp / (tp + fn)), abs=1e-9)
+    assert overlap.precision == pytest.approx(float(tp / (tp + fp)), abs=1e-9)

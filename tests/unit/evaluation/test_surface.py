@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import nibabel
 import numpy as np
@@ -6,7 +7,8 @@ import numpy.typing as npt
 import pytest
 import SimpleITK
 
-from medseg.evaluation.surface import _element_areas, hausdorff95_mm, surface_dice
+from medseg.evaluation import surface
+from medseg.evaluation.surface import SurfaceDistances, _element_areas, surface_dice, surface_distances
 
 Mask = npt.NDArray[np.bool_]
 
@@ -22,18 +24,29 @@ def sphere(radius_mm: float, spacing: tuple[float, float, float], n: int = 64) -
     return np.asarray(radius_mm >= np.linalg.norm(places - places.mean((0, 1, 2)), axis=-1).T)
 
 
+def distances(prediction: Mask, reference: Mask, spacing: tuple[float, float, float]) -> SurfaceDistances:
+    found = surface_distances(prediction, reference, spacing)
+    assert found is not None
+    return found
+
+
 def monai_metrics(
     prediction: Mask, reference: Mask, spacing: tuple[float, ...], tolerance_mm: float
-) -> tuple[float, float]:
+) -> tuple[float, float, float, float]:
+    """HD, HD95, ASSD, NSD."""
     import torch
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
     flat = prediction.shape[2] == 1
     masks = [torch.tensor(m[..., 0] if flat else m)[None, None].float() for m in (prediction, reference)]
     spacing = spacing[:2] if flat else spacing
-    hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=spacing)
+    hd, hd95 = (
+        compute_hausdorff_distance(*masks, include_background=True, percentile=percentile, spacing=spacing)
+        for percentile in (None, 95)
+    )
+    assd = compute_average_surface_distance(*masks, include_background=True, symmetric=True, spacing=spacing)
     nsd = compute_surface_dice(*masks, [tolerance_mm], include_background=True, spacing=spacing, use_subvoxels=True)
-    return float(hd95), float(nsd)
+    return float(hd), float(hd95), float(assd), float(nsd)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.98, 0.97, 3.27), (2.0, 1.0, 0.5)])
@@ -52,7 +65,7 @@ def test_shifted_box_is_off_by_the_shift_in_mm(axis: int, shift_mm: float) -> No
     spacing = (1.0, 1.5, 4.0)
     reference = box((40, 40, 40), (10, 10, 10), (12, 12, 12))
     prediction = np.roll(reference, 2, axis)
-    assert hausdorff95_mm(prediction, reference, spacing) == pytest.approx(shift_mm)
+    assert distances(prediction, reference, spacing).hd95_mm == pytest.approx(shift_mm)
     assert surface_dice(prediction, reference, spacing, shift_mm) == pytest.approx(1.0)
     assert 0 < (surface_dice(prediction, reference, spacing, shift_mm - 0.6) or 0) < 1
 
@@ -60,7 +73,8 @@ def test_shifted_box_is_off_by_the_shift_in_mm(axis: int, shift_mm: float) -> No
 def test_concentric_spheres_are_apart_by_the_difference_of_their_radii() -> None:
     spacing = (0.5, 0.5, 0.7)
     small, large = sphere(8.0, spacing), sphere(11.0, spacing)
-    assert hausdorff95_mm(small, large, spacing) == pytest.approx(3.0, abs=0.5)
+    found = distances(small, large, spacing)
+    assert (found.hd_mm, found.hd95_mm, found.assd_mm) == pytest.approx((3.0, 3.0, 3.0), abs=0.5)
     assert surface_dice(small, large, spacing, 4.0) == 1.0
     assert surface_dice(small, large, spacing, 2.0) == 0.0
 
@@ -90,9 +104,11 @@ def test_distances_are_those_of_simpleitk(real_data: Path) -> None:
     for edge, other in (edges, edges[::-1]):
         other.SetSpacing(spacing)
         far = SimpleITK.SignedMaurerDistanceMap(other, squaredDistance=False, useImageSpacing=True)
-        distances = np.abs(SimpleITK.GetArrayFromImage(far))[SimpleITK.GetArrayFromImage(edge) == 1]
-        directed.append(np.percentile(distances, 95))
-    assert hausdorff95_mm(prediction, reference, spacing) == pytest.approx(max(directed), abs=1e-4)
+        directed.append(np.abs(SimpleITK.GetArrayFromImage(far))[SimpleITK.GetArrayFromImage(edge) == 1])
+    ours = distances(prediction, reference, spacing)
+    assert ours.hd_mm == pytest.approx(max(each.max() for each in directed), abs=1e-4)
+    assert ours.hd95_mm == pytest.approx(max(np.percentile(each, 95) for each in directed), abs=1e-4)
+    assert ours.assd_mm == pytest.approx(np.concatenate(directed).mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.9)])
@@ -106,24 +122,56 @@ def test_real_masks_agree_with_monai(real_data: Path, name: str, spacing: tuple[
     fullest = int(reference.sum((0, 1)).argmax())
     for cut in (slice(None), slice(fullest, fullest + 1)):
         pair = prediction[:, :, cut], reference[:, :, cut]
-        hd95, nsd = monai_metrics(*pair, spacing, 1.2)
-        assert hausdorff95_mm(*pair, spacing) == pytest.approx(hd95, abs=1e-4)
+        *far, nsd = monai_metrics(*pair, spacing, 1.2)
+        ours = distances(*pair, spacing)
+        assert (ours.hd_mm, ours.hd95_mm, ours.assd_mm) == pytest.approx(far, abs=1e-4)
         assert surface_dice(*pair, spacing, 1.2) == pytest.approx(nsd, abs=1e-5)
         assert 0.2 < nsd < 1
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.9)])
+def test_real_masks_agree_with_deepmind(real_data: Path, spacing: tuple[float, float, float]) -> None:
+    import surface_distance
+
+    reference = np.asarray(nibabel.load(real_data / "hippocampus/labelsTr/hippocampus_004.nii.gz").dataobj) == 1
+    prediction = np.roll(reference, (1, -1), (0, 1))
+    judged = surface_distance.compute_surface_distances(reference, prediction, spacing)
+    for tolerance_mm in (0.5, 1.0, 2.0):
+        nsd = surface_distance.compute_surface_dice_at_tolerance(judged, tolerance_mm)
+        assert surface_dice(prediction, reference, spacing, tolerance_mm) == pytest.approx(nsd, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20, 24, 16), (30, 30, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_masks_like_noise_are_measured_by_a_distance_map_to_the_same_result(
+    shape: tuple[int, int, int], order: Literal["C", "F"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    pair = [np.asarray(random.random(shape) < part, order=order) for part in (0.3, 0.02)]
+    spacing = (0.7, 1.3, 2.9)
+
+    def measured(dense: float) -> tuple[float | None, ...]:
+        monkeypatch.setattr(surface, "DENSE", dense)
+        found = distances(*pair, spacing)
+        return found.hd_mm, found.hd95_mm, found.assd_mm, surface_dice(*pair, spacing, 1.5)
+
+    by_map, by_tree = measured(0.0), measured(np.inf)
+    assert by_map == pytest.approx(by_tree, abs=1e-5)
+    assert by_map == pytest.approx(monai_metrics(*pair, spacing, 1.5), abs=1e-4)
 
 
 def test_mask_at_the_border_agrees_with_monai() -> None:
     prediction = box((8, 9, 10), (0, 0, 0), (8, 4, 10))
     reference = box((8, 9, 10), (0, 0, 0), (8, 7, 10))
-    hd95, nsd = monai_metrics(prediction, reference, (1.0, 2.0, 3.0), 1.0)
-    assert hausdorff95_mm(prediction, reference, (1.0, 2.0, 3.0)) == pytest.approx(hd95)
+    _, hd95, _, nsd = monai_metrics(prediction, reference, (1.0, 2.0, 3.0), 1.0)
+    assert distances(prediction, reference, (1.0, 2.0, 3.0)).hd95_mm == pytest.approx(hd95)
     assert surface_dice(prediction, reference, (1.0, 2.0, 3.0), 1.0) == pytest.approx(nsd, abs=1e-6)
 
 
 def test_an_image_of_one_slice_is_measured_in_its_plane() -> None:
     reference = box((20, 20, 1), (5, 5, 0), (8, 8, 1))
     prediction = np.roll(reference, 3, 1)
-    assert hausdorff95_mm(prediction, reference, (1.0, 1.0, 1.0)) == 3.0
+    assert distances(prediction, reference, (1.0, 1.0, 1.0)).hd95_mm == 3.0
     # Were slices surfaces, all of the overlap would lie within 0 mm.
     contour = surface_dice(prediction, reference, (1.0, 1.0, 1.0), 0.0) or 0.0
     assert 0 < contour < 0.5
@@ -140,8 +188,8 @@ def test_spacing_rounded_by_a_header_changes_nothing() -> None:
 def test_empty_masks() -> None:
     empty, full = np.zeros((5, 5, 5), bool), np.ones((5, 5, 5), bool)
     spacing = (1.0, 1.0, 1.0)
-    assert hausdorff95_mm(empty, full, spacing) is None
-    assert hausdorff95_mm(empty, empty, spacing) is None
+    assert surface_distances(empty, full, spacing) is None
+    assert surface_distances(empty, empty, spacing) is None
     assert surface_dice(empty, full, spacing, 1.0) == 0.0
     assert surface_dice(full, empty, spacing, 1.0) == 0.0
     assert surface_dice(empty, empty, spacing, 1.0) is None

@@ -49,7 +49,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def metrics(evaluation: Evaluation) -> dict[tuple[str, str], tuple[object, ...]]:
-    return {(r.case_id, r.label): (r.status, r.dice, r.iou, r.hd95_mm, r.surface_dice) for r in evaluation.records}
+    names = ("dice", "iou", "hd95_mm", "surface_dice")
+    return {(r.case_id, r.label): (r.status, *(r.values[name] for name in names)) for r in evaluation.records}
 
 
 def test_cases_are_paired_by_name_and_measured_in_mm(folders: tuple[Path, Path]) -> None:
@@ -59,7 +60,7 @@ def test_cases_are_paired_by_name_and_measured_in_mm(folders: tuple[Path, Path])
     assert found["a", "liver"] == ("found", 1.0, 1.0, 0.0, 1.0)
     assert found["b", "tumour"][1:4] == (0.5, pytest.approx(1 / 3), 1.0)
     assert found["c", "tumour"] == ("missed", 0.0, 0.0, None, 0.0)
-    assert evaluation.records[0].reference_ml == pytest.approx((6**3 - 8) * 6 / 1000)
+    assert evaluation.records[0].values["reference_ml"] == pytest.approx((6**3 - 8) * 6 / 1000)
     assert evaluation.problems == ()
 
 
@@ -121,7 +122,7 @@ def test_labels_without_names_are_all_that_occur(folders: tuple[Path, Path]) -> 
     assert list(evaluation.summary.labels) == ["label_1", "label_4"]
     named = evaluate(*folders, labels=LABELS)
     assert list(named.summary.labels) == ["liver", "tumour"]
-    assert [r.dice for r in named.records] == [r.dice for r in evaluation.records]
+    assert [r.values for r in named.records] == [r.values for r in evaluation.records]
 
 
 def test_json_and_csv_hold_null_and_empty_for_what_is_not_defined(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -132,10 +133,12 @@ def test_json_and_csv_hold_null_and_empty_for_what_is_not_defined(folders: tuple
     assert content["cases"]["c"]["tumour"]["hd95_mm"] is None
     tumour = content["summary"]["labels"]["tumour"]
     assert tumour["statuses"] == {"found": 2, "missed": 1, "false_alarm": 0, "absent": 0}
-    assert tumour["dice"] == {"mean": 0.5, "median": 0.5, "n": 3}
-    assert tumour["hd95_mm"] == {"mean": 0.5, "median": 0.5, "n": 2}
+    assert tumour["metrics"]["dice"] == {
+        "mean": 0.5, "interval": [0.0, 1.0], "median": 0.5, "quartiles": [0.25, 0.75], "n": 3
+    }  # fmt: skip
+    assert (tumour["metrics"]["hd95_mm"]["mean"], tumour["metrics"]["hd95_mm"]["n"]) == (0.5, 2)
     assert "missed" in content["definitions"]["empty_masks"]
-    assert content["tolerance_mm"] == 1.0
+    assert content["tolerance_mm"] == {"liver": 1.0, "tumour": 1.0}
     with (tmp_path / "metrics" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -161,9 +164,9 @@ def test_pictures_are_measured_in_2d(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_image2d(tmp_path / name / "1.png", cells)
     (record,) = evaluate(tmp_path / "predictions", tmp_path / "references").records
-    assert record.dice == pytest.approx(13 / 15)
-    assert record.hd95_mm == 2.0
-    assert 0.4 < (record.surface_dice or 0) < 0.8  # two of four sides, and the corners
+    assert record.values["dice"] == pytest.approx(13 / 15)
+    assert record.values["hd95_mm"] == 2.0
+    assert 0.4 < (record.values["surface_dice"] or 0) < 0.8  # two of four sides, and the corners
 
 
 def test_a_dataset_of_images_and_labels_is_a_reference(real_data: Path, tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_dataset_of_images_and_labels_is_a_reference(real_data: Path, tmp_path
         shutil.copy(real_data / "hippocampus" / "labelsTr" / f"{name}.nii.gz", tmp_path / "predictions")
     evaluation = evaluate(tmp_path / "predictions", real_data / "hippocampus")
     assert list(evaluation.summary.labels) == ["Anterior", "Posterior"]
-    assert [record.dice for record in evaluation.records] == [1.0] * 4
+    assert [record.values["dice"] for record in evaluation.records] == [1.0] * 4
     assert len(evaluation.problems) == 206  # cases without a prediction
 
 

@@ -1,0 +1,82 @@
+"""Lesions one by one: which of them were found, and how well."""
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from medseg.evaluation.overlap import Overlap
+
+Mask = npt.NDArray[np.bool_]
+
+# Above it a lesion of one mask has at most one partner in the other (Kirillov et al. 2019).
+LEAST_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """How many lesions there are in prediction and reference, and the overlap of those that match.
+
+    A metric is None where its formula is 0/0.
+    """
+
+    prediction: int
+    reference: int
+    matched: tuple[Overlap, ...]
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Matched / lesions of the reference."""
+        return len(self.matched) / self.reference if self.reference else None
+
+    @property
+    def precision(self) -> float | None:
+        """Matched / lesions of the prediction."""
+        return len(self.matched) / self.prediction if self.prediction else None
+
+    @property
+    def f1(self) -> float | None:
+        """2 matched / (lesions of the prediction + of the reference): the recognition quality of Kirillov et al."""
+        lesions = self.prediction + self.reference
+        return 2 * len(self.matched) / lesions if lesions else None
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice of the matched lesions."""
+        return float(np.mean([overlap.dice for overlap in self.matched])) if self.matched else None
+
+    @property
+    def panoptic_quality(self) -> float | None:
+        """Sum of the IoU of matched lesions / mean number of lesions (Kirillov et al., Panoptic Segmentation, CVPR
+        2019): F1 times the mean IoU."""
+        lesions = self.prediction + self.reference
+        return 2 * sum(overlap.iou or 0.0 for overlap in self.matched) / lesions if lesions else None
+
+
+def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IOU) -> Lesions:
+    """Lesions are connected components, ``(x, y, z)``; voxels that share a corner are connected (26 neighbours, 8 in an
+    image of one slice).
+
+    A lesion of the prediction and one of the reference match when their IoU is above ``least_iou``; pairs are taken
+    from the highest IoU down, each lesion once.
+    """
+    predicted, n_predicted = cc3d.connected_components(prediction, return_N=True)
+    referred, n_referred = cc3d.connected_components(reference, return_N=True)
+    both = prediction & reference
+    pairs = referred[both].astype(np.int64) * (n_predicted + 1) + predicted[both]
+    sizes, other_sizes = (np.bincount(lesions[lesions > 0]) for lesions in (predicted, referred))
+    candidates = []
+    for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
+        i, j = divmod(int(pair), n_predicted + 1)
+        overlap = Overlap(int(sizes[j]), int(other_sizes[i]), int(count))
+        if (overlap.iou or 0.0) > least_iou:
+            candidates.append((overlap, i, j))
+    candidates.sort(key=lambda candidate: candidate[0].iou or 0.0, reverse=True)
+    matched: dict[int, Overlap] = {}
+    taken: set[int] = set()
+    for overlap, i, j in candidates:
+        if i not in matched and j not in taken:
+            matched[i] = overlap
+            taken.add(j)
+    return Lesions(n_predicted, n_referred, tuple(matched.values()))

@@ -1,0 +1,49 @@
+"""Whether a 2D image is divided into the same pieces: the Rand and the information score of ISBI 2012.
+
+Pieces are the connected components of a mask (the cells, where another label or the background is the membrane), pixels
+connected by their edges. Both scores go over the pixels of the reference's pieces only, and the prediction's membranes
+are thinned first, as their width does not matter: its pieces grow until lines of one pixel part them, and a pixel of a
+line is a piece of its own. Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for
+connectomics, Frontiers in Neuroanatomy 2015. The challenge took the best threshold of the probabilities; here the masks
+are what they are.
+"""
+
+from typing import NamedTuple
+
+import edt
+import numpy as np
+import numpy.typing as npt
+from skimage.measure import label, shannon_entropy
+from skimage.metrics import adapted_rand_error, variation_of_information
+from skimage.segmentation import watershed
+
+Mask = npt.NDArray[np.bool_]
+
+
+class RandScores(NamedTuple):
+    """1 is the best, 0 the worst."""
+
+    rand_score: float
+    information_score: float
+
+
+def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
+    """Of masks ``(x, y)`` of one shape. None when the reference is empty, 0 when only the prediction is.
+
+    ``rand_score``: 2 Σp² / (Σs² + Σt²) over pairs of pixels (V_Rand). ``information_score``: 2 I(S;T) / (H(S) + H(T))
+    (V_Info); 1 when both are one piece.
+    """
+    if not reference.any():
+        return None
+    if not prediction.any():
+        return RandScores(0.0, 0.0)
+    seeds = label(prediction, connectivity=1)
+    pieces = watershed(edt.edt(~prediction), seeds, watershed_line=True)[reference]
+    true_pieces = label(reference, connectivity=1)[reference]
+    line = pieces == 0
+    pieces[line] = pieces.max() + 1 + np.arange(np.count_nonzero(line))
+    entropy = shannon_entropy(pieces) + shannon_entropy(true_pieces)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = adapted_rand_error(true_pieces, pieces)[0]  # nan when all pieces are single pixels, which are the same
+    different = sum(variation_of_information(true_pieces, pieces))
+    return RandScores(1.0 if np.isnan(error) else float(1 - error), float(1 - different / entropy) if entropy else 1.0)
