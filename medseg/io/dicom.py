@@ -204,8 +204,7 @@ def _without_repeated(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
     kept: list[Slice] = []
     seen: dict[int, list[Array]] = defaultdict(list)
     for position, slice_ in zip(at, slices, strict=True):
-        if counts[position] > 1:
-            pixels = _read_frame(slice_.plane)
+        if counts[position] > 1 and (pixels := _read_frame(slice_.plane)) is not None:
             if any(np.array_equal(pixels, other) for other in seen[position]):
                 continue
             seen[position].append(pixels)
@@ -213,9 +212,13 @@ def _without_repeated(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
     return kept, len(slices) - len(kept)
 
 
-def _read_frame(plane: Plane) -> Array:
+def _read_frame(plane: Plane) -> Array | None:
+    """None for damaged pixels: reading the series tells of them, and the search for others goes on."""
     source = ImageSource("dicom", plane.path, (plane.path,), () if plane.frame is None else (plane.frame,))
-    return _read_slices(source)[0][1]
+    try:
+        return _read_slices(source)[0][1]
+    except SourceError:
+        return None
 
 
 def _notes(header: Header, n_geometries: int, n_copies: int, n_repeated: int) -> list[str]:
@@ -310,7 +313,9 @@ def _decoded(path: Path) -> Stored:
         # Without a preamble there is no transfer syntax either; pydicom has guessed it.
         implicit = header.original_encoding[0]
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    stored = pixel_array(header, raw=True, view_only=True)  # it is copied into the volume
+    bits = int(header.get("BitsAllocated") or 0)
+    # Values that need no shifting or unpacking need no copy either: they are copied into the volume.
+    stored = pixel_array(header, raw=True, view_only=bits > 8 and bits == header.get("BitsStored"))
     header.pop("PixelData", None)  # as large as what was decoded from it
     return header, stored
 
