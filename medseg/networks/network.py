@@ -1,6 +1,6 @@
 """What all networks have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Network(nn.Module):
         """Of the heads of deep supervision in the loss; None: each half as much as the finer one before."""
         return None
 
-    def run(self, module: nn.Module, *tensors: torch.Tensor) -> Any:
+    def run(self, module: Callable[..., Any], *tensors: torch.Tensor) -> Any:
         """``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
         if self.checkpointing and self.training:
             return checkpoint(module, *tensors, use_reentrant=False)

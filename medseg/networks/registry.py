@@ -7,6 +7,17 @@ from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
 from medseg.networks.fitting import Fitted
+from medseg.networks.monai_networks import (
+    PREFIX,
+    AnyArguments,
+    MedNeXtArguments,
+    SegResNetArguments,
+    SwinUNETRArguments,
+    mednext,
+    monai_network,
+    segresnet,
+    swin_unetr,
+)
 from medseg.networks.network import Network
 from medseg.networks.residual_unet import ResidualUNet, ResidualUNetArguments
 from medseg.networks.transunet import TransUNet, TransUNetArguments
@@ -81,17 +92,45 @@ NETWORKS: dict[str, Entry] = {
         "Chen et al. 2021, arXiv:2102.04306",
         arguments=TransUNetArguments,
     ),
+    "segresnet": Entry(
+        segresnet,
+        "SegResNetDS of MONAI's Auto3DSeg",
+        "Myronenko 2018, arXiv:1810.11654",
+        arguments=SegResNetArguments,
+    ),
+    "swin-unetr": Entry(
+        swin_unetr,
+        "SwinUNETR: shifted windows of attention",
+        "Hatamizadeh et al. 2022, arXiv:2201.01266",
+        arguments=SwinUNETRArguments,
+    ),
+    "mednext": Entry(
+        mednext,
+        "MedNeXt: large depthwise kernels",
+        "Roy et al. 2023, arXiv:2303.09975",
+        arguments=MedNeXtArguments,
+    ),
 }
+
+
+MONAI = Entry(
+    monai_network, "Any network of MONAI", "https://docs.monai.io/en/stable/networks.html", arguments=AnyArguments
+)
+
+
+def entry_of(name: str) -> Entry:
+    """Raises ``ConfigError`` for a name that isn't known."""
+    if name.startswith(PREFIX):
+        return MONAI
+    if name not in NETWORKS:
+        raise ConfigError(f"network.name: there is no network '{name}'{did_you_mean(name, NETWORKS)}")
+    return NETWORKS[name]
 
 
 def build_network(inputs: int, outputs: int, architecture: Architecture, checkpointing: bool = False) -> Network:
     """The network; one that pads takes images of any shape. Raises ``ConfigError`` for a name that isn't known, and for
     a network that has no such dimensions."""
-    entry = NETWORKS.get(architecture.name)
-    if entry is None:
-        raise ConfigError(
-            f"network.name: there is no network '{architecture.name}'{did_you_mean(architecture.name, NETWORKS)}"
-        )
+    entry = entry_of(architecture.name)
     dims = len(architecture.strides[0])
     if dims not in entry.dims:
         raise ConfigError(
