@@ -94,9 +94,8 @@ def _show(found: "Inspection") -> None:
 
 
 def _headline(found: "Inspection") -> str:
-    n_images = sum(series.role != "label map" for series in found.series)
     n_labelled = sum(case.case.label is not None for case in found.cases)
-    counts = [counted(n_images, "image"), counted(len(found.cases), "case"), f"{n_labelled} with labels"]
+    counts = [counted(len(list(found.images)), "image"), counted(len(found.cases), "case"), f"{n_labelled} with labels"]
     if found.patients:
         counts = [counted(len(found.patients), "patient"), *counts]
     return f"{found.layout}: {', '.join(counts)}"

@@ -86,6 +86,11 @@ class Inspection:
         yield from self.files
 
     @property
+    def images(self) -> Iterator[Series]:
+        """All but label maps and segmentations."""
+        return (series for series in self.series if series.role != "label map" and not series.segments)
+
+    @property
     def problems(self) -> tuple[Finding, ...]:
         return self.of_severity("problem")
 

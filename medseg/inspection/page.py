@@ -50,7 +50,7 @@ def _figures(found: Inspection) -> Iterator[tuple[int, str]]:
     if found.patients:
         yield len(found.patients), "patients"
         yield sum(len(patient.studies) for patient in found.patients), "studies"
-    yield sum(series.role != "label map" for series in found.series), "images"
+    yield len(list(found.images)), "images"
     yield len(found.cases), "cases"
     yield sum(each.case.label is not None for each in found.cases), "with labels"
     for severity in SEVERITIES:

@@ -22,6 +22,8 @@ OPACITY = 0.5
 # Colours of a picture with labels, which make its file three times smaller than true colour does.
 PALETTE = 64
 
+NEARLY = 0.8
+
 # A slice this much thicker than its pixels was acquired as such and is shown; else an axial one is.
 THICK = 1.5
 
@@ -72,9 +74,13 @@ def _across(volume: Volume) -> int:
 
 
 def _fullest(label_map: Array, axis: int) -> int:
-    """The slice with most of the labels; the middle one when there are none."""
+    """Of the slices with nearly as much labelled as any, the one with most labels; the middle one without any."""
     counts = np.count_nonzero(label_map, axis=tuple({0, 1, 2} - {axis}))
-    return int(counts.argmax()) if counts.any() else label_map.shape[axis] // 2
+    if not counts.any():
+        return label_map.shape[axis] // 2
+    full = [i for i, count in enumerate(counts) if count >= NEARLY * counts.max()]
+    most: int = max(full, key=lambda i: (len(np.unique(label_map.take(i, axis)[::2, ::2])), counts[i]))
+    return most
 
 
 def _grey(slab: Array) -> Array:

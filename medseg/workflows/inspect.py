@@ -146,11 +146,11 @@ def fixed_copy(source: Path, folder: Path, look: Callable[[Path], Inspection]) -
 def _cases(
     listing: Listing, images: str | Sequence[str] | None, labels: str | None, rename: Mapping[str, str] | None
 ) -> tuple[CaseList, list[Finding]]:
-    """The cases; none, and a finding that says why, where no layout fits but something is there."""
+    """The cases; none, and a finding that says why, where no layout fits but something may be there."""
     try:
         return cases_in(listing, images=images, labels=labels, rename=rename), []
     except SourceError as error:
-        if not listing.path.is_dir():
+        if listing.path.is_file() and not listing.found.segmentations:
             raise
         finding = Finding("problem", "no-cases", listing.path, *told(str(error), listing.path))
         return CaseList("no dataset that medseg knows", (), ()), [finding]

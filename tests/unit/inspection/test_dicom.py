@@ -95,3 +95,31 @@ def test_names_of_segments_and_what_they_are_of(
         "seg.nrrd",
     )
     assert found.cases[0].voxels == {"Tumour": 27}
+
+
+def test_one_damaged_slice_does_not_stop_the_search(tmp_path: Path, look: Any, write_slices: WriteSlices) -> None:
+    """Two slices share a place and have to be compared, and one of them has too few pixels."""
+    write_slices(tmp_path / "good", slices(seed=1), uids=uids())
+    positions = [[0.0, 0.0, z] for z in (0.0, 3.0, 3.0, 6.0)]
+    pixels = [values.tobytes() for values in slices(4)]
+    pixels[2] = pixels[2][:100]
+    write_slices(
+        tmp_path / "bad", slices(4), uids=uids(), orientation=AXIAL, ImagePositionPatient=positions, PixelData=pixels
+    )
+    found = look(tmp_path, voxels=True)
+    assert "Abdomen" in [series.name for series in found.series if not series.findings]
+    assert found.problems
+
+
+def test_a_segmentation_by_itself_is_shown(tmp_path: Path, look: Any, write_image: Any) -> None:
+    import SimpleITK
+
+    mask = SimpleITK.GetImageFromArray(np.ones((8, 9, 10), np.uint8))
+    for key, value in {"ID": "Segment_1", "Name": "Tumour", "LabelValue": "1", "Layer": "0"}.items():
+        mask.SetMetaData(f"Segment0_{key}", value)
+    SimpleITK.WriteImage(mask, str(tmp_path / "a.seg.nrrd"))
+    for source in (tmp_path, tmp_path / "a.seg.nrrd"):
+        found = look(source)
+        assert [series.segments for series in found.series] == [("Tumour",)]
+        assert list(found.images) == []
+        assert [finding.rule for finding in found.problems] == ["no-cases"]

@@ -67,6 +67,13 @@ def test_labels_are_laid_over_the_image_where_they_are(study: Any, look: Any, tm
     assert width / height == np.round(24 / 20, 2)
 
 
+def test_a_slice_with_all_labels_is_shown(study: Any, look: Any, tmp_path: Path) -> None:
+    study.add("a")  # the second label lies in the middle three of seven equally full slices
+    look(study.folder, html=tmp_path / "report.html")
+    (picture,) = Page(tmp_path / "report.html").pictures
+    assert (picture[..., 2] - picture[..., 0] > 40).any()
+
+
 def test_labels_with_a_problem_are_not_laid_over(study: Any, look: Any, tmp_path: Path) -> None:
     study.add("a", label_map=np.full((24, 20, 11), 1, np.uint8))
     look(study.folder, html=tmp_path / "report.html")
