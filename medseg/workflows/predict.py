@@ -72,7 +72,7 @@ class Prediction:
         return {
             "case_id": self.case_id,
             "source": str(self.source.resolve()),
-            "masks": {mask.format.name: mask.names for mask in self.masks},
+            "masks": {mask.format.name: mask.path.name for mask in self.masks},
             "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),

@@ -63,7 +63,7 @@ def test_hippocampus_is_prepared_trained_and_a_dicom_series_segmented(
     series = real_data / "dicom_studies" / "hippocampus_study" / "13_HCropVolume"
     medseg.predict(tmp_path / "run", series, tmp_path / "masks", device="cpu")
     (record,) = json.loads((tmp_path / "masks" / "predictions.json").read_text())["cases"]
-    mask = sitk.ReadImage(str(tmp_path / "masks" / record["mask"]))
+    mask = sitk.ReadImage(str(tmp_path / "masks" / record["masks"]["nifti"]))
     assert_same_grid(mask, read_series(series))
     values = sitk.GetArrayFromImage(mask)
     assert set(np.unique(values)) <= {0, 1, 2}

@@ -75,11 +75,6 @@ class Written:
     files: tuple[Path, ...]
     certificate: Certificate
 
-    @property
-    def names(self) -> list[str]:
-        """Of the files, below the folder that the mask was written into."""
-        return [file.relative_to(self.path.parent).as_posix() for file in self.files]
-
 
 def format_named(name: str) -> Format:
     """Raises ``ConfigError`` when there is none."""
