@@ -33,7 +33,7 @@ def test_each_head_answers_alone_and_computes_what_it_needs() -> None:
     whole = build_network(1, 2, architecture((4, 4, 4, 4, 4))).train()
     image = torch.randn(2, 1, 32, 32)
     heads = whole(image)[::-1]
-    assert torch.allclose(whole.eval()(image), torch.stack(heads).mean(dim=0), atol=1e-6)
+    assert torch.allclose(whole.eval()(image), torch.stack(heads).mean(dim=0), atol=1e-5)
     for number, expected in enumerate(heads, start=1):
         pruned = build_network(1, 2, architecture((4, 4, 4, 4, 4), arguments={"head": number}))
         pruned.load_state_dict(whole.state_dict())
@@ -41,7 +41,7 @@ def test_each_head_answers_alone_and_computes_what_it_needs() -> None:
         for module in pruned.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.register_forward_hook(lambda module, *_, seen=computed: seen.append(module))
-        assert torch.allclose(pruned.eval()(image), expected, atol=1e-6)
+        assert torch.allclose(pruned.eval()(image), expected, atol=1e-5)
         nodes = (number + 1) * (number + 2) // 2
         assert len(computed) == 2 * nodes + 1  # two convolutions a node and the head
         assert len(pruned.train()(image)) == 4  # training has all heads, whatever prediction uses
