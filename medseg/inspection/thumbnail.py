@@ -77,10 +77,10 @@ def _fullest(label_map: Array, axis: int) -> int:
     """Of the slices with nearly as much labelled as any, the one with most labels; the middle one without any."""
     counts = np.count_nonzero(label_map, axis=tuple({0, 1, 2} - {axis}))
     if not counts.any():
-        return label_map.shape[axis] // 2
+        return len(counts) // 2
     full = [i for i, count in enumerate(counts) if count >= NEARLY * counts.max()]
-    most: int = max(full, key=lambda i: (len(np.unique(label_map.take(i, axis)[::2, ::2])), counts[i]))
-    return most
+    n_labels = {i: len(np.unique(label_map.take(i, axis)[::2, ::2])) for i in full}
+    return max(full, key=lambda i: (n_labels[i], int(counts[i])))
 
 
 def _grey(slab: Array) -> Array:
