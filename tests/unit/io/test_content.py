@@ -41,7 +41,9 @@ def test_dicom(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", gzip.compress(b"text"), gzip.compress(b"x" * 999)[:-9], b"\x1f\x8b?"]
+    "content",
+    [b"", b"text", gzip.compress(b"text", mtime=0), gzip.compress(b"x" * 999, mtime=0)[:-9], b"\x1f\x8b?"],
+    ids=["empty", "text", "gzipped text", "cut short", "damaged"],
 )
 def test_what_is_no_image(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
