@@ -12,6 +12,7 @@ from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.device import Device
 from medseg.errors import TrainingError
+from medseg.networks.network import Network
 from medseg.plan import Plan
 from medseg.training.loss import SegmentationLoss
 from medseg.training.schedule import learning_rate
@@ -33,7 +34,7 @@ class Learner:
 
     def __init__(
         self,
-        network: torch.nn.Module,
+        network: Network,
         plan: Plan,
         config: TrainingConfig,
         augmentation: Augmentation,
@@ -45,7 +46,7 @@ class Learner:
         self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.loss = SegmentationLoss(config.dice_weight, config.ce_weight)
+        self.loss = SegmentationLoss(config.dice_weight, config.ce_weight, network.head_weights, network.margin)
         self.optimiser = _optimiser(self.network, config)
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
 
@@ -87,6 +88,7 @@ class Learner:
         data = self.augmentation(data, seed=(self.config.seed, step))
         image = data["image"].contiguous(memory_format=self.memory_format)
         self.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed((self.config.seed * 2**32 + step) % 2**63)  # of dropout
         with self.device.autocast():
             logits = self.network(image)
         loss = self.loss(logits, data["label"])
@@ -103,6 +105,11 @@ class Learner:
         decay = min(self.config.average_decay, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+            for averaged, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                averaged.copy_(current)  # the statistics of batch normalisation are averages already
+            # Statistics of batch norm are averages already.
+            for average, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                average.copy_(now)
 
     def _check(self, what: str, values: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
         wrong = torch.nonzero(~torch.isfinite(values)).flatten()
