@@ -24,7 +24,6 @@ from medseg.volume import Array, Geometry, Volume
 # What a file is called tells its format; where several fit, the first.
 BY_ENDING = {ending: each for each in reversed(FORMATS.values()) for ending in each.endings}
 
-
 SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
@@ -66,9 +65,11 @@ def export(
     value that there is not, ``OutputError`` when the file cannot be written, or is not the mask when it is read back.
     """
     mask, output = Path(mask), Path(output)
-    if output.exists() and any(output.samefile(path) for path in (mask, like) if path and Path(path).exists()):
-        raise OutputError(f"{output} would be overwritten, and it is what is read; choose another -o")
     chosen = _format(format, output)
+    for path in map(Path, (mask, *([like] if like else []))):
+        written = path.parent if chosen.is_folder and path.is_file() else path
+        if output.exists() and written.exists() and output.samefile(written):
+            raise OutputError(f"{output} is, or holds, what is read and would be overwritten; choose another -o")
     study = None if like is None else source_of(Path(like))
     refusal = chosen.refusal(study)
     if refusal:
