@@ -85,6 +85,7 @@ class NetworkConfig(Section):
     deep_supervision: bool = True
     convolutions_per_stage: int = Field(2, ge=1)
     arguments: dict[str, Any] = {}  # what this network alone knows; 'medseg networks NAME' lists it
+    weights: str | None = None  # a file of weights to begin with: weights.safetensors, or Google's .npz for transunet
     checkpointing: bool = False  # compute activations again in the backward pass: less memory, a third more time
 
 

@@ -1,5 +1,6 @@
 """Fingerprint: what was measured on the data. Plan: what follows from it. Data only; see ``medseg.planning``."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -89,6 +90,12 @@ class Plan(_Record):
     def network_patch(self) -> tuple[int, ...]:
         """The patch as the network sees it: two or three numbers."""
         return tuple(self.patch_size[axis] for axis in self.spatial_axes)
+
+    def in_space(self, numbers: Sequence[int], other: int) -> Shape3:
+        """One number for each axis (x, y, z) from those of the axes that the network sees."""
+        every = dict(zip(self.spatial_axes, numbers, strict=True))
+        x, y, z = (every.get(axis, other) for axis in range(3))
+        return x, y, z
 
 
 class Plans(_Record):

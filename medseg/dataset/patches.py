@@ -34,6 +34,7 @@ class PatchSampler:
         batch_size: int,
         foreground_fraction: float,
         seed: int,
+        margin: Sequence[int] = (0, 0, 0),
     ) -> None:
         self.dataset = dataset
         self.case_ids = tuple(case_ids)
@@ -41,6 +42,9 @@ class PatchSampler:
         self.batch_size = batch_size
         self.foreground_fraction = foreground_fraction
         self.seed = seed
+        # Context on each side (x, y, z) that the network sees only; beyond the image it is mirrored.
+        self.margin = tuple(margin)
+        self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
 
     def batch(self, step: int) -> Batch:
         """The batch of this step."""
@@ -71,12 +75,13 @@ class PatchSampler:
         # Exactly the wanted part of all patches, spread evenly over the steps.
         forced = int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
         start = self._start(case_id, label_map.shape, forced, random)
-        squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis,)
-        return (
-            cut(image, start, self.plan.patch_size).squeeze(tuple(axis + 1 for axis in squeezed)),
-            cut(label_map[None], start, self.plan.patch_size).squeeze(tuple(axis + 1 for axis in squeezed)),
-            case_id,
-        )
+        squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis + 1,)
+        return self._cut(image, start).squeeze(squeezed), self._cut(label_map[None], start).squeeze(squeezed), case_id
+
+    def _cut(self, array: Array, start: Sequence[int]) -> Array:
+        if not any(self.margin):
+            return cut(array, start, self.plan.patch_size)
+        return mirrored_cut(array, [s - m for s, m in zip(start, self.margin, strict=True)], self.plan.patch_size)
 
     def _case(self, index: int) -> str:
         """Cases in a new random order on each pass."""
@@ -85,10 +90,11 @@ class PatchSampler:
         return self.case_ids[int(order[position])]
 
     def _start(self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator) -> tuple[int, ...]:
-        """First voxel of the patch: anywhere inside the image; an image smaller than the patch anywhere inside it."""
+        """First voxel of the patch, margin aside: anywhere inside the image; an image smaller than that anywhere inside
+        of the patch."""
         centre = self._foreground_voxel(case_id, random) if forced else None
         start = []
-        for axis, (size, edge) in enumerate(zip(shape, self.plan.patch_size, strict=True)):
+        for axis, (size, edge) in enumerate(zip(shape, self.centre, strict=True)):
             low, high = min(0, size - edge), max(0, size - edge)
             if centre is None or size <= edge:
                 start.append(int(random.integers(low, high + 1)))
@@ -119,3 +125,20 @@ def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
     place = tuple(slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, start, part.shape[1:], strict=True))
     result[(slice(None), *place)] = part
     return result
+
+
+def mirrored_cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
+    """The box of ``array`` (channel, x, y, z) that begins at ``start``; mirrored at the first and last voxel of each
+    axis where it reaches beyond the array (the overlap-tile strategy of Ronneberger et al. 2015)."""
+    boxes = zip(start, edges, array.shape[1:], strict=True)
+    index = [_mirrored(np.arange(first, first + edge), size) for first, edge, size in boxes]
+    # In two steps, since an index of scattered voxels would read a file on disk voxel by voxel.
+    part = np.asarray(array[(slice(None), *(slice(i.min(), i.max() + 1) for i in index))])
+    mirrored: Array = part[np.ix_(np.arange(len(part)), *(i - i.min() for i in index))]
+    return mirrored
+
+
+def _mirrored(index: Array, size: int) -> Array:
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return np.minimum(index, period - index) if size > 1 else np.zeros_like(index)

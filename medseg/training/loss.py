@@ -14,12 +14,21 @@ class SegmentationLoss(nn.Module):
     """Of logits (batch, label, *spatial), or of a list of them from full resolution down, against a label map
     (batch, 1, *spatial).
 
-    Head ``i`` weighs ``1 / 2**i``; the weights sum to one (Isensee et al. 2021). Dice is taken over the whole batch
+    Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
+    centre are compared with the centre of the label map. Dice is taken over the whole batch
     and the labels without the background, which is steadier for structures that many patches don't hold.
     """
 
-    def __init__(self, dice_weight: float, ce_weight: float) -> None:
+    def __init__(
+        self,
+        dice_weight: float,
+        ce_weight: float,
+        head_weights: Sequence[float] | None = None,
+        margin: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        self.head_weights = head_weights
+        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
         self.dice_ce = DiceCELoss(
             include_background=False,
             to_onehot_y=True,
@@ -33,7 +42,8 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
-        weights = [0.5**i for i in range(len(heads))]
+        weights = self.head_weights or [0.5**i for i in range(len(heads))]
+        label = label[self.centre]
         total = torch.zeros((), device=label.device)
         for head, weight in zip(heads, weights, strict=True):
             # Sums over many voxels need float32, whatever the network computed in.

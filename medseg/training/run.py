@@ -21,6 +21,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.files import ensure_folder, write_json, write_text
+from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 
@@ -113,4 +114,13 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
                 f"(features {list(plan.architecture.features)})"
             )
         changes["features"] = tuple(config.network.features)
-    return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
+    plan = plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
+    return _with_margin(plan, len(dataset.record.channels), dataset.labels.n_outputs)
+
+
+def _with_margin(plan: Plan, inputs: int, outputs: int) -> Plan:
+    """With a patch that the network takes; where it gives the logits of the centre, that centre is the plan's patch, so
+    that all networks learn from equally many voxels."""
+    network = build_network(inputs, outputs, plan.architecture)
+    wanted = [n + 2 * lost for n, lost in zip(plan.network_patch, network.margin, strict=True)]
+    return plan.model_copy(update={"patch_size": plan.in_space(network.fitting_shape(wanted), 1)})

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import ModelRecord, save_model
+from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.progress import counted, say, warn
 from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -41,6 +43,9 @@ class Session:
         torch.manual_seed(self.settings.seed)
         n_channels = len(run.dataset.record.channels)
         network = build_network(n_channels, labels.n_outputs, plan.architecture, run.config.network.checkpointing)
+        if run.config.network.weights is not None:
+            random = load_pretrained(network, Path(run.config.network.weights))
+            say(f"Weights from {run.config.network.weights}; {counted(len(random), 'parameter')} stay random")
         axes = mirror_axes(plan, labels)
         augmentation = build_augmentation(
             run.config.augmentation,
@@ -57,6 +62,7 @@ class Session:
             batch_size=plan.batch_size,
             foreground_fraction=self.settings.foreground_fraction,
             seed=self.settings.seed,
+            margin=plan.in_space(network.margin, 0),
         )
         progress = self._resumed()
         self.step, self.best_dice = progress.step, progress.best_dice

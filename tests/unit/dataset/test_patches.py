@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.dataset.patches import PatchSampler, cut
+from medseg.dataset.patches import PatchSampler, cut, mirrored_cut
 from medseg.dataset.store import PreparedDataset
 
 
@@ -71,3 +71,21 @@ def test_large_batches_do_not_hold_files_open(prepared: PreparedDataset) -> None
         assert len(sampler(prepared, batch_size=256).batch(0).case_ids) == 256
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_context_beyond_the_image_is_mirrored() -> None:
+    image = np.random.default_rng(0).integers(0, 99, (2, 5, 4, 1))
+    mirrored = np.pad(image, ((0, 0), (9, 9), (3, 3), (2, 2)), mode="reflect")
+    assert (mirrored_cut(image, (-9, -3, -2), (23, 10, 5)) == mirrored).all()
+    assert (mirrored_cut(image, (2, -1, 0), (4, 3, 1)) == mirrored[:, 11:15, 2:5, 2:3]).all()
+
+
+def test_the_margin_surrounds_centres_that_lie_in_the_image(prepared: PreparedDataset) -> None:
+    sampled = sampler(prepared, margin=(4, 4, 2))
+    assert sampled.centre == (8, 8, 4)
+    assert sampled.batch(0).image.shape == (3, 1, 16, 16, 8)
+    for shape in ((20, 9, 4), (8, 8, 3)):
+        starts = [sampled._start(sampled.case_ids[0], shape, False, np.random.default_rng(i)) for i in range(50)]
+        low, high = np.min(starts, axis=0), np.max(starts, axis=0)
+        assert (low >= np.minimum(0, np.subtract(shape, (8, 8, 4)))).all()
+        assert (high <= np.maximum(0, np.subtract(shape, (8, 8, 4)))).all()

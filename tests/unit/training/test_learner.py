@@ -167,3 +167,11 @@ def test_a_broken_checkpoint_is_named(learner: Callable[..., Learner], tmp_path:
     subject = learner()
     with pytest.raises(TrainingError, match="cannot be resumed from it"):
         load_checkpoint(path, subject.network, subject.average, subject.optimiser)
+
+
+def test_statistics_of_batch_normalisation_are_part_of_the_average(tiny_plan: Plan) -> None:
+    architecture = tiny_plan.architecture.model_copy(update={"name": "unet-2015-padded"})
+    learner = Learner(build_network(1, 2, architecture), tiny_plan, TrainingConfig(), Augmentation([]), CPU)
+    learner.epoch(batches(), 0, 3, lambda step: 0.5)
+    assert flat(learner.average.buffers()).tolist() == flat(learner.network.buffers()).tolist()
+    assert not torch.equal(flat(learner.average.parameters()), flat(learner.network.parameters()))

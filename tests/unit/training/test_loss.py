@@ -33,3 +33,24 @@ def test_a_perfect_answer_costs_nothing_and_an_absent_label_is_no_division_by_ze
 def test_half_precision_logits_are_summed_in_float32() -> None:
     logits = torch.randn(1, 2, 32, 32, 32).bfloat16()
     assert SegmentationLoss(1, 1)(logits, torch.ones(1, 1, 32, 32, 32, dtype=torch.uint8)).dtype == torch.float32
+
+
+def test_heads_of_one_resolution_weigh_as_the_network_says() -> None:
+    label = torch.randint(0, 2, (1, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    heads = [torch.randn(1, 2, 8, 8) for _ in range(3)]
+    alone = [float(SegmentationLoss(1, 1)(head, label)) for head in heads]
+    together = SegmentationLoss(1, 1, head_weights=(1, 1, 2))(heads, label)
+    assert float(together) == pytest.approx((alone[0] + alone[1] + 2 * alone[2]) / 4, rel=1e-5)
+
+
+def test_logits_of_the_centre_are_compared_with_the_centre() -> None:
+    label = torch.randint(0, 2, (1, 1, 12, 10), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    logits = torch.randn(1, 2, 8, 10)
+    cut = SegmentationLoss(1, 1, margin=(2, 0))(logits, label)
+    assert float(cut) == pytest.approx(float(SegmentationLoss(1, 1)(logits, label[:, :, 2:-2])))
+
+
+def test_odd_shapes_take_the_voxels_that_strided_convolutions_are_centred_on() -> None:
+    label = torch.arange(41)[None, None, :, None]
+    assert shrunk(label, (21, 1)).flatten().tolist() == list(range(0, 41, 2))
+    assert shrunk(label, (11, 1)).flatten().tolist() == list(range(0, 41, 4))
