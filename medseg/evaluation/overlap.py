@@ -48,18 +48,20 @@ def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> 
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shapes: {prediction.shape} and {reference.shape}")
-    counts = np.zeros((3, n_labels + 1), dtype=np.int64)
+    n_values = n_labels + 1
+    counts = np.zeros(n_values**2, dtype=np.int64)
     if reference.flags.f_contiguous:  # slices along the axis that is slowest in memory
         prediction, reference = prediction.T, reference.T
-    # Slice by slice, because bincount makes 8 bytes of every voxel.
+    # Slice by slice, because of the 8 bytes that pairs of values take.
     for predicted, referred in zip(prediction, reference, strict=True):
-        same = predicted[predicted == referred]
-        for row, values in enumerate((predicted, referred, same)):
-            found = np.bincount(values.ravel(), minlength=n_labels + 1)
-            if len(found) > n_labels + 1:
-                raise ValueError(f"label value {len(found) - 1} is above the highest label, {n_labels}")
-            counts[row] += found
-    return [Overlap(*(int(n) for n in counts[:, label])) for label in range(1, n_labels + 1)]
+        highest = max(predicted.max(), referred.max())
+        if highest > n_labels:
+            raise ValueError(f"label value {highest} is above the highest label, {n_labels}")
+        pairs = predicted.astype(np.intp) * n_values + referred
+        counts += np.bincount(pairs.ravel(), minlength=n_values**2)
+    table = counts.reshape(n_values, n_values)
+    of_prediction, of_reference, both = table.sum(axis=1), table.sum(axis=0), np.diag(table)
+    return [Overlap(*(int(n[label]) for n in (of_prediction, of_reference, both))) for label in range(1, n_values)]
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -53,15 +53,16 @@ def test_a_slice_agrees_with_simpleitk_whichever_axis_it_lies_across(real_data: 
 
 
 @pytest.mark.parametrize(
-    "name", ["hippocampus/labelsTr/hippocampus_004.nii.gz", "sarcoma/nifti/STS_002/CT_mask.nii.gz"]
+    "name, shift",
+    [("hippocampus/labelsTr/hippocampus_004.nii.gz", 4), ("sarcoma/nifti/STS_004/CT_mask.nii.gz", 20)],
 )
-def test_volumes_agree_with_the_authors_formula(real_data: Path, name: str) -> None:
+def test_volumes_agree_with_the_authors_formula(real_data: Path, name: str, shift: int) -> None:
     """As in github.com/jocpae/clDice, cldice_metric/cldice.py, which thins by scikit-image, too."""
     reference = np.asarray(nibabel.load(real_data / name).dataobj) == 1
-    prediction = np.roll(reference, (3, 4, 2), (0, 1, 2))
+    prediction = np.roll(reference, (shift, 1, 2), (0, 1, 2))
     lines = skeletonize(prediction) > 0, skeletonize(reference) > 0
     precision = np.sum(lines[0] * reference) / np.sum(lines[0])
     sensitivity = np.sum(lines[1] * prediction) / np.sum(lines[1])
     expected = 2 * precision * sensitivity / (precision + sensitivity)
-    assert 0.3 < expected < 1
+    assert 0.1 < expected < 1
     assert centreline_dice(prediction, reference) == pytest.approx(expected, abs=1e-12)

@@ -150,12 +150,12 @@ def test_masks_like_noise_are_measured_by_a_distance_map_to_the_same_result(
     pair = [np.asarray(random.random(shape) < part, order=order) for part in (0.3, 0.02)]
     spacing = (0.7, 1.3, 2.9)
 
-    def measured(dense: float) -> tuple[float | None, ...]:
-        monkeypatch.setattr(surface, "DENSE", dense)
+    def measured(points_per_map: float) -> tuple[float | None, ...]:
+        monkeypatch.setattr(surface, "POINTS_PER_MAP", points_per_map)
         found = distances(*pair, spacing)
         return found.hd_mm, found.hd95_mm, found.assd_mm, surface_dice(*pair, spacing, 1.5)
 
-    by_map, by_tree = measured(0.0), measured(np.inf)
+    by_map, by_tree = measured(-np.inf), measured(np.inf)
     assert by_map == pytest.approx(by_tree, abs=1e-5)
     assert by_map == pytest.approx(monai_metrics(*pair, spacing, 1.5), abs=1e-4)
 
