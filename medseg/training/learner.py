@@ -107,9 +107,6 @@ class Learner:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
             for averaged, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 averaged.copy_(current)  # the statistics of batch normalisation are averages already
-            # Statistics of batch norm are averages already.
-            for average, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                average.copy_(now)
 
     def _check(self, what: str, values: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
         wrong = torch.nonzero(~torch.isfinite(values)).flatten()
