@@ -1,92 +1,135 @@
-"""Sliding windows over a case on the model grid: the same for validation and prediction, for 2D and 3D."""
+"""Where the windows of a case lie on the model grid: the same for validation and prediction, for 2D and 3D.
 
-from collections.abc import Callable, Sequence
-from itertools import chain, combinations
+Windows lie as MONAI's ``sliding_window_inference`` lays them. They are visited in rows along one axis, so that what no
+window to come will touch can leave: see ``medseg.inference.stream``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 import torch
-from monai.inferers import sliding_window_inference
+from monai.data.utils import compute_importance_map
+from torch.nn import functional
 
-from medseg.config import InferenceConfig
-from medseg.device import Device
-from medseg.errors import MedsegError
+from medseg.networks.network import Network
 from medseg.plan import Plan
+from medseg.volume import Shape3
 
-WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 # Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
 GAUSSIAN_SIGMA = 0.125
 
 
-def predict_logits(
-    network: torch.nn.Module,
-    image: torch.Tensor,
-    plan: Plan,
-    config: InferenceConfig,
-    device: Device,
-    mirror_axes: Sequence[int] = (),
-) -> torch.Tensor:
-    """Logits (label, x, y, z) float32 of ``image`` (channel, x, y, z), averaged over overlapping windows.
+@dataclass(frozen=True)
+class Row:
+    """Windows that are predicted before the next voxels leave."""
 
-    ``mirror_axes`` are array axes; the average runs over all combinations of them. When the GPU's memory runs out,
-    the batch of windows is halved; when one window at a time is still too much, the sum moves to main memory.
-    """
-    batch_size = config.window_batch_size or WINDOW_BATCH_SIZE[plan.dims]
-    predictor = _mirrored(_as_3d(network, plan, device), mirror_axes)
-    with torch.inference_mode():
-        for size, where in _attempts(batch_size, device):
-            try:
-                logits = sliding_window_inference(
-                    image[None],
-                    plan.patch_size,
-                    size,
-                    predictor,
-                    overlap=config.overlap,
-                    mode="gaussian",
-                    sigma_scale=GAUSSIAN_SIGMA,
-                    sw_device=device.torch_device,
-                    device=where,
-                )
-                return logits[0]  # type: ignore[no-any-return]
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
-    raise MedsegError(f"{device}: not enough memory for one window of {plan.patch_size} voxels; take --device cpu")
+    start: int  # along the layout's axis: what lies before is finished
+    stop: int  # of the windows
+    windows: tuple[Shape3, ...]  # their first voxels
 
 
-def _attempts(batch_size: int, device: Device) -> list[tuple[int, torch.device]]:
-    """Batch sizes and where the logits are summed, from the fastest to the most frugal."""
-    if not device.is_cuda:
-        return [(batch_size, device.torch_device)]
-    sizes = [batch_size]
-    while sizes[-1] > 1:
-        sizes.append(sizes[-1] // 2)
-    return [*((size, device.torch_device) for size in sizes), (1, torch.device("cpu"))]
+@dataclass(frozen=True)
+class Layout:
+    """Windows over an image of ``shape`` (x, y, z), in voxels of the padded image, of which the first ``margin``
+    before and behind are seen by the network, but get no logits."""
+
+    shape: Shape3  # of the image
+    patch_size: Shape3  # of windows, without the margin
+    margin: Shape3
+    overlap: float
+    rows_at_once: int = 1
+
+    @classmethod
+    def of(cls, network: object, plan: Plan, shape: Shape3, overlap: float) -> "Layout":
+        """For a network: valid convolutions take the smallest patch that fits them, and tiles that lie side by side."""
+        if not isinstance(network, Network) or not any(network.margin):
+            return cls(shape, plan.patch_size, (0, 0, 0), overlap)
+        patch, margin = [1, 1, 1], [0, 0, 0]
+        seen = network.fitting_shape(plan.network_patch)
+        for axis, n, lost in zip(plan.spatial_axes, seen, network.margin, strict=True):
+            patch[axis], margin[axis] = n - 2 * lost, lost
+        return cls(shape, (patch[0], patch[1], patch[2]), (margin[0], margin[1], margin[2]), 0.0)
+
+    @property
+    def padded_shape(self) -> Shape3:
+        """Of the voxels that get logits: no axis is shorter than a window."""
+        x, y, z = (max(n, patch) for n, patch in zip(self.shape, self.patch_size, strict=True))
+        return x, y, z
+
+    @property
+    def before(self) -> Shape3:
+        """Voxels that were added before the first one of the image."""
+        x, y, z = ((m - n) // 2 for n, m in zip(self.shape, self.padded_shape, strict=True))
+        return x, y, z
+
+    @property
+    def axis(self) -> int:
+        """Along which the windows advance: where the fewest voxels wait for other windows."""
+        heights = [patch / n for patch, n in zip(self.patch_size, self.padded_shape, strict=True)]
+        return heights.index(min(heights))
+
+    @property
+    def height(self) -> int:
+        """The most voxels along the axis that wait at a time."""
+        rows = self.rows()
+        return max(row.stop - row.start for row in rows)
+
+    @property
+    def windows_per_row(self) -> int:
+        return prod(len(self._starts(axis)) for axis in range(3) if axis != self.axis)
+
+    @property
+    def n_windows(self) -> int:
+        return prod(len(self._starts(axis)) for axis in range(3))
+
+    def rows(self) -> list[Row]:
+        """Rows from the first to the last; ``rows_at_once`` of them are taken together."""
+        along = self._starts(self.axis)
+        groups = [along[i : i + self.rows_at_once] for i in range(0, len(along), self.rows_at_once)]
+        return [Row(group[0], group[-1] + self.patch_size[self.axis], self._windows(group)) for group in groups]
+
+    def _windows(self, along: Sequence[int]) -> tuple[Shape3, ...]:
+        starts = [along if axis == self.axis else self._starts(axis) for axis in range(3)]
+        return tuple((x, y, z) for x, y, z in product(*starts))
+
+    def _starts(self, axis: int) -> list[int]:
+        n, patch = self.padded_shape[axis], self.patch_size[axis]
+        step = max(1, int(patch * (1 - self.overlap)))
+        return [*range(0, n - patch, step), n - patch]
+
+    def weight(self) -> torch.Tensor:
+        """Of each voxel of a window, float32. Logits of valid convolutions are as good at the border as inside."""
+        if any(self.margin):
+            return torch.ones(self.patch_size)
+        weight: torch.Tensor = compute_importance_map(self.patch_size, mode="gaussian", sigma_scale=GAUSSIAN_SIGMA)
+        return weight
+
+    def pad(self, image: torch.Tensor) -> torch.Tensor:
+        """Image (channel, x, y, z) with the margin. As MONAI does, zeros are added where it is smaller than a window;
+        valid convolutions see it mirrored at its border (overlap-tile, Ronneberger et al. 2015)."""
+        if any(self.margin):
+            for axis in range(3):
+                first = -self.before[axis] - self.margin[axis]
+                last = first + self.padded_shape[axis] + 2 * self.margin[axis]
+                mirrored = mirrored_index(torch.arange(first, last), self.shape[axis])
+                image = image.index_select(axis + 1, mirrored)
+            return image
+        after = [m - n - b for n, m, b in zip(self.shape, self.padded_shape, self.before, strict=True)]
+        added = [end for pair in zip(self.before[::-1], after[::-1], strict=True) for end in pair]
+        return functional.pad(image, added) if any(added) else image
+
+    def seen(self, start: Shape3) -> tuple[slice, ...]:
+        """What the network sees of the padded image for the window at ``start``, all channels."""
+        ends = zip(start, self.patch_size, self.margin, strict=True)
+        return (slice(None), *(slice(first, first + n + 2 * margin) for first, n, margin in ends))
 
 
-def _as_3d(network: torch.nn.Module, plan: Plan, device: Device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network as a function of (batch, channel, x, y, z) windows; 2D networks see them without the slice axis."""
-    axis = None if plan.slice_axis is None else plan.slice_axis + 2
-
-    def predict(windows: torch.Tensor) -> torch.Tensor:
-        with device.autocast():
-            logits: torch.Tensor = network(windows if axis is None else windows.squeeze(axis))
-        logits = logits.float()
-        return logits if axis is None else logits.unsqueeze(axis)
-
-    return predict
-
-
-def _mirrored(
-    predict: Callable[[torch.Tensor], torch.Tensor], axes: Sequence[int]
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The mean over all combinations of mirrored axes."""
-    dims = [axis + 2 for axis in axes]
-    flips = list(chain.from_iterable(combinations(dims, n) for n in range(len(dims) + 1)))
-    if len(flips) == 1:
-        return predict
-
-    def predict_all(windows: torch.Tensor) -> torch.Tensor:
-        total = predict(windows)
-        for flip in flips[1:]:
-            total = total + predict(windows.flip(flip)).flip(flip)
-        return total / len(flips)
-
-    return predict_all
+def mirrored_index(index: torch.Tensor, n: int) -> torch.Tensor:
+    """Of ``n`` voxels that are mirrored at both ends, the outermost ones not repeated, as often as needed."""
+    if n == 1:
+        return torch.zeros_like(index)
+    period = 2 * (n - 1)
+    index = index % period
+    return torch.minimum(index, period - index)

@@ -1,7 +1,6 @@
-"""From a volume to an array on the model grid, and from logits on the model grid back to the source.
+"""From a volume to an array on the model grid: orient, crop, normalise, resample, then the user's own transforms.
 
-The way forward is a ``monai.transforms.Compose``: orient, crop, normalise, resample, then the user's own. The way
-back needs the two grids only.
+The way is a ``monai.transforms.Compose``. The way back (``medseg.preprocessing.restoring``) needs the two grids only.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +15,11 @@ from medseg.errors import ConfigError, SourceError
 from medseg.plan import Grid
 from medseg.preprocessing.by_name import monai_transform
 from medseg.preprocessing.common_grid import on_grid
-from medseg.preprocessing.resample import parallel_coordinates, resample_axis
 from medseg.preprocessing.transforms import LABEL, Normalised, ResampleToSpacingd, geometry_of
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 IMAGE = "image"
-
-# Logits of this many values are resampled at a time on the way back (256 MB in float32).
-VALUES_PER_SLAB = 2**26
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Prepared:
 def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) -> Prepared:
     """Brings a case to the model grid. ``label_map`` (x, y, z) lies on the volume's grid, in network values.
 
-    A sheared volume is resampled to an upright grid first, and ``restore`` maps its labels back.
+    A sheared volume is resampled to an upright grid first, and ``Restoring`` maps its labels back.
 
     Raises ``SourceError`` for a wrong number of channels and ``ConfigError`` for transforms of the user that break
     the grid.
@@ -73,34 +68,6 @@ def pipeline(grid: Grid, n_labels: int, keys: Sequence[str]) -> Compose:
     steps.append(Normalised([IMAGE], grid.normalisation))
     steps.append(ResampleToSpacingd(keys, grid.spacing, n_labels))
     return Compose(steps)
-
-
-def restore(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str) -> Array:
-    """Decodes logits (label, x, y, z) on the model grid to network labels (x, y, z, uint8) on the source grid.
-
-    The logits are resampled and then decoded, slab by slab along the last axis, so that never more than one slab of
-    them exists at the source's size. Voxels outside the model grid (cropped away before) are background.
-    """
-    if source.shear > SHEAR_TOLERANCE:
-        upright = upright_grid(source)
-        return label_map_on_grid(restore(logits, grid, upright, orientation), upright, source)
-    oriented = source.oriented_as(orientation)
-    x, y, z = parallel_coordinates(grid, oriented)
-    inside = [
-        torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()
-        for c, n in zip((x, y, z), grid.shape, strict=True)
-    ]
-    result = torch.zeros(oriented.shape, dtype=torch.uint8)
-    if all(len(axis) for axis in inside):
-        (x0, x1), (y0, y1), (z0, z1) = ((int(axis[0]), int(axis[-1]) + 1) for axis in inside)
-        thickness = max(1, VALUES_PER_SLAB // (len(logits) * (x1 - x0) * (y1 - y0)))
-        for start in range(z0, z1, thickness):
-            stop = min(start + thickness, z1)
-            slab = resample_axis(logits, z[start:stop], 3)
-            slab = resample_axis(slab, x[x0:x1], 1)
-            slab = resample_axis(slab, y[y0:y1], 2)
-            result[x0:x1, y0:y1, start:stop] = slab.argmax(0).to("cpu", torch.uint8)
-    return Volume(result.numpy()[None], oriented).oriented_as(source.orientation).label_map
 
 
 def _own_transforms(grid: Grid, data: dict[str, MetaTensor]) -> dict[str, MetaTensor]:

@@ -1,6 +1,6 @@
 """Our own preprocessing steps with MONAI's dictionary interface; MONAI's serve for the others.
 
-All of them keep the affine of their ``MetaTensor`` true, which is all that is needed to go back: ``restore`` compares
+All of them keep the affine of their ``MetaTensor`` true, which is all that is needed to go back: ``Restoring`` compares
 the two grids and doesn't care which steps led from one to the other.
 """
 

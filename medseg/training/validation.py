@@ -12,7 +12,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.evaluation.overlap import count_overlaps
-from medseg.inference.windows import predict_logits
+from medseg.inference.stream import predict_labels
 from medseg.plan import Plan
 
 
@@ -44,7 +44,7 @@ def validate(
     dice: dict[str, list[float]] = {name: [] for name in names}
     for case_id in case_ids:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
-        predicted = predict_logits(network, image, plan, config, device).argmax(0).to("cpu", torch.uint8).numpy()
+        predicted = predict_labels(network, image, plan, config, device).numpy()
         overlaps = count_overlaps(predicted, dataset.label_map(case_id), len(names))
         for name, overlap in zip(names, overlaps, strict=True):
             if overlap.dice is not None:

@@ -19,13 +19,13 @@ from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
-from medseg.inference.windows import predict_logits
+from medseg.inference.stream import segment
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
-from medseg.preprocessing.pipeline import prepare, restore
+from medseg.preprocessing.pipeline import prepare
 from medseg.progress import counted, say, track, warn
 from medseg.volume import Array, Volume
 
@@ -227,8 +227,7 @@ def predict_case(
         )
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
-    logits = predict_logits(model.network, prepared.image, record.plan, config, model.device, axes)
-    encoded = restore(logits, prepared.geometry, prepared.source, record.plan.grid.orientation)
+    encoded = segment(model.network, prepared, record.plan, config, model.device, axes)
     label_map = Volume(record.labels.decode(encoded)[None], image.geometry)
     voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"

@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
-from medseg.errors import ConfigError, MedsegError
-from medseg.inference import windows
-from medseg.plan import Plan
+from medseg.errors import ConfigError
 
 CPU = Device(torch.device("cpu"), torch.float32)
 CUDA = Device(torch.device("cuda"), torch.float16)
@@ -49,35 +46,3 @@ def test_tensors_go_to_cuda_from_pinned_memory_without_waiting(monkeypatch: pyte
     assert calls == ["pinned", ((torch.device("cuda"),), {"non_blocking": True})]
     tensor = torch.zeros(1)
     assert CPU.send(tensor) is tensor
-
-
-def test_when_gpu_memory_runs_out_the_batch_is_halved_and_then_the_sum_moves(
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_plan: Plan,
-) -> None:
-    tried: list[tuple[int, str]] = []
-
-    def fake(
-        image: torch.Tensor, patch: object, size: int, predictor: object, *, device: torch.device, **_: object
-    ) -> torch.Tensor:
-        tried.append((size, device.type))
-        if device.type == "cuda":
-            raise torch.cuda.OutOfMemoryError("out of memory")
-        return torch.zeros(1, 2, 8, 8, 8)
-
-    monkeypatch.setattr(windows, "sliding_window_inference", fake)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    logits = windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), tiny_plan, InferenceConfig(), CUDA)
-    assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
-    assert logits.shape == (2, 8, 8, 8)
-
-
-def test_when_nothing_helps_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tiny_plan: Plan) -> None:
-    def fake(*_: object, **__: object) -> torch.Tensor:
-        raise torch.cuda.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(windows, "sliding_window_inference", fake)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "fake GPU")
-    with pytest.raises(MedsegError, match="take --device cpu"):
-        windows.predict_logits(torch.nn.Identity(), torch.zeros(1, 8, 8, 8), tiny_plan, InferenceConfig(), CUDA)

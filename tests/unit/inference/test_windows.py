@@ -1,27 +1,11 @@
 import pytest
 import torch
+from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.device import Device
 from medseg.inference.mirroring import mirror_axes
-from medseg.inference.windows import predict_logits
+from medseg.inference.stream import predict_logits
 from medseg.labels import Labels
-from medseg.plan import Architecture, Grid, Normalisation, Plan
-
-CPU = Device(torch.device("cpu"), torch.float32)
-
-
-def plan(dims: int, orientation: str = "RAS") -> Plan:
-    grid = Grid(
-        orientation=orientation,
-        spacing=(1, 1, 1),
-        crop_to_nonzero=False,
-        normalisation=(Normalisation(kind="none"),),
-    )
-    architecture = Architecture(features=(4,), strides=((1,) * dims,), kernel_sizes=((3,) * dims,))
-    axis = 1 if dims == 2 else None
-    patch = (8, 1, 8) if dims == 2 else (8, 8, 8)
-    return Plan(dims=dims, grid=grid, patch_size=patch, batch_size=2, slice_axis=axis, architecture=architecture)
 
 
 class Identity(torch.nn.Module):

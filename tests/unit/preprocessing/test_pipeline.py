@@ -5,7 +5,8 @@ from scipy.spatial.transform import Rotation
 
 from medseg.errors import ConfigError, SourceError
 from medseg.plan import Grid, Normalisation
-from medseg.preprocessing.pipeline import prepare, restore
+from medseg.preprocessing.pipeline import prepare
+from medseg.preprocessing.restoring import restore
 from medseg.volume import Geometry, Volume
 
 
@@ -60,15 +61,6 @@ def test_resampled_labels_come_back_nearly_the_same() -> None:
     for value in (1, 2):
         both = ((restored == value) & (label_map == value)).sum()
         assert 2 * both / ((restored == value).sum() + (label_map == value).sum()) > 0.93
-
-
-def test_slabs_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume, label_map = phantom()
-    prepared = prepare(volume, label_map, grid((1.2, 1.2, 1.7)), 2)
-    logits = torch.randn(3, *prepared.geometry.shape, generator=torch.Generator().manual_seed(0))
-    whole = restore(logits, prepared.geometry, prepared.source, "RAS")
-    monkeypatch.setattr("medseg.preprocessing.pipeline.VALUES_PER_SLAB", 1)
-    assert np.array_equal(restore(logits, prepared.geometry, prepared.source, "RAS"), whole)
 
 
 def test_zscore_and_ct_normalisation() -> None:

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from medseg.plan import Grid, Normalisation
-from medseg.preprocessing.pipeline import prepare, restore
+from medseg.preprocessing.pipeline import prepare
+from medseg.preprocessing.restoring import restore
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
 from medseg.volume import Geometry, Volume
 
