@@ -9,6 +9,8 @@ import typer
 from rich.markup import escape
 
 from medseg.cli.choosing import Rename, renames
+from medseg.cli.comparison import show_comparison
+from medseg.errors import ConfigError
 from medseg.progress import say
 
 if TYPE_CHECKING:
@@ -33,9 +35,10 @@ MOST_COLUMNS = 6
 
 def evaluate(
     predictions: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="Masks that were predicted: a folder, or one file (NIfTI, NRRD, PNG, TIFF, DICOM SEG, RTSTRUCT)."
+            help="Masks that were predicted: a folder, or one file (NIfTI, NRRD, PNG, TIFF, DICOM SEG, RTSTRUCT). "
+            "Several are compared; a folder of nothing but folders is one method trained with several seeds."
         ),
     ],
     references: Annotated[
@@ -49,9 +52,20 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and metrics.csv.")
     ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Metrics or groups, with commas: overlap, surface, lesions, centreline, rand; dice, hd95_mm, …"
+        ),
+    ] = "overlap,surface",
     tolerance_mm: Annotated[
-        float, typer.Option(min=0, help="Surfaces this close (mm) count as the same in the surface Dice.")
-    ] = 1.0,
+        list[str] | None,
+        typer.Option(
+            metavar="[LABEL=]MM",
+            help="Surfaces this close count as the same in the surface Dice (default: 1); of one label: liver=2.",
+        ),
+    ] = None,
+    lesion_iou: Annotated[float, typer.Option(min=0, max=1, help="Lesions match when their IoU is above this.")] = 0.5,
     grid_tolerance: Annotated[
         float,
         typer.Option(min=0, max=1, help="Grids are one when they are this close, as part of the smallest voxel edge."),
@@ -64,34 +78,60 @@ def evaluate(
 ) -> None:
     """Compares masks with references: Dice, IoU, HD95 (mm) and surface Dice per case and label.
 
+    Several predictions are ranked, and compared case by case by Wilcoxon's test.
+
     Files are paired by name. Flipped axes are no difference; pairs on different grids are refused. A label
     that only one of the two masks has scores 0, and is counted as missed or as a false alarm; one that
     neither has is not scored.
 
-    Example:
+    Examples:
 
         medseg evaluate masks dataset/labelsTr -o metrics
+
+        medseg evaluate masks dataset/labelsTr --metrics overlap,lesions --tolerance-mm 1 --tolerance-mm liver=2
+
+        medseg evaluate unet residual-unet dataset/labelsTr -o compared
     """
+    from medseg.workflows.compare import ComparedMethods
     from medseg.workflows.evaluate import evaluate as run
 
-    evaluation = run(
-        predictions,
+    evaluation: Evaluation | ComparedMethods = run(
+        predictions if len(predictions) > 1 else predictions[0],
         references,
         output,
-        tolerance_mm=tolerance_mm,
+        metrics=[name.strip() for name in metrics.split(",")],
+        tolerance_mm=tolerances(tolerance_mm or []),
+        lesion_iou=lesion_iou,
         grid_tolerance=grid_tolerance,
         workers=workers,
         rename=renames(rename),
     )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
+    elif isinstance(evaluation, ComparedMethods):
+        show_comparison(evaluation.comparison, SHOWN)
     elif evaluation.records:
         show(evaluation)
     if output is not None:
-        say(f"Written: {output / 'metrics.json'}, {output / 'metrics.csv'}")
+        names = ["comparison.json"] if len(predictions) > 1 else ["metrics.json", "metrics.csv"]
+        say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
         say(f"{len(evaluation.problems)} files could not be evaluated")
         raise typer.Exit(1)
+
+
+def tolerances(options: list[str]) -> dict[str, float]:
+    """Millimetres by label, ``*`` for all others. Raises ``ConfigError``."""
+    found = {}
+    for option in options:
+        label, _, number = option.rpartition("=")
+        try:
+            found[label.strip() or "*"] = float(number)
+        except ValueError as error:
+            raise ConfigError(f"--tolerance-mm '{option}': write it as 2, or as LABEL=2") from error
+        if not float(number) >= 0:
+            raise ConfigError(f"--tolerance-mm '{option}': a distance in mm, 0 or more")
+    return found
 
 
 def show(evaluation: "Evaluation") -> None:

@@ -41,8 +41,8 @@ class LabelMetrics(BaseModel):
 
 
 class Measures(NamedTuple):
-    """What to measure: names of metrics, the tolerance of the surface Dice in mm (one for all labels, or by label; 1
-    for a label that is not named), and the IoU above which lesions match."""
+    """What to measure: names of metrics, the tolerance of the surface Dice in mm (one for all labels, or by label, with
+    ``*`` for all others), and the IoU above which lesions match."""
 
     metrics: tuple[str, ...] = tuple(chosen(DEFAULT))
     tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM
@@ -50,7 +50,9 @@ class Measures(NamedTuple):
 
     def tolerance_of(self, label: str) -> float:
         by_label = self.tolerance_mm
-        return by_label.get(label, TOLERANCE_MM) if isinstance(by_label, Mapping) else by_label
+        if isinstance(by_label, Mapping):
+            return by_label.get(label, by_label.get("*", TOLERANCE_MM))
+        return by_label
 
 
 class MaskPair(NamedTuple):

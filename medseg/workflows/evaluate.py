@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.progress import say, track, warn
 from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
+from medseg.workflows.compare import ComparedMethods, compare_methods
 
 Result = TypeVar("Result")
 
@@ -64,8 +65,12 @@ class Evaluation:
         return text.getvalue()
 
 
+@overload
+def evaluate(predictions: str | Path, *arguments: Any, **options: Any) -> Evaluation: ...
+@overload
+def evaluate(predictions: list[Any] | tuple[str | Path, ...], *arguments: Any, **options: Any) -> ComparedMethods: ...
 def evaluate(
-    predictions: str | Path,
+    predictions: str | Path | list[Any] | tuple[str | Path, ...],
     references: str | Path,
     output: str | Path | None = None,
     *,
@@ -77,7 +82,7 @@ def evaluate(
     grid_tolerance: float = GRID_TOLERANCE,
     workers: int | None = None,
     rename: Mapping[str, str] | None = None,
-) -> Evaluation:
+) -> Evaluation | ComparedMethods:
     """Compares label maps with their references, case by case and label by label.
 
     Both are a file or a folder of label maps, DICOM SEG, RTSTRUCT or .seg.nrrd; files are paired by name.
@@ -86,14 +91,30 @@ def evaluate(
     A prediction may have its axes flipped or permuted against its reference; a pair on different grids is not measured
     and stands in ``problems``, as does every file without a partner.
 
-    ``tolerance_mm`` is that of the surface Dice. ``labels`` overrides the names and values found beside the
-    files. ``cases`` are the case ids to compare, where ``references`` holds more. With ``output``, writes
-    metrics.json and metrics.csv into that folder. Grids are one when their corners lie within ``grid_tolerance``
-    times the smallest voxel edge. ``workers`` are processes (default: one per core); each holds one pair in memory.
+    A list of predictions is evaluated one by one and compared: ``ComparedMethods``. A folder in it that holds nothing
+    but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
+    comparison.json.
 
-    Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label, ``OutputError`` when
-    the folder cannot be written to.
+    ``metrics`` are names of metrics or of groups (``medseg.evaluation.metrics``). ``tolerance_mm`` is that of the
+    surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
+    match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
+    where ``references`` holds more. With ``output``, writes metrics.json and metrics.csv into that folder. Grids are
+    one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are processes
+    (default: one per core); each holds one pair in memory.
+
+    Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label or none of the name in
+    ``tolerance_mm``, ``ConfigError`` for an unknown metric, ``OutputError`` when the folder cannot be written to.
     """
+    if isinstance(predictions, list | tuple):
+        options = {
+            "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
+            "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
+        }  # fmt: skip
+        return compare_methods(
+            predictions,
+            None if output is None else Path(output),
+            lambda path, folder: evaluate(path, references, folder, **options),
+        )
     measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou)
     folder = None if output is None else ensure_folder(Path(output))
     found = find_pairs(Path(predictions), Path(references), cases, rename)
@@ -101,6 +122,9 @@ def evaluate(
         say(note)
     problems = list(found.problems)
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
+    unknown = set(tolerance_mm) - {"*", *known.names} if isinstance(tolerance_mm, Mapping) else set()
+    if unknown:
+        raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(known.names)}")
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
