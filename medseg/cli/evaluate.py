@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 WORST_SHOWN = 5
 
-# Columns of the table, where they were measured; the files have all metrics.
+# Columns of the table, the first few that were measured; the files have all metrics.
 SHOWN = {
     "dice": "Dice",
     "hd95_mm": "HD95\nmm",
     "surface_dice": "surface\nDice",
     "lesion_f1": "lesion\nF1",
+    "centreline_dice": "clDice",
     "panoptic_quality": "panoptic\nquality",
-    "centreline_dice": "centre-line\nDice",
     "rand_score": "Rand\nscore",
-    "information_score": "information\nscore",
+    "information_score": "info\nscore",
 }
-MOST_COLUMNS = 6
+MOST_COLUMNS = 4  # in 80 characters
 
 
 def evaluate(
@@ -76,7 +76,8 @@ def evaluate(
     rename: Rename = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
-    """Compares masks with references: Dice, IoU, HD95 (mm) and surface Dice per case and label.
+    """Compares masks with references: overlap, volumes and surface distances per case and label; lesions, centre lines
+    and Rand scores if asked for.
 
     Several predictions are ranked, and compared case by case by Wilcoxon's test.
 
@@ -88,7 +89,9 @@ def evaluate(
 
         medseg evaluate masks dataset/labelsTr -o metrics
 
-        medseg evaluate masks dataset/labelsTr --metrics overlap,lesions --tolerance-mm 1 --tolerance-mm liver=2
+        medseg evaluate masks dataset/labelsTr --metrics overlap,lesions
+
+        medseg evaluate masks dataset/labelsTr --tolerance-mm 1 --tolerance-mm liver=2
 
         medseg evaluate unet residual-unet dataset/labelsTr -o compared
     """
@@ -141,15 +144,15 @@ def show(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     measures = evaluation.measures
-    shown = [name for name in measures.metrics if name in SHOWN] or list(measures.metrics[:MOST_COLUMNS])
-    first = shown[0]
+    known = [name for name in SHOWN if name in measures.metrics] or list(measures.metrics)
+    shown, first = known[:MOST_COLUMNS], known[0]
     caption = f"means over the cases, and the 95 % bootstrap interval of {first}"
     if "surface_dice" in shown:
         tolerances = sorted({measures.tolerance_of(label) for label in evaluation.summary.labels})
         caption += f"; surface Dice at {', '.join(f'{mm:g}' for mm in tolerances)} mm"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), caption=caption, caption_justify="left")
-    table.add_column("label", overflow="fold")
-    for name in ("cases", *shown[:1], "95 %\ninterval", *shown[1:], "missed", "false\nalarms"):
+    table.add_column("label", overflow="fold", min_width=8)
+    for name in ("cases", first, "95 %\ninterval", *shown[1:], "missed", "false\nalarms"):
         table.add_column(SHOWN.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
     summary = evaluation.summary
     for name, label in summary.labels.items():
