@@ -3,8 +3,9 @@
 Kept small on purpose: it is what cannot be tried on a machine without a GPU.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -45,11 +46,25 @@ class Device:
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
         return network.to(self.torch_device).to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
+    def forget_peak(self) -> None:
+        """Peak memory counts from now on (on Linux and on CUDA; elsewhere it is that of the process so far)."""
+        if self.is_cuda:
+            torch.cuda.reset_peak_memory_stats(self.torch_device)
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # Linux resets VmHWM
+
+    def memory_mb(self) -> float:
+        """What is taken now, 0 where the system doesn't tell."""
+        if self.is_cuda:
+            return torch.cuda.memory_allocated(self.torch_device) / 2**20
+        return _status_mb("VmRSS")
+
     def peak_memory_mb(self) -> float:
-        """Peak memory of this process so far: of the GPU's allocator on CUDA, resident memory on a processor."""
+        """Peak memory since ``forget_peak``: of the GPU's allocator on CUDA, resident memory on a processor."""
         if self.is_cuda:
             return torch.cuda.max_memory_allocated(self.torch_device) / 2**20
-        return resident_peak_mb()
+        return _status_mb("VmHWM") or resident_peak_mb()
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "processor"
@@ -88,6 +103,15 @@ def _cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
     flags = torch.backends.cpu.get_cpu_capability()
     return "AVX512" in flags and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _status_mb(name: str) -> float:
+    """A line of Linux's account of this process; 0 elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 def resident_peak_mb() -> float:

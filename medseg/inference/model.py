@@ -16,6 +16,7 @@ from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ModelError
 from medseg.files import write_json, written_whole
+from medseg.inference.fused import fused
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
@@ -88,7 +89,8 @@ def load_model(path: Path, device: Device) -> Model:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{file}: the weights cannot be read ({reason}); copy the model folder again") from error
     network.eval()
-    return Model(folder, record, device.place(network, record.plan.dims), device)
+    faster = network if device.is_cuda else fused(network)
+    return Model(folder, record, device.place(faster, record.plan.dims), device)
 
 
 def read_model_record(folder: Path) -> ModelRecord:

@@ -1,14 +1,37 @@
-"""How much memory prediction takes, and how to make do with less."""
+"""How much memory prediction takes, told before it begins, and how to make do with less.
 
-from dataclasses import dataclass
+All of it follows from shapes, but for what the network needs for a window: that is measured with one window.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
 from medseg.config import InferenceConfig
+from medseg.device import Device
+from medseg.errors import ConfigError, MedsegError
+from medseg.inference.predictor import Predictor
 from medseg.inference.windows import Layout
 from medseg.plan import Plan
+from medseg.volume import Shape3
 
 WINDOW_BATCH_SIZE = {2: 16, 3: 4}
+
+# What decoding takes for a part of a slab (``restoring.VOXELS_AT_ONCE``), measured.
+DECODING_BYTES = 200 * 2**20
+
+# Copies of all voxels that live at a time, in bytes a voxel, measured: preparing holds three float32 images of the
+# source beside the one that was read; writing holds label maps, one of them as another reader reads it.
+PREPARING_BYTES = 12
+WRITING_BYTES = 12
+
+# Allocators keep some of what is freed.
+SAFETY = 1.1
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
@@ -21,7 +44,90 @@ class Room:
     sums_on_device: bool = True  # or in main memory
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What one case asks for. Bytes but for shapes and numbers."""
+
+    layout: Layout
+    source: Shape3
+    channels: int
+    labels: int  # background among them
+    window: int  # of the network for one window, its logits among them
+    before: int  # taken already: libraries, weights, the volume that was read
+
+    def forecast(self, room: Room, device: Device) -> int:
+        """Peak: of the GPU on CUDA, of the process on a processor."""
+        layout = replace(self.layout, rows_at_once=room.rows_at_once)
+        area = prod(layout.padded_shape) // layout.padded_shape[layout.axis]
+        # A voxel of each segment and one more repeat what came before; and there are the weights.
+        sums = (layout.height + 4) * area * (self.labels * room.dtype.itemsize + 4)
+        windows = room.batch_size * self.window + self.labels * prod(layout.patch_size) * 4
+        if device.is_cuda:
+            return int(SAFETY * (windows + room.sums_on_device * sums)) + self.before
+        source, model = prod(self.source), prod(self.layout.shape)
+        seen = prod(n + 2 * m for n, m in zip(layout.padded_shape, layout.margin, strict=True))
+        padded = 0 if seen == model else 4 * self.channels * seen
+        preparing = self.channels * (PREPARING_BYTES * source + 8 * model)
+        predicting = 4 * self.channels * model + padded + source + sums + max(windows, DECODING_BYTES)
+        writing = WRITING_BYTES * source
+        return int(SAFETY * max(preparing, predicting, writing)) + self.before
+
+    def room(self, usual: Room, device: Device, max_memory: int) -> Room:
+        """The fastest that fits. Raises ``MedsegError`` with the smallest value that would do."""
+        choices = list(_ever_less(usual, device))
+        for room in choices:
+            if self.forecast(room, device) <= max_memory:
+                return room
+        least = min(self.forecast(room, device) for room in choices)
+        raise MedsegError(
+            f"--max-memory {in_units(max_memory)}: is too little for this case; the least that would do is "
+            f"{in_units(least)}"
+        )
+
+
 def usual_room(layout: Layout, plan: Plan, config: InferenceConfig) -> Room:
     """Where memory is no concern: rows of windows that fill a batch."""
     batch_size = config.window_batch_size or WINDOW_BATCH_SIZE[plan.dims]
     return Room(batch_size, rows_at_once=-(-batch_size // layout.windows_per_row))
+
+
+def _ever_less(room: Room, device: Device) -> Iterator[Room]:
+    """From the fastest to the most frugal."""
+    while True:
+        yield room
+        if room.rows_at_once == room.batch_size == 1:
+            break
+        room = replace(room, batch_size=max(1, room.batch_size // 2), rows_at_once=max(1, room.rows_at_once // 2))
+    yield replace(room, sums_on_device=False) if device.is_cuda else replace(room, dtype=torch.float16)
+
+
+def window_bytes(predictor: Predictor, layout: Layout, channels: int) -> int:
+    """What the network takes for one window, measured on one of noise. Where the system doesn't tell memory, all that
+    its modules put out is counted, which is more than ever lives at a time."""
+    shape = [n + 2 * margin for n, margin in zip(layout.patch_size, layout.margin, strict=True)]
+    device, counted = predictor.device, 0
+
+    def count(_module: object, _inputs: object, output: object) -> None:
+        nonlocal counted
+        counted += output.nbytes if isinstance(output, torch.Tensor) else 0
+
+    device.forget_peak()
+    before = device.memory_mb()
+    with torch.inference_mode(), torch.nn.modules.module.register_module_forward_hook(count):
+        predictor(torch.randn(1, channels, *shape))
+    return int((device.peak_memory_mb() - before) * 2**20) if before else counted
+
+
+def bytes_of(text: str) -> int:
+    """Of ``4GB``, ``512 MB``, ``1.5g``, ``2GiB``. Raises ``ConfigError`` for what is no amount of memory."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text, flags=re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise ConfigError(f"--max-memory {text}: is no amount of memory; write it as 4GB or 800MB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def in_units(n: int) -> str:
+    """Rounded up, so that what is told is enough."""
+    if n < 2**30:
+        return f"{-(-n // 2**20)} MB"
+    return f"{-(-n * 10 // 2**30) / 10:.1f} GB"

@@ -1,0 +1,24 @@
+"""The same network, faster: what only inference may change."""
+
+from torch import nn
+
+
+def fused(network: nn.Module) -> nn.Module:
+    """Puts group normalisation of one channel a group, which is the same, in place of instance normalisation.
+
+    PyTorch's kernel for it takes channels last, where that of instance normalisation copies there and back: half of the
+    time that a network takes on a processor. Weights are shared; their names stay.
+    """
+    for name, child in network.named_children():
+        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and not child.track_running_stats:
+            setattr(network, name, _group_norm(child))
+        else:
+            fused(child)
+    return network
+
+
+def _group_norm(norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> nn.GroupNorm:
+    group_norm = nn.GroupNorm(norm.num_features, norm.num_features, norm.eps, affine=norm.affine)
+    if norm.affine:
+        group_norm.weight, group_norm.bias = norm.weight, norm.bias
+    return group_norm.train(norm.training)

@@ -1,0 +1,32 @@
+import pytest
+import torch
+from torch import nn
+
+from medseg.inference.fused import fused
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", ["unet", "residual-unet"])
+def test_logits_and_names_of_weights_stay(name: str, dims: int) -> None:
+    strides = ((1,) * dims, (2,) * dims, (2,) * dims)
+    architecture = Architecture(name=name, features=(4, 8, 16), strides=strides, kernel_sizes=((3,) * dims,) * 3)
+    network = build_network(1, 3, architecture).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    image = 2 + 3 * torch.randn(2, 1, *(19, 16, 24)[:dims])
+    names = network.state_dict().keys()
+    with torch.inference_mode():
+        expected = network(image)
+        fused(network)
+        logits = network(image)
+    assert not any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in network.modules())
+    assert network.state_dict().keys() == names
+    assert torch.allclose(logits, expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_normalisation_without_weights_is_taken_too() -> None:
+    network = fused(nn.Sequential(nn.InstanceNorm2d(3)))
+    image = torch.randn(2, 3, 5, 4)
+    assert torch.allclose(network(image), nn.functional.instance_norm(image), atol=1e-5)
