@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 from environment import describe
 
-from medseg.io.dicom import find_series, read_dicom
+from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 

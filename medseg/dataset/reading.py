@@ -9,7 +9,7 @@ import numpy as np
 from medseg.dataset.cases import Case, LabelSource
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.read import read_segmentation, read_volume
-from medseg.io.segmentation import Segmentation
+from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.preprocessing.common_grid import on_grid
 from medseg.volume import Array, Geometry, Volume

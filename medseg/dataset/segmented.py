@@ -7,7 +7,7 @@ from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
 from medseg.errors import MedsegError, Problem
 from medseg.io.archives import origin
-from medseg.io.drawn_on import lies_on
+from medseg.io.segmentations.drawn_on import lies_on
 from medseg.io.source import ImageSource
 
 # Kinds of segmentations that tell what they were drawn on, by UIDs and by geometry.

@@ -11,7 +11,7 @@ from medseg.inspection.finding import Finding, told
 from medseg.inspection.place import place_findings
 from medseg.io.archives import origin
 from medseg.io.content import content_mark
-from medseg.io.examination import Examination, read_examination
+from medseg.io.dicom.examination import Examination, read_examination
 from medseg.io.nifti_header import read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind

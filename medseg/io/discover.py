@@ -5,11 +5,11 @@ from pathlib import Path
 
 from medseg.errors import SourceError, shown
 from medseg.io.archives import contents, is_archive, unpacked
-from medseg.io.dicom import find_series, series_among
-from medseg.io.dicomdir import is_dicomdir, listed_files
+from medseg.io.dicom.directory import is_dicomdir, listed_files
+from medseg.io.dicom.series import find_series, series_among
 from medseg.io.folders import is_itk, is_nifti, is_picture
 from medseg.io.itk import data_files
-from medseg.io.seg_nrrd import holds_segments
+from medseg.io.segmentations.seg_nrrd import holds_segments
 from medseg.io.source import Found, ImageSource, Kind
 
 DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files beside them

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import GeometryError, SourceError
-from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.volume import Array, Geometry, Volume
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydicom.valuerep import DSfloat
 
 from medseg.errors import GeometryError
 from medseg.files import written_whole
-from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
 # What stored value 0 stands for in HU.

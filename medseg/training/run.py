@@ -119,8 +119,8 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
 
 
 def _with_margin(plan: Plan, inputs: int, outputs: int) -> Plan:
-    """With a patch that the network takes; where it gives the logits of the centre, that centre is the plan's patch, so
-    that all networks learn from equally many voxels."""
+    """Where the network gives the logits of the centre, with a patch whose centre is the plan's, so that all networks
+    learn from equally many voxels."""
     network = build_network(inputs, outputs, plan.architecture)
     wanted = [n + 2 * lost for n, lost in zip(plan.network_patch, network.margin, strict=True)]
     return plan.model_copy(update={"patch_size": plan.in_space(network.fitting_shape(wanted), 1)})

@@ -14,7 +14,7 @@ from medseg.io.masks.formats import FORMATS, Format, Written, format_named, writ
 from medseg.io.masks.overlaps import with_regions
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
-from medseg.io.segmentation import Segmentation
+from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.preprocessing.upright import label_map_on_grid

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import trimesh
 from dicom_kinds import BALLS, BETWEEN_COLUMNS, BETWEEN_ROWS, KINDS, balls_in, write_kind
 
-from medseg.io.dicom import find_series
+from medseg.io.dicom.series import find_series
 from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume

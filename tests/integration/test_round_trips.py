@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from medseg.io.dicom import find_series
+from medseg.io.dicom.series import find_series
 from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.nifti import write_nifti

@@ -14,11 +14,11 @@ import numpy as np
 import pydicom
 from pydicom import Dataset, config, dcmread
 
-from medseg.io.dicom import source_planes
-from medseg.io.dicom_geometry import LPS_TO_RAS, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
+from medseg.io.dicom.series import source_planes
 from medseg.io.masks.certificate import Certificate
 from medseg.io.masks.segmented import Segmented
-from medseg.io.polygons import filled
+from medseg.io.segmentations.polygons import filled
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 # The centre of a pixel that lies nearer than this (in voxels) to the border of two voxels may be in either.

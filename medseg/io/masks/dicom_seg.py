@@ -15,7 +15,7 @@ from pydicom.valuerep import DSfloat
 
 import medseg
 from medseg.files import written_whole
-from medseg.io.dicom_geometry import on_planes
+from medseg.io.dicom.geometry import on_planes
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.source_series import (
     CHARACTER_SET,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.io.segmentation import Segment, Segmentation
+from medseg.io.segmentations.segmentation import Segment, Segmentation
 from medseg.labels import COLOURS, Label, Labels, Region
 from medseg.volume import Array
 

@@ -11,7 +11,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 import medseg
 from medseg.files import written_whole
-from medseg.io.dicom_geometry import Plane, on_planes
+from medseg.io.dicom.geometry import Plane, on_planes
 from medseg.io.masks.outlines import Line, outlines
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.source_series import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.files import written_whole
-from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.masks.segmented import Segmented
 from medseg.labels import Region
 from medseg.terminology import Code

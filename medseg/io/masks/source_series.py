@@ -14,8 +14,8 @@ from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from medseg.errors import OutputError, SourceError
-from medseg.io.dicom import source_planes
-from medseg.io.dicom_geometry import Plane
+from medseg.io.dicom.geometry import Plane
+from medseg.io.dicom.series import source_planes
 from medseg.io.masks.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.progress import warn

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.files import written_whole
-from medseg.io.dicom_geometry import LPS_TO_RAS
+from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.masks.segmented import Segmented
 from medseg.progress import warn
 from medseg.volume import Array, Geometry

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -20,8 +18,3 @@ def test_the_centre_of_valid_convolutions_is_at_least_the_patch(prepared: Prepar
     assert all(large > small for large, small in zip(valid.network_patch, plan.network_patch, strict=True))
     if dims == 2:
         assert valid.patch_size[valid.slice_axis or 0] == 1
-
-
-def test_patches_are_made_to_fit_the_network(prepared: PreparedDataset, tmp_path: Path) -> None:
-    plan = resolve_plan(prepared, 2, load(overrides=["network.name=swin-unetr"]), CPU)
-    assert all(n % 32 == 0 for n in plan.network_patch)

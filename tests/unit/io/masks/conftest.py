@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dicom_kinds import KINDS, balls_in, write_kind
 
-from medseg.io.dicom import find_series, read_dicom
+from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.masks.segmented import Segmented
 from medseg.labels import Labels
 

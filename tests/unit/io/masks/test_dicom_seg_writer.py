@@ -13,7 +13,7 @@ from dicom_judges import assert_same_in_world, complaints, segments_by_dcmqi
 from dicom_kinds import KINDS
 
 from medseg.errors import LabelError, OutputError, SourceError
-from medseg.io.dicom import find_series, read_dicom
+from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.masks.check_dicom import check_dicom_seg
 from medseg.io.masks.dicom_seg import write_dicom_seg
 from medseg.io.masks.segmented import Segmented

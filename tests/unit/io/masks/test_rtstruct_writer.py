@@ -13,7 +13,7 @@ from dicom_kinds import KINDS
 from skimage.draw import polygon2mask
 
 from medseg.errors import LabelError, OutputError
-from medseg.io.dicom import find_series, read_dicom
+from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.masks.rtstruct import write_rtstruct
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation

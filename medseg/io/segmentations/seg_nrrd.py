@@ -14,8 +14,8 @@ import numpy as np
 
 from medseg.errors import LabelError, SourceError
 from medseg.io.itk import open_itk, read_itk
-from medseg.io.placing import layers_on_grid
-from medseg.io.segmentation import Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentations.placing import layers_on_grid
+from medseg.io.segmentations.segmentation import Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.labels import Colour
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry

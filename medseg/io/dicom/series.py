@@ -14,13 +14,13 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import GeometryError, Problem, SourceError
-from medseg.io.dicom_content import derived_kind, no_image
-from medseg.io.dicom_frames import frame_headers, frame_values
-from medseg.io.dicom_geometry import Plane, in_order, plane_of
-from medseg.io.dicom_header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers, reason_of
-from medseg.io.dicom_objects import segmentation_source
-from medseg.io.dicom_stack import stack_of
-from medseg.io.dicom_volumes import Slice, positions_of, split_into_volumes
+from medseg.io.dicom.content import derived_kind, no_image
+from medseg.io.dicom.frames import frame_headers, frame_values
+from medseg.io.dicom.geometry import Plane, in_order, plane_of
+from medseg.io.dicom.header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers, reason_of
+from medseg.io.dicom.objects import segmentation_source
+from medseg.io.dicom.stack import stack_of
+from medseg.io.dicom.volumes import Slice, positions_of, split_into_volumes
 from medseg.io.folders import files_under
 from medseg.io.source import Found, ImageSource
 from medseg.volume import Array, Geometry, Volume
@@ -70,7 +70,7 @@ def read_dicom(source: ImageSource) -> Volume:
     """Reads one volume as ``(1, x = column, y = row, z = slice)``, with slope and intercept applied.
 
     Values stay integers where every slope and intercept is a whole number, else they are float64. Slices of a tilted
-    gantry or with uneven distances are resampled (``dicom_stack`` has the rules). Raises ``GeometryError`` when the
+    gantry or with uneven distances are resampled (``stack`` has the rules). Raises ``GeometryError`` when the
     slices make no grid, ``SourceError`` for a file that cannot be decoded.
     """
     with config.disable_value_validation():

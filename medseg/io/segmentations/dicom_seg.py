@@ -10,12 +10,12 @@ from pydicom import Dataset, config, dcmread
 from pydicom.pixels.utils import iter_pixels
 
 from medseg.errors import GeometryError, MedsegError, SourceError
-from medseg.io.dicom_geometry import LPS_TO_RAS, Plane, plane_of
-from medseg.io.dicom_header import reason_of
-from medseg.io.dicom_objects import code_in
-from medseg.io.placing import layers_on_grid
-from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
-from medseg.io.slices import Slices, evenly_filled
+from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, plane_of
+from medseg.io.dicom.header import reason_of
+from medseg.io.dicom.objects import code_in
+from medseg.io.dicom.slices import Slices, evenly_filled
+from medseg.io.segmentations.placing import layers_on_grid
+from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
 from medseg.labels import Colour
 from medseg.terminology import Code
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3

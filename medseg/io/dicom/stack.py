@@ -9,7 +9,7 @@ The rest is resampled, linearly, by these rules, and a note says so:
   slices between two others are interpolated. A gap of more than four usual distances is refused: nobody knows what is
   in it.
 
-The way back, for masks in DICOM, is ``dicom_geometry.on_planes``.
+The way back, for masks in DICOM, is ``geometry.on_planes``.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import shift
 
 from medseg.errors import GeometryError
-from medseg.io.dicom_geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
 from medseg.volume import Array, Geometry, Shape3
 
 # No slice may lie further than this part of the slice distance from its place in an even grid: headers are rounded,

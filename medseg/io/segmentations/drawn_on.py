@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medseg.io.dicom import source_planes
-from medseg.io.dicom_geometry import LPS_TO_RAS
-from medseg.io.dicom_seg import dicom_seg_planes
-from medseg.io.dicom_stack import PLACE_TOLERANCE
-from medseg.io.rtstruct import rtstruct_contours
-from medseg.io.slices import Slices
+from medseg.io.dicom.geometry import LPS_TO_RAS
+from medseg.io.dicom.series import source_planes
+from medseg.io.dicom.slices import Slices
+from medseg.io.dicom.stack import PLACE_TOLERANCE
+from medseg.io.segmentations.dicom_seg import dicom_seg_planes
+from medseg.io.segmentations.rtstruct import rtstruct_contours
 from medseg.io.source import ImageSource
 
 

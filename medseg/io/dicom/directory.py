@@ -8,7 +8,7 @@ from pydicom import config, dcmread
 
 from medseg.errors import Problem, SourceError
 from medseg.io.archives import Contents
-from medseg.io.dicom_header import reason_of
+from medseg.io.dicom.header import reason_of
 
 
 def is_dicomdir(path: Path) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import GeometryError
-from medseg.io.dicom_geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
-from medseg.io.dicom_stack import PLACE_TOLERANCE, SHIFT_TOLERANCE, WIDEST_GAP, stack_of
+from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
+from medseg.io.dicom.stack import PLACE_TOLERANCE, SHIFT_TOLERANCE, WIDEST_GAP, stack_of
 from medseg.volume import Geometry, Shape3
 
 # Of two equally near voxels the higher one is taken, whatever way the last digits were rounded.

@@ -13,10 +13,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
 
 from medseg.errors import Problem
-from medseg.io.dicom_frames import FRAME_KEYWORDS
-from medseg.io.dicom_geometry import NEEDED
-from medseg.io.dicom_objects import SEGMENTATION_KEYWORDS
-from medseg.io.dicom_volumes import VOLUME_TAGS
+from medseg.io.dicom.frames import FRAME_KEYWORDS
+from medseg.io.dicom.geometry import NEEDED
+from medseg.io.dicom.objects import SEGMENTATION_KEYWORDS
+from medseg.io.dicom.volumes import VOLUME_TAGS
 from medseg.io.folders import is_nifti, is_picture
 
 KEYWORDS = (

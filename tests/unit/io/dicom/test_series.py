@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from medseg.errors import GeometryError, SourceError
-from medseg.io.dicom import dicom_geometry, find_series, read_dicom
+from medseg.io.dicom.series import dicom_geometry, find_series, read_dicom
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from medseg.errors import GeometryError
-from medseg.io.dicom import dicom_geometry, find_series, read_dicom, source_planes
-from medseg.io.dicom_geometry import on_planes
+from medseg.io.dicom.geometry import on_planes
+from medseg.io.dicom.series import dicom_geometry, find_series, read_dicom, source_planes
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry
 

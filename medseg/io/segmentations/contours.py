@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.io.dicom_geometry import Plane, Vector
-from medseg.io.dicom_stack import PLACE_TOLERANCE
-from medseg.io.polygons import filled
-from medseg.io.slices import NUDGE
+from medseg.io.dicom.geometry import Plane, Vector
+from medseg.io.dicom.slices import NUDGE
+from medseg.io.dicom.stack import PLACE_TOLERANCE
+from medseg.io.segmentations.polygons import filled
 from medseg.volume import Array, Geometry
 
 # Contours closer than this lie in one plane, unless slices are that thin.

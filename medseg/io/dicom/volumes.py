@@ -14,7 +14,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from medseg.io.dicom_geometry import SAME_POSITION_MM, Plane
+from medseg.io.dicom.geometry import SAME_POSITION_MM, Plane
 
 SIEMENS_B_VALUE = 0x0019100C
 GE_B_VALUE = 0x00431039

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from medseg.errors import SourceError
-from medseg.io.dicom import dicom_geometry, find_series, read_dicom, source_planes
+from medseg.io.dicom.series import dicom_geometry, find_series, read_dicom, source_planes
 
 WriteSlices = Callable[..., list[Path]]
 

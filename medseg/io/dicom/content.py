@@ -2,7 +2,7 @@
 
 from pydicom import Dataset
 
-from medseg.io.dicom_header import Header
+from medseg.io.dicom.header import Header
 
 # Modalities of objects that hold no image, or none of the patient.
 NOT_IMAGES = {
