@@ -2,34 +2,29 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-import medseg
-from medseg.files import write_text
 from medseg.inspection.finding import SEVERITIES, Severity
 from medseg.inspection.inspection import InspectedCase, Inspection
 from medseg.inspection.series import Series, edges
 from medseg.inspection.summary import label_rows
 from medseg.io.archives import origin
 from medseg.io.source import ImageSource
+from medseg.report.page import write_page as write_report
 
-TEMPLATE = "page.html.j2"
+TEMPLATE = "inspection/page.html.j2"
 LABELS_SHOWN = 12
 
 
 def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
     """``pictures``: data URIs. Raises ``OutputError`` when the file cannot be written."""
     labels = found.labels.items if found.labels else ()
-    environment = Environment(
-        loader=PackageLoader("medseg.inspection", ""), autoescape=select_autoescape(["j2"]), undefined=StrictUndefined
-    )
-    page = environment.get_template(TEMPLATE).render(
+    return write_report(
+        path,
+        TEMPLATE,
+        found.source.resolve().name,
         found=found,
-        title=found.source.resolve().name,
         pictures=pictures,
         figures=list(_figures(found)),
         groups=[list(group) for _, group in groupby(found.findings, key=lambda each: (each.severity, each.rule))],
@@ -40,10 +35,7 @@ def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Pat
         edges=edges,
         worst=_worst,
         origin=origin,
-        version=medseg.__version__,
-        now=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
-    return write_text(path, page)
 
 
 def _figures(found: Inspection) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,5 @@
 """A small picture of an image: its middle slice, or the one with most of its labels, as radiologists look at it."""
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +12,7 @@ from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.labels import Colour
 from medseg.report.display import displayed, window
+from medseg.report.page import as_uri
 from medseg.volume import GRID_TOLERANCE, Array, Volume
 
 LONGEST_EDGE = 240  # pixels
@@ -104,6 +103,4 @@ def _as_uri(picture: Image.Image, width_mm: float, height_mm: float) -> str:
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     if picture.mode == "RGB":
         picture = picture.quantize(PALETTE)
-    file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return as_uri(picture)

@@ -1,0 +1,38 @@
+"""Reports as one HTML file, which needs nothing but a browser."""
+
+import base64
+import io
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+
+import medseg
+from medseg.files import write_text
+from medseg.volume import Array
+
+
+def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
+    """``template``: below the package, as in ``"report/evaluation.html.j2"``; it extends report/page.html.j2. Raises
+    ``OutputError`` when the file cannot be written."""
+    environment = Environment(
+        loader=PackageLoader("medseg", ""),
+        autoescape=select_autoescape(["j2"]),
+        undefined=StrictUndefined,
+    )
+    now = datetime.now().strftime("%Y-%m-%d %H:%M")
+    page = environment.get_template(template).render(title=title, version=medseg.__version__, now=now, **content)
+    return write_text(path, page)
+
+
+def png(pixels: Array) -> str:
+    """A data URI of bytes (row, column), with a last axis of 3 or 4 channels where there are colours."""
+    return as_uri(Image.fromarray(pixels))
+
+
+def as_uri(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
