@@ -35,6 +35,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=0.95, help="Of neighbouring windows, as a fraction of the patch."),
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What a case may take, as 4GB; of the GPU's memory on CUDA."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
@@ -63,6 +67,7 @@ def predict(
         images=images,
         registered=registered,
         formats=formats or (),
+        max_memory=max_memory,
     )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))

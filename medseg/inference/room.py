@@ -13,10 +13,12 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
+from medseg.inference.model import Model
 from medseg.inference.predictor import Predictor
 from medseg.inference.windows import Layout
 from medseg.plan import Plan
-from medseg.volume import Shape3
+from medseg.preprocessing.resample import grid_with_spacing
+from medseg.volume import Shape3, Volume
 
 WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 
@@ -83,6 +85,46 @@ class Demand:
             f"--max-memory {in_units(max_memory)}: is too little for this case; the least that would do is "
             f"{in_units(least)}"
         )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    room: Room
+    forecast: int  # bytes, of the peak
+
+
+@dataclass(frozen=True)
+class Cap:
+    """What a case may take, and what the model's network takes for a window."""
+
+    max_memory: int  # bytes
+    window: int  # bytes
+
+    @classmethod
+    def measured(cls, model: Model, config: InferenceConfig, max_memory: int) -> "Cap":
+        """Tries the network on one window; more mirrored axes take no more than one."""
+        plan = model.record.plan
+        layout = Layout.of(model.network, plan, plan.patch_size, config.overlap)
+        mirrored = plan.spatial_axes[:1] if config.mirror else ()
+        predictor = Predictor(model.network, plan, model.device, mirrored)
+        return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
+
+    def room(self, model: Model, image: Volume, config: InferenceConfig) -> Chosen:
+        """For a case that was read. Raises ``MedsegError`` with the smallest value that would do."""
+        plan = model.record.plan
+        # Cropping, which comes later, can only make it smaller.
+        grid = grid_with_spacing(image.geometry.oriented_as(plan.grid.orientation), plan.grid.spacing)
+        layout = Layout.of(model.network, plan, grid.shape, config.overlap)
+        demand = Demand(
+            layout=layout,
+            source=image.geometry.shape,
+            channels=len(image.array),
+            labels=model.record.labels.n_outputs,
+            window=self.window,
+            before=int(model.device.memory_mb() * 2**20),
+        )
+        room = demand.room(usual_room(layout, plan, config), model.device, self.max_memory)
+        return Chosen(room, demand.forecast(room, model.device))
 
 
 def usual_room(layout: Layout, plan: Plan, config: InferenceConfig) -> Room:

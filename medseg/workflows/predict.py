@@ -19,6 +19,7 @@ from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
+from medseg.inference.room import Cap, bytes_of, in_units
 from medseg.inference.stream import segment
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
@@ -42,12 +43,13 @@ class Prediction:
     case_id: str
     source: Path
     seconds: float
-    peak_memory_mb: float  # of the process so far
+    peak_memory_mb: float
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
+    forecast_mb: float | None = None  # of the peak, where memory was to be saved
     kept: Volume | None = None  # the label map, where nothing was to be written
 
     @property
@@ -76,6 +78,7 @@ class Prediction:
             "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
+            **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
             "warnings": list(self.warnings),
@@ -106,6 +109,7 @@ def predict(
     images: str | Sequence[str] | None = None,
     registered: bool = False,
     formats: Sequence[str] = (),
+    max_memory: str | None = None,
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
@@ -118,10 +122,14 @@ def predict(
     ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
     those that DICOM says so of, and all where the model was trained like that.
 
+    ``max_memory``, such as "4GB", is what a case may take (of the GPU's memory on CUDA): windows and slabs are chosen
+    to stay below it, and cases that cannot are refused before they begin.
+
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
     """
     wanted = _formats(formats, output)
+    most = None if max_memory is None else bytes_of(max_memory)
     loaded = load_model(Path(model), choose_device(device))
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
@@ -135,7 +143,7 @@ def predict(
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
-    result = predict_cases(loaded, found.cases, folder, config, found.problems, wanted, registered)
+    result = predict_cases(loaded, found.cases, folder, config, found.problems, wanted, registered, most)
     if not result.predictions:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
@@ -184,13 +192,17 @@ def predict_cases(
     problems: Sequence[Problem] = (),
     formats: Sequence[Format] = (),
     registered: bool = False,
+    max_memory: int | None = None,
 ) -> PredictResult:
     """Predicts cases one after the other; what fails becomes a problem. Writes predictions.json at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    predict_one = partial(predict_case, model, folder=folder, config=config, formats=formats, registered=registered)
+    cap = None if max_memory is None else Cap.measured(model, config, max_memory)
+    predict_one = partial(
+        predict_case, model, folder=folder, config=config, formats=formats, registered=registered, cap=cap
+    )
     for outcome in track(run_in_workers(predict_one, cases, workers=1), "Predicting", len(cases)):
         case, prediction = outcome.item, outcome.result
         if prediction is not None:
@@ -210,9 +222,11 @@ def predict_case(
     config: InferenceConfig,
     formats: Sequence[Format] = (),
     registered: bool = False,
+    cap: Cap | None = None,
 ) -> Prediction:
     """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
     start = time.perf_counter()
+    model.device.forget_peak()
     record = model.record
     formats = formats or [usual_format(case.images[0])]
     refusals = [format_.refusal(case.images[0]) for format_ in formats]
@@ -225,10 +239,17 @@ def predict_case(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
             f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels)}"
         )
+    chosen = None if cap is None else cap.room(model, image, config)
+    if chosen is not None:
+        say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
+    geometry = image.geometry
+    del image  # what was read is no longer needed
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
-    encoded = segment(model.network, prepared, record.plan, config, model.device, axes)
-    label_map = Volume(record.labels.decode(encoded)[None], image.geometry)
+    encoded = segment(
+        model.network, prepared, record.plan, config, model.device, axes, None if chosen is None else chosen.room
+    )
+    label_map = Volume(record.labels.decode(encoded)[None], geometry)
     voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
@@ -238,8 +259,9 @@ def predict_case(
         source=case.images[0].path,
         seconds=time.perf_counter() - start,
         peak_memory_mb=model.device.peak_memory_mb(),
+        forecast_mb=None if chosen is None else chosen.forecast / 2**20,
         voxels=voxels,
-        volumes_ml={} if is_picture else {name: n * image.geometry.voxel_volume_ml for name, n in voxels.items()},
+        volumes_ml={} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()},
         warnings=tuple(_warnings(case, record, voxels)),
         masks=masks,
         not_written=not_written,

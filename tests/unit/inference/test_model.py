@@ -33,7 +33,7 @@ def test_the_loaded_model_gives_the_same_logits(saved: tuple[Path, torch.nn.Modu
     model = load_model(folder / below, CPU)
     image = torch.randn(1, 1, 8, 8, 8)
     with torch.inference_mode():
-        assert torch.allclose(model.network(image), network.eval()(image), atol=1e-6)
+        assert torch.allclose(model.network(image), network.eval()(image), atol=1e-4)
     assert model.record.labels.values == [1, 5]
 
 
