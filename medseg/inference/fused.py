@@ -7,7 +7,8 @@ def fused(network: nn.Module) -> nn.Module:
     """Puts group normalisation of one channel a group, which is the same, in place of instance normalisation.
 
     PyTorch's kernel for it takes channels last, where that of instance normalisation copies there and back: half of the
-    time that a network takes on a processor. Weights are shared; their names stay.
+    time that a network takes on a processor. Weights are shared; their names stay. In float32 it is less exact (logits
+    differ by up to 4e-3, measured), far below the rounding of bf16, for which it is meant.
     """
     for name, child in network.named_children():
         if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and not child.track_running_stats:

@@ -1,7 +1,10 @@
-"""A model is a folder with two files: weights.safetensors, and model.json with all else. Loading runs no code of it."""
+"""A model is a folder with two files: weights.safetensors, and model.json with all else. Loading runs no code of it.
+
+A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run of all folds.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,10 @@ from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ModelError
 from medseg.files import write_json, written_whole
+from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
 from medseg.labels import Labels
+from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 
@@ -43,7 +48,7 @@ class ModelRecord(BaseModel):
 class Model:
     """A trained network with what is needed to use it."""
 
-    folder: Path
+    folder: Path  # of an ensemble: the first one's
     record: ModelRecord
     network: torch.nn.Module
     device: Device
@@ -70,15 +75,44 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
             raise OSError(str(error)) from error
 
 
-def load_model(path: Path, device: Device) -> Model:
-    """From a model folder, or from the RUN that holds one. Raises ``ModelError`` when it cannot be used."""
-    folder = path / "model" if (path / "model" / "model.json").is_file() else path
-    if folder == path and (path / "run.json").is_file():
+def load_model(path: Path | Sequence[Path], device: Device) -> Model:
+    """From a model folder, or from the RUN that holds one; several of them, and a run of all folds, are an ensemble.
+
+    Raises ``ModelError`` when it cannot be used.
+    """
+    paths = [path] if isinstance(path, Path) else path
+    folders = [folder for each in paths for folder in model_folders(each)]
+    record = read_model_record(folders[0])
+    networks = [_load_network(folder, record) for folder in folders]
+    network = networks[0] if len(networks) == 1 else Ensemble(networks)
+    network.eval()
+    faster = network if device.is_cuda else fused(network)
+    folder = paths[0] if len(folders) > 1 else folders[0]
+    return Model(folder, record, device.place(faster, record.plan.dims), device)
+
+
+def model_folders(path: Path) -> list[Path]:
+    """The folders of the models in a RUN, or in its model/. Raises ``ModelError`` when a run has none yet."""
+    folder = path / "model" if (path / "model").is_dir() else path
+    if folder == path and any((path / name / "run.json").is_file() for name in ("", "fold_0")):
         raise ModelError(
             f"{path}: this run has no model/ yet, it was stopped too early; go on with 'medseg train … --resume', or "
             f"give {path / 'model-last'} if that is there"
         )
+    return sorted(file.parent for file in folder.glob("fold_*/model.json")) or [folder]
+
+
+def _load_network(folder: Path, first: ModelRecord) -> Network:
+    """The network with its weights, which has to see what the ``first`` one sees, and to say the same."""
     record = read_model_record(folder)
+    if record.labels.values != first.labels.values or record.labels.names != first.labels.names:
+        raise ModelError(f"{folder}: has other labels than the first model; an ensemble needs the same ones")
+    same = ("dims", "grid", "patch_size", "slice_axis")
+    if any(getattr(record.plan, key) != getattr(first.plan, key) for key in same) or record.channels != first.channels:
+        raise ModelError(
+            f"{folder}: has another grid, patch or channels than the first model; an ensemble needs models of one "
+            "prepared dataset, with the same --dims and patch"
+        )
     network = build_network(len(record.channels), record.labels.n_outputs, record.plan.architecture)
     file = folder / "weights.safetensors"
     try:
@@ -88,9 +122,7 @@ def load_model(path: Path, device: Device) -> Model:
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{file}: the weights cannot be read ({reason}); copy the model folder again") from error
-    network.eval()
-    faster = network if device.is_cuda else fused(network)
-    return Model(folder, record, device.place(faster, record.plan.dims), device)
+    return network
 
 
 def read_model_record(folder: Path) -> ModelRecord:
