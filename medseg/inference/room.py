@@ -25,8 +25,9 @@ WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 # What decoding takes for a part of a slab (``restoring.VOXELS_AT_ONCE``), estimated.
 DECODING_BYTES = 200 * 2**20
 
-# Copies of all voxels that live at a time, in bytes a voxel, estimated from the code: preparing holds three float32 images of the
-# source beside the one that was read; writing holds label maps, one of them as another reader reads it.
+# Copies of all voxels that live at a time, in bytes a voxel, estimated from the code: preparing holds three
+# float32 images of the source beside the one that was read; writing holds label maps, one of them as another reader
+# reads it.
 PREPARING_BYTES = 12
 WRITING_BYTES = 12
 
