@@ -122,7 +122,7 @@ class TrainingConfig(Section):
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float | None = Field(None, gt=0)  # None: what suits the network with adamw; see 'medseg networks'
     weight_decay: float = Field(1e-2, ge=0)
     momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov
     warm_up: float = Field(0.02, ge=0, lt=1)  # part of the schedule in which the rate rises to its full value

@@ -9,9 +9,10 @@ from medseg.plan import Architecture
 
 
 class Arguments(BaseModel):
-    """The base, and the arguments of networks that have none. Every field needs a default."""
+    """The base, and the arguments of networks that have none. Every field needs a default, and a docstring, which
+    'medseg networks NAME' shows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 A = TypeVar("A", bound=Arguments)

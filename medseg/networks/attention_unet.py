@@ -32,7 +32,8 @@ OPEN = 3.0
 
 
 class AttentionUNetArguments(Arguments):
-    norm: NormName = "batch"  # after each convolution
+    norm: NormName = "batch"
+    """After each convolution."""
 
 
 class Gate(nn.Module):

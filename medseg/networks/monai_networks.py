@@ -47,8 +47,10 @@ def _parts(network: nn.Module) -> Iterator[nn.Module]:
 
 
 class SegResNetArguments(Arguments):
-    blocks: tuple[PositiveInt, ...] = Field((1, 2, 2, 4, 4), min_length=1)  # of each stage; stages that the plan has
-    filters: PositiveInt | None = None  # at full resolution; None: the plan's
+    blocks: tuple[PositiveInt, ...] = Field((1, 2, 2, 4, 4), min_length=1)
+    """Of each stage; stages that the plan has."""
+    filters: PositiveInt | None = None
+    """At full resolution. None: the plan's first number of features."""
 
 
 def segresnet(inputs: int, outputs: int, architecture: Architecture) -> Network:
@@ -78,8 +80,10 @@ def _leading_ones(strides: Sequence[int]) -> int:
 
 
 class SwinUNETRArguments(Arguments):
-    feature_size: PositiveInt | None = Field(None, multiple_of=12)  # None: 1.5 times the plan's, 48 for 32
-    v2: bool = False  # with a residual convolution before each stage (He et al. 2023)
+    feature_size: PositiveInt | None = Field(None, multiple_of=12)
+    """At half resolution. None: 1.5 times the plan's first number of features, 48 for 32."""
+    v2: bool = False
+    """With a residual convolution before each stage (He et al. 2023)."""
 
 
 def swin_unetr(inputs: int, outputs: int, architecture: Architecture) -> Network:
@@ -99,8 +103,11 @@ def swin_unetr(inputs: int, outputs: int, architecture: Architecture) -> Network
 
 class MedNeXtArguments(Arguments):
     size: Literal["S", "B", "M", "L"] = "S"
+    """As published: blocks and how far they widen."""
     kernel_size: Literal[3, 5] = 3
-    filters: PositiveInt | None = None  # at full resolution; None: the plan's; published: 32
+    """Of the depthwise convolutions."""
+    filters: PositiveInt | None = None
+    """At full resolution. None: the plan's first number of features; published: 32."""
 
 
 # Roy et al. 2023, table 1: blocks and expansion ratios of the stages on the way down; the way up mirrors them.

@@ -40,6 +40,7 @@ class Entry:
     source: str  # where it was published
     dims: tuple[int, ...] = (2, 3)
     arguments: type[Arguments] = Arguments  # what ``network.arguments`` may hold
+    learning_rate: float = 1e-2  # the highest of the schedule, with AdamW
 
 
 NETWORKS: dict[str, Entry] = {

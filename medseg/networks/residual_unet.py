@@ -18,9 +18,10 @@ from medseg.plan import Architecture
 
 
 class ResidualUNetArguments(Arguments):
-    # Residual blocks of each stage, from full resolution down; the last number holds for all stages below.
     blocks: tuple[PositiveInt, ...] = Field((1, 3, 4, 6), min_length=1)
-    decoder_convolutions: PositiveInt = 1  # of each stage
+    """Residual blocks of each stage, from full resolution down; the last number holds for all stages below."""
+    decoder_convolutions: PositiveInt = 1
+    """Of each stage."""
 
 
 class ResidualBlock(nn.Module):

@@ -37,20 +37,27 @@ EDGE_AT_THE_BOTTOM = 6
 
 
 class TransUNetArguments(Arguments):
-    """What is None goes with ``resnet_width``, and that with ``size``."""
-
     size: Literal["planned", "full"] = "planned"
+    """full: as published, a ResNet of width 64. planned: of the plan's first number of features."""
     resnet_width: PositiveInt | None = None
-    blocks: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 4, 9)  # of the ResNet
+    """Whatever the size is."""
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 4, 9)
+    """Of the ResNet's stages."""
     hidden_size: PositiveInt | None = None
+    """Features of a token. None: 12 times the ResNet's width."""
     layers: PositiveInt = 12
+    """Of the transformer."""
     heads: PositiveInt | None = None
+    """Of each layer. None: heads of 64 features, or a little more."""
     mlp_size: PositiveInt | None = None
+    """None: 4 times the hidden size."""
     decoder_features: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the tokens and the MLP
-    # Tokens an axis that have a position of their own; it is interpolated for all others. None: what the plan's strides
-    # make of a patch, about.
+    """From the lowest resolution up. None: 4, 2 and 1 times the ResNet's width, and 16."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of the tokens and of the MLP."""
     token_grid: tuple[PositiveInt, ...] | None = None
+    """Tokens an axis that have a position of their own; it is interpolated for all others. None: what the plan's
+    strides make of a patch, about."""
 
 
 @dataclass(frozen=True)

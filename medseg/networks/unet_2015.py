@@ -16,12 +16,15 @@ from medseg.plan import Architecture
 
 
 class UNet2015Arguments(Arguments):
-    dropout: float = Field(0.5, ge=0, lt=1)  # at the end of the contracting path
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """At the end of the contracting path."""
 
 
 class PaddedUNet2015Arguments(Arguments):
-    dropout: float = Field(0.0, ge=0, lt=1)  # at the end of the contracting path
-    norm: NormName = "batch"  # after each convolution
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """At the end of the contracting path."""
+    norm: NormName = "batch"
+    """After each convolution."""
 
 
 def unet_2015(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:

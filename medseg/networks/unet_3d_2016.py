@@ -13,7 +13,8 @@ from medseg.plan import Architecture
 
 
 class UNet3D2016Arguments(Arguments):
-    norm: NormName = "batch"  # before each ReLU
+    norm: NormName = "batch"
+    """Before each ReLU."""
 
 
 def unet_3d_2016(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:

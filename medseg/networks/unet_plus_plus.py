@@ -25,9 +25,10 @@ from medseg.plan import Architecture
 
 
 class UNetPlusPlusArguments(Arguments):
-    norm: NormName = "none"  # after each convolution
-    # Prediction answers with this head, from 1, and computes only what it needs. None: with the mean of all.
+    norm: NormName = "none"
+    """After each convolution."""
     head: int | None = Field(None, ge=1)
+    """Prediction answers with this head, from 1, and computes only what it needs. None: with the mean of all."""
 
 
 class UNetPlusPlus(Network):

@@ -13,6 +13,7 @@ from medseg.dataset.patches import Batch
 from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.network import Network
+from medseg.networks.registry import entry_of
 from medseg.plan import Plan
 from medseg.training.loss import SegmentationLoss
 from medseg.training.schedule import learning_rate
@@ -47,7 +48,9 @@ class Learner:
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.loss = SegmentationLoss(config.dice_weight, config.ce_weight, network.head_weights, network.margin)
-        self.optimiser = _optimiser(self.network, config)
+        chosen = config.learning_rate
+        self.learning_rate = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
+        self.optimiser = _optimiser(self.network, self.learning_rate, config)
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
 
     def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
@@ -60,7 +63,7 @@ class Learner:
         start = time.perf_counter()
         step, rate = first, 0.0
         while step < last and (done := progress(step)) < 1:
-            rate = learning_rate(done, self.config.learning_rate, self.config.warm_up, self.config.schedule)
+            rate = learning_rate(done, self.learning_rate, self.config.warm_up, self.config.schedule)
             batch = next(batches)
             loss, norm = self._learn(batch, step, rate)
             losses.append(loss)
@@ -119,13 +122,13 @@ class Learner:
             )
 
 
-def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             network.parameters(),
-            lr=config.learning_rate,
+            lr=rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
-    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)

@@ -21,6 +21,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.files import ensure_folder, write_json, write_text
+from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
@@ -97,6 +98,13 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
     if not device.is_cuda:
         plan = fit_to_cpu(plan, config)
+    plan = with_network(plan, config)
+    network = build_network(len(dataset.record.channels), dataset.labels.n_outputs, plan.architecture)
+    return with_margin(plan, network)
+
+
+def with_network(plan: Plan, config: Config) -> Plan:
+    """The plan with the network, the patch and the batch of the user."""
     plan = take_chosen_patch(plan, config)
     if config.training.batch_size is not None:
         plan = plan.model_copy(update={"batch_size": config.training.batch_size})
@@ -114,13 +122,11 @@ def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, 
                 f"(features {list(plan.architecture.features)})"
             )
         changes["features"] = tuple(config.network.features)
-    plan = plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
-    return _with_margin(plan, len(dataset.record.channels), dataset.labels.n_outputs)
+    return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
 
 
-def _with_margin(plan: Plan, inputs: int, outputs: int) -> Plan:
+def with_margin(plan: Plan, network: Network) -> Plan:
     """Where the network gives the logits of the centre, with a patch whose centre is the plan's, so that all networks
     learn from equally many voxels."""
-    network = build_network(inputs, outputs, plan.architecture)
     wanted = [n + 2 * lost for n, lost in zip(plan.network_patch, network.margin, strict=True)]
     return plan.model_copy(update={"patch_size": plan.in_space(network.fitting_shape(wanted), 1)})

@@ -43,9 +43,10 @@ class Session:
         torch.manual_seed(self.settings.seed)
         n_channels = len(run.dataset.record.channels)
         network = build_network(n_channels, labels.n_outputs, plan.architecture, run.config.network.checkpointing)
-        if run.config.network.weights is not None:
-            random = load_pretrained(network, Path(run.config.network.weights))
-            say(f"Weights from {run.config.network.weights}; {counted(len(random), 'parameter')} stay random")
+        weights = run.config.network.weights
+        if weights is not None and not run.checkpoint.is_file():
+            random = load_pretrained(network, Path(weights))
+            say(f"Weights from {weights}; {counted(len(random), 'parameter')} stay random")
         axes = mirror_axes(plan, labels)
         augmentation = build_augmentation(
             run.config.augmentation,
