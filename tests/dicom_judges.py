@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def complaints(path: Path) -> list[str]:
 
 def segments_by_dcmqi(path: Path, folder: Path) -> dict[int, tuple[np.ndarray, Geometry]]:
     """Mask (x, y, z) and grid of each segment number, by dcmqi's ``segimage2itkimage``."""
-    program = shutil.which("segimage2itkimage")
+    program = shutil.which("segimage2itkimage", path=Path(sys.executable).parent)
     if program is None:
         pytest.skip("segimage2itkimage is not installed (PyPI: dcmqi)")
     folder.mkdir()

@@ -85,7 +85,7 @@ def evaluate(
     that only one of the two masks has scores 0, and is counted as missed or as a false alarm; one that
     neither has is not scored.
 
-    Examples:
+    Example:
 
         medseg evaluate masks dataset/labelsTr -o metrics
 

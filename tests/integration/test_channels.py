@@ -6,13 +6,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 
 from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.inference.model import ModelRecord, save_model
 from medseg.networks.registry import build_network
+from medseg.preprocessing.pipeline import Prepared
 from medseg.workflows import predict as predicting
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess
@@ -47,11 +47,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """What the network is given, case by case, instead of a prediction."""
     given: list[np.ndarray] = []
 
-    def predict_logits(network: object, image: torch.Tensor, *_: object) -> torch.Tensor:
-        given.append(np.asarray(image))
-        return torch.stack([torch.zeros(image.shape[1:]), torch.ones(image.shape[1:])])
+    def segment(network: object, prepared: Prepared, *_: object) -> np.ndarray:
+        given.append(np.asarray(prepared.image))
+        return np.ones(prepared.source.shape, np.uint8)
 
-    monkeypatch.setattr(predicting, "predict_logits", predict_logits)
+    monkeypatch.setattr(predicting, "segment", segment)
     return given
 
 

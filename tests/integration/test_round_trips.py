@@ -20,7 +20,8 @@ from medseg.io.nifti import write_nifti
 from medseg.io.read import read_segmentation, read_volume
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalisation
-from medseg.preprocessing.pipeline import prepare, restore
+from medseg.preprocessing.pipeline import prepare
+from medseg.preprocessing.restoring import restore
 from medseg.volume import Array, Geometry, Volume
 
 WriteSlices = Callable[..., list[Path]]
