@@ -1,0 +1,28 @@
+"""Several networks that answer as one."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from medseg.networks.network import Network
+
+
+class Ensemble(Network):
+    """The mean of the logits that networks of one plan give for a window, as nnU-Net takes of its folds."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        first = networks[0]
+        super().__init__(first.multiple_of)
+        self.margin = first.margin
+        self.networks = nn.ModuleList(networks)
+
+    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        first: Network = self.networks[0]  # type: ignore[assignment]
+        return first.fitting_shape(shape)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        total = self.networks[0](image).float()
+        for network in list(self.networks)[1:]:
+            total += network(image)
+        return total / len(self.networks)
