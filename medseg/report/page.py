@@ -23,6 +23,7 @@ def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
         undefined=StrictUndefined,
     )
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
+    environment.globals["zip"] = zip
     page = environment.get_template(template).render(title=title, version=medseg.__version__, now=now, **content)
     return write_text(path, page)
 

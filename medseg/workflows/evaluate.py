@@ -22,6 +22,7 @@ from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.progress import say, track, warn
+from medseg.report.evaluation import REPORT_FILE, Compared, write_evaluation
 from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 from medseg.workflows.compare import ComparedMethods, compare_methods
 
@@ -135,6 +136,9 @@ def evaluate(
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
         write_text(folder / "metrics.csv", evaluation.as_csv())
+        read = partial(_read_pair, grid_tolerance=grid_tolerance)
+        compared = Compared(Path(predictions), Path(references), found.pairs, known, read)
+        write_evaluation(evaluation, compared, folder / REPORT_FILE)
     return evaluation
 
 

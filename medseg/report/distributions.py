@@ -1,0 +1,136 @@
+"""How a metric is spread over the cases, and how predicted volumes agree with those of the reference: as drawings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.metrics import METRICS
+from medseg.labels import Colour, Labels
+from medseg.report.scale import Scale
+
+# Of a drawing, in the units of its SVG.
+WIDTH = 380.0
+LEFT = 112.0  # names of labels
+ROW = 26.0
+BOTTOM = 24.0
+EDGE = 10.0
+PLOT_HEIGHT = 220.0
+
+MOST_DOTS = 300  # in a row; of more cases only those far out are drawn
+WHISKER = 1.5  # times the distance of the quartiles (Tukey 1977)
+GOLDEN = 0.618  # spreads dots evenly, and the same way each time
+LIMITS = 1.96  # standard deviations: 95 % of normal differences lie within
+
+
+@dataclass(frozen=True)
+class Dot:
+    case_id: str
+    value: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label: its cases and their box, in places; the median's value."""
+
+    label: str
+    colour: Colour
+    y: float
+    dots: tuple[Dot, ...]
+    box: tuple[float, float, float, float, float]  # end of whisker, quartile, median, quartile, end of whisker
+    median: float
+
+
+@dataclass(frozen=True)
+class Distribution:
+    metric: str
+    scale: Scale
+    rows: tuple[Row, ...]
+    height: float
+    width: float = WIDTH
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Difference against mean of two volumes (Bland and Altman 1986), in ml."""
+
+    label: str
+    colour: Colour
+    across: Scale
+    up: Scale
+    dots: tuple[Dot, ...]
+    bias: float
+    limits: tuple[float, float]
+    width: float = WIDTH
+    height: float = PLOT_HEIGHT
+
+
+def distributions(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Distribution]:
+    """One for each metric that says which way is better."""
+    for metric in records[0].values if records else ():
+        if METRICS[metric].better == "neither":
+            continue
+        values = [value for record in records if (value := record.values[metric]) is not None]
+        if values:
+            yield _distribution(metric, records, labels, Scale.over(values, LEFT, WIDTH - EDGE))
+
+
+def _distribution(metric: str, records: Sequence[LabelMetrics], labels: Labels, scale: Scale) -> Distribution:
+    rows: list[Row] = []
+    for label in labels.items:
+        known = [
+            (record.case_id, value)
+            for record in records
+            if record.label == label.name and (value := record.values[metric]) is not None
+        ]
+        if known:
+            rows.append(_row(label.name, label.colour, known, scale, EDGE + ROW * (len(rows) + 0.5)))
+    return Distribution(metric, scale, tuple(rows), EDGE + ROW * len(rows) + BOTTOM)
+
+
+def _row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> Row:
+    values = np.array([value for _, value in known])
+    low, median, high = np.percentile(values, (25, 50, 75))
+    reach = WHISKER * (high - low)
+    inside = values[(values >= low - reach) & (values <= high + reach)]
+    ends = inside.min(), inside.max()
+    dots = [
+        Dot(case_id, value, scale(value), round(y + ((i * GOLDEN) % 1 - 0.5) * ROW * 0.6, 2))
+        for i, (case_id, value) in zip(count(), known, strict=False)
+        if len(known) <= MOST_DOTS or not ends[0] <= value <= ends[1]
+    ]
+    box = scale(ends[0]), scale(low), scale(median), scale(high), scale(ends[1])
+    return Row(name, colour, y, tuple(dots), box, float(median))
+
+
+def agreements(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Agreement]:
+    """One for each label that lies in at least two cases, where volumes were measured."""
+    for label in labels.items:
+        known = [
+            (record.case_id, float(predicted or 0.0), float(referred or 0.0))
+            for record in records
+            if record.label == label.name
+            and (predicted := record.values.get("prediction_ml")) is not None
+            and (referred := record.values.get("reference_ml")) is not None
+            and record.status != "absent"
+        ]
+        if len(known) > 1:
+            yield _agreement(label.name, label.colour, known)
+
+
+def _agreement(name: str, colour: Colour, known: list[tuple[str, float, float]]) -> Agreement:
+    means = [(predicted + referred) / 2 for _, predicted, referred in known]
+    differences = [predicted - referred for _, predicted, referred in known]
+    bias, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    limits = bias - LIMITS * deviation, bias + LIMITS * deviation
+    across = Scale.over(means, LEFT / 2, WIDTH - EDGE)
+    up = Scale.over([*differences, *limits, 0.0], PLOT_HEIGHT - BOTTOM, EDGE)
+    dots = tuple(
+        Dot(case_id, difference, across(mean), up(difference))
+        for (case_id, _, _), mean, difference in zip(known, means, differences, strict=True)
+    )
+    return Agreement(name, colour, across, up, dots, bias, limits)

@@ -1,0 +1,179 @@
+"""report.html of an evaluation: how good, how sure, how spread, and where it fails."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from medseg.errors import MedsegError, Problem
+from medseg.evaluation.case import LabelMetrics, Measures
+from medseg.evaluation.images import image_of, sources_beside
+from medseg.evaluation.metrics import METRICS, definitions
+from medseg.evaluation.pairs import Pair
+from medseg.evaluation.summary import Summary
+from medseg.evaluation.worst import deciding_metric, worst_first
+from medseg.io.read import read_volume
+from medseg.io.source import ImageSource
+from medseg.labels import Labels
+from medseg.progress import counted
+from medseg.report.distributions import agreements, distributions
+from medseg.report.page import write_page
+from medseg.report.provenance import model_facts, software
+from medseg.report.slices import ErrorSlice, error_slices
+from medseg.volume import Volume
+
+REPORT_FILE = "report.html"
+TEMPLATE = "report/evaluation.html.j2"
+
+WORST = ("worst", "second worst", "third worst")  # that are shown
+RECORDS_SHOWN = 500
+
+TITLES = {
+    "dice": "Dice", "iou": "IoU", "prediction_ml": "predicted, ml", "reference_ml": "reference, ml",
+    "volume_error_ml": "volume error, ml", "hd_mm": "HD, mm", "hd95_mm": "HD95, mm", "assd_mm": "ASSD, mm",
+    "surface_dice": "surface Dice", "lesion_f1": "lesion F1", "lesion_dice": "lesion Dice", "centreline_dice": "clDice",
+    "rand_score": "Rand score",
+}  # fmt: skip
+
+
+class Evaluated(Protocol):
+    """What ``medseg evaluate`` measured."""
+
+    @property
+    def measures(self) -> Measures: ...
+    @property
+    def records(self) -> tuple[LabelMetrics, ...]: ...
+    @property
+    def summary(self) -> Summary: ...
+    @property
+    def problems(self) -> tuple[Problem, ...]: ...
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was evaluated. ``read`` gives a pair on one grid, prediction first, in the values of ``labels``."""
+
+    predictions: Path
+    references: Path
+    pairs: Sequence[Pair]
+    labels: Labels
+    read: Callable[[Pair], tuple[Volume, Volume]]
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case with pictures; ``why``: it is the worst, or the median one."""
+
+    case_id: str
+    why: str
+    score: float
+    records: tuple[LabelMetrics, ...]
+    slices: tuple[ErrorSlice, ...]
+    note: str  # why there is no picture
+    files: Mapping[str, Path]
+
+
+def write_evaluation(evaluation: Evaluated, compared: Compared, path: Path) -> Path:
+    """Reads the cases that are shown once more. Raises ``OutputError`` when the file cannot be written."""
+    scores = worst_first(evaluation.records)
+    decisive = deciding_metric(evaluation.records)
+    rank = {case_id: i for i, case_id in enumerate(scores)}
+    ordered = sorted(evaluation.records, key=lambda record: rank.get(record.case_id, len(rank)))
+    return write_page(
+        path,
+        TEMPLATE,
+        f"Evaluation of {compared.predictions.resolve().name}",
+        evaluation=evaluation,
+        compared=compared,
+        decisive=decisive,
+        metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
+        definitions=definitions(evaluation.measures.metrics),
+        figures=list(_figures(evaluation, decisive)),
+        colours={label.name: label.colour for label in compared.labels.items},
+        distributions=list(distributions(evaluation.records, compared.labels)),
+        agreements=list(agreements(evaluation.records, compared.labels)),
+        cases=list(_shown_cases(evaluation, compared, scores)),
+        records=ordered[:RECORDS_SHOWN],
+        records_left_out=len(ordered[RECORDS_SHOWN:]),
+        provenance=[
+            ("predictions", str(compared.predictions.resolve())),
+            ("references", str(compared.references.resolve())),
+            *model_facts(compared.predictions),
+            software(),
+        ],
+        titled=titled,
+    )
+
+
+def titled(metric: str) -> str:
+    """A metric's name for people."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def _figures(evaluation: Evaluated, decisive: str | None) -> Iterator[tuple[str, str]]:
+    cases = {record.case_id for record in evaluation.records}
+    yield str(len(cases)), "case" if len(cases) == 1 else "cases"
+    yield str(len(evaluation.summary.labels)), "label" if len(evaluation.summary.labels) == 1 else "labels"
+    mean = evaluation.summary.over_labels.get(decisive or "")
+    if decisive and mean and mean.mean is not None:
+        of = f"mean {titled(decisive)}"
+        yield f"{mean.mean:.3f}", of if mean.interval is None else f"{of}, 95 % {'–'.join(map(_three, mean.interval))}"
+    for status in ("missed", "false_alarm"):
+        n = sum(label.statuses.get(status, 0) for label in evaluation.summary.labels.values())
+        if n:
+            yield str(n), f"label{'s'[: n != 1]} missed" if status == "missed" else counted(n, "false alarm")[2:]
+    if evaluation.problems:
+        yield str(len(evaluation.problems)), "not evaluated"
+
+
+def _three(number: float) -> str:
+    return f"{number:.3f}"
+
+
+def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str, float]) -> Iterator[ShownCase]:
+    """The worst, and then the median one."""
+    ranked = list(scores)
+    why = dict(zip(ranked, WORST, strict=False))
+    if ranked:
+        why.setdefault(ranked[len(ranked) // 2], "median")
+    pairs = {pair.case_id: pair for pair in compared.pairs}
+    sources = sources_beside(compared.predictions)
+    for case_id, reason in why.items():
+        pair = pairs[case_id]
+        image = image_of(pair, sources)
+        slices, note = _pictures(pair, image, compared)
+        files = {"prediction": pair.prediction.path, "reference": pair.reference.path}
+        yield ShownCase(
+            case_id,
+            reason,
+            scores[case_id],
+            tuple(record for record in evaluation.records if record.case_id == case_id),
+            slices,
+            note,
+            files | ({} if image is None else {"image": image.path}),
+        )
+
+
+def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tuple[tuple[ErrorSlice, ...], str]:
+    """And what is wrong with the image."""
+    try:
+        prediction, reference = compared.read(pair)
+        image, note = _image(source, reference)
+        slices = error_slices(image, prediction.label_map, reference.label_map, reference.geometry, compared.labels)
+    except MedsegError as error:  # a report with one picture less is still a report
+        return (), str(error)
+    return slices, note
+
+
+def _image(source: ImageSource | None, reference: Volume) -> tuple[Volume | None, str]:
+    """With the axes of the reference. None where it lies on another grid, and why."""
+    if source is None:
+        return (
+            None,
+            "Its image was not found: predictions.json beside the predictions, or a dataset as references, names it.",
+        )
+    image = read_volume(source)
+    if image.geometry.orientation != reference.geometry.orientation:
+        image = image.oriented_as(reference.geometry.orientation)
+    difference = image.geometry.difference(reference.geometry)
+    return (image, "") if difference is None else (None, f"{source.path} lies on another grid: {difference}")

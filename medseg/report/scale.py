@@ -1,0 +1,39 @@
+"""An axis of a drawing: values to places on the page, with round numbers at its ticks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+MOST_TICKS = 5
+ROUND = (1, 2, 5, 10)
+ROOM = 0.04  # beyond the outermost values, as part of their range
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Linear, from ``low`` at ``start`` to ``high`` at ``end``."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(cls, values: Iterable[float], start: float, end: float) -> "Scale":
+        """With room for all values; one that cannot be told from the others has some too."""
+        known = list(values) or [0.0, 1.0]
+        low, high = min(known), max(known)
+        room = (high - low) * ROOM or abs(low) * ROOM or 1.0
+        return cls(low - room, high + room, start, end)
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Place and number of each."""
+        least = (self.high - self.low) / MOST_TICKS
+        power = 10.0 ** floor(log10(least))
+        step = power * next(each for each in ROUND if each * power >= least * (1 - 1e-9))
+        first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+        return [(self(i * step), f"{i * step:.6g}") for i in range(first, last + 1)]
