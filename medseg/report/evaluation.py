@@ -1,20 +1,21 @@
 """report.html of an evaluation: how good, how sure, how spread, and where it fails."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from medseg.errors import MedsegError, Problem
 from medseg.evaluation.case import LabelMetrics, Measures
+from medseg.evaluation.compared import Compared
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.metrics import METRICS, definitions
 from medseg.evaluation.pairs import Pair
+from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary
 from medseg.evaluation.worst import deciding_metric, worst_first
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
-from medseg.labels import Labels
 from medseg.progress import counted
 from medseg.report.distributions import agreements, distributions
 from medseg.report.page import write_page
@@ -47,17 +48,8 @@ class Evaluated(Protocol):
     def summary(self) -> Summary: ...
     @property
     def problems(self) -> tuple[Problem, ...]: ...
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What was evaluated. ``read`` gives a pair on one grid, prediction first, in the values of ``labels``."""
-
-    predictions: Path
-    references: Path
-    pairs: Sequence[Pair]
-    labels: Labels
-    read: Callable[[Pair], tuple[Volume, Volume]]
+    @property
+    def compared(self) -> Compared: ...
 
 
 @dataclass(frozen=True)
@@ -73,8 +65,9 @@ class ShownCase:
     files: Mapping[str, Path]
 
 
-def write_evaluation(evaluation: Evaluated, compared: Compared, path: Path) -> Path:
+def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
     """Reads the cases that are shown once more. Raises ``OutputError`` when the file cannot be written."""
+    compared = evaluation.compared
     scores = worst_first(evaluation.records)
     decisive = deciding_metric(evaluation.records)
     rank = {case_id: i for i, case_id in enumerate(scores)}
@@ -157,7 +150,7 @@ def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str,
 def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tuple[tuple[ErrorSlice, ...], str]:
     """And what is wrong with the image."""
     try:
-        prediction, reference = compared.read(pair)
+        prediction, reference = read_pair(pair, compared.grid_tolerance)
         image, note = _image(source, reference)
         slices = error_slices(image, prediction.label_map, reference.label_map, reference.geometry, compared.labels)
     except MedsegError as error:  # a report with one picture less is still a report

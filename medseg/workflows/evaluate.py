@@ -10,20 +10,20 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from medseg.dataset.reading import read_segments
-from medseg.errors import GeometryError, LabelError, Problem
+from medseg.errors import LabelError, Problem
 from medseg.evaluation.case import TOLERANCE_MM, LabelMetrics, Measures, measure_case
+from medseg.evaluation.compared import Compared
 from medseg.evaluation.lesions import LEAST_IOU
 from medseg.evaluation.metrics import DEFAULT, chosen, definitions
-from medseg.evaluation.pairs import Mask, Pair, find_pairs
+from medseg.evaluation.pairs import Pair, find_pairs
+from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
-from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.progress import say, track, warn
-from medseg.report.evaluation import REPORT_FILE, Compared, write_evaluation
-from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
+from medseg.report.evaluation import REPORT_FILE, write_evaluation
+from medseg.volume import GRID_TOLERANCE, Array, Volume
 from medseg.workflows.compare import ComparedMethods, compare_methods
 
 Result = TypeVar("Result")
@@ -42,6 +42,7 @@ class Evaluation:
     records: tuple[LabelMetrics, ...]
     summary: Summary
     problems: tuple[Problem, ...]
+    compared: Compared
 
     def as_json(self) -> dict[str, Any]:
         """The content of metrics.json. What is not defined is null."""
@@ -49,6 +50,7 @@ class Evaluation:
         for record in self.records:
             cases.setdefault(record.case_id, {})[record.label] = {"status": record.status, **record.values}
         return {
+            **self.compared.as_json(),
             "tolerance_mm": {label: self.measures.tolerance_of(label) for label in self.summary.labels},
             "lesion_iou": self.measures.lesion_iou,
             "definitions": definitions(self.measures.metrics),
@@ -131,14 +133,13 @@ def evaluate(
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
     if not records and not problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
-    evaluation = Evaluation(measures, records, summarise(records), tuple(problems))
+    compared = Compared(Path(predictions), Path(references), found.pairs, known, grid_tolerance, rename or {})
+    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared)
     _tell(problems)
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
         write_text(folder / "metrics.csv", evaluation.as_csv())
-        read = partial(_read_pair, grid_tolerance=grid_tolerance)
-        compared = Compared(Path(predictions), Path(references), found.pairs, known, read)
-        write_evaluation(evaluation, compared, folder / REPORT_FILE)
+        write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
 
 
@@ -154,7 +155,7 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
 
     Raises ``GeometryError`` when the grids differ, ``LabelError`` for values that are no label's.
     """
-    prediction, reference = _read_pair(pair, grid_tolerance)
+    prediction, reference = read_pair(pair, grid_tolerance)
     return measure_case(
         pair.case_id,
         _encoded(prediction, pair.prediction.path, labels),
@@ -167,7 +168,7 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
 
 def values_of(pair: Pair, *, grid_tolerance: float) -> list[int]:
     """The label values in either of the two. Runs in a worker."""
-    values = {int(value) for volume in _read_pair(pair, grid_tolerance) for value in np.unique(volume.array)}
+    values = {int(value) for volume in read_pair(pair, grid_tolerance) for value in np.unique(volume.array)}
     return sorted(values - {0})
 
 
@@ -194,39 +195,6 @@ def _in_workers(
         else:
             results[pair.case_id] = outcome.result
     return results
-
-
-def _read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
-    """Prediction and reference on one grid. Raises ``GeometryError`` when theirs differ."""
-    grid = _grid(pair)
-    return _read(pair.prediction, grid, pair, grid_tolerance), _read(pair.reference, grid, pair, grid_tolerance)
-
-
-def _grid(pair: Pair) -> Geometry:
-    """That of the reference; if it consists of named segments, of the image that they were drawn on, where that is
-    known, else of the prediction, if that is a label map."""
-    reference, prediction = pair.reference, pair.prediction
-    if reference.drawn is not None and reference.image is not None:
-        return read_geometry(reference.image)
-    if reference.drawn is not None and prediction.drawn is None:
-        return read_geometry(prediction.path)
-    return read_geometry(reference.path)
-
-
-def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volume:
-    """On ``grid``, with its axes."""
-    if mask.drawn is not None:
-        return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
-    volume = read_volume(mask.path)
-    if volume.geometry.orientation != grid.orientation:
-        volume = volume.oriented_as(grid.orientation)
-    difference = volume.geometry.difference(grid, grid_tolerance)
-    if difference is not None:
-        raise GeometryError(
-            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; bring one to the "
-            "grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
-        )
-    return Volume(volume.array, grid)
 
 
 def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:

@@ -1,0 +1,40 @@
+"""A prediction and its reference from disk, on one grid."""
+
+from medseg.dataset.reading import read_segments
+from medseg.errors import GeometryError
+from medseg.evaluation.pairs import Mask, Pair
+from medseg.io.read import read_geometry, read_volume
+from medseg.volume import Geometry, Volume
+
+
+def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
+    """Prediction and reference on one grid. Raises ``GeometryError`` when theirs differ."""
+    grid = _grid(pair)
+    return _read(pair.prediction, grid, pair, grid_tolerance), _read(pair.reference, grid, pair, grid_tolerance)
+
+
+def _grid(pair: Pair) -> Geometry:
+    """That of the reference; if it consists of named segments, of the image that they were drawn on, where that is
+    known, else of the prediction, if that is a label map."""
+    reference, prediction = pair.reference, pair.prediction
+    if reference.drawn is not None and reference.image is not None:
+        return read_geometry(reference.image)
+    if reference.drawn is not None and prediction.drawn is None:
+        return read_geometry(prediction.path)
+    return read_geometry(reference.path)
+
+
+def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volume:
+    """On ``grid``, with its axes."""
+    if mask.drawn is not None:
+        return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
+    volume = read_volume(mask.path)
+    if volume.geometry.orientation != grid.orientation:
+        volume = volume.oriented_as(grid.orientation)
+    difference = volume.geometry.difference(grid, grid_tolerance)
+    if difference is not None:
+        raise GeometryError(
+            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; bring one to the "
+            "grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
+        )
+    return Volume(volume.array, grid)
