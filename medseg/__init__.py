@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
+    from medseg.workflows.networks import list_networks
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
     from medseg.workflows.train import train
@@ -29,6 +30,7 @@ _HOMES = {
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "export": "medseg.workflows.export:export",
     "inspect": "medseg.workflows.inspect:inspect",
+    "list_networks": "medseg.workflows.networks:list_networks",
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "read_volume": "medseg.io.read:read_volume",
@@ -37,7 +39,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "demo", "evaluate", "export", "inspect", "predict", "preprocess", "read_volume", "train", "write_label_map",
+    "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess", "read_volume", "train",
+    "write_label_map",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
 from medseg.cli.inspect import inspect
+from medseg.cli.networks import networks
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.train import train
@@ -19,7 +20,7 @@ from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, export)
+COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, export, networks)
 
 app = typer.Typer(
     name="medseg",
