@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
     from medseg.workflows.train import train
+    from medseg.workflows.view import view
 
 _HOMES = {
     "demo": "medseg.workflows.demo:demo",
@@ -35,11 +36,12 @@ _HOMES = {
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "read_volume": "medseg.io.read:read_volume",
     "train": "medseg.workflows.train:train",
+    "view": "medseg.workflows.view:view",
     "write_label_map": "medseg.io.nifti:write_nifti",
 }
 
 __all__ = [
-    "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess", "read_volume", "train",
+    "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess", "read_volume", "train", "view",
     "write_label_map",
 ]  # fmt: skip
 

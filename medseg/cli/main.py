@@ -15,12 +15,13 @@ from medseg.cli.networks import networks
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.train import train
+from medseg.cli.view import view
 from medseg.errors import MedsegError
 from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, export, networks)
+COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, networks)
 
 app = typer.Typer(
     name="medseg",

@@ -60,18 +60,17 @@ def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None 
     """
     if not is_nifti(path):
         raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
-    if array.ndim not in (3, 4) or array.shape[-3:] != geometry.shape:
-        raise ValueError(f"array {array.shape} does not lie on the grid {geometry.shape}")
-    if array.ndim == 4:
-        array = np.moveaxis(array, 0, -1)
-    image = nibabel.Nifti1Image(_storable(array), geometry.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(geometry.affine, code=1)
-    image.set_sform(geometry.affine, code=1)
+    image = _image(array, geometry)
     if like is not None:
         _place_like(image.header, path, geometry, like)
     with written_whole(path) as temporary:
         nibabel.save(image, temporary)
+
+
+def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
+    """The content of a .nii file, as ``write_nifti`` would write it."""
+    content: bytes = _image(array, geometry).to_bytes()
+    return content
 
 
 def open_nifti(path: Path) -> nibabel.Nifti1Image:
@@ -117,6 +116,18 @@ def _geometry(path: Path, image: nibabel.Nifti1Image) -> Geometry:
     if 0 in (x, y, z):
         raise SourceError(f"{path}: holds no voxels (shape {image.shape})")
     return Geometry((x, y, z), affine)
+
+
+def _image(array: Array, geometry: Geometry) -> nibabel.Nifti1Image:
+    if array.ndim not in (3, 4) or array.shape[-3:] != geometry.shape:
+        raise ValueError(f"array {array.shape} does not lie on the grid {geometry.shape}")
+    if array.ndim == 4:
+        array = np.moveaxis(array, 0, -1)
+    image = nibabel.Nifti1Image(_storable(array), geometry.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(geometry.affine, code=1)
+    image.set_sform(geometry.affine, code=1)
+    return image
 
 
 def _storable(array: Array) -> Array:

@@ -1,0 +1,140 @@
+"""What the page in the browser asks for: cases as JSON, volumes as NIfTI, surfaces as MZ3."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medseg.errors import MedsegError
+from medseg.io.nifti import nifti_bytes
+from medseg.report.display import window
+from medseg.report.slices import MISSED as MISSED_COLOUR
+from medseg.report.slices import WRONG as WRONG_COLOUR
+from medseg.viewer.scene import Layer, Scene, ViewedCase
+from medseg.viewer.surfaces import mz3
+from medseg.volume import Array
+
+KEPT = 2  # cases in memory
+MOST_CHANNELS = 3  # of a colour picture
+
+RGB = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])
+
+ADDRESS = re.compile(r"case/(\d+)/(?:(scene)\.json|(image|errors)\.nii|layer(\d+)\.nii|layer(\d+)-(\d+)\.mz3)")
+
+
+class Content(NamedTuple):
+    kind: str  # MIME
+    body: bytes
+
+
+class Contents:
+    """By address below the token. What is not listed here does not exist."""
+
+    def __init__(self, cases: Sequence[ViewedCase], title: str) -> None:
+        self.cases = cases
+        self.lock = threading.Lock()
+        self.scene = lru_cache(KEPT)(self._load)
+        self.pages: dict[str, Callable[[], Content]] = {
+            "": lambda: Content("text/html; charset=utf-8", _file("page.html")),
+            "viewer.js": lambda: Content("text/javascript; charset=utf-8", _file("viewer.js")),
+            "niivue.js": lambda: Content("text/javascript; charset=utf-8", _file("niivue/niivue.umd.js")),
+            "cases.json": lambda: _json({"title": title, "cases": [_listed(case) for case in cases]}),
+        }
+
+    def find(self, address: str) -> Content | None:
+        """None where there is nothing. A case that cannot be read says so in its scene."""
+        if address in self.pages:
+            return self.pages[address]()
+        match = ADDRESS.fullmatch(address)
+        if match is None or int(match[1]) >= len(self.cases):
+            return None
+        try:
+            scene = self._scene(int(match[1]))
+            if match[2]:
+                return _json(_described(scene))
+        except MedsegError as error:
+            return _json({"error": str(error)}) if match[2] else None
+        data = _volume(scene, match[3], match[4]) or _surface(scene, match[5], match[6])
+        return None if data is None else Content("application/octet-stream", data)
+
+    def _scene(self, number: int) -> Scene:
+        with self.lock:  # the browser asks for all parts of a case at once; it is read once
+            return self.scene(number)
+
+    def _load(self, number: int) -> Scene:
+        return self.cases[number].load()
+
+
+def _file(name: str) -> bytes:
+    return files("medseg.viewer").joinpath(name).read_bytes()
+
+
+def _json(content: Any) -> Content:
+    return Content("application/json", json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _listed(case: ViewedCase) -> dict[str, Any]:
+    return {"case_id": case.case_id, "scores": case.scores}
+
+
+def _described(scene: Scene) -> dict[str, Any]:
+    shape, spacing = scene.grid.shape, scene.grid.spacing
+    return {
+        "window": None if scene.image is None else window(scene.image.array)[1:],
+        "layers": [_layer(layer) for layer in scene.layers],
+        "errors": None if scene.errors is None else {"missed": MISSED_COLOUR[:3], "wrong": WRONG_COLOUR[:3]},
+        "start": scene.start(),
+        "flat": min(scene.grid.shape) == 1,
+        "grid": f"{'×'.join(map(str, shape))} voxels of {'×'.join(f'{edge:.3g}' for edge in spacing)} mm",
+        "notes": scene.notes,
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    voxel_ml = layer.geometry.voxel_volume_ml
+    counts = np.bincount(layer.encoded.ravel(), minlength=len(layer.labels.items) + 1)
+    labels = [
+        {"name": label.name, "colour": label.colour, "ml": int(n) * voxel_ml, "index": index}
+        for index, (label, n) in enumerate(zip(layer.labels.items, counts[1:], strict=True), start=1)
+    ]
+    return {"role": layer.role, "name": layer.name, "labels": labels}
+
+
+def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
+    if name == "image":
+        image = scene.image
+        if image is None:
+            return nifti_bytes(np.zeros(scene.grid.shape, np.uint8), scene.grid)
+        return nifti_bytes(_shown(image.array), image.geometry)
+    if name == "errors":
+        errors = scene.errors
+        return None if errors is None else nifti_bytes(errors, scene.layers[0].geometry)
+    if layer is not None and int(layer) < len(scene.layers):
+        chosen = scene.layers[int(layer)]
+        return nifti_bytes(chosen.encoded, chosen.geometry)
+    return None
+
+
+def _shown(array: Array) -> Array:
+    """The colours of a picture, else the first channel, finite."""
+    shown, black, _ = window(array)
+    if len(shown) == MOST_CHANNELS:
+        colours: Array = np.ascontiguousarray(np.moveaxis(shown, 0, -1)).view(RGB)[..., 0]
+        return colours
+    first: Array = shown[0]
+    return np.nan_to_num(first, nan=black) if first.dtype.kind == "f" else first
+
+
+def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None:
+    if layer is None or index is None or int(layer) >= len(scene.layers):
+        return None
+    chosen = scene.layers[int(layer)]
+    if not 1 <= int(index) <= len(chosen.labels.items):
+        return None
+    mask = chosen.label_map == chosen.labels.values[int(index) - 1]
+    return mz3(mask, chosen.geometry) if mask.any() else None

@@ -1,0 +1,136 @@
+"""What a path stands for: an image, a folder of predictions, an evaluation, a run."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.dataset.reading import label_volume
+from medseg.errors import ConfigError, GeometryError, SourceError
+from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.compared import METRICS_FILE, Compared, read_metrics, reopened
+from medseg.evaluation.images import image_of, source_at, sources_beside
+from medseg.evaluation.pairs import Pair, labels_beside
+from medseg.evaluation.reading import read_pair
+from medseg.evaluation.worst import worst_first
+from medseg.io.discover import source_of
+from medseg.io.read import read_segmentation, read_volume, segments_of
+from medseg.io.source import SEGMENTATIONS, ImageSource
+from medseg.labels import COLOURS, Label, Labels
+from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
+from medseg.volume import Volume
+
+PREDICTIONS_FILE = "predictions.json"
+VALIDATION = "validation"  # in a run
+
+
+def open_cases(source: Path, masks: Sequence[Path] = (), reference: Path | None = None) -> list[ViewedCase]:
+    """The cases to look at, the worst first where they were measured.
+
+    ``source`` is an evaluation (a folder with metrics.json), a RUN, a folder of predictions (with predictions.json), or
+    an image, over which ``masks`` and a ``reference`` are laid. Raises ``SourceError`` for what is none of these.
+    """
+    folder = source / VALIDATION if (source / VALIDATION / METRICS_FILE).is_file() else source
+    names = {"evaluation": METRICS_FILE, "predictions": PREDICTIONS_FILE}
+    kind = next((kind for kind, name in names.items() if (folder / name).is_file()), "image")
+    if kind != "image" and (masks or reference):
+        raise ConfigError(f"{source} says itself which masks belong to it; give it alone, or an image with its masks")
+    if kind == "evaluation":
+        return list(_evaluated(folder / METRICS_FILE))
+    if kind == "predictions":
+        return list(_predicted(folder))
+    image = source_of(source)
+    for path in (*masks, *([reference] if reference else [])):
+        source_of(path)  # to say at once that there is none
+    return [ViewedCase(source.name, partial(_scene, image, tuple(masks), reference))]
+
+
+def _evaluated(path: Path) -> Iterator[ViewedCase]:
+    content = read_metrics(path)
+    compared = reopened(content, path)
+    pairs = {pair.case_id: pair for pair in compared.pairs}
+    ranked = [case_id for case_id in worst_first(list(_records(content))) if case_id in pairs]
+    sources = sources_beside(compared.predictions)
+    for case_id in dict.fromkeys([*ranked, *pairs]):
+        load = partial(_compared_scene, pairs[case_id], compared, sources)
+        yield ViewedCase(case_id, load, content["cases"][case_id])
+
+
+def _records(content: Mapping[str, Any]) -> Iterator[LabelMetrics]:
+    for case_id, labels in content["cases"].items():
+        for label, measured in labels.items():
+            values = {name: value for name, value in measured.items() if name != "status"}
+            yield LabelMetrics(case_id=case_id, label=label, status=measured["status"], values=values)
+
+
+def _compared_scene(pair: Pair, compared: Compared, sources: Mapping[str, Path]) -> Scene:
+    prediction, reference = read_pair(pair, compared.grid_tolerance)
+    source = image_of(pair, sources)
+    layers = (
+        Layer("prediction", "prediction", prediction.label_map, prediction.geometry, compared.labels),
+        Layer("reference", "reference", reference.label_map, reference.geometry, compared.labels),
+    )
+    return _with_image(source, layers)
+
+
+def _predicted(folder: Path) -> Iterator[ViewedCase]:
+    path = folder / PREDICTIONS_FILE
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        named = [(case["case_id"], Path(case["source"]), list(case["masks"].values())) for case in cases]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: is damaged; run 'medseg predict' again") from error
+    for case_id, source, masks in named:
+        if masks:
+            yield ViewedCase(case_id, partial(_predicted_scene, folder / masks[0], source))
+    if not named:
+        raise SourceError(f"{path}: names no case")
+
+
+def _predicted_scene(mask: Path, source: Path) -> Scene:
+    image = source_at(source)
+    return _with_image(image, (_layer(mask, image, "prediction"),))
+
+
+def _scene(image: ImageSource, masks: Sequence[Path], reference: Path | None) -> Scene:
+    roles: list[tuple[Role, Path]] = [("prediction" if reference else "mask", path) for path in masks]
+    roles += [("reference", reference)] if reference else []
+    return _with_image(image, tuple(_layer(path, image, role) for role, path in roles))
+
+
+def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
+    if source is None:
+        return Scene(None, layers, None, ("the image was not found",))
+    image = read_volume(source)
+    notes = []
+    if len(image.array) > 1 and not _is_rgb(image):
+        notes.append(f"the first of {len(image.array)} channels is shown")
+    return Scene(image, layers, source, tuple(notes))
+
+
+def _is_rgb(image: Volume) -> bool:
+    return len(image.array) == 3 and image.array.dtype == "uint8"
+
+
+def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:
+    """With the names and colours of its segments, or of predictions.json beside it."""
+    source = source_of(path)
+    name = path.name if role == "mask" else role
+    if source.kind not in SEGMENTATIONS:
+        volume = label_volume(source)
+        labels = labels_beside(path) or Labels.from_values(int(value) for value in np.unique(volume.array))
+        return Layer(role, name, volume.label_map, volume.geometry, labels)
+    try:
+        grid = None if image is None else read_volume(image).geometry
+        segmentation = read_segmentation(source, grid, image)
+    except GeometryError as error:
+        raise GeometryError(f"{path} cannot be laid over {image.path if image else 'nothing'}: {error}") from error
+    items = tuple(
+        Label(name=each.name, value=each.number, colour=each.colour or COLOURS[(each.number - 1) % len(COLOURS)])
+        for each in segments_of(source)
+    )
+    label_map = segmentation.label_map({label.name: label.value for label in items})
+    return Layer(role, name, label_map, segmentation.geometry, Labels(items=items))

@@ -1,0 +1,100 @@
+"""What is shown of a case: its image and the masks laid over it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from medseg.io.source import ImageSource
+from medseg.labels import Labels
+from medseg.volume import Array, Geometry, Volume
+
+Role = Literal["prediction", "reference", "mask"]
+
+# Values of an error map.
+MISSED, WRONG = 1, 2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A mask. ``label_map`` (x, y, z) is in the values of ``labels``."""
+
+    role: Role
+    name: str
+    label_map: Array
+    geometry: Geometry
+    labels: Labels
+
+    @cached_property
+    def encoded(self) -> Array:
+        """In network values: 1 for the first label. Raises ``LabelError`` for values that are no label's."""
+        return self.labels.encode(self.label_map)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The image, where it was found, and the masks; ``notes`` are for who looks at it."""
+
+    image: Volume | None
+    layers: tuple[Layer, ...]
+    source: ImageSource | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> Geometry:
+        return self.image.geometry if self.image else self.layers[0].geometry
+
+    def of(self, role: Role) -> Layer | None:
+        return next((layer for layer in self.layers if layer.role == role), None)
+
+    @cached_property
+    def errors(self) -> Array | None:
+        """``MISSED`` and ``WRONG`` voxels (x, y, z) of the prediction, on its grid; None without a reference on it."""
+        prediction, reference = self.of("prediction"), self.of("reference")
+        if prediction is None or reference is None or prediction.geometry.difference(reference.geometry):
+            return None
+        predicted, referred = _comparable(prediction, reference)
+        errors = np.zeros(predicted.shape, np.uint8)
+        errors[(predicted != referred) & (predicted != 0)] = WRONG
+        errors[(predicted == 0) & (referred != 0)] = MISSED
+        return errors
+
+    def start(self) -> list[float]:
+        """Where to look first, RAS mm: amid the slice with most errors, else with most of a mask, else the centre."""
+        errors = self.errors
+        masks = [] if errors is None else [(errors, self.layers[0].geometry)]
+        masks += [(layer.label_map, layer.geometry) for layer in self.layers]
+        for mask, grid in masks:
+            if mask.any():
+                return _amid(mask, grid)
+        centre: list[float] = self.grid.world([(n - 1) / 2 for n in self.grid.shape]).tolist()
+        return centre
+
+
+@dataclass(frozen=True)
+class ViewedCase:
+    """``scores``: metrics by label, where they were measured. ``load`` reads it, and raises what reading raises."""
+
+    case_id: str
+    load: Callable[[], Scene]
+    scores: Mapping[str, Mapping[str, float | str | None]] = field(default_factory=dict)
+
+
+def _comparable(one: Layer, other: Layer) -> tuple[Array, Array]:
+    """Network values; where the two have other labels, foreground alone."""
+    if one.labels.names == other.labels.names:
+        return one.encoded, other.encoded
+    return (one.label_map != 0).astype(np.uint8), (other.label_map != 0).astype(np.uint8)
+
+
+def _amid(mask: Array, grid: Geometry) -> list[float]:
+    """The voxel of the mask next to its centre in the fullest slice across the coarsest axis."""
+    axis = int(np.argmax(grid.spacing))
+    at = int(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})).argmax())
+    voxels = np.argwhere(mask.take([at], axis))
+    nearest = voxels[np.linalg.norm((voxels - voxels.mean(axis=0)) * grid.spacing, axis=1).argmin()]
+    nearest[axis] = at
+    world: list[float] = grid.world(nearest).tolist()
+    return world

@@ -1,0 +1,62 @@
+"""view: an image and its masks, or the cases of an evaluation, in the browser or in 3D Slicer."""
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.errors import ConfigError, OutputError
+from medseg.progress import say
+from medseg.viewer.contents import Contents
+from medseg.viewer.opening import open_cases
+from medseg.viewer.server import HOST, Server
+from medseg.viewer.slicer import write_slicer
+
+
+def view(
+    source: str | Path,
+    masks: Sequence[str | Path] = (),
+    *,
+    reference: str | Path | None = None,
+    port: int = 0,
+    browser: bool = True,
+) -> None:
+    """Serves ``source`` with ``masks`` (see ``medseg.viewer.opening.open_cases``) on 127.0.0.1 until Ctrl-C.
+
+    Nothing but these cases is served, and only below a random token. ``port`` 0 takes a free one. Raises
+    ``SourceError`` for what cannot be shown, ``OutputError`` for a port that is taken.
+    """
+    cases = open_cases(Path(source), [Path(mask) for mask in masks], None if reference is None else Path(reference))
+    try:
+        server = Server(Contents(cases, Path(source).resolve().name), port)
+    except OSError as error:
+        raise OutputError(f"port {port} of {HOST} cannot be used ({error.strerror}); choose another --port") from error
+    say(f"{server.address}  (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(server.address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        say("Ended")
+    finally:
+        server.server_close()
+
+
+def to_slicer(
+    source: str | Path,
+    output: str | Path,
+    masks: Sequence[str | Path] = (),
+    *,
+    reference: str | Path | None = None,
+    case: str | None = None,
+) -> Path:
+    """Writes a folder that 3D Slicer opens: the image, the masks with names and colours, and a script. Of several cases
+    the one named, else the worst. Returns the script.
+
+    Raises ``SourceError`` for what cannot be read, ``ConfigError`` when there is no such case.
+    """
+    cases = open_cases(Path(source), [Path(mask) for mask in masks], None if reference is None else Path(reference))
+    by_id = {each.case_id: each for each in cases}
+    if case is not None and case not in by_id:
+        raise ConfigError(f"{source} has no case '{case}'; there are {', '.join(list(by_id)[:5])}, …")
+    chosen = cases[0] if case is None else by_id[case]
+    return write_slicer(chosen.case_id, chosen.load(), Path(output))
