@@ -15,6 +15,7 @@ from medseg.io.nifti import nifti_bytes
 from medseg.report.display import window
 from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR
+from medseg.viewer.alignment import aligned
 from medseg.viewer.scene import Layer, Scene, ViewedCase
 from medseg.viewer.surfaces import mz3
 from medseg.volume import Array
@@ -67,7 +68,7 @@ class Contents:
             return self.scene(number)
 
     def _load(self, number: int) -> Scene:
-        return self.cases[number].load()
+        return aligned(self.cases[number].load())
 
 
 def _file(name: str) -> bytes:

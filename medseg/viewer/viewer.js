@@ -5,13 +5,13 @@ const $ = (id) => document.getElementById(id);
 const WHITE = [235, 240, 244];
 const SHOWN_METRICS = { dice: "Dice", surface_dice: "NSD", hd95_mm: "HD95", lesion_f1: "lesion F1", centreline_dice: "clDice" };
 const MOST_METRICS = 3;
-const THIN = 1; // of the part of a surface that a slice shows as its outline, in voxels
+const IN_PLANE = [[0, 1, 2], [0, 2, 1], [1, 2, 0]]; // array axes of columns, rows and slices: axial, coronal, sagittal
 
 const nv = new niivue.Niivue({
-  backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairGap: 6, fontColor: [0.85, 0.88, 0.9, 1],
+  backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, crosshairWidthUnit: "percent", crosshairGap: 0, fontColor: [0.85, 0.88, 0.9, 1],
   show3Dcrosshair: false, isRadiologicalConvention: true, sagittalNoseLeft: true, isCornerOrientationText: false,
   multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarEqualSize: false, isNearestInterpolation: false,
-  viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "", logLevel: "error", tileMargin: -1, multiplanarPadPixels: 4,
+  viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "", logLevel: "error", tileMargin: -1, multiplanarPadPixels: 4, isClipAllVolumes: true,
 });
 
 const state = { cases: [], number: 0, scene: null, hidden: new Set(), off: new Set(["errors"]), view: "four", turn: 0 };
@@ -32,6 +32,9 @@ async function fetched(address) {
 
 async function begin() {
   await nv.attachToCanvas($("canvas"));
+  const draw = nv.drawScene.bind(nv);
+  nv.drawScene = () => { const place = draw(); outline(); return place; };
+  nv.setMeshThicknessOn2D(0);
   nv.onLocationChange = tellPlace;
   const { title, cases } = await fetched("cases.json");
   state.cases = cases;
@@ -56,6 +59,7 @@ async function begin() {
   const steps = cases.length > 1 ? [["N", ranked ? "next worst case" : "next case"], ["P", "case before"]] : [];
   tellKeys([...steps, ["M", "masks"], ["R", "reference"], ["E", "error map"], ["V", "other view"],
     ["wheel", "scroll slices"], ["left", "move crosshair"], ["right", "grey window"]]);
+  look(state.view);
   await show(0);
 }
 
@@ -65,15 +69,21 @@ async function show(number) {
   state.number = number;
   $("cases").value = number;
   $("busy").hidden = false;
+  let surfaces = [];
   try {
     const scene = await fetched(`case/${number}/scene.json`);
     if (turn !== state.turn) return;
     tell(scene, state.cases[number]);
-    if (!scene.error) await load(scene, number, turn);
+    if (!scene.error) surfaces = await load(scene, number, turn);
   } catch (error) {
     if (turn === state.turn) $("problem").textContent = error.message;
   } finally {
     if (turn === state.turn) $("busy").hidden = true;
+  }
+  for (const surface of surfaces) { // one by one, so that slices can be looked at meanwhile
+    if (turn !== state.turn) return;
+    await nv.addMeshesFromUrl([surface]);
+    paint();
   }
 }
 
@@ -97,7 +107,7 @@ async function load(scene, number, turn) {
     ...scene.layers.map((_, i) => ({ url: `${at}/layer${i}.nii`, opacity: 0 })),
     ...(scene.errors ? [{ url: `${at}/errors.nii`, opacity: 0 }] : []),
   ]);
-  if (turn !== state.turn) return;
+  if (turn !== state.turn) return [];
   if (scene.errors) {
     const { missed, wrong } = scene.errors;
     colour(nv.volumes.at(-1), [{ index: 1, name: "missed", colour: missed }, { index: 2, name: "wrong", colour: wrong }]);
@@ -107,18 +117,10 @@ async function load(scene, number, turn) {
   if (scene.flat) look("axial"); else VIEWS[state.view][1]();
   nv.createOnLocationChange();
   paint();
-  if (scene.flat) return;
-  const edge = Math.min(...nv.volumes[0].pixDims.slice(1, 4));
-  nv.setMeshThicknessOn2D(THIN * edge);
-  const surfaces = scene.layers.flatMap((layer, i) => layer.labels.filter((label) => label.ml > 0).map((label) => ({
+  return scene.flat ? [] : scene.layers.flatMap((layer, i) => layer.labels.filter((label) => label.ml > 0).map((label) => ({
     url: `${at}/layer${i}-${label.index}.mz3`, name: `layer${i}-${label.index}.mz3`,
     rgba255: [...(layer.role === "reference" ? WHITE : label.colour), 255],
   })));
-  for (const surface of surfaces) {
-    await nv.addMeshesFromUrl([surface]);
-    if (turn !== state.turn) return;
-    paint();
-  }
 }
 
 // Applies all switches to what is loaded.
@@ -139,6 +141,85 @@ function paint() {
     mesh.visible = !state.off.has(layer.name) && !state.hidden.has(label.name);
   }
   nv.updateGLVolume();
+}
+
+// Draws the edges of masks over the slices, exactly along the voxels; volumes come with axes in RAS.
+function outline() {
+  const paper = $("outlines"), context = paper.getContext("2d"), { scene } = state;
+  if (paper.width !== nv.gl.canvas.width || paper.height !== nv.gl.canvas.height) {
+    paper.width = nv.gl.canvas.width;
+    paper.height = nv.gl.canvas.height;
+  }
+  context.clearRect(0, 0, paper.width, paper.height);
+  if (!scene || nv.volumes.length < scene.layers.length + 1) return;
+  const width = window.devicePixelRatio;
+  for (const tile of nv.screenSlices) {
+    if (tile.axCorSag > 2) continue;
+    const place = placing(tile.axCorSag, nv.volumes[0].dims.slice(1, 4));
+    if (!place) continue;
+    context.save();
+    context.beginPath();
+    context.rect(...tile.leftTopWidthHeight);
+    context.clip();
+    scene.layers.forEach((layer, i) => {
+      if (state.off.has(layer.name)) return;
+      for (const [index, path] of edges(nv.volumes[i + 1].img, layer, place)) {
+        const rgb = layer.role === "reference" ? WHITE : layer.labels.find((label) => label.index === index).colour;
+        if (layer.role === "reference") stroke(context, path, "rgba(0, 0, 0, 0.6)", 3.2 * width);
+        stroke(context, path, `rgb(${rgb.join()})`, 1.5 * width);
+      }
+    });
+    context.restore();
+  }
+}
+
+function stroke(context, path, style, width) {
+  context.strokeStyle = style;
+  context.lineWidth = width;
+  context.lineCap = "round";
+  context.stroke(path);
+}
+
+// Where the voxels of the slice at the crosshair lie on the canvas.
+function placing(plane, dims) {
+  const [column, row, across] = IN_PLANE[plane];
+  const at = (u, v) => {
+    const frac = [...nv.scene.crosshairPos];
+    frac[column] = u;
+    frac[row] = v;
+    return nv.frac2canvasPosWithTile(frac, plane)?.pos;
+  };
+  const corners = [at(0, 0), at(1, 0), at(0, 1)];
+  if (corners.some((corner) => !corner)) return null;
+  const [origin, right, up] = corners;
+  const slice = Math.min(dims[across] - 1, Math.max(0, Math.floor(nv.scene.crosshairPos[across] * dims[across])));
+  const steps = [1, dims[0], dims[0] * dims[1]];
+  return {
+    columns: dims[column], rows: dims[row], first: slice * steps[across], step: steps[column], stride: steps[row],
+    x: (u, v) => origin[0] + (u / dims[column]) * (right[0] - origin[0]) + (v / dims[row]) * (up[0] - origin[0]),
+    y: (u, v) => origin[1] + (u / dims[column]) * (right[1] - origin[1]) + (v / dims[row]) * (up[1] - origin[1]),
+  };
+}
+
+// A path for each label that is shown: the sides where its voxels meet others.
+function edges(voxels, layer, { columns, rows, first, step, stride, x, y }) {
+  const shown = new Set(layer.labels.filter((label) => !state.hidden.has(label.name)).map((label) => label.index));
+  const paths = new Map();
+  const at = (u, v) => (u < 0 || v < 0 || u >= columns || v >= rows ? 0 : voxels[first + u * step + v * stride]);
+  const add = (index, u0, v0, u1, v1) => {
+    if (!shown.has(index)) return;
+    if (!paths.has(index)) paths.set(index, new Path2D());
+    paths.get(index).moveTo(x(u0, v0), y(u0, v0));
+    paths.get(index).lineTo(x(u1, v1), y(u1, v1));
+  };
+  for (let v = 0; v <= rows; v++) {
+    for (let u = 0; u <= columns; u++) {
+      const here = at(u, v), left = at(u - 1, v), below = at(u, v - 1);
+      if (here !== left) { add(here, u, v, u, v + 1); add(left, u, v, u, v + 1); }
+      if (here !== below) { add(here, u, v, u + 1, v); add(below, u, v, u + 1, v); }
+    }
+  }
+  return paths;
 }
 
 function colour(volume, labels) {
@@ -251,4 +332,4 @@ function onKey(event) {
   if (action) { action(); event.preventDefault(); }
 }
 
-begin().then(() => look(state.view)).catch((error) => { $("problem").textContent = error.message; });
+begin().catch((error) => { $("problem").textContent = error.message; });
