@@ -39,6 +39,13 @@ def predict(
         str | None,
         typer.Option(metavar="SIZE", help="What a case may take, as 4GB; of the GPU's memory on CUDA."),
     ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="What runs the network: auto (OpenVINO where that is installed and faster), torch, compile, openvino "
+            "or onnxruntime."
+        ),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
@@ -68,6 +75,7 @@ def predict(
         registered=registered,
         formats=formats or (),
         max_memory=max_memory,
+        backend=backend,
     )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))

@@ -52,6 +52,7 @@ class Model:
     record: ModelRecord
     network: torch.nn.Module
     device: Device
+    backend: str = "torch"  # what runs the network: see ``medseg.inference.backends``
 
     @property
     def name(self) -> str:
@@ -86,7 +87,8 @@ def load_model(path: Path | Sequence[Path], device: Device) -> Model:
     networks = [_load_network(folder, record) for folder in folders]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     network.eval()
-    faster = network if device.is_cuda else fused(network)
+    on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
+    faster = fused(network) if on_bf16_processor else network
     folder = paths[0] if len(folders) > 1 else folders[0]
     return Model(folder, record, device.place(faster, record.plan.dims), device)
 

@@ -17,6 +17,7 @@ from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json
+from medseg.inference.backends import with_backend
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, bytes_of, in_units
@@ -110,6 +111,7 @@ def predict(
     registered: bool = False,
     formats: Sequence[str] = (),
     max_memory: str | None = None,
+    backend: str = "auto",
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
@@ -125,12 +127,15 @@ def predict(
     ``max_memory``, such as "4GB", is what a case may take (of the GPU's memory on CUDA): windows and slabs are chosen
     to stay below it, and cases that cannot are refused before they begin.
 
+    ``backend`` runs the network: "torch", "compile", "openvino", "onnxruntime", or "auto" (OpenVINO where it is
+    installed and faster). One that disagrees with torch is dropped with a warning.
+
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
     """
     wanted = _formats(formats, output)
     most = None if max_memory is None else bytes_of(max_memory)
-    loaded = load_model(Path(model), choose_device(device))
+    loaded = with_backend(load_model(Path(model), choose_device(device)), backend)
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)
@@ -139,7 +144,8 @@ def predict(
         say(f"  {note}")
     found = _in_order_of(loaded.record.channels, found)
     _tell_channels(found.channels, loaded.record.channels)
-    say(f"Predicting on {loaded.device} with {loaded.folder}")
+    by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
+    say(f"Predicting on {loaded.device} with {loaded.folder}{by}")
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
@@ -311,6 +317,7 @@ def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence
         "medseg": medseg.__version__,
         "model": str(model.folder.resolve()),
         "device": str(model.device),
+        "backend": model.backend,
         "labels": model.record.labels.model_dump(mode="json"),
         "cases": [prediction.as_json() for prediction in predictions],
         "problems": [

@@ -1,0 +1,145 @@
+"""What runs the network: torch, or another back end that gives the same logits in less time."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import torch
+
+from medseg.errors import ConfigError, did_you_mean
+from medseg.inference.exported import window_shape, write_onnx
+from medseg.inference.model import Model
+from medseg.inference.predictor import Backend, Predictor
+from medseg.networks.network import Network
+from medseg.progress import warn
+
+BackendName = Literal["auto", "torch", "compile", "openvino", "onnxruntime"]
+
+# How far logits may lie from those of torch: root mean square of the difference, as part of their deviation. bf16
+# gives about .01.
+TOLERANCE = 0.05
+
+PACKAGES = {"openvino": ("openvino", "onnxscript"), "onnxruntime": ("onnxruntime", "onnxscript")}
+
+
+class OneByOne(Network):
+    """A network that another back end runs, window by window: it was built for one shape."""
+
+    def __init__(self, network: Network, run: Backend) -> None:
+        super().__init__(network.multiple_of)
+        self.margin = network.margin
+        self.network = network
+        self.backend = run
+
+    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.network.fitting_shape(shape)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.backend(window) for window in torch.split(image, 1)])
+
+
+def with_backend(model: Model, name: str) -> Model:
+    """The model with its network run by the back end of that name.
+
+    A back end has to give the logits of torch for a window of noise (in real ones there may be nothing but air), or
+    torch stays, with a warning. ``auto`` takes OpenVINO where that is installed, for a processor, and faster.
+
+    Raises ``ConfigError`` for a back end that isn't known, isn't installed, or doesn't run on the model's device.
+    """
+    _check(name, model)
+    if name == "torch" or (name == "auto" and (model.device.is_cuda or not _installed("openvino"))):
+        return model
+    plan = model.record.plan
+    shape = window_shape(model.network, plan.network_patch)
+    window = torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
+    chosen = "openvino" if name == "auto" else name
+    try:
+        network = OneByOne(cast(Network, model.network), START[chosen](model, window))
+        own, seconds = _timed(model, model.network, window)
+        logits, seconds_of_other = _timed(model, network, window)
+        apart = float((logits - own).square().mean().sqrt() / own.std())
+    except Exception as error:  # whatever a compiler stumbles on: torch runs every network
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warn(f"--backend {chosen}: cannot run this network ({reason}); torch runs it")
+        return model
+    if not apart <= TOLERANCE:
+        warn(f"--backend {chosen}: gives other logits than torch (they differ by {apart:.1%}); torch runs the network")
+        return model
+    if name == "auto" and seconds_of_other > seconds:
+        return model
+    return replace(model, network=network.eval(), backend=chosen)
+
+
+def _check(name: str, model: Model) -> None:
+    if name not in get_args(BackendName):
+        raise ConfigError(f"--backend {name}: is not known{did_you_mean(name, get_args(BackendName))}")
+    if name in PACKAGES and not _installed(name):
+        raise ConfigError(f"--backend {name}: is not installed; pip install medseg[{name}]")
+    if name in PACKAGES and model.device.is_cuda:
+        raise ConfigError(f"--backend {name}: runs on a processor; add --device cpu, or take --backend compile")
+
+
+def _installed(name: str) -> bool:
+    return all(find_spec(package) is not None for package in PACKAGES[name])
+
+
+def _timed(model: Model, network: torch.nn.Module, window: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Logits of the window, and the seconds that a second one takes."""
+    predict = Predictor(network, model.record.plan, model.device)
+    axis = model.record.plan.slice_axis
+    window = window if axis is None else window.unsqueeze(axis + 2)
+    with torch.inference_mode():
+        logits = predict(window).float()
+        start = time.perf_counter()
+        predict(window).cpu()
+        return logits, time.perf_counter() - start
+
+
+def _compile(model: Model, _window: torch.Tensor) -> Backend:
+    compiled: Backend = torch.compile(model.network, dynamic=False)
+    return compiled
+
+
+def _openvino(model: Model, window: torch.Tensor) -> Backend:
+    import openvino
+
+    precision = "bf16" if model.device.dtype == torch.bfloat16 else "f32"
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(model.network, window, path)
+        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+
+    def run(window: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(compiled(window.numpy())[0].copy())
+
+    return run
+
+
+def _onnxruntime(model: Model, window: torch.Tensor) -> Backend:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(model.network, window, path)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(window: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run(None, {"image": window.numpy()})[0])
+
+    return run
+
+
+# Each makes what runs windows (1, channel, *spatial) of one shape.
+START: dict[str, Callable[[Model, torch.Tensor], Backend]] = {
+    "compile": _compile,
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+}
