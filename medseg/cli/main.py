@@ -7,6 +7,7 @@ import sys
 import typer
 
 import medseg
+from medseg.cli.compare import compare
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
@@ -21,7 +22,7 @@ from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, networks)
+COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, networks, compare)
 
 app = typer.Typer(
     name="medseg",

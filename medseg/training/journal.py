@@ -25,6 +25,7 @@ class Journal:
         self.picture = folder / "progress.png"
         self.columns = [
             "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
+            "peak_memory_mb",
             "val_dice", *(f"val_dice_{name}" for name in labels.names),
         ]  # fmt: skip
         self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
@@ -45,6 +46,7 @@ class Journal:
             "train_loss": round(epoch.loss, 5),
             "grad_norm": round(epoch.gradient_norm, 4),
             "samples_per_second": round(epoch.samples_per_second, 2),
+            "peak_memory_mb": round(epoch.peak_memory_mb, 1),
         }
         if validation is not None:
             row["val_dice"] = round(validation.mean_dice, 5)

@@ -28,6 +28,7 @@ class Epoch:
     gradient_norm: float
     learning_rate: float
     samples_per_second: float
+    peak_memory_mb: float = 0.0  # of the GPU, or of the process
 
 
 class Learner:
@@ -82,7 +83,7 @@ class Learner:
             self._check("gradient", norm_values, seen, first)
         samples = sum(len(ids) for ids in seen)
         seconds = time.perf_counter() - start
-        return Epoch(step, float(values.mean()), float(norm_values.mean()), rate, samples / seconds)
+        return Epoch(step, float(values.mean()), float(norm_values.mean()), rate, samples / seconds, self.device.peak_memory_mb())
 
     def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         for group in self.optimiser.param_groups:
