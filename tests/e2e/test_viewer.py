@@ -1,0 +1,168 @@
+"""The viewer and the report in a real browser: Chromium, headless, through its own driver."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg.workflows.evaluate import evaluate
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 120.0  # seconds; WebGL on a processor takes its time
+
+# So that WebGL2 works without a graphics card.
+SWITCHES = ("--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no chromium with chromedriver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for switch in (*SWITCHES, "--window-size=1100,750"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture(scope="module")
+def metrics(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of two cases, of which the second lacks a part; its labels have names."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    masks = folder / "masks"
+    masks.mkdir()
+    for name, cut in (("blob_00", 0), ("blob_01", 6)):
+        image = nibabel.load(blobs / "labels" / f"{name}.nii.gz")
+        label_map = np.array(image.dataobj)
+        label_map[:, :, :cut] = 0
+        nibabel.save(nibabel.Nifti1Image(label_map, image.affine), masks / f"{name}.nii.gz")
+    labels = [
+        {"name": "shell", "value": 2, "colour": [228, 26, 28]},
+        {"name": "core", "value": 5, "colour": [0, 90, 255]},
+    ]
+    (masks / "predictions.json").write_text(json.dumps({"labels": {"items": labels}, "cases": []}))
+    evaluate(masks, blobs, folder / "metrics", metrics=["overlap"], workers=1)
+    return folder / "metrics"
+
+
+@pytest.fixture
+def address(metrics: Path) -> Iterator[str]:
+    """Of a viewer that runs as a user starts it, and ends as one ends it."""
+    command = [sys.executable, "-m", "medseg", "view", str(metrics), "--no-browser"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as viewer:
+        assert viewer.stderr is not None
+        yield viewer.stderr.readline().split()[0]
+        viewer.send_signal(2)  # Ctrl-C
+        assert viewer.wait(20) == 0
+
+
+def until(browser: Any, condition: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not browser.execute_script(f"return Boolean({condition})"):
+        assert time.monotonic() < deadline, f"not so after {PATIENCE:.0f} s: {condition}"
+        time.sleep(0.2)
+
+
+def shot(element: Any) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
+
+
+def canvas(browser: Any) -> np.ndarray:
+    """What is seen of the slices, outlines included."""
+    time.sleep(1)
+    return shot(browser.find_element("css selector", "main"))
+
+
+def reddish(pixels: np.ndarray) -> int:
+    """Pixels of the label that is red."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    return int(((red > green + 40) & (red > blue + 40)).sum())
+
+
+def click(browser: Any, name: str) -> None:
+    browser.execute_script(
+        "[...document.querySelectorAll('label')].find((each) => each.textContent.includes(arguments[0])).click()", name
+    )
+
+
+def addresses_asked(browser: Any) -> list[str]:
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
+def no_console_error(browser: Any) -> None:
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_viewer(browser: Any, address: str) -> None:
+    browser.get_log("performance")
+    browser.get(address)
+    until(browser, "document.querySelector('#busy').hidden && nv.volumes.length === 4 && nv.meshes.length === 4")
+    page = browser.find_element("css selector", "aside").text
+    assert "shell" in page
+    assert "core" in page
+    assert browser.find_element("css selector", "#cases option:checked").text == "1. blob_01"  # the worst
+
+    before = canvas(browser)
+    assert (before.max(axis=-1) > 60).mean() > 0.1  # the image
+    assert reddish(before) > 500  # the overlay
+    click(browser, "shell")
+    without = canvas(browser)
+    assert reddish(without) < 0.1 * reddish(before)
+    click(browser, "shell")
+    assert reddish(canvas(browser)) == pytest.approx(reddish(before), rel=0.05)
+
+    click(browser, "error map")
+    assert (canvas(browser) != before).any(axis=-1).mean() > 0.005
+    click(browser, "error map")
+
+    press_key(browser, "n")
+    until(browser, "document.querySelector('#cases').value === '1' && document.querySelector('#busy').hidden")
+    until(browser, "nv.meshes.length === 4")
+    press_key(browser, "v")
+    assert browser.find_element("css selector", "[aria-pressed=true]").text == "axial"
+
+    asked = addresses_asked(browser)
+    assert any("layer0.nii" in each for each in asked)
+    assert [each for each in asked if not each.startswith((address, "data:", "blob:", "chrome:"))] == []
+    no_console_error(browser)
+    browser.get("about:blank")
+
+
+def press_key(browser: Any, key: str) -> None:
+    browser.find_element("css selector", "body").send_keys(key)
+
+
+def test_report(browser: Any, metrics: Path) -> None:
+    browser.get_log("performance")
+    browser.get((metrics / "report.html").as_uri())
+    page = browser.find_element("css selector", "body").text
+    assert "shell" in page
+    assert "core" in page
+    first = browser.find_element("css selector", "figure.slice")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", first)
+    seen = partial(shot, first)
+    before = seen()
+    assert (before.max(axis=-1) > 60).mean() > 0.2
+    browser.execute_script("document.querySelector('#show-errors').click()")
+    assert (seen() != before).any(axis=-1).sum() > 100
+    asked = addresses_asked(browser)
+    assert [each for each in asked if not each.startswith(("file:", "data:"))] == []
+    no_console_error(browser)
