@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from medseg.io.nifti import write_nifti as write_label_map
     from medseg.io.read import read_volume
+    from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare_networks import compare
     from medseg.workflows.demo import demo
     from medseg.workflows.evaluate import evaluate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from medseg.workflows.view import view
 
 _HOMES = {
+    "attention_maps": "medseg.workflows.attention:attention_maps",
     "compare": "medseg.workflows.compare_networks:compare",
     "demo": "medseg.workflows.demo:demo",
     "evaluate": "medseg.workflows.evaluate:evaluate",
@@ -43,8 +45,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "compare", "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess", "read_volume",
-    "train", "view", "write_label_map",
+    "attention_maps", "compare", "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess",
+    "read_volume", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

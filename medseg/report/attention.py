@@ -1,0 +1,45 @@
+"""Attention maps laid over their image: a row for each gate, a column for each plane."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from medseg.errors import GeometryError
+from medseg.files import written_whole
+from medseg.report.display import displayed, window
+from medseg.report.overlay import PLANES
+from medseg.volume import Volume
+
+INCHES = 2.6
+
+
+def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:
+    """Draws ``maps`` (gate, x, y, z), from 0 (blue) to 1 (red), over ``image`` (channel, x, y, z) on the same grid, in
+    the slices in which the first gate lets most through.
+
+    Raises ``GeometryError`` when the shapes differ.
+    """
+    if image.geometry.shape != maps.geometry.shape:
+        raise GeometryError(f"maps of {maps.geometry.shape} cannot lie on an image of {image.geometry.shape}")
+    shown, black, white = window(displayed(image).array)
+    turned = displayed(maps)
+    gates, shape, spacing = turned.array, turned.geometry.shape, turned.geometry.spacing
+    planes = [plane for plane in PLANES if shape[plane.column] > 1 and shape[plane.row] > 1]
+    size = (INCHES * len(planes) + 1, INCHES * len(gates) + 0.4)
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    panels = figure.subplots(len(gates), len(planes), squeeze=False)
+    for row, gate in enumerate(gates):
+        for axes, plane in zip(panels[row], planes, strict=True):
+            others = tuple(axis for axis in range(3) if axis != plane.across)
+            at = int(np.argmax(gates[0].sum(axis=others)))
+            axes.imshow(shown[0].take(at, plane.across).T, cmap="gray", vmin=black, vmax=white)
+            heat = axes.imshow(gate.take(at, plane.across).T, cmap="jet", vmin=0, vmax=1, alpha=0.4)
+            axes.set_aspect(spacing[plane.row] / spacing[plane.column])
+            axes.set_axis_off()
+        panels[row][0].set_title(f"gate {row + 1} of {len(gates)}", color="white", fontsize=9, loc="left")
+    bar = figure.colorbar(heat, ax=panels, shrink=0.6)
+    bar.ax.tick_params(colors="white")
+    with written_whole(output) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())
+    return output

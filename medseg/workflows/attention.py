@@ -1,0 +1,41 @@
+"""attention_maps: what the gates of a trained attention U-Net let through, on the grid that it sees."""
+
+from pathlib import Path
+
+import torch
+
+from medseg.dataset.layouts import find_cases
+from medseg.dataset.reading import read_images
+from medseg.device import choose_device
+from medseg.errors import ModelError, SourceError
+from medseg.inference.model import load_model
+from medseg.inference.stream import predict_logits
+from medseg.networks.attention_unet import AttentionUNet
+from medseg.preprocessing.pipeline import prepare
+from medseg.volume import Volume
+
+
+def attention_maps(model: str | Path, image: str | Path, *, device: str = "auto") -> tuple[Volume, Volume]:
+    """The image as the network sees it (channel, x, y, z), normalised, and what each gate lets through, from 0 to 1
+    (gate, x, y, z), both on the model grid; two gates a skip, from the finest gated skip down.
+
+    ``model`` is a RUN or a model folder of attention-unet, ``image`` what ``predict`` takes, with one case in it. Maps
+    are joined from windows as logits are. Raises ``ModelError`` for another network, ``SourceError`` when there is no
+    case or several. ``medseg.report.attention.plot_attention`` draws them.
+    """
+    loaded = load_model(Path(model), choose_device(device))
+    found = [m for m in getattr(loaded.network, "modules", list)() if isinstance(m, AttentionUNet)]
+    if len(found) != 1:
+        raise ModelError(f"{model}: only a single attention-unet has attention maps, this is another network")
+    network, record = found[0], loaded.record
+    cases = find_cases(Path(image), labelled=False).cases
+    if len(cases) != 1:
+        raise SourceError(f"{image}: holds {len(cases)} cases; give the images of one")
+    volume = read_images(cases[0], record.plan.grid.tolerance)
+    prepared = prepare(volume, None, record.plan.grid, len(record.labels.items))
+
+    def gates(windows: torch.Tensor) -> torch.Tensor:
+        return torch.cat(network.attention(windows), dim=1)
+
+    maps = predict_logits(gates, prepared.image, record.plan, record.inference, loaded.device)
+    return Volume(prepared.image.numpy(), prepared.geometry), Volume(maps.cpu().numpy(), prepared.geometry)
