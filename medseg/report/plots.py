@@ -24,17 +24,17 @@ def plot_progress(log_csv: Path, output: Path) -> Path:
     Columns are ``epoch``, ``train_loss``, ``val_dice`` and one ``val_dice_<label>`` per label; a row in which
     a column is empty has no point on that curve. Raises ``SourceError`` when there is no such table.
     """
-    rows = _rows(log_csv)
+    rows = log_rows(log_csv)
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss_axes, dice_axes = figure.subplots(1, 2, sharex=True)
-    _draw(loss_axes, _points(rows, "train_loss"), "training", color="#1f4e79")
+    _draw(loss_axes, log_points(rows, "train_loss"), "training", color="#1f4e79")
     if "val_loss" in rows[0]:
-        _draw(loss_axes, _points(rows, "val_loss"), "validation", color="#c0504d")
+        _draw(loss_axes, log_points(rows, "val_loss"), "validation", color="#c0504d")
     loss_axes.set(title="Loss", xlabel="epoch")
     names = [column for column in rows[0] if column.startswith(MEAN_DICE + "_")]
     for name in names:
-        _draw(dice_axes, _points(rows, name), name.removeprefix(MEAN_DICE + "_"), linewidth=1.2)
-    epochs, dice = _points(rows, MEAN_DICE)
+        _draw(dice_axes, log_points(rows, name), name.removeprefix(MEAN_DICE + "_"), linewidth=1.2)
+    epochs, dice = log_points(rows, MEAN_DICE)
     title = "Validation Dice"
     if dice:
         best = max(range(len(dice)), key=dice.__getitem__)
@@ -52,7 +52,8 @@ def plot_progress(log_csv: Path, output: Path) -> Path:
     return output
 
 
-def _rows(log_csv: Path) -> list[dict[str, str]]:
+def log_rows(log_csv: Path) -> list[dict[str, str]]:
+    """Of log.csv, one an epoch. Raises ``SourceError`` when there is no such table."""
     try:
         with log_csv.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -63,7 +64,8 @@ def _rows(log_csv: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _points(rows: list[dict[str, str]], column: str) -> Points:
+def log_points(rows: list[dict[str, str]], column: str) -> Points:
+    """Epochs and values, where the column has one."""
     filled = [row for row in rows if row.get(column)]
     return [float(row["epoch"]) for row in filled], [float(row[column]) for row in filled]
 

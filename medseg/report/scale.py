@@ -17,14 +17,15 @@ class Scale:
     high: float
     start: float
     end: float
+    least_step: float = 0.0  # between ticks: 1 for what is counted
 
     @classmethod
-    def over(cls, values: Iterable[float], start: float, end: float) -> "Scale":
+    def over(cls, values: Iterable[float], start: float, end: float, least_step: float = 0.0) -> "Scale":
         """With room for all values; one that cannot be told from the others has some too."""
         known = list(values) or [0.0, 1.0]
         low, high = min(known), max(known)
         room = (high - low) * ROOM or abs(low) * ROOM or 1.0
-        return cls(low - room, high + room, start, end)
+        return cls(low - room, high + room, start, end, least_step)
 
     def __call__(self, value: float) -> float:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
@@ -32,7 +33,7 @@ class Scale:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Place and number of each."""
-        least = (self.high - self.low) / MOST_TICKS
+        least = max((self.high - self.low) / MOST_TICKS, self.least_step)
         power = 10.0 ** floor(log10(least))
         step = power * next(each for each in ROUND if each * power >= least * (1 - 1e-9))
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)

@@ -135,12 +135,13 @@ def _errors(predicted: Array, referred: Array) -> Array:
 def _outlines(predicted: Array, referred: Array, mm: tuple[float, float], labels: Labels) -> Iterator[Outline]:
     for label in labels.items:
         if (referred == label.value).any():
-            yield Outline("reference", label.name, label.colour, _path(referred == label.value, mm))
+            yield Outline("reference", label.name, label.colour, outline(referred == label.value, mm))
         if (predicted == label.value).any():
-            yield Outline("prediction", label.name, label.colour, _path(predicted == label.value, mm))
+            yield Outline("prediction", label.name, label.colour, outline(predicted == label.value, mm))
 
 
-def _path(mask: Array, mm: tuple[float, float]) -> str:
+def outline(mask: Array, mm: tuple[float, float]) -> str:
+    """The edge of a mask (row, column) of pixels this high and wide, as an SVG path in mm."""
     lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
     # Voxel centres are half a voxel from the edge of the picture, and the mask was padded by one.
     return "".join("M" + "L".join(f"{x:.2f} {y:.2f}" for y, x in (line[:-1] - 0.5) * mm) + "Z" for line in lines)

@@ -1,0 +1,66 @@
+"""report.html of a run: how training went, what the network saw, how good it is on the cases held back."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from medseg.evaluation.metrics import METRICS
+from medseg.labels import Labels
+from medseg.report.curves import training_curves
+from medseg.report.evaluation import REPORT_FILE, Evaluated, titled
+from medseg.report.page import write_page
+from medseg.report.patches import PatchPicture
+from medseg.report.plots import MEAN_DICE, log_points, log_rows
+from medseg.report.provenance import Fact, read_json, record_facts, software
+
+TEMPLATE = "report/training.html.j2"
+FILES = (
+    "config.yaml",
+    "log.csv",
+    "progress.png",
+    "model/model.json",
+    "validation/report.html",
+    "validation/metrics.csv",
+)
+
+
+def write_training(folder: Path, labels: Labels, evaluation: Evaluated, patches: Sequence[PatchPicture]) -> Path:
+    """RUN/report.html of the run in ``folder``, whose held-back cases gave ``evaluation``. Raises ``OutputError`` when
+    it cannot be written."""
+    log = folder / "log.csv"
+    return write_page(
+        folder / REPORT_FILE,
+        TEMPLATE,
+        f"Training of {folder.resolve().name}",
+        figures=list(_figures(log, evaluation)) if log.is_file() else [],
+        curves=list(training_curves(log, labels)) if log.is_file() else [],
+        patches=patches,
+        labels=labels.items,
+        summary=evaluation.summary,
+        problems=evaluation.problems,
+        metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
+        colours={label.name: label.colour for label in labels.items},
+        titled=titled,
+        files=[name for name in FILES if (folder / name).is_file()],
+        provenance=[*_facts(folder), ("trained with", software()[1])],
+    )
+
+
+def _figures(log: Path, evaluation: Evaluated) -> Iterator[tuple[str, str]]:
+    rows = log_rows(log)
+    yield str(len(rows)), "epoch" if len(rows) == 1 else "epochs"
+    minutes = float(rows[-1]["seconds"]) / 60
+    yield (f"{minutes / 60:.1f} h" if minutes >= 100 else f"{minutes:.1f} min"), "training"
+    epochs, dice = log_points(rows, MEAN_DICE)
+    if dice:
+        best = max(range(len(dice)), key=dice.__getitem__)
+        yield f"{dice[best]:.3f}", f"best validation Dice, epoch {epochs[best]:g}"
+    mean = evaluation.summary.over_labels.get("dice")
+    if mean is not None and mean.mean is not None:
+        yield f"{mean.mean:.3f}", "Dice of the held-back cases"
+
+
+def _facts(folder: Path) -> Iterator[Fact]:
+    yield "run", str(folder.resolve())
+    record = read_json(folder / "model" / "model.json")
+    if record:
+        yield from record_facts(record)
