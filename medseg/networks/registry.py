@@ -31,6 +31,11 @@ from medseg.plan import Architecture
 Builder = Callable[[int, int, Architecture], Network]
 
 
+# Without normalisation, or with a transformer, 1e-2 learns worse. Hippocampus in 2D, 300 steps of 8 patches: Dice was
+# .05 at 1e-2, .45 at 3e-3 and .32 at 1e-3 for unet-2015, and .35, .52 and .46 for transunet.
+CAREFUL_RATE = 3e-3
+
+
 @dataclass(frozen=True)
 class Entry:
     """A network that ``network.name`` can name."""
@@ -50,6 +55,7 @@ NETWORKS: dict[str, Entry] = {
         "U-Net of valid convolutions",
         "Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
         arguments=UNet2015Arguments,
+        learning_rate=CAREFUL_RATE,
     ),
     "unet-2015-padded": Entry(
         padded_unet_2015,
@@ -92,6 +98,7 @@ NETWORKS: dict[str, Entry] = {
         "TransUNet: ResNet and vision transformer",
         "Chen et al. 2021, arXiv:2102.04306",
         arguments=TransUNetArguments,
+        learning_rate=CAREFUL_RATE,
     ),
     "segresnet": Entry(
         segresnet,
@@ -104,6 +111,7 @@ NETWORKS: dict[str, Entry] = {
         "SwinUNETR: shifted windows of attention",
         "Hatamizadeh et al. 2022, arXiv:2201.01266",
         arguments=SwinUNETRArguments,
+        learning_rate=CAREFUL_RATE,
     ),
     "mednext": Entry(
         mednext,
@@ -115,7 +123,11 @@ NETWORKS: dict[str, Entry] = {
 
 
 MONAI = Entry(
-    monai_network, "Any network of MONAI", "https://docs.monai.io/en/stable/networks.html", arguments=AnyArguments
+    monai_network,
+    "Any network of MONAI",
+    "MONAI, https://docs.monai.io/en/stable/networks.html",
+    arguments=AnyArguments,
+    learning_rate=CAREFUL_RATE,
 )
 
 

@@ -13,7 +13,8 @@ from medseg.config import Config, known_keys, load
 from medseg.preprocessing.by_name import monai_transform
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = [REPOSITORY / name for name in ("README.md", "docs/how-to.md", "docs/architecture.md", "data/README.md")]
+DOCS = ("README.md", "docs/how-to.md", "docs/networks.md", "docs/architecture.md", "data/README.md")
+PAGES = [REPOSITORY / name for name in DOCS]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 

@@ -1,10 +1,17 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from medseg.config import InferenceConfig
+from medseg.device import Device
 from medseg.errors import ConfigError
+from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.networks.unet_plus_plus import UNetPlusPlus
-from medseg.plan import Architecture
+from medseg.plan import Architecture, Plan
 
 
 def architecture(features: tuple[int, ...], **rest: object) -> Architecture:
@@ -54,3 +61,23 @@ def test_each_head_answers_alone_and_computes_what_it_needs() -> None:
 def test_a_head_that_is_not_there_is_refused(deep_supervision: bool, head: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         UNetPlusPlus(1, 2, architecture((4, 4, 4), deep_supervision=deep_supervision, arguments={"head": head}))
+
+
+def test_a_saved_model_answers_with_the_head_that_is_written_into_it(tmp_path: Path, tiny_plan: Plan) -> None:
+    """The recipe of docs/networks.md."""
+    plan = architecture((4, 4, 4)).model_copy(
+        update={"strides": ((1,) * 3, (2,) * 3, (2,) * 3), "kernel_sizes": ((3,) * 3,) * 3}
+    )
+    network = build_network(1, 2, plan).train()
+    record = ModelRecord(
+        medseg="0", plan=tiny_plan.model_copy(update={"architecture": plan}), labels=Labels.from_names({"a": 1}),
+        channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    save_model(tmp_path, record, network.state_dict())
+    content = json.loads((tmp_path / "model.json").read_text())
+    content["plan"]["architecture"]["arguments"]["head"] = 1
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    image = torch.randn(1, 1, 8, 8, 8)
+    loaded = load_model(tmp_path, Device(torch.device("cpu"), torch.float32))
+    with torch.no_grad():
+        assert torch.allclose(loaded.network(image), network(image)[-1], atol=1e-5)
