@@ -42,8 +42,8 @@ def predict(
     backend: Annotated[
         str,
         typer.Option(
-            help="What runs the network: auto (OpenVINO where that is installed and faster), torch, compile, openvino "
-            "or onnxruntime."
+            help="What runs the network: torch, compile, openvino, onnxruntime, or auto: OpenVINO for slow networks, "
+            "where it is installed and faster."
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,

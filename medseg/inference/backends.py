@@ -19,6 +19,10 @@ from medseg.progress import warn
 
 BackendName = Literal["auto", "torch", "compile", "openvino", "onnxruntime"]
 
+# Seconds that a window takes torch from which on ``auto`` tries another back end: starting one takes seconds too, five
+# to ten, which a scan of some dozens of windows has to win back.
+SLOW_WINDOW = 0.3
+
 # How far logits may lie from those of torch: root mean square of the difference, as part of their deviation. bf16
 # gives about .01.
 TOLERANCE = 0.05
@@ -46,7 +50,8 @@ def with_backend(model: Model, name: str) -> Model:
     """The model with its network run by the back end of that name.
 
     A back end has to give the logits of torch for a window of noise (in real ones there may be nothing but air), or
-    torch stays, with a warning. ``auto`` takes OpenVINO where that is installed, for a processor, and faster.
+    torch stays, with a warning. ``auto`` takes OpenVINO where that is installed and faster, for networks that are slow
+    on a processor.
 
     Raises ``ConfigError`` for a back end that isn't known, isn't installed, or doesn't run on the model's device.
     """
@@ -57,9 +62,11 @@ def with_backend(model: Model, name: str) -> Model:
     shape = window_shape(model.network, plan.network_patch)
     window = torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
     chosen = "openvino" if name == "auto" else name
+    own, seconds = _timed(model, model.network, window)
+    if name == "auto" and seconds < SLOW_WINDOW:
+        return model
     try:
         network = OneByOne(cast(Network, model.network), START[chosen](model, window))
-        own, seconds = _timed(model, model.network, window)
         logits, seconds_of_other = _timed(model, network, window)
         apart = float((logits - own).square().mean().sqrt() / own.std())
     except Exception as error:  # whatever a compiler stumbles on: torch runs every network

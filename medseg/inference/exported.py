@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
     window = window.expand(2, *window.shape[1:]).contiguous() if any_batch else window
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the libraries about themselves
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             network,
             (window,),

@@ -25,6 +25,7 @@ from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
+from medseg.postprocessing.components import Rule
 
 FORMAT_VERSION = 1
 
@@ -40,6 +41,7 @@ class ModelRecord(BaseModel):
     labels: Labels
     channels: tuple[str, ...]
     inference: InferenceConfig
+    postprocessing: tuple[Rule, ...] = ()
     provenance: dict[str, Any]  # versions, date, source, cases, steps
     metrics: dict[str, Any]  # validation
 

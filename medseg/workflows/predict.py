@@ -27,6 +27,7 @@ from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
+from medseg.postprocessing.components import postprocess
 from medseg.preprocessing.pipeline import prepare
 from medseg.progress import counted, say, track, warn
 from medseg.volume import Array, Volume
@@ -128,7 +129,7 @@ def predict(
     to stay below it, and cases that cannot are refused before they begin.
 
     ``backend`` runs the network: "torch", "compile", "openvino", "onnxruntime", or "auto" (OpenVINO where it is
-    installed and faster). One that disagrees with torch is dropped with a warning.
+    installed, the network slow, and OpenVINO faster). One that disagrees with torch is dropped with a warning.
 
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
@@ -255,6 +256,7 @@ def predict_case(
     encoded = segment(
         model.network, prepared, record.plan, config, model.device, axes, None if chosen is None else chosen.room
     )
+    postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
     label_map = Volume(record.labels.decode(encoded)[None], geometry)
     voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"

@@ -18,6 +18,7 @@ from medseg.progress import counted, say, warn
 from medseg.training.run import Run, reopen_run, start_run
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.finish import choose_postprocessing, plain, write_golden
 from medseg.workflows.predict import predict_case, predict_cases
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
@@ -101,7 +102,7 @@ def training_seconds(session: Session, max_time: float) -> float:
 def final_validation(run: Run, device: Device) -> Evaluation:
     """Predicts the held-back cases from their source files, by the very way that ``predict`` goes, and evaluates the
     masks on the source grids. The metrics also go into the model."""
-    model = load_model(run.folder, device)
+    model = plain(load_model(run.folder, device))
     folder = run.folder / "validation"
     predict_cases(model, validation_cases(run), folder, run.config.inference)
     evaluation = evaluate(
@@ -114,6 +115,8 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     metrics = {**model.record.metrics, "validation": evaluation.summary.model_dump(mode="json")}
     record = model.record.model_copy(update={"metrics": metrics})
     write_json(model.folder / "model.json", record.model_dump(mode="json"))
+    choose_postprocessing(model.folder, folder, run.dataset, run.split.validation)
+    write_golden(model, model.folder)
     return evaluation
 
 

@@ -1,0 +1,81 @@
+"""Which postprocessing helps: tried on cases that the network was not trained on, as nnU-Net does."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from scipy.ndimage import find_objects
+
+from medseg.postprocessing.components import Rule, changed
+from medseg.volume import Array
+
+# Mean Dice that a rule has to gain; less is noise.
+LEAST_GAIN = 0.001
+
+MIN_VOLUMES_ML = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+Box = tuple[slice, ...]
+
+
+class Held(NamedTuple):
+    """A case that was not trained on: label maps (x, y, z) in network values."""
+
+    predicted: Array
+    reference: Array
+    voxel_volume_ml: float
+
+
+class Choice(NamedTuple):
+    rule: Rule
+    gain: float  # of the label's mean Dice
+    better: int  # cases
+    worse: int
+
+    def __str__(self) -> str:
+        return f"{self.rule} (Dice {self.gain:+.4f}: {self.better} cases better, {self.worse} worse)"
+
+
+def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
+    """For each label the rule that gives the highest mean Dice, where it gains enough and makes more cases better than
+    worse. A case that hasn't the label counts 1 where it isn't predicted, and 0 where it is.
+    """
+    rules = {name: _candidates(name) for name in names}
+    dice: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
+    for case in cases:
+        predicted, reference = (find_objects(each, len(names)) for each in (case.predicted, case.reference))
+        for i, name in enumerate(names):
+            box = _around(predicted[i], reference[i])
+            part, wanted = case.predicted[box], case.reference[box] == i + 1
+            tried = (changed(part, i + 1, rule, case.voxel_volume_ml) for rule in rules[name])
+            dice[name].append([_dice(mask, wanted) for mask in tried])
+    choices = (_best(rules[name], dice[name]) for name in names if dice[name])
+    return [choice for choice in choices if choice is not None]
+
+
+def _around(*boxes: Box | None) -> Box:
+    """The box around boxes; an empty one around nothing."""
+    there = [box for box in boxes if box is not None] or [(slice(0, 0),) * 3]
+    return tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*there, strict=True))
+
+
+def _candidates(name: str) -> list[Rule]:
+    """Doing nothing comes first, and of equally good ones the first is taken."""
+    steps = [{}, {"largest_component": True}, *({"min_volume_ml": ml} for ml in MIN_VOLUMES_ML)]
+    return [Rule(label=name, fill_holes=fill, **step) for fill in (False, True) for step in steps]  # type: ignore[arg-type]
+
+
+def _best(rules: Sequence[Rule], dice: Sequence[Sequence[float]]) -> Choice | None:
+    before = [of_case[0] for of_case in dice]
+    means = [fmean(of_rule) for of_rule in zip(*dice, strict=True)]
+    best = means.index(max(means))
+    after = [of_case[best] for of_case in dice]
+    better = sum(b > a for a, b in zip(before, after, strict=True))
+    worse = sum(b < a for a, b in zip(before, after, strict=True))
+    gain = means[best] - means[0]
+    return Choice(rules[best], gain, better, worse) if gain >= LEAST_GAIN and better > worse else None
+
+
+def _dice(mask: Array, reference: Array) -> float:
+    total = int(mask.sum()) + int(reference.sum())
+    return 2 * int((mask & reference).sum()) / total if total else 1.0

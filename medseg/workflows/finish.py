@@ -1,0 +1,106 @@
+"""What a trained model gets at the end: the postprocessing that helps, and a golden case to check it by elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from medseg.dataset.cases import Case
+from medseg.dataset.store import PreparedDataset
+from medseg.errors import ModelError
+from medseg.evaluation.pairs import find_pairs
+from medseg.evaluation.reading import read_pair
+from medseg.files import write_json
+from medseg.inference.model import Model, read_model_record
+from medseg.io.discover import source_of
+from medseg.io.nifti import write_nifti
+from medseg.io.read import read_volume
+from medseg.postprocessing.choosing import Held, choose_rules
+from medseg.progress import say
+from medseg.volume import Array, Geometry
+from medseg.workflows.predict import predict_case
+
+GOLDEN = "golden"  # folder in a model
+LABEL_MAP = "label_map.nii.gz"
+# The edge of the golden image in voxels, at most.
+LARGEST_EDGE = 48
+# Part of its voxels that have to get the expected label: processors and precisions round differently.
+LEAST_AGREEMENT = 0.99
+
+
+def plain(model: Model) -> Model:
+    """Without postprocessing."""
+    return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
+
+
+def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
+    """Writes the rules that help into the model's folder. ``masks`` are what it, or for an ensemble the member that
+    didn't see the case, predicted for the ``cases`` that were not trained on."""
+    record = read_model_record(model)
+    tolerance = record.plan.grid.tolerance
+
+    def held_back() -> Iterator[Held]:
+        for pair in find_pairs(masks, dataset.folder, cases).pairs:
+            predicted, reference = read_pair(pair, tolerance)
+            encode = record.labels.encode
+            voxel_volume_ml = predicted.geometry.voxel_volume_ml
+            yield Held(encode(predicted.label_map), encode(reference.label_map), voxel_volume_ml)
+
+    choices = choose_rules(held_back(), record.labels.names)
+    for choice in choices:
+        say(f"Postprocessing from now on: {choice}")
+    chosen = {
+        "postprocessing": tuple(choice.rule for choice in choices),
+        "metrics": {**record.metrics, "postprocessing": [str(choice) for choice in choices]},
+    }
+    write_json(model / "model.json", record.model_copy(update=chosen).model_dump(mode="json"))
+
+
+def write_golden(model: Model, folder: Path) -> None:
+    """An image of noise (no patient's data travels with a model) and the label map that the model gives for it now, in
+    ``folder``/golden."""
+    record, golden = model.record, folder / GOLDEN
+    grid = record.plan.grid
+    x, y, z = (min(n, LARGEST_EDGE) for n in record.plan.patch_size)
+    codes = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (code, spacing) in enumerate(zip(grid.orientation, grid.spacing, strict=True)):
+        row, sign = codes[code]
+        affine[row, axis] = sign * spacing
+    geometry = Geometry((x, y, z), affine)
+    for i, rule in enumerate(grid.normalisation):
+        noise = gaussian_filter(np.random.default_rng(i).standard_normal(geometry.shape), 2.0)
+        mean, std = (rule.mean, rule.std) if rule.kind == "ct" else (1000.0, 200.0)
+        values = np.rint(mean + std * noise / noise.std()).astype(np.int16)
+        write_nifti(golden / f"image_{i}.nii.gz", values, geometry)
+    write_nifti(golden / LABEL_MAP, _predicted(model, golden), geometry)
+
+
+def check_golden(model: Model) -> float:
+    """Part of the golden case's voxels that get the label that the model gave where it was trained.
+
+    Raises ``ModelError`` for a model without a golden case, and where too few do.
+    """
+    golden = model.folder / GOLDEN
+    if not (golden / LABEL_MAP).is_file():
+        raise ModelError(f"{model.folder} has no golden case to check it by; 'medseg train' and 'package' write one")
+    expected = read_volume(golden / LABEL_MAP).label_map
+    agreement = float((_predicted(model, golden) == expected).mean())
+    if agreement < LEAST_AGREEMENT:
+        raise ModelError(
+            f"{model.folder}: gives other labels than where it was trained: {1 - agreement:.1%} of the golden case's "
+            "voxels; copy the model again, or try --backend torch and another version of torch"
+        )
+    return agreement
+
+
+def _predicted(model: Model, golden: Path) -> Array:
+    """In network values, without postprocessing."""
+    record = model.record
+    images = tuple(source_of(golden / f"image_{i}.nii.gz") for i in range(len(record.channels)))
+    prediction = predict_case(plain(model), Case(GOLDEN, images), None, record.inference)
+    encoded: Array = record.labels.encode(prediction.label_map.label_map)
+    return encoded

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from medseg.postprocessing.choosing import Held, choose_rules
+from medseg.postprocessing.components import Rule, postprocess
+
+NAMES = ("liver", "cyst")
+
+
+@pytest.fixture
+def label_map() -> np.ndarray:
+    """A liver of 5×5×5 voxels with a hole of 1 and a cyst of 1 in it, and two islands: 1 voxel and 8."""
+    array = np.zeros((20, 12, 12), dtype=np.uint8)
+    array[1:6, 1:6, 1:6] = 1
+    array[2, 2, 2] = 0
+    array[4, 4, 4] = 2
+    array[9, 9, 9] = 1
+    array[12:14, 2:4, 2:4] = 1
+    return array
+
+
+def done(label_map: np.ndarray, **rule: object) -> np.ndarray:
+    result = label_map.copy()
+    postprocess(result, [Rule(label="liver", **rule)], NAMES, voxel_volume_ml=0.001)  # type: ignore[arg-type]
+    return result
+
+
+def test_the_largest_component_stays_alone(label_map: np.ndarray) -> None:
+    expected = label_map.copy()
+    expected[6:] = 0
+    assert np.array_equal(done(label_map, largest_component=True), expected)
+
+
+def test_small_components_go_by_their_volume(label_map: np.ndarray) -> None:
+    expected = label_map.copy()
+    expected[9, 9, 9] = 0
+    for ml in (0.0011, 0.008):
+        assert np.array_equal(done(label_map, min_volume_ml=ml), expected)
+    assert np.array_equal(done(label_map, min_volume_ml=0.001), label_map)
+    assert done(label_map, min_volume_ml=0.0081)[12:14].sum() == 0
+
+
+def test_holes_are_filled_but_other_labels_in_them_stay(label_map: np.ndarray) -> None:
+    expected = label_map.copy()
+    expected[2, 2, 2] = 1
+    assert np.array_equal(done(label_map, fill_holes=True), expected)
+
+
+def test_a_cup_has_no_hole() -> None:
+    cup = np.zeros((6, 6, 6), dtype=np.uint8)
+    cup[1:5, 1:5, 1:5] = 1
+    cup[2:4, 2:4, 2:5] = 0  # open where the box of the label ends
+    assert np.array_equal(done(cup, fill_holes=True), cup)
+
+
+def test_nothing_of_a_label_is_nothing_to_do() -> None:
+    assert not done(np.zeros((3, 3, 3), dtype=np.uint8), largest_component=True, fill_holes=True).any()
+
+
+def test_what_helps_is_chosen_label_by_label(label_map: np.ndarray) -> None:
+    reference = label_map.copy()
+    reference[6:] = 0
+    reference[2, 2, 2] = 1
+    cases = [Held(label_map, reference, 0.001), Held(reference, reference, 0.001)]
+    (choice,) = choose_rules(cases, NAMES)
+    assert (choice.rule.label, choice.rule.largest_component, choice.rule.fill_holes) == ("liver", True, True)
+    assert (choice.better, choice.worse) == (1, 0)
+    assert choice.gain == pytest.approx((1 - 2 * 123 / (123 + 9 + 124)) / 2)
+    assert "liver: holes filled, the largest component only (Dice +0.0195" in str(choice)
+
+
+def test_nothing_is_chosen_where_it_harms_as_many_cases(label_map: np.ndarray) -> None:
+    alone = label_map.copy()
+    alone[6:] = 0
+    # With islands that are right in one case, and wrong in the other.
+    assert choose_rules([Held(label_map, label_map, 0.001), Held(label_map, alone, 0.001)], NAMES) == []
+
+
+def test_false_alarms_count() -> None:
+    """A case without the label, of which a speck is predicted."""
+    empty = np.zeros((4, 4, 4), dtype=np.uint8)
+    speck = empty.copy()
+    speck[1, 1, 1] = 1
+    (choice,) = choose_rules([Held(speck, empty, 1.0), Held(empty, empty, 1.0)], NAMES)
+    assert choice.rule.min_volume_ml == 3.0
+    assert choice.gain == pytest.approx(0.5)

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.dataset.store import PreparedDataset
+from medseg.device import Device
+from medseg.errors import ModelError
+from medseg.inference.model import Model, ModelRecord, load_model, read_model_record, save_model
+from medseg.networks.registry import build_network
+from medseg.workflows.finish import check_golden, choose_postprocessing, write_golden
+
+CPU = Device(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def model(prepared: PreparedDataset, tmp_path: Path) -> Model:
+    plan = prepared.plans.plan_3d
+    assert plan is not None
+    plan = plan.model_copy(
+        update={
+            "architecture": plan.architecture.model_copy(update={"features": (4,) * len(plan.architecture.features)})
+        }
+    )
+    record = ModelRecord(
+        medseg=medseg.__version__,
+        plan=plan,
+        labels=prepared.labels,
+        channels=prepared.record.channels,
+        inference=InferenceConfig(),
+        provenance={},
+        metrics={},
+    )
+    torch.manual_seed(0)
+    network = build_network(1, record.labels.n_outputs, plan.architecture)
+    save_model(tmp_path / "model", record, network.state_dict())
+    return load_model(tmp_path / "model", CPU)
+
+
+def test_a_model_that_changed_fails_its_golden_case(model: Model) -> None:
+    write_golden(model, model.folder)
+    assert check_golden(load_model(model.folder, CPU)) == 1.0
+    with torch.no_grad():
+        next(p for name, p in reversed(list(model.network.named_parameters())) if p.ndim > 1).mul_(-1)
+    with pytest.raises(ModelError, match="gives other labels than where it was trained"):
+        check_golden(model)
+
+
+def test_a_model_without_a_golden_case_says_so(model: Model) -> None:
+    with pytest.raises(ModelError, match="no golden case"):
+        check_golden(model)
+
+
+def test_postprocessing_that_helps_is_told_kept_and_used(
+    model: Model, prepared: PreparedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, masks = list(prepared.cases)[:3], tmp_path / "masks"
+    masks.mkdir()
+    for case_id in cases:
+        reference = nibabel.load(prepared.label_path(case_id))
+        predicted = np.asarray(reference.dataobj).copy()
+        predicted[:2, :2, :2] = 2  # an island
+        nibabel.save(nibabel.Nifti1Image(predicted, reference.affine), masks / f"{case_id}.nii.gz")
+    choose_postprocessing(model.folder, masks, prepared, cases)
+    record = read_model_record(model.folder)
+    (rule,) = record.postprocessing
+    assert (rule.label, rule.largest_component) == (prepared.labels.names[0], True)
+    assert "3 cases better, 0 worse" in " ".join(capsys.readouterr().err.split())
+    assert "the largest component only" in json.dumps(record.metrics["postprocessing"])
