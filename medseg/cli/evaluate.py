@@ -50,7 +50,7 @@ def evaluate(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and metrics.csv.")
+        Path | None, typer.Option("-o", "--output", help="Folder for metrics.json, metrics.csv and report.html.")
     ] = None,
     metrics: Annotated[
         str,
@@ -116,7 +116,7 @@ def evaluate(
     elif evaluation.records:
         show(evaluation)
     if output is not None:
-        names = ["comparison.json"] if len(predictions) > 1 else ["metrics.json", "metrics.csv"]
+        names = ["comparison.json"] if len(predictions) > 1 else ["metrics.json", "metrics.csv", "report.html"]
         say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
         say(f"{len(evaluation.problems)} files could not be evaluated")

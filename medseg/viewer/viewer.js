@@ -301,7 +301,7 @@ function tellKeys(keys) {
 function tellPlace(place) {
   const { scene } = state;
   if (!scene || !place.values.length) return;
-  const [x, y, z] = place.mm.map((mm) => mm.toFixed(1));
+  const [x, y, z] = Array.from(place.mm, (mm) => mm.toFixed(1));
   const parts = [`R ${x}  A ${y}  S ${z} mm`, `${Number(place.values[0].value.toPrecision(5))}`];
   scene.layers.forEach((layer, i) => {
     const label = layer.labels.find((each) => each.index === Math.round(place.values[i + 1]?.value));
