@@ -134,8 +134,10 @@ class TrainingConfig(Section):
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = Field(0, ge=0)
-    fold: int = Field(0, ge=0)
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     folds: int = Field(5, ge=2)
+    init: str | None = None  # a RUN or a model to begin with; its labels and channels may be others
+    patience: int | None = Field(None, ge=1)  # validations without a better Dice after which the run ends
     validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
 
 

@@ -11,7 +11,12 @@ from medseg.progress import counted, say
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run that 'medseg train' made, or its model/ folder.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...", help="A run that 'medseg train' made, or its model/ folder; several are an ensemble."
+        ),
+    ],
     source: Annotated[
         Path, typer.Argument(help="What to segment: a file, a folder, a dataset, or a DICOM series or study.")
     ],
@@ -65,7 +70,7 @@ def predict(
     from medseg.workflows.predict import predict as run
 
     result = run(
-        model,
+        models,
         source,
         output,
         device=device,

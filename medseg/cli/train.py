@@ -16,13 +16,23 @@ def train(
         Literal["2", "3"] | None, typer.Option(help="A network that sees slices (2) or volumes (3). [default: 3]")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Network by name. [default: unet]")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Which fifth of the cases validates. [default: 0]")] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="0-4|all", help="Which fifth of the cases validates; all: five networks. [default: 0]"),
+    ] = None,
     max_time: Annotated[
         str | None,
         typer.Option(help="Time for the whole run, as in 90s, 30m or 2h; the schedule follows the clock."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Length of the run in epochs, instead of --max-time.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End after so many validations without a better Dice.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A model to begin with; its labels and channels may be others."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -32,7 +42,10 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an interrupted run, with the settings that it began with."),
+        typer.Option(
+            "--resume",
+            help="Go on with a run, with the settings that it began with; --epochs or --max-time make it longer.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the validation metrics as JSON, no table.")] = False,
 ) -> None:
@@ -40,6 +53,7 @@ def train(
 
     The run's folder gets model/ (best validation Dice), model-last/, log.csv, progress.png, TensorBoard events,
     config.yaml, checkpoint/ and validation/ with masks and metrics. Ctrl-C writes a checkpoint; --resume goes on.
+    With --fold all there are five such folders in it, and model/ is their ensemble.
 
     Example:
 
@@ -54,6 +68,8 @@ def train(
         "training.fold": fold,
         "training.max_time": max_time,
         "training.epochs": epochs,
+        "training.patience": patience,
+        "training.init": init,
         "training.seed": seed,
     }
     ignored = [s for s in settings or [] if s.startswith(("preprocessing.", "planning.")) and ".cpu_" not in s]
@@ -63,8 +79,10 @@ def train(
         *(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
-    if resume and (overrides or config or dims):
-        raise typer.BadParameter("--resume goes on with the run's own settings; leave the other options out")
+    if resume and (settings or config or dims or network or fold or seed is not None or init):
+        raise typer.BadParameter(
+            "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
+        )
     chosen = load(config, overrides)
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
     from medseg.workflows.train import train as run
@@ -72,7 +90,7 @@ def train(
     result = run(
         prepared,
         output,
-        dims=2 if dims == "2" else 3,
+        dims=None if dims is None else 2 if dims == "2" else 3,
         config=chosen,
         device=device,
         resume=resume,
@@ -85,9 +103,10 @@ def train(
         from medseg.cli.evaluate import show
 
         show(result.evaluation)
+    curves = " ".join(str(path) for path in sorted(output.glob("**/progress.png")))
     say(
-        f"{result.steps} steps in {result.seconds / 60:.1f} min. Model: {result.model}; curves: "
-        f"{output / 'progress.png'}; validation masks: {output / 'validation'}"
+        f"{result.steps} steps in {result.seconds / 60:.1f} min. Model: {result.model}; curves: {curves}; "
+        f"validation masks: {output / 'validation'}"
     )
     if result.evaluation.problems:
         raise typer.Exit(1)

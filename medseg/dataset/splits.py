@@ -1,6 +1,7 @@
 """Which cases train and which validate."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,14 @@ class Split:
     validation: tuple[str, ...]
 
 
-def split_fold(group_by_case: Mapping[str, str], fold: int, folds: int) -> Split:
+def split_fold(
+    group_by_case: Mapping[str, str], fold: int, folds: int, present: Mapping[str, frozenset[str]] | None = None
+) -> Split:
     """Fold ``fold`` of ``folds``; the cases of one group stay together.
 
-    Where every case is a group of its own, this is scikit-learn's shuffled KFold over sorted names. With fewer groups
-    than folds there are as many folds as groups. A single group trains and validates on itself.
+    ``present`` are the labels that each case has. Where all groups have the same ones, and every case is a group of its
+    own, this is scikit-learn's shuffled KFold over sorted names; else each label is shared out evenly over the folds.
+    With fewer groups than folds there are as many folds as groups. A single group trains and validates on itself.
 
     Raises ``ConfigError`` when there is no such fold.
     """
@@ -32,15 +36,42 @@ def split_fold(group_by_case: Mapping[str, str], fold: int, folds: int) -> Split
     if len(groups) == 1:
         everything = tuple(sorted(group_by_case))
         return Split(everything, everything)
-    folds = min(folds, len(groups))
+    folds = count_folds(group_by_case, folds)
     if fold >= folds:
         raise ConfigError(
             f"training.fold={fold}: there are {folds} folds ({len(groups)} groups); take 0 to {folds - 1}"
         )
     order = np.arange(len(groups))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
-    held_back = {groups[i] for i in np.array_split(order, folds)[fold]}
+    labels: dict[str, frozenset[str]] = dict.fromkeys(groups, frozenset())
+    for case, found in (present or {}).items():
+        labels[group_by_case[case]] |= found
+    if len(set(labels.values())) == 1:
+        held_back = {groups[i] for i in np.array_split(order, folds)[fold]}
+    else:
+        held_back = set(_stratified([groups[i] for i in order], labels, folds)[fold])
     return Split(
         training=tuple(sorted(case for case, group in group_by_case.items() if group not in held_back)),
         validation=tuple(sorted(case for case, group in group_by_case.items() if group in held_back)),
     )
+
+
+def count_folds(group_by_case: Mapping[str, str], folds: int) -> int:
+    """How many folds there are: ``folds``, or as many as there are groups."""
+    return min(folds, len(set(group_by_case.values())))
+
+
+def _stratified(groups: Sequence[str], labels: Mapping[str, frozenset[str]], folds: int) -> list[list[str]]:
+    """Groups by fold: the groups of the rarest label are shared out first, each to the fold that has fewest of them
+    (iterative stratification, Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10)."""
+    held: list[list[str]] = [[] for _ in range(folds)]
+    left = list(groups)
+    while left:
+        counts = Counter(label for group in left for label in sorted(labels[group]))
+        rarest = min(counts, key=lambda label: (counts[label], label)) if counts else None
+        for group in [each for each in left if rarest is None or rarest in labels[each]]:
+            having = [sum(rarest in labels[other] for other in fold) for fold in held]
+            emptiest = min(range(folds), key=lambda i: (having[i], len(held[i])))
+            held[emptiest].append(group)
+            left.remove(group)
+    return held

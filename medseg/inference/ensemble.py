@@ -22,7 +22,7 @@ class Ensemble(Network):
         return first.fitting_shape(shape)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        total = self.networks[0](image).float()
+        total: torch.Tensor = self.networks[0](image).float()
         for network in list(self.networks)[1:]:
             total += network(image)
         return total / len(self.networks)

@@ -4,6 +4,8 @@ A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run o
 """
 
 import json
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import medseg
 from medseg.config import InferenceConfig
 from medseg.device import Device
-from medseg.errors import ModelError
+from medseg.errors import ModelError, OutputError
 from medseg.files import write_json, written_whole
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
@@ -55,6 +57,7 @@ class Model:
     network: torch.nn.Module
     device: Device
     backend: str = "torch"  # what runs the network: see ``medseg.inference.backends``
+    members: tuple[Path, ...] = ()  # of an ensemble: the folder of each model
 
     @property
     def name(self) -> str:
@@ -66,6 +69,20 @@ class Model:
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
     save_tensors(folder / "weights.safetensors", weights)
     write_json(folder / "model.json", record.model_dump(mode="json"))
+
+
+def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
+    """Copies model folders into one that loads as an ensemble; it appears whole."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        for i, model in enumerate(models):
+            shutil.copytree(model, temporary / f"fold_{i}")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -91,8 +108,9 @@ def load_model(path: Path | Sequence[Path], device: Device) -> Model:
     network.eval()
     on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
     faster = fused(network) if on_bf16_processor else network
-    folder = paths[0] if len(folders) > 1 else folders[0]
-    return Model(folder, record, device.place(faster, record.plan.dims), device)
+    members = tuple(folders) if len(folders) > 1 else ()
+    folder = paths[0] if members else folders[0]
+    return Model(folder, record, device.place(faster, record.plan.dims), device, members=members)
 
 
 def model_folders(path: Path) -> list[Path]:

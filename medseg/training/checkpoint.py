@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,10 +17,15 @@ from medseg.inference.model import save_tensors
 class Progress:
     """Where a run is."""
 
-    step: int  # steps done
-    seconds: float  # of training so far, over all sittings
-    best_dice: float | None  # of the model in RUN/model
-    loss_scale: float | None = None  # of fp16 training
+    step: int = 0  # steps done
+    seconds: float = 0.0  # of training so far, over all sittings
+    best_dice: float | None = None  # of the model in RUN/model
+    validations_since_best: int = 0
+    length: str = ""  # of the schedule; the one of a run that is extended is another
+    learning_rate: float = 0.0  # the last one
+    joined: tuple[float, float] | None = None  # where the schedule was changed: progress and rate
+    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16 training
+    watchdog: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -46,13 +52,13 @@ def load_checkpoint(
     optimiser: torch.optim.Optimizer,
 ) -> Progress:
     """Puts everything back in place. Raises ``TrainingError`` when the file is missing or of another network."""
+    progress = read_progress(path)
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         network.load_state_dict(_below(tensors, "network."))
         average.load_state_dict(_below(tensors, "average."))
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(f"{path}: training cannot be resumed from it ({error}); start a new run") from error
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _below(tensors, "optimiser.").items():
@@ -62,6 +68,15 @@ def load_checkpoint(
     content["state"] = states
     optimiser.load_state_dict(content)
     return progress
+
+
+def read_progress(path: Path) -> Progress:
+    """Without the weights. Raises ``TrainingError`` when there is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Progress(**json.loads(file.metadata()["progress"]))
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: training cannot be resumed from it ({error}); start a new run") from error
 
 
 def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

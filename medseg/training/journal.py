@@ -26,11 +26,12 @@ class Journal:
         self.columns = [
             "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
             "peak_memory_mb",
-            "val_dice", *(f"val_dice_{name}" for name in labels.names),
+            "val_dice", *(f"val_dice_{name}" for name in labels.names), "note",
         ]  # fmt: skip
         self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
         self.events = SummaryWriter(str(folder / "events"), purge_step=first_step or None)
         self.last_picture = 0.0
+        self.note = ""  # of the next row
 
     @property
     def epochs(self) -> int:
@@ -47,18 +48,28 @@ class Journal:
             "grad_norm": round(epoch.gradient_norm, 4),
             "samples_per_second": round(epoch.samples_per_second, 2),
             "peak_memory_mb": round(epoch.peak_memory_mb, 1),
+            "note": self.note,
         }
+        self.note = ""
         if validation is not None:
             row["val_dice"] = round(validation.mean_dice, 5)
             row |= {f"val_dice_{name}": _rounded(dice) for name, dice in validation.dice.items()}
         self.rows.append({column: str(row.get(column, "")) for column in self.columns})
         self._write()
-        for column in self.columns[3:]:
+        for column in self.columns[3:-1]:
             if row.get(column, "") != "":
                 self.events.add_scalar(column, float(str(row[column])), epoch.step)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
             self.draw()
         self._tell(row, validation, time_left)
+
+    def go_back(self, step: int, note: str) -> None:
+        """Drops what was told of later steps; the next row says why."""
+        self.rows = [row for row in self.rows if int(row["step"]) <= step]
+        self.note = note
+        self.events.close()
+        self.events = SummaryWriter(str(self.events.log_dir), purge_step=step)
+        self.events.add_text("watchdog", note, step)
 
     def draw(self) -> None:
         self.last_picture = time.monotonic()

@@ -11,12 +11,15 @@ from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.device import Device
-from medseg.errors import TrainingError
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
-from medseg.training.loss import SegmentationLoss
-from medseg.training.schedule import learning_rate
+from medseg.training.loss import SegmentationLoss, shrunk
+from medseg.training.schedule import Schedule
+from medseg.training.watchdog import NotANumber
+
+# The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
+STEPS_BETWEEN_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Epoch:
     gradient_norm: float
     learning_rate: float
     samples_per_second: float
+    confusion: torch.Tensor | None  # voxels of some of the patches by label and prediction, both network values
     peak_memory_mb: float = 0.0  # of the GPU, or of the process
 
 
@@ -50,42 +54,53 @@ class Learner:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.loss = SegmentationLoss(config.dice_weight, config.ce_weight, network.head_weights, network.margin)
         chosen = config.learning_rate
-        self.learning_rate = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
-        self.optimiser = _optimiser(self.network, self.learning_rate, config)
+        peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
+        self.schedule = Schedule(peak, config.warm_up, config.schedule)
+        self.optimiser = _optimiser(self.network, peak, config)
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
 
     def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
         """Steps ``first`` up to ``last`` (excluded), or fewer when ``progress(step)`` reaches 1.
 
-        Raises ``TrainingError`` naming the cases when the loss or its gradient is no number.
+        Raises ``NotANumber`` naming the cases when the loss or its gradient is none.
         """
         self.network.train()
-        losses, norms, seen = [], [], []
+        losses, norms, confusions, seen = [], [], [], []
         start = time.perf_counter()
         step, rate = first, 0.0
         while step < last and (done := progress(step)) < 1:
-            rate = learning_rate(done, self.learning_rate, self.config.warm_up, self.config.schedule)
+            rate = self.schedule.rate(done)
             batch = next(batches)
-            loss, norm = self._learn(batch, step, rate)
+            loss, norm, counts = self._learn(batch, step, rate)
             losses.append(loss)
             norms.append(norm)
+            confusions += counts
             seen.append(batch.case_ids)
             step += 1
         if not losses:
-            return Epoch(step, float("nan"), float("nan"), rate, 0.0)
+            return Epoch(step, float("nan"), float("nan"), rate, 0.0, None)
         # Only here, since reading a loss from a GPU waits for it.
         values, norm_values = torch.stack(losses).cpu(), torch.stack(norms).cpu()
-        self._check("loss", values, seen, first)
         if self.device.needs_loss_scaling:
             # Steps whose scaled gradients overflow are skipped, and the scale is lowered: part of the method.
             norm_values = norm_values[norm_values.isfinite()]
+            _check(values, values, seen, first)
         else:
-            self._check("gradient", norm_values, seen, first)
+            _check(values, norm_values, seen, first)
         samples = sum(len(ids) for ids in seen)
         seconds = time.perf_counter() - start
-        return Epoch(step, float(values.mean()), float(norm_values.mean()), rate, samples / seconds, self.device.peak_memory_mb())
+        total = torch.stack(confusions).sum(0).cpu() if confusions else None
+        return Epoch(
+            step,
+            float(values.mean()),
+            float(norm_values.mean()),
+            rate,
+            samples / seconds,
+            total,
+            self.device.peak_memory_mb(),
+        )
 
-    def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
@@ -102,7 +117,11 @@ class Learner:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self._update_average(step)
-        return loss.detach(), norm.detach()
+        counts = []
+        if step % STEPS_BETWEEN_LOOKS == 0:
+            finest = logits if isinstance(logits, torch.Tensor) else logits[0]
+            counts = [confusion(finest.detach(), data["label"][self.loss.centre])]
+        return loss.detach(), norm.detach(), counts
 
     def _update_average(self, step: int) -> None:
         """An exponential average that begins as a plain mean, so that the random first weights are soon forgotten."""
@@ -112,15 +131,20 @@ class Learner:
             for averaged, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 averaged.copy_(current)  # the statistics of batch normalisation are averages already
 
-    def _check(self, what: str, values: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
-        wrong = torch.nonzero(~torch.isfinite(values)).flatten()
-        if len(wrong):
-            at = int(wrong[0])
-            raise TrainingError(
-                f"the {what} is not a number at step {first + at} (cases {', '.join(seen[at])}); go on from the last "
-                "checkpoint with --resume after checking these cases, or start again with a lower "
-                "training.learning_rate"
-            )
+
+def confusion(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Voxels by label and prediction, (n, n) for ``n`` network values."""
+    n = logits.shape[1]
+    pairs = shrunk(label, logits.shape[2:]).int() * n + logits.argmax(1, keepdim=True).int()
+    return torch.bincount(pairs.flatten(), minlength=n * n).reshape(n, n)
+
+
+def _check(losses: torch.Tensor, norms: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:
+    """Raises ``NotANumber`` for the first step that went wrong: the loss of the next one is none either."""
+    wrong = torch.nonzero(~(losses.isfinite() & norms.isfinite())).flatten()
+    if len(wrong):
+        at = int(wrong[0])
+        raise NotANumber("gradient" if losses[at].isfinite() else "loss", first + at, seen[at])
 
 
 def _optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:

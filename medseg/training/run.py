@@ -1,8 +1,9 @@
-"""A run folder: what is decided at its start and never changes, so that it can be resumed.
+"""A run folder: what is decided at its start and never changes, so that it can be resumed. A run of all folds has
+such a folder for each: RUN/fold_0 and so on.
 
 RUN/config.yaml    the resolved settings
     run.json       the plan, the split, the prepared folder
-    checkpoint/    last.safetensors
+    checkpoint/    last.safetensors, and good.safetensors that the watchdog goes back to
     log.csv, events/, progress.png
     model/         the weights with the best validation Dice; model-last/ those of the last step
     validation/    masks and metrics of the cases that were not trained on
@@ -11,13 +12,13 @@ RUN/config.yaml    the resolved settings
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.config import Config, load
-from medseg.dataset.splits import Split, split_fold
-from medseg.dataset.store import PreparedDataset
+from medseg.dataset.splits import Split, count_folds, split_fold
+from medseg.dataset.store import PreparedDataset, StoredCase
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.files import ensure_folder, write_json, write_text
@@ -25,6 +26,10 @@ from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
+from medseg.training.initial import InitialModel
+
+# What may be another when a run is resumed.
+CHANGEABLE = {"training.epochs", "training.max_time", "training.patience"}
 
 
 class RunRecord(BaseModel):
@@ -52,6 +57,10 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint" / "last.safetensors"
 
+    @property
+    def good_checkpoint(self) -> Path:
+        return self.folder / "checkpoint" / "good.safetensors"
+
     def write(self) -> None:
         """What ``reopen_run`` reads."""
         write_text(self.folder / "config.yaml", self.config.to_yaml())
@@ -64,19 +73,60 @@ class Run:
         write_json(self.folder / "run.json", record.model_dump(mode="json"))
 
 
-def start_run(folder: Path, dataset: PreparedDataset, dims: Literal[2, 3], config: Config, device: Device) -> Run:
-    """Decides plan and split; ``Run.write`` writes them down, once the network could be built. Raises
-    ``TrainingError`` when the folder holds a run already."""
-    if (folder / "run.json").exists():
+def start_runs(
+    folder: Path, dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device
+) -> list[Run]:
+    """Decides plan and split; ``Run.write`` writes them down, once the network could be built. One run, or, where
+    ``training.fold`` is all, one a fold, which share ``max_time``.
+
+    ``dims`` None: 3, or those of the model that the run begins with. Raises ``TrainingError`` when the folder holds a
+    run already.
+    """
+    if any((folder / name / "run.json").exists() for name in ("", "fold_0")):
         raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
-    plan = resolve_plan(dataset, dims, config, device)
+    plan, config = resolve_plan(dataset, dims, config, device)
     groups = {case_id: case.group for case_id, case in dataset.cases.items()}
-    split = split_fold(groups, config.training.fold, config.training.folds)
-    return Run(ensure_folder(folder), config, plan, split, dataset)
+    present = {case_id: _present(case) for case_id, case in dataset.cases.items()}
+    fold, folds = config.training.fold, config.training.folds
+    if fold != "all":
+        return [Run(ensure_folder(folder), config, plan, split_fold(groups, fold, folds, present), dataset)]
+    ensure_folder(folder)
+    n = count_folds(groups, folds)
+    each = [_with_training(config, fold=i, **_shared(config, n)) for i in range(n)]
+    return [Run(folder / f"fold_{i}", each[i], plan, split_fold(groups, i, folds, present), dataset) for i in range(n)]
 
 
-def reopen_run(folder: Path, dataset: PreparedDataset) -> Run:
-    """The run as it was started. Raises ``TrainingError`` when there is none, or when its cases are gone."""
+def reopen_runs(folder: Path, dataset: PreparedDataset, changes: Config) -> list[Run]:
+    """As they were started, but for the length that ``changes`` set."""
+    if not (folder / "fold_0" / "run.json").is_file():
+        return [reopen_run(folder, dataset, changes)]
+    folds = sorted(folder.glob("fold_*/run.json"), key=lambda path: int(path.parent.name.removeprefix("fold_")))
+    if "max_time" in changes.training.model_fields_set:
+        changes = _with_training(changes, **_shared(changes, len(folds)))
+    runs = [reopen_run(path.parent, dataset, changes) for path in folds]
+    if changes.model_fields_set:
+        for run in runs:  # they go on, and are validated again
+            (run.folder / "validation" / "metrics.json").unlink(missing_ok=True)
+    return runs
+
+
+def _shared(config: Config, n: int) -> dict[str, Any]:
+    max_time = config.training.max_time
+    return {} if max_time is None else {"max_time": max_time / n}
+
+
+def _with_training(config: Config, **changes: Any) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+def _present(case: StoredCase) -> frozenset[str]:
+    """The labels that a case has."""
+    return frozenset(name for name, ml in case.volumes_ml.items() if ml > 0)
+
+
+def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
+    """The run as it was started, but for the length that ``changes`` set. Raises ``TrainingError`` when there is none,
+    or when its cases are gone, and ``ConfigError`` for other changes."""
     path = folder / "run.json"
     try:
         record = RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -88,19 +138,43 @@ def reopen_run(folder: Path, dataset: PreparedDataset) -> Run:
     if gone:
         raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
     split = Split(record.training, record.validation)
-    return Run(folder, load([folder / "config.yaml"]), record.plan, split, dataset)
+    return Run(folder, _changed(load([folder / "config.yaml"]), changes), record.plan, split, dataset)
 
 
-def resolve_plan(dataset: PreparedDataset, dims: Literal[2, 3], config: Config, device: Device) -> Plan:
-    """The dataset's plan for this device with the user's changes."""
+def _changed(config: Config, changes: Config) -> Config:
+    """With another length: either of ``epochs`` and ``max_time`` takes the place of the other."""
+    given = {f"{name}.{key}" for name in changes.model_fields_set for key in getattr(changes, name).model_fields_set}
+    fixed = sorted(given - CHANGEABLE)
+    if fixed:
+        raise ConfigError(
+            f"{fixed[0]}: a run is resumed with its own settings; only {', '.join(CHANGEABLE)} may change"
+        )
+    keys = changes.training.model_fields_set
+    update = {key: getattr(changes.training, key) for key in keys}
+    if keys == {"epochs"} or keys == {"epochs", "patience"}:
+        update["max_time"] = None
+    return _with_training(config, **update)
+
+
+def resolve_plan(
+    dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device
+) -> tuple[Plan, Config]:
+    """The dataset's plan for this device with the user's changes, and the settings, which the model that the run begins
+    with may have completed."""
+    init = None if config.training.init is None else InitialModel.read(Path(config.training.init))
+    if init is not None and dims not in (None, init.record.plan.dims):
+        raise ConfigError(f"training.init: {init.folder} is a {init.record.plan.dims}D model; leave --dims {dims} out")
+    dims = dims or (3 if init is None else init.record.plan.dims)
     plan = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if plan is None:
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
     if not device.is_cuda:
         plan = fit_to_cpu(plan, config)
+    if init is not None:
+        plan, config = init.shape(plan, config)
     plan = with_network(plan, config)
     network = build_network(len(dataset.record.channels), dataset.labels.n_outputs, plan.architecture)
-    return with_margin(plan, network)
+    return with_margin(plan, network), config
 
 
 def with_network(plan: Plan, config: Config) -> Plan:

@@ -1,10 +1,43 @@
 """The learning rate over the part of the schedule that is done, whether steps or the clock measure it."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 # As nnU-Net: (1 - progress) ** 0.9.
 POLY_POWER = 0.9
+# Part of what is left in which the rate moves onto a schedule that was made longer.
+JOINING = 0.1
+
+
+@dataclass(frozen=True)
+class Join:
+    """Where a run stood when its schedule was made longer or shorter."""
+
+    progress: float  # on the new schedule
+    rate: float  # the last of the old one
+
+
+@dataclass
+class Schedule:
+    """The rate over the progress of a run.
+
+    A schedule that is changed on the way is joined without a jump: from the last rate of the old one, the rate moves
+    in a straight line, over a tenth of what is left, onto the new schedule, and follows it.
+    """
+
+    peak: float
+    warm_up: float
+    shape: Literal["cosine", "poly"]
+    factor: float = 1.0  # of the watchdog
+    join: Join | None = None
+
+    def rate(self, progress: float) -> float:
+        if self.join is None or progress >= (end := self.join.progress + JOINING * (1 - self.join.progress)):
+            return self.factor * learning_rate(progress, self.peak, self.warm_up, self.shape)
+        target = self.factor * learning_rate(end, self.peak, self.warm_up, self.shape)
+        done = max(progress - self.join.progress, 0.0) / (end - self.join.progress)
+        return self.join.rate + done * (target - self.join.rate)
 
 
 def learning_rate(progress: float, peak: float, warm_up: float, shape: Literal["cosine", "poly"]) -> float:

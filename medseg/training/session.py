@@ -2,35 +2,44 @@
 
 import datetime
 import platform
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import monai
 import torch
 
 import medseg
-from medseg.augmentation.pipeline import build_augmentation
+from medseg.augmentation.pipeline import Augmentation, build_augmentation
+from medseg.config import Config
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
+from medseg.errors import TrainingError
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import ModelRecord, save_model
+from medseg.labels import Labels
+from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
+from medseg.plan import Plan
 from medseg.progress import counted, say, warn
 from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
+from medseg.training.initial import InitialModel
+from medseg.training.interruption import interruptible
 from medseg.training.journal import Journal
-from medseg.training.learner import Learner
+from medseg.training.learner import Epoch, Learner
 from medseg.training.run import Run
+from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
+from medseg.training.watchdog import NotANumber, Watchdog
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+# A Dice that is better by less does not keep the patience up.
+BETTER = 0.0005
 
 
 class Session:
@@ -39,41 +48,50 @@ class Session:
     def __init__(self, run: Run, device: Device, started: float) -> None:
         self.run, self.device = run, device
         self.settings = run.config.training
-        plan, labels = run.plan, run.dataset.labels
-        torch.manual_seed(self.settings.seed)
-        n_channels = len(run.dataset.record.channels)
-        network = build_network(n_channels, labels.n_outputs, plan.architecture, run.config.network.checkpointing)
-        weights = run.config.network.weights
-        if weights is not None and not run.checkpoint.is_file():
-            random = load_pretrained(network, Path(weights))
-            say(f"Weights from {weights}; {counted(len(random), 'parameter')} stay random")
-        axes = mirror_axes(plan, labels)
-        augmentation = build_augmentation(
-            run.config.augmentation,
-            dims=plan.dims,
-            patch_size=plan.network_patch,
-            spacing=[plan.grid.spacing[axis] for axis in plan.spatial_axes],
-            mirror_axes=[plan.spatial_axes.index(axis) for axis in axes],
-        )
-        self.learner = Learner(network, plan, self.settings, augmentation, device)
+        network = self._network()
+        labels = run.dataset.labels
+        self.learner = Learner(network, run.plan, self.settings, _augmentation(run.config, run.plan, labels), device)
         self.sampler = PatchSampler(
             run.dataset,
             run.split.training,
-            plan,
-            batch_size=plan.batch_size,
+            run.plan,
+            batch_size=run.plan.batch_size,
             foreground_fraction=self.settings.foreground_fraction,
             seed=self.settings.seed,
-            margin=plan.in_space(network.margin, 0),
+            margin=run.plan.in_space(network.margin, 0),
         )
-        progress = self._resumed()
-        self.step, self.best_dice = progress.step, progress.best_dice
+        self.progress = Progress()
+        self.watchdog = Watchdog(self.settings.foreground_fraction)
+        if run.checkpoint.is_file():
+            self.progress = self._load(run.checkpoint)
+            self.watchdog = Watchdog(**self.progress.watchdog)
+            say(f"Resuming at step {self.progress.step}, after {self.progress.seconds / 60:.1f} min")
+        self._obey_watchdog()
+        self.step, self.best_dice = self.progress.step, self.progress.best_dice
+        self.validations_since_best = self.progress.validations_since_best
+        self.last_rate = self.progress.learning_rate
         total = self.settings.epochs * self.settings.steps_per_epoch
-        self.clock = Clock(total, seconds_before=progress.seconds, started=started)
+        self.clock = Clock(total, seconds_before=self.progress.seconds, started=started)
+        self.first_step = self.step
         self.journal = Journal(run.folder, labels, self.step)
         self.saved_at = time.monotonic()
         self.validated_at = time.monotonic()
         self.validation_seconds = 0.0
         self.validated_step: int | None = None
+
+    def _network(self) -> Network:
+        """With random weights, or those that the user gave to begin with; a checkpoint brings its own."""
+        config, plan = self.run.config, self.run.plan
+        labels, channels = self.run.dataset.labels, self.run.dataset.record.channels
+        torch.manual_seed(self.settings.seed)
+        network = build_network(len(channels), labels.n_outputs, plan.architecture, config.network.checkpointing)
+        weights, init = config.network.weights, config.training.init
+        if weights is not None and not self.run.checkpoint.is_file():
+            random = load_pretrained(network, Path(weights))
+            say(f"Weights from {weights}; {counted(len(random), 'parameter')} stay random")
+        if init is not None and not self.run.checkpoint.is_file():
+            say(f"Weights from {init}: {InitialModel.read(Path(init)).load_into(network, plan, labels, channels)}")
+        return network
 
     def tell(self) -> None:
         plan, split = self.run.plan, self.run.split
@@ -88,44 +106,117 @@ class Session:
             warn("There is one case (or one group) only: it is validated on itself, which says nothing")
 
     def train(self, budget: float | None) -> bool:
-        """Epochs until the schedule is done (True) or the user interrupts (False). The schedule follows the clock
-        where there is a ``budget`` in seconds, over all sittings."""
-        first_step = self.step
+        """Epochs until the schedule is done, or patience is at its end (True), or the user interrupts (False). The
+        schedule follows the clock where there is a ``budget`` in seconds, over all sittings."""
         self.clock.budget = budget
+        self._join_schedule()
+        if self.step == 0:
+            self._save(self.run.good_checkpoint)
         batches = self.sampler.prefetched(self.step)
         with interruptible() as interrupted:
-            while self.clock.progress(self.step) < 1 and not interrupted.is_set():
-                self._epoch(batches, interrupted, first_step)
+            while self.clock.progress(self.step) < 1 and not interrupted.is_set() and not self._out_of_patience():
+                batches = self._epoch(batches, interrupted)
         batches.close()
         done = not interrupted.is_set()
+        if done and self._out_of_patience():
+            say(f"No better validation Dice in {counted(self.validations_since_best, 'validation')}: stopping early")
         if done and self.step == 0:
             warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
-        if done and self.step != self.validated_step and (self.step > first_step or self.best_dice is None):
+        if done and self.step != self.validated_step and (self.step > self.first_step or self.best_dice is None):
             self._keep_better(self._validate())
         self._save_checkpoint()
         self.journal.close()
         return done
 
-    def _epoch(self, batches: Iterator[Batch], interrupted: threading.Event, first_step: int) -> None:
-        last = self.step - self.step % self.settings.steps_per_epoch + self.settings.steps_per_epoch
-        epoch = self.learner.epoch(
-            batches,
-            self.step,
-            min(last, self.clock.total_steps) if self.clock.budget is None else last,
-            lambda step: 1.0 if interrupted.is_set() else self.clock.progress(step),
-        )
+    def _join_schedule(self) -> None:
+        """A run whose length was changed goes over to its new schedule without a jump of the learning rate."""
+        joined, before = self.progress.joined, self.progress.length
+        if before and before != self._length:
+            here = self.clock.progress(self.step)
+            joined = (here, self.last_rate)
+            self.watchdog.start_from(self.step, here, good=True)
+            say(f"The run is now {self._length} long, and was {before}: its learning rate moves on from where it is")
+        self.learner.schedule.join = None if joined is None else Join(*joined)
+
+    @property
+    def _length(self) -> str:
+        """Of the schedule, as it stands in the settings."""
+        max_time = self.settings.max_time
+        return f"{self.settings.epochs} epochs" if max_time is None else f"{max_time:.0f} s"
+
+    def _out_of_patience(self) -> bool:
+        return self.settings.patience is not None and self.validations_since_best >= self.settings.patience
+
+    def _epoch(
+        self, batches: Generator[Batch, None, None], interrupted: threading.Event
+    ) -> Generator[Batch, None, None]:
+        """Goes on to the end of the epoch; returns the batches to go on with."""
+        size = self.settings.steps_per_epoch
+        last = self.step - self.step % size + size
+        try:
+            epoch = self.learner.epoch(
+                batches,
+                self.step,
+                min(last, self.clock.total_steps) if self.clock.budget is None else last,
+                lambda step: 1.0 if interrupted.is_set() else self.clock.progress(step),
+            )
+        except NotANumber as error:
+            return self._go_back(self.watchdog.after(error, self._damaged_cases(error.step)), batches)
         if epoch.step == self.step:
-            return
-        self.step = epoch.step
+            return batches
+        self.step, self.last_rate = epoch.step, epoch.learning_rate
+        self.watchdog.see(epoch.confusion)
+        if self.step == last and (change := self._judge()) is not None:
+            return self._go_back(change, batches)
         # Not after an interruption: who sent the signal may not wait that long for the checkpoint.
-        validation = self._validate() if self._validation_is_due() and not interrupted.is_set() else None
+        self._report(epoch, self._validate() if self._validation_is_due() and not interrupted.is_set() else None)
+        return batches
+
+    def _report(self, epoch: Epoch, validation: Validation | None) -> None:
         if validation is not None:
             self._keep_better(validation)
-        left = self.clock.time_left(self.step, first_step)
+        left = self.clock.time_left(self.step, self.first_step)
         self.journal.add(epoch, self.clock.seconds, validation, left)
         # With each validation too, so that a resumed run knows of the best model that lies in RUN/model.
         if validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self._save_checkpoint()
+
+    def _judge(self) -> str | None:
+        """What the watchdog changed after a whole epoch, in words; a good state is kept, to go back to."""
+        progress = self.clock.progress(self.step)
+        change = self.watchdog.judge(self.run.dataset.labels.names, self.step, progress)
+        if change is None and self.watchdog.is_good(progress):
+            self.watchdog.good_at = progress
+            self._save(self.run.good_checkpoint)
+        return change
+
+    def _go_back(self, change: str, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """To the last good state, with a changed setting; returns the batches to go on with."""
+        batches.close()
+        came_to = self.step
+        self.step = self._load(self.run.good_checkpoint).step
+        note = f"Back to step {self.step} from {came_to}: {change}"
+        warn(note)
+        self.watchdog.start_from(self.step, self.clock.progress(self.step))
+        self._obey_watchdog()
+        self.journal.go_back(self.step, note)
+        self._save_checkpoint()
+        return self.sampler.prefetched(self.step)
+
+    def _obey_watchdog(self) -> None:
+        """Raises ``TrainingError`` when no case is left."""
+        left_out = set(self.watchdog.left_out)
+        self.learner.schedule.factor = self.watchdog.rate_factor
+        self.sampler.foreground_fraction = self.watchdog.foreground_fraction
+        self.sampler.case_ids = tuple(case for case in self.run.split.training if case not in left_out)
+        if not self.sampler.case_ids:
+            raise TrainingError(f"{self.run.dataset.folder}: no image is left whose values are numbers; prepare again")
+
+    def _damaged_cases(self, step: int) -> list[str]:
+        """Of the batch at ``step``: those whose images hold what is no number."""
+        batch = self.sampler.batch(step)
+        fine = batch.image.isfinite().flatten(1).all(1).tolist()
+        return sorted({case_id for case_id, is_fine in zip(batch.case_ids, fine, strict=True) if not is_fine})
 
     def _validation_is_due(self) -> bool:
         """So that validation takes no more than its share of the time."""
@@ -147,8 +238,10 @@ class Session:
 
     def _keep_better(self, validation: Validation) -> None:
         """Writes RUN/model when it is the best so far."""
-        if self.best_dice is None or validation.mean_dice >= self.best_dice:
-            self.best_dice = validation.mean_dice
+        dice, best = validation.mean_dice, self.best_dice
+        self.validations_since_best = 0 if best is None or dice > best + BETTER else self.validations_since_best + 1
+        if best is None or dice >= best:
+            self.best_dice = dice
             self.save_average("model", {"validation_dice_on_model_grid": validation.dice})
 
     def save_average(self, name: str, metrics: dict[str, Any]) -> None:
@@ -165,9 +258,11 @@ class Session:
                 "torch": torch.__version__,
                 "monai": monai.__version__,
                 "source": run.dataset.record.source,
-                "training_cases": len(run.split.training),
+                "training_cases": len(self.sampler.case_ids),
                 "steps": self.step,
                 "seed": self.settings.seed,
+                "init": self.settings.init,
+                "watchdog": self.watchdog.notes,
             },
             metrics=metrics,
         )
@@ -175,47 +270,39 @@ class Session:
 
     def _save_checkpoint(self) -> None:
         """The checkpoint and, with it, the last model."""
-        scale = self.learner.scaler.get_scale() if self.device.needs_loss_scaling else None
-        progress = Progress(self.step, self.clock.seconds, self.best_dice, scale)
-        learner = self.learner
-        save_checkpoint(
-            self.run.checkpoint,
-            progress,
-            learner.network.state_dict(),
-            learner.average.state_dict(),
-            learner.optimiser,
-        )
+        self._save(self.run.checkpoint)
         self.save_average("model-last", {})
         self.saved_at = time.monotonic()
 
-    def _resumed(self) -> Progress:
-        if not self.run.checkpoint.is_file():
-            return Progress(step=0, seconds=0.0, best_dice=None)
+    def _save(self, path: Path) -> None:
+        learner, join = self.learner, self.learner.schedule.join
+        progress = Progress(
+            step=self.step,
+            seconds=self.clock.seconds,
+            best_dice=self.best_dice,
+            validations_since_best=self.validations_since_best,
+            length=self._length,
+            learning_rate=self.last_rate,
+            joined=None if join is None else (join.progress, join.rate),
+            scaler=learner.scaler.state_dict(),
+            watchdog=asdict(self.watchdog),
+        )
+        save_checkpoint(path, progress, learner.network.state_dict(), learner.average.state_dict(), learner.optimiser)
+
+    def _load(self, path: Path) -> Progress:
         learner = self.learner
-        progress = load_checkpoint(self.run.checkpoint, learner.network, learner.average, learner.optimiser)
-        if progress.loss_scale is not None:
-            learner.scaler = torch.amp.GradScaler(self.device.torch_device.type, init_scale=progress.loss_scale)
-        say(f"Resuming at step {progress.step}, after {progress.seconds / 60:.1f} min")
+        progress = load_checkpoint(path, learner.network, learner.average, learner.optimiser)
+        if progress.scaler:
+            learner.scaler.load_state_dict(progress.scaler)
         return progress
 
 
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C or SIGTERM into an event that is looked at after each step; a second one ends at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        say("Stopping after this step and writing a checkpoint; once more ends at once")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _augmentation(config: Config, plan: Plan, labels: Labels) -> Augmentation:
+    axes = mirror_axes(plan, labels)
+    return build_augmentation(
+        config.augmentation,
+        dims=plan.dims,
+        patch_size=plan.network_patch,
+        spacing=[plan.grid.spacing[axis] for axis in plan.spatial_axes],
+        mirror_axes=[plan.spatial_axes.index(axis) for axis in axes],
+    )

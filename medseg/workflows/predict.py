@@ -101,7 +101,7 @@ class PredictResult:
 
 
 def predict(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     source: str | Path,
     output: str | Path | None = None,
     *,
@@ -116,10 +116,11 @@ def predict(
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
-    ``model`` is a RUN or a model folder. With ``output`` the masks are written there, each case in each of ``formats``
-    (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF for 2D images), with predictions.json;
-    without, they are kept in memory. Every mask is read back by another reader and compared; one that does not lie
-    right is deleted. ``mirror`` averages over mirrored images; None takes the model's own setting, as for ``overlap``.
+    ``model`` is a RUN or a model folder, or several, whose logits are averaged. With ``output`` the masks are written
+    there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF
+    for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by another reader
+    and compared; one that does not lie right is deleted. ``mirror`` averages over mirrored images; None takes the
+    model's own setting, as for ``overlap``.
 
     ``images`` are globs as in ``preprocess``; channels that they name as in training are put in that order.
     ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
@@ -136,7 +137,8 @@ def predict(
     """
     wanted = _formats(formats, output)
     most = None if max_memory is None else bytes_of(max_memory)
-    loaded = with_backend(load_model(Path(model), choose_device(device)), backend)
+    models = [model] if isinstance(model, str | Path) else model
+    loaded = with_backend(load_model([Path(each) for each in models], choose_device(device)), backend)
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)
@@ -146,7 +148,8 @@ def predict(
     found = _in_order_of(loaded.record.channels, found)
     _tell_channels(found.channels, loaded.record.channels)
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
-    say(f"Predicting on {loaded.device} with {loaded.folder}{by}")
+    together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
+    say(f"Predicting on {loaded.device} with {loaded.folder}{together}{by}")
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
@@ -318,6 +321,7 @@ def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence
     return {
         "medseg": medseg.__version__,
         "model": str(model.folder.resolve()),
+        "members": [str(folder.resolve()) for folder in model.members],
         "device": str(model.device),
         "backend": model.backend,
         "labels": model.record.labels.model_dump(mode="json"),

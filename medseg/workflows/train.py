@@ -1,8 +1,11 @@
 """train: a prepared dataset goes in; a model and its validation come out. A run can be killed and resumed."""
 
+import json
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -11,25 +14,31 @@ from medseg.dataset.cases import Case
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.errors import SourceError
-from medseg.files import write_json
-from medseg.inference.model import load_model
+from medseg.files import write_json, written_whole
+from medseg.inference.model import load_model, save_ensemble
 from medseg.io.discover import source_of
 from medseg.progress import counted, say, warn
-from medseg.training.run import Run, reopen_run, start_run
+from medseg.report.patches import PatchPicture, patch_pictures
+from medseg.report.training import write_training
+from medseg.training.checkpoint import read_progress
+from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.finish import choose_postprocessing, plain, write_golden
-from medseg.workflows.predict import predict_case, predict_cases
+from medseg.workflows.predict import PREDICTIONS_FILE, predict_case, predict_cases
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25
 # However long validation takes, at least this part of --max-time is spent on training.
 LEAST_TRAINING_SHARE = 0.5
+METRICS_FILE = "metrics.json"
+PATCHES_SHOWN = 8  # about
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What ``train`` made. ``evaluation`` is that of the cases that were not trained on, on their source grids."""
+    """What ``train`` made. ``evaluation`` is that of the cases that were not trained on, on their source grids. Of a
+    run of all folds, steps and seconds are those of all."""
 
     folder: Path
     model: Path
@@ -43,40 +52,108 @@ def train(
     prepared: str | Path,
     output: str | Path,
     *,
-    dims: Literal[2, 3] = 3,
+    dims: Literal[2, 3] | None = None,
     config: Config | None = None,
     device: str = "auto",
     resume: bool = False,
 ) -> TrainResult:
-    """Trains a network on a folder that ``preprocess`` made, and validates it on the cases of one fold.
+    """Trains a network on a folder that ``preprocess`` made, and validates it on the cases of one fold, or of each.
 
-    Everything but ``dims`` is set in ``config``. With ``resume`` the run in ``output`` goes on with its own dims and
-    settings. Ctrl-C writes a checkpoint and returns with ``finished=False``.
+    Everything but ``dims`` (3, or those of ``training.init``) is set in ``config``. With ``resume`` the run in
+    ``output`` goes on with its own dims and settings; ``config`` may change its length: ``training.epochs``,
+    ``max_time`` and ``patience``. Ctrl-C writes a checkpoint and returns with ``finished=False``.
+
+    With ``training.fold="all"`` there is a run for each fold, ``output/fold_0`` and so on, one after the other; they
+    share ``max_time``. Their models predict together: ``output/model`` is an ensemble. ``output/validation`` has the
+    masks of all cases, each by the network that was not trained on it.
 
     Raises ``MedsegError`` for a source that isn't prepared for training, for wrong settings, and when the loss is no
-    number.
+    number whatever the watchdog tries.
     """
     clock_start = time.monotonic()
-    dataset, folder = PreparedDataset(Path(prepared)), Path(output)
+    dataset, folder, config = PreparedDataset(Path(prepared)), Path(output), config or Config()
     if resume:
-        run = reopen_run(folder, dataset)
-        chosen = choose_device(device, run.config.training.precision)
+        runs = reopen_runs(folder, dataset, config)
+        chosen = choose_device(device, runs[0].config.training.precision)
     else:
-        config = config or Config()
         chosen = choose_device(device, config.training.precision)
-        run = start_run(folder, dataset, dims, config, chosen)
-    validation_cases(run)  # to see now, not after hours of training, whether their files are there
-    session = Session(run, chosen, clock_start)
-    if not resume:
-        run.write()
+        runs = start_runs(folder, dataset, dims, config, chosen)
+    for run in runs:
+        validation_cases(run)  # to see now, not after hours of training, whether their files are there
+    if runs[0].folder == folder:
+        result = train_run(runs[0], chosen, clock_start)
+    else:
+        result = train_folds(folder, runs, chosen, clock_start)
+    if not result.finished:
+        say(f"Interrupted at step {result.steps}; go on with: medseg train {prepared} -o {output} --resume")
+    return result
+
+
+def train_run(run: Run, device: Device, started: float) -> TrainResult:
+    """One network, from where it stands; ``started``: when its time began to count."""
+    session = Session(run, device, started)
+    run.write()
     session.tell()
     max_time = run.config.training.max_time
     finished = session.train(None if max_time is None else training_seconds(session, max_time))
-    if not finished:
-        say(f"Interrupted at step {session.step}; go on with: medseg train {prepared} -o {output} --resume")
-        return TrainResult(folder, folder / "model", session.step, session.clock.seconds, False, None)
-    evaluation = final_validation(run, chosen)
-    return TrainResult(folder, folder / "model", session.step, session.clock.seconds, True, evaluation)
+    evaluation = final_validation(run, device) if finished else None
+    if evaluation is not None:
+        write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(session)))
+    return TrainResult(run.folder, run.folder / "model", session.step, session.clock.seconds, finished, evaluation)
+
+
+def example_patches(session: Session) -> Iterator[PatchPicture]:
+    """Of the first batches, after augmentation."""
+    plan, labels = session.run.plan, session.run.dataset.labels
+    spacing = [plan.grid.spacing[axis] for axis in plan.spatial_axes]
+    for step in range(ceil(PATCHES_SHOWN / plan.batch_size)):
+        batch = session.sampler.batch(step)
+        data = {"image": batch.image, "label": batch.label}
+        augmented = session.learner.augmentation(data, seed=(session.settings.seed, step))
+        images, label_maps = augmented["image"].numpy(), augmented["label"].numpy()
+        yield from patch_pictures(images, label_maps, batch.case_ids, spacing, labels)
+
+
+def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: float) -> TrainResult:
+    """One network after the other; then their ensemble, and the metrics of all cases."""
+    # Backwards: a run of all folds is known by the record of the first one.
+    for run in reversed(runs):
+        run.write()
+    for i, run in enumerate(runs):
+        if (run.folder / "validation" / METRICS_FILE).is_file():
+            say(f"Fold {i} is done")
+            continue
+        say(f"Fold {i}, {i + 1} of {len(runs)}")
+        result = train_run(run, device, started if i == 0 else time.monotonic())
+        if not result.finished:
+            return replace(result, folder=folder, model=folder / "model")
+    save_ensemble(folder / "model", [run.folder / "model" for run in runs])
+    progress = [read_progress(run.checkpoint) for run in runs]
+    return TrainResult(
+        folder,
+        folder / "model",
+        sum(each.step for each in progress),
+        sum(each.seconds for each in progress),
+        True,
+        evaluate_folds(folder / "validation", runs, folder / "model"),
+    )
+
+
+def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation:
+    """Metrics of the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
+    summaries = []
+    for run in runs:
+        summaries.append(json.loads((run.folder / "validation" / PREDICTIONS_FILE).read_text(encoding="utf-8")))
+        for name in (name for case in summaries[-1]["cases"] for name in case["masks"].values()):
+            with written_whole(folder / name) as temporary:
+                shutil.copyfile(run.folder / "validation" / name, temporary)
+    together = {key: [entry for summary in summaries for entry in summary[key]] for key in ("cases", "problems")}
+    write_json(folder / PREDICTIONS_FILE, {**summaries[0], "model": str(model.resolve()), **together})
+    cases = [case_id for run in runs for case_id in run.split.validation]
+    dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
+    evaluation = evaluate(folder, dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
+    choose_postprocessing(model / "fold_0", folder, dataset, cases)  # an ensemble has the record of the first
+    return evaluation
 
 
 def training_seconds(session: Session, max_time: float) -> float:

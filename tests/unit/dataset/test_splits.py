@@ -22,6 +22,35 @@ def test_groups_stay_together() -> None:
         assert len(split.training) + len(split.validation) == 21
 
 
+def test_labels_are_shared_out_over_the_folds() -> None:
+    """Of 40 cases 8 have a lesion and 5 a rare one; the plain split of these names leaves folds without."""
+    names = [f"case_{i:02d}" for i in range(40)]
+    present = {
+        name: frozenset({"organ", *(["lesion"] if i < 8 else []), *(["rare"] if 6 <= i < 11 else [])})
+        for i, name in enumerate(names)
+    }
+    splits = [split_fold({name: name for name in names}, fold, 5, present) for fold in range(5)]
+    for label, n in (("lesion", (1, 2)), ("rare", (1,))):
+        assert all(sum(label in present[case] for case in split.validation) in n for split in splits), label
+    assert all(7 <= len(split.validation) <= 9 for split in splits)
+    assert sorted(case for split in splits for case in split.validation) == names
+
+
+def test_where_all_have_the_same_labels_the_split_is_the_plain_one() -> None:
+    names = {f"case_{i:02d}": f"case_{i:02d}" for i in range(23)}
+    present = dict.fromkeys(names, frozenset({"organ"}))
+    assert split_fold(names, 2, 5, present) == split_fold(names, 2, 5)
+
+
+def test_groups_stay_together_where_labels_are_shared_out() -> None:
+    groups = {f"p{p}_{scan}": f"p{p}" for p in range(9) for scan in "abc"}
+    present = {case: frozenset({"lesion"}) if case.endswith("a") and case < "p5" else frozenset() for case in groups}
+    for fold in range(5):
+        split = split_fold(groups, fold, 5, present)
+        assert not {groups[c] for c in split.training} & {groups[c] for c in split.validation}
+        assert sum("lesion" in present[case] for case in split.validation) == 1
+
+
 def test_few_groups_make_few_folds_and_one_validates_on_itself() -> None:
     assert len(split_fold({"a": "a", "b": "b"}, 1, 5).validation) == 1
     alone = split_fold({"a": "a"}, 0, 5)

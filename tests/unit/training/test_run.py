@@ -11,9 +11,9 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_centre_of_valid_convolutions_is_at_least_the_patch(prepared: PreparedDataset, dims: int) -> None:
-    plan = resolve_plan(prepared, dims, load(), CPU)
-    valid = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015"]), CPU)
-    padded = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015-padded"]), CPU)
+    plan, _ = resolve_plan(prepared, dims, load(), CPU)
+    valid, _ = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015"]), CPU)
+    padded, _ = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015-padded"]), CPU)
     assert padded.patch_size == plan.patch_size
     assert all(large > small for large, small in zip(valid.network_patch, plan.network_patch, strict=True))
     if dims == 2:

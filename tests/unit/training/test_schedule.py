@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import pytest
 
 from medseg.training.clock import Clock
-from medseg.training.schedule import learning_rate
+from medseg.training.schedule import Join, Schedule, learning_rate
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -23,3 +25,21 @@ def test_steps_or_the_clock_measure_progress() -> None:
     clock = Clock(total_steps=200, seconds_before=30.0, budget=100.0)
     assert clock.progress(0) == pytest.approx(0.3, abs=0.01)
     assert clock.time_left(0, 0) == pytest.approx(70, abs=1)
+
+
+@pytest.mark.parametrize("done", [0.3, 1.0])
+def test_a_longer_schedule_is_joined_without_a_jump(done: float) -> None:
+    """A run is made three times as long where a part of it, or all, is done."""
+    old = Schedule(peak=1.0, warm_up=0.02, shape="cosine")
+    here = done / 3
+    new = Schedule(peak=1.0, warm_up=0.02, shape="cosine", join=Join(here, old.rate(done)))
+    assert new.rate(here) == pytest.approx(old.rate(done))
+    rates = [new.rate(here + i / 1000 * (1 - here)) for i in range(1001)]
+    assert max(abs(after - before) for before, after in pairwise(rates)) < 0.01
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[100:] == pytest.approx([old.rate(here + i / 1000 * (1 - here)) for i in range(100, 1001)])
+    assert rates[-1] == pytest.approx(0)
+
+
+def test_the_watchdog_lowers_the_whole_schedule() -> None:
+    assert Schedule(0.3, 0.0, "cosine", factor=1 / 3).rate(0.5) == pytest.approx(0.05)

@@ -1,0 +1,152 @@
+"""Fine-tuning: a network that begins with the weights of another model, whose labels and channels may be others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from medseg.config import Config, NetworkConfig
+from medseg.errors import ConfigError
+from medseg.inference.model import ModelRecord, model_folders, read_model_record
+from medseg.labels import Labels
+from medseg.networks.network import Network
+from medseg.networks.registry import build_network
+from medseg.plan import Plan
+from medseg.progress import warn
+
+BACKGROUND = "background"
+# Spacings that differ by less are one.
+LIKE = 0.1
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """A model to begin with: ``training.init``, a RUN or a model folder."""
+
+    folder: Path
+    record: ModelRecord
+
+    @classmethod
+    def read(cls, path: Path) -> "InitialModel":
+        """Of an ensemble the first one. Raises ``ModelError`` when there is none."""
+        folder = model_folders(path)[0]
+        return cls(folder, read_model_record(folder))
+
+    def shape(self, plan: Plan, config: Config) -> tuple[Plan, Config]:
+        """Plan and settings with the model's network, save for what the user has set."""
+        architecture = self.record.plan.architecture
+        if config.network.name != architecture.name and "name" in config.network.model_fields_set:
+            return plan, config
+        own = {
+            key: value
+            for key, value in architecture.model_dump(mode="json").items()
+            if key in NetworkConfig.model_fields and key not in config.network.model_fields_set
+        }
+        network = config.network.model_copy(update=own)
+        theirs, ours = self.record.plan.grid, plan.grid
+        if any(abs(a / b - 1) > LIKE for a, b in zip(theirs.spacing, ours.spacing, strict=True)):
+            learnt, here = ("×".join(f"{mm:.3g}" for mm in grid.spacing) for grid in (theirs, ours))
+            warn(
+                f"The model in {self.folder} has learnt at {learnt} mm, and goes on at {here} mm; to keep its scale, "
+                f"prepare with --set preprocessing.spacing=[{learnt.replace('×', ',')}]"
+            )
+        return plan.model_copy(update={"architecture": architecture}), config.model_copy(update={"network": network})
+
+    def load_into(self, network: Network, plan: Plan, labels: Labels, channels: Sequence[str]) -> str:
+        """Loads what fits, and says in words what was adapted and what stays random.
+
+        Weights are matched by name and shape; outputs by the names of labels; inputs by the names of channels, or by
+        their order where there are as many and none has the name of another. Inputs of no match begin with the mean of
+        the others. Raises ``ConfigError`` when nothing fits.
+        """
+        try:
+            theirs = load_file(self.folder / "weights.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"training.init: the weights in {self.folder} cannot be read ({error})") from error
+        own = network.state_dict()
+        outputs = _matched([BACKGROUND, *self.record.labels.names], [BACKGROUND, *labels.names])
+        inputs = _matched(self.record.channels, channels)
+        if len(self.record.channels) == len(channels) and all(source is None for source in inputs):
+            inputs = list(range(len(channels)))
+        of_outputs, of_inputs = _axes(plan, len(channels), labels.n_outputs)
+        fitting = {}
+        for name, tensor in own.items():
+            adapted = theirs.get(name)
+            if adapted is not None and name in of_outputs:
+                adapted = _rows(adapted, of_outputs[name], outputs, tensor)
+            if adapted is not None and name in of_inputs:
+                adapted = _rows(adapted, of_inputs[name], inputs, None)
+            if adapted is not None and adapted.shape == tensor.shape:
+                fitting[name] = adapted
+        if not fitting.keys() - of_outputs.keys():
+            raise ConfigError(
+                f"training.init: nothing in {self.folder} fits this network; leave network.name, network.features and "
+                "--dims to the model"
+            )
+        network.load_state_dict(fitting, strict=False)
+        return _told(own.keys() - fitting.keys(), len(own), labels.names, outputs[1:], channels, inputs)
+
+
+def _matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
+    """For each of our names the position of the same name among theirs, whatever its case."""
+    known = {name.lower(): i for i, name in enumerate(theirs)}
+    return [known.get(name.lower()) for name in ours]
+
+
+def _axes(plan: Plan, inputs: int, outputs: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Which axis of which weights counts the outputs, and which the inputs: those that grow with one more of them."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        now, more_outputs, more_inputs = (
+            build_network(inputs + i, outputs + o, plan.architecture).state_dict() for i, o in ((0, 0), (0, 1), (1, 0))
+        )
+    return _growing(now, more_outputs), _growing(now, more_inputs)
+
+
+def _growing(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, int]:
+    axes = {}
+    for name, tensor in before.items():
+        grown = [i for i, (a, b) in enumerate(zip(tensor.shape, after[name].shape, strict=True)) if a != b]
+        if len(grown) == 1:
+            axes[name] = grown[0]
+    return axes
+
+
+def _rows(
+    theirs: torch.Tensor, axis: int, sources: Sequence[int | None], otherwise: torch.Tensor | None
+) -> torch.Tensor | None:
+    """``theirs`` with its entries along ``axis`` in the order of ``sources``. Entries without a source are those of
+    ``otherwise``, or the mean of theirs. None where something else differs too."""
+    if theirs.ndim <= axis or any(source is not None and source >= theirs.shape[axis] for source in sources):
+        return None
+    parts = list(theirs.unbind(axis))
+    if otherwise is None:
+        fallback = [theirs.mean(axis)] * len(sources)
+    elif otherwise.ndim == theirs.ndim and otherwise.shape[axis] == len(sources):
+        fallback = list(otherwise.unbind(axis))
+    else:
+        return None
+    chosen = [own if source is None else parts[source] for source, own in zip(sources, fallback, strict=True)]
+    return torch.stack(chosen, axis) if len({part.shape for part in chosen}) == 1 else None
+
+
+def _told(
+    random: set[str],
+    n: int,
+    labels: Sequence[str],
+    outputs: Sequence[int | None],
+    channels: Sequence[str],
+    inputs: Sequence[int | None],
+) -> str:
+    parts = [f"{n - len(random)} of {n} tensors of weights fit"]
+    new = [name for name, source in zip(labels, outputs, strict=True) if source is None]
+    if new:
+        parts.append(f"outputs of new labels stay random: {', '.join(new)}")
+    averaged = [name for name, source in zip(channels, inputs, strict=True) if source is None]
+    if averaged:
+        parts.append(f"inputs of new channels begin with the mean of the others: {', '.join(averaged)}")
+    if random:
+        parts.append(f"random: {', '.join(sorted(random)[:3])}{f' and {len(random) - 3} more' * (len(random) > 3)}")
+    return "; ".join(parts)

@@ -1,0 +1,111 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from medseg.errors import TrainingError
+from medseg.training.watchdog import NotANumber, Watchdog, label_dice
+
+LABELS = ["large", "small"]
+
+
+def counts(large: int, small: int, rare: int = 100) -> torch.Tensor:
+    """``large`` and ``small`` of 100 voxels of each label are found."""
+    return torch.tensor([[1000, 0, 0], [100 - large, large, 0], [rare - small, 0, small]])
+
+
+def watch(watchdog: Watchdog, small: list[int], rare: int = 100) -> list[str | None]:
+    """What it says after each of epochs of 50 steps, 5 % of the schedule, from where it stands."""
+    first = watchdog.judged_at[0] // 50 + 1
+    said = []
+    for epoch, found in enumerate(small, start=first):
+        watchdog.see(counts(50, found, rare))
+        said.append(watchdog.judge(LABELS, 50 * epoch, epoch / 20))
+    return said
+
+
+def test_the_dice_of_patches() -> None:
+    assert label_dice([[10, 0, 2, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]) == [0.75, None, 1.0]
+
+
+def test_a_label_that_never_lives_gets_more_foreground() -> None:
+    watchdog = Watchdog(foreground_fraction=1 / 3)
+    first, second = watch(watchdog, [0, 0])
+    assert first is None
+    assert second == (
+        "Dice of small on the training patches stays 0: 67% of the patches on labelled voxels (change 1 of at most 3)"
+    )
+    assert watchdog.foreground_fraction == pytest.approx(2 / 3)
+    assert watchdog.rate_factor == 1
+
+
+def test_a_label_that_was_lost_lowers_the_rate() -> None:
+    watchdog = Watchdog(1 / 3)
+    *before, last = watch(watchdog, [20, 0, 0])
+    assert before == [None, None]
+    assert last is not None
+    assert last.startswith("Dice of small on the training patches fell to 0: learning rate to a third")
+    assert watchdog.rate_factor == pytest.approx(1 / 3)
+
+
+def test_the_changes_are_few() -> None:
+    watchdog = Watchdog(1 / 3)
+    said = []
+    for _ in range(6):
+        said += watch(watchdog, [0, 0])
+        watchdog.start_from(0, 0.0)
+    assert sum(change is not None for change in said) == 3
+    assert watchdog.foreground_fraction == 1
+    assert watchdog.rate_factor == pytest.approx(1 / 3)  # the last one, when there was no more foreground to be had
+
+
+def test_what_lives_or_is_not_there_or_comes_late_is_left_alone() -> None:
+    assert watch(Watchdog(1 / 3), [1, 0, 1, 0, 1]) == [None] * 5  # never two epochs dead
+    assert watch(Watchdog(1 / 3), [0] * 5, rare=0) == [None] * 5  # not in any patch
+    late = Watchdog(1 / 3, judged_at=(800, 0.8), lived=["small"])
+    assert watch(late, [0] * 4) == [None] * 4
+
+
+def test_short_epochs_are_waited_for() -> None:
+    watchdog = Watchdog(1 / 3)
+    watchdog.see(counts(50, 0))
+    assert watchdog.judge(LABELS, 20, 0.5) is None
+
+
+def test_parts_of_an_epoch_count_as_the_whole() -> None:
+    whole, parts = Watchdog(1 / 3), Watchdog(1 / 3)
+    whole.see(counts(1, 0) + counts(0, 7))
+    parts.see(counts(1, 0))
+    parts = Watchdog(**asdict(parts))  # as a checkpoint brings it back
+    parts.see(None)
+    parts.see(counts(0, 7))
+    assert parts == whole
+
+
+def test_a_state_is_good_now_and_then_and_not_while_a_label_dies() -> None:
+    watchdog = Watchdog(1 / 3)
+    watch(watchdog, [20])
+    assert not watchdog.is_good(0.04)
+    assert watchdog.is_good(0.05)
+    watch(watchdog, [0])
+    assert not watchdog.is_good(0.1)
+
+
+def test_no_number_lowers_the_rate_three_times() -> None:
+    watchdog, error = Watchdog(1 / 3), NotANumber("loss", 7, ["a", "b"])
+    assert watchdog.after(error, []) == (
+        "the loss is not a number at step 7 (cases a, b): learning rate to a third (change 1 of at most 3)"
+    )
+    watchdog.after(error, [])
+    watchdog.after(error, [])
+    assert watchdog.rate_factor == pytest.approx(1 / 27)
+    with pytest.raises(TrainingError, match=r"the loss is not a number at step 7 \(cases a, b\)"):
+        watchdog.after(error, [])
+
+
+def test_a_damaged_image_is_left_out_and_costs_no_try() -> None:
+    watchdog = Watchdog(1 / 3)
+    assert watchdog.after(NotANumber("loss", 7, ["a", "b"]), ["b"]) == (
+        "b: the image holds what is no number; left out of training"
+    )
+    assert (watchdog.left_out, watchdog.tries, watchdog.rate_factor) == (["b"], 0, 1.0)
