@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medseg.errors import ConfigError
 from medseg.progress import say
+
+if TYPE_CHECKING:
+    from medseg.workflows.compare_networks import NetworkComparison
+
+LEFT_OUT = ("steps", "prediction (GB)")  # for want of room; the files have them
 
 
 def compare(
@@ -62,21 +67,29 @@ def compare(
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=1, ensure_ascii=False))
     else:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        from medseg.workflows.compare_networks import COLUMNS, cells
-
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name == "network" else "right", overflow="fold")
-        for each in comparison.ranked:
-            table.add_row(*cells(each))
-        Console(highlight=False).print(table)
+        _show(comparison)
     say(f"Written: {', '.join(str(output / f'comparison.{kind}') for kind in ('json', 'csv', 'md', 'png'))}")
     if any(each.problems for each in comparison.networks):
         raise typer.Exit(1)
+
+
+def _show(comparison: "NetworkComparison") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from medseg.workflows.compare_networks import COLUMNS, cells
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for name in COLUMNS:
+        if name not in LEFT_OUT:
+            first = name == "network"
+            heading = name.replace(" (", "\n(")
+            table.add_column(heading, justify="left" if first else "right", no_wrap=not first, overflow="fold")
+    for each in comparison.ranked:
+        row = zip(COLUMNS, cells(each), strict=True)
+        table.add_row(*(cell.replace(" (", "\n(") for name, cell in row if name not in LEFT_OUT))
+    Console(highlight=False).print(table)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -399,9 +399,13 @@ def _write(comparison: NetworkComparison) -> None:
 
 
 COLUMNS = (
-    "network", "Dice", "HD95 (mm)", "missed", "parameters (M)", "steps", "samples/s", "prediction (s a case)",
-    "memory: training (GB)", "prediction (GB)",
+    "network", "Dice", "HD95 (mm)", "missed", "size (M)", "steps", "samples/s", "case (s)", "training (GB)",
+    "prediction (GB)",
 )  # fmt: skip
+LEGEND = (
+    "In brackets: 95 % bootstrap intervals over seeds and cases. Missed: labels. Size: million parameters. Samples: "
+    "patches a second of training. Case: prediction. GB: peak memory, of the whole process on a processor."
+)
 
 
 def markdown(comparison: NetworkComparison) -> str:
@@ -413,7 +417,7 @@ def markdown(comparison: NetworkComparison) -> str:
     setting = comparison.setting
     caption = (
         f"{setting['dims']}D on {setting['device']}; folds {setting['folds']}, seeds {setting['seeds']}; "
-        f"{' '.join(setting['settings'])}. In brackets: 95 % bootstrap intervals over seeds and cases."
+        f"{' '.join(setting['settings'])}. {LEGEND}"
     )
     return "\n".join([*lines, "", caption, ""])
 
