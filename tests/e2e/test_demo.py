@@ -18,7 +18,7 @@ def test_the_demo_goes_the_whole_way(dims: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     metrics = json.loads((folder / "metrics" / "metrics.json").read_text())
     assert set(metrics["cases"]) == {"unseen_01", "unseen_02", "unseen_03"}
-    assert metrics["summary"]["labels"]["liver"]["dice"]["mean"] > 0.3
+    assert metrics["summary"]["labels"]["liver"]["metrics"]["dice"]["mean"] > 0.3
     assert (folder / "overlay.png").stat().st_size > 10_000
     image, mask = (sitk.ReadImage(next(folder.glob(f"export/*_{name}.nii.gz"))) for name in ("image", "mask"))
     assert image.GetSize() == mask.GetSize()
