@@ -1,6 +1,6 @@
 """compare: trains networks on one prepared dataset, each in the same time, and says what each gave and took.
 
-DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with train.log, what that printed
+DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, and train.log, what that printed
     comparison.json, .csv, .md    the table; comparison.png: the plot
 """
 
@@ -61,6 +61,11 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.network}, fold {self.fold}, seed {self.seed}"
+
+    @property
+    def settings(self) -> Path:
+        """What was asked for; the run's own config.yaml may hold what training decided."""
+        return self.folder / "settings.yaml"
 
     @property
     def is_begun(self) -> bool:
@@ -224,7 +229,7 @@ def _check(trial: Trial, dims: int, dataset: PreparedDataset) -> None:
     if not trial.is_begun:
         return
     record = RunRecord.model_validate_json((trial.folder / "run.json").read_text(encoding="utf-8"))
-    before = load([trial.folder / "config.yaml"]).model_dump()
+    before = load([trial.settings]).model_dump()
     wanted = trial.config.model_dump()
     now = {f"{s}.{k}": value for s, section in wanted.items() for k, value in section.items()}
     then = {f"{s}.{k}": value for s, section in before.items() for k, value in section.items()}
@@ -243,8 +248,8 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
     if trial.is_begun:
         command += ["--resume"]
     else:
-        config = write_text(trial.folder / "config.yaml", trial.config.to_yaml())
-        command += ["--dims", str(dims), "--config", str(config)]
+        settings = write_text(trial.settings, trial.config.to_yaml())
+        command += ["--dims", str(dims), "--config", str(settings)]
     log = trial.folder / "train.log"
     with log.open("ab") as file:
         # In a session of its own: Ctrl-C reaches it once, by us, and it writes a checkpoint.
