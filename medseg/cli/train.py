@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medseg.progress import say
+
+if TYPE_CHECKING:
+    from medseg.workflows.forecast import Forecast
 
 
 def train(
@@ -47,6 +50,9 @@ def train(
             help="Go on with a run, with the settings that it began with; --epochs or --max-time make it longer.",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try a few steps, and tell what the run will take; nothing is written.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the validation metrics as JSON, no table.")] = False,
 ) -> None:
     """Trains a U-Net and validates it on whole cases that it has not seen.
@@ -84,13 +90,21 @@ def train(
             "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
         )
     chosen = load(config, overrides)
+    chosen_dims: Literal[2, 3] | None = None if dims is None else 2 if dims == "2" else 3
+    if dry_run and resume:
+        raise typer.BadParameter("--dry-run is for a run that has not begun; leave --resume out")
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
+    if dry_run:
+        from medseg.workflows.forecast import forecast
+
+        show_forecast(forecast(prepared, output, dims=chosen_dims, config=chosen, device=device), as_json)
+        return
     from medseg.workflows.train import train as run
 
     result = run(
         prepared,
         output,
-        dims=None if dims is None else 2 if dims == "2" else 3,
+        dims=chosen_dims,
         config=chosen,
         device=device,
         resume=resume,
@@ -110,3 +124,22 @@ def train(
     )
     if result.evaluation.problems:
         raise typer.Exit(1)
+
+
+def show_forecast(forecast: "Forecast", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(forecast.as_json(), indent=1))
+        return
+    from datetime import timedelta
+
+    from medseg.inference.room import in_units
+
+    seconds = forecast.training_seconds + forecast.validation_seconds
+    steps = round(forecast.training_seconds / forecast.step_seconds) if forecast.steps is None else forecast.steps
+    typer.echo(f"Steps    {steps:,} of {forecast.step_seconds:.3g} s")
+    typer.echo(
+        f"Time     {timedelta(seconds=round(seconds))}, {timedelta(seconds=round(forecast.validation_seconds))} of it "
+        "for validation at the end"
+    )
+    typer.echo(f"Memory   {in_units(round(forecast.peak_memory_mb * 2**20))}")
+    typer.echo(f"Disk     {in_units(round(forecast.disk_mb * 2**20))}")

@@ -3,6 +3,7 @@
 A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run of all folds.
 """
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -52,7 +53,7 @@ class ModelRecord(BaseModel):
 class Model:
     """A trained network with what is needed to use it."""
 
-    folder: Path  # of an ensemble: the first one's
+    folder: Path  # of an ensemble: that of its members, or the first one of several
     record: ModelRecord
     network: torch.nn.Module
     device: Device
@@ -64,6 +65,14 @@ class Model:
         """That of its run, or of its folder where that stands alone."""
         folder = self.folder.resolve()
         return folder.parent.name if folder.name in ("model", "model-last") else folder.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights: another network has another one."""
+        digest = hashlib.sha256()
+        for folder in self.members or (self.folder,):
+            digest.update((folder / "weights.safetensors").read_bytes())
+        return digest.hexdigest()
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
@@ -109,7 +118,7 @@ def load_model(path: Path | Sequence[Path], device: Device) -> Model:
     on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
     faster = fused(network) if on_bf16_processor else network
     members = tuple(folders) if len(folders) > 1 else ()
-    folder = paths[0] if members else folders[0]
+    folder = folders[0].parent if members and len(paths) == 1 else folders[0]
     return Model(folder, record, device.place(faster, record.plan.dims), device, members=members)
 
 

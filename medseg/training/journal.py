@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: log.csv, TensorBoard, progress.png, and a line an epoch."""
+"""What a run tells while it goes on: log.csv, TensorBoard, progress.png; a table on a terminal, a line in a log."""
 
 import csv
 import io
@@ -9,10 +9,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from medseg.files import write_text
 from medseg.labels import Labels
-from medseg.progress import say
+from medseg.progress import console, say
+from medseg.report.example import example_picture
 from medseg.report.plots import plot_progress
 from medseg.training.learner import Epoch
+from medseg.training.live_table import LiveTable
+from medseg.training.tracking import Tracking
 from medseg.training.validation import Validation
+from medseg.training.watchdog import label_dice
 
 SECONDS_BETWEEN_PICTURES = 30.0
 
@@ -21,15 +25,21 @@ class Journal:
     """Rows of log.csv, one an epoch. After a resume, rows of steps that are done again are dropped."""
 
     def __init__(self, folder: Path, labels: Labels, first_step: int) -> None:
+        self.labels = labels
         self.path = folder / "log.csv"
         self.picture = folder / "progress.png"
         self.columns = [
             "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
             "peak_memory_mb",
+            *(f"train_dice_{name}" for name in labels.names),
             "val_dice", *(f"val_dice_{name}" for name in labels.names), "note",
         ]  # fmt: skip
         self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
         self.events = SummaryWriter(str(folder / "events"), purge_step=first_step or None)
+        self.table = LiveTable(labels.names)
+        for row in self.rows:
+            self.table.remember(row)
+        self.tracking = Tracking(folder)
         self.last_picture = 0.0
         self.note = ""  # of the next row
 
@@ -51,17 +61,32 @@ class Journal:
             "note": self.note,
         }
         self.note = ""
+        if epoch.confusion is not None:
+            dice = zip(self.labels.names, label_dice(epoch.confusion.tolist()), strict=True)
+            row |= {f"train_dice_{name}": _rounded(value) for name, value in dice}
         if validation is not None:
             row["val_dice"] = round(validation.mean_dice, 5)
             row |= {f"val_dice_{name}": _rounded(dice) for name, dice in validation.dice.items()}
         self.rows.append({column: str(row.get(column, "")) for column in self.columns})
         self._write()
-        for column in self.columns[3:-1]:
-            if row.get(column, "") != "":
-                self.events.add_scalar(column, float(str(row[column])), epoch.step)
+        self._track(epoch.step, validation)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
             self.draw()
-        self._tell(row, validation, time_left)
+        if console.is_terminal:
+            self.table.show(self.rows[-1], time_left)
+        else:
+            self._tell(row, validation, time_left)
+
+    def _track(self, step: int, validation: Validation | None) -> None:
+        """TensorBoard, and MLflow where it is wanted."""
+        row = self.rows[-1]
+        numbers = {column: float(row[column]) for column in self.columns[3:-1] if row[column] != ""}
+        for column, value in numbers.items():
+            self.events.add_scalar(column, value, step)
+        self.tracking.add(numbers, step)
+        if validation is not None and (example := validation.example) is not None:
+            picture = example_picture(example.image, example.reference, example.predicted, example.grid, self.labels)
+            self.events.add_image("image, reference, prediction", picture, step, dataformats="HWC")
 
     def go_back(self, step: int, note: str) -> None:
         """Drops what was told of later steps; the next row says why."""
@@ -77,9 +102,11 @@ class Journal:
         self.events.flush()
 
     def close(self) -> None:
+        self.table.stop()
         if self.rows:
             self.draw()
         self.events.close()
+        self.tracking.close()
 
     def _tell(self, row: dict[str, object], validation: Validation | None, time_left: float | None) -> None:
         line = f"epoch {row['epoch']}, step {row['step']}: loss {row['train_loss']:.3f}"

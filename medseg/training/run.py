@@ -82,8 +82,7 @@ def start_runs(
     ``dims`` None: 3, or those of the model that the run begins with. Raises ``TrainingError`` when the folder holds a
     run already.
     """
-    if any((folder / name / "run.json").exists() for name in ("", "fold_0")):
-        raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
+    refuse_to_overwrite(folder)
     plan, config = resolve_plan(dataset, dims, config, device)
     groups = {case_id: case.group for case_id, case in dataset.cases.items()}
     present = {case_id: _present(case) for case_id, case in dataset.cases.items()}
@@ -94,6 +93,12 @@ def start_runs(
     n = count_folds(groups, folds)
     each = [_with_training(config, fold=i, **_shared(config, n)) for i in range(n)]
     return [Run(folder / f"fold_{i}", each[i], plan, split_fold(groups, i, folds, present), dataset) for i in range(n)]
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Raises ``TrainingError`` when the folder holds a run already."""
+    if any((folder / name / "run.json").exists() for name in ("", "fold_0")):
+        raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
 
 
 def reopen_runs(folder: Path, dataset: PreparedDataset, changes: Config) -> list[Run]:

@@ -5,6 +5,7 @@ import platform
 import threading
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,9 @@ class Session:
         self.clock.budget = budget
         self._join_schedule()
         if self.step == 0:
-            self._save(self.run.good_checkpoint)
+            self._write(self.run.good_checkpoint)
         batches = self.sampler.prefetched(self.step)
-        with interruptible() as interrupted:
+        with interruptible() as interrupted, closing(self.journal):
             while self.clock.progress(self.step) < 1 and not interrupted.is_set() and not self._out_of_patience():
                 batches = self._epoch(batches, interrupted)
         batches.close()
@@ -124,8 +125,7 @@ class Session:
             warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
         if done and self.step != self.validated_step and (self.step > self.first_step or self.best_dice is None):
             self._keep_better(self._validate())
-        self._save_checkpoint()
-        self.journal.close()
+        self.save()
         return done
 
     def _join_schedule(self) -> None:
@@ -179,7 +179,7 @@ class Session:
         self.journal.add(epoch, self.clock.seconds, validation, left)
         # With each validation too, so that a resumed run knows of the best model that lies in RUN/model.
         if validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-            self._save_checkpoint()
+            self.save()
 
     def _judge(self) -> str | None:
         """What the watchdog changed after a whole epoch, in words; a good state is kept, to go back to."""
@@ -187,7 +187,7 @@ class Session:
         change = self.watchdog.judge(self.run.dataset.labels.names, self.step, progress)
         if change is None and self.watchdog.is_good(progress):
             self.watchdog.good_at = progress
-            self._save(self.run.good_checkpoint)
+            self._write(self.run.good_checkpoint)
         return change
 
     def _go_back(self, change: str, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
@@ -200,7 +200,7 @@ class Session:
         self.watchdog.start_from(self.step, self.clock.progress(self.step))
         self._obey_watchdog()
         self.journal.go_back(self.step, note)
-        self._save_checkpoint()
+        self.save()
         return self.sampler.prefetched(self.step)
 
     def _obey_watchdog(self) -> None:
@@ -268,13 +268,13 @@ class Session:
         )
         save_model(run.folder / name, record, self.learner.average.state_dict())
 
-    def _save_checkpoint(self) -> None:
+    def save(self) -> None:
         """The checkpoint and, with it, the last model."""
-        self._save(self.run.checkpoint)
+        self._write(self.run.checkpoint)
         self.save_average("model-last", {})
         self.saved_at = time.monotonic()
 
-    def _save(self, path: Path) -> None:
+    def _write(self, path: Path) -> None:
         learner, join = self.learner, self.learner.schedule.join
         progress = Progress(
             step=self.step,

@@ -14,6 +14,18 @@ from medseg.device import Device
 from medseg.evaluation.overlap import count_overlaps
 from medseg.inference.stream import predict_labels
 from medseg.plan import Plan
+from medseg.volume import Array, Geometry
+
+
+@dataclass(frozen=True)
+class Example:
+    """The first case: its image (channel, x, y, z), and label maps (x, y, z) in network values, on the model grid."""
+
+    case_id: str
+    image: Array
+    reference: Array
+    predicted: Array
+    grid: Geometry
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Validation:
 
     dice: dict[str, float | None]
     seconds: float
+    example: Example | None = None
 
     @property
     def mean_dice(self) -> float:
@@ -40,14 +53,16 @@ def validate(
 ) -> Validation:
     """Predicts each case with ``network`` and compares it with its label map, without mirroring."""
     start = time.perf_counter()
-    names = dataset.labels.names
+    names, example = dataset.labels.names, None
     dice: dict[str, list[float]] = {name: [] for name in names}
     for case_id in case_ids:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
-        overlaps = count_overlaps(predicted, dataset.label_map(case_id), len(names))
+        reference = dataset.label_map(case_id)
+        overlaps = count_overlaps(predicted, reference, len(names))
+        example = example or Example(case_id, image.numpy(), reference, predicted, dataset.model_grid(case_id))
         for name, overlap in zip(names, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
     means = {name: fmean(values) if values else None for name, values in dice.items()}
-    return Validation(means, time.perf_counter() - start)
+    return Validation(means, time.perf_counter() - start, example)

@@ -1,4 +1,4 @@
-"""Runs that are killed, made longer, go wrong, or begin with another model."""
+"""Runs that are killed, made longer, go wrong, begin with another model, or are only forecast."""
 
 import csv
 import json
@@ -21,6 +21,7 @@ from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, TrainingError
 from medseg.training.learner import Learner
+from medseg.workflows.forecast import forecast
 
 TINY = ["network.features=[4,8,8]", "training.batch_size=2", "training.steps_per_epoch=10", "training.seed=3"]
 
@@ -58,6 +59,7 @@ import sys, torch
 import medseg.training.session as session
 from medseg.cli.main import main
 from medseg.training.learner import Learner
+from medseg.workflows.forecast import forecast
 session.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 learn = Learner._learn
 def sabotaged(self, batch, step, rate):
@@ -231,3 +233,19 @@ def test_patience_ends_a_run(
     result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
     assert (result.finished, result.steps) == (True, 30)
     assert "No better validation Dice in 2 validations: stopping early" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_dry_run_forecasts_and_writes_nothing(run: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
+    one = forecast(prepared.folder, tmp_path / "run", config=settings("training.epochs=7"), device="cpu")
+    assert one.steps == 70
+    assert one.training_seconds == pytest.approx(70 * one.step_seconds)
+    assert not (tmp_path / "run").exists()
+    stored = sum(path.stat().st_size for path in run.glob("*/*.safetensors")) / 2**20
+    assert stored * 0.9 < one.disk_mb < stored * 2.5
+    config = settings("training.max_time=50s", "training.fold=all", "training.folds=3")
+    every = forecast(prepared.folder, tmp_path / "run", config=config, device="cpu")
+    assert every.steps is None
+    assert every.training_seconds + every.validation_seconds == pytest.approx(50, rel=0.2)
+    assert every.disk_mb > 2 * one.disk_mb
+    with pytest.raises(TrainingError, match="holds a run already"):
+        forecast(prepared.folder, run, config=settings(), device="cpu")

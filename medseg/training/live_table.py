@@ -1,0 +1,65 @@
+"""The table that a terminal shows while a network is trained: it is drawn again after each epoch."""
+
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from medseg.progress import console
+
+
+class LiveTable:
+    """Dice of each label on training patches and on held-back cases; nothing where there is no terminal."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.last: dict[str, str] = {}  # the last value of each column that had one
+        self.best: dict[str, float] = {}
+        self.live: Live | None = None
+
+    def remember(self, row: dict[str, str]) -> None:
+        """A row of log.csv."""
+        self.last |= {column: value for column, value in row.items() if value != ""}
+        for column, value in row.items():
+            if column.startswith("val_dice") and value != "":
+                self.best[column] = max(self.best.get(column, 0.0), float(value))
+
+    def show(self, row: dict[str, str], time_left: float | None) -> None:
+        """Draws the table with one more row."""
+        self.remember(row)
+        if self.live is None:
+            self.live = Live(console=console, auto_refresh=False)
+            self.live.start()
+        self.live.update(self._table(time_left), refresh=True)
+
+    def stop(self) -> None:
+        """Leaves the table as it is."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def _table(self, time_left: float | None) -> Table:
+        last = self.last
+        left = "" if time_left is None else f", {time_left / 60:.1f} min left"
+        table = Table(
+            "label",
+            "training",
+            "validation",
+            "best",
+            title=f"epoch {last['epoch']}, step {last['step']}{left}",
+            min_width=48,
+        )
+        for name in self.names:
+            table.add_row(escape(name), self._value(f"train_dice_{name}"), *self._validated(f"val_dice_{name}"))
+        table.add_row("mean", "", *self._validated("val_dice"), style="bold")
+        table.caption = (
+            f"Dice. Loss {float(last['train_loss']):.3f}, learning rate {last['learning_rate']}\n"
+            f"{float(last['samples_per_second']):.1f} samples/s, {float(last['peak_memory_mb']) / 1024:.1f} GB"
+        )
+        return table
+
+    def _validated(self, column: str) -> tuple[str, str]:
+        best = self.best.get(column)
+        return self._value(column), "–" if best is None else f"{best:.3f}"
+
+    def _value(self, column: str) -> str:
+        return f"{float(self.last[column]):.3f}" if column in self.last else "–"

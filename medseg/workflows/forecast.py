@@ -1,0 +1,120 @@
+"""A dry run of training: a few steps, a window of every kind, a checkpoint; then what the whole will take."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from medseg.config import Config
+from medseg.dataset.store import PreparedDataset
+from medseg.device import choose_device
+from medseg.inference.stream import predict_labels
+from medseg.inference.windows import Layout
+from medseg.training.run import Run, refuse_to_overwrite, start_runs
+from medseg.training.session import Session
+
+STEPS = 2
+# Final validation predicts each case twice: to choose between best and last, and from its files, mask and all.
+VALIDATIONS = 2
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of a run, or of all folds together."""
+
+    steps: int | None  # None: as many as there is time for
+    step_seconds: float
+    training_seconds: float
+    validation_seconds: float  # at the end
+    peak_memory_mb: float  # of the GPU, or of the process
+    disk_mb: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "step_seconds": round(self.step_seconds, 4),
+            "training_seconds": round(self.training_seconds, 1),
+            "validation_seconds": round(self.validation_seconds, 1),
+            "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "disk_mb": round(self.disk_mb, 1),
+        }
+
+
+def forecast(
+    prepared: str | Path,
+    output: str | Path,
+    *,
+    dims: Literal[2, 3] | None = None,
+    config: Config | None = None,
+    device: str = "auto",
+) -> Forecast:
+    """What ``train`` with the same arguments will take. Nothing is written to ``output``.
+
+    Raises whatever ``train`` would raise before it begins, and what its first steps would.
+    """
+    config = config or Config()
+    refuse_to_overwrite(Path(output))
+    dataset, chosen = PreparedDataset(Path(prepared)), choose_device(device, config.training.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = start_runs(Path(folder) / "run", dataset, dims, config, chosen)
+        session = Session(runs[0], chosen, time.monotonic())
+        session.tell()
+        chosen.forget_peak()
+        total = session.clock.total_steps
+        batches = session.sampler.prefetched(0)
+
+        def steps(first: int) -> None:
+            session.learner.epoch(batches, first, first + STEPS, lambda step: step / max(total, 2 * STEPS + 1))
+
+        steps(0)  # the first ones warm up
+        step_seconds = _seconds(lambda: steps(STEPS)) / STEPS
+        batches.close()
+        window_seconds = _window_seconds(session)
+        session.save()
+        written = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    validation = sum(VALIDATIONS * _windows(session, run) * window_seconds for run in runs)
+    max_time = config.training.max_time
+    trained = len(runs) * total * step_seconds if max_time is None else max(max_time - validation, 0.0)
+    checkpoint_and_models = 2 * written  # a good state beside the last one, and the best model
+    masks = sum(dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
+    return Forecast(
+        steps=len(runs) * total if max_time is None else None,
+        step_seconds=step_seconds,
+        training_seconds=trained,
+        validation_seconds=validation,
+        peak_memory_mb=chosen.peak_memory_mb(),
+        disk_mb=(len(runs) * checkpoint_and_models + masks) / 2**20,
+    )
+
+
+def _window_seconds(session: Session) -> float:
+    """Of one window, by the way that validation goes."""
+    plan, config = session.run.plan, session.run.config.inference
+    channels = len(session.run.dataset.record.channels)
+    # Noise: windows of one value are not predicted each.
+    image = torch.from_numpy(np.random.default_rng(0).random((channels, *plan.patch_size), dtype=np.float32))
+    average = session.learner.average
+
+    def predict() -> None:
+        predict_labels(average, image, plan, config, session.device)
+
+    predict()  # the first one warms up
+    return _seconds(predict)
+
+
+def _windows(session: Session, run: Run) -> int:
+    """Of all held-back cases."""
+    overlap, network = run.config.inference.overlap, session.learner.average
+    shapes = (run.dataset.model_grid(case_id).shape for case_id in run.split.validation)
+    return sum(Layout.of(network, run.plan, shape, overlap).n_windows for shape in shapes)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
