@@ -80,6 +80,7 @@ class Plan(_Record):
     batch_size: int
     slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
+    mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
+from medseg.planning.sides import mirrored_pairs
 from medseg.training.initial import InitialModel
 
 # What may be another when a run is resumed.
@@ -179,7 +180,8 @@ def resolve_plan(
         plan, config = init.shape(plan, config)
     plan = with_network(plan, config)
     network = build_network(len(dataset.record.channels), dataset.labels.n_outputs, plan.architecture)
-    return with_margin(plan, network), config
+    pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
+    return with_margin(plan, network).model_copy(update={"mirrored_pairs": pairs}), config
 
 
 def with_network(plan: Plan, config: Config) -> Plan:

@@ -103,6 +103,10 @@ class Session:
             f"{counted(len(split.training), 'case')}, {len(split.validation)} to validate; "
             f"batches of {plan.batch_size} patches of {'×'.join(map(str, plan.network_patch))} voxels"
         )
+        pairs = {tuple(sorted(pair)) for pair in (*plan.mirrored_pairs, *self.run.dataset.labels.left_right_pairs)}
+        if pairs and self.run.config.augmentation.mirror:
+            told = ", ".join(" and ".join(pair) for pair in sorted(pairs))
+            say(f"Left and right: {told} look like mirror images of each other, so nothing is mirrored along that axis")
         if set(split.training) & set(split.validation):
             warn("There is one case (or one group) only: it is validated on itself, which says nothing")
 

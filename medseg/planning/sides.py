@@ -1,0 +1,68 @@
+"""Labels that are each other's mirror image, whatever their names: the left and the right of a pair.
+
+A network that has seen mirrored images cannot tell them apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from medseg.dataset.store import PreparedDataset
+
+# Fewer cases with both labels say nothing; more than these are not looked at.
+LEAST_CASES, MOST_CASES = 3, 20
+# Extents of a pair differ by less than this factor.
+ALIKE = 1.5
+EDGES = (10, 50, 90)  # percentiles of a label's voxels along an axis
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of a label in a case, in voxels (x, y, z): where its voxels begin, are, and end."""
+
+    low: np.ndarray
+    centre: np.ndarray
+    high: np.ndarray
+
+    @property
+    def extent(self) -> np.ndarray:
+        extent: np.ndarray = self.high - self.low + 1
+        return extent
+
+
+def mirrored_pairs(dataset: PreparedDataset, case_ids: Sequence[str], orientation: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of labels that lie beside each other from left to right, always on the same sides, at the same height and
+    depth, and are as large as each other."""
+    axis = next(i for i, letter in enumerate(orientation) if letter in "LR")
+    cases = [_places(dataset, case_id) for case_id in case_ids[:MOST_CASES]]
+    names = dataset.labels.names
+    pairs = []
+    for i, j in combinations(range(1, len(names) + 1), 2):
+        sides = [_side(places[i], places[j], axis) for places in cases if i in places and j in places]
+        if len(sides) >= LEAST_CASES and sides[0] != 0 and len(set(sides)) == 1:
+            pairs.append((names[i - 1], names[j - 1]))
+    return tuple(pairs)
+
+
+def _places(dataset: PreparedDataset, case_id: str) -> dict[int, Place]:
+    """By network value."""
+    foreground = dataset.foreground(case_id)
+    values = np.unique(foreground[:, 0])
+    return {
+        int(value): Place(*np.percentile(foreground[foreground[:, 0] == value, 1:], EDGES, axis=0)) for value in values
+    }
+
+
+def _side(one: Place, other: Place, axis: int) -> int:
+    """1 or -1 where one could be the mirror image of the other, by which of them comes first; else 0."""
+    ratio = one.extent / other.extent
+    if ratio.max() > ALIKE or ratio.min() < 1 / ALIKE:
+        return 0
+    apart = np.abs(one.centre - other.centre) / np.maximum(one.extent, other.extent)
+    if np.delete(apart, axis).max() > 0.5:
+        return 0
+    if one.high[axis] < other.low[axis]:
+        return 1
+    return -1 if other.high[axis] < one.low[axis] else 0

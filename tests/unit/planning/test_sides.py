@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.config import load
+from medseg.dataset.store import PreparedDataset
+from medseg.inference.mirroring import mirror_axes
+from medseg.labels import Labels
+from medseg.plan import Plan
+from medseg.planning.sides import mirrored_pairs
+
+SHAPE = (40, 30, 20)
+# Corners (x, y, z) and edges of boxes in one case; the others are shifted.
+PAIR = {"a": ((5, 10, 5), (6, 8, 10)), "b": ((28, 11, 6), (7, 7, 9))}
+DIFFERENT = {
+    "one behind the other": {"a": ((10, 2, 5), (6, 8, 10)), "b": ((11, 16, 5), (6, 8, 10))},
+    "of other size": {"a": ((5, 10, 5), (6, 8, 10)), "b": ((20, 11, 6), (15, 12, 12))},
+    "at other height": {"a": ((5, 10, 0), (6, 8, 8)), "b": ((28, 10, 11), (6, 8, 8))},
+    "one in the other": {"a": ((10, 10, 5), (9, 9, 9)), "b": ((12, 12, 7), (7, 7, 7))},
+}
+
+
+class Drawn:
+    """Boxes instead of cases."""
+
+    def __init__(
+        self, boxes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]], swapped: tuple[str, ...] = ()
+    ) -> None:
+        self.labels = Labels.from_names({name: i for i, name in enumerate(boxes, start=1)})
+        self.boxes, self.swapped = boxes, swapped
+
+    def foreground(self, case_id: str) -> np.ndarray:
+        rows = []
+        boxes = list(self.boxes.values())
+        for value, (corner, edges) in enumerate(boxes[::-1] if case_id in self.swapped else boxes, start=1):
+            inside = np.argwhere(np.ones(edges)) + corner + int(case_id)
+            rows.append(np.hstack([np.full((len(inside), 1), value), inside]))
+        return np.concatenate(rows)
+
+
+def pairs(drawn: Drawn, n: int = 4, orientation: str = "RAS") -> tuple[tuple[str, str], ...]:
+    return mirrored_pairs(drawn, [str(i) for i in range(n)], orientation)  # type: ignore[arg-type]
+
+
+def test_two_of_a_kind_on_both_sides_are_a_pair() -> None:
+    assert pairs(Drawn(PAIR)) == (("a", "b"),)
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_others_are_none(name: str) -> None:
+    assert pairs(Drawn(DIFFERENT[name])) == ()
+
+
+def test_labels_that_change_sides_are_none() -> None:
+    """Such as the diseased and the healthy one: there is no left and right to be confused."""
+    assert pairs(Drawn(PAIR, swapped=("2",))) == ()
+
+
+def test_two_cases_say_nothing() -> None:
+    assert pairs(Drawn(PAIR), n=2) == ()
+
+
+def test_the_axis_is_that_of_left_and_right() -> None:
+    assert pairs(Drawn(PAIR), orientation="ASR") == ()
+
+
+def test_pairs_forbid_mirroring_from_left_to_right(tiny_plan: Plan) -> None:
+    labels = Labels.from_names({"a": 1, "b": 2})
+    assert mirror_axes(tiny_plan, labels) == (0, 1, 2)
+    assert mirror_axes(tiny_plan.model_copy(update={"mirrored_pairs": (("a", "b"),)}), labels) == (1, 2)
+
+
+def test_the_balls_of_the_tests_are_none(prepared: PreparedDataset) -> None:
+    assert mirrored_pairs(prepared, sorted(prepared.cases), "RAS") == ()
+
+
+@pytest.mark.slow
+def test_anterior_and_posterior_hippocampus_are_none(real_data: Path, tmp_path: Path) -> None:
+    from medseg.workflows.preprocess import preprocess
+
+    preprocess(real_data / "hippocampus", tmp_path, config=load())
+    dataset = PreparedDataset(tmp_path)
+    assert mirrored_pairs(dataset, sorted(dataset.cases), "RAS") == ()
