@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medseg.io.nifti import write_nifti as write_label_map
     from medseg.io.read import read_volume
     from medseg.workflows.attention import attention_maps
-    from medseg.workflows.compare_networks import compare
+    from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attention_maps": "medseg.workflows.attention:attention_maps",
-    "compare": "medseg.workflows.compare_networks:compare",
+    "compare": "medseg.workflows.compare:compare",
     "demo": "medseg.workflows.demo:demo",
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "export": "medseg.workflows.export:export",

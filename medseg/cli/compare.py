@@ -10,7 +10,7 @@ from medseg.errors import ConfigError
 from medseg.progress import say
 
 if TYPE_CHECKING:
-    from medseg.workflows.compare_networks import NetworkComparison
+    from medseg.workflows.compare import NetworkComparison
 
 LEFT_OUT = ("steps", "prediction (GB)")  # for want of room; the files have them
 
@@ -51,7 +51,7 @@ def compare(
     if max_time is None and epochs is None and load(config, settings).training.max_time is None:
         max_time = "5m"
     length = [f"training.max_time={max_time}"] if max_time else [f"training.epochs={epochs}"] if epochs else []
-    from medseg.workflows.compare_networks import compare as run
+    from medseg.workflows.compare import compare as run
 
     comparison = run(
         prepared,
@@ -78,7 +78,7 @@ def _show(comparison: "NetworkComparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medseg.workflows.compare_networks import COLUMNS, cells
+    from medseg.workflows.compare import COLUMNS, cells
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for name in COLUMNS:

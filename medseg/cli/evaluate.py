@@ -95,7 +95,7 @@ def evaluate(
 
         medseg evaluate unet residual-unet dataset/labelsTr -o compared
     """
-    from medseg.workflows.compare import ComparedMethods
+    from medseg.workflows.compare_predictions import ComparedMethods
     from medseg.workflows.evaluate import evaluate as run
 
     evaluation: Evaluation | ComparedMethods = run(

@@ -24,7 +24,7 @@ from medseg.parallel import run_in_workers
 from medseg.progress import say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.volume import GRID_TOLERANCE, Array, Volume
-from medseg.workflows.compare import ComparedMethods, compare_methods
+from medseg.workflows.compare_predictions import ComparedMethods, compare_methods
 
 Result = TypeVar("Result")
 

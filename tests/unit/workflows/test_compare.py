@@ -1,80 +1,56 @@
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from PIL import Image
 
-import medseg
-from medseg.cli.main import app
-from medseg.errors import LabelError, SourceError
-from medseg.workflows.compare import ComparedMethods, find_methods
+from medseg.report.comparison_plot import Panel, Point, plot_comparison
+from medseg.workflows.compare import (
+    COLUMNS,
+    Estimate,
+    NetworkComparison,
+    NetworkResult,
+    estimate,
+    markdown,
+)
 
-
-@pytest.fixture
-def folders(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
-    """References, the methods good and bad, and 'seeds' with two seeds: a box, by 0 to 3 voxels off."""
-    shifts = {"references": 0, "good": 1, "bad": 3, "seeds/1": 1, "seeds/2": 2}
-    for name, shift in shifts.items():
-        for case in range(6):
-            label_map = np.zeros((20, 16, 12), np.uint8)
-            label_map[4 + shift : 12 + shift, 4 : 10 + case % 3, 3:8] = 1
-            write_image(tmp_path / name / f"case_{case}.nii.gz", label_map)
-    return tmp_path
+NOTHING = Estimate(None, None, (), 0)
 
 
-def test_several_predictions_are_compared_and_written(folders: Path) -> None:
-    compared = medseg.evaluate(
-        [folders / name for name in ("bad", "good", "seeds")], folders / "references", folders / "out", workers=1
-    )
-    assert isinstance(compared, ComparedMethods)
-    standings = compared.comparison.metrics["dice"].over_labels.standings
-    assert {name: standing.place for name, standing in standings.items()} == {"good": 1, "seeds": 2, "bad": 3}
-    content = json.loads((folders / "out" / "comparison.json").read_text())
-    assert content["seeds"] == {"bad": 1, "good": 1, "seeds": 2}
-    assert content["metrics"]["dice"]["over_labels"]["differences"][0]["noise"] > 0
-    assert "Wilcoxon" in content["definitions"]["p"]
-    for run in ("bad", "good", "seeds/1", "seeds/2"):
-        assert (folders / "out" / run / "metrics.json").is_file()
+def test_estimates_leave_out_what_has_no_value_and_widen_with_the_seeds() -> None:
+    cases = {f"case_{i}": 0.8 + 0.01 * i for i in range(10)}
+    one = estimate([cases])
+    assert one.mean == pytest.approx(0.845) and one.cases == 10
+    assert one.interval is not None and one.interval[0] < 0.845 < one.interval[1]
+    apart = estimate([cases, {case: value - 0.3 for case, value in cases.items()}])
+    assert apart.interval is not None and apart.interval[1] - apart.interval[0] > 0.25
+    assert apart.seeds == pytest.approx((0.845, 0.545))
+    missing = estimate([{**cases, "case_0": np.nan}])
+    assert missing.cases == 9 and missing.mean == pytest.approx(0.85)
+    assert estimate([{"case": np.nan}]).mean is None
+    assert estimate([]).mean is None
 
 
-def test_a_case_that_one_method_lacks_is_told_and_left_out(folders: Path) -> None:
-    (folders / "bad" / "case_3.nii.gz").unlink()
-    compared = medseg.evaluate([folders / "bad", folders / "good"], folders / "references", workers=1)
-    assert len(compared.comparison.cases) == 5
-    assert [problem.case_id for problem in compared.problems] == ["case_3"]
+def test_the_best_comes_first_and_failures_last() -> None:
+    setting = {"dims": 2, "device": "processor", "folds": [0], "seeds": [0], "settings": ["training.max_time=5m"]}
+    found = Estimate(0.8, (0.7, 0.9), (0.8,), 3)
+    failed = NetworkResult("failed", 0, None, NOTHING, NOTHING, 0, *[None] * 5, problems=("fold 0, seed 0: no memory",))
+    worse = NetworkResult("worse", 1, 10**6, Estimate(0.7, None, (0.7,), 1), NOTHING, 2, 10, 5, 0.5, 512, 256, ())
+    best = NetworkResult("best", 1, 2 * 10**6, found, found, 0, 10, 5, 0.5, 512, 256, ())
+    text = markdown(NetworkComparison(Path(), (failed, worse, best), None, setting))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert rows[0] == list(COLUMNS)
+    assert [row[0] for row in rows[2:]] == ["best", "worse", "failed"]
+    assert rows[2][1:5] == ["0.800 (0.700–0.900)", "0.80 (0.70–0.90)", "0", "2.00"]
+    assert rows[4][1:] == ["–", "–", "0", *["–"] * 6]
+    assert "failed failed: fold 0, seed 0: no memory" in text
 
 
-def test_methods_have_the_shortest_names_that_differ(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a/validation", "b/validation", "c")]
-    assert list(find_methods(paths[:2])) == ["a/validation", "b/validation"]
-    assert list(find_methods(paths[1:])) == ["validation", "c"]
-    with pytest.raises(SourceError, match="named twice"):
-        find_methods([tmp_path, tmp_path])
-
-
-def test_one_prediction_in_a_list_is_refused(folders: Path) -> None:
-    with pytest.raises(SourceError, match="cannot be compared"):
-        medseg.evaluate([folders / "good"], folders / "references")
-
-
-def test_the_command_line_prints_a_ranking_with_noise(folders: Path) -> None:
-    names = [str(folders / name) for name in ("good", "seeds", "references")]
-    result = CliRunner().invoke(app, ["evaluate", *names, "--metrics", "dice", "--workers", "1"])
-    assert result.exit_code == 0, result.output
-    assert "place kept" in result.output.replace("\n", " ")
-    assert "good - seeds: +0." in result.output
-    assert "is noise here" in " ".join(result.output.split())
-    assert "HD95" not in result.output
-
-
-def test_tolerances_by_label(folders: Path) -> None:
-    arguments = ["evaluate", str(folders / "bad"), str(folders / "references"), "--workers", "1", "--json"]
-    names = ["--tolerance-mm", "3", "--tolerance-mm", "label_1=1.5"]
-    result = CliRunner().invoke(app, [*arguments, *names])
-    assert json.loads(result.stdout)["tolerance_mm"] == {"label_1": 1.5}
-    with pytest.raises(LabelError, match="'liver', which is none of label_1"):
-        medseg.evaluate(folders / "bad", folders / "references", tolerance_mm={"liver": 2.0}, workers=1)
-    refused = CliRunner().invoke(app, [*arguments, "--tolerance-mm", "liver=far"])
-    assert refused.exit_code != 0
+def test_the_plot_has_a_mark_for_each_network(tmp_path: Path) -> None:
+    scores = Panel("Dice", [Point(0.8, (0.7, 0.9), (0.75, 0.85)), Point(None)])
+    amounts = Panel("seconds", [Point(2.0), Point(1.0)], is_amount=True)
+    both = np.asarray(Image.open(plot_comparison(["a", "b"], [scores, amounts], tmp_path / "both.png")).convert("RGB"))
+    empty = Panel("Dice", [Point(None), Point(None)])
+    none = np.asarray(Image.open(plot_comparison(["a", "b"], [empty, amounts], tmp_path / "none.png")).convert("RGB"))
+    blue = [(np.abs(each.astype(int) - (31, 78, 121)).sum(-1) < 30).sum() for each in (both, none)]
+    assert blue[0] > blue[1] > 0

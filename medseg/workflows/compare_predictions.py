@@ -1,0 +1,82 @@
+"""Several predictions against the same references: evaluate each, compare case by case, write comparison.json."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from medseg.errors import Problem, SourceError
+from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.comparison import DEFINITIONS, Comparison, compare
+from medseg.files import ensure_folder, write_json
+from medseg.io.folders import is_hidden
+from medseg.progress import say
+
+
+class Evaluated(Protocol):
+    @property
+    def records(self) -> tuple[LabelMetrics, ...]: ...
+    @property
+    def problems(self) -> tuple[Problem, ...]: ...
+
+
+@dataclass(frozen=True)
+class ComparedMethods:
+    """What ``evaluate`` found for several predictions: of each method its folders, one for each seed."""
+
+    comparison: Comparison
+    predictions: dict[str, list[Path]]
+    problems: tuple[Problem, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of comparison.json."""
+        predictions = {name: [str(path) for path in paths] for name, paths in self.predictions.items()}
+        return {"definitions": DEFINITIONS, "predictions": predictions, **self.comparison.model_dump()}
+
+
+def compare_methods(
+    predictions: Sequence[str | Path], output: Path | None, evaluate: Callable[[Path, Path | None], Evaluated]
+) -> ComparedMethods:
+    """``evaluate`` measures one folder and writes its metrics into another. Raises ``SourceError`` when there are less
+    than two predictions, or no case that all of them have."""
+    methods = find_methods([Path(each) for each in predictions])
+    if sum(map(len, methods.values())) < 2:
+        raise SourceError(
+            f"{predictions[0]}: one prediction cannot be compared; name a second one, or a folder of seeds"
+        )
+    folder = None if output is None else ensure_folder(output)
+    runs: dict[str, list[tuple[LabelMetrics, ...]]] = {name: [] for name in methods}
+    problems: list[Problem] = []
+    for name, paths in methods.items():
+        for path in paths:
+            run = name if len(paths) == 1 else f"{name}/{path.name}"
+            say(f"{run}:")
+            evaluation = evaluate(path, None if folder is None else folder / run)
+            runs[name].append(evaluation.records)
+            problems += evaluation.problems
+    comparison = compare(runs)
+    if not comparison.cases:
+        raise SourceError(
+            f"no case was measured in all of {', '.join(methods)}; are these predictions of one test set?"
+        )
+    compared = ComparedMethods(comparison, methods, tuple(problems))
+    if folder is not None:
+        write_json(folder / "comparison.json", compared.as_json())
+    return compared
+
+
+def find_methods(predictions: Sequence[Path]) -> dict[str, list[Path]]:
+    """The folders of each method, by the shortest end of its path that no other has. A folder that holds nothing but
+    folders is a method with several seeds: METHOD/SEED."""
+    paths = [path.resolve() for path in predictions]
+    if len(set(paths)) < len(paths):
+        raise SourceError(f"{', '.join(map(str, predictions))}: one of them is named twice")
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return {"/".join(path.parts[-depth:]): _seeds(path) for path in paths}
+
+
+def _seeds(path: Path) -> list[Path]:
+    inside = sorted(each for each in path.iterdir() if not is_hidden(each.name)) if path.is_dir() else []
+    return inside if inside and all(each.is_dir() for each in inside) else [path]
