@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
     from medseg.workflows.networks import list_networks
+    from medseg.workflows.package import package
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
     from medseg.workflows.train import train
@@ -36,6 +37,7 @@ _HOMES = {
     "export": "medseg.workflows.export:export",
     "inspect": "medseg.workflows.inspect:inspect",
     "list_networks": "medseg.workflows.networks:list_networks",
+    "package": "medseg.workflows.package:package",
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "read_volume": "medseg.io.read:read_volume",
@@ -45,8 +47,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "attention_maps", "compare", "demo", "evaluate", "export", "inspect", "list_networks", "predict", "preprocess",
-    "read_volume", "train", "view", "write_label_map",
+    "attention_maps", "compare", "demo", "evaluate", "export", "inspect", "list_networks", "package", "predict",
+    "preprocess", "read_volume", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

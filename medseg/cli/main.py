@@ -13,6 +13,7 @@ from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
 from medseg.cli.inspect import inspect
 from medseg.cli.networks import networks
+from medseg.cli.package import package
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.train import train
@@ -22,7 +23,7 @@ from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, networks, compare)
+COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, package, networks, compare)
 
 app = typer.Typer(
     name="medseg",

@@ -51,6 +51,19 @@ def predict(
             "where it is installed and faster."
         ),
     ] = "auto",
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Write the probability of each label, as NIfTI, too.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write the entropy of the probabilities (0 to 1), as NIfTI, too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Predict again what an earlier call of the same model has done.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="First see whether the model gives the labels that it gave where it was trained."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of predictions.json.")] = False,
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
@@ -66,9 +79,13 @@ def predict(
 
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
-    from medseg.workflows.predict import PREDICTIONS_FILE
     from medseg.workflows.predict import predict as run
+    from medseg.workflows.predictions_file import PREDICTIONS_FILE
 
+    if check:
+        from medseg.workflows.finish import check_models
+
+        check_models(models, device, backend)
     result = run(
         models,
         source,
@@ -81,10 +98,13 @@ def predict(
         formats=formats or (),
         max_memory=max_memory,
         backend=backend,
+        save_probabilities=save_probabilities,
+        uncertainty=uncertainty,
+        overwrite=overwrite,
     )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))
-    else:
+    elif result.predictions:
         from rich.console import Console
         from rich.table import Column, Table
 

@@ -24,6 +24,7 @@ from medseg.errors import ModelError, OutputError
 from medseg.files import write_json, written_whole
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
+from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
@@ -124,6 +125,7 @@ def load_model(path: Path | Sequence[Path], device: Device) -> Model:
 
 def model_folders(path: Path) -> list[Path]:
     """The folders of the models in a RUN, or in its model/. Raises ``ModelError`` when a run has none yet."""
+    path = content_of(path) if path.is_file() and is_archive(path) else path
     folder = path / "model" if (path / "model").is_dir() else path
     if folder == path and any((path / name / "run.json").is_file() for name in ("", "fold_0")):
         raise ModelError(

@@ -95,9 +95,7 @@ class Restoring:
 
     def oriented(self, array: Array) -> Array:
         """A view of an array on the source grid (the upright one where that is sheared), with the axes of ``place``."""
-        change = ornt_transform(io_orientation(self.upright.affine), axcodes2ornt(tuple(self.orientation)))
-        view: Array = apply_orientation(array, change)
-        return view
+        return oriented(array, self.upright, self.orientation)
 
     def take(self, logits: torch.Tensor, start: int) -> None:
         """The next slab: ``logits`` (x, y, z, label), of the model grid's voxels from ``start`` on along the axis. Its
@@ -109,7 +107,9 @@ class Restoring:
             return
         slab = _Slab(logits)
         area = prod(len(taps.low) for axis, taps in enumerate(self._taps) if axis != self.axis)
-        thickness = max(1, VOXELS_AT_ONCE // area)
+        # Observers may ask for the logits of all voxels.
+        at_once = VALUES_AT_ONCE // logits.shape[-1] if self.observers else VOXELS_AT_ONCE
+        thickness = max(1, at_once // area)
         for first in range(self._done, ready, thickness):
             part = slice(first, min(first + thickness, ready))
             taps = [t[part].after(start) if axis == self.axis else t for axis, t in enumerate(self._taps)]
@@ -177,6 +177,13 @@ class _Slab:
         # The weighted sum of rows of a table is what an embedding bag is; it is fast, and needs no copies of the rows.
         table = self.table
         return functional.embedding_bag(index, table, mode="sum", per_sample_weights=weight.to(table)).float()
+
+
+def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
+    """A view of an array (x, y, z) on the grid ``geometry`` with its axes along ``orientation``, such as "RAS"."""
+    change = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(tuple(orientation)))
+    view: Array = apply_orientation(array, change)
+    return view
 
 
 def restore(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str) -> Array:

@@ -9,11 +9,13 @@ from scipy.ndimage import gaussian_filter
 
 from medseg.dataset.cases import Case
 from medseg.dataset.store import PreparedDataset
+from medseg.device import choose_device
 from medseg.errors import ModelError
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.files import write_json
-from medseg.inference.model import Model, read_model_record
+from medseg.inference.backends import with_backend
+from medseg.inference.model import Model, load_model, read_model_record
 from medseg.io.discover import source_of
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_volume
@@ -95,6 +97,13 @@ def check_golden(model: Model) -> float:
             "voxels; copy the model again, or try --backend torch and another version of torch"
         )
     return agreement
+
+
+def check_models(paths: Sequence[Path], device: str = "auto", backend: str = "auto") -> None:
+    """The golden case of each model. Raises what ``check_golden`` does."""
+    for path in paths:
+        agreement = check_golden(with_backend(load_model(path, choose_device(device)), backend))
+        say(f"{path}: {agreement:.2%} of the golden case's voxels have the label that they had where it was trained")
 
 
 def _predicted(model: Model, golden: Path) -> Array:

@@ -1,7 +1,7 @@
 """predict: read, prepare, slide windows, restore to the source grid, write."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, CaseList, Problem
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
-from medseg.files import ensure_folder, write_json
+from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, bytes_of, in_units
 from medseg.inference.stream import segment
+from medseg.inference.uncertainty import Maps, entropy, probabilities
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
@@ -30,9 +30,10 @@ from medseg.parallel import run_in_workers
 from medseg.postprocessing.components import postprocess
 from medseg.preprocessing.pipeline import prepare
 from medseg.progress import counted, say, track, warn
-from medseg.volume import Array, Volume
+from medseg.volume import Array, Geometry, Volume
+from medseg.workflows.predictions_file import PredictionsFile, Stamp, stamps
 
-PREDICTIONS_FILE = "predictions.json"
+PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
@@ -52,6 +53,8 @@ class Prediction:
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
+    extras: tuple[str, ...] = ()  # what was written beside the masks
+    images: tuple[Stamp, ...] = ()
     kept: Volume | None = None  # the label map, where nothing was to be written
 
     @property
@@ -84,6 +87,8 @@ class Prediction:
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
             "warnings": list(self.warnings),
+            "extras": list(self.extras),
+            "images": [list(stamp) for stamp in self.images],
         }
 
 
@@ -95,6 +100,7 @@ class PredictResult:
     problems: tuple[Problem, ...]
     labels: Labels
     output: Path | None
+    done_before: tuple[str, ...] = ()  # case ids of what an earlier call predicted
 
     def __iter__(self) -> Iterator[Prediction]:
         return iter(self.predictions)
@@ -113,6 +119,9 @@ def predict(
     formats: Sequence[str] = (),
     max_memory: str | None = None,
     backend: str = "auto",
+    save_probabilities: bool = False,
+    uncertainty: bool = False,
+    overwrite: bool = False,
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
@@ -131,6 +140,12 @@ def predict(
 
     ``backend`` runs the network: "torch", "compile", "openvino", "onnxruntime", or "auto" (OpenVINO where it is
     installed, the network slow, and OpenVINO faster). One that disagrees with torch is dropped with a warning.
+
+    ``save_probabilities`` writes the probability of each label, ``uncertainty`` the entropy of all (0 to 1), as NIfTI
+    in folders of these names beside the masks.
+
+    Cases that are in the output already, by the same model with the same settings of an image that hasn't changed
+    since, are left as they are, so that a call that was killed can be repeated; ``overwrite`` predicts them again.
 
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
@@ -153,8 +168,13 @@ def predict(
     folder = None if output is None else ensure_folder(Path(output))
     if folder is not None:
         _refuse_to_overwrite(found.cases, folder)
-    result = predict_cases(loaded, found.cases, folder, config, found.problems, wanted, registered, most)
-    if not result.predictions:
+    extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
+    if extras and output is None:
+        raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
+    result = predict_cases(
+        loaded, found.cases, folder, config, found.problems, wanted, registered, most, extras, overwrite
+    )
+    if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
@@ -203,26 +223,42 @@ def predict_cases(
     formats: Sequence[Format] = (),
     registered: bool = False,
     max_memory: int | None = None,
+    extras: Sequence[str] = (),
+    overwrite: bool = True,
 ) -> PredictResult:
-    """Predicts cases one after the other; what fails becomes a problem. Writes predictions.json at the end."""
+    """Predicts cases one after the other; what fails becomes a problem. predictions.json is written now
+    and then, and at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
+    record = PredictionsFile.of(model, config, registered, folder)
+    done = [] if overwrite else record.done_before(cases, formats, extras)
+    if done:
+        say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
     cap = None if max_memory is None else Cap.measured(model, config, max_memory)
     predict_one = partial(
-        predict_case, model, folder=folder, config=config, formats=formats, registered=registered, cap=cap
+        predict_case,
+        model,
+        folder=folder,
+        config=config,
+        formats=formats,
+        registered=registered,
+        cap=cap,
+        extras=extras,
     )
-    for outcome in track(run_in_workers(predict_one, cases, workers=1), "Predicting", len(cases)):
+    to_do = [case for case in cases if case.case_id not in done]
+    for outcome in track(run_in_workers(predict_one, to_do, workers=1), "Predicting", len(to_do)):
         case, prediction = outcome.item, outcome.result
         if prediction is not None:
             predictions.append(prediction)
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
             failed.append(Problem(case.case_id, case.images[0].path, error))
             warn(str(failed[-1]))
-    if folder is not None:
-        write_json(folder / PREDICTIONS_FILE, _summary(model, predictions, failed))
-    return PredictResult(tuple(predictions), tuple(failed), model.record.labels, folder)
+        if record.is_due:
+            record.write([each.as_json() for each in predictions], failed)
+    record.write([each.as_json() for each in predictions], failed)
+    return PredictResult(tuple(predictions), tuple(failed), model.record.labels, folder, tuple(done))
 
 
 def predict_case(
@@ -233,8 +269,9 @@ def predict_case(
     formats: Sequence[Format] = (),
     registered: bool = False,
     cap: Cap | None = None,
+    extras: Sequence[str] = (),
 ) -> Prediction:
-    """Predicts one case; writes its mask into ``folder``, or keeps it where that is None."""
+    """Predicts one case; writes its mask, and the ``extras``, into ``folder``, or keeps it where that is None."""
     start = time.perf_counter()
     model.device.forget_peak()
     record = model.record
@@ -256,14 +293,17 @@ def predict_case(
     geometry = image.geometry
     del image  # what was read is no longer needed
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
-    encoded = segment(
-        model.network, prepared, record.plan, config, model.device, axes, None if chosen is None else chosen.room
-    )
+    room = None if chosen is None else chosen.room
+    maps = {name: _maps(name, record, geometry) for name in extras}
+    observers = list(maps.values())
+    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers)
     postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
     label_map = Volume(record.labels.decode(encoded)[None], geometry)
     voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
+    if folder is not None:
+        _write_maps(folder, case.case_id, maps)  # before the masks: where these are, all is
     masks, not_written = ((), ()) if folder is None else _write(folder, case.case_id, segmented, formats)
     return Prediction(
         case_id=case.case_id,
@@ -276,8 +316,26 @@ def predict_case(
         warnings=tuple(_warnings(case, record, voxels)),
         masks=masks,
         not_written=not_written,
+        extras=tuple(extras),
+        images=stamps(case),
         kept=label_map if folder is None else None,
     )
+
+
+def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:
+    orientation = record.plan.grid.orientation
+    if name == UNCERTAINTY:
+        return Maps(["entropy"], entropy, source, orientation)
+    return Maps(record.labels.names, probabilities, source, orientation)
+
+
+def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:
+    """FOLDER/uncertainty/CASE.nii.gz, FOLDER/probabilities/CASE/LABEL.nii.gz."""
+    for name, maps in all_maps.items():
+        if name == UNCERTAINTY:
+            maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
+        else:
+            maps.write(lambda label: folder / PROBABILITIES / case_id / f"{label.replace('/', '-')}.nii.gz")
 
 
 def _how_to_give(channels: Sequence[str]) -> str:
@@ -315,18 +373,3 @@ def _write(
     if not written:
         raise OutputError("; ".join(errors))
     return tuple(written), tuple(errors)
-
-
-def _summary(model: Model, predictions: Sequence[Prediction], problems: Sequence[Problem]) -> dict[str, Any]:
-    return {
-        "medseg": medseg.__version__,
-        "model": str(model.folder.resolve()),
-        "members": [str(folder.resolve()) for folder in model.members],
-        "device": str(model.device),
-        "backend": model.backend,
-        "labels": model.record.labels.model_dump(mode="json"),
-        "cases": [prediction.as_json() for prediction in predictions],
-        "problems": [
-            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message} for problem in problems
-        ],
-    }

@@ -25,7 +25,8 @@ from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.finish import choose_postprocessing, plain, write_golden
-from medseg.workflows.predict import PREDICTIONS_FILE, predict_case, predict_cases
+from medseg.workflows.predict import predict_case, predict_cases
+from medseg.workflows.predictions_file import PREDICTIONS_FILE
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25

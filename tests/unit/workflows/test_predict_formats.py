@@ -113,7 +113,7 @@ def test_what_cannot_be_written_at_all_is_not_computed(
 ) -> None:
     monkeypatch.setattr(Thresholds, "forward", lambda *_: pytest.fail("computed"))
     with pytest.raises(SourceError, match="no case could be predicted; b: rtstruct is written on the slices"):
-        medseg.predict(run, nifti, tmp_path / "masks", device="cpu", formats=["rtstruct"])
+        medseg.predict(run, nifti, tmp_path / "masks", device="cpu", backend="torch", formats=["rtstruct"])
 
 
 def test_a_mask_that_is_not_confirmed_is_a_problem(

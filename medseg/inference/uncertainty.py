@@ -1,0 +1,75 @@
+"""What the network thinks beside its labels: probabilities, and how sure it is, as NIfTI on the grid of the source.
+
+They are gathered slab by slab in a temporary file, so that memory doesn't grow with labels × volume.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Callable, Sequence
+from math import log
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medseg.errors import MedsegError
+from medseg.io.nifti import write_nifti
+from medseg.preprocessing.restoring import Restored, oriented
+from medseg.volume import SHEAR_TOLERANCE, Geometry
+
+# Steps between 0 and 1 that are stored.
+LEVELS = 255
+
+
+class Maps:
+    """An observer of the stream: maps with values from 0 to 1, named; 0 where the network saw nothing.
+
+    ``of_logits`` makes (map, x, y, z) from logits (label, x, y, z). Raises ``MedsegError`` for a sheared source.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        of_logits: Callable[[torch.Tensor], torch.Tensor],
+        source: Geometry,
+        orientation: str,
+    ) -> None:
+        if source.shear > SHEAR_TOLERANCE:
+            raise MedsegError("probabilities and uncertainty cannot be had on a sheared grid; resample the image")
+        self.names = names
+        self.of_logits = of_logits
+        self.source = source
+        self.orientation = orientation
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it goes with this object)
+        self._maps = np.memmap(self._file, np.uint8, "w+", shape=(len(names), *source.shape))
+
+    def __call__(self, part: Restored) -> None:
+        for view, values in zip(self._maps, self.of_logits(part.logits()), strict=True):
+            place = oriented(view, self.source, self.orientation)[part.place]
+            place[:] = (values * LEVELS).round().to("cpu", torch.uint8).numpy()
+        self._forget()
+
+    def write(self, path_of: Callable[[str], Path]) -> list[Path]:
+        """One NIfTI file a map, float32."""
+        paths = [path_of(name) for name in self.names]
+        for path, view in zip(paths, self._maps, strict=True):
+            write_nifti(path, np.divide(view, LEVELS, dtype=np.float32), self.source)
+            self._forget()
+        return paths
+
+    def _forget(self) -> None:
+        """Pages that were written needn't stay in memory: they are in the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._maps.flush()
+            self._maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
+def probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Of each label without the background: softmax."""
+    return logits.softmax(0)[1:]
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Of the probabilities, 1 where all are equal: (1, x, y, z)."""
+    logarithms = logits.log_softmax(0)
+    return -(logarithms.exp() * logarithms).sum(0, keepdim=True) / log(len(logits))

@@ -1,0 +1,248 @@
+"""package: a model as one file, as ONNX, or as a MONAI bundle."""
+
+import secrets
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import monai
+import numpy as np
+import torch
+
+from medseg.device import choose_device
+from medseg.errors import ConfigError, OutputError, did_you_mean
+from medseg.files import ensure_folder, write_json, write_text, written_whole
+from medseg.inference.exported import window_shape, write_onnx
+from medseg.inference.model import Model, load_model, model_folders
+from medseg.inference.windows import GAUSSIAN_SIGMA
+from medseg.plan import Normalisation
+from medseg.workflows.finish import GOLDEN, write_golden
+
+PackageFormat = Literal["zip", "onnx", "monai-bundle"]
+
+
+def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Path:
+    """Writes the model of a RUN, or a model folder, to ``output``.
+
+    ``zip``: one file that ``predict`` takes as a model. ``onnx``: a folder with network.onnx (float32, windows of one
+    shape, any number of them) and model.json, which says how images are prepared and labels made. ``monai-bundle``: a
+    folder that ``python -m monai.bundle run --config_file configs/inference.json`` predicts with, without medseg.
+
+    Raises ``ConfigError`` for another format, and for a model that it cannot hold; ``OutputError`` when ``output`` is
+    there already.
+    """
+    if format not in get_args(PackageFormat):
+        raise ConfigError(f"--format {format}: is not known{did_you_mean(format, get_args(PackageFormat))}")
+    path = Path(output)
+    if path.exists():
+        raise OutputError(f"{path} is there already; remove it, or choose another -o")
+    if format == "zip":
+        if path.suffix != ".zip":
+            raise OutputError(f"{path}: a packaged model is named .zip")
+        return _zip(Path(model), path)
+    loaded = load_model(Path(model), choose_device("cpu", "fp32"))
+    with _written_folder(path) as folder:
+        (_onnx if format == "onnx" else _bundle)(loaded, folder)
+    return path
+
+
+def _zip(model: Path, path: Path) -> Path:
+    members = model_folders(model)
+    folder = members[0] if len(members) == 1 else members[0].parent
+    if not (folder / GOLDEN).is_dir():
+        write_golden(load_model(folder, choose_device("cpu")), folder)
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            archive.write(file, f"{path.stem}/{file.relative_to(folder)}")
+    return path
+
+
+def _onnx(model: Model, folder: Path) -> None:
+    write_onnx(model.network, _window(model), folder / "network.onnx", any_batch=True)
+    content = model.record.model_dump(mode="json", exclude={"metrics"})
+    write_json(folder / "model.json", {**content, "network": NETWORK_JSON, "steps": steps(model)})
+
+
+NETWORK_JSON = {
+    "file": "network.onnx",
+    "input": "image, float32 (batch, channel, *spatial): a window",
+    "output": "logits, float32 (batch, label, *spatial): background, then the labels in their order",
+}
+
+
+def steps(model: Model) -> list[str]:
+    """How labels come out of an image, for who writes a program around the network."""
+    record = model.record
+    plan, grid = record.plan, record.plan.grid
+    crop = ["crop to the box of voxels that are not 0 in any channel"] if grid.crop_to_nonzero else []
+    rules = [f"label map: {rule}" for rule in record.postprocessing]
+    return [
+        f"image: axes to {grid.orientation}",
+        *crop,
+        *(f"channel {name}: {_in_words(rule)}" for name, rule in zip(record.channels, grid.normalisation, strict=True)),
+        f"resample to {'×'.join(f'{mm:g}' for mm in grid.spacing)} mm, cubic",
+        f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
+        f"weighted by a Gaussian of {GAUSSIAN_SIGMA:g} of the edge",
+        "logits: resample to the grid of the image, linear; label i is the largest of the logits, 0 the background",
+        *rules,
+        f"values: {dict(zip(record.labels.names, record.labels.values, strict=True))}",
+    ]
+
+
+def _in_words(rule: Normalisation) -> str:
+    if rule.kind == "ct":
+        return f"clip to {rule.lower:g} … {rule.upper:g}, subtract {rule.mean:g}, divide by {rule.std:g}"
+    if rule.kind == "zscore":
+        return f"subtract the mean and divide by the deviation of {'voxels that are not 0' if rule.nonzero else 'all'}"
+    return "as it is"
+
+
+def _bundle(model: Model, folder: Path) -> None:
+    """configs/metadata.json, configs/inference.json, models/network.pt2: torch.export's format, which holds no code of
+    ours."""
+    if model.record.plan.dims != 3:
+        raise ConfigError("--format monai-bundle: holds 3D models only; take --format onnx")
+    if any(getattr(model.network, "margin", ())):
+        raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
+    with torch.no_grad():
+        exported = torch.export.export(model.network, (_window(model),))
+    models, configs = ensure_folder(folder / "models"), ensure_folder(folder / "configs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that share memory are told of
+        torch.export.save(exported, models / "network.pt2")
+    write_json(configs / "metadata.json", _metadata(model))
+    write_json(configs / "inference.json", _inference(model))
+    lines = [f"# {model.name}", "", "Made by medseg. What it does:", "", *(f"* {step}" for step in steps(model))]
+    write_text(folder / "docs" / "README.md", "\n".join(lines) + "\n")
+
+
+def _window(model: Model) -> torch.Tensor:
+    shape = window_shape(model.network, model.record.plan.network_patch)
+    return torch.zeros(1, len(model.record.channels), *shape)
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    record = model.record
+    names = ["background", *record.labels.names]
+    shape = list(record.plan.patch_size)
+    return {
+        "version": "1.0.0",
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "required_packages_version": {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"},
+        "name": model.name,
+        "task": f"Segmentation of {', '.join(record.labels.names)}",
+        "description": f"Trained with medseg {record.medseg}",
+        "authors": "",
+        "copyright": "",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "num_channels": len(record.channels),
+                    "spatial_shape": shape,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(i): name for i, name in enumerate(record.channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(names),
+                    "spatial_shape": shape,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(i): name for i, name in enumerate(names)},
+                }
+            },
+        },
+    }
+
+
+def _inference(model: Model) -> dict[str, Any]:
+    """What ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
+    record, plan, grid = model.record, model.record.plan, model.record.plan.grid
+    crop = [{"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}] if grid.crop_to_nonzero else []
+    load = [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None},
+        *crop,
+        *_normalisation(grid.normalisation),
+        {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
+    ]
+    undo = [
+        {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "image",
+         "nearest_interp": False, "to_tensor": True},
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        {"_target_": "MapLabelValued", "keys": "pred", "orig_labels": list(range(record.labels.n_outputs)),
+         "target_labels": [0, *record.labels.values], "dtype": "$np.int16"},
+        {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
+         "separate_folder": False, "resample": False, "output_dtype": "$np.int16"},
+    ]  # fmt: skip
+    return {
+        "imports": ["$import glob", "$import numpy as np", "$import torch"],
+        "bundle_root": ".",
+        "input_dir": "$@bundle_root + '/images'",
+        "output_dir": "$@bundle_root + '/eval'",
+        "images": "$sorted(glob.glob(@input_dir + '/*.nii.gz'))",
+        "network_def": "$torch.export.unflatten(torch.export.load(@bundle_root + '/models/network.pt2'))",
+        "preprocessing": {"_target_": "Compose", "transforms": load},
+        "dataset": {"_target_": "Dataset", "data": "$[{'image': i} for i in @images]", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(plan.patch_size),
+            "sw_batch_size": 1,
+            "overlap": record.inference.overlap,
+            "mode": "gaussian",
+            "sigma_scale": GAUSSIAN_SIGMA,
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": undo},
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "cpu",
+            "val_data_loader": "@dataloader",
+            "network": "@network_def",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "initialize": ["$torch.set_grad_enabled(False)"],
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _normalisation(rules: Sequence[Normalisation]) -> list[dict[str, Any]]:
+    """MONAI normalises all channels by one rule. Raises ``ConfigError`` where they have several."""
+    first = rules[0]
+    if first.kind == "ct" and all(rule == first for rule in rules):
+        ends = [(value - first.mean) / first.std for value in (first.lower, first.upper)]
+        scale = {"a_min": first.lower, "a_max": first.upper, "b_min": ends[0], "b_max": ends[1], "clip": True}
+        return [{"_target_": "ScaleIntensityRanged", "keys": "image", **scale}]
+    if first.kind == "zscore" and all(rule == first for rule in rules):
+        how = {"nonzero": first.nonzero, "channel_wise": True}
+        return [{"_target_": "NormalizeIntensityd", "keys": "image", **how}]
+    if all(rule.kind == "none" for rule in rules):
+        return []
+    raise ConfigError("--format monai-bundle: cannot normalise channels by different rules; take --format onnx")
+
+
+@contextmanager
+def _written_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears whole or not at all."""
+    temporary = ensure_folder(path.absolute().parent / f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""predictions.json: what was predicted, by which model, with which settings; so that a killed call can be repeated."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.dataset.cases import Case, Problem
+from medseg.files import write_json
+from medseg.inference.model import Model
+from medseg.io.masks.formats import Format, usual_format
+from medseg.labels import Labels
+
+PREDICTIONS_FILE = "predictions.json"
+
+# In which a killed call may lose the account of cases that it finished.
+SECONDS_BETWEEN_WRITES = 5.0
+
+Entry = dict[str, Any]  # of a case
+Stamp = tuple[str, int, int]  # of an image: its path, size in bytes, and time of change in ns
+
+
+class PredictionsFile:
+    """Of a folder of masks, or of none."""
+
+    def __init__(self, path: Path | None, made_by: dict[str, Any], labels: Labels) -> None:
+        self.path = path
+        self.made_by = made_by
+        self.labels = labels
+        self.before: dict[str, Entry] = {}  # of an earlier call, by case id; they stay
+        self.written_at = time.monotonic()
+
+    @classmethod
+    def of(cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None) -> "PredictionsFile":
+        made_by = {
+            "medseg": medseg.__version__,
+            "model": str(model.folder.resolve()),
+            "members": [str(member.resolve()) for member in model.members],
+            "weights_sha256": model.fingerprint if folder is not None else "",
+            "device": str(model.device),
+            "backend": model.backend,
+            "inference": config.model_dump(mode="json"),
+            "postprocessing": [str(rule) for rule in model.record.postprocessing],
+            "registered": registered,
+        }
+        return cls(None if folder is None else folder / PREDICTIONS_FILE, made_by, model.record.labels)
+
+    def done_before(self, cases: Sequence[Case], formats: Sequence[Format], extras: Sequence[str]) -> list[str]:
+        """Case ids of what an earlier call of the same model and settings wrote, whose images haven't changed since."""
+        entries = self._entries()
+        for case in cases:
+            entry = entries.get(case.case_id)
+            names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
+            if entry and names <= entry["masks"].keys() and set(extras) <= set(entry["extras"]):
+                same = tuple(tuple(stamp) for stamp in entry["images"]) == stamps(case)
+                if self.path and same and all((self.path.parent / name).exists() for name in entry["masks"].values()):
+                    self.before[case.case_id] = entry
+        return list(self.before)
+
+    def _entries(self) -> dict[str, Entry]:
+        """Of the file that is there, where the same model and settings made it."""
+        if self.path is None or not self.path.is_file():
+            return {}
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:  # damaged: all is predicted again
+            return {}
+        same = all(content.get(key) == value for key, value in self.made_by.items())
+        return {entry["case_id"]: entry for entry in content["cases"]} if same else {}
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self.written_at > SECONDS_BETWEEN_WRITES
+
+    def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> None:
+        if self.path is None:
+            return
+        content = {
+            **self.made_by,
+            "labels": self.labels.model_dump(mode="json"),
+            "cases": [*self.before.values(), *entries],
+            "problems": [
+                {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
+                for problem in problems
+            ],
+        }
+        write_json(self.path, content)
+        self.written_at = time.monotonic()
+
+
+def stamps(case: Case) -> tuple[Stamp, ...]:
+    """Of a DICOM series, that of its files together."""
+    result = []
+    for source in case.images:
+        files = [path.stat() for path in source.files]
+        size, changed = sum(file.st_size for file in files), max(file.st_mtime_ns for file in files)
+        result.append((str(source.path.resolve()), size, changed))
+    return tuple(result)

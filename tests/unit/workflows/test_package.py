@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.device import choose_device
+from medseg.errors import ConfigError, OutputError
+from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.labels import Labels
+from medseg.networks.registry import build_network
+from medseg.plan import Normalisation, Plan
+from medseg.workflows.finish import check_golden
+
+
+@pytest.fixture
+def plan(tiny_plan: Plan) -> Plan:
+    rule = Normalisation(kind="ct", lower=-100, upper=200, mean=40, std=60)
+    grid = tiny_plan.grid.model_copy(update={"crop_to_nonzero": False, "normalisation": (rule,)})
+    return tiny_plan.model_copy(update={"grid": grid})
+
+
+@pytest.fixture
+def model(plan: Plan, tmp_path: Path) -> Path:
+    return write_model(tmp_path / "run" / "model", plan)
+
+
+def write_model(folder: Path, plan: Plan) -> Path:
+    torch.manual_seed(0)
+    record = ModelRecord(
+        medseg=medseg.__version__,
+        plan=plan,
+        labels=Labels.from_names({"liver": 1, "spleen": 5}),
+        channels=("CT",),
+        inference=InferenceConfig(),
+        provenance={},
+        metrics={},
+    )
+    network = build_network(1, 3, plan.architecture)
+    with torch.no_grad():  # labels of random weights, and as many voxels of each
+        for parameter in network.parameters():
+            parameter.normal_(std=0.3)
+    save_model(folder, record, network.state_dict())
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "images" / "case.nii.gz"
+    path.parent.mkdir()
+    values = np.random.default_rng(0).normal(40, 60, size=(14, 11, 9)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    return path
+
+
+def label_map(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def test_a_zip_is_a_model(model: Path, image: Path, tmp_path: Path) -> None:
+    path = medseg.package(model.parent, tmp_path / "liver.zip")
+    names = zipfile.ZipFile(path).namelist()
+    assert {"liver/model.json", "liver/weights.safetensors", "liver/golden/label_map.nii.gz"} <= set(names)
+    (own,) = medseg.predict(model, image, device="cpu")
+    (packed,) = medseg.predict(path, image, device="cpu")
+    assert np.array_equal(own.label_map.array, packed.label_map.array)
+    loaded = load_model(path, choose_device("cpu"))
+    assert loaded.name == "liver"
+    assert check_golden(loaded) >= 0.99
+
+
+def test_onnx_says_what_is_done_around_it(model: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = medseg.package(model, tmp_path / "onnx", format="onnx")
+    content = json.loads((folder / "model.json").read_text())
+    assert "channel CT: clip to -100 … 200, subtract 40, divide by 60" in content["steps"]
+    assert "values: {'liver': 1, 'spleen': 5}" in content["steps"]
+    session = onnxruntime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
+    windows = torch.randn(3, 1, 8, 8, 8)
+    (logits,) = session.run(None, {"image": windows.numpy()})
+    with torch.no_grad():
+        expected = load_model(model, choose_device("cpu", "fp32")).network(windows)
+    assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-4)
+
+
+def test_a_bundle_predicts_by_monai_alone(model: Path, image: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fire", reason="'python -m monai.bundle' needs fire and pytorch-ignite (medseg[test])")
+    pytest.importorskip("ignite")
+    folder = medseg.package(model, tmp_path / "bundle", format="monai-bundle")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    options = ["--bundle_root", ".", "--input_dir", str(image.parent), "--output_dir", str(tmp_path / "masks")]
+    done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    medseg.predict(model, image, tmp_path / "own", device="cpu", backend="torch")
+    own, other = label_map(tmp_path / "own" / "case.nii.gz"), label_map(tmp_path / "masks" / "case.nii.gz")
+    assert set(np.unique(other)) <= {0, 1, 5}
+    assert (own == other).mean() > 0.98  # ours are computed in bf16 where the processor has that
+    affines = [nibabel.load(tmp_path / name / "case.nii.gz").affine for name in ("own", "masks")]
+    assert np.allclose(*affines)
+
+
+def test_what_cannot_be_packed_is_said(model: Path, plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'onnx'"):
+        medseg.package(model, tmp_path / "a", format="onx")
+    with pytest.raises(OutputError, match=r"named \.zip"):
+        medseg.package(model, tmp_path / "a")
+    (tmp_path / "there.zip").touch()
+    with pytest.raises(OutputError, match="is there already"):
+        medseg.package(model, tmp_path / "there.zip")
+    mixed = plan.grid.model_copy(update={"normalisation": (Normalisation(kind="none"), Normalisation(kind="zscore"))})
+    write_model(tmp_path / "mixed", plan.model_copy(update={"grid": mixed}))
+    with pytest.raises(ConfigError, match="different rules"):
+        medseg.package(tmp_path / "mixed", tmp_path / "b", format="monai-bundle")
+    assert not (tmp_path / "b").exists()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,117 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.inference.model import ModelRecord, save_model
+from medseg.labels import Labels
+from medseg.networks.registry import build_network
+from medseg.plan import Plan
+
+
+@pytest.fixture
+def model(tiny_plan: Plan, tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model", tiny_plan, seed=0)
+
+
+def write_model(folder: Path, plan: Plan, seed: int) -> Path:
+    torch.manual_seed(seed)
+    record = ModelRecord(
+        medseg=medseg.__version__,
+        plan=plan,
+        labels=Labels.from_names({"a": 1, "b": 2}),
+        channels=("MR",),
+        inference=InferenceConfig(),
+        provenance={},
+        metrics={},
+    )
+    save_model(folder, record, build_network(1, 3, plan.architecture).state_dict())
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        noise = np.random.default_rng(i).normal(size=(12, 11, 9)).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), folder / f"case_{i}.nii.gz")
+    return folder
+
+
+def predicted(result: object) -> list[str]:
+    return [prediction.case_id for prediction in result.predictions]  # type: ignore[attr-defined]
+
+
+def test_a_second_call_does_what_is_missing(model: Path, images: Path, tmp_path: Path, tiny_plan: Plan) -> None:
+    masks = tmp_path / "masks"
+    call = {"device": "cpu", "backend": "torch"}
+    assert len(predicted(medseg.predict(model, images, masks, **call))) == 3
+    before = json.loads((masks / "predictions.json").read_text())
+    (masks / "case_1.nii.gz").unlink()
+    again = medseg.predict(model, images, masks, **call)
+    assert (predicted(again), again.done_before) == (["case_1"], ("case_0", "case_2"))
+    after = json.loads((masks / "predictions.json").read_text())
+    assert sorted(case["case_id"] for case in after["cases"]) == ["case_0", "case_1", "case_2"]
+    assert [c for c in after["cases"] if c["case_id"] == "case_0"] == before["cases"][:1]
+    assert predicted(medseg.predict(model, images, masks, **call)) == []
+    assert len(predicted(medseg.predict(model, images, masks, overwrite=True, **call))) == 3
+    # What an image, a setting, a format or a model changes is predicted again.
+    os.utime(images / "case_2.nii.gz", (1, 1))
+    assert predicted(medseg.predict(model, images, masks, **call)) == ["case_2"]
+    assert len(predicted(medseg.predict(model, images, masks, overlap=0.25, **call))) == 3
+    assert len(predicted(medseg.predict(model, images, masks, formats=["seg-nrrd"], overlap=0.25, **call))) == 3
+    write_model(model, tiny_plan, seed=1)
+    assert len(predicted(medseg.predict(model, images, masks, **call))) == 3
+    assert len(predicted(medseg.predict(model, images, masks, uncertainty=True, **call))) == 3
+    assert (masks / "uncertainty" / "case_0.nii.gz").is_file()
+    (masks / "predictions.json").write_text("{")
+    assert len(predicted(medseg.predict(model, images, masks, **call))) == 3
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
+    model: Path, images: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    masks = tmp_path / "masks"
+    # Hangs in the middle of the second case.
+    script = f"""
+        import time
+        from medseg.cli.main import main
+        from medseg.workflows import predict, predictions_file
+        predictions_file.SECONDS_BETWEEN_WRITES = 0
+        segment = predict.segment
+        def hanging(*args, calls=[]):
+            calls.append(1)
+            if len(calls) == 2:
+                print("hanging", flush=True)
+                time.sleep(60)
+            return segment(*args)
+        predict.segment = hanging
+        import sys
+        sys.argv = ["medseg", "predict", {str(model)!r}, {str(images)!r}, "-o", {str(masks)!r}, "--device", "cpu"]
+        main()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "hanging\n"
+    process.send_signal(stop)
+    process.communicate(timeout=30)
+    time.sleep(0.1)
+    assert [path.name for path in masks.glob("*.nii.gz")] == ["case_0.nii.gz"]
+    assert nibabel.load(masks / "case_0.nii.gz").get_fdata().shape == (12, 11, 9)
+    again = medseg.predict(model, images, masks, device="cpu")
+    assert (predicted(again), again.done_before) == (["case_1", "case_2"], ("case_0",))
