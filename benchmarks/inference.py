@@ -1,0 +1,285 @@
+"""Prediction from NIfTI to NIfTI: medseg, MONAI's inferer and nnU-Net's predictor, with the same random weights.
+
+    python benchmarks/inference.py --peer PEER/bin/python                         a CT of 512×512×300, 3 and 60 labels
+    python benchmarks/inference.py --peer PEER/bin/python --images HIPPOCAMPUS/imagesTs --spacing 1 --patch 40 56 40
+
+``--peer`` is the Python of an environment of its own with nnunetv2 2.8.1. MONAI runs the bundle that 'medseg package'
+makes (it needs fire and pytorch-ignite). Each is a whole command, one after the other; memory is the most that its
+processes held together (proportional set size, sampled). Prints a Markdown table. Random weights are near ties
+everywhere, so that roundings of bf16 show in the labels as they don't with trained ones.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+import psutil
+import torch
+from environment import describe
+from scipy.ndimage import zoom
+
+import medseg
+from medseg.config import InferenceConfig
+from medseg.inference.model import ModelRecord, save_model
+from medseg.labels import Labels
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture, Grid, Normalisation, Plan
+
+SECONDS_BETWEEN_SAMPLES = 0.2
+RULE = Normalisation(kind="ct", lower=-160, upper=240, mean=40, std=80)
+
+
+class Cost(NamedTuple):
+    seconds: float
+    peak_mb: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", type=Path, help="python of an environment with nnunetv2; without, it is left out")
+    parser.add_argument("--images", type=Path, help="a folder of .nii.gz to predict, in place of a made CT")
+    parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 300), help="of the made CT")
+    parser.add_argument("--labels", type=int, nargs="+", default=(3, 60))
+    parser.add_argument("--spacing", type=float, default=1.5, help="of the model's grid, mm")
+    parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 96))
+    parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
+    arguments = parser.parse_args()
+    print(describe("nibabel"))
+    print("\n| labels | program | time (s) | peak memory (MB) | voxels with medseg's label |")
+    print("| --- | --- | --- | --- | --- |")
+    for n in arguments.labels:
+        with tempfile.TemporaryDirectory() as temporary:
+            compare(n, arguments, Path(temporary))
+
+
+def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
+    images = arguments.images or folder / "images"
+    if arguments.images is None:
+        make_ct(images / "ct.nii.gz", tuple(arguments.shape))
+    plan = plan_of(arguments)
+    network = write_model(folder / "model", plan, n_labels)
+    medseg.package(folder / "model", folder / "bundle", format="monai-bundle")
+    bundle, masks = folder / "bundle", folder / "MONAI"
+    of_bundle = ["--config_file", bundle / "configs/inference.json", "--bundle_root", bundle]
+    runs: dict[str, list[Any]] = {
+        "medseg": [sys.executable, "-m", "medseg", "predict", folder / "model", images, "-o", folder / "medseg"],
+        "MONAI": [
+            sys.executable,
+            "-m",
+            "monai.bundle",
+            "run",
+            *of_bundle,
+            "--input_dir",
+            images,
+            "--output_dir",
+            masks,
+        ],
+    }
+    if arguments.peer:
+        write_peer(folder, plan, network, n_labels, images, arguments.peer)
+        runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", folder / "peer"]
+    for name, command in runs.items():
+        (folder / name).mkdir(exist_ok=True)
+        cost = measured([str(part) for part in command])
+        same = agreement(folder / "medseg", folder / name)
+        print(f"| {n_labels} | {name} | {cost.seconds:.1f} | {cost.peak_mb:.0f} | {same:.4f} |", flush=True)
+
+
+def make_ct(path: Path, shape: tuple[int, int, int]) -> None:
+    """Smooth tissue and noise in a body of an ellipse, air around it; .8×.8×1.5 mm, axes RAS."""
+    random = np.random.default_rng(0)
+    coarse = random.normal(40, 60, [-(-n // 16) + 1 for n in shape]).astype(np.float32)
+    values = zoom(coarse, [n / m for n, m in zip(shape, coarse.shape, strict=True)], order=1)
+    values += random.normal(0, 10, shape).astype(np.float32)
+    x, y = (np.linspace(-1, 1, n) for n in shape[:2])
+    values[(x[:, None] / 0.85) ** 2 + (y[None] / 0.65) ** 2 > 1] = -1000
+    path.parent.mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(np.rint(values).astype(np.int16), np.diag([0.8, 0.8, 1.5, 1])), path)
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    n = len(arguments.features)
+    architecture = Architecture(
+        features=tuple(arguments.features),
+        strides=((1, 1, 1), *[(2, 2, 2)] * (n - 1)),
+        kernel_sizes=((3, 3, 3),) * n,
+        deep_supervision=False,
+    )
+    grid = Grid(orientation="RAS", spacing=(arguments.spacing,) * 3, crop_to_nonzero=False, normalisation=(RULE,))
+    patch = tuple(arguments.patch)
+    return Plan(dims=3, grid=grid, patch_size=patch, batch_size=2, slice_axis=None, architecture=architecture)
+
+
+def write_model(folder: Path, plan: Plan, n_labels: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = build_network(1, n_labels + 1, plan.architecture)
+    record = ModelRecord(
+        medseg=medseg.__version__,
+        plan=plan,
+        labels=Labels.from_names({f"label_{i}": i for i in range(1, n_labels + 1)}),
+        channels=("CT",),
+        inference=InferenceConfig(),
+        provenance={},
+        metrics={},
+    )
+    save_model(folder, record, network.state_dict())
+    return network
+
+
+def write_peer(folder: Path, plan: Plan, network: Any, n_labels: int, images: Path, python: Path) -> None:
+    """A model folder of nnU-Net with the same weights, whose axes are z, y, x; and images with its names."""
+    unet = network.network
+    parts = (unet.encoder, unet.up, unet.decoder, unet.heads)
+    tensors = [p.detach() for part in parts for p in part.parameters()]
+    torch.save([t.permute(0, 1, 4, 3, 2).contiguous() if t.ndim == 5 else t for t in tensors], folder / "weights.pt")
+    model = folder / "peer"
+    (model / "fold_0").mkdir(parents=True)
+    labels = {"background": 0, **{f"label_{i}": i for i in range(1, n_labels + 1)}}
+    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+    (model / "dataset.json").write_text(json.dumps(dataset))
+    (model / "plans.json").write_text(json.dumps(peer_plans(plan)))
+    subprocess.run([str(python), "-c", CHECKPOINT, str(folder)], check=True, capture_output=True)
+    (folder / "peer_images").mkdir()
+    for path in images.glob("*.nii.gz"):
+        (folder / "peer_images" / path.name.replace(".nii.gz", "_0000.nii.gz")).symlink_to(path.resolve())
+
+
+def peer_plans(plan: Plan) -> dict[str, Any]:
+    how = {"order": 3, "order_z": 0, "force_separate_z": None}
+    resampling = "resample_data_or_seg_to_shape"
+    n, architecture = len(plan.architecture.features), plan.architecture
+    network = {
+        "n_stages": n,
+        "features_per_stage": architecture.features,
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": architecture.kernel_sizes,
+        "strides": architecture.strides,
+        "n_conv_per_stage": [2] * n,
+        "n_conv_per_stage_decoder": [2] * (n - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    configuration = {
+        "data_identifier": "b",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": plan.patch_size[::-1],
+        "median_image_size_in_voxels": plan.patch_size[::-1],
+        "spacing": plan.grid.spacing[::-1],
+        "normalization_schemes": ["CTNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": resampling,
+        "resampling_fn_data_kwargs": {"is_seg": False, **how},
+        "resampling_fn_seg": resampling,
+        "resampling_fn_seg_kwargs": {"is_seg": True, **how, "order": 1},
+        "resampling_fn_probabilities": resampling,
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, **how, "order": 1},
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": network,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "batch_dice": False,
+    }
+    statistics = {"mean": RULE.mean, "std": RULE.std, "percentile_00_5": RULE.lower, "percentile_99_5": RULE.upper}
+    return {
+        "dataset_name": "Dataset001_Benchmark",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": plan.grid.spacing,
+        "original_median_shape_after_transp": plan.patch_size,
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            "0": {**statistics, "median": RULE.mean, "min": -1024, "max": 1}
+        },
+    }
+
+
+# Run by the peer's Python, in folder: names the weights as nnU-Net does.
+CHECKPOINT = """
+import json, sys, torch
+from pathlib import Path
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+folder = Path(sys.argv[1])
+plans, dataset = (json.loads((folder / "peer" / name).read_text()) for name in ("plans.json", "dataset.json"))
+architecture = plans["configurations"]["3d_fullres"]["architecture"]
+network = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+    architecture["_kw_requires_import"], 1, len(dataset["labels"]), deep_supervision=False)
+decoder = network.decoder
+parts = [network.encoder, decoder.transpconvs, decoder.stages, decoder.seg_layers[-1:]]
+own = [p for part in parts for p in part.parameters()]
+for p, tensor in zip(own, torch.load(folder / "weights.pt"), strict=True):
+    p.data.copy_(tensor)
+torch.save({"network_weights": network.state_dict(), "trainer_name": "nnUNetTrainer",
+    "init_args": {"configuration": "3d_fullres"}, "inference_allowed_mirroring_axes": None},
+    folder / "peer" / "fold_0" / "checkpoint_final.pth")
+"""
+
+PREDICT = """
+import sys
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder
+if __name__ == "__main__":
+    images, output, model = sys.argv[1:]
+    sys.argv = ["nnUNetv2_predict_from_modelfolder", "-i", images, "-o", output, "-m", model, "-f", "0",
+        "-device", "cpu", "--disable_tta", "--disable_progress_bar"]
+    predict_entry_point_modelfolder()
+"""
+
+
+def measured(command: list[str]) -> Cost:
+    start, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, memory_mb(process.pid))
+            time.sleep(SECONDS_BETWEEN_SAMPLES)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(f"{command[:3]} failed:\n{log.read().decode()[-2000:]}")
+    return Cost(seconds, peak)
+
+
+def memory_mb(pid: int) -> float:
+    """Of a process and those that it started."""
+    total = 0
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it has just ended
+            continue
+    return total / 2**20
+
+
+def agreement(ours: Path, theirs: Path) -> float:
+    """Part of all voxels with the same label."""
+    same = count = 0
+    for path in sorted(ours.glob("*.nii.gz")):
+        pair = [np.asarray(nibabel.load(folder / path.name).dataobj) for folder in (ours, theirs)]
+        same += int((pair[0] == pair[1]).sum())
+        count += pair[0].size
+    return same / count
+
+
+if __name__ == "__main__":
+    main()
