@@ -117,7 +117,7 @@ def train(
         from medseg.cli.evaluate import show
 
         show(result.evaluation)
-    curves = " ".join(str(path) for path in sorted(output.glob("**/progress.png")))
+    curves = output / ("fold_*/progress.png" if (output / "fold_0").is_dir() else "progress.png")
     say(
         f"{result.steps} steps in {result.seconds / 60:.1f} min. Model: {result.model}; curves: {curves}; "
         f"validation masks: {output / 'validation'}"

@@ -36,7 +36,7 @@ from medseg.training.learner import Epoch, Learner
 from medseg.training.run import Run
 from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
-from medseg.training.watchdog import NotANumber, Watchdog
+from medseg.training.watchdog import Change, NotANumber, Watchdog
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # A Dice that is better by less does not keep the patience up.
@@ -165,16 +165,17 @@ class Session:
                 lambda step: 1.0 if interrupted.is_set() else self.clock.progress(step),
             )
         except NotANumber as error:
-            return self._go_back(self.watchdog.after(error, self._damaged_cases(error.step)), batches)
+            return self._change(self.watchdog.after(error, self._damaged_cases(error.step)), batches)
         if epoch.step == self.step:
             return batches
         self.step, self.last_rate = epoch.step, epoch.learning_rate
         self.watchdog.see(epoch.confusion)
-        if self.step == last and (change := self._judge()) is not None:
-            return self._go_back(change, batches)
+        change = self._judge() if self.step == last else None
+        if change is not None and change.goes_back:
+            return self._change(change, batches)
         # Not after an interruption: who sent the signal may not wait that long for the checkpoint.
         self._report(epoch, self._validate() if self._validation_is_due() and not interrupted.is_set() else None)
-        return batches
+        return batches if change is None else self._change(change, batches)
 
     def _report(self, epoch: Epoch, validation: Validation | None) -> None:
         if validation is not None:
@@ -185,8 +186,8 @@ class Session:
         if validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
 
-    def _judge(self) -> str | None:
-        """What the watchdog changed after a whole epoch, in words; a good state is kept, to go back to."""
+    def _judge(self) -> Change | None:
+        """What the watchdog changed after a whole epoch; a good state is kept, to go back to."""
         progress = self.clock.progress(self.step)
         change = self.watchdog.judge(self.run.dataset.labels.names, self.step, progress)
         if change is None and self.watchdog.is_good(progress):
@@ -194,14 +195,16 @@ class Session:
             self._write(self.run.good_checkpoint)
         return change
 
-    def _go_back(self, change: str, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
-        """To the last good state, with a changed setting; returns the batches to go on with."""
+    def _change(self, change: Change, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """Goes on with a changed setting, from the last good state where that is asked for; returns the batches."""
         batches.close()
-        came_to = self.step
-        self.step = self._load(self.run.good_checkpoint).step
-        note = f"Back to step {self.step} from {came_to}: {change}"
+        note = change.note
+        if change.goes_back:
+            came_to = self.step
+            self.step = self._load(self.run.good_checkpoint).step
+            note = f"Back to step {self.step} from {came_to}: {note}"
+            self.watchdog.start_from(self.step, self.clock.progress(self.step))
         warn(note)
-        self.watchdog.start_from(self.step, self.clock.progress(self.step))
         self._obey_watchdog()
         self.journal.go_back(self.step, note)
         self.save()

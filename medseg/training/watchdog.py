@@ -24,6 +24,7 @@ TRIES = 3
 BETWEEN_GOOD_STATES = 0.05
 RATE_CHANGE = 1 / 3
 FOREGROUND_CHANGE = 2.0
+MOST_FOREGROUND = 0.9
 
 
 class NotANumber(TrainingError):
@@ -35,6 +36,14 @@ class NotANumber(TrainingError):
             "again with a lower training.learning_rate"
         )
         self.what, self.step, self.case_ids = what, step, tuple(case_ids)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the watchdog changed, in words, and whether the run goes back to the last good state."""
+
+    note: str
+    goes_back: bool = True
 
 
 @dataclass
@@ -51,14 +60,19 @@ class Watchdog:
     counts: list[list[int]] = field(default_factory=list)  # since then: by label and prediction, in voxels of patches
     dead_since: dict[str, tuple[int, float]] = field(default_factory=dict)  # by label: step and progress
     lived: list[str] = field(default_factory=list)
+    helped: list[str] = field(default_factory=list)  # labels that never lived and got more foreground, once
 
     def see(self, confusion: torch.Tensor | None) -> None:
         """Voxels of an epoch, or of a part of one, by label and prediction."""
         if confusion is not None:
             self.counts = (confusion + torch.tensor(self.counts)).tolist() if self.counts else confusion.tolist()
 
-    def judge(self, labels: Sequence[str], step: int, progress: float) -> str | None:
-        """Looks at the Dice of an epoch's patches; what was changed, in words, where a label has been dead for long."""
+    def judge(self, labels: Sequence[str], step: int, progress: float) -> Change | None:
+        """Looks at the Dice of an epoch's patches; what was changed where a label has been dead for long.
+
+        One that was lost lowers the rate, and the run goes back. One that never lived gets more foreground, once, and
+        the run goes on from where it is: it may be too small to be learnt, which must not cost the others anything.
+        """
         dice = label_dice(self.counts) if self.counts else [None] * len(labels)
         before = self.judged_at
         self.counts, self.judged_at = [], (step, progress)
@@ -71,25 +85,27 @@ class Watchdog:
         dead = [
             name
             for name, (since_step, since) in self.dead_since.items()
-            if step - since_step >= LEAST_STEPS and progress - since >= PATIENCE
+            if step - since_step >= LEAST_STEPS and progress - since >= PATIENCE and name not in self.helped
         ]
-        if not dead or self.tries >= TRIES or progress > TOO_LATE:
+        if not dead or progress > TOO_LATE:
             return None
         lost = [name for name in dead if name in self.lived]
-        reason = f"Dice of {', '.join(lost or dead)} on the training patches {'fell to' if lost else 'stays'} 0"
-        return self._changed(reason, lower_rate=bool(lost) or self.foreground_fraction == 1)
+        if not lost:
+            return self._more_foreground(dead)
+        if self.tries >= TRIES:
+            return None
+        return self._lower_rate(f"Dice of {', '.join(lost)} on the training patches fell to 0")
 
-    def after(self, error: NotANumber, damaged: Sequence[str]) -> str:
-        """What was changed, in words; ``damaged`` are the cases of the batch whose images hold what is no number.
-        Raises the error when enough was tried."""
+    def after(self, error: NotANumber, damaged: Sequence[str]) -> Change:
+        """What was changed; ``damaged`` are the cases of the batch whose images hold what is no number. Raises the
+        error when enough was tried."""
         if damaged:
             self.left_out = sorted({*self.left_out, *damaged})
-            self.notes.append(f"{', '.join(damaged)}: the image holds what is no number; left out of training")
-            return self.notes[-1]
+            return self._noted(f"{', '.join(damaged)}: the image holds what is no number; left out of training")
         if self.tries >= TRIES:
             raise error
         where = f"at step {error.step} (cases {', '.join(error.case_ids)})"
-        return self._changed(f"the {error.what} is not a number {where}", lower_rate=True)
+        return self._lower_rate(f"the {error.what} is not a number {where}")
 
     def is_good(self, progress: float) -> bool:
         """Whether the state is one to go back to: it is time for one, and no label that lived is dead."""
@@ -101,16 +117,22 @@ class Watchdog:
         if good:
             self.good_at = progress
 
-    def _changed(self, reason: str, lower_rate: bool) -> str:
+    def _lower_rate(self, reason: str) -> Change:
         self.tries += 1
-        if lower_rate:
-            self.rate_factor *= RATE_CHANGE
-            change = "learning rate to a third"
-        else:
-            self.foreground_fraction = min(FOREGROUND_CHANGE * max(self.foreground_fraction, 0.1), 1.0)
-            change = f"{self.foreground_fraction:.0%} of the patches on labelled voxels"
-        self.notes.append(f"{reason}: {change} (change {self.tries} of at most {TRIES})")
-        return self.notes[-1]
+        self.rate_factor *= RATE_CHANGE
+        return self._noted(f"{reason}: learning rate to a third (change {self.tries} of at most {TRIES})")
+
+    def _more_foreground(self, names: Sequence[str]) -> Change | None:
+        self.helped += names
+        if self.foreground_fraction >= MOST_FOREGROUND:
+            return None
+        self.foreground_fraction = min(FOREGROUND_CHANGE * max(self.foreground_fraction, 0.1), MOST_FOREGROUND)
+        share = f"{self.foreground_fraction:.0%} of the patches on labelled voxels from now on"
+        return self._noted(f"Dice of {', '.join(names)} on the training patches stays 0: {share}", goes_back=False)
+
+    def _noted(self, note: str, goes_back: bool = True) -> Change:
+        self.notes.append(note)
+        return Change(note, goes_back)
 
 
 def label_dice(counts: list[list[int]]) -> list[float | None]:

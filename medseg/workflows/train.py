@@ -15,7 +15,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.errors import SourceError
 from medseg.files import write_json, written_whole
-from medseg.inference.model import load_model, model_folders, save_ensemble
+from medseg.inference.model import load_model, save_ensemble
 from medseg.io.discover import source_of
 from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
@@ -131,8 +131,6 @@ def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: floa
     model = folder / "model"
     save_ensemble(model, [run.folder / "model" for run in runs])
     evaluation = evaluate_folds(folder / "validation", runs, model)
-    everything = [case_id for run in runs for case_id in run.split.validation]
-    choose_postprocessing(model_folders(model)[0], folder / "validation", runs[0].dataset, everything)
     write_golden(load_model(model, device), model)
     progress = [read_progress(run.checkpoint) for run in runs]
     return TrainResult(
