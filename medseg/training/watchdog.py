@@ -85,7 +85,8 @@ class Watchdog:
         dead = [
             name
             for name, (since_step, since) in self.dead_since.items()
-            if step - since_step >= LEAST_STEPS and progress - since >= PATIENCE and name not in self.helped
+            if step - since_step >= LEAST_STEPS and progress - since >= PATIENCE
+            if name in self.lived or name not in self.helped
         ]
         if not dead or progress > TOO_LATE:
             return None

@@ -114,3 +114,11 @@ def test_a_damaged_image_is_left_out_and_costs_no_try() -> None:
         "b: the image holds what is no number; left out of training"
     )
     assert (watchdog.left_out, watchdog.tries, watchdog.rate_factor) == (["b"], 0, 1.0)
+
+
+def test_a_label_that_was_helped_and_then_lost_lowers_the_rate() -> None:
+    watchdog = Watchdog(1 / 3)
+    said = watch(watchdog, [0, 0, 20, 0, 0])
+    assert said[:4] == [None, said[1], None, None]
+    assert said[4] is not None
+    assert "fell to 0: learning rate to a third" in said[4]
