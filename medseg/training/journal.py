@@ -35,7 +35,7 @@ class Journal:
             "val_dice", *(f"val_dice_{name}" for name in labels.names), "note",
         ]  # fmt: skip
         self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
-        self.events = SummaryWriter(str(folder / "events"), purge_step=first_step or None)
+        self.events = SummaryWriter(str(folder / "events"), purge_step=first_step + 1 if first_step else None)
         self.table = LiveTable(labels.names)
         for row in self.rows:
             self.table.remember(row)
@@ -93,7 +93,7 @@ class Journal:
         self.rows = [row for row in self.rows if int(row["step"]) <= step]
         self.note = note
         self.events.close()
-        self.events = SummaryWriter(str(self.events.log_dir), purge_step=step)
+        self.events = SummaryWriter(str(self.events.log_dir), purge_step=step + 1)
         self.events.add_text("watchdog", note, step)
 
     def draw(self) -> None:

@@ -56,6 +56,8 @@ def test_going_back_drops_rows_and_says_why(tmp_path: Path) -> None:
     assert [(row["epoch"], row["step"], row["note"]) for row in rows(tmp_path)] == [
         ("1", "10", ""), ("2", "20", "Back to step 10: the reason"), ("3", "30", "")
     ]  # fmt: skip
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [10, 20, 30]
 
 
 def test_tensorboard_gets_slices_of_image_reference_and_prediction(tmp_path: Path) -> None:
