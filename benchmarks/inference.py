@@ -5,8 +5,8 @@
 
 ``--peer`` is the Python of an environment of its own with nnunetv2 2.8.1. MONAI runs the bundle that 'medseg package'
 makes (it needs fire and pytorch-ignite). Each is a whole command, one after the other; memory is the most that its
-processes held together (proportional set size, sampled). Prints a Markdown table. Random weights are near ties everywhere, so that
-small differences, as of resampling or rounding, show in the labels as they don't with trained ones.
+processes held together (proportional set size, sampled). Prints a Markdown table. Random weights are near ties
+everywhere, so that small differences, as of resampling or rounding, show in the labels as they don't with trained ones.
 """
 
 import argparse
