@@ -1,6 +1,7 @@
 """Shared fixtures. Real data is found by MEDSEG_TEST_DATA (default: ../shared/data beside the checkout)."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A plane that is turned about two axes, as a tilted head in a scanner is.
 OBLIQUE = (0.96, 0.28, 0.0, -0.168, 0.576, 0.8)
+
+
+@pytest.fixture(autouse=True)
+def same_chance() -> None:
+    """Weights of networks are random: no test may pass or fail by them."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
