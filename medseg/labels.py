@@ -23,6 +23,7 @@ COLOURS = (
 )  # fmt: skip
 
 MOST_LABELS = 254  # network values are uint8
+MANY_LABELS = 30  # without names: more are rather objects than structures
 MOST_SHOWN = 8
 
 DESCRIPTION = {"colour", "category", "type", "modifier"}  # of a structure: what does not say where it is

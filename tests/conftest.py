@@ -10,8 +10,8 @@ import dicom_drawn
 import nibabel
 import numpy as np
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import FileDataset
+from pydicom.uid import CTImageStorage, generate_uid
 
 from medseg.plan import Architecture, Grid, Normalisation, Plan
 
@@ -103,12 +103,7 @@ def _write_slices(
 
 
 def _header(patient: str, study: str, series: str) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    header = dicom_drawn.new_header(CTImageStorage)
     header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID = patient, study, series
     header.Modality, header.SeriesDescription = "CT", "Abdomen"
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"

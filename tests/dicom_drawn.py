@@ -124,12 +124,18 @@ def write_rtstruct(
 
 
 def _header(sop_class: str, modality: str, description: str) -> FileDataset:
+    header = new_header(sop_class)
+    header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID = "P1", generate_uid(), generate_uid()
+    header.Modality, header.SeriesDescription, header.FrameOfReferenceUID = modality, description, "1.2.3.4"
+    return header
+
+
+def new_header(sop_class: str) -> FileDataset:
+    """Of a file of this kind, with a UID of its own."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     header.SOPClassUID, header.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
-    header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID = "P1", generate_uid(), generate_uid()
-    header.Modality, header.SeriesDescription, header.FrameOfReferenceUID = modality, description, "1.2.3.4"
     return header

@@ -1,4 +1,4 @@
-"""What programs that others wrote say of a DICOM mask."""
+"""What programs that others wrote, and our own reader, say of a DICOM mask."""
 
 import shutil
 import subprocess
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from medseg.io.masks.segmented import Segmented
+from medseg.io.read import read_segmentation
 from medseg.volume import Geometry
 
 
@@ -46,3 +48,12 @@ def assert_same_in_world(mask: np.ndarray, place: Geometry, expected: np.ndarray
     index = grid.index(place.world(np.argwhere(mask)))
     assert np.abs(index - np.rint(index)).max(initial=0) < 0.01
     assert sorted(map(tuple, np.rint(index).astype(int))) == sorted(map(tuple, np.argwhere(expected)))
+
+
+def assert_read_back(path: Path, segmented: Segmented) -> None:
+    """By our own reader, on the image."""
+    found = read_segmentation(path, segmented.geometry, segmented.source)
+    masks = {segment.name: found.mask(segment) for segment in found.segments}
+    assert list(masks) == [structure.name for structure in segmented.labels.structures]
+    for structure in segmented.labels.structures:
+        np.testing.assert_array_equal(masks[structure.name], segmented.mask(structure))

@@ -10,11 +10,10 @@ from medseg.errors import LabelError
 from medseg.inspection.drawn import REWRITABLE, Drawn
 from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Revalue
-from medseg.labels import MOST_LABELS, Labels
+from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
 from medseg.progress import counted
 
 VALUES_SHOWN = 6
-MANY_LABELS = 30  # without names: more are rather objects than structures
 
 
 def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]) -> Iterator[Finding]:

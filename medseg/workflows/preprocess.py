@@ -25,7 +25,7 @@ from medseg.io.archives import is_temporary
 from medseg.io.folders import stem
 from medseg.io.nifti import write_nifti
 from medseg.io.source import ImageSource
-from medseg.labels import Labels
+from medseg.labels import MANY_LABELS, Labels
 from medseg.parallel import run_in_workers
 from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
@@ -43,7 +43,6 @@ WORKER_MODULES = ("medseg.workflows.preprocess",)
 ONE_FILE = ("nifti", "image2d")  # kinds that can be copied
 
 VALUES_SHOWN = 8
-MANY_LABELS = 30  # without names: more are rather objects than structures
 
 
 @dataclass(frozen=True)

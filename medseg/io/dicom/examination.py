@@ -15,7 +15,6 @@ KEYWORDS = [
 class Examination:
     """What the first file of a series says; empty where it says nothing."""
 
-    patient_name: str = ""
     birth_date: str = ""
     sex: str = ""
     study_date: str = ""  # YYYY-MM-DD
@@ -34,7 +33,6 @@ def _examination(header: Dataset) -> Examination:
     name, date = _text(header, "PatientName"), _text(header, "StudyDate")
     is_pseudonym = name in ("", _text(header, "PatientID")) or "anon" in name.lower()
     return Examination(
-        patient_name=name,
         birth_date=_text(header, "PatientBirthDate"),
         sex=_text(header, "PatientSex"),
         study_date=f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date,

@@ -20,6 +20,9 @@ Vector = npt.NDArray[np.float64]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+# Of two equally near voxels the higher one is taken, whatever way the last digits were rounded.
+NUDGE = 1e-6
+
 # Slices closer than this are at one position.
 SAME_POSITION_MM = 1e-3
 
@@ -112,8 +115,7 @@ def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> 
         affine = to_index @ plane.geometry.affine
         along_row = affine[:3, 0, None] * np.arange(plane.columns)
         down_column = affine[:3, 1, None] * np.arange(plane.rows) + affine[:3, 3, None]
-        # Nudged by less than matters, so that rounding errors do not decide between two equally near voxels.
-        x, y, z = np.floor(down_column[:, :, None] + along_row[:, None] + (0.5 + 1e-6)).astype(np.int32)
+        x, y, z = np.floor(down_column[:, :, None] + along_row[:, None] + (0.5 + NUDGE)).astype(np.int32)
         nx, ny, nz = geometry.shape
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz)
         slice_[inside] = label_map[x[inside], y[inside], z[inside]]

@@ -12,12 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import GeometryError
-from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, NUDGE, SAME_POSITION_MM, Plane, Vector
 from medseg.io.dicom.stack import PLACE_TOLERANCE, SHIFT_TOLERANCE, WIDEST_GAP, stack_of
 from medseg.volume import Geometry, Shape3
-
-# Of two equally near voxels the higher one is taken, whatever way the last digits were rounded.
-NUDGE = 1e-6
 
 
 @dataclass(frozen=True)

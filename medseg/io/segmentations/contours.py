@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.io.dicom.geometry import Plane, Vector
-from medseg.io.dicom.slices import NUDGE
+from medseg.io.dicom.geometry import NUDGE, Plane, Vector
 from medseg.io.dicom.stack import PLACE_TOLERANCE
 from medseg.io.segmentations.polygons import filled
 from medseg.volume import Array, Geometry

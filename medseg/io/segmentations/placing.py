@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import GeometryError
-from medseg.io.dicom.slices import NUDGE, Slices
+from medseg.io.dicom.geometry import NUDGE
+from medseg.io.dicom.slices import Slices
 from medseg.io.segmentations.segmentation import Segment, some_of, value_counts
 from medseg.volume import Array, Geometry
 

@@ -4,24 +4,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transunets import SMALL, architecture
 
 from medseg.errors import ConfigError
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.networks.transunet import TransUNet
-from medseg.plan import Architecture
-
-SMALL = {"layers": 2, "blocks": [1, 2, 1]}
-
-
-def architecture(dims: int, features: tuple[int, ...] = (4, 8, 16, 32), **arguments: object) -> Architecture:
-    return Architecture(
-        name="transunet",
-        features=features,
-        strides=((1,) * dims, *((2,) * dims,) * (len(features) - 1)),
-        kernel_sizes=((3,) * dims,) * len(features),
-        arguments=arguments,
-    )
 
 
 def googles_arrays(network: TransUNet) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicom_judges import assert_same_in_world, complaints, segments_by_dcmqi
+from dicom_judges import assert_read_back, assert_same_in_world, complaints, segments_by_dcmqi
 from dicom_kinds import KINDS
 
 from medseg.errors import LabelError, OutputError, SourceError
@@ -28,15 +28,6 @@ SegmentedBalls = Callable[..., Segmented]
 def written(tmp_path: Path, segmented: Segmented) -> Path:
     (path,) = write_dicom_seg(tmp_path / "mask.dcm", segmented)
     return path
-
-
-def assert_read_back(path: Path, segmented: Segmented) -> None:
-    """By our own reader, on the image."""
-    found = read_segmentation(path, segmented.geometry, segmented.source)
-    masks = {segment.name: found.mask(segment) for segment in found.segments}
-    assert list(masks) == [structure.name for structure in segmented.labels.structures]
-    for structure in segmented.labels.structures:
-        np.testing.assert_array_equal(masks[structure.name], segmented.mask(structure))
 
 
 def frames_of(path: Path) -> list[tuple[int, np.ndarray, np.ndarray, pydicom.Dataset]]:

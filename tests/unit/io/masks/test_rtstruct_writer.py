@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_judges import complaints
+from dicom_judges import assert_read_back, complaints
 from dicom_kinds import KINDS
 from skimage.draw import polygon2mask
 
@@ -25,15 +25,6 @@ SegmentedBalls = Callable[..., Segmented]
 def written(tmp_path: Path, segmented: Segmented) -> Path:
     (path,) = write_rtstruct(tmp_path / "mask.dcm", segmented)
     return path
-
-
-def assert_read_back(path: Path, segmented: Segmented) -> None:
-    """By our own reader, on the image."""
-    found = read_segmentation(path, segmented.geometry, segmented.source)
-    masks = {segment.name: found.mask(segment) for segment in found.segments}
-    assert list(masks) == [structure.name for structure in segmented.labels.structures]
-    for structure in segmented.labels.structures:
-        np.testing.assert_array_equal(masks[structure.name], segmented.mask(structure))
 
 
 def slices_of(segmented: Segmented) -> dict[str, pydicom.Dataset]:
