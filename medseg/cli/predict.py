@@ -60,6 +60,10 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what an earlier call of the same model has done.")
     ] = False,
+    head: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prune a U-Net++: answer with this head, and compute only what it needs."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="First see whether the model gives the labels that it gave where it was trained."),
@@ -101,6 +105,7 @@ def predict(
         save_probabilities=save_probabilities,
         uncertainty=uncertainty,
         overwrite=overwrite,
+        head=head,
     )
     if as_json:
         typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))

@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 import medseg
 from medseg.config import InferenceConfig
 from medseg.device import Device
-from medseg.errors import ModelError, OutputError
+from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json, written_whole
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
 from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
-from medseg.networks.registry import build_network
+from medseg.networks.registry import NETWORKS, build_network, entry_of
 from medseg.plan import Plan
 from medseg.postprocessing.components import Rule
 
@@ -105,15 +105,16 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
             raise OSError(str(error)) from error
 
 
-def load_model(path: Path | Sequence[Path], device: Device) -> Model:
+def load_model(path: Path | Sequence[Path], device: Device, head: int | None = None) -> Model:
     """From a model folder, or from the RUN that holds one; several of them, and a run of all folds, are an ensemble.
+    ``head``: the one that a U-Net++ answers with, from 1; None takes the model's own setting.
 
-    Raises ``ModelError`` when it cannot be used.
+    Raises ``ModelError`` when it cannot be used, and ``ConfigError`` when there is no such head.
     """
     paths = [path] if isinstance(path, Path) else path
     folders = [folder for each in paths for folder in model_folders(each)]
-    record = read_model_record(folders[0])
-    networks = [_load_network(folder, record) for folder in folders]
+    record = with_head(read_model_record(folders[0]), head)
+    networks = [_load_network(folder, record, head) for folder in folders]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     network.eval()
     on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
@@ -135,9 +136,23 @@ def model_folders(path: Path) -> list[Path]:
     return sorted(file.parent for file in folder.glob("fold_*/model.json")) or [folder]
 
 
-def _load_network(folder: Path, first: ModelRecord) -> Network:
+def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
+    """Of the network pruned to a head (Zhou et al. 2018). Raises ``ConfigError`` where there is nothing to prune."""
+    if head is None:
+        return record
+    architecture = record.plan.architecture
+    if "head" not in entry_of(architecture.name).arguments.model_fields:
+        having = ", ".join(name for name, entry in NETWORKS.items() if "head" in entry.arguments.model_fields)
+        raise ConfigError(
+            f"--head {head}: the model is a {architecture.name}, and only {having} has heads; leave it out"
+        )
+    pruned = architecture.model_copy(update={"arguments": architecture.arguments | {"head": head}})
+    return record.model_copy(update={"plan": record.plan.model_copy(update={"architecture": pruned})})
+
+
+def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network:
     """The network with its weights, which has to see what the ``first`` one sees, and to say the same."""
-    record = read_model_record(folder)
+    record = with_head(read_model_record(folder), head)
     if record.labels.values != first.labels.values or record.labels.names != first.labels.names:
         raise ModelError(f"{folder}: has other labels than the first model; an ensemble needs the same ones")
     same = ("dims", "grid", "patch_size", "slice_axis")

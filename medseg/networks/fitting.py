@@ -1,6 +1,7 @@
 """Any spatial shape for networks that take multiples of their strides only."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -22,6 +23,9 @@ class Fitted(Network):
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(shape)
+
+    def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
+        return self.network.arguments_for(self.network.fitting_shape(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         shape = tuple(image.shape[2:])

@@ -34,6 +34,10 @@ class Network(nn.Module):
         """Of the heads of deep supervision in the loss; None: each half as much as the finer one before."""
         return None
 
+    def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
+        """``network.arguments`` that follow from the shape of a patch, and that the user left open."""
+        return {}
+
     def run(self, module: Callable[..., Any], *tensors: torch.Tensor) -> Any:
         """``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
         if self.checkpointing and self.training:

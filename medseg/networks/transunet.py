@@ -16,7 +16,7 @@ processor, a ViT-Ti (7 M and 8 M).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
@@ -32,7 +32,7 @@ from medseg.plan import Architecture
 PUBLISHED_WIDTH = 64
 HEAD_SIZE = 64
 LAST_FEATURES = 16  # at full resolution
-# A planned patch has 4 to 8 voxels an axis at the lowest resolution.
+# A planned patch has 4 to 8 voxels an axis at the lowest resolution. Training takes the number that its patch has.
 EDGE_AT_THE_BOTTOM = 6
 
 
@@ -56,8 +56,7 @@ class TransUNetArguments(Arguments):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Of the tokens and of the MLP."""
     token_grid: tuple[PositiveInt, ...] | None = None
-    """Tokens an axis that have a position of their own; it is interpolated for all others. None: what the plan's
-    strides make of a patch, about."""
+    """Tokens an axis that have a position of their own; it is interpolated for all others. None: those of a patch."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class TransUNet(Network):
         kernels = [*architecture.kernel_sizes, *architecture.kernel_sizes[-1:] * 4][:5]
         self.resnet = ResNet(inputs * self.repeats, sizes.width, arguments.blocks, strides, kernels)
         self.embedding = Conv["conv", dims](16 * sizes.width, sizes.hidden, 1)
+        self.token_grid_is_open = arguments.token_grid is None
         grid = arguments.token_grid or _token_grid(architecture, self.multiple_of)
         if len(grid) != dims:
             raise ConfigError(f"network.arguments.token_grid has {len(grid)} numbers; give {dims} for {dims}D")
@@ -101,6 +101,11 @@ class TransUNet(Network):
             )
         )
         self.head = Conv["conv", dims](sizes.decoder[-1], outputs, kernels[0], padding=_padding(kernels[0]))
+
+    def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
+        if not self.token_grid_is_open:
+            return {}
+        return {"token_grid": [n // size for n, size in zip(shape, self.multiple_of, strict=True)]}
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         skips: list[torch.Tensor | None] = [None]  # there is none at full resolution

@@ -181,7 +181,7 @@ def resolve_plan(
     plan = with_network(plan, config)
     network = build_network(len(dataset.record.channels), dataset.labels.n_outputs, plan.architecture)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
-    return with_margin(plan, network).model_copy(update={"mirrored_pairs": pairs}), config
+    return fit_to_network(plan, network).model_copy(update={"mirrored_pairs": pairs}), config
 
 
 def with_network(plan: Plan, config: Config) -> Plan:
@@ -206,8 +206,12 @@ def with_network(plan: Plan, config: Config) -> Plan:
     return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
 
 
-def with_margin(plan: Plan, network: Network) -> Plan:
-    """Where the network gives the logits of the centre, with a patch whose centre is the plan's, so that all networks
-    learn from equally many voxels."""
+def fit_to_network(plan: Plan, network: Network) -> Plan:
+    """The plan with what the network wants: a patch that it takes, and arguments that follow from that patch. Where the
+    network gives the logits of the centre, that centre is the plan's patch, so that all networks learn from equally
+    many voxels."""
     wanted = [n + 2 * lost for n, lost in zip(plan.network_patch, network.margin, strict=True)]
-    return plan.model_copy(update={"patch_size": plan.in_space(network.fitting_shape(wanted), 1)})
+    shape = network.fitting_shape(wanted)
+    arguments = plan.architecture.arguments | network.arguments_for(shape)
+    architecture = plan.architecture.model_copy(update={"arguments": arguments})
+    return plan.model_copy(update={"patch_size": plan.in_space(shape, 1), "architecture": architecture})

@@ -19,7 +19,7 @@ from medseg.networks.registry import NETWORKS, Entry, build_network, entry_of
 from medseg.plan import Fingerprint, Intensities, Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
 from medseg.training.loss import SegmentationLoss
-from medseg.training.run import with_margin, with_network
+from medseg.training.run import fit_to_network, with_network
 
 # Float32 numbers that training holds for a parameter: itself, its average, its gradient, AdamW's two moments.
 NUMBERS_PER_PARAMETER = 5
@@ -133,8 +133,8 @@ def _info(name: str, inputs: int, outputs: int, plans: Sequence[Plan]) -> Networ
 def _cost(plan: Plan, inputs: int, outputs: int) -> Cost:
     # Built with content, since not all networks can be without.
     network = build_network(inputs, outputs, plan.architecture)
-    plan = with_margin(plan, network)
-    network = network.to("meta")
+    plan = fit_to_network(plan, network)
+    network = build_network(inputs, outputs, plan.architecture).to("meta")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     images = torch.empty(plan.batch_size, inputs, *plan.network_patch, device="meta")
     with FlopCounterMode(display=False) as counter:

@@ -122,6 +122,7 @@ def predict(
     save_probabilities: bool = False,
     uncertainty: bool = False,
     overwrite: bool = False,
+    head: int | None = None,
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
@@ -144,6 +145,8 @@ def predict(
     ``save_probabilities`` writes the probability of each label, ``uncertainty`` the entropy of all (0 to 1), as NIfTI
     in folders of these names beside the masks.
 
+    ``head`` prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
+
     Cases that are in the output already, by the same model with the same settings of an image that hasn't changed
     since, are left as they are, so that a call that was killed can be repeated; ``overwrite`` predicts them again.
 
@@ -153,7 +156,7 @@ def predict(
     wanted = _formats(formats, output)
     most = None if max_memory is None else bytes_of(max_memory)
     models = [model] if isinstance(model, str | Path) else model
-    loaded = with_backend(load_model([Path(each) for each in models], choose_device(device)), backend)
+    loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
     changes = {"mirror": mirror, "overlap": overlap}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)

@@ -42,6 +42,7 @@ class PredictionsFile:
             "weights_sha256": model.fingerprint if folder is not None else "",
             "device": str(model.device),
             "backend": model.backend,
+            "network": model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"}),
             "inference": config.model_dump(mode="json"),
             "postprocessing": [str(rule) for rule in model.record.postprocessing],
             "registered": registered,

@@ -5,6 +5,8 @@ from transunets import SMALL, architecture
 from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
 from medseg.networks.transunet import TransUNet
+from medseg.plan import Plan
+from medseg.training.run import fit_to_network
 
 
 def n_parameters(network: torch.nn.Module) -> int:
@@ -46,6 +48,17 @@ def test_positions_matter_and_are_interpolated_for_other_grids() -> None:
     before = [network(image) for image in images]
     torch.nn.init.normal_(network.positions)
     assert all(not torch.allclose(network(i), logits) for i, logits in zip(images, before, strict=True))
+
+
+def test_training_gives_each_token_of_its_patch_a_position_of_its_own(tiny_plan: Plan) -> None:
+    plan = tiny_plan.model_copy(update={"architecture": architecture(3, **SMALL), "patch_size": (40, 56, 36)})
+    fitted = fit_to_network(plan, build_network(1, 2, plan.architecture))
+    assert fitted.architecture.arguments["token_grid"] == [5, 7, 5]  # strides of 8, 36 voxels are padded to 40
+    network = build_network(1, 2, fitted.architecture)
+    assert network.network.positions.shape[2:] == (5, 7, 5)  # type: ignore[union-attr]
+    assert fit_to_network(fitted, network) == fitted
+    chosen = plan.model_copy(update={"architecture": architecture(3, token_grid=[2, 2, 2], **SMALL)})
+    assert fit_to_network(chosen, build_network(1, 2, chosen.architecture)) == chosen
 
 
 @pytest.mark.parametrize(

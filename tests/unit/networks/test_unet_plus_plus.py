@@ -1,9 +1,13 @@
 import json
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError
@@ -63,21 +67,60 @@ def test_a_head_that_is_not_there_is_refused(deep_supervision: bool, head: int, 
         UNetPlusPlus(1, 2, architecture((4, 4, 4), deep_supervision=deep_supervision, arguments={"head": head}))
 
 
-def test_a_saved_model_answers_with_the_head_that_is_written_into_it(tmp_path: Path, tiny_plan: Plan) -> None:
-    """The recipe of docs/networks.md."""
+@pytest.fixture
+def saved(tmp_path: Path, tiny_plan: Plan) -> tuple[Path, torch.nn.Module]:
+    """A RUN with a model of two heads that differ, and its network in training, which gives the logits of both."""
     plan = architecture((4, 4, 4)).model_copy(
         update={"strides": ((1,) * 3, (2,) * 3, (2,) * 3), "kernel_sizes": ((3,) * 3,) * 3}
     )
+    torch.manual_seed(1)
     network = build_network(1, 2, plan).train()
     record = ModelRecord(
         medseg="0", plan=tiny_plan.model_copy(update={"architecture": plan}), labels=Labels.from_names({"a": 1}),
         channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
     )  # fmt: skip
-    save_model(tmp_path, record, network.state_dict())
-    content = json.loads((tmp_path / "model.json").read_text())
-    content["plan"]["architecture"]["arguments"]["head"] = 1
-    (tmp_path / "model.json").write_text(json.dumps(content))
+    save_model(tmp_path / "run" / "model", record, network.state_dict())
+    return tmp_path / "run", network
+
+
+@pytest.mark.parametrize("head", [1, 2])
+def test_a_saved_model_answers_with_the_head_that_is_asked_for(saved: tuple[Path, torch.nn.Module], head: int) -> None:
+    run, network = saved
     image = torch.randn(1, 1, 8, 8, 8)
-    loaded = load_model(tmp_path, Device(torch.device("cpu"), torch.float32))
+    loaded = load_model(run, Device(torch.device("cpu"), torch.float32), head=head)
     with torch.no_grad():
-        assert torch.allclose(loaded.network(image), network(image)[-1], atol=1e-5)
+        assert torch.allclose(loaded.network(image), network(image)[-head], atol=1e-5)
+    assert loaded.record.plan.architecture.arguments["head"] == head
+
+
+def test_predict_prunes_and_predicts_again_with_another_head(
+    saved: tuple[Path, torch.nn.Module], tmp_path: Path
+) -> None:
+    run, _ = saved
+    image = np.random.default_rng(0).normal(size=(12, 12, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
+    masks, done = [], []
+    for head in ("1", "2", "2", None):
+        asked = [] if head is None else ["--head", head]
+        command = ["predict", str(run), str(tmp_path / "scan.nii.gz"), "-o", str(tmp_path / "masks"), "--device", "cpu"]
+        result = CliRunner().invoke(app, [*command, *asked])
+        assert result.exit_code == 0, result.output
+        done.append("done before" in result.output)
+        masks.append(nibabel.load(tmp_path / "masks" / "scan.nii.gz").get_fdata())
+        told = json.loads((tmp_path / "masks" / "predictions.json").read_text())["network"]
+        assert told == {"name": "unet++", "arguments": {} if head is None else {"head": int(head)}}
+    assert done == [False, False, True, False]
+    assert not np.array_equal(masks[0], masks[1])  # random weights: heads differ
+    assert np.array_equal(masks[1], masks[2])
+
+
+def test_a_head_is_refused_where_there_is_none(saved: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+    run, _ = saved
+    device = Device(torch.device("cpu"), torch.float32)
+    with pytest.raises(ConfigError, match="head cannot be 3: there is head 1, 2$"):
+        load_model(run, device, head=3)
+    content = json.loads((run / "model" / "model.json").read_text())
+    content["plan"]["architecture"]["name"] = "unet"
+    (run / "model" / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="--head 2: the model is a unet, and only unet\\+\\+ has heads; leave it out"):
+        load_model(run, device, head=2)
