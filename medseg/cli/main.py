@@ -7,6 +7,7 @@ import sys
 import typer
 
 import medseg
+from medseg.cli.attention import attention
 from medseg.cli.compare import compare
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
@@ -23,7 +24,9 @@ from medseg.progress import console
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
-COMMANDS = (demo, inspect, preprocess, train, predict, evaluate, view, export, package, networks, compare)
+COMMANDS = (
+    demo, inspect, preprocess, train, predict, evaluate, view, export, package, networks, compare, attention,
+)  # fmt: skip
 
 app = typer.Typer(
     name="medseg",

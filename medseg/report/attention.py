@@ -16,7 +16,7 @@ INCHES = 2.6
 
 def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:
     """Draws ``maps`` (gate, x, y, z), from 0 (blue) to 1 (red), over ``image`` (channel, x, y, z) on the same grid, in
-    the slices in which the first gate lets most through.
+    the slices in which the gate that chooses most lets most through.
 
     Raises ``GeometryError`` when the shapes differ.
     """
@@ -25,6 +25,7 @@ def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:
     shown, black, white = window(displayed(image).array)
     turned = displayed(maps)
     gates, shape, spacing = turned.array, turned.geometry.shape, turned.geometry.spacing
+    choosing = gates[np.argmax(gates.std(axis=(1, 2, 3)))]
     planes = [plane for plane in PLANES if shape[plane.column] > 1 and shape[plane.row] > 1]
     size = (INCHES * len(planes) + 1, INCHES * len(gates) + 0.4)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
@@ -32,7 +33,7 @@ def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:
     for row, gate in enumerate(gates):
         for axes, plane in zip(panels[row], planes, strict=True):
             others = tuple(axis for axis in range(3) if axis != plane.across)
-            at = int(np.argmax(gates[0].sum(axis=others)))
+            at = int(np.argmax(choosing.sum(axis=others)))
             axes.imshow(shown[0].take(at, plane.across).T, cmap="gray", vmin=black, vmax=white)
             heat = axes.imshow(gate.take(at, plane.across).T, cmap="jet", vmin=0, vmax=1, alpha=0.4)
             axes.set_aspect(spacing[plane.row] / spacing[plane.column])

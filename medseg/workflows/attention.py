@@ -1,4 +1,9 @@
-"""attention_maps: what the gates of a trained attention U-Net let through, on the grid that it sees."""
+"""attention_maps: what the gates of a trained attention U-Net let through, on the grid that it sees.
+
+DIR/image.nii.gz     the image as the network sees it
+    gate_1.nii.gz …  what each gate lets through, on the same grid
+    attention.png    all gates over the image
+"""
 
 from pathlib import Path
 
@@ -8,20 +13,26 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ModelError, SourceError
+from medseg.files import ensure_folder
 from medseg.inference.model import load_model
 from medseg.inference.stream import predict_logits
+from medseg.io.nifti import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.preprocessing.pipeline import prepare
+from medseg.report.attention import plot_attention
 from medseg.volume import Volume
 
 
-def attention_maps(model: str | Path, image: str | Path, *, device: str = "auto") -> tuple[Volume, Volume]:
+def attention_maps(
+    model: str | Path, image: str | Path, output: str | Path | None = None, *, device: str = "auto"
+) -> tuple[Volume, Volume]:
     """The image as the network sees it (channel, x, y, z), normalised, and what each gate lets through, from 0 to 1
     (gate, x, y, z), both on the model grid; two gates a skip, from the finest gated skip down.
 
     ``model`` is a RUN or a model folder of attention-unet, ``image`` what ``predict`` takes, with one case in it. Maps
-    are joined from windows as logits are. Raises ``ModelError`` for another network, ``SourceError`` when there is no
-    case or several. ``medseg.report.attention.plot_attention`` draws them.
+    are joined from windows as logits are. With ``output`` both are written into that folder, as NIfTI and as a picture.
+
+    Raises ``ModelError`` for another network, ``SourceError`` when there is no case or several.
     """
     loaded = load_model(Path(model), choose_device(device))
     found = [m for m in getattr(loaded.network, "modules", list)() if isinstance(m, AttentionUNet)]
@@ -38,4 +49,14 @@ def attention_maps(model: str | Path, image: str | Path, *, device: str = "auto"
         return torch.cat(network.attention(windows), dim=1)
 
     maps = predict_logits(gates, prepared.image, record.plan, record.inference, loaded.device)
-    return Volume(prepared.image.numpy(), prepared.geometry), Volume(maps.cpu().numpy(), prepared.geometry)
+    seen, let_through = (Volume(each.cpu().numpy(), prepared.geometry) for each in (prepared.image, maps))
+    if output is not None:
+        _write(seen, let_through, ensure_folder(Path(output)))
+    return seen, let_through
+
+
+def _write(image: Volume, maps: Volume, folder: Path) -> None:
+    write_nifti(folder / "image.nii.gz", image.array, image.geometry)
+    for number, gate in enumerate(maps.array, start=1):
+        write_nifti(folder / f"gate_{number}.nii.gz", gate, maps.geometry)
+    plot_attention(image, maps, folder / "attention.png")

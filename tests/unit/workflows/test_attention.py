@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import medseg
+from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.errors import GeometryError, ModelError, SourceError
 from medseg.inference.model import ModelRecord, save_model
@@ -49,6 +51,21 @@ def test_maps_lie_on_the_model_grid_and_say_what_gates_do(
     assert maps.array.max() < 1e-6 if closed else maps.array.mean() > 0.5
     plot_attention(image, maps, tmp_path / "attention.png")
     assert (tmp_path / "attention.png").stat().st_size > 10_000
+
+
+def test_the_command_writes_maps_and_a_picture(
+    tmp_path: Path, tiny_plan: Plan, write_image: Callable[..., Path]
+) -> None:
+    model = save(tmp_path / "model", tiny_plan, "attention-unet")
+    path = write_image(tmp_path / "image.nii.gz", np.arange(990.0).reshape(11, 9, 10), np.diag((-1.0, 1.0, 1.0, 1.0)))
+    result = CliRunner().invoke(app, ["attention", str(model), str(path), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    _, maps = medseg.attention_maps(model, path)
+    written = [medseg.read_volume(tmp_path / "out" / f"gate_{number}.nii.gz") for number in (1, 2)]
+    assert np.allclose(np.concatenate([gate.array for gate in written]), maps.array)
+    assert np.allclose(written[0].geometry.affine, maps.geometry.affine)
+    names = {"image.nii.gz", "gate_1.nii.gz", "gate_2.nii.gz", "attention.png"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == names
 
 
 def test_other_networks_and_several_cases_are_refused(
