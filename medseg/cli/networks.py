@@ -63,7 +63,7 @@ def _table(found: "tuple[NetworkInfo, ...]", dims: int, console: "Console") -> N
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=title, title_justify="left")
     table.add_column("network", no_wrap=True)
     for name in ("million\nparameters", "GFLOP\na patch", "memory\nGB"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(map(len, name.split("\n"))))
     table.add_column("source", no_wrap=True)
     for each, cost in counted:
         star = "" if cost.patch_size == least.patch_size else " *"
