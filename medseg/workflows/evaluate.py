@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -11,6 +11,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from medseg.errors import LabelError, Problem
+from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
+from medseg.evaluation.calibration import LabelCalibration, calibrate, count_case, saved_probabilities
 from medseg.evaluation.case import TOLERANCE_MM, LabelMetrics, Measures, measure_case
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.lesions import LEAST_IOU
@@ -36,25 +38,29 @@ PROBLEMS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong."""
+    """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong. ``calibration`` by
+    label, where probabilities were saved."""
 
     measures: Measures
     records: tuple[LabelMetrics, ...]
     summary: Summary
     problems: tuple[Problem, ...]
     compared: Compared
+    calibration: Mapping[str, LabelCalibration] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The content of metrics.json. What is not defined is null."""
         cases: dict[str, dict[str, Any]] = {}
         for record in self.records:
             cases.setdefault(record.case_id, {})[record.label] = {"status": record.status, **record.values}
+        calibration = {name: label.model_dump() for name, label in self.calibration.items()}
         return {
             **self.compared.as_json(),
             "tolerance_mm": {label: self.measures.tolerance_of(label) for label in self.summary.labels},
             "lesion_iou": self.measures.lesion_iou,
             "definitions": definitions(self.measures.metrics),
             "summary": self.summary.model_dump(),
+            **({"calibration": {"definitions": CALIBRATION, "labels": calibration}} if calibration else {}),
             "cases": cases,
             "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems],
         }
@@ -101,8 +107,9 @@ def evaluate(
     ``metrics`` are names of metrics or of groups (``medseg.evaluation.metrics``). ``tolerance_mm`` is that of the
     surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
     match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
-    where ``references`` holds more. With ``output``, writes metrics.json and metrics.csv into that folder. Grids are
-    one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are processes
+    where ``references`` holds more. Probabilities that ``predict`` saved beside the masks are found, and give the
+    calibration of each label (``medseg.evaluation.calibration``). With ``output``, writes metrics.json, metrics.csv
+    and report.html into that folder. Grids are one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are processes
     (default: one per core); each holds one pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label or none of the name in
@@ -134,13 +141,32 @@ def evaluate(
     if not records and not problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
     compared = Compared(Path(predictions), Path(references), found.pairs, known, grid_tolerance, rename or {})
-    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared)
+    calibration = _calibration(compared, [pair for pair in found.pairs if pair.case_id in measured], workers, problems)
+    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared, calibration)
     _tell(problems)
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
         write_text(folder / "metrics.csv", evaluation.as_csv())
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
+
+
+def _calibration(
+    compared: Compared, measured: Sequence[Pair], workers: int | None, problems: list[Problem]
+) -> dict[str, LabelCalibration]:
+    """Of the cases that were measured and have probabilities; what is wrong with these is added to ``problems``."""
+    pairs = [pair for pair in measured if saved_probabilities(compared.predictions, pair.case_id)]
+    count = partial(
+        count_case,
+        predictions=compared.predictions,
+        labels=compared.labels,
+        grid_tolerance=compared.grid_tolerance,
+    )
+    counted = _in_workers(count, pairs, "Reading probabilities", workers, problems) if pairs else {}
+    for case_id, (_, wrong) in counted.items():
+        problems += [Problem(case_id, compared.predictions, each) for each in wrong]
+    in_order = [counted[pair.case_id][0] for pair in pairs if pair.case_id in counted]
+    return calibrate(in_order, compared.labels)
 
 
 def _tell(problems: Sequence[Problem]) -> None:
