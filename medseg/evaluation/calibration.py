@@ -49,7 +49,7 @@ class Bin(Record):
 
 
 class LabelCalibration(Record):
-    """One label over the ``cases`` that have probabilities of it; ``interval`` is that of ``ece``, None for one case."""
+    """One label over the ``cases`` that have probabilities of it; ``interval`` is that of ``ece``."""
 
     cases: int
     voxels: int
@@ -117,7 +117,8 @@ def _read(path: Path, grid: Geometry, grid_tolerance: float) -> Array:
     low, high = float(volume.array.min()), float(volume.array.max())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # nan, too
         raise SourceError(f"{path}: values from {low:g} to {high:g}; probabilities lie between 0 and 1")
-    return volume.array[0]
+    probabilities: Array = volume.array[0]
+    return probabilities
 
 
 def _box(mask: npt.NDArray[np.bool_], grid: Geometry) -> tuple[slice, ...] | None:

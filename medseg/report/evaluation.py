@@ -159,14 +159,14 @@ def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tup
     """And what is wrong with the image."""
     try:
         prediction, reference = read_pair(pair, compared.grid_tolerance)
-        image, note = _image(source, reference)
+        image, note = image_on(reference, source)
         slices = error_slices(image, prediction.label_map, reference.label_map, reference.geometry, compared.labels)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note
 
 
-def _image(source: ImageSource | None, reference: Volume) -> tuple[Volume | None, str]:
+def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
     """With the axes of the reference. None where it lies on another grid, and why."""
     if source is None:
         return (

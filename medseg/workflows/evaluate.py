@@ -102,15 +102,15 @@ def evaluate(
 
     A list of predictions is evaluated one by one and compared: ``ComparedMethods``. A folder in it that holds nothing
     but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
-    comparison.json.
+    comparison.json and a report.html that compares them.
 
     ``metrics`` are names of metrics or of groups (``medseg.evaluation.metrics``). ``tolerance_mm`` is that of the
     surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
     match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
     where ``references`` holds more. Probabilities that ``predict`` saved beside the masks are found, and give the
-    calibration of each label (``medseg.evaluation.calibration``). With ``output``, writes metrics.json, metrics.csv
-    and report.html into that folder. Grids are one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are processes
-    (default: one per core); each holds one pair in memory.
+    calibration of each label (``medseg.evaluation.calibration``). With ``output``, writes metrics.json, metrics.csv and
+    report.html into that folder. Grids are one when their corners lie within ``grid_tolerance`` times the smallest
+    voxel edge. ``workers`` are processes (default: one per core); each holds one pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label or none of the name in
     ``tolerance_mm``, ``ConfigError`` for an unknown metric, ``OutputError`` when the folder cannot be written to.
