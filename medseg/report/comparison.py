@@ -32,6 +32,7 @@ CASES_LISTED = 200
 COLOURS: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66)
 )  # fmt: skip
+NEUTRAL: Colour = (110, 122, 134)
 
 Methods = Mapping[str, Sequence[Evaluated]]  # an evaluation for each seed
 
@@ -188,7 +189,7 @@ def _paired(scores: Mapping[str, Floats], cases: Sequence[str]) -> Distribution 
             differences[f"{first} − {second}"] = _finite(cases, scores[first] - scores[second])
     if not any(differences.values()):
         return None
-    drawing = side_by_side("", differences, dict(zip(differences, cycle(COLOURS[::-1]), strict=False)))
+    drawing = side_by_side("", differences, dict.fromkeys(differences, NEUTRAL))
     inside = drawing.scale.low < 0 < drawing.scale.high
     return Distribution(
         drawing.metric, drawing.scale, drawing.rows, drawing.height, zero=drawing.scale(0.0) if inside else None
