@@ -130,7 +130,7 @@ def evaluate(
     found = find_pairs(Path(predictions), Path(references), cases, rename)
     for note in found.notes:
         say(note)
-    problems = list(found.problems)
+    problems: list[Problem] = []
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
     unknown = set(tolerance_mm) - {"*", *known.names} if isinstance(tolerance_mm, Mapping) else set()
     if unknown:
@@ -138,10 +138,11 @@ def evaluate(
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
-    if not records and not problems:
+    if not records and not problems and not found.problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
     compared = Compared(Path(predictions), Path(references), found.pairs, known, grid_tolerance, rename or {})
     calibration = _calibration(compared, [pair for pair in found.pairs if pair.case_id in measured], workers, problems)
+    problems += found.problems  # last, since there may be many files without a partner
     evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared, calibration)
     _tell(problems)
     if folder is not None:
@@ -192,16 +193,20 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
     )
 
 
-def values_of(pair: Pair, *, grid_tolerance: float) -> list[int]:
-    """The label values in either of the two. Runs in a worker."""
-    values = {int(value) for volume in read_pair(pair, grid_tolerance) for value in np.unique(volume.array)}
-    return sorted(values - {0})
+def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
+    """The label values in the prediction, and in the reference. Runs in a worker."""
+    prediction, reference = (
+        {int(value) for value in np.unique(volume.array)} - {0} for volume in read_pair(pair, grid_tolerance)
+    )
+    return prediction, reference
 
 
 def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None) -> Labels:
-    """A label for each value that occurs. Pairs that cannot be read are told of when they are measured."""
+    """A label for each value that occurs in a reference; only where there is none, those of the predictions. Pairs that
+    cannot be read are told of when they are measured."""
     values = _in_workers(partial(values_of, grid_tolerance=grid_tolerance), pairs, "Looking for labels", workers, [])
-    return Labels.from_names({f"label_{value}": value for of_pair in values.values() for value in of_pair})
+    predicted, referred = (set().union(*sides) for sides in zip(*values.values(), strict=True)) if values else ((), ())
+    return Labels.from_names({f"label_{value}": value for value in sorted(referred or predicted)})
 
 
 def _in_workers(
