@@ -50,7 +50,13 @@ def evaluate(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for metrics.json, metrics.csv and report.html.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for metrics.json, metrics.csv and report.html; of several predictions, for comparison.json, "
+            "a report.html that compares them, and a folder of each.",
+        ),
     ] = None,
     metrics: Annotated[
         str,
@@ -85,6 +91,9 @@ def evaluate(
     that only one of the two masks has scores 0, and is counted as missed or as a false alarm; one that
     neither has is not scored.
 
+    Probabilities that 'medseg predict --save-probabilities' wrote beside the masks are found, and their calibration
+    is reported.
+
     Example:
 
         medseg evaluate masks dataset/labelsTr -o metrics
@@ -116,7 +125,11 @@ def evaluate(
     elif evaluation.records:
         show(evaluation)
     if output is not None:
-        names = ["comparison.json"] if len(predictions) > 1 else ["metrics.json", "metrics.csv", "report.html"]
+        names = (
+            ["comparison.json", "report.html"]
+            if len(predictions) > 1
+            else ["metrics.json", "metrics.csv", "report.html"]
+        )
         say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
         say(f"{len(evaluation.problems)} files could not be evaluated")

@@ -33,10 +33,11 @@ class Record(BaseModel):
 
 
 class Standing(Record):
-    """``mean`` over the ``n`` cases that have a value. ``place`` 1 is the best, by mean rank; ``places`` is its 95 %
-    bootstrap interval, ``kept`` the part of the resamples in which it is the same."""
+    """``mean`` over the ``n`` cases that have a value, with its 95 % bootstrap ``interval``. ``place`` 1 is the best,
+    by mean rank; ``places`` is its 95 % bootstrap interval, ``kept`` the part of the resamples in which it stays."""
 
     mean: float | None
+    interval: tuple[float, float] | None
     n: int
     mean_rank: float
     place: float
@@ -101,6 +102,25 @@ def compare(methods: Mapping[str, Sequence[Run]]) -> Comparison:
     return Comparison(seeds={name: len(seeds) for name, seeds in methods.items()}, cases=cases, metrics=found)
 
 
+def case_scores(methods: Mapping[str, Sequence[Run]], metric: str, cases: Sequence[str]) -> dict[str, Floats]:
+    """What ``compare`` ranks: a value of each case, by method; infinite for the worst, nan where the reference has no
+    label."""
+    runs = [run for seeds in methods.values() for run in seeds]
+    labels = list(dict.fromkeys(record.label for run in runs for record in run))
+    present = _present(runs, cases, labels)
+    some = present.any(axis=1)
+    scores = {}
+    for name, seeds in methods.items():
+        values = np.stack([table(run, metric, cases, labels) for run in seeds])
+        scores[name] = np.full(len(cases), np.nan)
+        scores[name][some] = _of_cases(values[:, some], present[some], _worst(metric)).mean(axis=0)
+    return scores
+
+
+def _worst(metric: str) -> float:
+    return -np.inf if METRICS[metric].better == "high" else np.inf
+
+
 def _present(runs: Sequence[Run], cases: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     """Whether the reference has the label, ``(case, label)``."""
     has = {(r.case_id, r.label) for run in runs for r in run if r.status in ("found", "missed")}
@@ -139,6 +159,7 @@ def _contest(values: Mapping[str, Floats], present: np.ndarray, higher_is_better
         standings={
             name: Standing(
                 mean=_mean(scores[i]),
+                interval=_interval(scores[i], draws),
                 n=int(np.isfinite(scores[i]).sum()),
                 mean_rank=float(ranks[:, i].mean()),
                 place=float(places[i]),
@@ -167,6 +188,11 @@ def _mean(values: Floats) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
+def _interval(values: Floats, draws: Floats) -> tuple[float, float] | None:
+    """Of the mean over what has a value."""
+    return interval(means(values[:, None], draws)) if np.isfinite(values).sum() > 1 else None
+
+
 def _difference(
     names: tuple[str, str], scores: tuple[Floats, Floats], draws: Floats, noise: float | None
 ) -> Difference:
@@ -174,13 +200,12 @@ def _difference(
     with np.errstate(invalid="ignore"):
         differences = np.where(tied, 0.0, scores[0] - scores[1])
     measured = np.where(np.isfinite(scores[0]) & np.isfinite(scores[1]), differences, np.nan)
-    several = np.isfinite(measured).sum() > 1
     p = _wilcoxon(differences)
     return Difference(
         first=names[0],
         second=names[1],
         mean=_mean(measured),
-        interval=interval(means(measured[:, None], draws)) if several else None,
+        interval=_interval(measured, draws),
         n=int(np.isfinite(measured).sum()),
         p=p,
         p_holm=p,

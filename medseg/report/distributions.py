@@ -1,6 +1,6 @@
 """How a metric is spread over the cases, and how predicted volumes agree with those of the reference: as drawings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -35,7 +35,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Row:
-    """A label: its cases and their box, in places; the median's value."""
+    """A label, or a method: its cases and their box, in places; the median's value."""
 
     label: str
     colour: Colour
@@ -52,6 +52,7 @@ class Distribution:
     rows: tuple[Row, ...]
     height: float
     width: float = WIDTH
+    zero: float | None = None  # the place of a line at 0
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,24 @@ def _distribution(metric: str, records: Sequence[LabelMetrics], labels: Labels, 
             if record.label == label.name and (value := record.values[metric]) is not None
         ]
         if known:
-            rows.append(_row(label.name, label.colour, known, scale, EDGE + ROW * (len(rows) + 0.5)))
+            rows.append(row(label.name, label.colour, known, scale, EDGE + ROW * (len(rows) + 0.5)))
     return Distribution(metric, scale, tuple(rows), EDGE + ROW * len(rows) + BOTTOM)
 
 
-def _row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> Row:
+def side_by_side(
+    title: str, of_rows: Mapping[str, Sequence[tuple[str, float]]], colours: Mapping[str, Colour]
+) -> Distribution:
+    """A row for each name, with the value of each case."""
+    known = {name: list(values) for name, values in of_rows.items() if values}
+    scale = Scale.over((value for values in known.values() for _, value in values), LEFT, WIDTH - EDGE)
+    rows = [
+        row(name, colours[name], values, scale, EDGE + ROW * (i + 0.5))
+        for i, (name, values) in enumerate(known.items())
+    ]
+    return Distribution(title, scale, tuple(rows), EDGE + ROW * len(rows) + BOTTOM)
+
+
+def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> Row:
     values = np.array([value for _, value in known])
     low, median, high = np.percentile(values, (25, 50, 75))
     reach = WHISKER * (high - low)

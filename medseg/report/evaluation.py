@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from medseg.errors import MedsegError, Problem
+from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
+from medseg.evaluation.calibration import LabelCalibration
 from medseg.evaluation.case import LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.images import image_of, sources_beside
@@ -20,6 +22,7 @@ from medseg.progress import counted
 from medseg.report.distributions import agreements, distributions
 from medseg.report.page import write_page
 from medseg.report.provenance import model_facts, software
+from medseg.report.reliability import reliabilities
 from medseg.report.slices import ErrorSlice, error_slices
 from medseg.volume import Volume
 
@@ -50,6 +53,8 @@ class Evaluated(Protocol):
     def problems(self) -> tuple[Problem, ...]: ...
     @property
     def compared(self) -> Compared: ...
+    @property
+    def calibration(self) -> Mapping[str, LabelCalibration]: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
     compared = evaluation.compared
     scores = worst_first(evaluation.records)
     decisive = deciding_metric(evaluation.records)
+    colours = {label.name: label.colour for label in compared.labels.items}
     rank = {case_id: i for i, case_id in enumerate(scores)}
     ordered = sorted(evaluation.records, key=lambda record: rank.get(record.case_id, len(rank)))
     return write_page(
@@ -82,9 +88,11 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
         definitions=definitions(evaluation.measures.metrics),
         figures=list(_figures(evaluation, decisive)),
-        colours={label.name: label.colour for label in compared.labels.items},
+        colours=colours,
         distributions=list(distributions(evaluation.records, compared.labels)),
         agreements=list(agreements(evaluation.records, compared.labels)),
+        reliabilities=list(reliabilities(evaluation.calibration, colours)),
+        calibration_definitions=CALIBRATION,
         cases=list(_shown_cases(evaluation, compared, scores)),
         records=ordered[:RECORDS_SHOWN],
         records_left_out=len(ordered[RECORDS_SHOWN:]),
@@ -151,14 +159,14 @@ def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tup
     """And what is wrong with the image."""
     try:
         prediction, reference = read_pair(pair, compared.grid_tolerance)
-        image, note = _image(source, reference)
+        image, note = image_on(reference, source)
         slices = error_slices(image, prediction.label_map, reference.label_map, reference.geometry, compared.labels)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note
 
 
-def _image(source: ImageSource | None, reference: Volume) -> tuple[Volume | None, str]:
+def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
     """With the axes of the reference. None where it lies on another grid, and why."""
     if source is None:
         return (

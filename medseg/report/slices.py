@@ -1,8 +1,8 @@
 """Where a prediction and its reference differ most: slices in three planes, the outlines of both over the image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +23,26 @@ WRONG = (255, 64, 160, 150)
 
 Box = tuple[slice, slice, slice]
 
+# Cuts of the label maps and the mm of a pixel: what is laid over the picture.
+Layers = Callable[[Sequence[Array], tuple[float, float]], tuple[Array, Iterable["Outline"]]]
+
 
 @dataclass(frozen=True)
 class Outline:
-    """The edge of a label in a slice; ``path`` is that of SVG, in mm."""
+    """The edge of a label in a slice; ``path`` is that of SVG, in mm. ``of``: "prediction", "reference", or "method-0"
+    and so on, whose name is ``by``."""
 
-    of: Literal["prediction", "reference"]
+    of: str
     label: str
     colour: Colour
     path: str
+    by: str = ""
 
 
 @dataclass(frozen=True)
 class ErrorSlice:
-    """The slice of a plane with the most voxels that differ; a part of it around the masks."""
+    """The slice of a plane with the most voxels that differ, here from the reference or between methods; a part of it
+    around the masks."""
 
     plane: str
     number: int  # from 1
@@ -59,35 +65,88 @@ def error_slices(
     Without a difference, the slices with most of the reference.
     """
     maps = displayed(Volume(np.stack([prediction, reference]), grid))
-    differs = maps.array[0] != maps.array[1]
+    return tuple(_slices(image, maps, maps.array[0] != maps.array[1], partial(_error_layers, labels=labels)))
+
+
+def disagreement_slices(
+    image: Volume | None,
+    predictions: Mapping[str, Array],
+    reference: Array,
+    grid: Geometry,
+    labels: Labels,
+    colours: Sequence[Colour],
+) -> tuple[ErrorSlice, ...]:
+    """Of the label maps of several methods, each in its own colour; likewise, by the voxels in which they differ from
+    each other."""
+    maps = displayed(Volume(np.stack([*predictions.values(), reference]), grid))
+    differs = (maps.array[:-1] != maps.array[0]).any(axis=0)
+    layers = partial(_method_layers, names=list(predictions), labels=labels, colours=colours)
+    return tuple(_slices(image, maps, differs, layers))
+
+
+def _slices(image: Volume | None, maps: Volume, differs: npt.NDArray[np.bool_], layers: Layers) -> Iterator[ErrorSlice]:
+    """``differs`` says which voxels are looked for."""
     foreground = (maps.array != 0).any(axis=0)
     box = _around(foreground, maps.geometry)
-    at = [_fullest(differs if differs.any() else foreground, axis) for axis in range(3)]
     shown = None if image is None else _grey(displayed(image).array)
-    shape = maps.geometry.shape
-    planes = [plane for plane in PLANES if shape[plane.column] > 1 and shape[plane.row] > 1]
+    shape, spacing = maps.geometry.shape, maps.geometry.spacing
     is_patient = min(shape) > 1
-    return tuple(_slice(plane, at[plane.across], box, maps, shown, labels, is_patient) for plane in planes)
+    for plane in PLANES:
+        if shape[plane.column] == 1 or shape[plane.row] == 1:
+            continue
+        at = _fullest(differs if differs.any() else foreground, plane.across)
+        mm = spacing[plane.row], spacing[plane.column]
+        wrong = _cut(differs, plane, at, box)
+        errors, outlines = layers([_cut(each, plane, at, box) for each in maps.array], mm)
+        yield ErrorSlice(
+            plane=plane.name if is_patient else "",
+            number=at + 1,
+            n_slices=shape[plane.across],
+            n_wrong=int(np.count_nonzero(wrong)),
+            width_mm=round(wrong.shape[1] * mm[1], 2),
+            height_mm=round(wrong.shape[0] * mm[0], 2),
+            edges=plane.edges if is_patient else ("", "", "", ""),
+            picture=None if shown is None else png(_pixels(shown, plane, at, box)),
+            errors=png(errors),
+            outlines=tuple(outlines),
+        )
 
 
-def _slice(
-    plane: Plane, at: int, box: Box, maps: Volume, shown: Array | None, labels: Labels, is_patient: bool
-) -> ErrorSlice:
-    predicted, referred = (_cut(each, plane, at, box) for each in maps.array)
-    spacing = maps.geometry.spacing
-    mm = spacing[plane.row], spacing[plane.column]
-    return ErrorSlice(
-        plane=plane.name if is_patient else "",
-        number=at + 1,
-        n_slices=maps.geometry.shape[plane.across],
-        n_wrong=int(np.count_nonzero(predicted != referred)),
-        width_mm=round(predicted.shape[1] * mm[1], 2),
-        height_mm=round(predicted.shape[0] * mm[0], 2),
-        edges=plane.edges if is_patient else ("", "", "", ""),
-        picture=None if shown is None else png(_pixels(shown, plane, at, box)),
-        errors=png(_errors(predicted, referred)),
-        outlines=tuple(_outlines(predicted, referred, mm, labels)),
-    )
+def _error_layers(cuts: Sequence[Array], mm: tuple[float, float], *, labels: Labels) -> tuple[Array, Iterator[Outline]]:
+    """Colours of the voxels that differ, and outlines, of a prediction and its reference."""
+    predicted, referred = cuts
+    return _errors(predicted, referred), _outlines(predicted, referred, mm, labels)
+
+
+def _method_layers(
+    cuts: Sequence[Array],
+    mm: tuple[float, float],
+    *,
+    names: Sequence[str],
+    labels: Labels,
+    colours: Sequence[Colour],
+) -> tuple[Array, Iterator[Outline]]:
+    """Likewise, of several methods; the last cut is the reference's."""
+    *predicted, referred = cuts
+    pixels = np.zeros((*referred.shape, 4), np.uint8)
+    pixels[(np.stack(predicted) != predicted[0]).any(axis=0)] = WRONG
+    return pixels, _of_methods(predicted, referred, mm, names, labels, colours)
+
+
+def _of_methods(
+    predicted: Sequence[Array],
+    referred: Array,
+    mm: tuple[float, float],
+    names: Sequence[str],
+    labels: Labels,
+    colours: Sequence[Colour],
+) -> Iterator[Outline]:
+    for label in labels.items:
+        if (referred == label.value).any():
+            yield Outline("reference", label.name, label.colour, outline(referred == label.value, mm))
+        for i, (name, mask, colour) in enumerate(zip(names, predicted, colours, strict=True)):
+            if (mask == label.value).any():
+                yield Outline(f"method-{i}", label.name, colour, outline(mask == label.value, mm), name)
 
 
 def _around(foreground: Array, grid: Geometry) -> Box:

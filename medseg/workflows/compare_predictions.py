@@ -1,31 +1,28 @@
-"""Several predictions against the same references: evaluate each, compare case by case, write comparison.json."""
+"""Several predictions against the same references: evaluate each, compare case by case, write comparison.json
+and report.html."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from medseg.errors import Problem, SourceError
-from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.comparison import DEFINITIONS, Comparison, compare
 from medseg.files import ensure_folder, write_json
 from medseg.io.folders import is_hidden
 from medseg.progress import say
-
-
-class Evaluated(Protocol):
-    @property
-    def records(self) -> tuple[LabelMetrics, ...]: ...
-    @property
-    def problems(self) -> tuple[Problem, ...]: ...
+from medseg.report.comparison import write_comparison
+from medseg.report.evaluation import REPORT_FILE, Evaluated
 
 
 @dataclass(frozen=True)
 class ComparedMethods:
-    """What ``evaluate`` found for several predictions: of each method its folders, one for each seed."""
+    """What ``evaluate`` found for several predictions: of each method its folders and evaluations, one for each
+    seed."""
 
     comparison: Comparison
     predictions: dict[str, list[Path]]
+    evaluations: dict[str, list[Evaluated]]
     problems: tuple[Problem, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -45,23 +42,22 @@ def compare_methods(
             f"{predictions[0]}: one prediction cannot be compared; name a second one, or a folder of seeds"
         )
     folder = None if output is None else ensure_folder(output)
-    runs: dict[str, list[tuple[LabelMetrics, ...]]] = {name: [] for name in methods}
-    problems: list[Problem] = []
+    evaluations: dict[str, list[Evaluated]] = {name: [] for name in methods}
     for name, paths in methods.items():
         for path in paths:
             run = name if len(paths) == 1 else f"{name}/{path.name}"
             say(f"{run}:")
-            evaluation = evaluate(path, None if folder is None else folder / run)
-            runs[name].append(evaluation.records)
-            problems += evaluation.problems
-    comparison = compare(runs)
+            evaluations[name].append(evaluate(path, None if folder is None else folder / run))
+    comparison = compare({name: [each.records for each in of_seeds] for name, of_seeds in evaluations.items()})
     if not comparison.cases:
         raise SourceError(
             f"no case was measured in all of {', '.join(methods)}; are these predictions of one test set?"
         )
-    compared = ComparedMethods(comparison, methods, tuple(problems))
+    problems = [problem for of_seeds in evaluations.values() for each in of_seeds for problem in each.problems]
+    compared = ComparedMethods(comparison, methods, evaluations, tuple(problems))
     if folder is not None:
         write_json(folder / "comparison.json", compared.as_json())
+        write_comparison(comparison, evaluations, folder / REPORT_FILE)
     return compared
 
 

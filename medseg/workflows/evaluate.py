@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -11,6 +11,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from medseg.errors import LabelError, Problem
+from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
+from medseg.evaluation.calibration import LabelCalibration, calibrate, count_case, saved_probabilities
 from medseg.evaluation.case import TOLERANCE_MM, LabelMetrics, Measures, measure_case
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.lesions import LEAST_IOU
@@ -36,25 +38,29 @@ PROBLEMS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong."""
+    """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong. ``calibration`` by
+    label, where probabilities were saved."""
 
     measures: Measures
     records: tuple[LabelMetrics, ...]
     summary: Summary
     problems: tuple[Problem, ...]
     compared: Compared
+    calibration: Mapping[str, LabelCalibration] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The content of metrics.json. What is not defined is null."""
         cases: dict[str, dict[str, Any]] = {}
         for record in self.records:
             cases.setdefault(record.case_id, {})[record.label] = {"status": record.status, **record.values}
+        calibration = {name: label.model_dump() for name, label in self.calibration.items()}
         return {
             **self.compared.as_json(),
             "tolerance_mm": {label: self.measures.tolerance_of(label) for label in self.summary.labels},
             "lesion_iou": self.measures.lesion_iou,
             "definitions": definitions(self.measures.metrics),
             "summary": self.summary.model_dump(),
+            **({"calibration": {"definitions": CALIBRATION, "labels": calibration}} if calibration else {}),
             "cases": cases,
             "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems],
         }
@@ -96,14 +102,15 @@ def evaluate(
 
     A list of predictions is evaluated one by one and compared: ``ComparedMethods``. A folder in it that holds nothing
     but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
-    comparison.json.
+    comparison.json and a report.html that compares them.
 
     ``metrics`` are names of metrics or of groups (``medseg.evaluation.metrics``). ``tolerance_mm`` is that of the
     surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
     match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
-    where ``references`` holds more. With ``output``, writes metrics.json and metrics.csv into that folder. Grids are
-    one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are processes
-    (default: one per core); each holds one pair in memory.
+    where ``references`` holds more. Probabilities that ``predict`` saved beside the masks are found, and give the
+    calibration of each label (``medseg.evaluation.calibration``). With ``output``, writes metrics.json, metrics.csv and
+    report.html into that folder. Grids are one when their corners lie within ``grid_tolerance`` times the smallest
+    voxel edge. ``workers`` are processes (default: one per core); each holds one pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label or none of the name in
     ``tolerance_mm``, ``ConfigError`` for an unknown metric, ``OutputError`` when the folder cannot be written to.
@@ -123,7 +130,7 @@ def evaluate(
     found = find_pairs(Path(predictions), Path(references), cases, rename)
     for note in found.notes:
         say(note)
-    problems = list(found.problems)
+    problems: list[Problem] = []
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
     unknown = set(tolerance_mm) - {"*", *known.names} if isinstance(tolerance_mm, Mapping) else set()
     if unknown:
@@ -131,16 +138,36 @@ def evaluate(
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
-    if not records and not problems:
+    if not records and not problems and not found.problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
     compared = Compared(Path(predictions), Path(references), found.pairs, known, grid_tolerance, rename or {})
-    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared)
+    calibration = _calibration(compared, [pair for pair in found.pairs if pair.case_id in measured], workers, problems)
+    problems += found.problems  # last, since there may be many files without a partner
+    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared, calibration)
     _tell(problems)
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
         write_text(folder / "metrics.csv", evaluation.as_csv())
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
+
+
+def _calibration(
+    compared: Compared, measured: Sequence[Pair], workers: int | None, problems: list[Problem]
+) -> dict[str, LabelCalibration]:
+    """Of the cases that were measured and have probabilities; what is wrong with these is added to ``problems``."""
+    pairs = [pair for pair in measured if saved_probabilities(compared.predictions, pair.case_id)]
+    count = partial(
+        count_case,
+        predictions=compared.predictions,
+        labels=compared.labels,
+        grid_tolerance=compared.grid_tolerance,
+    )
+    counted = _in_workers(count, pairs, "Reading probabilities", workers, problems) if pairs else {}
+    for case_id, (_, wrong) in counted.items():
+        problems += [Problem(case_id, compared.predictions, each) for each in wrong]
+    in_order = [counted[pair.case_id][0] for pair in pairs if pair.case_id in counted]
+    return calibrate(in_order, compared.labels)
 
 
 def _tell(problems: Sequence[Problem]) -> None:
@@ -166,16 +193,20 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
     )
 
 
-def values_of(pair: Pair, *, grid_tolerance: float) -> list[int]:
-    """The label values in either of the two. Runs in a worker."""
-    values = {int(value) for volume in read_pair(pair, grid_tolerance) for value in np.unique(volume.array)}
-    return sorted(values - {0})
+def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
+    """The label values in the prediction, and in the reference. Runs in a worker."""
+    prediction, reference = (
+        {int(value) for value in np.unique(volume.array)} - {0} for volume in read_pair(pair, grid_tolerance)
+    )
+    return prediction, reference
 
 
 def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None) -> Labels:
-    """A label for each value that occurs. Pairs that cannot be read are told of when they are measured."""
+    """A label for each value that occurs in a reference; only where there is none, those of the predictions. Pairs that
+    cannot be read are told of when they are measured."""
     values = _in_workers(partial(values_of, grid_tolerance=grid_tolerance), pairs, "Looking for labels", workers, [])
-    return Labels.from_names({f"label_{value}": value for of_pair in values.values() for value in of_pair})
+    predicted, referred = (set().union(*sides) for sides in zip(*values.values(), strict=True)) if values else ((), ())
+    return Labels.from_names({f"label_{value}": value for value in sorted(referred or predicted)})
 
 
 def _in_workers(

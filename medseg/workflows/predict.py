@@ -15,6 +15,7 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
+from medseg.evaluation.calibration import PROBABILITIES, map_path
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
 from medseg.inference.mirroring import mirror_axes
@@ -33,7 +34,7 @@ from medseg.progress import counted, say, track, warn
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.predictions_file import PredictionsFile, Stamp, stamps
 
-PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"
+UNCERTAINTY = "uncertainty"
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
@@ -338,7 +339,7 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
         if name == UNCERTAINTY:
             maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
         else:
-            maps.write(lambda label: folder / PROBABILITIES / case_id / f"{label.replace('/', '-')}.nii.gz")
+            maps.write(partial(map_path, folder / PROBABILITIES / case_id))
 
 
 def _how_to_give(channels: Sequence[str]) -> str:

@@ -166,3 +166,49 @@ def test_report(browser: Any, metrics: Path) -> None:
     asked = addresses_asked(browser)
     assert [each for each in asked if not each.startswith(("file:", "data:"))] == []
     no_console_error(browser)
+
+
+@pytest.fixture(scope="module")
+def comparison(blobs: Path, metrics: Path) -> Path:
+    """Of the masks of ``metrics`` and of others that lack more; with probabilities of the first."""
+    masks, other = metrics.parent / "masks", metrics.parent / "other"
+    other.mkdir()
+    (other / "predictions.json").write_text((masks / "predictions.json").read_text())
+    for path in masks.glob("*.nii.gz"):
+        image = nibabel.load(path)
+        label_map = np.array(image.dataobj)
+        label_map[:, :, :5] = 0
+        nibabel.save(nibabel.Nifti1Image(label_map, image.affine), other / path.name)
+        folder = masks / "probabilities" / path.name.removesuffix(".nii.gz")
+        folder.mkdir(parents=True)
+        for name, value in (("shell", 2), ("core", 5)):
+            given = np.where(np.array(image.dataobj) == value, 0.8, 0.1).astype(np.float32)
+            nibabel.save(nibabel.Nifti1Image(given, image.affine), folder / f"{name}.nii.gz")
+    evaluate([masks, other], blobs, metrics.parent / "compared", metrics=["overlap"], workers=1)
+    return metrics.parent / "compared"
+
+
+def test_report_of_a_comparison(browser: Any, comparison: Path) -> None:
+    browser.get_log("performance")
+    browser.get((comparison / "report.html").as_uri())
+    text = browser.find_element("tag name", "main").text
+    for word in ("shell", "core", "masks", "other", "p, Holm", "Where they differ most", "noise of seeds"):
+        assert word in text
+    hidden = "return getComputedStyle(document.querySelector('.slice path.method-1')).display"
+    assert browser.execute_script(hidden) == "inline"
+    click(browser, "other")
+    assert browser.execute_script(hidden) == "none"
+    assert all(address.startswith(("file:", "data:")) for address in addresses_asked(browser))
+    no_console_error(browser)
+
+
+def test_report_with_calibration(browser: Any, comparison: Path) -> None:
+    browser.get_log("performance")
+    browser.get((comparison / "masks" / "report.html").as_uri())
+    text = browser.find_element("tag name", "main").text
+    assert "Calibration" in text
+    assert text.count("Brier score") >= 2
+    heights = "return [...document.querySelectorAll('.drawing .bar')].map((each) => each.getBBox().height)"
+    assert sum(height > 10 for height in browser.execute_script(heights)) == 4  # of two labels two bins each
+    assert all(address.startswith(("file:", "data:")) for address in addresses_asked(browser))
+    no_console_error(browser)

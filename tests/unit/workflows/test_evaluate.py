@@ -234,3 +234,16 @@ def test_command_shows_a_table_and_fails_on_problems(folders: tuple[Path, Path],
     content = json.loads(result.stdout)
     assert content == json.loads((tmp_path / "metrics" / "metrics.json").read_text())
     assert content["problems"][0]["case_id"] == "a"
+
+
+def test_a_value_that_no_reference_has_is_told(tmp_path: Path) -> None:
+    strange = organs()
+    strange[0, 0, 0] = 9
+    for case_id, label_map in (("a", organs()), ("b", strange)):
+        write(tmp_path / "predictions" / f"{case_id}.nii.gz", label_map)
+        write(tmp_path / "references" / f"{case_id}.nii.gz", organs())
+    evaluation = evaluate(tmp_path / "predictions", tmp_path / "references", workers=1)
+    assert list(evaluation.summary.labels) == ["label_1", "label_4"]
+    (problem,) = evaluation.problems
+    assert problem.case_id == "b"
+    assert "9" in problem.message
