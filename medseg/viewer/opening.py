@@ -20,8 +20,8 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import COLOURS, Label, Labels
+from medseg.viewer.picture import is_picture
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
-from medseg.volume import Volume
 
 PREDICTIONS_FILE = "predictions.json"
 VALIDATION = "validation"  # in a run
@@ -106,13 +106,9 @@ def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
         return Scene(None, layers, None, ("the image was not found",))
     image = read_volume(source)
     notes = []
-    if len(image.array) > 1 and not _is_rgb(image):
+    if len(image.array) > 1 and not is_picture(image.array):
         notes.append(f"the first of {len(image.array)} channels is shown")
     return Scene(image, layers, source, tuple(notes))
-
-
-def _is_rgb(image: Volume) -> bool:
-    return len(image.array) == 3 and image.array.dtype == "uint8"
 
 
 def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:

@@ -49,8 +49,9 @@ def to_slicer(
     reference: str | Path | None = None,
     case: str | None = None,
 ) -> Path:
-    """Writes a folder that 3D Slicer opens: the image, the masks with names and colours, and a script. Of several cases
-    the one named, else the worst. Returns the script.
+    """Writes what 3D Slicer opens: the image and the masks with names and colours, as one bundle when ``output`` is
+    named .mrb, else as a folder with a script. Of several cases the one named, else the worst. Returns the bundle or
+    the script.
 
     Raises ``SourceError`` for what cannot be read, ``ConfigError`` when there is no such case.
     """
