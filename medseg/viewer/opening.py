@@ -20,7 +20,6 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import COLOURS, Label, Labels
-from medseg.viewer.picture import is_picture
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
 
 PREDICTIONS_FILE = "predictions.json"
@@ -104,11 +103,7 @@ def _scene(image: ImageSource, masks: Sequence[Path], reference: Path | None) ->
 def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
     if source is None:
         return Scene(None, layers, None, ("the image was not found",))
-    image = read_volume(source)
-    notes = []
-    if len(image.array) > 1 and not is_picture(image.array):
-        notes.append(f"the first of {len(image.array)} channels is shown")
-    return Scene(image, layers, source, tuple(notes))
+    return Scene(read_volume(source), layers, source)
 
 
 def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:

@@ -60,4 +60,7 @@ def to_slicer(
     if case is not None and case not in by_id:
         raise ConfigError(f"{source} has no case '{case}'; there are {', '.join(list(by_id)[:5])}, …")
     chosen = cases[0] if case is None else by_id[case]
-    return write_slicer(chosen.case_id, chosen.load(), Path(output))
+    scene = chosen.load()
+    for note in scene.notes:
+        say(note)
+    return write_slicer(chosen.case_id, scene, Path(output))

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -86,3 +87,13 @@ def test_what_cannot_be_shown_is_said(blobs: Path, tmp_path: Path) -> None:
         open_cases(tmp_path)
     with pytest.raises(ConfigError, match="give it alone"):
         open_cases(tmp_path, [tmp_path])
+
+
+def test_a_mask_outside_of_the_image_is_told(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    label_map = np.ones((6, 5, 4), np.uint8)
+    away = np.eye(4)
+    away[0, 3] = 5000
+    image, mask = write_image(tmp_path / "image.nii.gz", label_map), write_image(tmp_path / "m.nii.gz", label_map, away)
+    (case,) = open_cases(image, [mask])
+    (note,) = aligned(case.load()).notes
+    assert "m.nii.gz lies outside of the image" in note
