@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from medseg.errors import ConfigError, SourceError
 from medseg.viewer.alignment import aligned
@@ -97,3 +98,18 @@ def test_a_mask_outside_of_the_image_is_told(tmp_path: Path, write_image: Callab
     (case,) = open_cases(image, [mask])
     (note,) = aligned(case.load()).notes
     assert "m.nii.gz lies outside of the image" in note
+
+
+def test_a_photograph_hangs_upright(tmp_path: Path) -> None:
+    """Its first pixel is top left, which is the patient's right and anterior."""
+    pixels = np.zeros((6, 9, 3), np.uint8)
+    pixels[0, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    Image.fromarray(pixels[..., 0] // 255).save(tmp_path / "mask.png")
+    (case,) = open_cases(tmp_path / "picture.png", [tmp_path / "mask.png"])
+    scene = aligned(case.load())
+    assert scene.image is not None
+    right, anterior = scene.image.array.shape[1] - 1, scene.image.array.shape[2] - 1
+    assert scene.image.array[0, right, anterior, 0] == 255
+    assert scene.layers[0].label_map[right, anterior, 0] == 1
+    assert scene.notes == ()
