@@ -71,7 +71,7 @@ def draw(folder: Path, output: Path) -> None:
                     plot.contour(where, [0.5], colors=[segment["color"]], linewidths=1.5)
         plot.set_title(view["orientation"], color="white", fontsize=9)
         plot.axis("off")
-    figure.tight_layout(pad=0.5)
+    figure.tight_layout(pad=1)
     figure.savefig(output, dpi=80)
 
 

@@ -3,8 +3,9 @@
     python benchmarks/evaluation.py --data ../shared/data
 
 Ten ellipsoids the size of organs in 512×512×300 voxels of 0.8×0.8×1.5 mm, predictions a few voxels off; a label that
-fills such a volume; noise; every hippocampus reference against itself, shifted. Each measurement runs in a process of its own, whose peak memory counts
-from after the label maps were made. ``--monai`` off leaves MONAI out, which takes minutes.
+fills such a volume; noise; every hippocampus reference against itself, shifted. Each measurement runs in a process of
+its own, whose peak memory counts from after the label maps were made. ``--monai`` off leaves MONAI out, which takes
+minutes.
 """
 
 import argparse
