@@ -2,9 +2,10 @@
 
     python benchmarks/evaluation.py --data ../shared/data
 
-Ten ellipsoids the size of organs in 512×512×300 voxels of 0.8×0.8×1.5 mm, predictions a few voxels off; noise; every
-hippocampus reference against itself, shifted. Each measurement runs in a process of its own, whose peak memory counts
-from after the label maps were made. ``--monai`` off leaves MONAI out, which takes minutes.
+Ten ellipsoids the size of organs in 512×512×300 voxels of 0.8×0.8×1.5 mm, predictions a few voxels off; a label that
+fills such a volume; noise; every hippocampus reference against itself, shifted. Each measurement runs in a process of
+its own, whose peak memory counts from after the label maps were made. ``--monai`` off leaves MONAI out, which takes
+minutes.
 """
 
 import argparse
@@ -44,6 +45,13 @@ def organs(shape: tuple[int, int, int] = (512, 512, 300)) -> LabelMaps:
             x, y, z = np.ix_(*axes)
             label_map[(x + y + z) < 1] = label
     return maps[1], maps[0]
+
+
+def filling() -> LabelMaps:
+    """One label that is all of the volume, but for a side and, in the prediction, a hole."""
+    prediction, reference = (np.ones((512, 512, 300), np.uint8) for _ in range(2))
+    reference[:3] = prediction[:5] = prediction[200:230, 200:230, 100:130] = 0
+    return prediction, reference
 
 
 def noise() -> LabelMaps:
@@ -123,7 +131,8 @@ def main() -> None:
     )
     print("|", " | ".join(columns), "|")
     print("|", " | ".join("---" for _ in columns), "|")
-    for name, make in (("512×512×300, 10 organs", organs), ("300×300×150, noise", noise)):
+    made = {"512×512×300, 10 organs": organs, "512×512×300, one label": filling, "300×300×150, noise": noise}
+    for name, make in made.items():
         results = {}
         for by, measure in (("medseg", by_medseg), *([("MONAI", by_monai)] if arguments.monai else [])):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -1,5 +1,6 @@
 """medseg view."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,11 @@ def view(
         Path | None, typer.Option(help="What the mask should be like: shown as outline, with a map of the errors.")
     ] = None,
     slicer: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write a folder that 3D Slicer opens; start no viewer.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.mrb|FOLDER",
+            help="Write a scene that 3D Slicer opens, one file (.mrb) or a folder with a script; start no viewer.",
+        ),
     ] = None,
     case: Annotated[
         str | None, typer.Option(help="The case for --slicer, where there are several. [default: the worst]")
@@ -44,7 +49,7 @@ def view(
 
         medseg view metrics
 
-        medseg view metrics --slicer scene --case patient_7
+        medseg view metrics --slicer scene.mrb --case patient_7
     """
     from medseg.workflows.view import to_slicer
     from medseg.workflows.view import view as run
@@ -54,6 +59,6 @@ def view(
     if slicer is None:
         run(source, masks or [], reference=reference, port=port, browser=browser)
         return
-    script = to_slicer(source, slicer, masks or [], reference=reference, case=case)
-    typer.echo(script)
-    say(f"Open it with: Slicer --python-script {script}")
+    written = to_slicer(source, slicer, masks or [], reference=reference, case=case)
+    typer.echo(written)
+    say(f"Open it with: Slicer {'--python-script ' if written.suffix == '.py' else ''}{shlex.quote(str(written))}")

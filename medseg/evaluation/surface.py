@@ -5,8 +5,10 @@ direction in which a surface can lie: an image with z = 1 is measured as a 2D im
 lies on the border of the array ends there, so a surface runs along the border too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import edt
 import numpy as np
@@ -23,10 +25,39 @@ Distances = npt.NDArray[np.float32]
 # voxel edge.
 DISTANCE_ROUNDING = 1e-4
 
+# So many voxels are searched for surfaces at a time, and so many points of them for the nearest other.
+SLAB_VOXELS = 2**22
+QUERY_POINTS = 2**18
+
 # A distance map costs as much as a search tree of so many points: a tenth of its voxels, and some for its start.
 # Measured from 24³ to 300³ voxels.
 POINTS_PER_VOXEL = 1 / 10
 POINTS_PER_MAP = 2000
+
+
+class Points(NamedTuple):
+    """Some of the points of an array of ``shape``, by their place ``at`` in it (in C order), in that order."""
+
+    shape: tuple[int, ...]
+    at: npt.NDArray[np.intp]
+
+    def part(self, which: slice | npt.NDArray[np.bool_]) -> "Points":
+        return Points(self.shape, self.at[which])
+
+    def mm(self, spacing: Spacing3) -> npt.NDArray[np.float64]:
+        """(point, axis)"""
+        places = np.empty((self.at.size, 3))
+        for axis, indices in enumerate(np.unravel_index(self.at, self.shape)):
+            np.multiply(indices, spacing[axis], out=places[:, axis])
+        return places
+
+    def among(self, others: "Points") -> npt.NDArray[np.bool_]:
+        """Which of these are among the others, in an array of the same shape."""
+        if not others.at.size:
+            return np.zeros(self.at.size, dtype=bool)
+        nearest = np.searchsorted(others.at, self.at).clip(max=others.at.size - 1)
+        same: npt.NDArray[np.bool_] = others.at[nearest] == self.at
+        return same
 
 
 @dataclass(frozen=True)
@@ -79,17 +110,25 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
     limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)
     predicted, referred = _surface_elements(prediction), _surface_elements(reference)
     total = within = 0.0
-    for elements, others in ((predicted, referred), (referred, predicted)):
-        surface = elements != 0
-        near = _distances(surface, others != 0, spacing, limit) <= limit
-        areas = _element_areas(spacing)[elements[surface]]
+    for (points, codes), (others, _) in ((predicted, referred), (referred, predicted)):
+        near = _distances(points, others, spacing, limit) <= limit
+        areas = _element_areas(spacing)[codes]
         total += float(areas.sum(dtype=np.float64))
         within += float(areas[near].sum(dtype=np.float64))
     return within / total if total else None
 
 
-def _edge_voxels(mask: Mask) -> Mask:
+def _edge_voxels(mask: Mask) -> Points:
     """The voxels that share a face with a voxel outside of the mask."""
+    found = []
+    for first, end in _slabs(mask.shape[0], mask[0].size):
+        before = max(first - 1, 0)  # one layer more on each side, which decides on those between
+        edges = _edges(mask[before : end + 1])[first - before : end - before]
+        found.append(np.flatnonzero(edges) + first * mask[0].size)
+    return Points(mask.shape, np.concatenate(found))
+
+
+def _edges(mask: Mask) -> Mask:
     inside = mask.copy()
     for axis, n in enumerate(mask.shape):
         if n > 1:
@@ -100,19 +139,40 @@ def _edge_voxels(mask: Mask) -> Mask:
     return mask ^ inside
 
 
-def _surface_elements(mask: Mask) -> npt.NDArray[np.uint8]:
-    """For each point between eight voxels which of them are in the mask, as a bit each; 0 where no surface is.
+def _surface_elements(mask: Mask) -> tuple[Points, npt.NDArray[np.uint8]]:
+    """The points between eight voxels where a surface is, and which of the eight are in the mask, as a bit each.
 
     The points are one more than the voxels along each axis.
     """
-    code = np.pad(mask, 1).astype(np.uint8)
-    for axis, (bits, n) in enumerate(zip((4, 2, 1), mask.shape, strict=True)):
+    x, y, z = shape = tuple(n + 1 if n > 1 else 1 for n in mask.shape)
+    found, codes = [], []
+    for first, end in _slabs(x, y * z):
+        layers = mask[max(first - 1, 0) : end]
+        code = _codes(np.pad(layers, ((first == 0, end >= mask.shape[0] + (x > 1)), (1, 1), (1, 1))), mask.shape)
+        points = np.flatnonzero(code)
+        found.append(points + first * y * z)
+        codes.append(code.ravel()[points])
+    return Points(shape, np.concatenate(found)), np.concatenate(codes)
+
+
+def _codes(padded: Mask, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """For each point between the voxels of a part of a mask of ``shape``; 0 where no surface is."""
+    code = padded.view(np.uint8)
+    for axis, (bits, n) in enumerate(zip((4, 2, 1), shape, strict=True)):
         if n == 1:  # no surface across this axis: all layers are the same
             code = code.take([1, 1], axis)
         layers = np.moveaxis(code, axis, 0)
         code = np.moveaxis(np.bitwise_or(layers[:-1], np.left_shift(layers[1:], bits)), 0, axis)
     code[code == 255] = 0
     return code
+
+
+def _slabs(n_layers: int, layer_size: int) -> Iterator[tuple[int, int]]:
+    """First and end of the layers along the first axis that are worked on at a time, so that large masks cost no more
+    memory than small ones."""
+    step = max(1, SLAB_VOXELS // max(layer_size, 1))
+    for first in range(0, n_layers, step):
+        yield first, min(first + step, n_layers)
 
 
 @lru_cache(maxsize=64)
@@ -131,22 +191,28 @@ def _element_areas(spacing: Spacing3) -> npt.NDArray[np.float32]:
     return np.minimum(areas, areas[::-1]).astype(np.float32)
 
 
-def _distances(points: Mask, others: Mask, spacing: Spacing3, limit: float = np.inf) -> Distances:
-    """From each of the points, in the order of the array, to the nearest of the others, in mm; beyond ``limit`` it may
-    be infinite.
+def _distances(points: Points, others: Points, spacing: Spacing3, limit: float = np.inf) -> Distances:
+    """From each of the points to the nearest of the others, in mm; beyond ``limit`` it may be infinite.
 
     Surfaces are few points in much space, which a search tree is fast at; for masks like noise, a distance map is.
     """
-    n_points, n_others = np.count_nonzero(points), np.count_nonzero(others)
-    if n_others == 0:
-        return np.full(n_points, np.inf, dtype=np.float32)
-    apart = ~others[points]  # the rest lies on the other surface
-    n_apart = np.count_nonzero(apart)
-    if n_apart + n_others > POINTS_PER_VOXEL * points.size + POINTS_PER_MAP:
-        mapped: Distances = edt.edt(np.ascontiguousarray(~others), anisotropy=spacing)[points]
-        return mapped
+    if not others.at.size:
+        return np.full(points.at.size, np.inf, dtype=np.float32)
+    apart = ~points.among(others)  # the rest lies on the other surface
+    if np.count_nonzero(apart) + others.at.size > POINTS_PER_VOXEL * np.prod(points.shape) + POINTS_PER_MAP:
+        return _mapped(points, others, spacing)
     # Trees that are neither balanced nor tight are built in half the time, and as fast to search here.
-    tree = KDTree(np.argwhere(others) * spacing, leafsize=32, balanced_tree=False, compact_nodes=False)
-    distances = np.zeros(n_points, dtype=np.float32)
-    distances[apart] = tree.query(np.argwhere(points)[apart] * spacing, distance_upper_bound=limit)[0]
+    tree = KDTree(others.mm(spacing), leafsize=32, balanced_tree=False, compact_nodes=False)
+    distances = np.zeros(points.at.size, dtype=np.float32)
+    far = points.part(apart)
+    parts = [slice(i, i + QUERY_POINTS) for i in range(0, far.at.size, QUERY_POINTS)]
+    found = [tree.query(far.part(part).mm(spacing), distance_upper_bound=limit)[0].astype(np.float32) for part in parts]
+    distances[apart] = np.concatenate(found) if found else 0
     return distances
+
+
+def _mapped(points: Points, others: Points, spacing: Spacing3) -> Distances:
+    outside = np.ones(points.shape, dtype=bool)
+    outside.ravel()[others.at] = False
+    mapped: Distances = edt.edt(outside, anisotropy=spacing).ravel()[points.at]
+    return mapped

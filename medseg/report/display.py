@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medseg.volume import Array, Volume
+from medseg.volume import Array, Geometry, Volume
 
 # Array axes of this orientation are picture axes: the patient's right is on the left of the picture, anterior
 # or superior on top.
@@ -15,8 +15,12 @@ CT_AIR = -700.0
 
 def displayed(volume: Volume) -> Volume:
     """In ``DISPLAY``, unless it is a photograph, which is shown as it is."""
-    is_photograph = volume.geometry.shape[2] == 1 and np.array_equal(volume.geometry.affine, np.eye(4))
-    return volume if is_photograph else volume.oriented_as(DISPLAY)
+    return volume if is_photograph(volume.geometry) else volume.oriented_as(DISPLAY)
+
+
+def is_photograph(grid: Geometry) -> bool:
+    """A picture that lies nowhere in the world: its axes point right and down."""
+    return grid.shape[2] == 1 and np.array_equal(grid.affine, np.eye(4))
 
 
 def window(array: Array) -> tuple[Array, float, float]:

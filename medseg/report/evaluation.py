@@ -1,5 +1,6 @@
 """report.html of an evaluation: how good, how sure, how spread, and where it fails."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class ShownCase:
     slices: tuple[ErrorSlice, ...]
     note: str  # why there is no picture
     files: Mapping[str, Path]
+    in_slicer: str  # the command that writes it for 3D Slicer
 
 
 def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
@@ -93,7 +95,7 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         agreements=list(agreements(evaluation.records, compared.labels)),
         reliabilities=list(reliabilities(evaluation.calibration, colours)),
         calibration_definitions=CALIBRATION,
-        cases=list(_shown_cases(evaluation, compared, scores)),
+        cases=list(_shown_cases(evaluation, compared, scores, path.parent.resolve())),
         records=ordered[:RECORDS_SHOWN],
         records_left_out=len(ordered[RECORDS_SHOWN:]),
         provenance=[
@@ -131,7 +133,9 @@ def _three(number: float) -> str:
     return f"{number:.3f}"
 
 
-def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str, float]) -> Iterator[ShownCase]:
+def _shown_cases(
+    evaluation: Evaluated, compared: Compared, scores: Mapping[str, float], folder: Path
+) -> Iterator[ShownCase]:
     """The worst, and then the median one."""
     ranked = list(scores)
     why = dict(zip(ranked, WORST, strict=False))
@@ -152,7 +156,13 @@ def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str,
             slices,
             note,
             files | ({} if image is None else {"image": image.path}),
+            _in_slicer(case_id, folder),
         )
+
+
+def _in_slicer(case_id: str, folder: Path) -> str:
+    bundle = f"{case_id.replace('/', '_')}.mrb"
+    return shlex.join(["medseg", "view", str(folder), "--case", case_id, "--slicer", bundle])
 
 
 def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tuple[tuple[ErrorSlice, ...], str]:

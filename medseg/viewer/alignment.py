@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from medseg.preprocessing.upright import label_map_on_grid
+from medseg.viewer.picture import is_picture
 from medseg.viewer.scene import Layer, Scene
 from medseg.volume import Geometry, Volume
 
@@ -17,12 +18,20 @@ def aligned(scene: Scene) -> Scene:
     grid = scene.grid.oriented_as(AXES)
     image = None if scene.image is None else scene.image.oriented_as(AXES)
     layers, notes = [], list(scene.notes)
+    if image is not None and len(image.array) > 1 and not is_picture(image.array):
+        notes.append(f"the first of {len(image.array)} channels is shown")
     for layer in scene.layers:
         moved, difference = _on_grid(layer, grid)
         layers.append(moved)
         if difference:
-            notes.append(f"{layer.name} lies on another grid ({difference}) and is shown resampled")
+            notes.append(_moved(layer, moved, difference))
     return replace(scene, image=image, layers=tuple(layers), notes=tuple(notes))
+
+
+def _moved(layer: Layer, moved: Layer, difference: str) -> str:
+    if layer.label_map.any() and not moved.label_map.any():
+        return f"{layer.name} lies outside of the image ({difference}): was it drawn on another one?"
+    return f"{layer.name} lies on another grid ({difference}) and is shown resampled"
 
 
 def _on_grid(layer: Layer, grid: Geometry) -> tuple[Layer, str | None]:

@@ -16,14 +16,12 @@ from medseg.report.display import window
 from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR
 from medseg.viewer.alignment import aligned
+from medseg.viewer.picture import colours, is_picture
 from medseg.viewer.scene import Layer, Scene, ViewedCase
 from medseg.viewer.surfaces import mz3
 from medseg.volume import Array
 
 KEPT = 2  # cases in memory
-MOST_CHANNELS = 3  # of a colour picture
-
-RGB = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])
 
 ADDRESS = re.compile(r"case/(\d+)/(?:(scene)\.json|(image|errors)\.nii|layer(\d+)\.nii|layer(\d+)-(\d+)\.mz3)")
 
@@ -124,9 +122,8 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
 def _shown(array: Array) -> Array:
     """The colours of a picture, else the first channel, finite."""
     shown, black, _ = window(array)
-    if len(shown) == MOST_CHANNELS:
-        colours: Array = np.ascontiguousarray(np.moveaxis(shown, 0, -1)).view(RGB)[..., 0]
-        return colours
+    if is_picture(shown):
+        return colours(shown)
     first: Array = shown[0]
     return np.nan_to_num(first, nan=black) if first.dtype.kind == "f" else first
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import COLOURS, Label, Labels
+from medseg.viewer.picture import hung
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
-from medseg.volume import Volume
 
 PREDICTIONS_FILE = "predictions.json"
 VALIDATION = "validation"  # in a run
@@ -102,17 +103,11 @@ def _scene(image: ImageSource, masks: Sequence[Path], reference: Path | None) ->
 
 
 def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
+    layers = tuple(replace(layer, geometry=hung(layer.geometry)) for layer in layers)
     if source is None:
         return Scene(None, layers, None, ("the image was not found",))
     image = read_volume(source)
-    notes = []
-    if len(image.array) > 1 and not _is_rgb(image):
-        notes.append(f"the first of {len(image.array)} channels is shown")
-    return Scene(image, layers, source, tuple(notes))
-
-
-def _is_rgb(image: Volume) -> bool:
-    return len(image.array) == 3 and image.array.dtype == "uint8"
+    return Scene(replace(image, geometry=hung(image.geometry)), layers, source)
 
 
 def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:

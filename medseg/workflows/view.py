@@ -49,8 +49,9 @@ def to_slicer(
     reference: str | Path | None = None,
     case: str | None = None,
 ) -> Path:
-    """Writes a folder that 3D Slicer opens: the image, the masks with names and colours, and a script. Of several cases
-    the one named, else the worst. Returns the script.
+    """Writes what 3D Slicer opens: the image and the masks with names and colours, as one bundle when ``output`` is
+    named .mrb, else as a folder with a script. Of several cases the one named, else the worst. Returns the bundle or
+    the script.
 
     Raises ``SourceError`` for what cannot be read, ``ConfigError`` when there is no such case.
     """
@@ -59,4 +60,7 @@ def to_slicer(
     if case is not None and case not in by_id:
         raise ConfigError(f"{source} has no case '{case}'; there are {', '.join(list(by_id)[:5])}, …")
     chosen = cases[0] if case is None else by_id[case]
-    return write_slicer(chosen.case_id, chosen.load(), Path(output))
+    scene = chosen.load()
+    for note in scene.notes:
+        say(note)
+    return write_slicer(chosen.case_id, scene, Path(output))

@@ -21,21 +21,25 @@ from medseg.volume import Array, Geometry
 TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMY = "Anatomic codes - DICOM master list"
 
+LABEL_MAP, SURFACE = "Binary labelmap", "Closed surface"  # Slicer's names of representations
+
 # Label maps are mostly zeros: more of it takes longer and saves little.
 COMPRESSION = 4
 
 
-def write_seg_nrrd(path: Path, segmented: Segmented) -> list[Path]:
+def write_seg_nrrd(path: Path, segmented: Segmented, with_surfaces: bool = False) -> list[Path]:
     """Writes a segment for each label and region, with name, colour and terminology.
 
     Labels keep their values. Regions overlap their labels, so they go into further layers (a first axis, of kind
-    "list"); a region's value is that of its first label. Raises ``OutputError`` when the file cannot be written.
+    "list"); a region's value is that of its first label. ``with_surfaces`` has Slicer make surfaces, which 3D needs,
+    when it opens the file. Raises ``OutputError`` when the file cannot be written.
     """
+    representations = (LABEL_MAP, SURFACE) if with_surfaces else (LABEL_MAP,)
     layers = _layers(segmented.labels.structures)
     fields = [
         *_image_fields(segmented.geometry, len(layers), _dtype(segmented)),
-        "Segmentation_MasterRepresentation:=Binary labelmap",
-        "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
+        f"Segmentation_MasterRepresentation:={LABEL_MAP}",
+        f"Segmentation_ContainedRepresentationNames:={''.join(f'{name}|' for name in representations)}",
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
         *_segment_fields(layers, _extents(_slices(segmented, layers), segmented.geometry.shape, len(layers))),
     ]

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 from typing import Literal
 
@@ -193,3 +194,39 @@ def test_empty_masks() -> None:
     assert surface_dice(empty, full, spacing, 1.0) == 0.0
     assert surface_dice(full, empty, spacing, 1.0) == 0.0
     assert surface_dice(empty, empty, spacing, 1.0) is None
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8, 1), (1, 8, 7), (9, 1, 7)])
+@pytest.mark.parametrize("density", [0.02, 0.6])
+def test_the_size_of_the_slabs_changes_nothing(
+    shape: tuple[int, int, int], density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    prediction, reference = random.random((2, *shape)) < density
+    prediction[:2], spacing = True, (0.7, 1.3, 2.0)
+
+    def measured() -> tuple[np.ndarray, np.ndarray, float | None]:
+        found = surface_distances(prediction, reference, spacing)
+        assert found is not None
+        return found.to_reference, found.to_prediction, surface_dice(prediction, reference, spacing, 1.0)
+
+    whole = measured()
+    for voxels in (1, 2 * shape[1] * shape[2], 5 * shape[1] * shape[2]):
+        monkeypatch.setattr(surface, "SLAB_VOXELS", voxels)
+        monkeypatch.setattr(surface, "QUERY_POINTS", 3)
+        for one, other in zip(whole, measured(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_label_that_fills_the_volume_needs_little_more_than_its_masks() -> None:
+    reference = np.ones((200, 200, 200), bool)
+    prediction = reference.copy()
+    reference[:3] = prediction[:5] = False
+    tracemalloc.start()
+    try:
+        surface_distances(prediction, reference, (1.0, 1.0, 1.0))
+        surface_dice(prediction, reference, (1.0, 1.0, 1.0), 1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * reference.nbytes  # points take 32 bytes each, and there are 240,000

@@ -1,12 +1,17 @@
+import html
 import json
 import re
+import shlex
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from medseg.cli.main import app
 from medseg.workflows.evaluate import evaluate
 
 
@@ -107,3 +112,12 @@ def test_without_images_there_are_still_outlines(blobs: Path, tmp_path: Path) ->
     page = (tmp_path / "metrics" / "report.html").read_text()
     assert "image was not found" in page
     assert page.count('class="reference"') >= 9
+
+
+def test_each_case_says_how_it_is_opened_in_slicer(evaluated: Path) -> None:
+    page = html.unescape((evaluated / "report.html").read_text())
+    command = re.search(r"medseg (view .+ --slicer \S+\.mrb)", page)
+    assert command is not None
+    result = CliRunner().invoke(app, [*shlex.split(command[1])[:-1], str(evaluated / "opened.mrb")])
+    assert result.exit_code == 0, result.output
+    assert zipfile.is_zipfile(evaluated / "opened.mrb")

@@ -1,9 +1,11 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from medseg.errors import ConfigError, SourceError
 from medseg.viewer.alignment import aligned
@@ -86,3 +88,28 @@ def test_what_cannot_be_shown_is_said(blobs: Path, tmp_path: Path) -> None:
         open_cases(tmp_path)
     with pytest.raises(ConfigError, match="give it alone"):
         open_cases(tmp_path, [tmp_path])
+
+
+def test_a_mask_outside_of_the_image_is_told(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    label_map = np.ones((6, 5, 4), np.uint8)
+    away = np.eye(4)
+    away[0, 3] = 5000
+    image, mask = write_image(tmp_path / "image.nii.gz", label_map), write_image(tmp_path / "m.nii.gz", label_map, away)
+    (case,) = open_cases(image, [mask])
+    (note,) = aligned(case.load()).notes
+    assert "m.nii.gz lies outside of the image" in note
+
+
+def test_a_photograph_hangs_upright(tmp_path: Path) -> None:
+    """Its first pixel is top left, which is the patient's right and anterior."""
+    pixels = np.zeros((6, 9, 3), np.uint8)
+    pixels[0, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    Image.fromarray(pixels[..., 0] // 255).save(tmp_path / "mask.png")
+    (case,) = open_cases(tmp_path / "picture.png", [tmp_path / "mask.png"])
+    scene = aligned(case.load())
+    assert scene.image is not None
+    right, anterior = scene.image.array.shape[1] - 1, scene.image.array.shape[2] - 1
+    assert scene.image.array[0, right, anterior, 0] == 255
+    assert scene.layers[0].label_map[right, anterior, 0] == 1
+    assert scene.notes == ()
