@@ -229,7 +229,9 @@ def test_patience_ends_a_run(
     prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("medseg.training.session.Session._validation_is_due", lambda _: True)
-    config = settings("training.epochs=50", "training.patience=2", "training.learning_rate=1e-9")
+    # Weights that stay as they are to the last bit, so that rounding makes no Dice better.
+    unchanging = ["training.learning_rate=1e-30", "training.average_decay=0"]
+    config = settings("training.epochs=50", "training.patience=2", *unchanging)
     result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
     assert (result.finished, result.steps) == (True, 30)
     assert "No better validation Dice in 2 validations: stopping early" in " ".join(capfd.readouterr().err.split())
