@@ -4,13 +4,16 @@
     python benchmarks/inference.py --peer PEER/bin/python --images HIPPOCAMPUS/imagesTs --spacing 1 --patch 40 56 40
 
 ``--peer`` is the Python of an environment of its own with nnunetv2 2.8.1. MONAI runs the bundle that 'medseg package'
-makes (it needs fire and pytorch-ignite). Each is a whole command, one after the other; memory is the most that its
+makes (it needs fire and pytorch-ignite). Each is a whole command, in turn; memory is the most that its
 processes held together (proportional set size, sampled). Prints a Markdown table. Random weights are near ties
 everywhere, so that small differences, as of resampling or rounding, show in the labels as they don't with trained ones.
 """
 
 import argparse
 import json
+import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,12 +36,14 @@ from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalisation, Plan
 
 SECONDS_BETWEEN_SAMPLES = 0.2
+LEAST_FREE = 2**30  # bytes
 RULE = Normalisation(kind="ct", lower=-160, upper=240, mean=40, std=80)
 
 
 class Cost(NamedTuple):
     seconds: float
     peak_mb: float
+    failure: str | None  # why it made no masks
 
 
 def main() -> None:
@@ -50,6 +55,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=1.5, help="of the model's grid, mm")
     parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 96))
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
+    parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
     print(describe("nibabel"))
     print("\n| labels | program | time (s) | peak memory (MB) | voxels with medseg's label |")
@@ -68,28 +74,24 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     medseg.package(folder / "model", folder / "bundle", format="monai-bundle")
     bundle, masks = folder / "bundle", folder / "MONAI"
     of_bundle = ["--config_file", bundle / "configs/inference.json", "--bundle_root", bundle]
+    python = [sys.executable, "-m"]
     runs: dict[str, list[Any]] = {
-        "medseg": [sys.executable, "-m", "medseg", "predict", folder / "model", images, "-o", folder / "medseg"],
-        "MONAI": [
-            sys.executable,
-            "-m",
-            "monai.bundle",
-            "run",
-            *of_bundle,
-            "--input_dir",
-            images,
-            "--output_dir",
-            masks,
-        ],
+        "medseg": [*python, "medseg", "predict", folder / "model", images, "-o", folder / "medseg", "--overwrite"],
+        "MONAI": [*python, "monai.bundle", "run", *of_bundle, "--input_dir", images, "--output_dir", masks],
     }
     if arguments.peer:
         write_peer(folder, plan, network, n_labels, images, arguments.peer)
         runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", folder / "peer"]
-    for name, command in runs.items():
-        (folder / name).mkdir(exist_ok=True)
-        cost = measured([str(part) for part in command])
-        same = agreement(folder / "medseg", folder / name)
-        print(f"| {n_labels} | {name} | {cost.seconds:.1f} | {cost.peak_mb:.0f} | {same:.4f} |", flush=True)
+    costs: dict[str, list[Cost]] = {name: [] for name in runs}
+    for _ in range(arguments.runs):
+        for name, command in runs.items():
+            (folder / name).mkdir(exist_ok=True)
+            costs[name].append(measured([str(part) for part in command]))
+    for name, each in costs.items():
+        failure = next((cost.failure for cost in each if cost.failure), None)
+        same = failure or f"{agreement(folder / 'medseg', folder / name):.4f}"
+        seconds, peak = (statistics.median(values) for values in ([c.seconds for c in each], [c.peak_mb for c in each]))
+        print(f"| {n_labels} | {name} | {seconds:.1f} | {peak:.0f} | {same} |", flush=True)
 
 
 def make_ct(path: Path, shape: tuple[int, int, int]) -> None:
@@ -243,17 +245,22 @@ if __name__ == "__main__":
 
 
 def measured(command: list[str]) -> Cost:
-    start, peak = time.perf_counter(), 0.0
+    """Of a whole command with all its processes; one that takes nearly all of the machine's memory is ended."""
+    start, peak, failure = time.perf_counter(), 0.0, None
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         while process.poll() is None:
             peak = max(peak, memory_mb(process.pid))
+            if psutil.virtual_memory().available < LEAST_FREE:
+                failure = "ended: no memory left"
+                os.killpg(process.pid, signal.SIGKILL)
             time.sleep(SECONDS_BETWEEN_SAMPLES)
         seconds = time.perf_counter() - start
-        if process.returncode:
+        if process.returncode and failure is None:
             log.seek(0)
-            raise SystemExit(f"{command[:3]} failed:\n{log.read().decode()[-2000:]}")
-    return Cost(seconds, peak)
+            print(log.read().decode()[-2000:], file=sys.stderr)
+            failure = f"failed with status {process.returncode}"
+    return Cost(seconds, peak, failure)
 
 
 def memory_mb(pid: int) -> float:

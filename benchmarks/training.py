@@ -1,0 +1,181 @@
+"""Training of medseg and of nnU-Net on MSD Task04 Hippocampus, on the same machine, one after the other.
+
+    python benchmarks/training.py HIPPOCAMPUS --peer PEER/bin --max-time 10m       Dice after the same wall time
+    python benchmarks/training.py HIPPOCAMPUS --peer PEER/bin --speed              samples per second
+
+``--peer`` is the bin folder of an environment of its own with nnunetv2 2.8.1 (pip install torch==2.14.1
+torchvision==0.29.1 nnunetv2). Both train on fold 0 of nnU-Net's split, with their own plans and augmentation, and
+validate the same 42 cases on their source grids. Prints a Markdown table.
+
+nnU-Net's schedule is a thousand epochs long and knows no clock, so its trainer is told the time: the learning rate
+decays by the clock, training ends when the time is up, and its final validation is not counted. medseg's time includes
+all. ``--speed`` gives both nnU-Net's network, patch and batch.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from environment import describe
+from preprocessing import Peer
+
+import medseg
+from medseg.config import seconds
+
+# Of nnU-Net's plan for this dataset; the patch is the same.
+SAME_NETWORK = [
+    "training.batch_size=9",
+    "network.features=[32,64,128,256]",
+    "training.steps_per_epoch=5",
+    "training.validation_share=0.01",
+]
+
+
+class Result(NamedTuple):
+    seconds: float
+    steps: int
+    samples_per_second: float  # median over the epochs
+    dice: dict[str, float]  # by label
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--peer", type=Path, help="bin folder with nnunetv2; without, it is left out")
+    parser.add_argument("--max-time", default="10m")
+    parser.add_argument("--dims", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="of medseg, section.key=value")
+    arguments = parser.parse_args()
+    settings = [*(SAME_NETWORK if arguments.speed else []), *arguments.settings]
+    print(describe(), flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        results = {"medseg": ours(arguments.source, folder, arguments, settings)}
+        if arguments.peer:
+            peer = Peer(arguments.peer, arguments.source, folder)
+            print(f"nnunetv2 {peer.version()}")
+            results["nnU-Net"] = theirs(peer, folder, arguments)
+    labels = list(results["medseg"].dice)
+    print(f"\n| | wall (s) | steps | samples per second | {' | '.join(labels)} | mean Dice |")
+    print("| --- " * (5 + len(labels)) + "|")
+    for name, result in results.items():
+        scores = [*(result.dice[label] for label in labels), statistics.fmean(result.dice.values())]
+        numbers = [f"{result.seconds:.0f}", str(result.steps), f"{result.samples_per_second:.2f}"]
+        print(f"| {' | '.join([name, *numbers, *(f'{score:.3f}' for score in scores)])} |")
+
+
+def ours(source: Path, folder: Path, arguments: argparse.Namespace, settings: list[str]) -> Result:
+    prepared, run = folder / "prepared", folder / "run"
+    medseg.preprocess(source, prepared)
+    overrides = [f"--set={setting}" for setting in [*settings, f"training.max_time={arguments.max_time}"]]
+    command = [sys.executable, "-m", "medseg", "train", prepared, "-o", run, "--dims", arguments.dims, *overrides]
+    elapsed = timed(command, dict(os.environ))
+    with (run / "log.csv").open(newline="", encoding="utf-8") as file:
+        epochs = list(csv.DictReader(file))
+    summary = json.loads((run / "validation" / "metrics.json").read_text())["summary"]
+    dice = {name: label["metrics"]["dice"]["mean"] for name, label in summary["labels"].items()}
+    speed = statistics.median(float(epoch["samples_per_second"]) for epoch in epochs)
+    return Result(elapsed, int(epochs[-1]["step"]), speed, dice)
+
+
+def theirs(peer: Peer, folder: Path, arguments: argparse.Namespace) -> Result:
+    configuration = f"{arguments.dims}d" if arguments.dims == 2 else "3d_fullres"
+    plan = [peer.bin / "nnUNetv2_plan_and_preprocess", "-d", "4", "-c", configuration]
+    timed(plan, peer.environment)
+    script, output = folder / "train_peer.py", folder / "peer.json"
+    script.write_text(TRAIN)  # a file, since its workers import it
+    budget = str(seconds(arguments.max_time))
+    elapsed = timed([peer.bin / "python", script, configuration, budget, output], peer.environment)
+    record = json.loads(output.read_text())
+    labels = json.loads((Path(peer.folders["nnUNet_raw"]) / "Dataset004_Hippocampus/dataset.json").read_text())[
+        "labels"
+    ]
+    dice = {name: record["dice"][str(value)] for name, value in labels.items() if value}
+    speed = record["batch_size"] / statistics.median(record["step_seconds"])
+    return Result(elapsed - record["validation_seconds"], len(record["step_seconds"]), speed, dice)
+
+
+def timed(command: list[object], environment: dict[str, str]) -> float:
+    start = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[:3]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+# Run by the peer's Python: nnU-Net's own trainer on fold 0, with the clock in place of epochs.
+TRAIN = """
+import time
+STARTED = time.monotonic()
+
+import json, sys
+from pathlib import Path
+
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class OutOfTime(Exception):
+    pass
+
+
+class ByTheClock(nnUNetTrainer):
+    def train_step(self, batch):
+        now = time.monotonic()
+        if now - self.begun > self.budget:
+            raise OutOfTime
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.initial_lr * (1 - (now - self.begun) / self.budget) ** 0.9
+        result = super().train_step(batch)
+        self.step_seconds.append(time.monotonic() - self.last)
+        self.last = time.monotonic()
+        return result
+
+
+def main():
+    configuration, budget, output = sys.argv[1:]
+    folder = Path(nnUNet_preprocessed) / "Dataset004_Hippocampus"
+    plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    trainer = ByTheClock(plans, configuration, 0, dataset, torch.device("cpu"))
+    trainer.begun, trainer.budget, trainer.step_seconds = STARTED, float(budget), []
+    trainer.on_train_start()
+    trainer.last = time.monotonic()
+    try:
+        while True:
+            trainer.on_epoch_start()
+            trainer.on_train_epoch_start()
+            steps = range(trainer.num_iterations_per_epoch)
+            losses = [trainer.train_step(next(trainer.dataloader_train)) for _ in steps]
+            trainer.on_train_epoch_end(losses)
+            trainer.current_epoch += 1
+    except OutOfTime:
+        pass
+    trained = time.monotonic()
+    trainer.perform_actual_validation(False)
+    summary = json.loads((Path(trainer.output_folder) / "validation" / "summary.json").read_text())
+    record = {
+        "batch_size": trainer.configuration_manager.batch_size,
+        "step_seconds": trainer.step_seconds,
+        "dice": {label: metrics["Dice"] for label, metrics in summary["mean"].items()},
+        "validation_seconds": time.monotonic() - trained,
+    }
+    Path(output).write_text(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+if __name__ == "__main__":
+    main()
