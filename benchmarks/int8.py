@@ -1,0 +1,109 @@
+"""Is int8 worth it? Time of a window and Dice of held-back cases: torch in bf16, OpenVINO in f32, bf16 and int8.
+
+    pip install nncf tabulate        (medseg does not need them)
+    python benchmarks/int8.py RUN PREPARED
+
+int8 is NNCF's post-training quantisation, calibrated on 64 patches that the run was trained on. Dice is the mean over
+cases and labels, on the model grid. The second table has the time of one window of a larger network with random
+weights. Prints Markdown tables.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino
+import torch
+from environment import describe
+
+from medseg.config import Config
+from medseg.dataset.patches import PatchSampler
+from medseg.dataset.store import PreparedDataset
+from medseg.device import choose_device
+from medseg.inference.backends import OneByOne
+from medseg.inference.exported import write_onnx
+from medseg.inference.model import load_model
+from medseg.inference.predictor import Predictor
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture
+from medseg.training.run import reopen_run
+from medseg.training.validation import validate
+
+PATCHES = 64
+ROUNDS = 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("--cases", type=int, default=42)
+    arguments = parser.parse_args()
+    print(describe("openvino", "nncf"), "\n")
+    dataset = PreparedDataset(arguments.prepared)
+    run = reopen_run(arguments.run, dataset, Config())
+    model = load_model(arguments.run, choose_device("cpu"))
+    batch = {"batch_size": PATCHES, "foreground_fraction": 1 / 3, "seed": 1}
+    patches = PatchSampler(dataset, run.split.training, run.plan, **batch).batch(0).image
+    networks = {"torch": model.network} | compiled(model.network, patches)
+    print("| network | a window (ms) | Dice of the held-back cases |\n| --- | --- | --- |")
+    for name, network in networks.items():
+        milliseconds = 1000 * seconds(Predictor(network, run.plan, model.device), patches[:1])
+        cases = run.split.validation[: arguments.cases]
+        dice = validate(network, dataset, cases, run.plan, run.config.inference, model.device).mean_dice
+        print(f"| {name} | {milliseconds:.0f} | {dice:.5f} |", flush=True)
+    print("\n| network of features 32-64-128-256-320, window of 96³ | a window (ms) |\n| --- | --- |")
+    torch.manual_seed(0)
+    architecture = Architecture(
+        features=(32, 64, 128, 256, 320),
+        strides=((1, 1, 1), *[(2, 2, 2)] * 4),
+        kernel_sizes=((3, 3, 3),) * 5,
+        deep_supervision=False,
+    )
+    large = build_network(1, 4, architecture)
+    noise = torch.randn(4, 1, 96, 96, 96)
+    placed = model.device.place(large.eval(), 3)
+    for name, network in ({"torch": placed} | compiled(placed, noise)).items():
+        print(f"| {name} | {1000 * seconds(Predictor(network, run.plan, model.device), noise[:1]):.0f} |", flush=True)
+
+
+def compiled(network: Any, patches: torch.Tensor) -> dict[str, OneByOne]:
+    """By OpenVINO, in each precision."""
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(network, patches[:1], path)
+        exported = core.read_model(path)
+    data = nncf.Dataset([patch[None].numpy() for patch in patches])
+    int8 = nncf.quantize(exported, data, subset_size=len(patches))
+    kinds = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (int8, "bf16")}
+    networks = {}
+    for name, (each, precision) in kinds.items():
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        networks[f"OpenVINO {name}"] = OneByOne(network, runner(core.compile_model(each, "CPU", hints)))
+    return networks
+
+
+def runner(network: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda window: torch.from_numpy(np.array(network(window.numpy())[0]))
+
+
+def seconds(predict: Predictor, window: torch.Tensor) -> float:
+    """Median of some rounds, after one that warms up."""
+    times = []
+    with torch.inference_mode():
+        for _ in range(ROUNDS + 1):
+            start = time.perf_counter()
+            predict(window)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+    main()
