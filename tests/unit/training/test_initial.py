@@ -32,7 +32,7 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
 def begun(
     model: InitialModel, plan: Plan, labels: Labels, channels: tuple[str, ...]
 ) -> tuple[str, Network, dict[str, torch.Tensor]]:
-    network = build_network(len(channels), labels.n_outputs, plan.architecture)
+    network = build_network(len(channels), len(plan.outputs(labels)), plan.architecture)
     random = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     return model.load_into(network, plan, labels, channels), network.eval(), random
 
