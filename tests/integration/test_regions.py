@@ -70,12 +70,16 @@ def prepared(brains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SETTINGS = (
     "planning.cpu_base_features=8",
+    "planning.cpu_patch_voxels=4096",
     "training.batch_size=2",
-    "training.steps_per_epoch=20",
+    "training.steps_per_epoch=70",
     "training.learning_rate=1e-2",
-    "training.epochs=4",
+    "training.average_decay=0.9",
+    "training.epochs=2",
     "training.folds=2",
+    "augmentation.rotation_probability=0",
     "augmentation.scaling_probability=0",
+    "augmentation.inverted_gamma_probability=0",
 )
 
 
