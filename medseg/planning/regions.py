@@ -9,15 +9,16 @@ from medseg.plan import LearntRegion
 from medseg.progress import say
 
 HOW_ELSE = (
-    "say in dataset.json by 'regions_class_order' which value each of them writes, from the first to the last, or "
-    "learn the labels one by one: --set training.outputs=labels"
+    "say in dataset.json by 'regions_class_order' which value each structure writes, and prepare again, or learn the "
+    "labels one by one: --set training.outputs=labels"
 )
 
 
 def regions_to_learn(labels: Labels, outputs: Literal["auto", "labels", "regions"]) -> tuple[LearntRegion, ...]:
     """As ``training.outputs`` says; () where labels are learnt. ``auto``: regions, where some make a label map.
 
-    Raises ``LabelError`` where regions are wanted and there are none, or where they make no label map.
+    Raises ``LabelError`` where regions are wanted and there are none, or where they make no label map, and for an order
+    that cannot be.
     """
     if outputs == "labels" or (outputs == "auto" and not labels.regions):
         return ()
@@ -26,7 +27,7 @@ def regions_to_learn(labels: Labels, outputs: Literal["auto", "labels", "regions
     try:
         return learnt_regions(labels)
     except LabelError as error:
-        if outputs == "regions":
+        if outputs == "regions" or labels.region_order:
             raise
         say(f"Labels are learnt one by one, since their regions make no label map: {error}")
         return ()
@@ -39,7 +40,8 @@ def learnt_regions(labels: Labels) -> tuple[LearntRegion, ...]:
     given = {name: labels.values.index(value) + 1 for name, value in labels.region_order}
     order = [name for name, _ in labels.region_order] or _by_inclusion(unions)
     if set(order) != set(unions):
-        raise LabelError(f"'regions_class_order' is of {', '.join(order)}, and the dataset has {', '.join(unions)}")
+        known = ", ".join(unions)
+        raise LabelError(f"'regions_class_order' is of {', '.join(order)}, and the dataset has {known}; {HOW_ELSE}")
     regions = []
     for i, name in enumerate(order):
         value = given[name] if name in given else _left(name, unions, order[i + 1 :])
@@ -69,8 +71,10 @@ def _check(regions: list[LearntRegion], labels: Labels) -> None:
     for region in regions:
         if region.value not in region.values:
             value = labels.values[region.value - 1]
-            raise LabelError(f"'regions_class_order' has '{region.name}' write {value}, which is not in it")
+            raise LabelError(f"'regions_class_order' has '{region.name}' write {value}, which is not in it; {HOW_ELSE}")
     for one, other in combinations(regions, 2):
         if one.value == other.value:
             value = labels.values[one.value - 1]
-            raise LabelError(f"'regions_class_order' has both '{one.name}' and '{other.name}' write {value}")
+            raise LabelError(
+                f"'regions_class_order' has both '{one.name}' and '{other.name}' write {value}; {HOW_ELSE}"
+            )

@@ -57,9 +57,9 @@ class InitialModel:
     def load_into(self, network: Network, plan: Plan, labels: Labels, channels: Sequence[str]) -> str:
         """Loads what fits, and says in words what was adapted and what stays random.
 
-        Weights are matched by name and shape; outputs by the names of labels; inputs by the names of channels, or by
-        their order where there are as many and none has the name of another. Inputs of no match begin with the mean of
-        the others. Raises ``ConfigError`` when nothing fits.
+        Weights are matched by name and shape; outputs by the names of labels, or of regions where both have learnt
+        these; inputs by the names of channels, or by their order where there are as many and none has the name of
+        another. Inputs of no match begin with the mean of the others. Raises ``ConfigError`` when nothing fits.
         """
         try:
             theirs = load_file(self.folder / "weights.safetensors")

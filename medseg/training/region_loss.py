@@ -16,7 +16,9 @@ class RegionLoss(nn.Module):
 
     def __init__(self, regions: Sequence[LearntRegion], dice_weight: float, ce_weight: float, smooth: float) -> None:
         super().__init__()
-        self.regions = tuple(regions)
+        self.holds = torch.zeros(len(regions), 256, dtype=torch.bool)  # whether a region holds a network value
+        for own, region in zip(self.holds, regions, strict=True):
+            own[list(region.values)] = True
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self.dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=smooth, smooth_dr=smooth)
 
@@ -27,7 +29,4 @@ class RegionLoss(nn.Module):
 
     def masks(self, label: torch.Tensor) -> torch.Tensor:
         """Where each region is: (batch, region, *spatial), bool."""
-        table = torch.zeros(len(self.regions), 256, dtype=torch.bool, device=label.device)
-        for own, region in zip(table, self.regions, strict=True):
-            own[list(region.values)] = True
-        return table[:, label[:, 0].long()].transpose(0, 1)
+        return self.holds.to(label.device)[:, label[:, 0].long()].transpose(0, 1)

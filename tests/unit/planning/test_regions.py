@@ -61,7 +61,7 @@ def test_the_order_that_is_given_is_taken() -> None:
 
 def test_a_wrong_order_is_said() -> None:
     with pytest.raises(LabelError, match="'core' write 2, which is not in it"):
-        learnt_regions(ordered(TUMOUR, whole=1, core=2, enhancing=4))
+        regions_to_learn(ordered(TUMOUR, whole=1, core=2, enhancing=4), "auto")
     with pytest.raises(LabelError, match="both 'core' and 'enhancing' write 4"):
         learnt_regions(ordered(TUMOUR, whole=2, core=4, enhancing=4))
     with pytest.raises(LabelError, match="is of whole, core, and the dataset has enhancing, core, whole"):
