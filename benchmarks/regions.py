@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--max-time", default="10m")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     print(describe())
     print("\n| outputs | seed | steps | region | Dice | HD95 (mm) | surface Dice at 1 mm |")
@@ -82,16 +83,16 @@ def main() -> None:
         folder = Path(temporary)
         medseg.preprocess(draw_all(folder / "Dataset137_Brains", arguments.cases), folder / "prepared")
         for seed in range(arguments.seeds):
-            train_both(folder, seed, arguments.max_time)
+            train_both(folder, seed, [f"training.max_time={arguments.max_time}", *arguments.settings])
 
 
-def train_both(folder: Path, seed: int, max_time: str) -> None:
+def train_both(folder: Path, seed: int, more: list[str]) -> None:
     """Side by side, so that a busy machine slows both alike."""
     running = {}
     for outputs in ("labels", "regions"):
         run = folder / f"{outputs}_{seed}"
         command = [sys.executable, "-m", "medseg", "train", str(folder / "prepared"), "-o", str(run), "--device", "cpu"]
-        settings = [f"training.outputs={outputs}", f"training.seed={seed}", f"training.max_time={max_time}"]
+        settings = [f"training.outputs={outputs}", f"training.seed={seed}", *more]
         flags = [flag for setting in settings for flag in ("--set", setting)]
         with (folder / f"{run.name}.log").open("w") as log:
             running[run] = subprocess.Popen([*command, *flags], stdout=log, stderr=log)

@@ -81,6 +81,7 @@ SETTINGS = (
     "augmentation.scaling_probability=0",
     "augmentation.inverted_gamma_probability=0",
 )
+SHORT = ("training.epochs=1", "training.steps_per_epoch=3")
 
 
 def train(prepared: Path, run: Path, *more: str) -> str:
@@ -140,11 +141,11 @@ def test_new_brains_are_predicted_and_evaluated(run: Path, tmp_path: Path) -> No
 def test_a_run_goes_on_from_labels_to_regions_and_models_of_both_are_no_ensemble(
     prepared: Path, run: Path, tmp_path: Path
 ) -> None:
-    said = train(prepared, tmp_path / "labels", "training.outputs=labels", "training.epochs=1")
+    said = train(prepared, tmp_path / "labels", "training.outputs=labels", *SHORT)
     assert "learns regions" not in said
     labels = "background", "label_1", "label_2", "enhancing tumour"
     assert read_model_record(tmp_path / "labels" / "model").outputs == labels
-    said = train(prepared, tmp_path / "regions", f"training.init={tmp_path / 'labels'}", "training.epochs=1")
+    said = train(prepared, tmp_path / "regions", f"training.init={tmp_path / 'labels'}", *SHORT)
     assert "outputs of new labels stay random: whole tumour, tumour core, enhancing tumour" in " ".join(said.split())
     with pytest.raises(ModelError, match="has learnt other regions than the first model, or labels one by one"):
         load_model([run, tmp_path / "labels"], choose_device("cpu"))
