@@ -1,4 +1,4 @@
-"""Draws brains with tumours as BraTS has them, and trains on labels (softmax) and on regions (sigmoids) for the same time.
+"""Draws brains with tumours as BraTS has them; trains on labels (softmax) and on regions (sigmoids) for the same time.
 
 There are four channels, and three regions in one another. Both train at once; printed are the metrics of the regions on
 fold 0.
