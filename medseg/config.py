@@ -129,6 +129,9 @@ class TrainingConfig(Section):
     schedule: Literal["cosine", "poly"] = "cosine"
     gradient_clip: float = Field(12.0, gt=0)
     average_decay: float = Field(0.99, ge=0, lt=1)  # of the exponential average of the weights; 0: none
+    # What is learnt: labels, of which each voxel has one (softmax), or regions, which may overlap (a sigmoid each).
+    # auto: regions, where the dataset names some that make a label map.
+    outputs: Literal["auto", "labels", "regions"] = "auto"
     dice_weight: float = Field(1.0, ge=0)
     ce_weight: float = Field(1.0, ge=0)
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel

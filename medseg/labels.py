@@ -71,6 +71,9 @@ class Labels(BaseModel):
 
     items: tuple[Label, ...]
     regions: tuple[Region, ...] = ()
+    # nnU-Net's regions_class_order: the structures in the order in which they are written into a label map, one over
+    # the other, each with the value that it writes. () where that follows from what holds what.
+    region_order: tuple[tuple[str, int], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,6 +91,11 @@ class Labels(BaseModel):
                 raise ValueError(f"region '{region.name}' has values that no label has: {region.values}")
             if known.count(region.name) > 1:
                 raise ValueError(f"'{region.name}' is the name of a region and of something else")
+        for name, value in self.region_order:
+            if name not in known or value not in values:
+                raise ValueError(
+                    f"the order of regions has '{name}' write {value}; one of the two is not among the labels"
+                )
         return self
 
     @classmethod
@@ -136,7 +144,7 @@ class Labels(BaseModel):
             if not changes.keys() <= DESCRIPTION:
                 raise ValueError(f"'structures' may give {', '.join(sorted(DESCRIPTION))}, not {', '.join(changes)}")
             known[name] |= changes
-        return Labels.model_validate({"items": items, "regions": regions})
+        return Labels.model_validate({"items": items, "regions": regions, "region_order": self.region_order})
 
     def renamed(self, names: Mapping[int, str]) -> "Labels":
         """With other names, and the codes that follow from them, by label value; by the first value of a region whose
@@ -179,17 +187,19 @@ class Labels(BaseModel):
         return tuple(each.model_copy(update=each.coding._asdict()) for each in (*alone, *self.regions))
 
     @property
-    def n_outputs(self) -> int:
-        """Channels of the network's output: the labels and the background."""
-        return len(self.items) + 1
+    def unions(self) -> dict[str, tuple[int, ...]]:
+        """The network values that each structure holds, by its name."""
+        network = {value: i for i, value in enumerate(self.values, start=1)}
+        return {each.name: tuple(network[value] for value in each.values) for each in self.structures}
 
     @property
     def left_right_pairs(self) -> list[tuple[str, str]]:
-        """Labels that differ by side only, such as ``("kidney_left", "kidney_right")``."""
+        """Labels and regions that differ by side only, such as ``("kidney_left", "kidney_right")``."""
         pairs = []
-        for name in self.names:
+        names = [each.name for each in (*self.items, *self.regions)]
+        for name in names:
             other = re.sub("left", "right", name, flags=re.IGNORECASE)
-            for candidate in self.names:
+            for candidate in names:
                 if candidate != name and candidate.lower() == other.lower():
                     pairs.append((name, candidate))
         return pairs

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from medseg.labels import Labels
 from medseg.volume import GRID_TOLERANCE, Shape3, Spacing3
 
 
@@ -70,6 +71,17 @@ class Grid(_Record):
     transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
 
 
+class LearntRegion(_Record):
+    """A structure that is learnt as it is, by a sigmoid of its own. All values are network values."""
+
+    name: str
+    values: tuple[int, ...]  # the labels that it holds
+    value: int  # what it writes into the label map
+
+
+BACKGROUND = "background"
+
+
 class Plan(_Record):
     """All that is needed to build and feed one network."""
 
@@ -81,11 +93,17 @@ class Plan(_Record):
     slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
     mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right
+    # What the outputs stand for, in the order in which they are written over one another. (): one softmax over labels.
+    regions: tuple[LearntRegion, ...] = ()
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
         """The array axes that the network sees."""
         return tuple(axis for axis in range(3) if axis != self.slice_axis)
+
+    def outputs(self, labels: Labels) -> tuple[str, ...]:
+        """What each channel of the network's output stands for."""
+        return tuple(region.name for region in self.regions) or (BACKGROUND, *labels.names)
 
     @property
     def network_patch(self) -> tuple[int, ...]:

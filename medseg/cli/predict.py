@@ -52,7 +52,8 @@ def predict(
         ),
     ] = "auto",
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Write the probability of each label, as NIfTI, too.")
+        bool,
+        typer.Option("--save-probabilities", help="Write the probability of each label and region, as NIfTI, too."),
     ] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write the entropy of the probabilities (0 to 1), as NIfTI, too.")

@@ -35,7 +35,8 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     """From {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2), with notes on what isn't taken as it
     stands; None where no names are given.
 
-    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}. "structures" overrides what follows from a name:
+    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}; "regions_class_order" has the value that each
+    structure writes into a label map, in the order of "labels". "structures" overrides what follows from a name:
     {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}}}.
     Raises ``SourceError``.
     """
@@ -44,6 +45,7 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
         return None, []
     try:
         labels = Labels.from_names(*_values_and_regions(given))
+        labels = labels.model_copy(update={"region_order": _region_order(content, labels)})
         labels = labels.described(content.get("structures") or {})
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -51,8 +53,21 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in labels.names else []
     if labels.regions:
         names = ", ".join(region.name for region in labels.regions)
-        notes.append(f"{path.name} names regions ({names}): their labels are learnt one by one, and masks hold both")
+        notes.append(
+            f"{path.name} names regions ({names}): training.outputs says whether these are learnt, or labels one by one"
+        )
     return labels, notes
+
+
+def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, int], ...]:
+    """From "regions_class_order", where there are regions. Raises ``ValueError``."""
+    values = content.get("regions_class_order")
+    if values is None or not labels.regions:
+        return ()
+    names = [name for name in content["labels"] if name in labels.unions and name != "ignore"]
+    if not isinstance(values, list) or len(values) != len(names):
+        raise ValueError(f"'regions_class_order' needs a value for each of {', '.join(names)}")
+    return tuple(zip(names, map(int, values), strict=True))
 
 
 def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:

@@ -89,8 +89,8 @@ def count_case(
         return {}, []
     prediction, reference = read_pair(pair, grid_tolerance)
     counts, wrong = {}, []
-    for label in labels.items:
-        masks = prediction.label_map == label.value, reference.label_map == label.value
+    for label in labels.structures:
+        masks = np.isin(prediction.label_map, label.values), np.isin(reference.label_map, label.values)
         try:
             probabilities = _read(map_path(folder, label.name), reference.geometry, grid_tolerance)
         except MedsegError as error:
@@ -146,7 +146,7 @@ def count(probabilities: Array, mask: npt.NDArray[np.bool_]) -> Counts:
 def calibrate(cases: Sequence[Mapping[str, Counts]], labels: Labels) -> dict[str, LabelCalibration]:
     """By label, in their order; labels of which nothing is known are left out."""
     found = {}
-    for name in labels.names:
+    for name in labels.unions:
         counts = [case[name] for case in cases if name in case]
         if counts:
             found[name] = _of_label(counts)

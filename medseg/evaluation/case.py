@@ -1,6 +1,6 @@
-"""The metrics of one case, label by label."""
+"""The metrics of one case, structure by structure: each label that stands alone, and each region."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,8 +26,8 @@ TOLERANCE_MM = 1.0
 
 
 class LabelMetrics(BaseModel):
-    """What was measured for one label of one case: ``values`` by the names of ``metrics.METRICS``. None: not defined,
-    see ``metrics.EMPTY_MASKS``."""
+    """What was measured for one label or region of one case: ``values`` by the names of ``metrics.METRICS``. None: not
+    defined, see ``metrics.EMPTY_MASKS``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,8 @@ class Measures(NamedTuple):
 
 
 class MaskPair(NamedTuple):
-    """The two masks ``(x, y, z)`` of one label, in a box around them, and what the metrics of a group need beside."""
+    """The two masks ``(x, y, z)`` of one label or region, in a box around them, and what the metrics of a group need
+    beside."""
 
     prediction: Mask
     reference: Mask
@@ -76,21 +77,23 @@ def measure_case(
 ) -> list[LabelMetrics]:
     """Compares two label maps ``(x, y, z)`` of network values (0, 1, 2, …: ``labels.encode``) on one grid.
 
-    ``spacing`` is in mm per axis. One record a label, in the order of ``labels``. Raises ``ValueError`` when the shapes
-    differ or a value is no label's.
+    ``spacing`` is in mm per axis. One record a structure, in the order of ``labels.structures``. Raises
+    ``ValueError`` when the shapes differ or a value is no label's.
     """
-    overlaps = count_overlaps(prediction, reference, len(labels.items))
+    unions = labels.unions
+    overlaps = count_overlaps(prediction, reference, len(labels.items), unions.values())
     boxes = _boxes(prediction, reference, len(labels.items))
     groups = [group for group in GROUPS if any(METRICS[name].group == group for name in measures.metrics)]
     records = []
-    for value, (name, overlap, box) in enumerate(zip(labels.names, overlaps, boxes, strict=True), start=1):
-        masks = prediction[box] == value, reference[box] == value
+    for (name, values), overlap in zip(unions.items(), overlaps, strict=True):
+        box = _around([boxes[value - 1] for value in values], reference.shape)
+        masks = _mask(prediction[box], values), _mask(reference[box], values)
         pair = MaskPair(*masks, spacing, overlap, measures.tolerance_of(name), measures.lesion_iou)
         measured: Values = {}
         for group in groups:
             measured |= OF_GROUP[group](pair)
-        values = {metric: measured[metric] for metric in measures.metrics}
-        records.append(LabelMetrics(case_id=case_id, label=name, status=_status(overlap), values=values))
+        wanted = {metric: measured[metric] for metric in measures.metrics}
+        records.append(LabelMetrics(case_id=case_id, label=name, status=_status(overlap), values=wanted))
     return records
 
 
@@ -159,17 +162,22 @@ def _status(overlap: Overlap) -> Status:
     return "false_alarm" if overlap.prediction else "absent"
 
 
-def _boxes(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[tuple[slice, ...]]:
-    """For each label a box that holds both its masks, so that large images cost no more than small ones.
+def _mask(label_map: LabelMap, values: Sequence[int]) -> Mask:
+    return label_map == values[0] if len(values) == 1 else np.isin(label_map, values)
+
+
+def _boxes(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[list[tuple[slice, ...]]]:
+    """For each label the boxes of its masks, so that large images cost no more than small ones."""
+    pairs = zip(find_objects(prediction, n_labels), find_objects(reference, n_labels), strict=True)
+    return [[box for box in pair if box is not None] for pair in pairs]
+
+
+def _around(boxes: Sequence[Sequence[tuple[slice, ...]]], shape: Sequence[int]) -> tuple[slice, ...]:
+    """The box around those of all labels of a structure.
 
     A margin of one voxel keeps a mask of one slice apart from an image of one slice, which is measured in 2D.
     """
-    boxes = []
-    for pair in zip(find_objects(prediction, n_labels), find_objects(reference, n_labels), strict=True):
-        found = [box for box in pair if box is not None]
-        axes = zip(*found, strict=True) if found else [[slice(1, 0)]] * 3
-        ends = [(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes]
-        boxes.append(
-            tuple(slice(max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(ends, reference.shape, strict=True))
-        )
-    return boxes
+    found = [box for of_label in boxes for box in of_label]
+    axes = zip(*found, strict=True) if found else [[slice(1, 0)]] * 3
+    ends = [(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes]
+    return tuple(slice(max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(ends, shape, strict=True))

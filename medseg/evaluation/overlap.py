@@ -1,5 +1,6 @@
 """How many voxels of two masks are the same: Dice, intersection over union, sensitivity, precision."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ LabelMap = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one label: in the prediction, in the reference, and in both at once.
+    """Voxel counts of one label or region: in the prediction, in the reference, and in both at once.
 
     A metric is None where its formula is 0/0.
     """
@@ -41,8 +42,11 @@ class Overlap:
         return _ratio(self.both, self.prediction)
 
 
-def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[Overlap]:
-    """Counts of the labels ``1 … n_labels``, from one pass over two label maps of one shape ``(x, y, z)``.
+def count_overlaps(
+    prediction: LabelMap, reference: LabelMap, n_labels: int, unions: Iterable[Sequence[int]] | None = None
+) -> list[Overlap]:
+    """Counts of the labels ``1 … n_labels``, or of ``unions`` of them, from one pass over two label maps of one shape
+    ``(x, y, z)``.
 
     Raises ``ValueError`` when the shapes differ or a value is below 0 or above ``n_labels``.
     """
@@ -60,8 +64,11 @@ def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> 
         pairs = predicted.astype(np.intp) * n_values + referred
         counts += np.bincount(pairs.ravel(), minlength=n_values**2)
     table = counts.reshape(n_values, n_values)
-    of_prediction, of_reference, both = table.sum(axis=1), table.sum(axis=0), np.diag(table)
-    return [Overlap(*(int(n[label]) for n in (of_prediction, of_reference, both))) for label in range(1, n_values)]
+    chosen = [list(union) for union in unions or ((label,) for label in range(1, n_values))]
+    return [
+        Overlap(int(table[union].sum()), int(table[:, union].sum()), int(table[np.ix_(union, union)].sum()))
+        for union in chosen
+    ]
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -49,6 +49,11 @@ class ModelRecord(BaseModel):
     provenance: dict[str, Any]  # versions, date, source, cases, steps
     metrics: dict[str, Any]  # validation
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each channel of the network's output stands for."""
+        return self.plan.outputs(self.labels)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -153,15 +158,20 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
 def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network:
     """The network with its weights, which has to see what the ``first`` one sees, and to say the same."""
     record = with_head(read_model_record(folder), head)
-    if record.labels.values != first.labels.values or record.labels.names != first.labels.names:
+    if any(getattr(record.labels, key) != getattr(first.labels, key) for key in ("values", "names", "unions")):
         raise ModelError(f"{folder}: has other labels than the first model; an ensemble needs the same ones")
+    if record.plan.regions != first.plan.regions:
+        raise ModelError(
+            f"{folder}: has learnt other regions than the first model, or labels one by one; an ensemble needs models "
+            "of one dataset, with the same training.outputs"
+        )
     same = ("dims", "grid", "patch_size", "slice_axis")
     if any(getattr(record.plan, key) != getattr(first.plan, key) for key in same) or record.channels != first.channels:
         raise ModelError(
             f"{folder}: has another grid, patch or channels than the first model; an ensemble needs models of one "
             "prepared dataset, with the same --dims and patch"
         )
-    network = build_network(len(record.channels), record.labels.n_outputs, record.plan.architecture)
+    network = build_network(len(record.channels), len(record.outputs), record.plan.architecture)
     file = folder / "weights.safetensors"
     try:
         network.load_state_dict(load_file(file))

@@ -54,7 +54,7 @@ class Demand:
     layout: Layout
     source: Shape3
     channels: int
-    labels: int  # background among them
+    labels: int  # outputs of the network
     window: int  # of the network for one window, its logits among them
     before: int  # taken already: libraries, weights, the volume that was read
 
@@ -120,7 +120,7 @@ class Cap:
             layout=layout,
             source=image.geometry.shape,
             channels=len(image.array),
-            labels=model.record.labels.n_outputs,
+            labels=len(model.record.outputs),
             window=self.window,
             before=int(model.device.memory_mb() * 2**20),
         )

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from medseg.config import InferenceConfig
+from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference.accumulator import Accumulator, Slab
@@ -43,7 +44,8 @@ def segment(
     ``observers`` see each part of the label map when it is finished, with its logits if they ask for them.
     """
     stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room)
-    restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, stream.layout.axis, observers)
+    axis, decoding = stream.layout.axis, decoding_of(plan)
+    restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():
         restoring.take(slab.logits, slab.start)
         del slab  # before the next row is predicted
@@ -157,7 +159,8 @@ def predict_labels(
 ) -> torch.Tensor:
     """Network labels (x, y, z, uint8) of ``image`` (channel, x, y, z) on the model grid."""
     stream = Stream(network, image, plan, config, device)
-    parts = [slab.fresh.argmax(-1).to("cpu", torch.uint8) for slab in stream.slabs()]
+    decoding = decoding_of(plan)
+    parts = [decoding.labels(slab.fresh, -1).cpu() for slab in stream.slabs()]
     return torch.cat(parts, stream.layout.axis)
 
 

@@ -6,7 +6,6 @@ They are gathered slab by slab in a temporary file, so that memory doesn't grow 
 import mmap
 import tempfile
 from collections.abc import Callable, Sequence
-from math import log
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ LEVELS = 255
 class Maps:
     """An observer of the stream: maps with values from 0 to 1, named; 0 where the network saw nothing.
 
-    ``of_logits`` makes (map, x, y, z) from logits (label, x, y, z). Raises ``MedsegError`` for a sheared source.
+    ``of_logits`` makes (map, x, y, z) from logits (output, x, y, z). Raises ``MedsegError`` for a sheared source.
     """
 
     def __init__(
@@ -62,14 +61,3 @@ class Maps:
         if hasattr(mmap, "MADV_DONTNEED"):
             self._maps.flush()
             self._maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-
-
-def probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Of each label without the background: softmax."""
-    return logits.softmax(0)[1:]
-
-
-def entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Of the probabilities, 1 where all are equal: (1, x, y, z)."""
-    logarithms = logits.log_softmax(0)
-    return -(logarithms.exp() * logarithms).sum(0, keepdim=True) / log(len(logits))

@@ -1,7 +1,8 @@
 """From logits on the model grid back to labels on the source grid, slab by slab.
 
 Logits are interpolated linearly, then decoded. Between voxels of one label nothing has to be interpolated: the label
-whose logit is largest at all corners of a cell is largest everywhere in it. So only cells at borders are.
+whose logit is largest at all corners of a cell is largest everywhere in it, and a region whose logit is above 0 at all
+of them is so everywhere. So only cells at borders are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from torch.nn import functional
 
+from medseg.decoding import SOFTMAX, Decoding
 from medseg.preprocessing.resample import parallel_coordinates
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
@@ -69,12 +71,19 @@ class Restoring:
     """
 
     def __init__(
-        self, grid: Geometry, source: Geometry, orientation: str, axis: int, observers: Sequence[Observer] = ()
+        self,
+        grid: Geometry,
+        source: Geometry,
+        orientation: str,
+        axis: int,
+        observers: Sequence[Observer] = (),
+        decoding: Decoding = SOFTMAX,
     ) -> None:
         self.source = source
         self.upright = upright_grid(source) if source.shear > SHEAR_TOLERANCE else source
         self.orientation = orientation
         self.axis = axis
+        self.decoding = decoding
         self.observers = observers
         self._label_map = np.zeros(self.upright.shape, dtype=np.uint8)
         coordinates = parallel_coordinates(grid, self.upright.oriented_as(orientation))
@@ -105,7 +114,7 @@ class Restoring:
         ready = int(torch.searchsorted(along.high, start + logits.shape[self.axis]))
         if ready == self._done or not all(len(taps.low) for taps in self._taps):
             return
-        slab = _Slab(logits)
+        slab = _Slab(logits, self.decoding)
         area = prod(len(taps.low) for axis, taps in enumerate(self._taps) if axis != self.axis)
         # Observers may ask for the logits of all voxels.
         at_once = VALUES_AT_ONCE // logits.shape[-1] if self.observers else VOXELS_AT_ONCE
@@ -116,7 +125,7 @@ class Restoring:
             try:
                 self._decode(slab, taps, part)
             except torch.cuda.OutOfMemoryError:
-                slab = _Slab(logits.cpu())
+                slab = _Slab(logits.cpu(), self.decoding)
                 self._decode(slab, taps, part)
         self._done = ready
 
@@ -135,11 +144,12 @@ class Restoring:
 class _Slab:
     """Logits (x, y, z, label) of a slab, and where in it labels meet."""
 
-    def __init__(self, logits: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, decoding: Decoding) -> None:
         self.logits = logits
+        self.decoding = decoding
         self.shape = logits.shape[:3]
         self.table = logits.reshape(-1, logits.shape[-1])  # one row a voxel; a copy only where voxels were padded
-        self.labels = _argmax(self.table).view(self.shape)
+        self.labels = _labels(self.table, decoding).view(self.shape)
 
     def decoded(self, taps: Sequence[_Taps]) -> torch.Tensor:
         """Labels (x, y, z, uint8) at the places of the taps."""
@@ -152,7 +162,7 @@ class _Slab:
         for axis in between:
             least, most = torch.minimum(least, _next(least, axis)), torch.maximum(most, _next(most, axis))
         for place in _in_pieces(torch.nonzero(_select(least != most, low)), self.table.shape[1]):
-            result[tuple(place.T)] = self._interpolate(taps, place).argmax(-1).to(torch.uint8)
+            result[tuple(place.T)] = self.decoding.labels(self._interpolate(taps, place), -1)
         return result
 
     def interpolated(self, taps: Sequence[_Taps]) -> torch.Tensor:
@@ -186,9 +196,11 @@ def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
     return view
 
 
-def restore(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str) -> Array:
-    """Decodes logits (label, x, y, z) on the model grid to network labels (x, y, z, uint8) on the source grid."""
-    restoring = Restoring(grid, source, orientation, axis=0)
+def restore(
+    logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str, decoding: Decoding = SOFTMAX
+) -> Array:
+    """Decodes logits (output, x, y, z) on the model grid to network labels (x, y, z, uint8) on the source grid."""
+    restoring = Restoring(grid, source, orientation, 0, (), decoding)
     restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
     return restoring.label_map
 
@@ -203,13 +215,14 @@ def _taps(coordinates: torch.Tensor, size: int) -> _Taps:
     return _Taps(index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), (coordinates - low).float())
 
 
-def _argmax(table: torch.Tensor) -> torch.Tensor:
+def _labels(table: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Of logits (voxel, output), a part at a time on a processor: what lies between is larger than they are."""
     if table.is_cuda:
-        return table.argmax(-1).to(torch.uint8)
+        return decoding.labels(table, -1)
     labels = torch.empty(len(table), dtype=torch.uint8)
     step = max(1, VALUES_AT_ONCE // table.shape[1])
     for i in range(0, len(table), step):
-        labels[i : i + step] = table[i : i + step].argmax(-1)
+        labels[i : i + step] = decoding.labels(table[i : i + step], -1)
     return labels
 
 

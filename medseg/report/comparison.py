@@ -80,7 +80,7 @@ class DisputedCase:
 def write_comparison(comparison: Comparison, methods: Methods, path: Path) -> Path:
     """Reads the cases that are pictured once more. Raises ``OutputError`` when the file cannot be written."""
     colours = dict(zip(methods, cycle(COLOURS), strict=False))
-    label_colours = {label.name: label.colour for each in _each(methods) for label in each.compared.labels.items}
+    label_colours = {label.name: label.colour for each in _each(methods) for label in each.compared.labels.structures}
     sections = [_section(metric, comparison, methods, colours) for metric in comparison.metrics]
     decisive = next(iter(comparison.metrics), None)
     scores = {} if decisive is None else case_scores(_runs(methods), decisive, comparison.cases)

@@ -46,8 +46,8 @@ def training_curves(log_csv: Path, labels: Labels) -> Iterator[Drawing]:
     epochs = [float(row["epoch"]) for row in rows]
     across = Scale.over(epochs, LEFT / 2, WIDTH - EDGE, least_step=1)
     losses = [("training", "train_loss"), ("validation", "val_loss")]
-    dice = [("mean", MEAN_DICE), *((name, f"{MEAN_DICE}_{name}") for name in labels.names)]
-    of_labels = [f"rgb{label.colour}" for label in labels.items]
+    dice = [("mean", MEAN_DICE), *((name, f"{MEAN_DICE}_{name}") for name in labels.unions)]
+    of_labels = [f"rgb{label.colour}" for label in labels.structures]
     for title, columns, colours in (
         ("Loss", losses, LOSS_COLOURS),
         ("Validation Dice", dice, (MEAN_COLOUR, *of_labels)),

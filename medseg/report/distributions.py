@@ -82,7 +82,7 @@ def distributions(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[D
 
 def _distribution(metric: str, records: Sequence[LabelMetrics], labels: Labels, scale: Scale) -> Distribution:
     rows: list[Row] = []
-    for label in labels.items:
+    for label in labels.structures:
         known = [
             (record.case_id, value)
             for record in records
@@ -123,7 +123,7 @@ def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale,
 
 def agreements(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Agreement]:
     """One for each label that lies in at least two cases, where volumes were measured."""
-    for label in labels.items:
+    for label in labels.structures:
         known = [
             (record.case_id, float(predicted or 0.0), float(referred or 0.0))
             for record in records

@@ -77,7 +77,7 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
     compared = evaluation.compared
     scores = worst_first(evaluation.records)
     decisive = deciding_metric(evaluation.records)
-    colours = {label.name: label.colour for label in compared.labels.items}
+    colours = {label.name: label.colour for label in compared.labels.structures}
     rank = {case_id: i for i, case_id in enumerate(scores)}
     ordered = sorted(evaluation.records, key=lambda record: rank.get(record.case_id, len(rank)))
     return write_page(

@@ -38,7 +38,7 @@ def write_training(folder: Path, labels: Labels, evaluation: Evaluated, patches:
         summary=evaluation.summary,
         problems=evaluation.problems,
         metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
-        colours={label.name: label.colour for label in labels.items},
+        colours={label.name: label.colour for label in labels.structures},
         titled=titled,
         files=[name for name in FILES if (folder / name).is_file()],
         provenance=[*_facts(folder), ("trained with", software()[1])],

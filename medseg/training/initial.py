@@ -17,7 +17,6 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.progress import warn
 
-BACKGROUND = "background"
 # Spacings that differ by less are one.
 LIKE = 0.1
 
@@ -58,20 +57,22 @@ class InitialModel:
     def load_into(self, network: Network, plan: Plan, labels: Labels, channels: Sequence[str]) -> str:
         """Loads what fits, and says in words what was adapted and what stays random.
 
-        Weights are matched by name and shape; outputs by the names of labels; inputs by the names of channels, or by
-        their order where there are as many and none has the name of another. Inputs of no match begin with the mean of
-        the others. Raises ``ConfigError`` when nothing fits.
+        Weights are matched by name and shape; outputs by the names of labels, or of regions where both have learnt
+        these; inputs by the names of channels, or by their order where there are as many and none has the name of
+        another. Inputs of no match begin with the mean of the others. Raises ``ConfigError`` when nothing fits.
         """
         try:
             theirs = load_file(self.folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"training.init: the weights in {self.folder} cannot be read ({error})") from error
         own = network.state_dict()
-        outputs = _matched([BACKGROUND, *self.record.labels.names], [BACKGROUND, *labels.names])
+        names, known = plan.outputs(labels), self.record.plan.outputs(self.record.labels)
+        # Outputs of a softmax and of sigmoids mean different things, whatever their names.
+        outputs = _matched(known if bool(plan.regions) == bool(self.record.plan.regions) else (), names)
         inputs = _matched(self.record.channels, channels)
         if len(self.record.channels) == len(channels) and all(source is None for source in inputs):
             inputs = list(range(len(channels)))
-        of_outputs, of_inputs = _axes(plan, len(channels), labels.n_outputs)
+        of_outputs, of_inputs = _axes(plan, len(channels), len(names))
         fitting = {}
         for name, tensor in own.items():
             adapted = theirs.get(name)
@@ -87,7 +88,7 @@ class InitialModel:
                 "--dims to the model"
             )
         network.load_state_dict(fitting, strict=False)
-        return _told(own.keys() - fitting.keys(), len(own), labels.names, outputs[1:], channels, inputs)
+        return _told(own.keys() - fitting.keys(), len(own), names, outputs, channels, inputs)
 
 
 def _matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:

@@ -16,7 +16,7 @@ from medseg.training.learner import Epoch
 from medseg.training.live_table import LiveTable
 from medseg.training.tracking import Tracking
 from medseg.training.validation import Validation
-from medseg.training.watchdog import label_dice
+from medseg.training.watchdog import dice_of_patches
 
 SECONDS_BETWEEN_PICTURES = 30.0
 
@@ -26,17 +26,18 @@ class Journal:
 
     def __init__(self, folder: Path, labels: Labels, first_step: int) -> None:
         self.labels = labels
+        names = list(labels.unions)
         self.path = folder / "log.csv"
         self.picture = folder / "progress.png"
         self.columns = [
             "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
             "peak_memory_mb",
-            *(f"train_dice_{name}" for name in labels.names),
-            "val_dice", *(f"val_dice_{name}" for name in labels.names), "note",
+            *(f"train_dice_{name}" for name in names),
+            "val_dice", *(f"val_dice_{name}" for name in names), "note",
         ]  # fmt: skip
         self.rows = [row for row in self._read() if int(row["step"]) <= first_step]
         self.events = SummaryWriter(str(folder / "events"), purge_step=first_step + 1 if first_step else None)
-        self.table = LiveTable(labels.names)
+        self.table = LiveTable(names)
         for row in self.rows:
             self.table.remember(row)
         self.tracking = Tracking(folder)
@@ -62,8 +63,8 @@ class Journal:
         }
         self.note = ""
         if epoch.confusion is not None:
-            dice = zip(self.labels.names, label_dice(epoch.confusion.tolist()), strict=True)
-            row |= {f"train_dice_{name}": _rounded(value) for name, value in dice}
+            dice = dice_of_patches(epoch.confusion.tolist(), self.labels.unions)
+            row |= {f"train_dice_{name}": _rounded(value) for name, value in dice.items()}
         if validation is not None:
             row["val_dice"] = round(validation.mean_dice, 5)
             row |= {f"val_dice_{name}": _rounded(dice) for name, dice in validation.dice.items()}

@@ -10,6 +10,7 @@ import torch
 from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
+from medseg.decoding import Decoding, decoding_of
 from medseg.device import Device
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
@@ -52,7 +53,9 @@ class Learner:
         self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.loss = SegmentationLoss(config.dice_weight, config.ce_weight, network.head_weights, network.margin)
+        self.decoding = decoding_of(plan)
+        weights = config.dice_weight, config.ce_weight
+        self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions)
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
@@ -120,7 +123,7 @@ class Learner:
         counts = []
         if step % STEPS_BETWEEN_LOOKS == 0:
             finest = logits if isinstance(logits, torch.Tensor) else logits[0]
-            counts = [confusion(finest.detach(), data["label"][self.loss.centre])]
+            counts = [confusion(finest.detach(), data["label"][self.loss.centre], self.decoding)]
         return loss.detach(), norm.detach(), counts
 
     def _update_average(self, step: int) -> None:
@@ -132,10 +135,10 @@ class Learner:
                 averaged.copy_(current)  # the statistics of batch normalisation are averages already
 
 
-def confusion(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def confusion(logits: torch.Tensor, label: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     """Voxels by label and prediction, (n, n) for ``n`` network values."""
-    n = logits.shape[1]
-    pairs = shrunk(label, logits.shape[2:]).int() * n + logits.argmax(1, keepdim=True).int()
+    n = decoding.n_values(logits.shape[1])
+    pairs = shrunk(label, logits.shape[2:]).int() * n + decoding.labels(logits, 1).unsqueeze(1).int()
     return torch.bincount(pairs.flatten(), minlength=n * n).reshape(n, n)
 
 

@@ -1,4 +1,5 @@
-"""The loss: Dice and cross-entropy (``monai.losses.DiceCELoss``), summed over the heads of deep supervision."""
+"""The loss: Dice and cross-entropy (``monai.losses.DiceCELoss``; of regions ``RegionLoss``), summed over the heads of
+deep supervision."""
 
 from collections.abc import Sequence
 
@@ -6,13 +7,16 @@ import torch
 from monai.losses import DiceCELoss
 from torch import nn
 
+from medseg.plan import LearntRegion
+from medseg.training.region_loss import RegionLoss
+
 # As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
 SMOOTH = 1e-5
 
 
 class SegmentationLoss(nn.Module):
-    """Of logits (batch, label, *spatial), or of a list of them from full resolution down, against a label map
-    (batch, 1, *spatial).
+    """Of logits (batch, output, *spatial), or of a list of them from full resolution down, against a label map
+    (batch, 1, *spatial). Outputs are labels, or ``regions``.
 
     Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
     centre are compared with the centre of the label map. Dice is taken over the whole batch
@@ -25,19 +29,24 @@ class SegmentationLoss(nn.Module):
         ce_weight: float,
         head_weights: Sequence[float] | None = None,
         margin: Sequence[int] = (),
+        regions: Sequence[LearntRegion] = (),
     ) -> None:
         super().__init__()
         self.head_weights = head_weights
         self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
-        self.dice_ce = DiceCELoss(
-            include_background=False,
-            to_onehot_y=True,
-            softmax=True,
-            batch=True,
-            smooth_nr=SMOOTH,
-            smooth_dr=SMOOTH,
-            lambda_dice=dice_weight,
-            lambda_ce=ce_weight,
+        self.dice_ce: nn.Module = (
+            RegionLoss(regions, dice_weight, ce_weight, SMOOTH)
+            if regions
+            else DiceCELoss(
+                include_background=False,
+                to_onehot_y=True,
+                softmax=True,
+                batch=True,
+                smooth_nr=SMOOTH,
+                smooth_dr=SMOOTH,
+                lambda_dice=dice_weight,
+                lambda_ce=ce_weight,
+            )
         )
 
     def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
+from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import mirrored_pairs
 from medseg.training.initial import InitialModel
 
@@ -178,8 +179,9 @@ def resolve_plan(
         plan = fit_to_cpu(plan, config)
     if init is not None:
         plan, config = init.shape(plan, config)
-    plan = with_network(plan, config)
-    network = build_network(len(dataset.record.channels), dataset.labels.n_outputs, plan.architecture)
+    regions = regions_to_learn(dataset.labels, config.training.outputs)
+    plan = with_network(plan, config).model_copy(update={"regions": regions})
+    network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
     return fit_to_network(plan, network).model_copy(update={"mirrored_pairs": pairs}), config
 

@@ -85,7 +85,8 @@ class Session:
         config, plan = self.run.config, self.run.plan
         labels, channels = self.run.dataset.labels, self.run.dataset.record.channels
         torch.manual_seed(self.settings.seed)
-        network = build_network(len(channels), labels.n_outputs, plan.architecture, config.network.checkpointing)
+        outputs = len(plan.outputs(labels))
+        network = build_network(len(channels), outputs, plan.architecture, config.network.checkpointing)
         weights, init = config.network.weights, config.training.init
         if weights is not None and not self.run.checkpoint.is_file():
             random = load_pretrained(network, Path(weights))
@@ -103,6 +104,8 @@ class Session:
             f"{counted(len(split.training), 'case')}, {len(split.validation)} to validate; "
             f"batches of {plan.batch_size} patches of {'×'.join(map(str, plan.network_patch))} voxels"
         )
+        if plan.regions:
+            say(f"It learns regions, which may overlap: {', '.join(region.name for region in plan.regions)}")
         pairs = {tuple(sorted(pair)) for pair in (*plan.mirrored_pairs, *self.run.dataset.labels.left_right_pairs)}
         if pairs and self.run.config.augmentation.mirror:
             told = ", ".join(" and ".join(pair) for pair in sorted(pairs))
@@ -189,7 +192,7 @@ class Session:
     def _judge(self) -> Change | None:
         """What the watchdog changed after a whole epoch; a good state is kept, to go back to."""
         progress = self.clock.progress(self.step)
-        change = self.watchdog.judge(self.run.dataset.labels.names, self.step, progress)
+        change = self.watchdog.judge(self.run.dataset.labels.unions, self.step, progress)
         if change is None and self.watchdog.is_good(progress):
             self.watchdog.good_at = progress
             self._write(self.run.good_checkpoint)

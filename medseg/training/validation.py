@@ -30,7 +30,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice of each label: the mean over the cases that have it in reference or prediction; None where none has."""
+    """Dice of each label and region: the mean over the cases that have it in reference or prediction; None where none
+    has."""
 
     dice: dict[str, float | None]
     seconds: float
@@ -38,7 +39,7 @@ class Validation:
 
     @property
     def mean_dice(self) -> float:
-        """Over the labels; 0 when there is nothing to compare."""
+        """Over the labels and regions; 0 when there is nothing to compare."""
         values = [value for value in self.dice.values() if value is not None]
         return fmean(values) if values else 0.0
 
@@ -53,15 +54,15 @@ def validate(
 ) -> Validation:
     """Predicts each case with ``network`` and compares it with its label map, without mirroring."""
     start = time.perf_counter()
-    names, example = dataset.labels.names, None
-    dice: dict[str, list[float]] = {name: [] for name in names}
+    unions, example = dataset.labels.unions, None
+    dice: dict[str, list[float]] = {name: [] for name in unions}
     for case_id in case_ids:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
         reference = dataset.label_map(case_id)
-        overlaps = count_overlaps(predicted, reference, len(names))
+        overlaps = count_overlaps(predicted, reference, len(dataset.labels.items), unions.values())
         example = example or Example(case_id, image.numpy(), reference, predicted, dataset.model_grid(case_id))
-        for name, overlap in zip(names, overlaps, strict=True):
+        for name, overlap in zip(unions, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
     means = {name: fmean(values) if values else None for name, values in dice.items()}

@@ -4,7 +4,7 @@ A loss or gradient that is no number, and a label that the network has given up,
 watchdog does depends on the steps alone, and a resumed run does the same as an unbroken one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,16 +67,17 @@ class Watchdog:
         if confusion is not None:
             self.counts = (confusion + torch.tensor(self.counts)).tolist() if self.counts else confusion.tolist()
 
-    def judge(self, labels: Sequence[str], step: int, progress: float) -> Change | None:
-        """Looks at the Dice of an epoch's patches; what was changed where a label has been dead for long.
+    def judge(self, unions: Mapping[str, Sequence[int]], step: int, progress: float) -> Change | None:
+        """Looks at the Dice of an epoch's patches; what was changed where a label or region of ``Labels.unions`` has
+        been dead for long.
 
         One that was lost lowers the rate, and the run goes back. One that never lived gets more foreground, once, and
         the run goes on from where it is: it may be too small to be learnt, which must not cost the others anything.
         """
-        dice = label_dice(self.counts) if self.counts else [None] * len(labels)
+        dice = dice_of_patches(self.counts, unions) if self.counts else {}
         before = self.judged_at
         self.counts, self.judged_at = [], (step, progress)
-        for name, value in zip(labels, dice, strict=True):
+        for name, value in dice.items():
             if value is not None and value >= DEAD_DICE:
                 self.dead_since.pop(name, None)
                 self.lived = sorted({*self.lived, name})
@@ -136,9 +137,14 @@ class Watchdog:
         return Change(note, goes_back)
 
 
-def label_dice(counts: list[list[int]]) -> list[float | None]:
-    """Of each label, from voxels by label and prediction; None for one that was in none of the patches."""
+def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+    """Of each structure of ``Labels.unions``, from voxels by label and prediction; None for one that was in none of the
+    patches."""
     confusion = torch.tensor(counts)
-    right, reference, predicted = confusion.diagonal()[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
-    dice = (2 * right / (reference + predicted).clamp(min=1)).tolist()
-    return [value if there else None for value, there in zip(dice, reference.tolist(), strict=True)]
+    dice: dict[str, float | None] = {}
+    for name, union in unions.items():
+        values = list(union)
+        reference, predicted = int(confusion[values].sum()), int(confusion[:, values].sum())
+        right = int(confusion[values][:, values].sum())
+        dice[name] = 2 * right / (reference + predicted) if reference else None
+    return dice

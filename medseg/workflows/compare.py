@@ -282,7 +282,7 @@ def _measured(run: Path) -> Measured:
     )
     predicted = json.loads((validation / "predictions.json").read_text(encoding="utf-8"))["cases"]
     record = read_model_record(run / "model")
-    network = build_network(len(record.channels), record.labels.n_outputs, record.plan.architecture)
+    network = build_network(len(record.channels), len(record.outputs), record.plan.architecture)
     with (run / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return Measured(

@@ -92,7 +92,8 @@ def evaluate(
     workers: int | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Evaluation | ComparedMethods:
-    """Compares label maps with their references, case by case and label by label.
+    """Compares label maps with their references, case by case and label by label; regions that the
+    labels name are measured as well, labels that are only parts of them are not.
 
     Both are a file or a folder of label maps, DICOM SEG, RTSTRUCT or .seg.nrrd; files are paired by name.
     ``references`` may also be a dataset with images and label maps, a DICOM study with SEG or RTSTRUCT, or a prepared
@@ -132,9 +133,9 @@ def evaluate(
         say(note)
     problems: list[Problem] = []
     known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
-    unknown = set(tolerance_mm) - {"*", *known.names} if isinstance(tolerance_mm, Mapping) else set()
+    unknown = set(tolerance_mm) - {"*", *known.unions} if isinstance(tolerance_mm, Mapping) else set()
     if unknown:
-        raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(known.names)}")
+        raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(known.unions)}")
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
     records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))

@@ -39,8 +39,11 @@ def plain(model: Model) -> Model:
 
 def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
     """Writes the rules that help into the model's folder. ``masks`` are what it, or for an ensemble the member that
-    didn't see the case, predicted for the ``cases`` that were not trained on."""
+    didn't see the case, predicted for the ``cases`` that were not trained on. Not where labels lie in regions: what is
+    taken from a label would leave a hole in these."""
     record = read_model_record(model)
+    if record.labels.regions:
+        return
     tolerance = record.plan.grid.tolerance
 
     def held_back() -> Iterator[Held]:

@@ -106,7 +106,7 @@ def _plans(prepared: str | Path | None) -> tuple[int, int, list[Plan]]:
     found = [plan for plan in (dataset.plans.plan_2d, dataset.plans.plan_3d) if plan]
     if not choose_device("auto").is_cuda:
         found = [fit_to_cpu(plan, Config()) for plan in found]
-    return len(dataset.record.channels), dataset.labels.n_outputs, found
+    return len(dataset.record.channels), len(found[0].outputs(dataset.labels)), found
 
 
 def _info(name: str, inputs: int, outputs: int, plans: Sequence[Plan]) -> NetworkInfo:

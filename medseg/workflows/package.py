@@ -17,7 +17,7 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder, write_json, write_text, written_whole
 from medseg.inference.exported import window_shape, write_onnx
-from medseg.inference.model import Model, load_model, model_folders
+from medseg.inference.model import Model, ModelRecord, load_model, model_folders
 from medseg.inference.windows import GAUSSIAN_SIGMA
 from medseg.plan import Normalisation
 from medseg.workflows.finish import GOLDEN, write_golden
@@ -64,14 +64,12 @@ def _zip(model: Path, path: Path) -> Path:
 def _onnx(model: Model, folder: Path) -> None:
     write_onnx(model.network, _window(model), folder / "network.onnx", any_batch=True)
     content = model.record.model_dump(mode="json", exclude={"metrics"})
-    write_json(folder / "model.json", {**content, "network": NETWORK_JSON, "steps": steps(model)})
-
-
-NETWORK_JSON = {
-    "file": "network.onnx",
-    "input": "image, float32 (batch, channel, *spatial): a window",
-    "output": "logits, float32 (batch, label, *spatial): background, then the labels in their order",
-}
+    network = {
+        "file": "network.onnx",
+        "input": "image, float32 (batch, channel, *spatial): a window",
+        "output": f"logits, float32 (batch, output, *spatial); the outputs are {', '.join(model.record.outputs)}",
+    }
+    write_json(folder / "model.json", {**content, "network": network, "steps": steps(model)})
 
 
 def steps(model: Model) -> list[str]:
@@ -87,10 +85,20 @@ def steps(model: Model) -> list[str]:
         f"resample to {'×'.join(f'{mm:g}' for mm in grid.spacing)} mm, cubic",
         f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
         f"weighted by a Gaussian of {GAUSSIAN_SIGMA:g} of the edge",
-        "logits: resample to the grid of the image, linear; label i is the largest of the logits, 0 the background",
+        f"logits: resample to the grid of the image, linear; {_decoding_in_words(record)}",
         *rules,
         f"values: {dict(zip(record.labels.names, record.labels.values, strict=True))}",
     ]
+
+
+def _decoding_in_words(record: ModelRecord) -> str:
+    if not record.plan.regions:
+        return "label i is the largest of the logits, 0 the background"
+    written = ", ".join(f"{region.name} {region.value}" for region in record.plan.regions)
+    return (
+        "each is of a region, where the sigmoid is above .5, the logit above 0; label map: 0, then in this order each "
+        f"region writes its label over what is there: {written}"
+    )
 
 
 def _in_words(rule: Normalisation) -> str:
@@ -127,7 +135,6 @@ def _window(model: Model) -> torch.Tensor:
 
 def _metadata(model: Model) -> dict[str, Any]:
     record = model.record
-    names = ["background", *record.labels.names]
     shape = list(record.plan.patch_size)
     return {
         "version": "1.0.0",
@@ -136,7 +143,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "numpy_version": np.__version__,
         "required_packages_version": {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"},
         "name": model.name,
-        "task": f"Segmentation of {', '.join(record.labels.names)}",
+        "task": f"Segmentation of {', '.join(record.labels.unions)}",
         "description": f"Trained with medseg {record.medseg}",
         "authors": "",
         "copyright": "",
@@ -157,12 +164,12 @@ def _metadata(model: Model) -> dict[str, Any]:
                 "pred": {
                     "type": "image",
                     "format": "segmentation",
-                    "num_channels": len(names),
+                    "num_channels": len(record.outputs),
                     "spatial_shape": shape,
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": True,
-                    "channel_def": {str(i): name for i, name in enumerate(names)},
+                    "channel_def": {str(i): name for i, name in enumerate(record.outputs)},
                 }
             },
         },
@@ -184,9 +191,7 @@ def _inference(model: Model) -> dict[str, Any]:
     undo = [
         {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "image",
          "nearest_interp": False, "to_tensor": True},
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-        {"_target_": "MapLabelValued", "keys": "pred", "orig_labels": list(range(record.labels.n_outputs)),
-         "target_labels": [0, *record.labels.values], "dtype": "$np.int16"},
+        *_decoding(record),
         {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
          "separate_folder": False, "resample": False, "output_dtype": "$np.int16"},
     ]  # fmt: skip
@@ -220,6 +225,20 @@ def _inference(model: Model) -> dict[str, Any]:
         "initialize": ["$torch.set_grad_enabled(False)"],
         "run": ["$@evaluator.run()"],
     }
+
+
+def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
+    """Logits to the values of the user's files."""
+    values = record.labels.values
+    if not record.plan.regions:
+        pick: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+    else:
+        values = [values[region.value - 1] for region in record.plan.regions]
+        # The number, from 1 on, of the last region that holds a voxel: it is the one that writes over the others.
+        last = "$lambda x: ((x > 0) * torch.arange(1, len(x) + 1).view(-1, 1, 1, 1)).amax(0, keepdim=True)"
+        pick = {"_target_": "Lambdad", "keys": "pred", "func": last}
+    table = {"orig_labels": list(range(len(values) + 1)), "target_labels": [0, *values], "dtype": "$np.int16"}
+    return [pick, {"_target_": "MapLabelValued", "keys": "pred", **table}]
 
 
 def _normalisation(rules: Sequence[Normalisation]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, CaseList, Problem
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images
+from medseg.decoding import decoding_of
 from medseg.device import choose_device
 from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_path
@@ -22,7 +23,7 @@ from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, bytes_of, in_units
 from medseg.inference.stream import segment
-from medseg.inference.uncertainty import Maps, entropy, probabilities
+from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
@@ -143,8 +144,8 @@ def predict(
     ``backend`` runs the network: "torch", "compile", "openvino", "onnxruntime", or "auto" (OpenVINO where it is
     installed, the network slow, and OpenVINO faster). One that disagrees with torch is dropped with a warning.
 
-    ``save_probabilities`` writes the probability of each label, ``uncertainty`` the entropy of all (0 to 1), as NIfTI
-    in folders of these names beside the masks.
+    ``save_probabilities`` writes the probability of each label and region, ``uncertainty`` the entropy of all (0 to 1),
+    as NIfTI in folders of these names beside the masks.
 
     ``head`` prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
 
@@ -327,10 +328,11 @@ def predict_case(
 
 
 def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:
-    orientation = record.plan.grid.orientation
+    orientation, decoding = record.plan.grid.orientation, decoding_of(record.plan)
     if name == UNCERTAINTY:
-        return Maps(["entropy"], entropy, source, orientation)
-    return Maps(record.labels.names, probabilities, source, orientation)
+        return Maps(["entropy"], decoding.entropy, source, orientation)
+    unions = record.labels.unions
+    return Maps(list(unions), partial(decoding.probabilities, unions=unions), source, orientation)
 
 
 def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:

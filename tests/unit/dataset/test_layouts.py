@@ -213,6 +213,18 @@ def test_regions_are_unions_of_labels(write_tree: Callable[..., Path]) -> None:
         ("core", (2, 4)),
     ]
     assert "regions (whole, core)" in found.notes[0]
+    assert found.labels.region_order == ()
+
+
+def test_the_order_of_regions_goes_by_the_order_of_labels(write_tree: Callable[..., Path]) -> None:
+    folder = write_tree("imagesTr/a_0000.nii", "labelsTr/a.nii")
+    content = {"labels": {"background": 0, "whole": [1, 2, 4], "enhancing": 4, "core": [2, 4]}}
+    write_json(folder / "dataset.json", {**content, "regions_class_order": [1, 4, 2]})
+    labels = find_cases(folder).labels
+    assert labels is not None and labels.region_order == (("whole", 1), ("enhancing", 4), ("core", 2))
+    write_json(folder / "dataset.json", {**content, "regions_class_order": [1, 2]})
+    with pytest.raises(SourceError, match="'regions_class_order' needs a value for each of whole, enhancing, core"):
+        find_cases(folder)
 
 
 def test_colours_and_codes_can_be_given(write_tree: Callable[..., Path]) -> None:

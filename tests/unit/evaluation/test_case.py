@@ -93,3 +93,16 @@ def test_cropping_to_the_masks_changes_no_metric() -> None:
     assert record.values["surface_dice"] != surface_dice(
         prediction[..., 7:8] == 1, reference[..., 7:8] == 1, SPACING, 0.5
     )
+
+
+def test_regions_are_measured_and_their_mere_parts_are_not() -> None:
+    random = np.random.default_rng(0)
+    prediction, reference = random.integers(0, 4, (2, 9, 8, 7)).astype(np.uint8)
+    prediction[4:], reference[5:] = 0, 0
+    labels = Labels.from_names({"enhancing": 3}, {"whole": (1, 2, 3), "core": (1, 3)})
+    records = measure_case("a", prediction, reference, SPACING, labels)
+    assert [record.label for record in records] == ["enhancing", "whole", "core"]
+    for record, values in zip(records, [(3,), (1, 2, 3), (1, 3)], strict=True):
+        masks = [np.isin(each, values).astype(np.uint8) for each in (prediction, reference)]
+        (alone,) = measure_case("a", *masks, SPACING, Labels.from_names({record.label: 1}))
+        assert record == alone

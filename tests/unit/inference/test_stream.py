@@ -9,6 +9,7 @@ from monai.inferers import sliding_window_inference
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
+from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference import predictor
@@ -16,7 +17,7 @@ from medseg.inference.room import Room
 from medseg.inference.stream import Stream, predict_labels, predict_logits, segment
 from medseg.inference.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Architecture, LearntRegion, Plan
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
@@ -113,17 +114,30 @@ def test_no_more_than_a_row_of_windows_waits() -> None:
         assert sum(1 for _ in stream.slabs()) >= n // 8
 
 
+NESTED = (
+    LearntRegion(name="whole", values=(1, 2, 3), value=2),
+    LearntRegion(name="core", values=(1, 3), value=1),
+    LearntRegion(name="enhancing", values=(3,), value=3),
+)
+
+
+@pytest.mark.parametrize("regions", [(), NESTED])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 0.8, 2.0)])
-def test_label_maps_are_those_of_all_logits_interpolated(spacing: tuple[float, float, float]) -> None:
+def test_label_maps_are_those_of_all_logits_interpolated(
+    spacing: tuple[float, float, float], regions: tuple[LearntRegion, ...]
+) -> None:
+    own = plan(3).model_copy(update={"regions": regions})
+    decoding = decoding_of(own)
     source = Geometry((23, 19, 14), np.diag([1.0, 1, 1, 1]))
     grid = grid_with_spacing(source, spacing)
     image = random_image(grid.shape)
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     prepared = Prepared(image, None, grid, source)
-    label_map = segment(Ramps(), prepared, plan(3), InferenceConfig(), CPU)
-    assert np.array_equal(label_map, resample(logits.contiguous(), grid, source).argmax(0).numpy())
-    labels = predict_labels(Ramps(), image, plan(3), InferenceConfig(), CPU)
-    assert torch.equal(labels, logits.argmax(0).to(torch.uint8))
+    label_map = segment(Ramps(), prepared, own, InferenceConfig(), CPU)
+    assert np.array_equal(label_map, decoding.labels(resample(logits.contiguous(), grid, source), 0).numpy())
+    labels = predict_labels(Ramps(), image, own, InferenceConfig(), CPU)
+    assert torch.equal(labels, decoding.labels(logits, 0))
+    assert not regions or len(labels.unique()) > 1
 
 
 def valid_plan(name: str, dims: int) -> Plan:

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -7,9 +8,10 @@ import torch
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
+from medseg.decoding import SOFTMAX
 from medseg.errors import MedsegError
 from medseg.inference.stream import predict_logits, segment
-from medseg.inference.uncertainty import Maps, entropy, probabilities
+from medseg.inference.uncertainty import Maps
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
@@ -25,14 +27,14 @@ def test_maps_are_those_of_the_whole_volume(
     grid = grid_with_spacing(source.oriented_as("RAS"), (1, 1, 1))
     image = torch.randn(1, *grid.shape, generator=torch.Generator().manual_seed(0))
     observers = [
-        Maps(["one", "two"], probabilities, source, "RAS"),
-        Maps(["entropy"], entropy, source, "RAS"),
+        Maps(["one", "two"], partial(SOFTMAX.probabilities, unions={"one": (1,), "two": (2,)}), source, "RAS"),
+        Maps(["entropy"], SOFTMAX.entropy, source, "RAS"),
     ]
     segment(Ramps(), Prepared(image, None, grid, source), plan(3), InferenceConfig(), CPU, observers=observers)
     written = [path for maps in observers for path in maps.write(lambda name: tmp_path / f"{name}.nii.gz")]
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     whole = resample(logits, grid, source.oriented_as("RAS"), "linear")
-    expected = torch.cat([probabilities(whole), entropy(whole)]).flip(1, 2).numpy()
+    expected = torch.cat([whole.softmax(0)[1:], SOFTMAX.entropy(whole)]).flip(1, 2).numpy()
     for path, wanted in zip(written, expected, strict=True):
         nifti = nibabel.load(path)
         assert np.allclose(nifti.affine, affine)
@@ -40,13 +42,8 @@ def test_maps_are_those_of_the_whole_volume(
     assert expected[2].max() > 0.1
 
 
-def test_entropy_goes_from_none_to_one() -> None:
-    logits = torch.tensor([[0.0, 100.0], [0.0, -100.0], [0.0, 0.0]]).view(3, 2, 1, 1)
-    assert torch.allclose(entropy(logits).flatten(), torch.tensor([1.0, 0.0]), atol=1e-6)
-
-
 def test_a_sheared_source_is_refused() -> None:
     affine = np.eye(4)
     affine[0, 1] = 0.3
     with pytest.raises(MedsegError, match="sheared"):
-        Maps(["entropy"], entropy, Geometry((3, 3, 3), affine), "RAS")
+        Maps(["entropy"], SOFTMAX.entropy, Geometry((3, 3, 3), affine), "RAS")

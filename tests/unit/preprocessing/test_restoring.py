@@ -3,11 +3,20 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from medseg.decoding import SOFTMAX, Decoding, Sigmoids
+from medseg.plan import LearntRegion
 from medseg.preprocessing import restoring
 from medseg.preprocessing.resample import grid_with_spacing, resample
 from medseg.preprocessing.restoring import Restored, Restoring, restore
 from medseg.volume import Geometry, Spacing3, Volume
 
+# Four outputs: a region that holds two others side by side, and one that lies across them.
+REGIONS = Sigmoids(
+    tuple(
+        LearntRegion(name=str(value), values=values, value=value)
+        for values, value in (((1, 2, 3, 4), 4), ((1,), 1), ((2, 3), 2), ((1, 3), 3))
+    )
+)
 SPACINGS = [(1.0, 1.5, 3.0), (1.2, 1.2, 1.7), (0.7, 1.5, 0.8), (2.5, 4.0, 5.0)]
 
 
@@ -27,7 +36,9 @@ def cropped_grid(source: Geometry, orientation: str, spacing: Spacing3) -> Geome
     return grid_with_spacing(Geometry((x - 5, y, z), affine), spacing)
 
 
-def reference(logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str) -> np.ndarray:
+def reference(
+    logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str, decoding: Decoding = SOFTMAX
+) -> np.ndarray:
     """All logits interpolated, then decoded, then put where the crop was."""
     oriented = source.oriented_as(orientation)
     affine = oriented.affine.copy()
@@ -35,7 +46,7 @@ def reference(logits: torch.Tensor, grid: Geometry, source: Geometry, orientatio
     x, y, z = oriented.shape
     inside = Geometry((x - 5, y, z), affine)
     labels = np.zeros(oriented.shape, np.uint8)
-    labels[3:-2] = resample(logits, grid, inside).argmax(0).numpy()
+    labels[3:-2] = decoding.labels(resample(logits, grid, inside), 0).numpy()
     return Volume(labels[None], oriented).oriented_as(source.orientation).label_map
 
 
@@ -52,12 +63,13 @@ def random_logits(grid: Geometry, n_labels: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("orientation", ["RAS", "PIR", "SLA"])
-def test_the_whole_equals_interpolation_of_all_logits(orientation: str, spacing: Spacing3) -> None:
+@pytest.mark.parametrize("decoding", [SOFTMAX, REGIONS])
+def test_the_whole_equals_interpolation_of_all_logits(decoding: Decoding, orientation: str, spacing: Spacing3) -> None:
     source = oblique_source()
     grid = cropped_grid(source, orientation, spacing)
     logits = random_logits(grid)
-    expected = reference(logits, grid, source, orientation)
-    assert np.array_equal(restore(logits, grid, source, orientation), expected)
+    expected = reference(logits, grid, source, orientation, decoding)
+    assert np.array_equal(restore(logits, grid, source, orientation, decoding), expected)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -9,7 +9,7 @@ from medseg.inference.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import LearntRegion, Plan
 from medseg.training.initial import InitialModel
 
 LABELS = Labels.from_names({"liver": 1, "tumour": 2})
@@ -32,7 +32,7 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
 def begun(
     model: InitialModel, plan: Plan, labels: Labels, channels: tuple[str, ...]
 ) -> tuple[str, Network, dict[str, torch.Tensor]]:
-    network = build_network(len(channels), labels.n_outputs, plan.architecture)
+    network = build_network(len(channels), len(plan.outputs(labels)), plan.architecture)
     random = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     return model.load_into(network, plan, labels, channels), network.eval(), random
 
@@ -111,3 +111,17 @@ def test_the_network_is_the_models_save_for_what_the_user_sets(
     assert model[0].shape(plan, other) == (plan, other)
     set_by_user = load(overrides=["network.deep_supervision=false"])
     assert model[0].shape(plan, set_by_user)[1].network.deep_supervision is False
+
+
+def test_outputs_of_labels_say_nothing_of_regions(model: tuple[InitialModel, Network], tiny_plan: Plan) -> None:
+    """Not even where they have the same names."""
+    regions = (
+        LearntRegion(name="liver", values=(1, 2), value=1),
+        LearntRegion(name="tumour", values=(2,), value=2),
+    )
+    labels = Labels.from_names({"tumour": 2}, {"liver": (1, 2)})
+    plan = tiny_plan.model_copy(update={"regions": regions})
+    told, network, random = begun(model[0], plan, labels, ("T1", "T2"))
+    assert "outputs of new labels stay random: liver, tumour" in told
+    heads = [name for name in random if "heads" in name]
+    assert heads and all(torch.equal(network.state_dict()[name], random[name]) for name in heads)

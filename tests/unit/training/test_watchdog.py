@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from medseg.errors import TrainingError
-from medseg.training.watchdog import NotANumber, Watchdog, label_dice
+from medseg.training.watchdog import NotANumber, Watchdog, dice_of_patches
 
-LABELS = ["large", "small"]
+LABELS = {"large": (1,), "small": (2,)}
 
 
 def counts(large: int, small: int, rare: int = 100) -> torch.Tensor:
@@ -27,7 +27,9 @@ def watch(watchdog: Watchdog, small: list[int], rare: int = 100) -> list[str | N
 
 
 def test_the_dice_of_patches() -> None:
-    assert label_dice([[10, 0, 2, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]) == [0.75, None, 1.0]
+    counts = [[10, 0, 2, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 5]]
+    unions = {"one": (1,), "two": (2,), "three": (3,), "region": (1, 2)}
+    assert dice_of_patches(counts, unions) == {"one": 0.75, "two": None, "three": 1.0, "region": 12 / 18}
 
 
 def test_a_label_that_never_lives_gets_more_foreground_once() -> None:

@@ -37,7 +37,7 @@ def model(prepared: PreparedDataset, tmp_path: Path) -> Model:
         metrics={},
     )
     torch.manual_seed(0)
-    network = build_network(1, record.labels.n_outputs, plan.architecture)
+    network = build_network(1, len(record.outputs), plan.architecture)
     save_model(tmp_path / "model", record, network.state_dict())
     return load_model(tmp_path / "model", CPU)
 
