@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_path
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
+from medseg.inference.confidence import Confidence
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, bytes_of, in_units
@@ -53,6 +54,10 @@ class Prediction:
     warnings: tuple[str, ...]
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
+    expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, by label of the mask
+    estimated_dice: dict[str, float] = field(default_factory=dict)  # with a reference, by what held-back cases had
+    review: bool | None = None  # whether a person should look at it; None where the model has no rules for that
+    review_reasons: tuple[str, ...] = ()
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
     extras: tuple[str, ...] = ()  # what was written beside the masks
     images: tuple[Stamp, ...] = ()
@@ -87,6 +92,10 @@ class Prediction:
             **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            "expected_dice": {name: round(dice, 6) for name, dice in self.expected_dice.items()},
+            "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
+            "review": self.review,
+            "review_reasons": list(self.review_reasons),
             "warnings": list(self.warnings),
             "extras": list(self.extras),
             "images": [list(stamp) for stamp in self.images],
@@ -300,11 +309,16 @@ def predict_case(
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())
-    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers)
+    confidence = Confidence(record.labels.n_outputs, prepared.geometry.shape)
+    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence)
     postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
     label_map = Volume(record.labels.decode(encoded)[None], geometry)
     voxels = _voxels(encoded, record.labels)
     is_picture = case.images[0].kind == "image2d"
+    volumes_ml = {} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
+    of_labels = zip(record.labels.names, confidence.expected_dice, strict=True)
+    expected = {name: dice for name, dice in of_labels if dice is not None}
+    reasons = () if record.review is None else record.review.reasons(expected, voxels, volumes_ml)
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
     if folder is not None:
         _write_maps(folder, case.case_id, maps)  # before the masks: where these are, all is
@@ -316,7 +330,11 @@ def predict_case(
         peak_memory_mb=model.device.peak_memory_mb(),
         forecast_mb=None if chosen is None else chosen.forecast / 2**20,
         voxels=voxels,
-        volumes_ml={} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()},
+        volumes_ml=volumes_ml,
+        expected_dice=expected,
+        estimated_dice={} if record.review is None else record.review.estimates(expected),
+        review=None if record.review is None else bool(reasons),
+        review_reasons=tuple(reasons),
         warnings=tuple(_warnings(case, record, voxels)),
         masks=masks,
         not_written=not_written,
