@@ -77,7 +77,7 @@ def test_cases_to_review_are_told_with_their_reasons(
     assert (list(prediction.review_reasons), prediction.review) == (entry["review_reasons"], True)
     assert any("ml are usual" in reason for reason in prediction.review_reasons)
     # Rules of other cases are other settings: what was done before is done, and judged, again.
-    learn_to_review(model, evaluation(volume_ml=0.5), {case_id: {"a": 0.2, "b": 0.2} for case_id in CASES})
+    learn_to_review(model, evaluation(volume_ml=0.5), {case_id: {"a": 0.01, "b": 0.01} for case_id in CASES})
     (again,) = medseg.predict(model, source, masks, device="cpu", backend="torch").predictions
     assert not any("estimated" in reason for reason in again.review_reasons)
 
