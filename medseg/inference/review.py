@@ -5,6 +5,7 @@ what volumes are usual, and whether every case has it. Of all labels together: h
 worst label of a case may lie.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,7 @@ PARTS = 10  # of the held-back cases, each judged by rules learnt from the other
 
 @dataclass(frozen=True)
 class HeldBack:
-    """One label of a case that was not trained on. Volumes are in ml."""
+    """One label of a case that was not trained on. Volumes are in ml; in pictures a pixel counts as one mm³."""
 
     case_id: str
     label: str
@@ -53,6 +54,10 @@ class LabelReview(BaseModel):
     def estimate(self, expected: float) -> float:
         """The Dice of a mask. Below the lowest that held-back cases had, it goes to 0 in a straight line."""
         return float(np.interp(expected, (0.0, *self.expected_dice), (0.0, *self.dice)))
+
+    def relative(self, ml: float) -> float:
+        """A volume as a multiple of the one in the middle between the smallest and the largest."""
+        return ml / math.sqrt(self.volumes_ml[0] * self.volumes_ml[1])
 
     @property
     def always_there(self) -> bool:
@@ -95,11 +100,8 @@ class Review(BaseModel):
         """What the estimates lie below the usual ones."""
         return {name: self.labels[name].usual_dice - dice for name, dice in self.estimates(expected).items()}
 
-    def reasons(
-        self, expected: Mapping[str, float], voxels: Mapping[str, int], volumes_ml: Mapping[str, float]
-    ) -> list[str]:
-        """Why a case should be looked at, in words; none where all is as usual. ``expected`` Dice, ``voxels`` and
-        volumes by label; of a picture there are no volumes."""
+    def reasons(self, expected: Mapping[str, float], volumes_ml: Mapping[str, float]) -> list[str]:
+        """Why a case should be looked at, in words; none where all is as usual. Expected Dice and volumes by label."""
         return [
             *(
                 f"{name}: estimated Dice {self.estimates(expected)[name]:.2f}, {shortfall:.2f} below the usual; in "
@@ -110,11 +112,11 @@ class Review(BaseModel):
             *(
                 f"{name}: not found, and {label.present} of {label.cases} held-back cases have it"
                 for name, label in self.labels.items()
-                if label.always_there and voxels.get(name) == 0
+                if label.always_there and volumes_ml.get(name) == 0
             ),
             *(
-                f"{name}: {volumes_ml[name]:.3g} ml, and {label.volumes_ml[0]:.3g} to {label.volumes_ml[1]:.3g} ml are "
-                "usual"
+                f"{name}: {label.relative(volumes_ml[name]):.2g} times as large as usual; up to "
+                f"{label.relative(label.volumes_ml[1]):.2g} times as large or small is ordinary"
                 for name, label in self.labels.items()
                 if volumes_ml.get(name) and not label.volumes_ml[0] <= volumes_ml[name] <= label.volumes_ml[1]
             ),
@@ -190,8 +192,7 @@ def _check(cases: Mapping[str, Sequence[HeldBack]]) -> Check | None:
 
 
 def _reasons(rules: Review, case: Sequence[HeldBack]) -> list[str]:
-    volumes_ml = {each.label: each.predicted_ml for each in case}
-    return rules.reasons(_expected(case), {name: int(ml > 0) for name, ml in volumes_ml.items()}, volumes_ml)
+    return rules.reasons(_expected(case), {each.label: each.predicted_ml for each in case})
 
 
 def _mean_dice(case: Sequence[HeldBack]) -> float:

@@ -378,9 +378,8 @@ def write_case(
     record, case, geometry = model.record, answer.case, answer.geometry
     label_map = Volume(record.labels.decode(answer.encoded)[None], geometry)
     voxels = _voxels(answer.encoded, record.labels)
-    is_picture = case.images[0].kind == "image2d"
-    volumes_ml = {} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
-    reasons = () if record.review is None else record.review.reasons(answer.expected_dice, voxels, volumes_ml)
+    volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
+    reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
     masks: tuple[Written, ...] = ()
     not_written: tuple[str, ...] = ()
@@ -394,7 +393,7 @@ def write_case(
         peak_memory_mb=max(answer.peak_memory_mb, model.device.peak_memory_mb()),
         forecast_mb=answer.forecast_mb,
         voxels=voxels,
-        volumes_ml=volumes_ml,
+        volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
         expected_dice=answer.expected_dice,
         estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
         review=None if record.review is None else bool(reasons),

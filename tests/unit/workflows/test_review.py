@@ -75,7 +75,7 @@ def test_cases_to_review_are_told_with_their_reasons(
     assert entry["expected_dice"].keys() == entry["estimated_dice"].keys() <= {"a", "b"}
     (prediction,) = medseg.predict(model, source, device="cpu", backend="torch").predictions
     assert (list(prediction.review_reasons), prediction.review) == (entry["review_reasons"], True)
-    assert any("ml are usual" in reason for reason in prediction.review_reasons)
+    assert any("times as large as usual" in reason for reason in prediction.review_reasons)
     # Rules of other cases are other settings: what was done before is done, and judged, again.
     learn_to_review(model, evaluation(volume_ml=0.5), {case_id: {"a": 0.01, "b": 0.01} for case_id in CASES})
     (again,) = medseg.predict(model, source, masks, device="cpu", backend="torch").predictions
