@@ -36,7 +36,8 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
         f"outcomes = run_in_workers(square, range(8), workers=2, preload=['{HERE}'])\n"
         "for o in sorted(outcomes, key=lambda o: o.item): print(o.item, o.result, o.error)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(
         [sys.executable, script, Path(__file__).parent],
         capture_output=True, text=True, timeout=120, env=environment, check=True,
