@@ -54,7 +54,7 @@ class Prediction:
     warnings: tuple[str, ...]
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
-    expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, by label of the mask
+    expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, of what has a mask
     estimated_dice: dict[str, float] = field(default_factory=dict)  # with a reference, by what held-back cases had
     review: bool | None = None  # whether a person should look at it; None where the model has no rules for that
     review_reasons: tuple[str, ...] = ()
@@ -354,16 +354,15 @@ def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Se
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())
-    confidence = Confidence(record.labels.n_outputs, prepared.geometry.shape)
+    confidence = Confidence(record.labels, prepared.geometry.shape)
     encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence)
     postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
-    of_labels = zip(record.labels.names, confidence.expected_dice, strict=True)
     return Answer(
         case=ready.case,
         encoded=encoded,
         geometry=geometry,
         maps=maps,
-        expected_dice={name: dice for name, dice in of_labels if dice is not None},
+        expected_dice=confidence.expected_dice,
         forecast_mb=None if chosen is None else chosen.forecast / 2**20,
         peak_memory_mb=model.device.peak_memory_mb(),
         seconds=ready.seconds + time.perf_counter() - start,
