@@ -1,16 +1,18 @@
-"""Work on many cases in worker processes: errors come back with their case, and a dead worker costs one case."""
+"""Work on many cases, in worker processes or in stages: errors come back with their case, and a dead worker costs one
+case."""
 
 import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from medseg.errors import MedsegError
 
@@ -56,6 +58,64 @@ def run_in_workers(
         for outcome in _in_pool(function, [item], 1, preload):
             died = outcome.error is None and outcome.result is None
             yield Outcome(item, error="the worker process died (out of memory?)") if died else outcome
+
+
+def run_in_stages(
+    first: Callable[[Item], Any],
+    second: Callable[[Any], Any],
+    third: Callable[[Any], Result],
+    items: Sequence[Item],
+    *,
+    overlapping: bool = True,
+) -> Iterator[Outcome[Item, Result]]:
+    """``third(second(first(item)))`` of each item, in their order.
+
+    ``second`` works in this thread, the other two in threads of their own: while it has an item, ``first`` has the next
+    one and ``third`` the one before, so that there are never more than three. When this thread is interrupted, it waits
+    for what the other two are at, and begins nothing new.
+    """
+    if not overlapping:
+        for item in items:
+            yield _attempt(lambda each: third(second(first(each))), item)
+        return
+    with closing(_ahead(first, items)) as prepared:
+        worked = map(partial(_then, second), prepared)
+        with closing(_behind(third, worked)) as done:
+            yield from done
+
+
+def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Outcome[Item, Result], None, None]:
+    """Works on the next item in a thread while the last outcome is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = [thread.submit(_attempt, function, item) for item in items[:1]]
+        for item in items[1:]:
+            ready = [coming.pop().result()]
+            coming.append(thread.submit(_attempt, function, item))
+            yield ready.pop()  # and hold it no longer
+        while coming:
+            yield coming.pop().result()
+
+
+def _behind(
+    function: Callable[[Any], Result], outcomes: Iterator[Outcome[Item, Any]]
+) -> Generator[Outcome[Item, Result], None, None]:
+    """Goes on with an outcome in a thread while the next one comes about."""
+    with ThreadPoolExecutor(1) as thread:
+        going: list[Future[Outcome[Item, Result]]] = []
+        for outcome in outcomes:
+            done = [future.result() for future in going]
+            going = [thread.submit(_then, function, outcome)]
+            del outcome  # it is the thread's
+            yield from done
+        yield from (future.result() for future in going)
+
+
+def _then(function: Callable[[Any], Result], outcome: Outcome[Item, Any]) -> Outcome[Item, Result]:
+    """Goes on with a result; an error stays one."""
+    if outcome.error is not None:
+        return Outcome(outcome.item, error=outcome.error)
+    done = _attempt(function, outcome.result)
+    return Outcome(outcome.item, done.result, done.error)
 
 
 def processor_count() -> int:

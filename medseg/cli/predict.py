@@ -129,6 +129,9 @@ def predict(
     for prediction in result.predictions:
         for warning in prediction.warnings:
             say(f"{prediction.case_id}: {warning}")
+    for prediction in result.predictions:
+        if prediction.review:
+            say(f"Review {prediction.case_id}: {'; '.join(prediction.review_reasons)}")
     n_masks = sum(len(prediction.masks) for prediction in result.predictions)
     say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
     if result.problems:

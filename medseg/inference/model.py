@@ -24,6 +24,7 @@ from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json, written_whole
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
+from medseg.inference.review import Review
 from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
@@ -46,6 +47,7 @@ class ModelRecord(BaseModel):
     channels: tuple[str, ...]
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
+    review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
     provenance: dict[str, Any]  # versions, date, source, cases, steps
     metrics: dict[str, Any]  # validation
 

@@ -15,6 +15,7 @@ from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference.accumulator import Accumulator, Slab
+from medseg.inference.confidence import Confidence
 from medseg.inference.predictor import Backend, Predictor
 from medseg.inference.room import Room, usual_room
 from medseg.inference.windows import Layout, Row
@@ -38,15 +39,19 @@ def segment(
     mirror_axes: Sequence[int] = (),
     room: Room | None = None,
     observers: Sequence[Observer] = (),
+    confidence: Confidence | None = None,
 ) -> Array:
     """Network labels (x, y, z, uint8) of a prepared case on the grid of its source.
 
-    ``observers`` see each part of the label map when it is finished, with its logits if they ask for them.
+    ``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
+    ``confidence`` sees the logits on the model grid.
     """
     stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room)
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():
+        if confidence is not None:
+            confidence.take(slab)
         restoring.take(slab.logits, slab.start)
         del slab  # before the next row is predicted
     return restoring.label_map

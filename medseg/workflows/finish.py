@@ -1,6 +1,7 @@
-"""What a trained model gets at the end: the postprocessing that helps, and a golden case to check it by elsewhere."""
+"""What a trained model gets at the end: the postprocessing that helps, rules for which cases to look at, and a golden
+case to check it by elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from medseg.evaluation.reading import read_pair
 from medseg.files import write_json
 from medseg.inference.backends import with_backend
 from medseg.inference.model import Model, load_model, read_model_record
+from medseg.inference.review import HeldBack, learn_review
 from medseg.io.discover import source_of
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_volume
 from medseg.postprocessing.choosing import Held, choose_rules
 from medseg.progress import say
 from medseg.volume import Array, Geometry
+from medseg.workflows.evaluate import Evaluation
 from medseg.workflows.predict import predict_case
 
 GOLDEN = "golden"  # folder in a model
@@ -33,8 +36,8 @@ LEAST_AGREEMENT = 0.99
 
 
 def plain(model: Model) -> Model:
-    """Without postprocessing."""
-    return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
+    """Without postprocessing and review."""
+    return replace(model, record=model.record.model_copy(update={"postprocessing": (), "review": None}))
 
 
 def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
@@ -61,6 +64,28 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
         "metrics": {**record.metrics, "postprocessing": [str(choice) for choice in choices]},
     }
     write_json(model / "model.json", record.model_copy(update=chosen).model_dump(mode="json"))
+
+
+def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes the rules for which cases to look at into the model's folder. ``evaluation`` and ``expected`` Dice, by
+    case and label, are those of the cases that were not trained on, before postprocessing."""
+    review = learn_review(
+        [
+            HeldBack(
+                case_id=record.case_id,
+                label=record.label,
+                expected_dice=expected.get(record.case_id, {}).get(record.label),
+                dice=record.values["dice"],
+                predicted_ml=record.values["prediction_ml"] or 0.0,
+                reference_ml=record.values["reference_ml"] or 0.0,
+            )
+            for record in evaluation.records
+        ]
+    )
+    if review is not None and review.check is not None:
+        say(f"Cases to review from now on are told by 'predict': {review.check}")
+    record = read_model_record(model).model_copy(update={"review": review})
+    write_json(model / "model.json", record.model_dump(mode="json"))
 
 
 def write_golden(model: Model, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,19 @@ from medseg.errors import ConfigError, MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_path
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
+from medseg.inference.confidence import Confidence
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
-from medseg.inference.room import Cap, bytes_of, in_units
+from medseg.inference.room import Cap, Chosen, bytes_of, in_units
 from medseg.inference.stream import segment
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_volume
 from medseg.labels import Labels
-from medseg.parallel import run_in_workers
+from medseg.parallel import run_in_stages
 from medseg.postprocessing.components import postprocess
-from medseg.preprocessing.pipeline import prepare
+from medseg.preprocessing.pipeline import Prepared, prepare
 from medseg.progress import counted, say, track, warn
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.predictions_file import PredictionsFile, Stamp, stamps
@@ -47,13 +48,17 @@ class Prediction:
 
     case_id: str
     source: Path
-    seconds: float
-    peak_memory_mb: float
+    seconds: float  # of work on it: reading, network, writing; not of waiting
+    peak_memory_mb: float  # while it was under way, of the cases before and after it too
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
+    expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, of what has a mask
+    estimated_dice: dict[str, float] = field(default_factory=dict)  # with a reference, by what held-back cases had
+    review: bool | None = None  # whether a person should look at it; None where the model has no rules for that
+    review_reasons: tuple[str, ...] = ()
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
     extras: tuple[str, ...] = ()  # what was written beside the masks
     images: tuple[Stamp, ...] = ()
@@ -88,6 +93,10 @@ class Prediction:
             **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            "expected_dice": {name: round(dice, 6) for name, dice in self.expected_dice.items()},
+            "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
+            "review": self.review,
+            "review_reasons": list(self.review_reasons),
             "warnings": list(self.warnings),
             "extras": list(self.extras),
             "images": [list(stamp) for stamp in self.images],
@@ -231,8 +240,9 @@ def predict_cases(
     extras: Sequence[str] = (),
     overwrite: bool = True,
 ) -> PredictResult:
-    """Predicts cases one after the other; what fails becomes a problem. predictions.json is written now
-    and then, and at the end."""
+    """Predicts cases in their order; what fails becomes a problem. While the network sees a case, the next one is read
+    and the masks of the one before are written; with ``max_memory``, which speaks of one case, nothing overlaps.
+    predictions.json is written now and then, and at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
@@ -242,26 +252,27 @@ def predict_cases(
     if done:
         say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
     cap = None if max_memory is None else Cap.measured(model, config, max_memory)
-    predict_one = partial(
-        predict_case,
-        model,
-        folder=folder,
-        config=config,
-        formats=formats,
-        registered=registered,
-        cap=cap,
-        extras=extras,
-    )
     to_do = [case for case in cases if case.case_id not in done]
-    for outcome in track(run_in_workers(predict_one, to_do, workers=1), "Predicting", len(to_do)):
+
+    def write(answer: Answer) -> Prediction:
+        prediction = write_case(model, answer, folder, formats, extras)
+        predictions.append(prediction)
+        if record.is_due:  # here, since the network may take long for the next case
+            record.write([each.as_json() for each in predictions], list(failed))
+        return prediction
+
+    outcomes = run_in_stages(
+        lambda case: read_case(model, case, folder, config, formats, registered, cap),
+        lambda ready: segment_case(model, ready, config, extras),
+        write,
+        to_do,
+        overlapping=cap is None,
+    )
+    for outcome in track(outcomes, "Predicting", len(to_do)):
         case, prediction = outcome.item, outcome.result
-        if prediction is not None:
-            predictions.append(prediction)
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
             failed.append(Problem(case.case_id, case.images[0].path, error))
             warn(str(failed[-1]))
-        if record.is_due:
-            record.write([each.as_json() for each in predictions], failed)
     record.write([each.as_json() for each in predictions], failed)
     return PredictResult(tuple(predictions), tuple(failed), model.record.labels, folder, tuple(done))
 
@@ -277,11 +288,48 @@ def predict_case(
     extras: Sequence[str] = (),
 ) -> Prediction:
     """Predicts one case; writes its mask, and the ``extras``, into ``folder``, or keeps it where that is None."""
+    ready = read_case(model, case, folder, config, formats, registered, cap)
+    return write_case(model, segment_case(model, ready, config, extras), folder, formats, extras)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case that the network can see."""
+
+    case: Case
+    prepared: Prepared
+    chosen: Chosen | None  # where memory is to be saved
+    seconds: float  # of work so far
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of a case: ``encoded`` (x, y, z) are network values, postprocessed, on the source grid."""
+
+    case: Case
+    encoded: Array
+    geometry: Geometry
+    maps: dict[str, Maps]
+    expected_dice: dict[str, float]
+    forecast_mb: float | None
+    peak_memory_mb: float
+    seconds: float
+
+
+def read_case(
+    model: Model,
+    case: Case,
+    folder: Path | None,
+    config: InferenceConfig,
+    formats: Sequence[Format] = (),
+    registered: bool = False,
+    cap: Cap | None = None,
+) -> Ready:
+    """Reads and prepares the images, once it is clear that masks can be written and that there is room."""
     start = time.perf_counter()
     model.device.forget_peak()
     record = model.record
-    formats = formats or [usual_format(case.images[0])]
-    refusals = [format_.refusal(case.images[0]) for format_ in formats]
+    refusals = [format_.refusal(case.images[0]) for format_ in formats or [usual_format(case.images[0])]]
     if folder is not None and all(refusals):  # before anything is computed
         raise OutputError("; ".join(refusals))
     grid = record.plan.grid
@@ -295,29 +343,61 @@ def predict_case(
     if chosen is not None:
         say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
-    geometry = image.geometry
-    del image  # what was read is no longer needed
+    return Ready(case, prepared, chosen, time.perf_counter() - start)
+
+
+def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Sequence[str] = ()) -> Answer:
+    """Lets the network see a case, and postprocesses what it says."""
+    start = time.perf_counter()
+    record, prepared, chosen = model.record, ready.prepared, ready.chosen
+    geometry = prepared.source
     axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())
-    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers)
+    confidence = Confidence(record.labels, prepared.geometry.shape)
+    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence)
     postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
-    label_map = Volume(record.labels.decode(encoded)[None], geometry)
-    voxels = _voxels(encoded, record.labels)
-    is_picture = case.images[0].kind == "image2d"
+    return Answer(
+        case=ready.case,
+        encoded=encoded,
+        geometry=geometry,
+        maps=maps,
+        expected_dice=confidence.expected_dice,
+        forecast_mb=None if chosen is None else chosen.forecast / 2**20,
+        peak_memory_mb=model.device.peak_memory_mb(),
+        seconds=ready.seconds + time.perf_counter() - start,
+    )
+
+
+def write_case(
+    model: Model, answer: Answer, folder: Path | None, formats: Sequence[Format] = (), extras: Sequence[str] = ()
+) -> Prediction:
+    """Writes the masks and certifies them, or keeps the label map where ``folder`` is None."""
+    start = time.perf_counter()
+    record, case, geometry = model.record, answer.case, answer.geometry
+    label_map = Volume(record.labels.decode(answer.encoded)[None], geometry)
+    voxels = _voxels(answer.encoded, record.labels)
+    volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
+    reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
+    masks: tuple[Written, ...] = ()
+    not_written: tuple[str, ...] = ()
     if folder is not None:
-        _write_maps(folder, case.case_id, maps)  # before the masks: where these are, all is
-    masks, not_written = ((), ()) if folder is None else _write(folder, case.case_id, segmented, formats)
+        _write_maps(folder, case.case_id, answer.maps)  # before the masks: where these are, all is
+        masks, not_written = _write(folder, case.case_id, segmented, formats or [usual_format(case.images[0])])
     return Prediction(
         case_id=case.case_id,
         source=case.images[0].path,
-        seconds=time.perf_counter() - start,
-        peak_memory_mb=model.device.peak_memory_mb(),
-        forecast_mb=None if chosen is None else chosen.forecast / 2**20,
+        seconds=answer.seconds + time.perf_counter() - start,
+        peak_memory_mb=max(answer.peak_memory_mb, model.device.peak_memory_mb()),
+        forecast_mb=answer.forecast_mb,
         voxels=voxels,
-        volumes_ml={} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()},
+        volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
+        expected_dice=answer.expected_dice,
+        estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
+        review=None if record.review is None else bool(reasons),
+        review_reasons=tuple(reasons),
         warnings=tuple(_warnings(case, record, voxels)),
         masks=masks,
         not_written=not_written,

@@ -35,6 +35,7 @@ class PredictionsFile:
 
     @classmethod
     def of(cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None) -> "PredictionsFile":
+        review = model.record.review
         made_by = {
             "medseg": medseg.__version__,
             "model": str(model.folder.resolve()),
@@ -45,6 +46,7 @@ class PredictionsFile:
             "network": model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"}),
             "inference": config.model_dump(mode="json"),
             "postprocessing": [str(rule) for rule in model.record.postprocessing],
+            "review": None if review is None else review.model_dump(mode="json"),
             "registered": registered,
         }
         return cls(None if folder is None else folder / PREDICTIONS_FILE, made_by, model.record.labels)

@@ -24,7 +24,7 @@ from medseg.training.checkpoint import read_progress
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
-from medseg.workflows.finish import choose_postprocessing, plain, write_golden
+from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
 from medseg.workflows.predict import predict_case, predict_cases
 from medseg.workflows.predictions_file import PREDICTIONS_FILE
 
@@ -157,6 +157,8 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
     evaluation = evaluate(folder, dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
     choose_postprocessing(model / "fold_0", folder, dataset, cases)  # an ensemble has the record of the first
+    expected = {entry["case_id"]: entry.get("expected_dice", {}) for entry in together["cases"]}  # older ones have none
+    learn_to_review(model / "fold_0", evaluation, expected)
     return evaluation
 
 
@@ -185,7 +187,7 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     masks on the source grids. The metrics also go into the model."""
     model = plain(load_model(run.folder, device))
     folder = run.folder / "validation"
-    predict_cases(model, validation_cases(run), folder, run.config.inference)
+    predicted = predict_cases(model, validation_cases(run), folder, run.config.inference)
     evaluation = evaluate(
         folder,
         run.dataset.folder,
@@ -197,6 +199,7 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     record = model.record.model_copy(update={"metrics": metrics})
     write_json(model.folder / "model.json", record.model_dump(mode="json"))
     choose_postprocessing(model.folder, folder, run.dataset, run.split.validation)
+    learn_to_review(model.folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
     write_golden(model, model.folder)
     return evaluation
 

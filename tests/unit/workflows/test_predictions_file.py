@@ -85,9 +85,9 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
     model: Path, images: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     masks = tmp_path / "masks"
-    # Hangs in the middle of the second case.
+    # Hangs in the middle of the second case, when the first one, which is written meanwhile, is accounted for.
     script = f"""
-        import time
+        import pathlib, time
         from medseg.cli.main import main
         from medseg.workflows import predict, predictions_file
         predictions_file.SECONDS_BETWEEN_WRITES = 0
@@ -95,6 +95,8 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
         def hanging(*args, calls=[]):
             calls.append(1)
             if len(calls) == 2:
+                while not pathlib.Path({str(masks)!r}, "predictions.json").exists():
+                    time.sleep(0.01)
                 print("hanging", flush=True)
                 time.sleep(60)
             return segment(*args)
