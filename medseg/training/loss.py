@@ -1,10 +1,12 @@
-"""The loss: Dice and cross-entropy (``monai.losses.DiceCELoss``), summed over the heads of deep supervision."""
+"""The loss: Dice and cross-entropy (as ``monai.losses.DiceCELoss``), summed over the heads of deep supervision."""
 
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceCELoss
 from torch import nn
+from torch.nn import functional
+
+from medseg.training.distributed import ALONE, Team
 
 # As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
 SMOOTH = 1e-5
@@ -16,7 +18,8 @@ class SegmentationLoss(nn.Module):
 
     Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
     centre are compared with the centre of the label map. Dice is taken over the whole batch
-    and the labels without the background, which is steadier for structures that many patches don't hold.
+    and the labels without the background, which is steadier for structures that many patches don't hold. Both are made
+    of sums over voxels, which a team adds up: each process then has the loss of the batch that is shared out to them.
     """
 
     def __init__(
@@ -25,30 +28,38 @@ class SegmentationLoss(nn.Module):
         ce_weight: float,
         head_weights: Sequence[float] | None = None,
         margin: Sequence[int] = (),
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
         self.head_weights = head_weights
         self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
-        self.dice_ce = DiceCELoss(
-            include_background=False,
-            to_onehot_y=True,
-            softmax=True,
-            batch=True,
-            smooth_nr=SMOOTH,
-            smooth_dr=SMOOTH,
-            lambda_dice=dice_weight,
-            lambda_ce=ce_weight,
-        )
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
+        self.team = team
 
     def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
         weights = self.head_weights or [0.5**i for i in range(len(heads))]
         label = label[self.centre]
-        total = torch.zeros((), device=label.device)
-        for head, weight in zip(heads, weights, strict=True):
-            # Sums over many voxels need float32, whatever the network computed in.
-            total = total + weight / sum(weights) * self.dice_ce(head.float(), shrunk(label, head.shape[2:]))
-        return total
+        # Sums over many voxels need float32, whatever the network computed in.
+        sums = torch.stack([voxel_sums(head.float(), shrunk(label, head.shape[2:])) for head in heads])
+        overlap, sizes, entropy, voxels = self.team.sum(sums).tensor_split(
+            (n := heads[0].shape[1] - 1, 2 * n, 2 * n + 1), 1
+        )
+        dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
+        losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels).squeeze(1)
+        return losses @ losses.new_tensor(weights) / sum(weights)
+
+
+def voxel_sums(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Of each label but the background the probability on its voxels, then its probability and voxels together; the
+    cross-entropy; the number of voxels: (2 * labels + 2,)."""
+    probabilities = logits.softmax(1)[:, 1:]
+    reference = label == torch.arange(1, logits.shape[1], device=label.device).view(1, -1, *[1] * (label.ndim - 2))
+    axes = (0, *range(2, label.ndim))
+    overlap = (probabilities * reference).sum(axes)
+    sizes = probabilities.sum(axes) + reference.sum(axes)
+    entropy = functional.cross_entropy(logits, label[:, 0].long(), reduction="sum")
+    return torch.cat([overlap, sizes, torch.stack([entropy, entropy.new_tensor(float(label.numel()))])])
 
 
 def shrunk(label: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
