@@ -76,8 +76,10 @@ class Team:
         return bool(most)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over all. Gradients flow back to every process, if all go on with the same computation."""
-        return tensor if self.size == 1 else cast(torch.Tensor, _Sum.apply(tensor, self.size))  # type: ignore[no-untyped-call]
+        """The sum over all, through which gradients flow back to all of them."""
+        if self.size == 1:
+            return tensor
+        return cast(torch.Tensor, _Sum.apply(tensor))  # type: ignore[no-untyped-call]
 
     def wrap(self, network: torch.nn.Module, device: Device) -> torch.nn.Module:
         """The network to call in training: its backward pass leaves the mean of all gradients in the parameters."""
@@ -87,26 +89,29 @@ class Team:
         devices = [device.torch_device] if device.is_cuda else None
         # Of axes of length one, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(network, device_ids=devices, static_graph=True)
+        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, static_graph=True)
 
 
 ALONE = Team()
 
 
 class _Sum(torch.autograd.Function):
-    """Each process goes on to the same loss from the sum. The gradients of all these losses with respect to a part of
-    the sum are equal, so theirs together is ``size`` times this one; DistributedDataParallel takes the mean of them."""
+    """What a process puts into the sum counts in the losses of all. All of them have the same loss, that of the whole
+    batch, so each gets the gradient of ``size`` times this loss; DistributedDataParallel takes the mean in the end."""
 
     @staticmethod
-    def forward(context: Any, tensor: torch.Tensor, size: int) -> torch.Tensor:
-        context.size = size
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
+        return _all_reduced(tensor)
 
     @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0] * context.size, None
+    def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return _all_reduced(gradients[0])
+
+
+def _all_reduced(tensor: torch.Tensor) -> torch.Tensor:
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total
 
 
 def device_of_rank(name: str) -> str:
@@ -138,8 +143,8 @@ def joined(device: str) -> Iterator[Team]:
         if not _is_loss_of_a_process(error):
             raise
         raise TrainingError(
-            f"another process of the run was lost ({str(error).splitlines()[0]}); see above or the message of torchrun "
-            "for its cause, then go on with --resume"
+            "another process of the run was lost (killed, out of memory, or its machine is gone; torchrun names it "
+            "below); the last checkpoint is whole: go on with --resume"
         ) from error
     finally:
         distributed.destroy_process_group()

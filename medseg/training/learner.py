@@ -14,6 +14,7 @@ from medseg.device import Device
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
+from medseg.training.batch_norm import share_batch_norm
 from medseg.training.distributed import ALONE, Team
 from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.schedule import Schedule
@@ -55,6 +56,7 @@ class Learner:
         self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        share_batch_norm(self.network, team)
         self.trained = team.wrap(self.network, device)  # the same network
         self.loss = SegmentationLoss(config.dice_weight, config.ce_weight, network.head_weights, network.margin, team)
         chosen = config.learning_rate
