@@ -89,7 +89,7 @@ class Team:
         devices = [device.torch_device] if device.is_cuda else None
         # Of axes of length one, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, static_graph=True)
+        return DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
 
 ALONE = Team()
