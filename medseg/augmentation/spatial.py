@@ -42,7 +42,7 @@ class RandAffineBatch(BatchTransform):
         self.planes = list(combinations(self.moving_axes, 2))
 
     def randomize(self, n_samples: int) -> None:
-        """Draws ``angles`` (sample, plane) in radians, ``factors`` (sample,); 0 and 1 where not drawn."""
+        """Draws ``angles`` (sample, plane) in radians and ``factors`` (sample,); 0 and 1 where not drawn."""
         rotated = self.R.random_sample(n_samples) < self.rotation_prob
         scaled = self.R.random_sample(n_samples) < self.scaling_prob
         limit = self.rotation_limit

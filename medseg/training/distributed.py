@@ -30,8 +30,8 @@ LONGEST_WAIT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, as one of them sees it. Every method but ``share`` is called by all of them at once. A
-    team of one needs no torch.distributed and costs nothing."""
+    """The processes of a run, as one of them sees it. Every method but ``share`` is called by all of them at once;
+    values go from one to another pickled. A team of one needs no torch.distributed and costs nothing."""
 
     rank: int = 0
     size: int = 1
@@ -85,9 +85,10 @@ class Team:
         """The network to call in training: its backward pass leaves the mean of all gradients in the parameters."""
         if self.size == 1:
             return network
-        # The graph is the same at each step, and parameters that it leaves out are found at the first one.
+        # The graph is the same at each step: so parameters that the loss doesn't reach, as networks of MONAI may have,
+        # are found at the first one.
         devices = [device.torch_device] if device.is_cuda else None
-        # Of axes of length one, whose strides mean nothing.
+        # It warns of axes of length one, whose strides mean nothing.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
@@ -116,11 +117,13 @@ def _all_reduced(tensor: torch.Tensor) -> torch.Tensor:
 
 def device_of_rank(name: str) -> str:
     """The ``--device`` of this process: on CUDA each one of a machine has its own."""
-    if _world_size() == 1 or name not in ("auto", "cuda"):
-        if _world_size() > 1 and name.startswith("cuda:"):
-            raise ConfigError(f"--device {name}: each of several processes takes its own; give auto, cuda or cpu")
+    if _world_size() == 1:
         return name
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" or torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda:"):
+        raise ConfigError(f"--device {name}: each of several processes takes its own; give auto, cuda or cpu")
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
 
 
 @contextmanager

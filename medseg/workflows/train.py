@@ -69,6 +69,8 @@ def train(
     share ``max_time``. Their models predict together: ``output/model`` is an ensemble. ``output/validation`` has the
     masks of all cases, each by the network that was not trained on it.
 
+    In a script that torchrun started, all its processes train one network together.
+
     Raises ``MedsegError`` for a source that isn't prepared for training, for wrong settings, and when the loss is no
     number whatever the watchdog tries.
     """
@@ -101,15 +103,12 @@ def train_run(run: Run, device: Device, started: float, team: Team) -> TrainResu
         run.write()
         session.tell()
     max_time = run.config.training.max_time
-    finished = session.train(
-        None if max_time is None else team.first(lambda: training_seconds(session, max_time)),
-    )
-    evaluation = team.first(lambda: finish(session)) if finished else None
+    finished = session.train(None if max_time is None else team.first(lambda: training_seconds(session, max_time)))
+    evaluation = team.first(lambda: validate_and_report(session)) if finished else None
     return TrainResult(run.folder, run.folder / "model", session.step, session.clock.seconds, finished, evaluation)
 
 
-def finish(session: Session) -> Evaluation:
-    """Final validation and the report."""
+def validate_and_report(session: Session) -> Evaluation:
     run = session.run
     evaluation = final_validation(run, session.device)
     write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(session)))

@@ -23,19 +23,20 @@ SETTINGS = [
 ]  # fmt: skip
 FLAGS = [flag for override in SETTINGS for flag in ("--set", override)]
 
-# The second process is killed in the seventh step, once the checkpoint of the fifth is written.
-KILLED = """
-import os, signal
+# In the seventh step, once the checkpoint of the fifth is written, a signal is sent.
+SENDING = """
+import os, signal, time
 import medseg.training.session as session
 from medseg.cli.main import main
 from medseg.training.learner import Learner
 session.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 learn = Learner._learn
-def killed(self, batch, step, rate):
+def sending(self, batch, step, rate):
     if step == 6 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
+        {send}
+        time.sleep(5)
     return learn(self, batch, step, rate)
-Learner._learn = killed
+Learner._learn = sending
 main()
 """
 
@@ -103,13 +104,28 @@ def test_a_killed_process_ends_the_run_and_one_process_goes_on_with_it(
     alone: Path, prepared: PreparedDataset, tmp_path: Path
 ) -> None:
     run, script = tmp_path / "run", tmp_path / "killed.py"
-    script.write_text(KILLED)
+    script.write_text(SENDING.format(send="os.kill(os.getpid(), signal.SIGKILL)"))
     ended = torchrun(script, "train", prepared.folder, "-o", run, "--device", "cpu", *FLAGS)
     assert ended.returncode != 0
     assert "Error: another process of the run was lost" in ended.stderr
     assert [row["step"] for row in log(run)] == ["5"]
     result = medseg.train(prepared.folder, run, device="cpu", resume=True)
     assert (result.finished, result.steps) == (True, 10)
+    assert_close_weights(alone, run)
+
+
+@pytest.mark.slow
+def test_sigterm_stops_all_at_one_step_with_a_checkpoint(
+    alone: Path, prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    run, script = tmp_path / "run", tmp_path / "stopped.py"
+    script.write_text(SENDING.format(send="os.kill(os.getppid(), signal.SIGTERM)"))  # to torchrun
+    ended = torchrun(script, "train", prepared.folder, "-o", run, "--device", "cpu", *FLAGS)
+    assert ended.returncode != 0
+    assert ended.stderr.count("Interrupted at step 7") == 1
+    assert "was lost" not in ended.stderr
+    ended = torchrun("-m", "medseg", "train", prepared.folder, "-o", run, "--device", "cpu", "--resume")
+    assert ended.returncode == 0, ended.stderr
     assert_close_weights(alone, run)
 
 
