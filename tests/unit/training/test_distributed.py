@@ -37,4 +37,4 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="cuda:1: each of several processes takes its own"):
         device_of_rank("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of_rank("auto") == "cpu"
+    assert device_of_rank("auto") == "auto"  # which will be the processor
