@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a plain line now and then in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,9 @@ T = TypeVar("T")
 # In a notebook standard error is red, and rich would make a box of each line: plain standard output reads best.
 IN_NOTEBOOK = "ipykernel" in sys.modules
 
+# Which of the processes of a run this is, when torchrun started several.
+RANK = int(os.environ.get("RANK", "0"))
+
 # Everything that is said on the way goes to standard error, so that --json on standard output stays clean.
 console = Console(
     stderr=not IN_NOTEBOOK,
@@ -33,12 +37,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(message: str) -> None:
-    """One line to the person who watches; square brackets are shown as they are."""
-    console.print(message, markup=False)
+    """One line to the person who watches; square brackets are shown as they are. The first process speaks for all."""
+    if RANK == 0:
+        console.print(message, markup=False)
 
 
-def warn(message: str) -> None:
-    console.print(message, style="yellow", markup=False)
+def warn(message: str, style: str = "yellow") -> None:
+    """Of each process; all but the first say which one they are."""
+    console.print(f"rank {RANK}: {message}" if RANK else message, style=style, markup=False)
 
 
 def counted(n: int, noun: str) -> str:
@@ -48,7 +54,7 @@ def counted(n: int, noun: str) -> str:
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yields ``items`` and shows how many of ``total`` are done."""
-    if console.is_terminal:
+    if console.is_terminal and RANK == 0:
         with bar() as progress:
             yield from progress.track(items, total=total, description=description)
         return

@@ -17,7 +17,21 @@ class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
 
     Subclasses draw with ``self.R`` on the host, so that ``set_random_state(seed)`` gives the same decisions
     on every device, and change only the samples that were drawn. The tensors that came in stay as they were.
+
+    They draw for ``n_samples`` of a batch, of which ``data`` holds ``first`` and those after it. So the same happens to
+    a sample, whether several processes share the batch or not.
     """
+
+    first = 0
+    n_samples: int | None = None  # None: as many as ``data`` holds
+
+    def drawn_for(self, data: Batch) -> int:
+        """How many samples to draw for."""
+        return len(data["image"]) if self.n_samples is None else self.n_samples
+
+    def own(self, data: Batch) -> slice:
+        """Which of them ``data`` holds."""
+        return slice(self.first, self.first + len(data["image"]))
 
     def __call__(self, data: Batch) -> Batch:
         raise NotImplementedError

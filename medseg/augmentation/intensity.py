@@ -20,41 +20,47 @@ SMALLEST_RANGE = 1e-7
 
 
 class RandIntensityBatch(BatchTransform):
-    """Changes each sample with probability ``prob``, and each channel of such a one with ``channel_prob``."""
+    """Changes each sample with probability ``prob``, and each channel of such a one with ``channel_prob``.
+
+    Subclasses draw for all of ``chosen``, and use what they drew ``[self.held]``: for those that the data hold.
+    """
 
     def __init__(self, prob: float, channel_prob: float = 1.0) -> None:
         self.prob = prob
         self.channel_prob = channel_prob
 
     def randomize(self, shape: tuple[int, int]) -> None:
-        """Draws ``chosen``: rows of (sample, channel)."""
+        """Draws ``chosen``: rows of (sample, channel), also of samples that the data don't hold."""
         samples = self.R.random_sample((shape[0], 1)) < self.prob
         self.chosen = np.argwhere(samples & (self.R.random_sample(shape) < self.channel_prob))
 
     def __call__(self, data: Batch) -> Batch:
         image = data["image"]
-        n_samples, n_channels = image.shape[:2]
-        self.randomize((n_samples, n_channels))
-        if not len(self.chosen):
+        n_channels = image.shape[1]
+        self.randomize((self.drawn_for(data), n_channels))
+        own = self.own(data)
+        self.held = (self.chosen[:, 0] >= own.start) & (self.chosen[:, 0] < own.stop)
+        if not self.held.any():
             return dict(data)
         channels = image.flatten(0, 1)
-        index = to_device_of(image, self.chosen @ (n_channels, 1))
+        index = to_device_of(image, (self.chosen[self.held] - (own.start, 0)) @ (n_channels, 1))
         changed = self.change(channels.index_select(0, index).float())
         return {**data, "image": channels.index_copy(0, index, changed.to(image.dtype)).view(image.shape)}
 
     @abstractmethod
     def change(self, channels: torch.Tensor) -> torch.Tensor:
-        """The chosen channels (chosen, *spatial), float32, changed; they may be overwritten."""
+        """The chosen channels that are held (channel, *spatial), float32, changed; they may be overwritten."""
 
     def factors(self, bounds: Range) -> Reals:
-        """One factor for each chosen channel."""
+        """One factor for each chosen channel that is held."""
         lower, upper = bounds
         size = len(self.chosen)
         drawn: Reals = self.R.uniform(lower, upper, size)
         if lower < 1 < upper:
             below = self.R.random_sample(size) < 0.5
             drawn = np.where(below, self.R.uniform(lower, 1, size), self.R.uniform(1, upper, size))
-        return drawn
+        held: Reals = drawn[self.held]
+        return held
 
 
 class RandGaussianNoiseBatch(RandIntensityBatch):
@@ -66,9 +72,11 @@ class RandGaussianNoiseBatch(RandIntensityBatch):
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
         samples = self.chosen[:, 0]
-        variance = self.R.uniform(*self.variance, samples[-1] + 1)[samples]
+        variance = self.R.uniform(*self.variance, samples[-1] + 1)[samples][self.held]
         generator = torch.Generator(channels.device).manual_seed(int(self.R.randint(2**31)))
-        noise = torch.empty_like(channels).normal_(generator=generator)
+        noise = channels.new_empty((len(samples), *channels.shape[1:])).normal_(generator=generator)
+        if not self.held.all():
+            noise = noise[to_device_of(noise, np.flatnonzero(self.held))]
         return channels.addcmul_(noise, _per_channel(np.sqrt(variance), channels))
 
 
@@ -83,7 +91,7 @@ class RandGaussianBlurBatch(RandIntensityBatch):
         self.sigma = sigma
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
-        sigmas = self.R.uniform(*self.sigma, (channels.ndim - 1, len(channels), 1))
+        sigmas = self.R.uniform(*self.sigma, (channels.ndim - 1, len(self.chosen), 1))[:, self.held]
         weights = to_device_of(channels, gaussian_weights(sigmas, radius=int(TRUNCATE * self.sigma[1] + 0.5)))
         for axis in range(1, channels.ndim):
             channels = _correlate(channels, axis, weights[axis - 1])
@@ -136,7 +144,7 @@ class RandLowResolutionBatch(RandIntensityBatch):
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
         shape = list(channels.shape[1:])
-        zooms = np.tile(self.R.uniform(*self.zoom, (len(channels), 1)), len(shape))
+        zooms = np.tile(self.R.uniform(*self.zoom, (len(self.chosen), 1))[self.held], len(shape))
         if self.fixed_axis is not None:
             zooms[:, self.fixed_axis] = 1
         sizes = np.maximum(np.round(zooms * shape), 1).astype(int).tolist()

@@ -34,13 +34,19 @@ class Augmentation:
     def __init__(self, transforms: Sequence[BatchTransform]) -> None:
         self.transforms = tuple(transforms)
 
-    def __call__(self, batch: Batch, seed: int | Sequence[int]) -> Batch:
-        """The batch augmented; its tensors are left as they were. ``seed`` may be a sequence: (run, step)."""
+    def __call__(
+        self, batch: Batch, seed: int | Sequence[int], *, first: int = 0, n_samples: int | None = None
+    ) -> Batch:
+        """The batch augmented; its tensors are left as they were. ``seed`` may be a sequence: (run, step).
+
+        ``batch`` may hold a part only of ``n_samples``, from ``first`` on: what happens to them is the same.
+        """
         seeds = np.random.SeedSequence(seed).generate_state(len(self.transforms))
         # Under autocast the sampling grid would be computed in half precision: voxels off.
         with torch.no_grad(), torch.autocast(batch["image"].device.type, enabled=False):
             for transform, transform_seed in zip(self.transforms, seeds, strict=True):
                 transform.set_random_state(seed=int(transform_seed))
+                transform.first, transform.n_samples = first, n_samples
                 batch = transform(batch)
         return batch
 
@@ -52,9 +58,10 @@ class EachSample(BatchTransform):
         self.transform = transform
 
     def __call__(self, data: Batch) -> Batch:
+        seeds = self.R.randint(2**31, size=self.drawn_for(data))[self.own(data)]
         samples = [
-            self._transformed({"image": image.clone(), "label": label.clone()})
-            for image, label in zip(data["image"], data["label"], strict=True)
+            self._transformed({"image": image.clone(), "label": label.clone()}, int(seed))
+            for image, label, seed in zip(data["image"], data["label"], seeds, strict=True)
         ]
         return {
             **data,
@@ -62,10 +69,10 @@ class EachSample(BatchTransform):
             "label": torch.stack([sample["label"] for sample in samples]),
         }
 
-    def _transformed(self, sample: Batch) -> Batch:
+    def _transformed(self, sample: Batch, seed: int) -> Batch:
         name = type(self.transform).__name__
         if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=int(self.R.randint(2**31)))
+            self.transform.set_random_state(seed=seed)
         try:
             changed = self.transform(dict(sample))
             result: Batch = {

@@ -53,10 +53,12 @@ class RandAffineBatch(BatchTransform):
 
     def __call__(self, data: Batch) -> Batch:
         image, label = data["image"], data["label"]
-        self.randomize(len(image))
+        self.randomize(self.drawn_for(data))
+        own = self.own(data)
+        self.chosen = self.chosen[(self.chosen >= own.start) & (self.chosen < own.stop)]
         if not len(self.chosen):
             return dict(data)
-        index = to_device_of(image, self.chosen)
+        index = to_device_of(image, self.chosen - own.start)
         grid = sampling_grid(self.matrices(), self.spacing, image)
         return {
             **data,
@@ -88,7 +90,8 @@ class RandFlipBatch(BatchTransform):
 
     def __call__(self, data: Batch) -> Batch:
         image, label = data["image"].clone(), data["label"].clone()
-        self.randomize(len(image))
+        self.randomize(self.drawn_for(data))
+        self.flipped = self.flipped[self.own(data)]
         # Samples with the same axes go together: at most seven groups in 3D, each copied once.
         for pattern in {tuple(row) for row in self.flipped.tolist() if any(row)}:
             index = to_device_of(image, np.flatnonzero((self.flipped == pattern).all(axis=1)))

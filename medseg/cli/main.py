@@ -20,7 +20,7 @@ from medseg.cli.preprocess import preprocess
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError
-from medseg.progress import console
+from medseg.progress import console, warn
 
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
@@ -62,7 +62,7 @@ def main() -> None:
     try:
         app()
     except MedsegError as error:
-        console.print(f"Error: {error}", style="red", markup=False)
+        warn(f"Error: {error}", style="red")
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medseg.progress import say
+from medseg.progress import RANK, say
 
 if TYPE_CHECKING:
     from medseg.workflows.forecast import Forecast
+    from medseg.workflows.train import TrainResult
 
 
 def train(
@@ -109,8 +110,15 @@ def train(
         device=device,
         resume=resume,
     )
-    if result.evaluation is None:
+    if RANK == 0:
+        show_result(result, output, as_json)
+    if result.evaluation is None or result.evaluation.problems:
         raise typer.Exit(1)
+
+
+def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:
+    if result.evaluation is None:
+        return
     if as_json:
         typer.echo(json.dumps(result.evaluation.summary.model_dump(mode="json"), indent=1, ensure_ascii=False))
     else:
@@ -122,8 +130,6 @@ def train(
         f"{result.steps} steps in {result.seconds / 60:.1f} min. Model: {result.model}; curves: {curves}; "
         f"validation masks: {output / 'validation'}"
     )
-    if result.evaluation.problems:
-        raise typer.Exit(1)
 
 
 def show_forecast(forecast: "Forecast", as_json: bool) -> None:

@@ -12,14 +12,20 @@ from medseg.dataset.store import PreparedDataset
 from medseg.plan import Plan
 from medseg.volume import Array
 
+WHOLE = slice(None)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """``image`` (batch, channel, *spatial) float32, ``label`` (batch, 1, *spatial) uint8, and whose they are."""
+    """``image`` (sample, channel, *spatial) float32, ``label`` (sample, 1, *spatial) uint8, and whose they are.
+
+    Of a batch that several processes share, image and label are the samples from ``first`` on that fall to this one.
+    """
 
     image: torch.Tensor
     label: torch.Tensor
-    case_ids: tuple[str, ...]
+    case_ids: tuple[str, ...]  # of the whole batch
+    first: int = 0
 
 
 class PatchSampler:
@@ -35,6 +41,7 @@ class PatchSampler:
         foreground_fraction: float,
         seed: int,
         margin: Sequence[int] = (0, 0, 0),
+        share: slice = WHOLE,
     ) -> None:
         self.dataset = dataset
         self.case_ids = tuple(case_ids)
@@ -42,33 +49,34 @@ class PatchSampler:
         self.batch_size = batch_size
         self.foreground_fraction = foreground_fraction
         self.seed = seed
+        self.share = share  # the samples of each batch that are read for training
         # Context on each side (x, y, z) that the network sees only; beyond the image it is mirrored.
         self.margin = tuple(margin)
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of this step."""
-        first = step * self.batch_size
-        samples = [self._sample(index) for index in range(first, first + self.batch_size)]
-        images, labels, case_ids = zip(*samples, strict=True)
+    def batch(self, step: int, share: slice = WHOLE) -> Batch:
+        """The batch of this step, or a share of its samples."""
+        indices = range(step * self.batch_size, (step + 1) * self.batch_size)
+        images, labels = zip(*(self._sample(index) for index in indices[share]), strict=True)
         return Batch(
             torch.from_numpy(np.stack(images).astype(np.float32)),
             torch.from_numpy(np.stack(labels)),
-            case_ids,
+            tuple(self._case(index) for index in indices),
+            share.start or 0,
         )
 
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
         with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self.batch, first_step)
+            upcoming = reader.submit(self.batch, first_step, self.share)
             step = first_step
             while True:
                 batch = upcoming.result()
                 step += 1
-                upcoming = reader.submit(self.batch, step)
+                upcoming = reader.submit(self.batch, step, self.share)
                 yield batch
 
-    def _sample(self, index: int) -> tuple[Array, Array, str]:
+    def _sample(self, index: int) -> tuple[Array, Array]:
         case_id = self._case(index)
         random = np.random.default_rng([self.seed, 1, index])
         image, label_map = self.dataset.image(case_id), self.dataset.label_map(case_id)
@@ -76,7 +84,7 @@ class PatchSampler:
         forced = int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
         start = self._start(case_id, label_map.shape, forced, random)
         squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis + 1,)
-        return self._cut(image, start).squeeze(squeezed), self._cut(label_map[None], start).squeeze(squeezed), case_id
+        return self._cut(image, start).squeeze(squeezed), self._cut(label_map[None], start).squeeze(squeezed)
 
     def _cut(self, array: Array, start: Sequence[int]) -> Array:
         if not any(self.margin):

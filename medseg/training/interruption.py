@@ -2,22 +2,34 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from medseg.progress import say
+from medseg.training.distributed import Team
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C or SIGTERM into an event that is looked at after each step; a second one ends at once."""
+def interruptible(team: Team) -> Iterator[Callable[[], bool]]:
+    """Whether there was a Ctrl-C or SIGTERM, to be asked after each step; a second one ends at once.
+
+    The processes of a team ask together, and stop together. The second one is nothing to them: SLURM and torchrun both
+    send one, and torchrun ends those that take too long.
+    """
     event = threading.Event()
+
+    def interrupted() -> bool:
+        return team.any(event.is_set())
+
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield interrupted
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if team.size > 1:
+            event.set()
+            return
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
@@ -25,7 +37,7 @@ def interruptible() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,6 +15,8 @@ from medseg.device import Device
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
+from medseg.training.batch_norm import share_batch_norm
+from medseg.training.distributed import ALONE, Team
 from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.schedule import Schedule
 from medseg.training.watchdog import NotANumber
@@ -46,16 +48,20 @@ class Learner:
         config: TrainingConfig,
         augmentation: Augmentation,
         device: Device,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
+        self.team = team
         self.device = device
         self.augmentation = augmentation
         self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        share_batch_norm(self.network, team)
+        self.trained = team.wrap(self.network, device)  # the same network
         self.decoding = decoding_of(plan)
         weights = config.dice_weight, config.ce_weight
-        self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions)
+        self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions, team)
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
@@ -92,7 +98,7 @@ class Learner:
             _check(values, norm_values, seen, first)
         samples = sum(len(ids) for ids in seen)
         seconds = time.perf_counter() - start
-        total = torch.stack(confusions).sum(0).cpu() if confusions else None
+        total = self.team.sum(torch.stack(confusions).sum(0).cpu()) if confusions else None
         return Epoch(
             step,
             float(values.mean()),
@@ -107,12 +113,13 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
-        data = self.augmentation(data, seed=(self.config.seed, step))
+        seed, n_samples = self.config.seed, len(batch.case_ids)
+        data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=n_samples)
         image = data["image"].contiguous(memory_format=self.memory_format)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.manual_seed((self.config.seed * 2**32 + step) % 2**63)  # of dropout
+        torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         with self.device.autocast():
-            logits = self.network(image)
+            logits = self.trained(image)
         loss = self.loss(logits, data["label"])
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)

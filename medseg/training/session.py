@@ -2,10 +2,9 @@
 
 import datetime
 import platform
-import threading
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from medseg.plan import Plan
 from medseg.progress import counted, say, warn
 from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
+from medseg.training.distributed import ALONE, Team
 from medseg.training.initial import InitialModel
 from medseg.training.interruption import interruptible
 from medseg.training.journal import Journal
@@ -46,12 +46,14 @@ BETTER = 0.0005
 class Session:
     """One sitting of a run: everything built, the checkpoint loaded where there is one, and the epochs."""
 
-    def __init__(self, run: Run, device: Device, started: float) -> None:
-        self.run, self.device = run, device
+    def __init__(self, run: Run, device: Device, started: float, team: Team = ALONE) -> None:
+        self.run, self.device, self.team = run, device, team
         self.settings = run.config.training
-        network = self._network()
+        resumes = team.first(run.checkpoint.is_file)
+        network = self._network(resumes)
         labels = run.dataset.labels
-        self.learner = Learner(network, run.plan, self.settings, _augmentation(run.config, run.plan, labels), device)
+        augmentation = _augmentation(run.config, run.plan, labels)
+        self.learner = Learner(network, run.plan, self.settings, augmentation, device, team)
         self.sampler = PatchSampler(
             run.dataset,
             run.split.training,
@@ -60,10 +62,11 @@ class Session:
             foreground_fraction=self.settings.foreground_fraction,
             seed=self.settings.seed,
             margin=run.plan.in_space(network.margin, 0),
+            share=team.share(run.plan.batch_size),
         )
         self.progress = Progress()
         self.watchdog = Watchdog(self.settings.foreground_fraction)
-        if run.checkpoint.is_file():
+        if resumes:
             self.progress = self._load(run.checkpoint)
             self.watchdog = Watchdog(**self.progress.watchdog)
             say(f"Resuming at step {self.progress.step}, after {self.progress.seconds / 60:.1f} min")
@@ -72,15 +75,15 @@ class Session:
         self.validations_since_best = self.progress.validations_since_best
         self.last_rate = self.progress.learning_rate
         total = self.settings.epochs * self.settings.steps_per_epoch
-        self.clock = Clock(total, seconds_before=self.progress.seconds, started=started)
+        self.clock = Clock(total, seconds_before=self.progress.seconds, started=started, team=team)
         self.first_step = self.step
-        self.journal = Journal(run.folder, labels, self.step)
+        self.journal = Journal(run.folder, labels, self.step) if team.is_first else None
         self.saved_at = time.monotonic()
         self.validated_at = time.monotonic()
         self.validation_seconds = 0.0
         self.validated_step: int | None = None
 
-    def _network(self) -> Network:
+    def _network(self, resumes: bool) -> Network:
         """With random weights, or those that the user gave to begin with; a checkpoint brings its own."""
         config, plan = self.run.config, self.run.plan
         labels, channels = self.run.dataset.labels, self.run.dataset.record.channels
@@ -88,10 +91,10 @@ class Session:
         outputs = len(plan.outputs(labels))
         network = build_network(len(channels), outputs, plan.architecture, config.network.checkpointing)
         weights, init = config.network.weights, config.training.init
-        if weights is not None and not self.run.checkpoint.is_file():
+        if weights is not None and not resumes:
             random = load_pretrained(network, Path(weights))
             say(f"Weights from {weights}; {counted(len(random), 'parameter')} stay random")
-        if init is not None and not self.run.checkpoint.is_file():
+        if init is not None and not resumes:
             say(f"Weights from {init}: {InitialModel.read(Path(init)).load_into(network, plan, labels, channels)}")
         return network
 
@@ -121,14 +124,14 @@ class Session:
         if self.step == 0:
             self._write(self.run.good_checkpoint)
         batches = self.sampler.prefetched(self.step)
-        with interruptible() as interrupted, closing(self.journal):
-            while self.clock.progress(self.step) < 1 and not interrupted.is_set() and not self._out_of_patience():
+        with interruptible(self.team) as interrupted, closing(self.journal) if self.journal else nullcontext():
+            while not (stopped := interrupted()) and self.clock.progress(self.step) < 1 and not self._out_of_patience():
                 batches = self._epoch(batches, interrupted)
         batches.close()
-        done = not interrupted.is_set()
+        done = not stopped
         if done and self._out_of_patience():
             say(f"No better validation Dice in {counted(self.validations_since_best, 'validation')}: stopping early")
-        if done and self.step == 0:
+        if done and self.step == 0 and self.team.is_first:
             warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
         if done and self.step != self.validated_step and (self.step > self.first_step or self.best_dice is None):
             self._keep_better(self._validate())
@@ -155,7 +158,7 @@ class Session:
         return self.settings.patience is not None and self.validations_since_best >= self.settings.patience
 
     def _epoch(
-        self, batches: Generator[Batch, None, None], interrupted: threading.Event
+        self, batches: Generator[Batch, None, None], interrupted: Callable[[], bool]
     ) -> Generator[Batch, None, None]:
         """Goes on to the end of the epoch; returns the batches to go on with."""
         size = self.settings.steps_per_epoch
@@ -165,7 +168,7 @@ class Session:
                 batches,
                 self.step,
                 min(last, self.clock.total_steps) if self.clock.budget is None else last,
-                lambda step: 1.0 if interrupted.is_set() else self.clock.progress(step),
+                lambda step: 1.0 if interrupted() else self.clock.progress(step),
             )
         except NotANumber as error:
             return self._change(self.watchdog.after(error, self._damaged_cases(error.step)), batches)
@@ -177,14 +180,15 @@ class Session:
         if change is not None and change.goes_back:
             return self._change(change, batches)
         # Not after an interruption: who sent the signal may not wait that long for the checkpoint.
-        self._report(epoch, self._validate() if self._validation_is_due() and not interrupted.is_set() else None)
+        self._report(epoch, self._validate() if self._validation_is_due() and not interrupted() else None)
         return batches if change is None else self._change(change, batches)
 
     def _report(self, epoch: Epoch, validation: Validation | None) -> None:
         if validation is not None:
             self._keep_better(validation)
-        left = self.clock.time_left(self.step, self.first_step)
-        self.journal.add(epoch, self.clock.seconds, validation, left)
+        if self.journal is not None:
+            left = self.clock.time_left(self.step, self.first_step)
+            self.journal.add(epoch, self.clock.seconds, validation, left)
         # With each validation too, so that a resumed run knows of the best model that lies in RUN/model.
         if validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
@@ -207,9 +211,10 @@ class Session:
             self.step = self._load(self.run.good_checkpoint).step
             note = f"Back to step {self.step} from {came_to}: {note}"
             self.watchdog.start_from(self.step, self.clock.progress(self.step))
-        warn(note)
         self._obey_watchdog()
-        self.journal.go_back(self.step, note)
+        if self.journal is not None:
+            warn(note)
+            self.journal.go_back(self.step, note)
         self.save()
         return self.sampler.prefetched(self.step)
 
@@ -231,7 +236,7 @@ class Session:
     def _validation_is_due(self) -> bool:
         """So that validation takes no more than its share of the time."""
         waited = time.monotonic() - self.validated_at
-        return waited * self.settings.validation_share >= self.validation_seconds
+        return self.team.first(lambda: waited * self.settings.validation_share >= self.validation_seconds)
 
     def _validate(self) -> Validation:
         result = validate(
@@ -241,6 +246,7 @@ class Session:
             self.run.plan,
             self.run.config.inference,
             self.device,
+            self.team,
         )
         self.validated_at, self.validation_seconds = time.monotonic(), result.seconds
         self.validated_step = self.step
@@ -255,6 +261,8 @@ class Session:
             self.save_average("model", {"validation_dice_on_model_grid": validation.dice})
 
     def save_average(self, name: str, metrics: dict[str, Any]) -> None:
+        if not self.team.is_first:
+            return
         run = self.run
         record = ModelRecord(
             medseg=medseg.__version__,
@@ -285,6 +293,8 @@ class Session:
         self.saved_at = time.monotonic()
 
     def _write(self, path: Path) -> None:
+        if not self.team.is_first:
+            return
         learner, join = self.learner, self.learner.schedule.join
         progress = Progress(
             step=self.step,

@@ -14,6 +14,7 @@ from medseg.device import Device
 from medseg.evaluation.overlap import count_overlaps
 from medseg.inference.stream import predict_labels
 from medseg.plan import Plan
+from medseg.training.distributed import ALONE, Team
 from medseg.volume import Array, Geometry
 
 
@@ -51,12 +52,14 @@ def validate(
     plan: Plan,
     config: InferenceConfig,
     device: Device,
+    team: Team = ALONE,
 ) -> Validation:
-    """Predicts each case with ``network`` and compares it with its label map, without mirroring."""
+    """Predicts each case with ``network`` and compares it with its label map, without mirroring. Each process of a
+    team takes a part of the cases; the example is the first's."""
     start = time.perf_counter()
     unions, example = dataset.labels.unions, None
     dice: dict[str, list[float]] = {name: [] for name in unions}
-    for case_id in case_ids:
+    for case_id in case_ids[team.rank :: team.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
         reference = dataset.label_map(case_id)
@@ -65,5 +68,7 @@ def validate(
         for name, overlap in zip(unions, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
-    means = {name: fmean(values) if values else None for name, values in dice.items()}
+    each = team.gather(dice)
+    together = {name: [value for dice in each for value in dice[name]] for name in unions}
+    means = {name: fmean(values) if values else None for name, values in together.items()}
     return Validation(means, time.perf_counter() - start, example)

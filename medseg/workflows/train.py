@@ -21,6 +21,7 @@ from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.report.training import write_training
 from medseg.training.checkpoint import read_progress
+from medseg.training.distributed import Team, check_batch, device_of_rank, joined
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
@@ -68,39 +69,50 @@ def train(
     share ``max_time``. Their models predict together: ``output/model`` is an ensemble. ``output/validation`` has the
     masks of all cases, each by the network that was not trained on it.
 
+    In a script that torchrun started, all its processes train one network together.
+
     Raises ``MedsegError`` for a source that isn't prepared for training, for wrong settings, and when the loss is no
     number whatever the watchdog tries.
     """
     clock_start = time.monotonic()
     dataset, folder, config = PreparedDataset(Path(prepared)), Path(output), config or Config()
-    if resume:
-        runs = reopen_runs(folder, dataset, config)
-        chosen = choose_device(device, runs[0].config.training.precision)
-    else:
-        chosen = choose_device(device, config.training.precision)
-        runs = start_runs(folder, dataset, dims, config, chosen)
-    for run in runs:
-        validation_cases(run)  # to see now, not after hours of training, whether their files are there
-    if runs[0].folder == folder:
-        result = train_run(runs[0], chosen, clock_start)
-    else:
-        result = train_folds(folder, runs, chosen, clock_start)
+    given = device_of_rank(device)
+    with joined(given) as team:
+        if resume:
+            runs = team.first(lambda: reopen_runs(folder, dataset, config))
+            chosen = choose_device(given, runs[0].config.training.precision)
+        else:
+            chosen = choose_device(given, config.training.precision)
+            runs = team.first(lambda: start_runs(folder, dataset, dims, config, chosen))
+        check_batch(team, runs[0].plan.batch_size)
+        for run in runs:
+            validation_cases(run)  # to see now, not after hours of training, whether their files are there
+        if runs[0].folder == folder:
+            result = train_run(runs[0], chosen, clock_start, team)
+        else:
+            result = train_folds(folder, runs, chosen, clock_start, team)
     if not result.finished:
         say(f"Interrupted at step {result.steps}; go on with: medseg train {prepared} -o {output} --resume")
     return result
 
 
-def train_run(run: Run, device: Device, started: float) -> TrainResult:
+def train_run(run: Run, device: Device, started: float, team: Team) -> TrainResult:
     """One network, from where it stands; ``started``: when its time began to count."""
-    session = Session(run, device, started)
-    run.write()
-    session.tell()
+    session = Session(run, device, started, team)
+    if team.is_first:
+        run.write()
+        session.tell()
     max_time = run.config.training.max_time
-    finished = session.train(None if max_time is None else training_seconds(session, max_time))
-    evaluation = final_validation(run, device) if finished else None
-    if evaluation is not None:
-        write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(session)))
+    finished = session.train(None if max_time is None else team.first(lambda: training_seconds(session, max_time)))
+    evaluation = team.first(lambda: validate_and_report(session)) if finished else None
     return TrainResult(run.folder, run.folder / "model", session.step, session.clock.seconds, finished, evaluation)
+
+
+def validate_and_report(session: Session) -> Evaluation:
+    run = session.run
+    evaluation = final_validation(run, session.device)
+    write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(session)))
+    return evaluation
 
 
 def example_patches(session: Session) -> Iterator[PatchPicture]:
@@ -115,19 +127,25 @@ def example_patches(session: Session) -> Iterator[PatchPicture]:
         yield from patch_pictures(images, label_maps, batch.case_ids, spacing, labels)
 
 
-def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: float) -> TrainResult:
+def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: float, team: Team) -> TrainResult:
     """One network after the other; then their ensemble, and the metrics of all cases."""
-    # Backwards: a run of all folds is known by the record of the first one.
-    for run in reversed(runs):
-        run.write()
+    if team.is_first:
+        # Backwards: a run of all folds is known by the record of the first one.
+        for run in reversed(runs):
+            run.write()
     for i, run in enumerate(runs):
-        if (run.folder / "validation" / METRICS_FILE).is_file():
+        if team.first((run.folder / "validation" / METRICS_FILE).is_file):
             say(f"Fold {i} is done")
             continue
         say(f"Fold {i}, {i + 1} of {len(runs)}")
-        result = train_run(run, device, started if i == 0 else time.monotonic())
+        result = train_run(run, device, started if i == 0 else time.monotonic(), team)
         if not result.finished:
             return replace(result, folder=folder, model=folder / "model")
+    return team.first(lambda: finish_folds(folder, runs, device))
+
+
+def finish_folds(folder: Path, runs: Sequence[Run], device: Device) -> TrainResult:
+    """Their ensemble, and the metrics of all cases."""
     model = folder / "model"
     save_ensemble(model, [run.folder / "model" for run in runs])
     evaluation = evaluate_folds(folder / "validation", runs, model)

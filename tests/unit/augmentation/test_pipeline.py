@@ -49,6 +49,19 @@ def equal(first: Batch, second: Batch) -> bool:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_parts_of_a_batch_are_augmented_as_in_the_whole(shape: tuple[int, ...]) -> None:
+    batch = random_batch(shape)
+    augment = build(shape, transforms=[{"name": "RandGaussianSharpend", "keys": "image", "prob": 0.5}])
+    for seed in range(8):
+        whole = augment(batch, seed)
+        for part in (slice(0, 2), slice(2, 3), slice(3, 6)):
+            own = {key: value[part] for key, value in batch.items()}
+            changed = augment(own, seed, first=part.start, n_samples=6)
+            torch.testing.assert_close(changed["image"], whole["image"][part], atol=1e-5, rtol=1e-5)
+            assert torch.equal(changed["label"], whole["label"][part])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_batch_depends_on_the_seed_alone(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     batch = random_batch(shape)

@@ -37,6 +37,15 @@ def test_a_batch_depends_on_seed_and_step_only(prepared: PreparedDataset) -> Non
     prefetched.close()
 
 
+def test_shares_of_a_batch_make_up_the_batch(prepared: PreparedDataset) -> None:
+    whole = sampler(prepared).batch(5)
+    parts = [next(sampler(prepared, share=share).prefetched(5)) for share in (slice(0, 1), slice(1, 3))]
+    assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
+    assert torch.equal(torch.cat([part.label for part in parts]), whole.label)
+    assert [part.first for part in parts] == [0, 1]
+    assert all(part.case_ids == whole.case_ids for part in parts)
+
+
 def test_every_case_comes_equally_often(prepared: PreparedDataset) -> None:
     ids = [case for step in range(len(prepared.cases)) for case in sampler(prepared).batch(step).case_ids]
     assert {ids.count(case) for case in prepared.cases} == {3}

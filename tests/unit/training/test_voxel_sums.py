@@ -6,7 +6,7 @@ from monai.losses import DiceLoss
 
 from medseg.plan import LearntRegion
 from medseg.training.loss import SegmentationLoss
-from medseg.training.region_loss import RegionLoss
+from medseg.training.voxel_sums import RegionSums
 
 WHOLE = LearntRegion(name="whole", values=(1, 2, 3), value=2)
 CORE = LearntRegion(name="core", values=(1, 3), value=1)
@@ -14,7 +14,7 @@ CORE = LearntRegion(name="core", values=(1, 3), value=1)
 
 def test_the_masks_are_unions_of_labels() -> None:
     label = torch.tensor([[0, 1, 2, 3], [3, 0, 0, 1]], dtype=torch.uint8)[:, None]
-    masks = RegionLoss((WHOLE, CORE), 1, 1, 1e-5).masks(label)
+    masks = RegionSums((WHOLE, CORE)).masks(label)
     assert masks.tolist() == [
         [[False, True, True, True], [False, True, False, True]],
         [[True, False, False, True], [True, False, False, True]],

@@ -1,0 +1,48 @@
+"""Batch normalisation over a batch that several processes share: the statistics are those of all its samples.
+
+torch's SyncBatchNorm does the same, on CUDA only.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medseg.training.distributed import Team
+
+
+def share_batch_norm(network: nn.Module, team: Team) -> None:
+    """Makes all batch normalisation in ``network`` take its statistics from the team. Names of weights stay."""
+    if team.size == 1:
+        return
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = partial(_normalised, module, team)  # type: ignore[method-assign]
+
+
+def _normalised(module: _BatchNorm, team: Team, features: torch.Tensor) -> torch.Tensor:
+    """``features`` (sample, channel, *spatial), each process's own samples."""
+    if not module.training:
+        return type(module).forward(module, features)
+    axes = (0, *range(2, features.ndim))
+    shape = (1, -1, *[1] * (features.ndim - 2))
+    values = features.float()  # sums over many voxels, whatever the network computes in
+    count = team.sum(values.new_tensor(float(values.numel() // values.shape[1])))
+    mean = team.sum(values.sum(axes)) / count
+    centred = values - mean.view(shape)
+    variance = team.sum(centred.square().sum(axes)) / count
+    _track(module, mean.detach(), variance.detach() * count / (count - 1))
+    result = centred * (variance + module.eps).rsqrt().view(shape)
+    if module.affine:
+        result = result * module.weight.view(shape) + module.bias.view(shape)
+    return result.to(features.dtype)
+
+
+def _track(module: _BatchNorm, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    if module.running_mean is None or module.running_var is None or module.num_batches_tracked is None:
+        return
+    module.num_batches_tracked += 1
+    momentum = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+    module.running_mean.lerp_(mean, momentum)
+    module.running_var.lerp_(variance, momentum)
