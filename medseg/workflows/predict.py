@@ -21,7 +21,7 @@ from medseg.inference.backends import with_backend
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, bytes_of, in_units
-from medseg.inference.stream import segment
+from medseg.inference.segmentation import segment
 from medseg.inference.uncertainty import Maps, entropy, probabilities
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
@@ -51,6 +51,8 @@ class Prediction:
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
+    windows: int = 0
+    skipped_windows: int = 0  # of them: those that were answered without asking the network
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
@@ -87,6 +89,8 @@ class Prediction:
             **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            "windows": self.windows,
+            "skipped_windows": self.skipped_windows,
             "warnings": list(self.warnings),
             "extras": list(self.extras),
             "images": [list(stamp) for stamp in self.images],
@@ -115,6 +119,8 @@ def predict(
     device: str = "auto",
     mirror: bool | None = None,
     overlap: float | None = None,
+    skip_air: bool | None = None,
+    first_look: bool | None = None,
     images: str | Sequence[str] | None = None,
     registered: bool = False,
     formats: Sequence[str] = (),
@@ -131,7 +137,11 @@ def predict(
     there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF
     for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by another reader
     and compared; one that does not lie right is deleted. ``mirror`` averages over mirrored images; None takes the
-    model's own setting, as for ``overlap``.
+    model's own setting, as for ``overlap``, ``skip_air`` and ``first_look``.
+
+    ``skip_air``: in CT, windows that hold nothing but air get what the network says of even air, which it is asked
+    once. ``first_look``, for large scans: the network first sees the image at half the resolution, and then only what
+    lies around what it found there, as it is; what it missed is background.
 
     ``images`` are globs as in ``preprocess``; channels that they name as in training are put in that order.
     ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
@@ -158,7 +168,7 @@ def predict(
     most = None if max_memory is None else bytes_of(max_memory)
     models = [model] if isinstance(model, str | Path) else model
     loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
-    changes = {"mirror": mirror, "overlap": overlap}
+    changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
@@ -300,7 +310,8 @@ def predict_case(
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())
-    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers)
+    segmentation = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers)
+    encoded = segmentation.label_map
     postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
     label_map = Volume(record.labels.decode(encoded)[None], geometry)
     voxels = _voxels(encoded, record.labels)
@@ -317,7 +328,9 @@ def predict_case(
         forecast_mb=None if chosen is None else chosen.forecast / 2**20,
         voxels=voxels,
         volumes_ml={} if is_picture else {name: n * geometry.voxel_volume_ml for name, n in voxels.items()},
-        warnings=tuple(_warnings(case, record, voxels)),
+        warnings=(*segmentation.warnings, *_warnings(case, record, voxels)),
+        windows=segmentation.windows,
+        skipped_windows=segmentation.skipped_windows,
         masks=masks,
         not_written=not_written,
         extras=tuple(extras),

@@ -13,7 +13,8 @@ from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference import predictor
 from medseg.inference.room import Room
-from medseg.inference.stream import Stream, predict_labels, predict_logits, segment
+from medseg.inference.segmentation import segment
+from medseg.inference.stream import Stream, predict_labels, predict_logits
 from medseg.inference.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Plan
@@ -120,7 +121,7 @@ def test_label_maps_are_those_of_all_logits_interpolated(spacing: tuple[float, f
     image = random_image(grid.shape)
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     prepared = Prepared(image, None, grid, source)
-    label_map = segment(Ramps(), prepared, plan(3), InferenceConfig(), CPU)
+    label_map = segment(Ramps(), prepared, plan(3), InferenceConfig(), CPU).label_map
     assert np.array_equal(label_map, resample(logits.contiguous(), grid, source).argmax(0).numpy())
     labels = predict_labels(Ramps(), image, plan(3), InferenceConfig(), CPU)
     assert torch.equal(labels, logits.argmax(0).to(torch.uint8))
