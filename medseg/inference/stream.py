@@ -6,6 +6,7 @@ room for more than a row of windows of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -58,9 +59,14 @@ class Stream:
         where = device.torch_device if room.sums_on_device else PROCESSOR
         self.sums = Accumulator(self.layout, room.dtype, where)
         self.masks = masks
-        self.air = even_air(image, plan.grid)
+        self.grid = plan.grid
         self.asked = 0  # how many windows the network saw
         self._even: dict[tuple[float, ...], torch.Tensor] = {}
+
+    @cached_property
+    def air(self) -> tuple[float, ...]:
+        """The value of each channel."""
+        return even_air(self.image, self.grid)
 
     def slabs(self) -> Iterator[Slab]:
         """Finished logits, from the first voxels along the layout's axis to the last."""
