@@ -114,9 +114,9 @@ def test_logits_in_the_body_are_those_without_skipping(dims: int) -> None:
     plan_, image = ct_plan(dims), normalised(chest())
     mask = body_mask(image, plan_.grid)
     assert mask is not None
-    stream = Stream(Ramps(), image, plan_, InferenceConfig(), CPU, masks=[mask])
+    stream = Stream(Ramps(), image, plan_, InferenceConfig(overlap=0.25), CPU, masks=[mask])
     logits = torch.cat([slab.fresh.clone() for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
-    expected = predict_logits(Ramps(), image, plan_, InferenceConfig(), CPU)
+    expected = predict_logits(Ramps(), image, plan_, InferenceConfig(overlap=0.25), CPU)
     inside = torch.from_numpy(covered(mask, (64, 64, 48)))
     assert torch.allclose(logits[:, inside], expected[:, inside], rtol=1e-5, atol=1e-4)
     assert 0 < stream.asked < stream.layout.n_windows

@@ -41,8 +41,8 @@ def segmented(network: torch.nn.Module, image: torch.Tensor, plan_: Plan, **sett
 @pytest.mark.parametrize("dims", [2, 3])
 def test_what_was_found_is_segmented_as_without_it_and_fewer_windows_are_asked(dims: int) -> None:
     all_of_it, near = Bright(), Bright()
-    expected = segmented(all_of_it, scan(), plan(dims))
-    result = segmented(near, scan(), plan(dims), first_look=True)
+    expected = segmented(all_of_it, scan(), plan(dims), overlap=0.25)
+    result = segmented(near, scan(), plan(dims), overlap=0.25, first_look=True)
     assert (result.label_map == expected.label_map).all() and result.label_map.any()
     assert near.windows < 0.7 * all_of_it.windows
     assert result.windows == expected.windows
