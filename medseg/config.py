@@ -150,6 +150,8 @@ class InferenceConfig(Section):
     overlap: float = Field(0.5, ge=0, lt=1)
     mirror: bool = False  # average over all mirrored images; four (2D) or eight (3D) times the work
     window_batch_size: int | None = Field(None, ge=1)  # None: 4 in 3D, 16 in 2D
+    skip_air: bool = True  # in CT, the network is asked only once what it says of windows without a body
+    first_look: bool = False  # at half the resolution, for where it pays to look finely; for large scans
 
 
 class Config(Section):

@@ -40,6 +40,21 @@ def predict(
         float | None,
         typer.Option(min=0, max=0.95, help="Of neighbouring windows, as a fraction of the patch."),
     ] = None,
+    skip_air: Annotated[
+        bool | None,
+        typer.Option(
+            "--skip-air/--no-skip-air",
+            help="In CT, ask the network once about all windows of nothing but air. [default: as the model says]",
+        ),
+    ] = None,
+    first_look: Annotated[
+        bool | None,
+        typer.Option(
+            "--first-look/--no-first-look",
+            help="For large scans: look at half the resolution first, then finely around what was found; faster, but "
+            "what the first look misses is lost. [default: as the model says]",
+        ),
+    ] = None,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="What a case may take, as 4GB; of the GPU's memory on CUDA."),
@@ -98,6 +113,8 @@ def predict(
         device=device,
         mirror=tta,
         overlap=overlap,
+        skip_air=skip_air,
+        first_look=first_look,
         images=images,
         registered=registered,
         formats=formats or (),

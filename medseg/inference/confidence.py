@@ -4,6 +4,7 @@ from math import isfinite, prod
 
 import torch
 
+from medseg.decoding import Decoding
 from medseg.inference.accumulator import Slab
 from medseg.labels import Labels
 from medseg.volume import Shape3
@@ -20,14 +21,16 @@ class Confidence:
     Pacheco and Silva 2024 (arXiv 2402.10665), here of each label and region against all else.
     """
 
-    def __init__(self, labels: Labels, shape: Shape3) -> None:
+    def __init__(self, labels: Labels, decoding: Decoding, shape: Shape3) -> None:
         """``shape`` is that of the image on the model grid."""
-        self.names = [structure.name for structure in labels.structures]
+        self.unions, self.decoding = labels.unions, decoding
         self.step = 2 if prod(shape) >= LARGE else 1
         # 1 where a network value (first axis, with the background) is a part of a structure.
-        self._parts = torch.tensor([[float(v in s.values) for s in labels.structures] for v in (0, *labels.values)])
+        self._parts = torch.tensor(
+            [[float(value in union) for union in self.unions.values()] for value in range(len(labels.items) + 1)]
+        )
         # By structure: voxels of the mask, their probabilities of it, those of all voxels.
-        self._sums = torch.zeros(3, len(self.names), dtype=torch.float64)
+        self._sums = torch.zeros(3, len(self.unions), dtype=torch.float64)
 
     def take(self, slab: Slab) -> None:
         """The next slab. Plane by plane, so that memory doesn't grow with the slab."""
@@ -40,14 +43,14 @@ class Confidence:
                 self._add(plane.flatten(0, 1).cpu())
 
     def _add(self, logits: torch.Tensor) -> None:
-        """(voxel, label)."""
-        parts, shares = self._parts.to(logits.device), logits.float().softmax(-1)
-        mask, probabilities = parts[shares.argmax(-1)], shares @ parts  # (voxel, structure)
+        """(voxel, output)."""
+        mask = self._parts.to(logits.device)[self.decoding.labels(logits, -1).long()]  # (voxel, structure)
+        probabilities = self.decoding.probabilities(logits.float().T, self.unions).T
         sums = [each.sum(0, dtype=torch.float64) for each in (mask, mask * probabilities, probabilities)]
         self._sums += torch.stack(sums).cpu()
 
     @property
     def expected_dice(self) -> dict[str, float]:
         """By name of label or region, of those that some voxel has that was looked at; not of what is no number."""
-        sums = zip(self.names, *self._sums.tolist(), strict=True)
+        sums = zip(self.unions, *self._sums.tolist(), strict=True)
         return {name: 2 * inside / (n + every) for name, n, inside, every in sums if n and isfinite(every)}

@@ -64,7 +64,8 @@ class Demand:
         area = prod(layout.padded_shape) // layout.padded_shape[layout.axis]
         # A voxel of each segment and one more repeat what came before; and there are the weights.
         sums = (layout.height + 4) * area * (self.labels * room.dtype.itemsize + 4)
-        windows = room.batch_size * self.window + self.labels * prod(layout.patch_size) * 4
+        # Two answers for even windows are kept.
+        windows = room.batch_size * self.window + 2 * self.labels * prod(layout.patch_size) * 4
         if device.is_cuda:
             return int(SAFETY * (windows + room.sums_on_device * sums)) + self.before
         source, model = prod(self.source), prod(self.layout.shape)

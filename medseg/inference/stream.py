@@ -6,6 +6,7 @@ room for more than a row of windows of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -15,50 +16,24 @@ from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference.accumulator import Accumulator, Slab
-from medseg.inference.confidence import Confidence
+from medseg.inference.body import body_mask, even_air
+from medseg.inference.coarse_mask import CoarseMask
 from medseg.inference.predictor import Backend, Predictor
 from medseg.inference.room import Room, usual_room
 from medseg.inference.windows import Layout, Row
 from medseg.plan import Plan
-from medseg.preprocessing.pipeline import Prepared
-from medseg.preprocessing.restoring import Observer, Restoring
 from medseg.progress import warn
-from medseg.volume import Array, Shape3
+from medseg.volume import Shape3
 
 Result = TypeVar("Result")
 
 PROCESSOR = torch.device("cpu")
 
 
-def segment(
-    network: Backend,
-    prepared: Prepared,
-    plan: Plan,
-    config: InferenceConfig,
-    device: Device,
-    mirror_axes: Sequence[int] = (),
-    room: Room | None = None,
-    observers: Sequence[Observer] = (),
-    confidence: Confidence | None = None,
-) -> Array:
-    """Network labels (x, y, z, uint8) of a prepared case on the grid of its source.
-
-    ``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
-    ``confidence`` sees the logits on the model grid.
-    """
-    stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room)
-    axis, decoding = stream.layout.axis, decoding_of(plan)
-    restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
-    for slab in stream.slabs():
-        if confidence is not None:
-            confidence.take(slab)
-        restoring.take(slab.logits, slab.start)
-        del slab  # before the next row is predicted
-    return restoring.label_map
-
-
 class Stream:
     """The windows of one case: ``image`` (channel, x, y, z) float32 on the model grid.
+
+    Windows that touch not every one of the ``masks`` are answered with what the network says of even air.
 
     When the GPU's memory runs out, the batch of windows is halved; when one window at a time is still too much, the
     sums move to main memory, then the network to the processor. Nothing that was summed is lost.
@@ -73,6 +48,7 @@ class Stream:
         device: Device,
         mirror_axes: Sequence[int] = (),
         room: Room | None = None,
+        masks: Sequence[CoarseMask] = (),
     ) -> None:
         x, y, z = image.shape[1:]
         layout = Layout.of(network, plan, (x, y, z), config.overlap)
@@ -83,7 +59,16 @@ class Stream:
         self.predictor = Predictor(network, plan, device, mirror_axes)
         where = device.torch_device if room.sums_on_device else PROCESSOR
         self.sums = Accumulator(self.layout, room.dtype, where)
-        self._blank: dict[tuple[float, ...], torch.Tensor] = {}
+        self.masks = masks
+        self.grid = plan.grid
+        self.decoding = decoding_of(plan)
+        self.asked = 0  # how many windows the network saw
+        self._even: dict[tuple[float, ...], torch.Tensor] = {}
+
+    @cached_property
+    def air(self) -> tuple[float, ...]:
+        """The value of each channel."""
+        return even_air(self.image, self.grid)
 
     def slabs(self) -> Iterator[Slab]:
         """Finished logits, from the first voxels along the layout's axis to the last."""
@@ -97,17 +82,40 @@ class Stream:
             while slabs:
                 yield slabs.pop(0)  # and hold it no longer
 
+    def labels(self) -> torch.Tensor:
+        """Network labels (x, y, z, uint8) of the whole image."""
+        parts = [self.decoding.labels(slab.fresh, -1).cpu() for slab in self.slabs()]
+        return torch.cat(parts, self.layout.axis)
+
     def _predict(self, row: Row, image: torch.Tensor) -> None:
-        windows = {start: image[self.layout.seen(start)] for start in row.windows}
-        blank = {start: value for start, window in windows.items() if (value := _constant(window)) is not None}
-        for start, value in blank.items():
-            if value not in self._blank:
-                self._blank = {value: self._logits([windows[start]])[0]}
-            self._add(row, self._blank[value], start)
-        starts = [start for start in windows if start not in blank]
+        starts = []
+        for start in row.windows:
+            value = self._even_value(start, image)
+            if value is None:
+                starts.append(start)
+            else:
+                self._add(row, self.answer(value), start)
+        self.asked += len(starts)
         while starts:
-            for logits in self._logits([windows[start] for start in starts]):
+            for logits in self._logits([image[self.layout.seen(start)] for start in starts]):
                 self._add(row, logits, starts.pop(0))
+
+    def _even_value(self, start: Shape3, image: torch.Tensor) -> tuple[float, ...] | None:
+        """Of each channel of an even window that a window is answered like; None where the network has to see it."""
+        place = self.layout.place(start)
+        if not all(mask.touches(place) for mask in self.masks):
+            return self.air
+        return _constant(image[self.layout.seen(start)])
+
+    def answer(self, value: tuple[float, ...]) -> torch.Tensor:
+        """Logits (label, x, y, z) of a window of one value a channel. Those of air, and of one other, are kept."""
+        if value not in self._even:
+            self._even = {kept: logits for kept, logits in self._even.items() if kept == self.air}
+            shape = [n + 2 * margin for n, margin in zip(self.layout.patch_size, self.layout.margin, strict=True)]
+            window = torch.tensor(value)[:, None, None, None].expand(-1, *shape)
+            self._even[value] = self._logits([window])[0]
+            self.asked += 1
+        return self._even[value]
 
     def _logits(self, windows: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of as many windows, from the first on, as there is room for: (window, label, x, y, z)."""
@@ -162,11 +170,14 @@ def predict_logits(
 def predict_labels(
     network: Backend, image: torch.Tensor, plan: Plan, config: InferenceConfig, device: Device
 ) -> torch.Tensor:
-    """Network labels (x, y, z, uint8) of ``image`` (channel, x, y, z) on the model grid."""
-    stream = Stream(network, image, plan, config, device)
-    decoding = decoding_of(plan)
-    parts = [decoding.labels(slab.fresh, -1).cpu() for slab in stream.slabs()]
-    return torch.cat(parts, stream.layout.axis)
+    """Network labels (x, y, z, uint8) of ``image`` (channel, x, y, z) on the model grid; air is skipped."""
+    return Stream(network, image, plan, config, device, masks=body_masks(image, plan, config)).labels()
+
+
+def body_masks(image: torch.Tensor, plan: Plan, config: InferenceConfig) -> list[CoarseMask]:
+    """One, or none where nothing is to be skipped."""
+    mask = body_mask(image, plan.grid) if config.skip_air else None
+    return [] if mask is None else [mask]
 
 
 def _constant(window: torch.Tensor) -> tuple[float, ...] | None:

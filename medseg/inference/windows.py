@@ -125,6 +125,12 @@ class Layout:
         ends = zip(start, self.patch_size, self.margin, strict=True)
         return (slice(None), *(slice(first, first + n + 2 * margin) for first, n, margin in ends))
 
+    def place(self, start: Shape3) -> tuple[slice, ...]:
+        """Where in the image (x, y, z) that lies; beyond its ends where voxels were added."""
+        offsets = zip(self.before, self.margin, strict=True)
+        moved = zip(self.seen(start)[1:], offsets, strict=True)
+        return tuple(slice(s.start - before - margin, s.stop - before - margin) for s, (before, margin) in moved)
+
 
 def mirrored_index(index: torch.Tensor, n: int) -> torch.Tensor:
     """Of ``n`` voxels that are mirrored at both ends, the outermost ones not repeated, as often as needed."""

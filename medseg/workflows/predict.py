@@ -23,7 +23,7 @@ from medseg.inference.confidence import Confidence
 from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, Chosen, bytes_of, in_units
-from medseg.inference.stream import segment
+from medseg.inference.segmentation import Segmentation, segment
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, format_named, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
@@ -53,6 +53,8 @@ class Prediction:
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
+    windows: int = 0
+    skipped_windows: int = 0  # of them: those that were answered without asking the network
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
     expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, of what has a mask
@@ -93,6 +95,8 @@ class Prediction:
             **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
             "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            "windows": self.windows,
+            "skipped_windows": self.skipped_windows,
             "expected_dice": {name: round(dice, 6) for name, dice in self.expected_dice.items()},
             "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
             "review": self.review,
@@ -125,6 +129,8 @@ def predict(
     device: str = "auto",
     mirror: bool | None = None,
     overlap: float | None = None,
+    skip_air: bool | None = None,
+    first_look: bool | None = None,
     images: str | Sequence[str] | None = None,
     registered: bool = False,
     formats: Sequence[str] = (),
@@ -141,7 +147,11 @@ def predict(
     there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF
     for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by another reader
     and compared; one that does not lie right is deleted. ``mirror`` averages over mirrored images; None takes the
-    model's own setting, as for ``overlap``.
+    model's own setting, as for ``overlap``, ``skip_air`` and ``first_look``.
+
+    ``skip_air``: in CT, windows that hold nothing but air get what the network says of even air, which it is asked
+    once. ``first_look``, for large scans: the network first sees the image at half the resolution, and then only what
+    lies around what it found there, as it is; what it missed is background.
 
     ``images`` are globs as in ``preprocess``; channels that they name as in training are put in that order.
     ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
@@ -168,7 +178,7 @@ def predict(
     most = None if max_memory is None else bytes_of(max_memory)
     models = [model] if isinstance(model, str | Path) else model
     loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
-    changes = {"mirror": mirror, "overlap": overlap}
+    changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False)
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
@@ -304,10 +314,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of a case: ``encoded`` (x, y, z) are network values, postprocessed, on the source grid."""
+    """What the network says of a case, postprocessed."""
 
     case: Case
-    encoded: Array
+    segmentation: Segmentation
     geometry: Geometry
     maps: dict[str, Maps]
     expected_dice: dict[str, float]
@@ -355,12 +365,14 @@ def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Se
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())
-    confidence = Confidence(record.labels, prepared.geometry.shape)
-    encoded = segment(model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence)
-    postprocess(encoded, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
+    confidence = Confidence(record.labels, decoding_of(record.plan), prepared.geometry.shape)
+    segmentation = segment(
+        model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence
+    )
+    postprocess(segmentation.label_map, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
     return Answer(
         case=ready.case,
-        encoded=encoded,
+        segmentation=segmentation,
         geometry=geometry,
         maps=maps,
         expected_dice=confidence.expected_dice,
@@ -376,8 +388,8 @@ def write_case(
     """Writes the masks and certifies them, or keeps the label map where ``folder`` is None."""
     start = time.perf_counter()
     record, case, geometry = model.record, answer.case, answer.geometry
-    label_map = Volume(record.labels.decode(answer.encoded)[None], geometry)
-    voxels = _voxels(answer.encoded, record.labels)
+    label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], geometry)
+    voxels = _voxels(answer.segmentation.label_map, record.labels)
     volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
     reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
     segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
@@ -398,7 +410,9 @@ def write_case(
         estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
         review=None if record.review is None else bool(reasons),
         review_reasons=tuple(reasons),
-        warnings=tuple(_warnings(case, record, voxels)),
+        warnings=(*answer.segmentation.warnings, *_warnings(case, record, voxels)),
+        windows=answer.segmentation.windows,
+        skipped_windows=answer.segmentation.skipped_windows,
         masks=masks,
         not_written=not_written,
         extras=tuple(extras),

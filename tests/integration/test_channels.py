@@ -11,6 +11,7 @@ from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.inference.model import ModelRecord, save_model
+from medseg.inference.segmentation import Segmentation
 from medseg.networks.registry import build_network
 from medseg.preprocessing.pipeline import Prepared
 from medseg.workflows import predict as predicting
@@ -47,9 +48,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """What the network is given, case by case, instead of a prediction."""
     given: list[np.ndarray] = []
 
-    def segment(network: object, prepared: Prepared, *_: object) -> np.ndarray:
+    def segment(network: object, prepared: Prepared, *_: object) -> Segmentation:
         given.append(np.asarray(prepared.image))
-        return np.ones(prepared.source.shape, np.uint8)
+        return Segmentation(np.ones(prepared.source.shape, np.uint8), windows=1, skipped_windows=0)
 
     monkeypatch.setattr(predicting, "segment", segment)
     return given

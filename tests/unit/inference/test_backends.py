@@ -25,6 +25,8 @@ def model(request: pytest.FixtureRequest, tiny_plan: Plan) -> Model:
         plan = plan.model_copy(
             update={"dims": 2, "slice_axis": 2, "patch_size": (8, 8, 1), "architecture": architecture}
         )
+    grid = plan.grid.model_copy(update={"normalisation": 2 * plan.grid.normalisation})
+    plan = plan.model_copy(update={"grid": grid})
     record = ModelRecord(
         medseg="0",
         plan=plan,

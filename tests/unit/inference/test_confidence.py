@@ -4,6 +4,7 @@ import torch
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
+from medseg.decoding import SOFTMAX
 from medseg.inference import confidence
 from medseg.inference.confidence import Confidence
 from medseg.inference.stream import Stream, predict_logits, segment
@@ -47,7 +48,7 @@ def test_slabs_give_the_soft_dice_of_the_whole_image(
     image = image_of(shape)
     whole = predict_logits(Unsure(), image, plan(dims), InferenceConfig(), CPU)
     expected = soft_dice(whole[:, ::2, ::2, ::2] if large == 1 else whole)
-    watching = Confidence(LABELS, shape)
+    watching = Confidence(LABELS, SOFTMAX, shape)
     for slab in Stream(Unsure(), image, plan(dims), InferenceConfig(), CPU).slabs():
         watching.take(slab)
     assert watching.expected_dice == pytest.approx(expected, abs=1e-4)
@@ -71,7 +72,7 @@ def test_who_is_less_sure_expects_less_and_a_mask_that_is_not_there_has_no_dice(
     grid = Geometry((12, 12, 12), np.eye(4))
     found = []
     for sureness in (10.0, 1.0, float("nan")):
-        watching = Confidence(LABELS, grid.shape)
+        watching = Confidence(LABELS, SOFTMAX, grid.shape)
         prepared = Prepared(image, None, grid, grid)
         segment(Sure(sureness), prepared, plan(3), InferenceConfig(overlap=0), CPU, confidence=watching)
         found.append(watching.expected_dice)

@@ -14,7 +14,8 @@ from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference import predictor
 from medseg.inference.room import Room
-from medseg.inference.stream import Stream, predict_labels, predict_logits, segment
+from medseg.inference.segmentation import segment
+from medseg.inference.stream import Stream, predict_labels, predict_logits
 from medseg.inference.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
@@ -133,7 +134,7 @@ def test_label_maps_are_those_of_all_logits_interpolated(
     image = random_image(grid.shape)
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     prepared = Prepared(image, None, grid, source)
-    label_map = segment(Ramps(), prepared, own, InferenceConfig(), CPU)
+    label_map = segment(Ramps(), prepared, own, InferenceConfig(), CPU).label_map
     assert np.array_equal(label_map, decoding.labels(resample(logits.contiguous(), grid, source), 0).numpy())
     labels = predict_labels(Ramps(), image, own, InferenceConfig(), CPU)
     assert torch.equal(labels, decoding.labels(logits, 0))

@@ -10,7 +10,8 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.errors import MedsegError
-from medseg.inference.stream import predict_logits, segment
+from medseg.inference.segmentation import segment
+from medseg.inference.stream import predict_logits
 from medseg.inference.uncertainty import Maps
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.resample import grid_with_spacing, resample

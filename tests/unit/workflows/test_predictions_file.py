@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,7 +18,7 @@ from medseg.config import InferenceConfig
 from medseg.inference.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import Normalisation, Plan
 
 
 @pytest.fixture
@@ -78,6 +79,27 @@ def test_a_second_call_does_what_is_missing(model: Path, images: Path, tmp_path:
     assert (masks / "uncertainty" / "case_0.nii.gz").is_file()
     (masks / "predictions.json").write_text("{")
     assert len(predicted(medseg.predict(model, images, masks, **call))) == 3
+
+
+def test_it_tells_how_many_windows_were_skipped(tiny_plan: Plan, tmp_path: Path) -> None:
+    rule = Normalisation(kind="ct", lower=-1000, upper=1000, mean=0, std=100)
+    grid = tiny_plan.grid.model_copy(update={"normalisation": (rule,)})
+    model = write_model(tmp_path / "model", tiny_plan.model_copy(update={"grid": grid}), seed=0)
+    scan = np.random.default_rng(0).normal(-900, 20, size=(60, 11, 9)).astype(np.float32)
+    scan[40:] = 50
+    nibabel.save(nibabel.Nifti1Image(scan, np.eye(4)), tmp_path / "scan.nii.gz")
+
+    def told(**settings: bool) -> dict[str, Any]:
+        medseg.predict(model, tmp_path / "scan.nii.gz", tmp_path / "masks", device="cpu", backend="torch", **settings)
+        content = json.loads((tmp_path / "masks" / "predictions.json").read_text())
+        case: dict[str, Any] = content["cases"][0]
+        return case
+
+    usual, all_asked, looked = told(), told(skip_air=False), told(first_look=True)
+    assert 0 < usual["skipped_windows"] < usual["windows"]
+    assert all_asked["windows"] == usual["windows"] and all_asked["skipped_windows"] < usual["skipped_windows"]
+    assert any(warning.startswith("first look: ") for warning in looked["warnings"])
+    assert not any(warning.startswith("first look: ") for warning in usual["warnings"])
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])

@@ -1,0 +1,74 @@
+"""The body in a prepared CT image, and the air around it, which the network need not be asked about."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
+from medseg.plan import Grid, Normalisation
+from medseg.volume import Array
+
+# Lungs and gas below it are found as holes.
+BODY_HU = -500.0
+
+# Windows that come as near to the body as that are asked about.
+MARGIN_MM = 10.0
+
+# Components smaller than both are noise: a volume, and a part of the largest one, for animals and samples.
+SPECK_ML = 1.0
+SPECK_PART = 1e-3
+
+# In normalised units: far above float32's rounding, far below the noise of any scan.
+ROUNDING = 1e-3
+
+
+def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
+    """The body with all that it encloses, and a margin, of ``image`` (channel, x, y, z) on the model grid.
+
+    None where air can't be told: in images that aren't CT in every channel, whose values the user's own transforms
+    changed, or that hold no body at all.
+    """
+    if grid.transforms or any(rule.kind != "ct" for rule in grid.normalisation):
+        return None
+    step = block_step(grid.spacing)
+    solid = np.zeros(0, dtype=bool)
+    for channel, rule in zip(image, grid.normalisation, strict=True):
+        # Not "greater than": what is not a number is not air.
+        own = ~(block_maxima(channel, step) <= _threshold(rule)).numpy()
+        solid = solid | own if solid.size else own
+    if not solid.any():
+        return None
+    block_ml = float(np.prod(step) * np.prod(grid.spacing)) / 1000
+    return CoarseMask(_filled(_without_specks(solid, block_ml)), step).dilated(MARGIN_MM, grid.spacing)
+
+
+def even_air(image: torch.Tensor, grid: Grid) -> tuple[float, ...]:
+    """The value of each channel in air: the least that CT can have; in other images, the least that there is."""
+    least = image.amin((1, 2, 3)).tolist()
+    rules = zip(grid.normalisation, least, strict=True)
+    return tuple((rule.lower - rule.mean) / rule.std if rule.kind == "ct" else value for rule, value in rules)
+
+
+def _threshold(rule: Normalisation) -> float:
+    """Where the rule clips above it, all that is not clipped is body."""
+    return (max(BODY_HU, rule.lower) - rule.mean) / rule.std + ROUNDING
+
+
+def _without_specks(solid: Array, block_ml: float) -> Array:
+    components, n = ndimage.label(solid, np.ones((3, 3, 3)))
+    sizes = np.bincount(components.ravel(), minlength=n + 1)
+    sizes[0] = 0
+    large = sizes >= min(SPECK_ML / block_ml, SPECK_PART * sizes.max())
+    large[0] = False
+    kept: Array = large[components]
+    return kept
+
+
+def _filled(solid: Array) -> Array:
+    """Holes of the planes across each axis: lungs are open where the scan ends, but not in every plane."""
+    filled = solid.copy()
+    for axis in range(3):
+        planes = zip(np.moveaxis(filled, axis, 0), np.moveaxis(solid, axis, 0), strict=True)
+        for result, plane in planes:
+            result |= ndimage.binary_fill_holes(plane)
+    return filled

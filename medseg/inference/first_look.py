@@ -1,0 +1,72 @@
+"""A first look at a large image: at half the resolution, for where it is worth looking finely.
+
+The same network sees the shrunk image as if it lay on the model grid, as the first of two networks does elsewhere
+(coarse to fine; Zhou et al. 2017, fixed-point model). Structures look half as large to it as those it was trained on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from medseg.config import InferenceConfig
+from medseg.device import Device
+from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
+from medseg.inference.predictor import Backend
+from medseg.inference.room import Room
+from medseg.inference.stream import Stream, body_masks
+from medseg.inference.windows import Layout
+from medseg.plan import Plan
+
+SHRUNK = 2
+
+# What lies as near to what was found is looked at finely.
+MARGIN_MM = 20.0
+
+# The least part of all windows that the look has to be worth, or it is left out.
+WORTH = 0.5
+
+
+@dataclass(frozen=True)
+class Look:
+    """``mask``: of what was found, with a margin; None, with the reason, where all has to be looked at finely."""
+
+    mask: CoarseMask | None
+    reason: str = ""
+
+
+def first_look(
+    network: Backend,
+    image: torch.Tensor,
+    plan: Plan,
+    config: InferenceConfig,
+    device: Device,
+    mirror_axes: Sequence[int] = (),
+    room: Room | None = None,
+) -> Look:
+    """At ``image`` (channel, x, y, z) on the model grid."""
+    x, y, z = image.shape[1:]
+    factors = (min(SHRUNK, x), min(SHRUNK, y), min(SHRUNK, z))
+    small = shrunk(image, factors)
+    a, b, c = (mm * factor for mm, factor in zip(plan.grid.spacing, factors, strict=True))
+    coarse = plan.model_copy(update={"grid": plan.grid.model_copy(update={"spacing": (a, b, c)})})
+    stream = Stream(network, small, coarse, config, device, mirror_axes, room, body_masks(small, coarse, config))
+    if stream.layout.n_windows > (1 - WORTH) * Layout.of(network, plan, (x, y, z), config.overlap).n_windows:
+        return Look(None, "the image is too small for one to save time")
+    with torch.inference_mode():
+        if bool(stream.answer(stream.air).argmax(0).any()):
+            return Look(None, "the network finds structures in even air")
+    found = stream.labels() > 0
+    if not bool(found.any()):
+        return Look(None, "nothing was found at half the resolution")
+    step = block_step(plan.grid.spacing)
+    i, j, k = (n // factor for n, factor in zip(step, factors, strict=True))
+    mask = CoarseMask(block_maxima(found.float(), (i, j, k)).numpy() > 0, step)
+    return Look(mask.dilated(MARGIN_MM, plan.grid.spacing))
+
+
+def shrunk(image: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:
+    """The mean of each block of voxels; the last blocks may lack some."""
+    small: torch.Tensor = functional.avg_pool3d(image[None], factors, ceil_mode=True, count_include_pad=False)[0]
+    return small

@@ -1,0 +1,59 @@
+"""From a prepared case to its label map: a first look where asked for, windows, and back to the source grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medseg.config import InferenceConfig
+from medseg.decoding import decoding_of
+from medseg.device import Device
+from medseg.inference.confidence import Confidence
+from medseg.inference.first_look import MARGIN_MM, first_look
+from medseg.inference.predictor import Backend
+from medseg.inference.room import Room
+from medseg.inference.stream import Stream, body_masks
+from medseg.plan import Plan
+from medseg.preprocessing.pipeline import Prepared
+from medseg.preprocessing.restoring import Observer, Restoring
+from medseg.volume import Array
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """``label_map`` (x, y, z, uint8) in network labels on the grid of the source."""
+
+    label_map: Array
+    windows: int  # of the image
+    skipped_windows: int  # of them, those that were answered without asking the network
+    warnings: tuple[str, ...] = ()
+
+
+def segment(
+    network: Backend,
+    prepared: Prepared,
+    plan: Plan,
+    config: InferenceConfig,
+    device: Device,
+    mirror_axes: Sequence[int] = (),
+    room: Room | None = None,
+    observers: Sequence[Observer] = (),
+    confidence: Confidence | None = None,
+) -> Segmentation:
+    """``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
+    ``confidence`` sees the logits on the model grid."""
+    masks, warnings = body_masks(prepared.image, plan, config), []
+    if config.first_look:
+        look = first_look(network, prepared.image, plan, config, device, mirror_axes, room)
+        masks += [] if look.mask is None else [look.mask]
+        all_of_it = f"first look: {look.reason}, so everything was segmented finely"
+        near = f"first look: only what lies within about {MARGIN_MM:g} mm of what it found was segmented finely"
+        warnings.append(all_of_it if look.mask is None else near)
+    stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room, masks)
+    axis, decoding = stream.layout.axis, decoding_of(plan)
+    restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
+    for slab in stream.slabs():
+        if confidence is not None:
+            confidence.take(slab)
+        restoring.take(slab.logits, slab.start)
+        del slab  # before the next row is predicted
+    n = stream.layout.n_windows
+    return Segmentation(restoring.label_map, n, n - stream.asked, tuple(warnings))
