@@ -2,7 +2,7 @@
 
     python benchmarks/skipping.py RUN DATASET
     python benchmarks/skipping.py RUN DATASET --around 64     with air around, as scans have that were not cropped
-    python benchmarks/skipping.py RUN DATASET --longer 4      with a leg of even tissue below, as in a longer scan
+    python benchmarks/skipping.py RUN DATASET --longer 4      with a leg below, as in a longer scan
 
 Counts also the voxels of the references that lie outside of the body mask. Times are of whole cases, one after the
 other, each once; imports and loading the model don't count. Prints Markdown tables.
@@ -82,19 +82,24 @@ def read(model: Model, case: Case) -> Read:
 
 
 def extended(case: Read, around: int, longer: int) -> Read:
-    """With voxels drawn from the air of the scan at the sides, and a leg of even tissue and noise below."""
-    random, values, affine = np.random.default_rng(0), case.image.array[0], case.image.geometry.affine.copy()
+    """With voxels drawn from the air of the scan at the sides, and a leg below: the lowest slice again and again, with
+    noise, and without what has a label."""
+    random, affine = np.random.default_rng(0), case.image.geometry.affine.copy()
+    values = case.image.array[0].astype(np.float32)
     widths = [(around, around), (around, around), (0, 0)]
     whole = np.pad(values, widths, constant_values=np.nan)
     if around:
         missing = np.isnan(whole)
         whole[missing] = random.choice(values[values < -900], int(missing.sum()))
     added = (longer - 1) * values.shape[2]
-    noise = random.normal(0, 15, (*whole.shape[:2], added))
-    whole = np.concatenate([np.where(whole[..., :1] > -300, 50, -1000) + noise, whole], axis=2).astype(np.float32)
+    reference = np.pad(case.reference, widths)
+    end, labelled = whole[..., :1], reference[..., :1] > 0
+    tissue = np.median(end[~labelled & (end > -300)])
+    leg = np.where(labelled, tissue, end) + random.normal(0, 15, (*whole.shape[:2], added))
+    whole = np.concatenate([leg, whole], axis=2).astype(np.float32)
     affine[:3, 3] -= affine[:3, :3] @ [around, around, added]
-    reference = np.pad(case.reference, [*widths[:2], (added, 0)])
-    return Read(case.case_id, Volume(whole[None], Geometry(whole.shape, affine)), reference)
+    whole_reference = np.pad(reference, [(0, 0), (0, 0), (added, 0)])
+    return Read(case.case_id, Volume(whole[None], Geometry(whole.shape, affine)), whole_reference)
 
 
 def voxels_outside(model: Model, case: Read) -> int:
@@ -109,6 +114,7 @@ def voxels_outside(model: Model, case: Read) -> int:
 
 
 def compare(model: Model, case: Read, image: Path, arguments: argparse.Namespace) -> None:
+    """Prints a row for each of the settings."""
     n_labels, first = len(model.record.labels.names), None
     for name, settings in SETTINGS.items():
         # One back end: 'auto' takes the faster one, which can be another one each time.
@@ -120,7 +126,7 @@ def compare(model: Model, case: Read, image: Path, arguments: argparse.Namespace
         dice = [overlap.dice for overlap in count_overlaps(label_map, case.reference, n_labels)]
         cells = [case.case_id, name, prediction.windows, prediction.skipped_windows, f"{prediction.seconds:.1f}"]
         cells += [int((label_map != first).sum()), *("–" if each is None else f"{each:.3f}" for each in dice)]
-        print("|", " | ".join(map(str, cells)), "|", flush=True)
+        print("|", " | ".join(map(str, cells)), "|", *prediction.warnings[:1], flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from medseg.device import Device
 from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
 from medseg.inference.predictor import Backend
 from medseg.inference.room import Room
-from medseg.inference.stream import Stream, body_masks
+from medseg.inference.stream import Stream, body_of
 from medseg.inference.windows import Layout
 from medseg.plan import Plan
 
@@ -51,12 +51,9 @@ def first_look(
     small = shrunk(image, factors)
     a, b, c = (mm * factor for mm, factor in zip(plan.grid.spacing, factors, strict=True))
     coarse = plan.model_copy(update={"grid": plan.grid.model_copy(update={"spacing": (a, b, c)})})
-    stream = Stream(network, small, coarse, config, device, mirror_axes, room, body_masks(small, coarse, config))
+    stream = Stream(network, small, coarse, config, device, mirror_axes, room, body_of(small, coarse, config))
     if stream.layout.n_windows > (1 - WORTH) * Layout.of(network, plan, (x, y, z), config.overlap).n_windows:
         return Look(None, "the image is too small for one to save time")
-    with torch.inference_mode():
-        if bool(stream.answer(stream.air).argmax(0).any()):
-            return Look(None, "the network finds structures in even air")
     found = stream.labels() > 0
     if not bool(found.any()):
         return Look(None, "nothing was found at half the resolution")

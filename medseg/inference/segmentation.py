@@ -10,7 +10,7 @@ from medseg.inference.confidence import Confidence
 from medseg.inference.first_look import MARGIN_MM, first_look
 from medseg.inference.predictor import Backend
 from medseg.inference.room import Room
-from medseg.inference.stream import Stream, body_masks
+from medseg.inference.stream import Stream, body_of
 from medseg.plan import Plan
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.restoring import Observer, Restoring
@@ -40,14 +40,15 @@ def segment(
 ) -> Segmentation:
     """``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
     ``confidence`` sees the logits on the model grid."""
-    masks, warnings = body_masks(prepared.image, plan, config), []
+    region, warnings = None, []
     if config.first_look:
         look = first_look(network, prepared.image, plan, config, device, mirror_axes, room)
-        masks += [] if look.mask is None else [look.mask]
+        region = look.mask
         all_of_it = f"first look: {look.reason}, so everything was segmented finely"
         near = f"first look: only what lies within about {MARGIN_MM:g} mm of what it found was segmented finely"
-        warnings.append(all_of_it if look.mask is None else near)
-    stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room, masks)
+        warnings.append(all_of_it if region is None else near)
+    body = body_of(prepared.image, plan, config)
+    stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room, body, region)
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():

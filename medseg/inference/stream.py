@@ -27,13 +27,16 @@ from medseg.volume import Shape3
 
 Result = TypeVar("Result")
 
+# By how much the logit of background lies above the others where nothing is looked for: probabilities below 5e-5.
+CERTAIN = 10.0
+
 PROCESSOR = torch.device("cpu")
 
 
 class Stream:
     """The windows of one case: ``image`` (channel, x, y, z) float32 on the model grid.
 
-    Windows that touch not every one of the ``masks`` are answered with what the network says of even air.
+    Windows outside of the ``region`` are background. Those without ``body`` get what the network says of even air.
 
     When the GPU's memory runs out, the batch of windows is halved; when one window at a time is still too much, the
     sums move to main memory, then the network to the processor. Nothing that was summed is lost.
@@ -48,7 +51,8 @@ class Stream:
         device: Device,
         mirror_axes: Sequence[int] = (),
         room: Room | None = None,
-        masks: Sequence[CoarseMask] = (),
+        body: CoarseMask | None = None,
+        region: CoarseMask | None = None,
     ) -> None:
         x, y, z = image.shape[1:]
         layout = Layout.of(network, plan, (x, y, z), config.overlap)
@@ -59,7 +63,7 @@ class Stream:
         self.predictor = Predictor(network, plan, device, mirror_axes)
         where = device.torch_device if room.sums_on_device else PROCESSOR
         self.sums = Accumulator(self.layout, room.dtype, where)
-        self.masks = masks
+        self.body, self.region = body, region
         self.grid = plan.grid
         self.decoding = decoding_of(plan)
         self.asked = 0  # how many windows the network saw
@@ -90,22 +94,32 @@ class Stream:
     def _predict(self, row: Row, image: torch.Tensor) -> None:
         starts = []
         for start in row.windows:
-            value = self._even_value(start, image)
-            if value is None:
+            known = self._known(start, image)
+            if known is None:
                 starts.append(start)
             else:
-                self._add(row, self.answer(value), start)
+                self._add(row, known, start)
         self.asked += len(starts)
         while starts:
             for logits in self._logits([image[self.layout.seen(start)] for start in starts]):
                 self._add(row, logits, starts.pop(0))
 
-    def _even_value(self, start: Shape3, image: torch.Tensor) -> tuple[float, ...] | None:
-        """Of each channel of an even window that a window is answered like; None where the network has to see it."""
+    def _known(self, start: Shape3, image: torch.Tensor) -> torch.Tensor | None:
+        """Logits (label, x, y, z) of a window that the network need not see."""
         place = self.layout.place(start)
-        if not all(mask.touches(place) for mask in self.masks):
-            return self.air
-        return _constant(image[self.layout.seen(start)])
+        if self.region is not None and not self.region.touches(place):
+            return self._background()
+        if self.body is not None and not self.body.touches(place):
+            return self.answer(self.air)
+        value = _constant(image[self.layout.seen(start)])
+        return None if value is None else self.answer(value)
+
+    def _background(self) -> torch.Tensor:
+        """What the network says of air is no answer here: one that has seen air only beside a body may find
+        structures in a window of nothing else."""
+        n_labels, *patch = self.answer(self.air).shape
+        logits = torch.tensor([0.0] + [-CERTAIN] * (n_labels - 1))
+        return logits[:, None, None, None].expand(-1, *patch)
 
     def answer(self, value: tuple[float, ...]) -> torch.Tensor:
         """Logits (label, x, y, z) of a window of one value a channel. Those of air, and of one other, are kept."""
@@ -171,13 +185,12 @@ def predict_labels(
     network: Backend, image: torch.Tensor, plan: Plan, config: InferenceConfig, device: Device
 ) -> torch.Tensor:
     """Network labels (x, y, z, uint8) of ``image`` (channel, x, y, z) on the model grid; air is skipped."""
-    return Stream(network, image, plan, config, device, masks=body_masks(image, plan, config)).labels()
+    return Stream(network, image, plan, config, device, body=body_of(image, plan, config)).labels()
 
 
-def body_masks(image: torch.Tensor, plan: Plan, config: InferenceConfig) -> list[CoarseMask]:
-    """One, or none where nothing is to be skipped."""
-    mask = body_mask(image, plan.grid) if config.skip_air else None
-    return [] if mask is None else [mask]
+def body_of(image: torch.Tensor, plan: Plan, config: InferenceConfig) -> CoarseMask | None:
+    """None where no air is to be skipped, or can be told."""
+    return body_mask(image, plan.grid) if config.skip_air else None
 
 
 def _constant(window: torch.Tensor) -> tuple[float, ...] | None:

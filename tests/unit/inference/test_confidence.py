@@ -7,7 +7,8 @@ from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.inference import confidence
 from medseg.inference.confidence import Confidence
-from medseg.inference.stream import Stream, predict_logits, segment
+from medseg.inference.segmentation import segment
+from medseg.inference.stream import Stream, predict_logits
 from medseg.labels import Labels
 from medseg.preprocessing.pipeline import Prepared
 from medseg.volume import Geometry, Shape3
