@@ -15,6 +15,10 @@ from torch.nn.functional import logsigmoid
 from medseg.plan import LearntRegion, Plan
 
 
+# By how much a logit speaks for what is certain: probabilities below 5e-5 of the others.
+CERTAIN = 10.0
+
+
 class Decoding(ABC):
     """Logits have one output a channel, along ``axis``.
 
@@ -38,6 +42,10 @@ class Decoding(ABC):
     def entropy(self, logits: torch.Tensor) -> torch.Tensor:
         """From 0, sure, to 1, as unsure as can be: (1, x, y, z) from (output, x, y, z)."""
 
+    @abstractmethod
+    def nothing(self, n_outputs: int) -> torch.Tensor:
+        """Logits (output,) of a voxel that surely belongs to no structure."""
+
 
 class Softmax(Decoding):
     """The background and the labels, of which each voxel has exactly one: the largest."""
@@ -57,6 +65,9 @@ class Softmax(Decoding):
         """Of the distribution over the labels."""
         logarithms = logits.log_softmax(0)
         return -(logarithms.exp() * logarithms).sum(0, keepdim=True) / log(len(logits))
+
+    def nothing(self, n_outputs: int) -> torch.Tensor:
+        return torch.tensor([0.0] + [-CERTAIN] * (n_outputs - 1))
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,9 @@ class Sigmoids(Decoding):
         """The mean of those of the regions, each of two outcomes."""
         inside, outside = logsigmoid(logits), logsigmoid(-logits)
         return -(inside.exp() * inside + outside.exp() * outside).mean(0, keepdim=True) / log(2)
+
+    def nothing(self, n_outputs: int) -> torch.Tensor:
+        return torch.full((n_outputs,), -CERTAIN)
 
 
 SOFTMAX = Softmax()

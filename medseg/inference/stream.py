@@ -27,9 +27,6 @@ from medseg.volume import Shape3
 
 Result = TypeVar("Result")
 
-# By how much the logit of background lies above the others where nothing is looked for: probabilities below 5e-5.
-CERTAIN = 10.0
-
 PROCESSOR = torch.device("cpu")
 
 
@@ -117,9 +114,8 @@ class Stream:
     def _background(self) -> torch.Tensor:
         """What the network says of air is no answer here: one that has seen air only beside a body may find
         structures in a window of nothing else."""
-        n_labels, *patch = self.answer(self.air).shape
-        logits = torch.tensor([0.0] + [-CERTAIN] * (n_labels - 1))
-        return logits[:, None, None, None].expand(-1, *patch)
+        n_outputs, *patch = self.answer(self.air).shape
+        return self.decoding.nothing(n_outputs)[:, None, None, None].expand(-1, *patch)
 
     def answer(self, value: tuple[float, ...]) -> torch.Tensor:
         """Logits (label, x, y, z) of a window of one value a channel. Those of air, and of one other, are kept."""

@@ -47,7 +47,7 @@ class SegmentationLoss(nn.Module):
         # Sums over many voxels need float32, whatever the network computed in.
         each = torch.stack([self.sums(head.float(), shrunk(label, head.shape[2:])) for head in heads])
         n = (each.shape[1] - 2) // 2
-        overlap, sizes, entropy, voxels = self.team.sum(each).split([n, n, 1, 1], dim=1)
+        overlap, sizes, entropy, voxels = self.team.sum(each).tensor_split((n, 2 * n, 2 * n + 1), 1)
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
         losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels).squeeze(1)
         return losses @ losses.new_tensor(weights) / sum(weights)
