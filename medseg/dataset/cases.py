@@ -34,6 +34,8 @@ class Case:
     label: LabelSource | None = None
     # Cases of one group (a patient) are never on both sides of a split.
     group: str = ""
+    # Names of the labels that were drawn where they are; None: all.
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

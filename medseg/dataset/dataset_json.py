@@ -7,6 +7,8 @@ from typing import Any
 from medseg.errors import SourceError
 from medseg.labels import Labels
 
+IGNORE = "ignore"  # nnU-Net's name for what is not annotated
+
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
     """Its content; empty when there is none. Raises ``SourceError`` when it is no JSON object."""
@@ -35,7 +37,8 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     """From {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2), with notes on what isn't taken as it
     stands; None where no names are given.
 
-    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}. "structures" overrides what follows from a name:
+    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}; the value of "ignore" is that of voxels that
+    nobody annotated (nnU-Net). "structures" overrides what follows from a name:
     {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}}}.
     Raises ``SourceError``.
     """
@@ -43,12 +46,14 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     if not isinstance(given, dict) or not given:
         return None, []
     try:
-        labels = Labels.from_names(*_values_and_regions(given))
+        values, regions = _values_and_regions(given)
+        ignore = values.pop(IGNORE, None)
+        labels = Labels.from_names(values, regions, ignore)
         labels = labels.described(content.get("structures") or {})
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: 'labels' cannot be used ({reason}); write {{'liver': 1, …}}") from error
-    notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in labels.names else []
+    notes = [] if ignore is None else [f"{path.name}: voxels of value {ignore} ('{IGNORE}') are not annotated"]
     if labels.regions:
         names = ", ".join(region.name for region in labels.regions)
         notes.append(f"{path.name} names regions ({names}): their labels are learnt one by one, and masks hold both")

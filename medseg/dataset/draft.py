@@ -25,6 +25,7 @@ class FoundCase:
     images: dict[str, ImageSource] = field(default_factory=dict)
     labels: list[ImageSource] = field(default_factory=list)
     group: str = ""
+    annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     unlabelled_as: str = ""  # what it is that has no label by intention: "test image"
 
     @property
@@ -101,7 +102,7 @@ class Draft:
         folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
         names = unique([case.name or folder.name for case in usable])
         cases = tuple(
-            Case(name, self._by_channel(case), _label(case, named) if wanted else None, case.group)
+            Case(name, self._by_channel(case), _label(case, named) if wanted else None, case.group, case.annotated)
             for name, case in zip(names, usable, strict=True)
         )
         notes = [*self.notes, *(named.notes if named else ()), *self.hints, *_notes_of(cases)]

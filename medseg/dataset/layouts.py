@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from medseg.dataset.cases import CaseList
-from medseg.dataset.dataset_json import channel_names, label_names
+from medseg.dataset.dataset_json import channel_names, label_names, read_dataset_json
 from medseg.dataset.draft import Draft
-from medseg.dataset.listed import add_listed
+from medseg.dataset.listed import add_listed, annotated_labels
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
@@ -106,6 +106,7 @@ def prepared(listing: Listing) -> Draft | None:
             case = add_listed(draft, listing.path, entry["images"], entry.get("label"), entry["case_id"])
             if case:
                 case.group = entry.get("group") or ""
+                case.annotated = annotated_labels(entry.get("annotated"), path)
     except (KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: is damaged ({reason}); run 'medseg preprocess' again") from error
@@ -113,7 +114,8 @@ def prepared(listing: Listing) -> Draft | None:
 
 
 def cases_csv(listing: Listing) -> Draft | None:
-    """A table: case_id, image (or image_<channel>, several), label, group; paths relative to the table."""
+    """A table: case_id, image (or image_<channel>, several), label, group, annotated; paths relative to the table.
+    Labels are named by a dataset.json beside it, where there is one."""
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
     if not path.is_file():
         return None
@@ -128,7 +130,9 @@ def cases_csv(listing: Listing) -> Draft | None:
     channels = {n: n.removeprefix("image").lstrip("_") for n in reader.fieldnames if n.startswith("image")}
     if not channels:
         raise SourceError(f"{path}: has no column 'image' (or image_<channel>), only: {', '.join(reader.fieldnames)}")
-    draft = Draft(f"table {path.name}")
+    beside = read_dataset_json(path.parent)
+    labels, notes = label_names({} if "format" in beside else beside, path.parent / "dataset.json")
+    draft = Draft(f"table {path.name}", labels=labels, notes=notes)
     for row in reader:
         images = {channels[name]: row[name].strip() for name in channels if (row[name] or "").strip()}
         label = (row.get("label") or "").strip() or None
@@ -137,6 +141,7 @@ def cases_csv(listing: Listing) -> Draft | None:
         case = add_listed(draft, path.parent, images, label, (row.get("case_id") or "").strip())
         if case:
             case.group = (row.get("group") or "").strip()
+            case.annotated = annotated_labels((row.get("annotated") or "").strip(), path)
     used = {channel for case in draft.cases.values() for channel in case.images}
     draft.channels = tuple(channel for channel in channels.values() if channel in used and channel)
     return draft
@@ -157,6 +162,7 @@ def decathlon(listing: Listing) -> Draft | None:
         case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
         if case:
             case.unlabelled_as = "test image" if entry in testing else ""
+            case.annotated = annotated_labels(entry.get("annotated"), path)
     return draft
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.labels import IGNORED
+
 LabelMap = npt.NDArray[np.integer[Any]]
 
 
@@ -39,6 +41,16 @@ class Overlap:
     def precision(self) -> float | None:
         """|P∩R| / |P|: the part of the prediction that is right. Also called positive predictive value."""
         return _ratio(self.both, self.prediction)
+
+
+def without_ignored(
+    prediction: LabelMap, reference: LabelMap, ignore: int | None = IGNORED
+) -> tuple[LabelMap, LabelMap]:
+    """Both with background where the reference has the value ``ignore``; as they are where it hasn't."""
+    ignored = np.equal(reference, ignore) if ignore is not None else np.zeros((), dtype=np.bool_)
+    if not ignored.any():
+        return prediction, reference
+    return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
 
 
 def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[Overlap]:

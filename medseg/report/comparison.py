@@ -11,6 +11,7 @@ from medseg.errors import MedsegError, Problem
 from medseg.evaluation.comparison import DEFINITIONS, Comparison, Contest, Difference, Run, Standing, case_scores
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.metrics import definitions
+from medseg.evaluation.overlap import without_ignored
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Floats, table
@@ -267,9 +268,11 @@ def _pictures(
     try:
         for name, each in firsts.items():
             prediction, reference = read_pair(_pair(each, case), each.compared.grid_tolerance)
-            predictions[name] = _in_values_of(labels, prediction.label_map, each.compared.labels)
+            own = each.compared.labels
+            predicted, drawn = without_ignored(prediction.label_map, reference.label_map, own.ignore)
+            predictions[name] = _in_values_of(labels, predicted, own)
             if name == next(iter(firsts)):
-                referred = _in_values_of(labels, reference.label_map, each.compared.labels)
+                referred = _in_values_of(labels, drawn, own)
                 grid = reference.geometry
                 image, note = image_on(reference, source)
         if any(each.shape != referred.shape for each in predictions.values()):

@@ -11,6 +11,7 @@ from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.device import Device
+from medseg.labels import IGNORED
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
@@ -104,13 +105,14 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
+        annotated = None if batch.annotated is None else self.device.send(batch.annotated)
         data = self.augmentation(data, seed=(self.config.seed, step))
         image = data["image"].contiguous(memory_format=self.memory_format)
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed((self.config.seed * 2**32 + step) % 2**63)  # of dropout
         with self.device.autocast():
             logits = self.network(image)
-        loss = self.loss(logits, data["label"])
+        loss = self.loss(logits, data["label"], annotated)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
@@ -120,7 +122,7 @@ class Learner:
         counts = []
         if step % STEPS_BETWEEN_LOOKS == 0:
             finest = logits if isinstance(logits, torch.Tensor) else logits[0]
-            counts = [confusion(finest.detach(), data["label"][self.loss.centre])]
+            counts = [confusion(finest.detach(), data["label"][self.loss.centre], annotated)]
         return loss.detach(), norm.detach(), counts
 
     def _update_average(self, step: int) -> None:
@@ -132,11 +134,15 @@ class Learner:
                 averaged.copy_(current)  # the statistics of batch normalisation are averages already
 
 
-def confusion(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Voxels by label and prediction, (n, n) for ``n`` network values."""
+def confusion(logits: torch.Tensor, label: torch.Tensor, annotated: torch.Tensor | None = None) -> torch.Tensor:
+    """Voxels by label and prediction, (n, n) for ``n`` network values. Ignored voxels don't count, and labels that were
+    not ``annotated`` (batch, label) in a sample count as background there."""
     n = logits.shape[1]
-    pairs = shrunk(label, logits.shape[2:]).int() * n + logits.argmax(1, keepdim=True).int()
-    return torch.bincount(pairs.flatten(), minlength=n * n).reshape(n, n)
+    label, predicted = shrunk(label, logits.shape[2:]).int(), logits.argmax(1, keepdim=True)
+    if annotated is not None:
+        predicted = predicted * annotated.gather(1, predicted.flatten(1)).view_as(predicted)
+    pairs = torch.where(label == IGNORED, n * n, label * n + predicted.int())
+    return torch.bincount(pairs.flatten(), minlength=n * n + 1)[:-1].reshape(n, n)
 
 
 def _check(losses: torch.Tensor, norms: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:

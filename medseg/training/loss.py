@@ -1,13 +1,11 @@
-"""The loss: Dice and cross-entropy (``monai.losses.DiceCELoss``), summed over the heads of deep supervision."""
+"""The loss: Dice and cross-entropy, summed over the heads of deep supervision."""
 
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceCELoss
 from torch import nn
 
-# As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
-SMOOTH = 1e-5
+from medseg.training.dice_ce import DiceCE
 
 
 class SegmentationLoss(nn.Module):
@@ -15,8 +13,7 @@ class SegmentationLoss(nn.Module):
     (batch, 1, *spatial).
 
     Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
-    centre are compared with the centre of the label map. Dice is taken over the whole batch
-    and the labels without the background, which is steadier for structures that many patches don't hold.
+    centre are compared with the centre of the label map.
     """
 
     def __init__(
@@ -29,25 +26,23 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.head_weights = head_weights
         self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
-        self.dice_ce = DiceCELoss(
-            include_background=False,
-            to_onehot_y=True,
-            softmax=True,
-            batch=True,
-            smooth_nr=SMOOTH,
-            smooth_dr=SMOOTH,
-            lambda_dice=dice_weight,
-            lambda_ce=ce_weight,
-        )
+        self.dice_ce = DiceCE(dice_weight, ce_weight)
 
-    def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        logits: torch.Tensor | Sequence[torch.Tensor],
+        label: torch.Tensor,
+        annotated: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``annotated`` (batch, label): which labels were drawn in each sample; None: all."""
         heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
         weights = self.head_weights or [0.5**i for i in range(len(heads))]
         label = label[self.centre]
         total = torch.zeros((), device=label.device)
         for head, weight in zip(heads, weights, strict=True):
             # Sums over many voxels need float32, whatever the network computed in.
-            total = total + weight / sum(weights) * self.dice_ce(head.float(), shrunk(label, head.shape[2:]))
+            of_head = self.dice_ce(head.float(), shrunk(label, head.shape[2:]), annotated)
+            total = total + weight / sum(weights) * of_head
         return total
 
 

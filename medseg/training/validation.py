@@ -11,7 +11,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.evaluation.overlap import count_overlaps
+from medseg.evaluation.overlap import count_overlaps, without_ignored
 from medseg.inference.stream import predict_labels
 from medseg.plan import Plan
 from medseg.volume import Array, Geometry
@@ -30,7 +30,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice of each label: the mean over the cases that have it in reference or prediction; None where none has."""
+    """Dice of each label: the mean over the cases that have it in reference or prediction, where it was annotated; None
+    where none has."""
 
     dice: dict[str, float | None]
     seconds: float
@@ -58,11 +59,11 @@ def validate(
     for case_id in case_ids:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
-        reference = dataset.label_map(case_id)
+        predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
         overlaps = count_overlaps(predicted, reference, len(names))
         example = example or Example(case_id, image.numpy(), reference, predicted, dataset.model_grid(case_id))
-        for name, overlap in zip(names, overlaps, strict=True):
-            if overlap.dice is not None:
+        for name, overlap, annotated in zip(names, overlaps, dataset.is_annotated(case_id)[1:], strict=True):
+            if annotated and overlap.dice is not None:
                 dice[name].append(overlap.dice)
     means = {name: fmean(values) if values else None for name, values in dice.items()}
     return Validation(means, time.perf_counter() - start, example)
