@@ -4,7 +4,7 @@ import pytest
 from medseg.evaluation.case import LabelMetrics, Measures, measure_case
 from medseg.evaluation.metrics import GROUPS, METRICS, chosen
 from medseg.evaluation.surface import surface_dice, surface_distances
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 
 LABELS = Labels.from_names({"found": 1, "missed": 2, "false_alarm": 3, "absent": 4})
 SPACING = (1.0, 2.0, 5.0)
@@ -93,3 +93,15 @@ def test_cropping_to_the_masks_changes_no_metric() -> None:
     assert record.values["surface_dice"] != surface_dice(
         prediction[..., 7:8] == 1, reference[..., 7:8] == 1, SPACING, 0.5
     )
+
+
+def test_ignored_voxels_and_labels_that_were_not_annotated_are_left_out() -> None:
+    prediction = np.zeros((12, 12, 12), np.uint8)
+    reference = np.zeros_like(prediction)
+    prediction[2:8, 2:8, 2:8], reference[2:8, 2:8, 2:6] = 1, 1
+    prediction[9:11, 9:11], reference[9:11, 9:11, :4] = 2, 2
+    cut = measure_case("a", prediction[..., :5], reference[..., :5], SPACING, LABELS)
+    reference[..., 5:] = IGNORED
+    assert measure_case("a", prediction, reference, SPACING, LABELS) == cut
+    only = measure_case("a", prediction, reference, SPACING, LABELS, annotated=("missed",))
+    assert only == [record for record in cut if record.label == "missed"]

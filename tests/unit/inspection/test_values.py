@@ -141,3 +141,19 @@ def test_volumes_are_in_ml_by_name(study: Any, look: Any, affine: np.ndarray) ->
 def test_pixels_of_pictures_have_no_volume(pictures: Path, look: Any) -> None:
     case = look(pictures).cases[0]
     assert (case.voxels, case.volumes_ml) == ({"foreground": 40 * 32}, None)
+
+
+def test_what_is_ignored_is_no_stray_and_how_much_is_annotated_is_told(study: Any, look: Any) -> None:
+    study.add("a")
+    drawn = np.asarray(nibabel.load(study.label("a")).dataobj).copy()
+    drawn[:6] = 9
+    study.add("b", label_map=drawn)
+    labels = {"organ": 1, "core": 2, "ignore": 9}
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    found = look(study.folder)
+    assert found.problems == ()
+    parts = {case["case_id"]: case["annotated_part"] for case in found.as_json()["cases"]}
+    assert parts == {"a": 1.0, "b": 0.75}
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": {"organ": 1, "core": 2}}))
+    assert [finding.rule for finding in look(study.folder).problems] == ["stray-values"]
+    assert look(study.folder, ignore_value=9).problems == ()
