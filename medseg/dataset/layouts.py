@@ -13,7 +13,7 @@ from medseg.dataset.listed import add_listed, annotated_labels
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
-from medseg.dataset.patterns import only_images, paired_by_patterns, take_labels
+from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations, note_unused
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.errors import ConfigError, SourceError
@@ -34,6 +34,7 @@ def find_cases(
     labels: str | None = None,
     labelled: bool | None = None,
     rename: Mapping[str, str] | None = None,
+    incomplete: bool = False,
 ) -> CaseList:
     """The cases in a folder, an archive, a cases.csv, or one image, whatever their layout.
 
@@ -43,13 +44,15 @@ def find_cases(
     computed from others are left out. ``labelled``: True when label maps are needed, False to ignore them, None to take
     them where there are any. ``rename`` gives the named segments of
     DICOM SEG, RTSTRUCT and .seg.nrrd, by name or glob, the name of a label, or drops them (""). A case that misses its
-    image or its label becomes a ``Problem``.
+    image or its label becomes a ``Problem``, and one that misses channels too, unless ``incomplete`` ones are wanted.
 
     Raises ``SourceError`` when nothing is found, or no label map where they are needed.
     """
     if not source.exists():
         raise SourceError(f"{source}: there is no such file or folder")
-    return cases_in(Listing(source), images=images, labels=labels, labelled=labelled, rename=rename)
+    return cases_in(
+        Listing(source), images=images, labels=labels, labelled=labelled, rename=rename, incomplete=incomplete
+    )
 
 
 def cases_in(
@@ -59,12 +62,13 @@ def cases_in(
     labels: str | None = None,
     labelled: bool | None = None,
     rename: Mapping[str, str] | None = None,
+    incomplete: bool = False,
 ) -> CaseList:
     """The same of what has been listed, so that it need not be searched again."""
     globs = [images] if isinstance(images, str) else list(images or ())
     if labels is not None and not globs:
         raise ConfigError("--labels needs --images: patterns that are paired by what their * match")
-    if labels is not None or len(globs) > 1:
+    if labels is not None or len(globs) > 1 or (globs and is_named(globs[0])):
         draft = paired_by_patterns(listing, globs, labels)
         if labels is None and labelled is not False:
             take_labels(draft, recognised(listing))
@@ -76,7 +80,7 @@ def cases_in(
             leave_out_derived(draft, listing)
             if labelled is not False:
                 note_unused(draft, listing)
-    return draft.settled(listing.path, labelled, rename)
+    return draft.settled(listing.path, labelled, rename, incomplete)
 
 
 def recognised(listing: Listing) -> Draft:

@@ -44,6 +44,7 @@ class ModelRecord(BaseModel):
     plan: Plan
     labels: Labels
     channels: tuple[str, ...]
+    channel_dropout: bool = False  # whether it learnt to do without some of them
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
     provenance: dict[str, Any]  # versions, date, source, cases, steps
