@@ -111,9 +111,7 @@ class AugmentationConfig(Section):
     gamma_probability: float = Field(0.3, ge=0, le=1)
     gamma_range: PositiveRange = (0.7, 1.5)
     inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
-    channel_dropout_probability: float = Field(
-        0.0, ge=0, le=1
-    )  # of some channels set to zero; cases may then lack some
+    channel_dropout_probability: float = Field(0.0, ge=0, le=1)  # some channels are zeros; cases may then lack some
     mirror: bool = True  # on all axes, except left-right when labels come in left-right pairs
     transforms: list[TransformSpec] = []
 

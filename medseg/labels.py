@@ -5,7 +5,7 @@ place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Annotated, Any, Self
 
@@ -132,16 +132,12 @@ class Labels(BaseModel):
         return cls.from_names({f"label_{value}": value for value in present}, ignore=ignore)
 
     def ignoring(self, value: int | None) -> "Labels":
-        """With ``value`` as the ignore value; None: with the one that it has. Raises ``LabelError`` when the value is
-        taken, or another one is the ignore value."""
-        if value is None or value == self.ignore:
+        """With ``value`` as the ignore value; None: as they are. Raises ``LabelError`` when the value is taken."""
+        if value is None:
             return self
-        if self.ignore is not None or value in (0, *self.values):
-            taken = {0: "background", **dict(zip(self.values, self.names, strict=True))}.get(value)
-            raise LabelError(
-                f"the ignore value cannot be {value}: "
-                + (f"it is {self.ignore} already" if taken is None else f"that is '{taken}'")
-            )
+        taken = {0: "background", **dict(zip(self.values, self.names, strict=True))}
+        if value in taken:
+            raise LabelError(f"the ignore value cannot be {value}: that is '{taken[value]}'")
         return self.model_copy(update={"ignore": value})
 
     def described(self, details: Mapping[str, Any]) -> "Labels":
@@ -224,14 +220,14 @@ class Labels(BaseModel):
         if unknown:
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
 
-    def check_annotated(self, names: Iterable[str] | None) -> None:
+    def check_annotated(self, names: Sequence[str] | None) -> None:
         """``names``: the labels that were annotated in a case; None: all. Raises ``LabelError`` for an empty list, or
         one with other names."""
         unknown = set(names or ()) - set(self.names)
         if unknown:
             name = min(unknown)
             raise LabelError(f"'{name}' was annotated, but is no label{did_you_mean(name, self.names)}")
-        if names is not None and not list(names):
+        if names is not None and not names:
             raise LabelError("no label was annotated")
 
     def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

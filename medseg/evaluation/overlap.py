@@ -47,8 +47,7 @@ def without_ignored(
     prediction: LabelMap, reference: LabelMap, ignore: int | None = IGNORED
 ) -> tuple[LabelMap, LabelMap]:
     """Both with background where the reference has the value ``ignore``; as they are where it hasn't."""
-    ignored = np.equal(reference, ignore) if ignore is not None else np.zeros((), dtype=np.bool_)
-    if not ignored.any():
+    if ignore is None or not (ignored := np.equal(reference, ignore)).any():
         return prediction, reference
     return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
 

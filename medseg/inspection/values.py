@@ -48,7 +48,7 @@ def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator
                 labels.check_annotated(case.annotated)
         except LabelError as error:
             path = case.label.path if case.label else case.images[0].path
-            yield Finding("problem", "annotated", path, *told(str(error), path), case.case_id)
+            yield Finding("problem", "annotated-labels", path, *told(str(error), path), case.case_id)
 
 
 def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:
