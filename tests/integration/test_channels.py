@@ -17,6 +17,7 @@ from medseg.preprocessing.pipeline import Prepared
 from medseg.workflows import predict as predicting
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess
+from medseg.workflows.train import train
 
 WriteImage = Callable[..., Path]
 WriteSlices = Callable[..., list[Path]]
@@ -164,3 +165,32 @@ def test_numbered_files_say_which_channel_is_missing(
     found = predict(learnt_without(tmp_path / "prepared" / "model"), tmp_path / "new")
     assert [prediction.case_id for prediction in found] == ["a", "b", "c"]
     assert [[bool(channel.any()) for channel in image] for image in seen] == [[True, True], [True, True], [False, True]]
+
+
+@pytest.mark.slow
+def test_a_network_learns_to_do_without_a_channel(blobs: Path, tmp_path: Path, write_image: WriteImage) -> None:
+    """Both channels show the balls, so either is enough."""
+    random = np.random.default_rng(0)
+    for path in sorted((blobs / "images").iterdir()):
+        image = nibabel.load(path)
+        shown = np.asarray(image.dataobj)
+        case = tmp_path / "data" / path.name.removesuffix(".nii.gz")
+        for name in ("T1", "T2"):
+            write_image(case / f"{name}.nii.gz", shown + random.normal(0, 5, shown.shape), image.affine)
+        label = nibabel.load(blobs / "labels" / path.name)
+        write_image(case / "mask.nii.gz", np.asarray(label.dataobj), label.affine)
+    channels = ("T1=*/T1.nii.gz", "T2=*/T2.nii.gz")
+    config = load(
+        overrides=[
+            "preprocessing.workers=1", "planning.cpu_base_features=8", "training.batch_size=2", "training.epochs=7",
+            "training.steps_per_epoch=20", "training.learning_rate=1e-2",
+            "augmentation.channel_dropout_probability=0.5",
+        ]
+    )  # fmt: skip
+    preprocess(tmp_path / "data", tmp_path / "prepared", config=config, images=channels, labels="*/mask.nii.gz")
+    train(tmp_path / "prepared", tmp_path / "run", config=config, device="cpu")
+    for channel in channels:
+        for prediction in predict(tmp_path / "run", tmp_path / "data", images=channel, device="cpu"):
+            reference = np.asarray(nibabel.load(blobs / "labels" / f"{prediction.case_id}.nii.gz").dataobj) > 0
+            found = prediction.label_map.label_map > 0
+            assert 2 * (found & reference).sum() / (found.sum() + reference.sum()) > 0.8
