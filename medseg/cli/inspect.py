@@ -179,6 +179,8 @@ def _drawn(case: "InspectedCase") -> str:
     ]
     more = len(amounts) - LABELS_OF_CASE
     drawn = ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
+    if case.case.annotated is not None:
+        drawn += f"; only {', '.join(case.case.annotated)} annotated"
     return drawn if case.annotated_part == 1 else f"{drawn}; {case.annotated_part:.1%} of the voxels annotated"
 
 

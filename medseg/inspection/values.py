@@ -51,6 +51,15 @@ def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator
             yield Finding("problem", "annotated-labels", path, *told(str(error), path), case.case_id)
 
 
+def sparse_findings(path: Path, drawn: Sequence[Drawn]) -> Iterator[Finding]:
+    """How much is annotated, where voxels have the ignore value. ``path``: the source."""
+    parts = [each.annotated_part for each in drawn if each.annotated_part < 1]
+    if parts:
+        cases = f"{len(parts)} of {counted(len(drawn), 'case')}"
+        what = f"in {cases} not all voxels are annotated: {min(parts):.1%} to {max(parts):.1%} are"
+        yield Finding("note", "sparse", path, what)
+
+
 def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:
     """Cases whose left structures lie on the patient's right (RAS: x grows to the right) of the right ones."""
     values = dict(zip(labels.names, labels.values, strict=True)) if labels else {}

@@ -28,7 +28,13 @@ from medseg.inspection.patients import identity_findings, patients_of
 from medseg.inspection.repair import Change
 from medseg.inspection.series import DICOM, Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
-from medseg.inspection.values import annotated_findings, number_findings, side_findings, value_findings
+from medseg.inspection.values import (
+    annotated_findings,
+    number_findings,
+    side_findings,
+    sparse_findings,
+    value_findings,
+)
 from medseg.io.archives import contents
 from medseg.io.source import Found, ImageSource
 from medseg.labels import Labels
@@ -129,6 +135,7 @@ def look_through(
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += annotated_findings(cases.cases, known)
+    findings += sparse_findings(source, drawn)
     findings += side_findings(drawn, cases.labels)
     return Inspection(
         source=source,
