@@ -230,6 +230,10 @@ class Labels(BaseModel):
         if names is not None and not names:
             raise LabelError("no label was annotated")
 
+    def unannotated(self, names: Sequence[str] | None) -> list[int]:
+        """Values of the labels that are not among ``names``; None: all are."""
+        return [] if names is None else [label.value for label in self.items if label.name not in names]
+
     def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """File values to network values, ``IGNORED`` for the ignore value. Raises ``LabelError`` when a value is no
         label's, or no whole number."""

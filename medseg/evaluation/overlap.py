@@ -1,12 +1,13 @@
 """How many voxels of two masks are the same: Dice, intersection over union, sensitivity, precision."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.labels import IGNORED
+from medseg.labels import IGNORED, Labels
 
 LabelMap = npt.NDArray[np.integer[Any]]
 
@@ -50,6 +51,18 @@ def without_ignored(
     if ignore is None or not (ignored := np.equal(reference, ignore)).any():
         return prediction, reference
     return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
+
+
+def what_counts(
+    prediction: LabelMap, reference: LabelMap, labels: Labels, annotated: Sequence[str] | None
+) -> tuple[LabelMap, LabelMap]:
+    """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
+    are not among the ``annotated`` ones (None: all are)."""
+    unknown = labels.unannotated(annotated)
+    predicted, referred = without_ignored(prediction, reference, labels.ignore)
+    if not unknown:
+        return predicted, referred
+    return np.where(np.isin(predicted, unknown), 0, predicted), np.where(np.isin(referred, unknown), 0, referred)
 
 
 def count_overlaps(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[Overlap]:

@@ -14,7 +14,7 @@ from medseg.evaluation.case import LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.metrics import METRICS, definitions
-from medseg.evaluation.overlap import without_ignored
+from medseg.evaluation.overlap import what_counts
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary
@@ -189,7 +189,8 @@ def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tup
     try:
         prediction, reference = read_pair(pair, compared.grid_tolerance)
         image, note = image_on(reference, source)
-        masks = without_ignored(prediction.label_map, reference.label_map, compared.labels.ignore)
+        annotated = pair.reference.annotated
+        masks = what_counts(prediction.label_map, reference.label_map, compared.labels, annotated)
         slices = error_slices(image, *masks, reference.geometry, compared.labels)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)

@@ -233,21 +233,15 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     image = read_images(item.case, config.geometry_tolerance)
     label_map = None
     if item.case.label is not None:
-        label_map = labels.encode(read_label_map(item.case, image.geometry, config.geometry_tolerance).array)
-        label_map[np.isin(label_map, _unknown(labels, item.case))] = 0
+        drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
+        unknown = np.isin(drawn, labels.unannotated(item.case.annotated))
+        label_map = labels.encode(np.where(unknown, 0, drawn))
     prepared = prepare(image, label_map, grid, len(labels.items))
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())
     write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
     return replace(item, model_grid=prepared.geometry)
-
-
-def _unknown(labels: Labels, case: Case) -> list[int]:
-    """Network values of the labels that were not annotated in a case."""
-    if case.annotated is None:
-        return []
-    return [value for value, name in enumerate(labels.names, start=1) if name not in case.annotated]
 
 
 def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
