@@ -62,6 +62,7 @@ class PreprocessingConfig(Section):
     geometry_tolerance: float = Field(0.05, gt=0, lt=1)  # part of the smallest voxel edge
     registered: bool = False  # the channels of a case show one place, and are resampled to the grid of the first
     allow_empty_labels: bool = False
+    ignore_value: int | None = None  # of voxels that nobody annotated; dataset.json may name it too: {"ignore": 255}
     workers: int | None = Field(None, ge=1)  # None: one a processor core
     transforms: list[TransformSpec] = []  # MONAI dictionary transforms by name, after normalisation and resampling
 
@@ -110,6 +111,7 @@ class AugmentationConfig(Section):
     gamma_probability: float = Field(0.3, ge=0, le=1)
     gamma_range: PositiveRange = (0.7, 1.5)
     inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
+    channel_dropout_probability: float = Field(0.0, ge=0, le=1)  # some channels are zeros; cases may then lack some
     mirror: bool = True  # on all axes, except left-right when labels come in left-right pairs
     transforms: list[TransformSpec] = []
 

@@ -14,7 +14,6 @@ from torch.nn.functional import logsigmoid
 
 from medseg.plan import LearntRegion, Plan
 
-
 # By how much a logit speaks for what is certain: probabilities below 5e-5 of the others.
 CERTAIN = 10.0
 

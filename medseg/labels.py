@@ -5,7 +5,7 @@ place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Annotated, Any, Self
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medseg.errors import LabelError
+from medseg.errors import LabelError, did_you_mean
 from medseg.terminology import Code, Coding, coding
 
 # ColorBrewer's Set1 and three more: well apart from each other and from grey; repeated when there are more labels.
@@ -22,6 +22,7 @@ COLOURS = (
     (255, 217, 47), (0, 191, 196), (247, 129, 191), (166, 86, 40), (141, 211, 199),
 )  # fmt: skip
 
+IGNORED = 255  # the network value of voxels that nobody annotated
 MOST_LABELS = 254  # network values are uint8
 MANY_LABELS = 30  # without names: more are rather objects than structures
 MOST_SHOWN = 8
@@ -74,6 +75,7 @@ class Labels(BaseModel):
     # nnU-Net's regions_class_order: the structures in the order in which they are written into a label map, one over
     # the other, each with the value that it writes. () where that follows from what holds what.
     region_order: tuple[tuple[str, int], ...] = ()
+    ignore: int | None = None  # the value of voxels that nobody annotated: in references only
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -81,6 +83,8 @@ class Labels(BaseModel):
         names = [label.name for label in self.items]
         if 0 in values:
             raise ValueError("0 is the background and cannot be a label's value")
+        if self.ignore in (0, *values):
+            raise ValueError(f"{self.ignore} cannot be the ignore value: it is the background's, or a label's")
         if len(set(values)) != len(values) or len(set(names)) != len(names):
             raise ValueError(
                 f"label names and values have to differ from each other: {dict(zip(names, values, strict=True))}"
@@ -100,7 +104,10 @@ class Labels(BaseModel):
 
     @classmethod
     def from_names(
-        cls, values_by_name: Mapping[str, int], regions: Mapping[str, Iterable[int]] | None = None
+        cls,
+        values_by_name: Mapping[str, int],
+        regions: Mapping[str, Iterable[int]] | None = None,
+        ignore: int | None = None,
     ) -> "Labels":
         """From ``{"oedema": 1, "core": 2}``, ordered by value, and ``{"whole tumour": (1, 2)}``; colours and codes are
         filled in.
@@ -121,15 +128,25 @@ class Labels(BaseModel):
                 Region(name=name, values=values, colour=next(colours), **coding(name)._asdict())
                 for name, values in unions.items()
             ),
+            ignore=ignore,
         )
 
     @classmethod
-    def from_values(cls, values: Iterable[int]) -> "Labels":
+    def from_values(cls, values: Iterable[int], ignore: int | None = None) -> "Labels":
         """For values that nobody has named: ``label_1``, ``label_2``, …; a single one is the ``foreground``."""
-        present = sorted(set(values) - {0})
+        present = sorted(set(values) - {0, ignore})
         if len(present) == 1:
-            return cls.from_names({"foreground": present[0]})
-        return cls.from_names({f"label_{value}": value for value in present})
+            return cls.from_names({"foreground": present[0]}, ignore=ignore)
+        return cls.from_names({f"label_{value}": value for value in present}, ignore=ignore)
+
+    def ignoring(self, value: int | None) -> "Labels":
+        """With ``value`` as the ignore value; None: as they are. Raises ``LabelError`` when the value is taken."""
+        if value is None:
+            return self
+        taken = {0: "background", **dict(zip(self.values, self.names, strict=True))}
+        if value in taken:
+            raise LabelError(f"the ignore value cannot be {value}: that is '{taken[value]}'")
+        return self.model_copy(update={"ignore": value})
 
     def described(self, details: Mapping[str, Any]) -> "Labels":
         """With the colours and codes in ``details``, by name: ``{"liver": {"colour": (221, 130, 101)}}``.
@@ -144,7 +161,9 @@ class Labels(BaseModel):
             if not changes.keys() <= DESCRIPTION:
                 raise ValueError(f"'structures' may give {', '.join(sorted(DESCRIPTION))}, not {', '.join(changes)}")
             known[name] |= changes
-        return Labels.model_validate({"items": items, "regions": regions, "region_order": self.region_order})
+        return Labels.model_validate(
+            {"items": items, "regions": regions, "region_order": self.region_order, "ignore": self.ignore}
+        )
 
     def renamed(self, names: Mapping[int, str]) -> "Labels":
         """With other names, and the codes that follow from them, by label value; by the first value of a region whose
@@ -164,7 +183,7 @@ class Labels(BaseModel):
             else:
                 raise LabelError(f"'{name}' cannot be the name of {value}, which is none of {_some(self.values)}")
         try:
-            return Labels(items=tuple(items), regions=tuple(regions))
+            return Labels(items=tuple(items), regions=tuple(regions), ignore=self.ignore)
         except ValueError as error:
             raise LabelError(f"names have to differ: {', '.join(names.values())}") from error
 
@@ -209,18 +228,40 @@ class Labels(BaseModel):
         to encode."""
         if len(self.items) > MOST_LABELS:
             raise LabelError(f"{len(self.items)} labels; at most {MOST_LABELS} can be trained together")
-        unknown = [value for value in present if value != 0 and value not in self.values]
+        unknown = [value for value in present if value not in (0, self.ignore, *self.values)]
         if unknown:
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
 
+    def check_annotated(self, names: Sequence[str] | None) -> None:
+        """``names``: the labels that were annotated in a case; None: all. Raises ``LabelError`` for an empty list, or
+        one with other names."""
+        unknown = set(names or ()) - set(self.names)
+        if unknown:
+            name = min(unknown)
+            raise LabelError(f"'{name}' was annotated, but is no label{did_you_mean(name, self.names)}")
+        if names is not None and not names:
+            raise LabelError("no label was annotated")
+
+    def unannotated(self, names: Collection[str] | None) -> list[int]:
+        """Values of the labels that are not among ``names``; None: all are."""
+        return [] if names is None else [label.value for label in self.items if label.name not in names]
+
+    def annotated_structures(self, names: Collection[str] | None) -> list[Region]:
+        """The structures all of whose labels are among ``names``; None: all are."""
+        unknown = set(self.unannotated(names))
+        return [structure for structure in self.structures if unknown.isdisjoint(structure.values)]
+
     def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-        """File values to network values. Raises ``LabelError`` when a value is no label's, or no whole number."""
+        """File values to network values, ``IGNORED`` for the ignore value. Raises ``LabelError`` when a value is no
+        label's, or no whole number."""
         if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
             raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
         self.check(int(value) for value in np.unique(label_map))
         encoded = np.zeros(label_map.shape, dtype=np.uint8)
         for i, value in enumerate(self.values):
             encoded[label_map == value] = i + 1
+        if self.ignore is not None:
+            encoded[label_map == self.ignore] = IGNORED
         return encoded
 
     def decode(self, label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:

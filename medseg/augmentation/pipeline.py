@@ -8,6 +8,7 @@ from monai.transforms import Randomizable, Transform
 from monai.utils import convert_to_tensor
 
 from medseg.augmentation.batch import Batch, BatchTransform
+from medseg.augmentation.channels import RandChannelDropoutBatch
 from medseg.augmentation.intensity import (
     RandBrightnessBatch,
     RandContrastBatch,
@@ -122,7 +123,9 @@ def build_augmentation(
         (float(config.mirror and len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
     ]
     own = [EachSample(monai_transform(spec)) for spec in config.transforms]
-    return Augmentation([*(transform for probability, transform in steps if probability > 0), *own])
+    dropout = config.channel_dropout_probability
+    last = [RandChannelDropoutBatch(dropout)] if dropout > 0 else []  # nothing may fill a channel again
+    return Augmentation([*(transform for probability, transform in steps if probability > 0), *own, *last])
 
 
 def _intensity_steps(config: AugmentationConfig, fixed_axis: int | None) -> list[Step]:

@@ -36,6 +36,14 @@ Rename = Annotated[
     ),
 ]
 
+IgnoreValue = Annotated[
+    int | None,
+    typer.Option(
+        "--ignore-value",
+        help="Value of the voxels of label maps that nobody annotated; a dataset.json may name it 'ignore' instead.",
+    ),
+]
+
 
 def renames(options: Sequence[str] | None) -> dict[str, str]:
     """Labels by names or globs of segments, in the order given. Raises ``ConfigError``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from medseg.cli.choosing import Rename, renames
+from medseg.cli.choosing import IgnoreValue, Rename, renames
 from medseg.cli.comparison import show_comparison
 from medseg.errors import ConfigError
 from medseg.progress import say
@@ -80,6 +80,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
     rename: Rename = None,
+    ignore_value: IgnoreValue = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
     """Compares masks with references: overlap, volumes and surface distances per case and label; lesions, centre lines
@@ -117,6 +118,7 @@ def evaluate(
         grid_tolerance=grid_tolerance,
         workers=workers,
         rename=renames(rename),
+        ignore_value=ignore_value,
     )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import Images, LabelMaps, Rename, renames
+from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def inspect(
     images: Images = None,
     labels: LabelMaps = None,
     rename: Rename = None,
+    ignore_value: IgnoreValue = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files read at the same time; one per core if not given.")
     ] = None,
@@ -74,6 +75,7 @@ def inspect(
         html=html,
         fix=fix,
         workers=workers,
+        ignore_value=ignore_value,
     )
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
@@ -176,7 +178,10 @@ def _drawn(case: "InspectedCase") -> str:
         for name, n in case.voxels.items()
     ]
     more = len(amounts) - LABELS_OF_CASE
-    return ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
+    drawn = ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
+    if case.case.annotated is not None:
+        drawn += f"; only {', '.join(case.case.annotated)} annotated"
+    return drawn if case.annotated_part == 1 else f"{drawn}; {case.annotated_part:.1%} of the voxels annotated"
 
 
 def _first(rows: Sequence[Sequence[object]], most: int, noun: str) -> list[Sequence[object]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import Images, LabelMaps, Registered, Rename, renames
+from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, renames
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def preprocess(
     labels: LabelMaps = None,
     rename: Rename = None,
     registered: Registered = False,
+    ignore_value: IgnoreValue = None,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
@@ -55,6 +56,7 @@ def preprocess(
 
     options = [] if workers is None else [f"preprocessing.workers={workers}"]
     options += ["preprocessing.registered=true"] if registered else []
+    options += [] if ignore_value is None else [f"preprocessing.ignore_value={ignore_value}"]
     chosen = load(config, [*(settings or []), *options])
     result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename))
     if as_json:
@@ -73,6 +75,7 @@ def _summary(result: "PreprocessResult") -> dict[str, object]:
         "channels": list(result.record.channels),
         "labels": None if result.record.labels is None else result.record.labels.model_dump(mode="json"),
         "cases": [case.case_id for case in result.record.cases],
+        "annotated_part": {case.case_id: round(case.annotated_part, 6) for case in result.record.cases},
         "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems],
     }
 

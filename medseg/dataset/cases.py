@@ -34,6 +34,10 @@ class Case:
     label: LabelSource | None = None
     # Cases of one group (a patient) are never on both sides of a split.
     group: str = ""
+    # Names of the labels that were drawn where they are; None: all.
+    annotated: tuple[str, ...] | None = None
+    channels: tuple[str, ...] = ()  # what the layout calls each image, where it tells channels apart by name
+    missing: tuple[int, ...] = ()  # channels of the model, counted from 0, that it has no image of
 
 
 @dataclass(frozen=True)

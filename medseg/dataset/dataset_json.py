@@ -7,6 +7,8 @@ from typing import Any
 from medseg.errors import SourceError
 from medseg.labels import Labels
 
+IGNORE = "ignore"  # nnU-Net's name for what is not annotated
+
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
     """Its content; empty when there is none. Raises ``SourceError`` when it is no JSON object."""
@@ -36,7 +38,8 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     stands; None where no names are given.
 
     Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}; "regions_class_order" has the value that each
-    structure writes into a label map, in the order of "labels". "structures" overrides what follows from a name:
+    structure writes into a label map, in the order of "labels". The value of "ignore" is that of voxels that nobody
+    annotated (nnU-Net). "structures" overrides what follows from a name:
     {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}}}.
     Raises ``SourceError``.
     """
@@ -44,13 +47,15 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     if not isinstance(given, dict) or not given:
         return None, []
     try:
-        labels = Labels.from_names(*_values_and_regions(given))
+        values, regions = _values_and_regions(given)
+        ignore = values.pop(IGNORE, None)
+        labels = Labels.from_names(values, regions, ignore)
         labels = labels.model_copy(update={"region_order": _region_order(content, labels)})
         labels = labels.described(content.get("structures") or {})
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: 'labels' cannot be used ({reason}); write {{'liver': 1, …}}") from error
-    notes = [f"{path.name}: 'ignore' is a label like any other"] if "ignore" in labels.names else []
+    notes = [] if ignore is None else [f"{path.name}: voxels of value {ignore} ('{IGNORE}') are not annotated"]
     if labels.regions:
         names = ", ".join(region.name for region in labels.regions)
         notes.append(

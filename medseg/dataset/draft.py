@@ -25,6 +25,7 @@ class FoundCase:
     images: dict[str, ImageSource] = field(default_factory=dict)
     labels: list[ImageSource] = field(default_factory=list)
     group: str = ""
+    annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     unlabelled_as: str = ""  # what it is that has no label by intention: "test image"
 
     @property
@@ -77,8 +78,15 @@ class Draft:
     def add_problem(self, case: FoundCase, path: Path, message: str) -> None:
         self.problems.append(Problem(case.name, path, f"{path}: {message}; left out"))
 
-    def settled(self, source: Path, labelled: bool | None, rename: Mapping[str, str] | None = None) -> CaseList:
-        """The cases that can be used. Raises ``SourceError`` without any, or without needed labels."""
+    def settled(
+        self,
+        source: Path,
+        labelled: bool | None,
+        rename: Mapping[str, str] | None = None,
+        incomplete: bool = False,
+    ) -> CaseList:
+        """The cases that can be used; ``incomplete`` ones, that lack channels, too. Raises ``SourceError`` without any,
+        or without needed labels."""
         if not self.cases and not self.problems:
             raise SourceError(f"{source}: no cases in it, though it looks like {self.layout}")
         has_labels = any(case.labels for case in self.cases.values())
@@ -91,7 +99,9 @@ class Draft:
         usable = sorted(self.cases.values(), key=lambda case: case.key)
         if wanted:
             usable = self._without_unlabelled(usable)
-        usable = self._with_same_channels([case for case in usable if case.images])
+        usable = [case for case in usable if case.images]
+        if not incomplete:
+            usable = self._with_same_channels(usable)
         if wanted:
             usable = self._with_labels(usable)
         named = self._named(usable, rename or {}) if wanted else None
@@ -101,7 +111,14 @@ class Draft:
         folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
         names = unique([case.name or folder.name for case in usable])
         cases = tuple(
-            Case(name, self._by_channel(case), _label(case, named) if wanted else None, case.group)
+            Case(
+                name,
+                tuple(case.images[channel] for channel in self._in_order(case)),
+                _label(case, named) if wanted else None,
+                case.group,
+                case.annotated,
+                self._in_order(case) if "" not in case.images else (),
+            )
             for name, case in zip(names, usable, strict=True)
         )
         notes = [*self.notes, *(named.notes if named else ()), *self.hints, *_notes_of(cases)]
@@ -154,7 +171,7 @@ class Draft:
         keys = {key for case in cases for key in case.images}
         if (self.channels and len(keys) <= 1) or len(self.channels) == len(keys):
             return self.channels
-        if cases and len(cases[0].images) > 1:
+        if max((len(case.images) for case in cases), default=0) > 1:
             return tuple(sorted(keys))
         # One image a case: named by what all have in common.
         modalities = {source.modality for case in cases for source in case.images.values()}
@@ -164,10 +181,10 @@ class Draft:
                 return (name,)
         return ("image",)
 
-    def _by_channel(self, case: FoundCase) -> tuple[ImageSource, ...]:
-        """In the order that the layout gives, else in that of their names."""
+    def _in_order(self, case: FoundCase) -> tuple[str, ...]:
+        """Its channels in the order that the layout gives, else in that of their names."""
         order = {channel: i for i, channel in enumerate(self.channels)}
-        return tuple(case.images[channel] for channel in sorted(case.images, key=lambda c: (order.get(c, 0), c)))
+        return tuple(sorted(case.images, key=lambda c: (order.get(c, 0), c)))
 
 
 def _label(case: FoundCase, named: NamedLabels | None) -> LabelSource:

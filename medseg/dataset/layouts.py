@@ -7,13 +7,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from medseg.dataset.cases import CaseList
-from medseg.dataset.dataset_json import channel_names, label_names
+from medseg.dataset.dataset_json import channel_names, label_names, read_dataset_json
 from medseg.dataset.draft import Draft
-from medseg.dataset.listed import add_listed
+from medseg.dataset.listed import add_listed, annotated_labels
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
-from medseg.dataset.patterns import only_images, paired_by_patterns, take_labels
+from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations, note_unused
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.errors import ConfigError, SourceError
@@ -34,6 +34,7 @@ def find_cases(
     labels: str | None = None,
     labelled: bool | None = None,
     rename: Mapping[str, str] | None = None,
+    incomplete: bool = False,
 ) -> CaseList:
     """The cases in a folder, an archive, a cases.csv, or one image, whatever their layout.
 
@@ -43,13 +44,15 @@ def find_cases(
     computed from others are left out. ``labelled``: True when label maps are needed, False to ignore them, None to take
     them where there are any. ``rename`` gives the named segments of
     DICOM SEG, RTSTRUCT and .seg.nrrd, by name or glob, the name of a label, or drops them (""). A case that misses its
-    image or its label becomes a ``Problem``.
+    image or its label becomes a ``Problem``, and one that misses channels too, unless ``incomplete`` ones are wanted.
 
     Raises ``SourceError`` when nothing is found, or no label map where they are needed.
     """
     if not source.exists():
         raise SourceError(f"{source}: there is no such file or folder")
-    return cases_in(Listing(source), images=images, labels=labels, labelled=labelled, rename=rename)
+    return cases_in(
+        Listing(source), images=images, labels=labels, labelled=labelled, rename=rename, incomplete=incomplete
+    )
 
 
 def cases_in(
@@ -59,12 +62,13 @@ def cases_in(
     labels: str | None = None,
     labelled: bool | None = None,
     rename: Mapping[str, str] | None = None,
+    incomplete: bool = False,
 ) -> CaseList:
     """The same of what has been listed, so that it need not be searched again."""
     globs = [images] if isinstance(images, str) else list(images or ())
     if labels is not None and not globs:
         raise ConfigError("--labels needs --images: patterns that are paired by what their * match")
-    if labels is not None or len(globs) > 1:
+    if labels is not None or len(globs) > 1 or (globs and is_named(globs[0])):
         draft = paired_by_patterns(listing, globs, labels)
         if labels is None and labelled is not False:
             take_labels(draft, recognised(listing))
@@ -76,7 +80,7 @@ def cases_in(
             leave_out_derived(draft, listing)
             if labelled is not False:
                 note_unused(draft, listing)
-    return draft.settled(listing.path, labelled, rename)
+    return draft.settled(listing.path, labelled, rename, incomplete)
 
 
 def recognised(listing: Listing) -> Draft:
@@ -106,6 +110,7 @@ def prepared(listing: Listing) -> Draft | None:
             case = add_listed(draft, listing.path, entry["images"], entry.get("label"), entry["case_id"])
             if case:
                 case.group = entry.get("group") or ""
+                case.annotated = annotated_labels(entry.get("annotated"), path)
     except (KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: is damaged ({reason}); run 'medseg preprocess' again") from error
@@ -113,7 +118,8 @@ def prepared(listing: Listing) -> Draft | None:
 
 
 def cases_csv(listing: Listing) -> Draft | None:
-    """A table: case_id, image (or image_<channel>, several), label, group; paths relative to the table."""
+    """A table: case_id, image (or image_<channel>, several), label, group, annotated; paths relative to the table.
+    Labels are named by a dataset.json beside it, where there is one."""
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
     if not path.is_file():
         return None
@@ -128,7 +134,9 @@ def cases_csv(listing: Listing) -> Draft | None:
     channels = {n: n.removeprefix("image").lstrip("_") for n in reader.fieldnames if n.startswith("image")}
     if not channels:
         raise SourceError(f"{path}: has no column 'image' (or image_<channel>), only: {', '.join(reader.fieldnames)}")
-    draft = Draft(f"table {path.name}")
+    beside = read_dataset_json(path.parent)
+    labels, notes = label_names({} if "format" in beside else beside, path.parent / "dataset.json")
+    draft = Draft(f"table {path.name}", labels=labels, notes=notes)
     for row in reader:
         images = {channels[name]: row[name].strip() for name in channels if (row[name] or "").strip()}
         label = (row.get("label") or "").strip() or None
@@ -137,6 +145,7 @@ def cases_csv(listing: Listing) -> Draft | None:
         case = add_listed(draft, path.parent, images, label, (row.get("case_id") or "").strip())
         if case:
             case.group = (row.get("group") or "").strip()
+            case.annotated = annotated_labels((row.get("annotated") or "").strip(), path)
     used = {channel for case in draft.cases.values() for channel in case.images}
     draft.channels = tuple(channel for channel in channels.values() if channel in used and channel)
     return draft
@@ -157,6 +166,7 @@ def decathlon(listing: Listing) -> Draft | None:
         case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
         if case:
             case.unlabelled_as = "test image" if entry in testing else ""
+            case.annotated = annotated_labels(entry.get("annotated"), path)
     return draft
 
 

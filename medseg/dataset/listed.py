@@ -1,5 +1,6 @@
 """Cases whose files are listed by path, in a dataset.json or a table."""
 
+import re
 from collections.abc import Mapping, Sequence
 from glob import escape
 from pathlib import Path
@@ -39,6 +40,17 @@ def add_listed(
     if label_source:
         draft.add_label(key, label_source)
     return case
+
+
+def annotated_labels(given: object, path: Path) -> tuple[str, ...] | None:
+    """The names of labels that a case, listed in ``path``, says were annotated: a list, or names separated by ; or |.
+    None where it says nothing: all were. Raises ``SourceError``."""
+    if given in (None, ""):
+        return None
+    names = re.split("[;|]", given) if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise SourceError(f"{path}: 'annotated' has to be a list of names of labels, not {given!r}")
+    return tuple(name.strip() for name in names)
 
 
 def _by_channel(images: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:

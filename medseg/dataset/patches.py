@@ -17,19 +17,22 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Batch:
-    """``image`` (sample, channel, *spatial) float32, ``label`` (sample, 1, *spatial) uint8, and whose they are.
+    """``image`` (sample, channel, *spatial) float32, ``label`` (sample, 1, *spatial) uint8, and whose they are;
+    ``annotated`` (sample, network value): which labels were drawn in each; None: all.
 
-    Of a batch that several processes share, image and label are the samples from ``first`` on that fall to this one.
+    Of a batch that several processes share, these are the samples from ``first`` on that fall to this one.
     """
 
     image: torch.Tensor
     label: torch.Tensor
     case_ids: tuple[str, ...]  # of the whole batch
     first: int = 0
+    annotated: torch.Tensor | None = None
 
 
 class PatchSampler:
-    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel."""
+    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel. In cases that are
+    not annotated everywhere, the other patches are centred on a voxel that is."""
 
     def __init__(
         self,
@@ -63,7 +66,12 @@ class PatchSampler:
             torch.from_numpy(np.stack(labels)),
             tuple(self._case(index) for index in indices),
             share.start or 0,
+            self._annotated([self._case(index) for index in indices[share]]),
         )
+
+    def _annotated(self, case_ids: Sequence[str]) -> torch.Tensor | None:
+        rows = torch.from_numpy(np.stack([self.dataset.is_annotated(case_id) for case_id in case_ids]))
+        return None if bool(rows.all()) else rows
 
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
         """Batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
@@ -101,6 +109,8 @@ class PatchSampler:
         """First voxel of the patch, margin aside: anywhere inside the image; an image smaller than that anywhere inside
         of the patch."""
         centre = self._foreground_voxel(case_id, random) if forced else None
+        if centre is None:
+            centre = self._annotated_voxel(case_id, random)
         start = []
         for axis, (size, edge) in enumerate(zip(shape, self.centre, strict=True)):
             low, high = min(0, size - edge), max(0, size - edge)
@@ -118,6 +128,11 @@ class PatchSampler:
         label = random.choice(np.unique(foreground[:, 0]))
         voxels = foreground[foreground[:, 0] == label]
         return np.asarray(voxels[random.integers(len(voxels)), 1:])
+
+    def _annotated_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
+        """None for a case that is annotated everywhere, or nowhere."""
+        voxels = self.dataset.annotated_voxels(case_id)
+        return None if voxels is None or len(voxels) == 0 else np.asarray(voxels[random.integers(len(voxels))])
 
 
 def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:

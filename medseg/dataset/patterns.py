@@ -15,6 +15,8 @@ from medseg.io.source import ImageSource
 
 WILDCARDS = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
 
+NAMED = re.compile(r"(?:([^=/*?]+)=)?(.*)")  # CT=*/CT.nii.gz
+
 
 def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> Draft:
     """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
@@ -43,6 +45,12 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
     return draft
 
 
+def is_named(image: str) -> bool:
+    """Whether a glob gives its channel a name."""
+    match = NAMED.fullmatch(image)
+    return match is not None and match[1] is not None
+
+
 def take_labels(draft: Draft, others: Draft) -> None:
     """Gives cases the label maps that other cases have for the images of their first channel."""
     labelled = {source: case for case in others.cases.values() for source in case.images.values()}
@@ -50,6 +58,7 @@ def take_labels(draft: Draft, others: Draft) -> None:
         first = case.images.get(draft.channels[0] if draft.channels else "")
         if first in labelled:
             case.labels, case.unlabelled_as = labelled[first].labels, labelled[first].unlabelled_as
+            case.annotated = labelled[first].annotated
     draft.labels, draft.problems = others.labels, others.problems
 
 
@@ -99,7 +108,7 @@ def _without_suffix(part: str) -> str:
 def _channels(images: Sequence[str]) -> dict[str, str]:
     """Globs by the names of their channels: those given, else what the globs' own words tell apart, else numbers. A
     single one may have no name. Raises ``ConfigError`` when only some are named, or two alike."""
-    given = [re.fullmatch(r"(?:([^=/*?]+)=)?(.*)", image) for image in images]
+    given = [NAMED.fullmatch(image) for image in images]
     names, globs = zip(*((match[1] or "", match[2]) for match in given if match), strict=True)
     if len(images) > 1 and not any(names):
         names = tuple(map(_words, globs))

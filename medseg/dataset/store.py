@@ -5,6 +5,8 @@
              cases/<case_id>/image.npy       float16 (channel, x, y, z), normalised, on the model grid
                              label_map.npy   uint8 (x, y, z), network values
                              foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
+                             annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
+                                             where some are
 
 The arrays are plain ``.npy`` files, memory-mapped when read: a patch costs the pages that it lies on, not the case.
 """
@@ -19,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medseg.errors import SourceError
 from medseg.files import written_whole
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 from medseg.plan import Plans
 from medseg.volume import Array, Geometry
 
@@ -29,6 +31,7 @@ Record = TypeVar("Record", bound=BaseModel)
 IMAGE_DTYPE = np.float16
 LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
+ANNOTATED_VOXELS = 20_000
 
 
 class StoredCase(BaseModel):
@@ -43,6 +46,8 @@ class StoredCase(BaseModel):
     source_grid: dict[str, Any]  # Geometry.as_json
     model_grid: dict[str, Any] | None = None  # None: not stored on a model grid (no labels, no plan)
     volumes_ml: dict[str, float] = {}  # of each label
+    annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
+    annotated_part: float = 1.0  # of the voxels: those without the ignore value
 
 
 class DatasetRecord(BaseModel):
@@ -93,6 +98,15 @@ class PreparedDataset:
         """int32 (n, 4): label, x, y, z."""
         return self._array(case_id, "foreground")
 
+    def annotated_voxels(self, case_id: str) -> Array | None:
+        """int32 (n, 3): x, y, z of some; None where no voxel is ignored."""
+        return self._array(case_id, "annotated") if self._path(case_id, "annotated").is_file() else None
+
+    def is_annotated(self, case_id: str) -> Array:
+        """For the background and each label, whether it was drawn where it is: bool (network value,)."""
+        annotated = self.cases[case_id].annotated
+        return np.array([True, *(annotated is None or name in annotated for name in self.labels.names)])
+
     def model_grid(self, case_id: str) -> Geometry:
         return Geometry.from_json(self.cases[case_id].model_grid or {})
 
@@ -105,8 +119,11 @@ class PreparedDataset:
     def image_paths(self, case_id: str) -> list[Path]:
         return [self.folder / image for image in self.cases[case_id].images]
 
+    def _path(self, case_id: str, name: str) -> Path:
+        return self.folder / "cases" / case_id / f"{name}.npy"
+
     def _array(self, case_id: str, name: str) -> Array:
-        path = self.folder / "cases" / case_id / f"{name}.npy"
+        path = self._path(case_id, name)
         try:
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -125,6 +142,9 @@ def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -
     arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}
     if label_map is not None:
         arrays |= {"label_map": label_map, "foreground": _foreground(label_map, seed)}
+        if (label_map == IGNORED).any():
+            arrays["annotated"] = _annotated(label_map, seed)
+    (folder / "annotated.npy").unlink(missing_ok=True)  # of an earlier label map
     for name, array in arrays.items():
         with written_whole(folder / f"{name}.npy") as temporary:
             np.save(temporary, array, allow_pickle=False)
@@ -135,7 +155,7 @@ def _foreground(label_map: Array, seed: int) -> Array:
     random = np.random.default_rng(seed)
     rows = []
     flat = label_map.ravel()
-    for value in range(1, int(label_map.max()) + 1):
+    for value in range(1, int(label_map.max(initial=0, where=label_map != IGNORED)) + 1):
         found = np.flatnonzero(flat == value)
         if len(found) > FOREGROUND_VOXELS_PER_LABEL:
             found = np.sort(random.choice(found, FOREGROUND_VOXELS_PER_LABEL, replace=False))
@@ -143,6 +163,14 @@ def _foreground(label_map: Array, seed: int) -> Array:
             position = np.stack(np.unravel_index(found, label_map.shape), axis=1)
             rows.append(np.hstack([np.full((len(found), 1), value), position]))
     return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
+
+
+def _annotated(label_map: Array, seed: int) -> Array:
+    """Some of the voxels that are not ignored."""
+    found = np.flatnonzero(label_map != IGNORED)
+    if len(found) > ANNOTATED_VOXELS:
+        found = np.sort(np.random.default_rng(seed).choice(found, ANNOTATED_VOXELS, replace=False))
+    return np.stack(np.unravel_index(found, label_map.shape), axis=1).astype(np.int32)
 
 
 def _read(path: Path, record: type[Record]) -> Record:

@@ -25,7 +25,8 @@ ROUNDING = 1e-6  # what saved probabilities may lie beyond 0 and 1, and beyond t
 DEFINITIONS = {
     "voxels": f"of each case and label those in a box around the label in either mask, {MARGIN_MM:g} mm wider on each "
     "side: beyond it, background that nobody doubts would make any model look calibrated (boxes around the foreground: "
-    "Mehrtash et al. 2020). Cases in which neither mask has the label do not count",
+    "Mehrtash et al. 2020). Voxels that the reference ignores do not count, nor do cases in which the label was not "
+    "annotated. Cases in which neither mask has the label do not count",
     "bins": f"{N_BINS} bins of equal width over the probability of the label, each without its lower edge, the first "
     "with it; filled with the voxels of all cases together. confidence: mean probability in a bin; frequency: part of "
     "its voxels that are the label in the reference; both null in an empty bin",
@@ -89,16 +90,19 @@ def count_case(
         return {}, []
     prediction, reference = read_pair(pair, grid_tolerance)
     counts, wrong = {}, []
-    for label in labels.structures:
+    known = np.full(reference.geometry.shape, True)
+    if labels.ignore is not None:
+        known = reference.label_map != labels.ignore
+    for label in labels.annotated_structures(pair.reference.annotated):
         masks = np.isin(prediction.label_map, label.values), np.isin(reference.label_map, label.values)
         try:
             probabilities = _read(map_path(folder, label.name), reference.geometry, grid_tolerance)
         except MedsegError as error:
             wrong.append(str(error))
             continue
-        box = _box(masks[0] | masks[1], reference.geometry)
+        box = _box((masks[0] | masks[1]) & known, reference.geometry)
         if box is not None:
-            counts[label.name] = count(probabilities[box], masks[1][box])
+            counts[label.name] = count(probabilities[box][known[box]], masks[1][box][known[box]])
     return counts, wrong
 
 

@@ -1,6 +1,6 @@
 """The metrics of one case, structure by structure: each label that stands alone, and each region."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.ndimage import find_objects
 from medseg.evaluation.centreline import centreline_dice
 from medseg.evaluation.lesions import LEAST_IOU, match_lesions
 from medseg.evaluation.metrics import DEFAULT, GROUPS, METRICS, Group, chosen
-from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps
+from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps, without_ignored
 from medseg.evaluation.rand import rand_scores
 from medseg.evaluation.surface import surface_dice, surface_distances
 from medseg.labels import Labels
@@ -74,13 +74,17 @@ def measure_case(
     spacing: Spacing3,
     labels: Labels,
     measures: Measures = Measures(),  # noqa: B008
+    annotated: Collection[str] | None = None,
 ) -> list[LabelMetrics]:
     """Compares two label maps ``(x, y, z)`` of network values (0, 1, 2, …: ``labels.encode``) on one grid.
 
-    ``spacing`` is in mm per axis. One record a structure, in the order of ``labels.structures``. Raises
-    ``ValueError`` when the shapes differ or a value is no label's.
+    ``spacing`` is in mm per axis. One record a structure whose labels were ``annotated`` (None: all), in the order of
+    ``labels.structures``. Voxels that the reference ignores are background in both. Raises ``ValueError`` when the
+    shapes differ or a value is no label's.
     """
-    unions = labels.unions
+    prediction, reference = without_ignored(prediction, reference)
+    known = {structure.name for structure in labels.annotated_structures(annotated)}
+    unions = {name: values for name, values in labels.unions.items() if name in known}
     overlaps = count_overlaps(prediction, reference, len(labels.items), unions.values())
     boxes = _boxes(prediction, reference, len(labels.items))
     groups = [group for group in GROUPS if any(METRICS[name].group == group for name in measures.metrics)]

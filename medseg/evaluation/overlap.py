@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.labels import IGNORED, Labels
+
 LabelMap = npt.NDArray[np.integer[Any]]
 
 
@@ -40,6 +42,27 @@ class Overlap:
     def precision(self) -> float | None:
         """|P∩R| / |P|: the part of the prediction that is right. Also called positive predictive value."""
         return _ratio(self.both, self.prediction)
+
+
+def without_ignored(
+    prediction: LabelMap, reference: LabelMap, ignore: int | None = IGNORED
+) -> tuple[LabelMap, LabelMap]:
+    """Both with background where the reference has the value ``ignore``; as they are where it hasn't."""
+    if ignore is None or not (ignored := np.equal(reference, ignore)).any():
+        return prediction, reference
+    return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
+
+
+def what_counts(
+    prediction: LabelMap, reference: LabelMap, labels: Labels, annotated: Sequence[str] | None
+) -> tuple[LabelMap, LabelMap]:
+    """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
+    are not among the ``annotated`` ones (None: all are)."""
+    unknown = labels.unannotated(annotated)
+    predicted, referred = without_ignored(prediction, reference, labels.ignore)
+    if not unknown:
+        return predicted, referred
+    return np.where(np.isin(predicted, unknown), 0, predicted), np.where(np.isin(referred, unknown), 0, referred)
 
 
 def count_overlaps(

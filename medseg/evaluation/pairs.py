@@ -28,6 +28,7 @@ class Mask:
     path: Path
     drawn: LabelSource | None = None  # named segments, and their label values; None for a label map
     image: ImageSource | None = None  # what it was drawn on, where that is known
+    annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def find_pairs(
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
     referred = _references(references, rename)
     labels = labels_beside(predictions) or referred.labels or predicted.labels
+    if labels and referred.labels:
+        labels = labels.ignoring(referred.labels.ignore)
     if predictions.is_file() and references.is_file() and len(referred.masks) == 1:
         referred.masks = dict(zip(predicted.masks, referred.masks.values(), strict=True))  # whatever their names
     if cases is not None:
@@ -138,7 +141,7 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
     for case in found.cases:
         if case.label is not None:
             drawn = None if case.label.values is None else case.label
-            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0])
+            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0], case.annotated)
     return side if side.masks else _masks(references, rename)
 
 

@@ -45,6 +45,7 @@ class ModelRecord(BaseModel):
     plan: Plan
     labels: Labels
     channels: tuple[str, ...]
+    channel_dropout: bool = False  # whether it learnt to do without some of them
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models

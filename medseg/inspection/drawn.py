@@ -26,17 +26,20 @@ REWRITABLE = ("nifti", "image2d")
 
 @dataclass(frozen=True)
 class Drawn:
-    """``voxels`` of each value but 0, and the middle of some, in RAS mm; None for a label map that cannot be read."""
+    """``voxels`` of each value but 0 and the ignore value, and the middle of some, in RAS mm; None for a label map that
+    cannot be read."""
 
     case: Case
     voxels: Mapping[int, int] | None
     voxel_ml: float | None = None  # None for pictures, whose pixels have no size
     centres: Mapping[int, tuple[float, float, float]] | None = None
     findings: tuple[Finding, ...] = ()
+    annotated_part: float = 1.0  # of the voxels: those without the ignore value
 
 
-def look_at_label(case: Case, *, paired: frozenset[int] = frozenset()) -> Drawn:
-    """``paired``: values of labels that have another side, whose middle is wanted. Runs in a worker."""
+def look_at_label(case: Case, *, paired: frozenset[int] = frozenset(), ignore: int | None = None) -> Drawn:
+    """``paired``: values of labels that have another side, whose middle is wanted; ``ignore``: that of voxels that
+    nobody annotated. Runs in a worker."""
     label = case.label
     if label is None:
         return Drawn(case, None)
@@ -46,12 +49,14 @@ def look_at_label(case: Case, *, paired: frozenset[int] = frozenset()) -> Drawn:
         return Drawn(case, None, findings=(_unreadable(case, label, error),))
     values, counts = np.unique(label_map, return_counts=True)
     voxels = {int(value): int(n) for value, n in zip(values, counts, strict=True) if value}
+    n_ignored = 0 if ignore is None else voxels.pop(ignore, 0)
     return Drawn(
         case,
         voxels,
         voxel_ml=None if case.images[0].kind == "image2d" else grid.voxel_volume_ml,
         centres={value: _centre(label_map == value, grid) for value in paired & voxels.keys()},
         findings=(*(_noted(case, label, note) for note in notes), *([] if voxels else [_empty(case, label)])),
+        annotated_part=1 - n_ignored / label_map.size,
     )
 
 

@@ -19,11 +19,12 @@ from medseg.labels import Labels
 @dataclass(frozen=True)
 class InspectedCase:
     """A case, and by label name how much of each is drawn: None where that is not known, and for the volumes of
-    pictures, whose pixels have no size."""
+    pictures, whose pixels have no size. ``annotated_part`` of its voxels don't have the ignore value."""
 
     case: Case
     voxels: dict[str, int] | None
     volumes_ml: dict[str, float] | None
+    annotated_part: float = 1.0
 
     @classmethod
     def of(cls, drawn: Drawn, labels: Labels | None) -> "InspectedCase":
@@ -33,8 +34,9 @@ class InspectedCase:
             return cls(drawn.case, None, None)
         voxels = {names.get(value, f"value {value}"): n for value, n in sorted(drawn.voxels.items())}
         if drawn.voxel_ml is None:
-            return cls(drawn.case, voxels, None)
-        return cls(drawn.case, voxels, {name: n * drawn.voxel_ml for name, n in voxels.items()})
+            return cls(drawn.case, voxels, None, drawn.annotated_part)
+        volumes_ml = {name: n * drawn.voxel_ml for name, n in voxels.items()}
+        return cls(drawn.case, voxels, volumes_ml, drawn.annotated_part)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +44,8 @@ class InspectedCase:
             "group": self.case.group,
             "images": [str(origin(source.path)) for source in self.case.images],
             "labels": [str(origin(source.path)) for source in self.case.label.sources] if self.case.label else [],
+            "annotated": self.case.annotated,
+            "annotated_part": self.annotated_part,
             "voxels": self.voxels,
             "volumes_ml": self.volumes_ml and {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
         }
@@ -108,8 +112,9 @@ class Inspection:
           ``n_files``, ``n_channels``, ``grid`` (``shape``, ``spacing`` in mm, ``orientation``, ``affine`` to RAS mm;
           null for contours and for what cannot be read), ``values`` (lowest and highest, with ``--voxels``),
           ``segments`` (names), ``odd`` (sentences)
-        * ``cases``: ``case_id``, ``group``, ``images`` and ``labels`` (paths), ``voxels`` and ``volumes_ml`` by label
-          (null where not known, and volumes of pictures)
+        * ``cases``: ``case_id``, ``group``, ``images`` and ``labels`` (paths), ``annotated`` (names of labels; null:
+          all), ``annotated_part`` (of the voxels), ``voxels`` and ``volumes_ml`` by label (null where not known, and
+          volumes of pictures)
         * ``findings``: ``severity`` ("problem", "warning", "note"), ``rule``, ``path``, ``case_id``, ``what``,
           ``to_do``, ``fixable``
         * ``fixed`` (null without ``--fix``): ``folder``, ``changes`` (``path``, ``what``, ``before``, ``after``) and

@@ -45,6 +45,7 @@ def thumbnail(subject: Subject) -> str:
     labelled = None
     if subject.case is not None:
         label_map = read_label_map(subject.case, volume.geometry, GRID_TOLERANCE).array
+        label_map = np.where(np.isin(label_map, list(subject.colours)), label_map, 0)  # not what is ignored
         labelled = displayed(Volume(label_map[None], volume.geometry)).array
         at = _fullest(labelled[0], axis)
     picture = _grey(shown.array.take([at], axis=axis + 1))

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from medseg.dataset.cases import Case
 from medseg.dataset.strays import LEAST_GAP, stray_values
 from medseg.errors import LabelError
 from medseg.inspection.drawn import REWRITABLE, Drawn
-from medseg.inspection.finding import Finding
+from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
 from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
 from medseg.progress import counted
@@ -20,8 +21,9 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
     """Values that are none of the ``known`` labels, or that are so rare in the label maps of all ``sound`` cases
     together that they were never meant."""
     counts = sum((Counter(each.voxels or {}) for each in drawn if each.case.case_id in sound), Counter())
-    strays = set(stray_values(counts) or ()) if known is None else counts.keys() - set(known.values)
-    meant = sorted({0, *(counts.keys() - strays if known is None else known.values)})
+    named = None if known is None else {*known.values, *([] if known.ignore is None else [known.ignore])}
+    strays = set(stray_values(counts) or ()) if named is None else counts.keys() - named
+    meant = sorted({0, *(counts.keys() - strays if named is None else named)})
     for each in drawn:
         found = {value: n for value, n in (each.voxels or {}).items() if value in strays}
         if not found or each.case.label is None:
@@ -36,6 +38,26 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
             repair = Revalue(tuple(meant))
             to_do = "--fix gives each voxel the nearest of these values; or name all values in a dataset.json"
         yield Finding("problem", "stray-values", each.case.label.path, what, to_do, each.case.case_id, repair)
+
+
+def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator[Finding]:
+    """Cases that say of something else than a known label that it was annotated."""
+    for case in cases:
+        try:
+            if labels is not None:
+                labels.check_annotated(case.annotated)
+        except LabelError as error:
+            path = case.label.path if case.label else case.images[0].path
+            yield Finding("problem", "annotated-labels", path, *told(str(error), path), case.case_id)
+
+
+def sparse_findings(path: Path, drawn: Sequence[Drawn]) -> Iterator[Finding]:
+    """How much is annotated, where voxels have the ignore value. ``path``: the source."""
+    parts = [each.annotated_part for each in drawn if each.annotated_part < 1]
+    if parts:
+        cases = f"{len(parts)} of {counted(len(drawn), 'case')}"
+        what = f"in {cases} not all voxels are annotated: {min(parts):.1%} to {max(parts):.1%} are"
+        yield Finding("note", "sparse", path, what)
 
 
 def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -22,24 +23,31 @@ class CaseMeasures:
     spacing: Spacing3  # mm, oriented
     cropped_part: float
     intensities: npt.NDArray[np.float32]  # (channel, up to 10,000 voxels)
-    voxels: dict[int, int]  # by value of the label map, background included; empty without one
+    voxels: dict[int, int]  # by value of the label map, background included, the ignore value not; empty without one
+    annotated_part: float  # of the voxels: those without the ignore value
 
 
-def measure(volume: Volume, label_map: Array | None, orientation: str, crop_to_nonzero: bool) -> CaseMeasures:
-    """Measures one case. ``label_map`` (x, y, z) holds the values of the file."""
+def measure(
+    volume: Volume, label_map: Array | None, orientation: str, crop_to_nonzero: bool, ignore: int | None = None
+) -> CaseMeasures:
+    """Measures one case. ``label_map`` (x, y, z) holds the values of the file; ``ignore`` is that of voxels that nobody
+    annotated."""
     oriented = volume.geometry.oriented_as(orientation)
     box = _nonzero_box(volume.array) if crop_to_nonzero else volume.geometry.shape
     # Which array axis of the source became which axis of the oriented grid.
     order = np.abs(np.linalg.inv(volume.geometry.affine)[:3, :3] @ oriented.affine[:3, :3]).argmax(axis=0)
     x, y, z = (box[axis] for axis in order)
     values = {} if label_map is None else dict(zip(*np.unique(label_map, return_counts=True), strict=True))
+    voxels = {int(value): int(count) for value, count in values.items()}
+    n_ignored = 0 if ignore is None else voxels.pop(ignore, 0)
     return CaseMeasures(
         source_grid=volume.geometry,
         shape=(x, y, z),
         spacing=oriented.spacing,
         cropped_part=float(np.prod(box) / np.prod(volume.geometry.shape)),
-        intensities=_intensities(volume.array, label_map),
-        voxels={int(value): int(count) for value, count in values.items()},
+        intensities=_intensities(volume.array, label_map, ignore),
+        voxels=voxels,
+        annotated_part=1 - n_ignored / prod(volume.geometry.shape),
     )
 
 
@@ -75,9 +83,11 @@ def _nonzero_box(array: Array) -> Shape3:
     return edges[0], edges[1], edges[2]
 
 
-def _intensities(array: Array, label_map: Array | None) -> npt.NDArray[np.float32]:
+def _intensities(array: Array, label_map: Array | None, ignore: int | None) -> npt.NDArray[np.float32]:
     flat = array.reshape(len(array), -1)
-    inside = np.flatnonzero(label_map) if label_map is not None else np.arange(flat.shape[1])
+    inside = np.arange(flat.shape[1])
+    if label_map is not None:
+        inside = np.flatnonzero(label_map if ignore is None else (label_map != 0) & (label_map != ignore))
     if len(inside) > INTENSITIES_PER_CASE:
         # A fixed seed: the fingerprint of the same data is the same.
         inside = np.random.default_rng(0).choice(inside, INTENSITIES_PER_CASE, replace=False)

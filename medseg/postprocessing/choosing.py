@@ -1,11 +1,12 @@
 """Which postprocessing helps: tried on cases that the network was not trained on, as nnU-Net does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from scipy.ndimage import find_objects
 
+from medseg.labels import IGNORED
 from medseg.postprocessing.components import Rule, changed
 from medseg.volume import Array
 
@@ -19,11 +20,13 @@ Box = tuple[slice, ...]
 
 
 class Held(NamedTuple):
-    """A case that was not trained on: label maps (x, y, z) in network values."""
+    """A case that was not trained on: label maps (x, y, z) in network values. Voxels that the reference ignores, and
+    labels that were not ``annotated`` (None: all were), count nothing."""
 
     predicted: Array
     reference: Array
     voxel_volume_ml: float
+    annotated: Collection[str] | None = None
 
 
 class Choice(NamedTuple):
@@ -45,10 +48,12 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
     for case in cases:
         predicted, reference = (find_objects(each, len(names)) for each in (case.predicted, case.reference))
         for i, name in enumerate(names):
+            if case.annotated is not None and name not in case.annotated:
+                continue
             box = _around(predicted[i], reference[i])
-            part, wanted = case.predicted[box], case.reference[box] == i + 1
+            part, wanted, known = case.predicted[box], case.reference[box] == i + 1, case.reference[box] != IGNORED
             tried = (changed(part, i + 1, rule, case.voxel_volume_ml) for rule in rules[name])
-            dice[name].append([_dice(mask, wanted) for mask in tried])
+            dice[name].append([_dice(mask & known, wanted) for mask in tried])
     choices = (_best(rules[name], dice[name]) for name in names if dice[name])
     return [choice for choice in choices if choice is not None]
 

@@ -11,6 +11,7 @@ from medseg.errors import MedsegError, Problem
 from medseg.evaluation.comparison import DEFINITIONS, Comparison, Contest, Difference, Run, Standing, case_scores
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.metrics import definitions
+from medseg.evaluation.overlap import what_counts
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Floats, table
@@ -266,10 +267,13 @@ def _pictures(
     predictions: dict[str, Array] = {}
     try:
         for name, each in firsts.items():
-            prediction, reference = read_pair(_pair(each, case), each.compared.grid_tolerance)
-            predictions[name] = _in_values_of(labels, prediction.label_map, each.compared.labels)
+            pair, own = _pair(each, case), each.compared.labels
+            prediction, reference = read_pair(pair, each.compared.grid_tolerance)
+            masks = prediction.label_map, reference.label_map
+            predicted, drawn = what_counts(*masks, own, pair.reference.annotated)
+            predictions[name] = _in_values_of(labels, predicted, own)
             if name == next(iter(firsts)):
-                referred = _in_values_of(labels, reference.label_map, each.compared.labels)
+                referred = _in_values_of(labels, drawn, own)
                 grid = reference.geometry
                 image, note = image_on(reference, source)
         if any(each.shape != referred.shape for each in predictions.values()):

@@ -1,7 +1,8 @@
 """report.html of an evaluation: how good, how sure, how spread, and where it fails."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from medseg.evaluation.case import LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.metrics import METRICS, definitions
+from medseg.evaluation.overlap import what_counts
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary
@@ -87,6 +89,7 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         evaluation=evaluation,
         compared=compared,
         decisive=decisive,
+        left_out=list(_left_out(compared, rank)),
         metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
         definitions=definitions(evaluation.measures.metrics),
         figures=list(_figures(evaluation, decisive)),
@@ -106,6 +109,22 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         ],
         titled=titled,
     )
+
+
+def _left_out(compared: Compared, cases: Collection[str]) -> Iterator[str]:
+    """What was not annotated, and so is not measured, in words."""
+    ignore = compared.labels.ignore
+    if ignore is not None:
+        yield (
+            f"Voxels in which a reference has the value {ignore} were not annotated. They count in no metric: both "
+            "masks end there."
+        )
+    partly = [
+        pair.reference for pair in compared.pairs if pair.case_id in cases and pair.reference.annotated is not None
+    ]
+    for names, n in Counter(reference.annotated for reference in partly).items():
+        drawn = ", ".join(names or ())
+        yield f"In {counted(n, 'case')} only {drawn} was annotated; other labels are not measured there."
 
 
 def titled(metric: str) -> str:
@@ -170,7 +189,9 @@ def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tup
     try:
         prediction, reference = read_pair(pair, compared.grid_tolerance)
         image, note = image_on(reference, source)
-        slices = error_slices(image, prediction.label_map, reference.label_map, reference.geometry, compared.labels)
+        annotated = pair.reference.annotated
+        masks = what_counts(prediction.label_map, reference.label_map, compared.labels, annotated)
+        slices = error_slices(image, *masks, reference.geometry, compared.labels)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note

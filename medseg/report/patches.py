@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 from medseg.report.page import png
 from medseg.report.slices import Outline, outline
 from medseg.volume import Array
@@ -30,7 +30,7 @@ def patch_pictures(
     """``images`` (patch, channel, *spatial), ``label_maps`` (patch, 1, *spatial) in network values, axes in RAS;
     ``spacing``: mm of the two or three axes."""
     for image, (label_map,), case_id in zip(images, label_maps, case_ids, strict=True):
-        flat, mask = image[0], label_map
+        flat, mask = image[0], np.where(label_map == IGNORED, 0, label_map)
         if mask.ndim > 2:
             at = int(np.count_nonzero(mask, axis=(0, 1)).argmax()) if mask.any() else mask.shape[2] // 2
             flat, mask = flat[..., at], mask[..., at]

@@ -12,6 +12,7 @@ from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.decoding import Decoding, decoding_of
 from medseg.device import Device
+from medseg.labels import IGNORED
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
@@ -113,6 +114,7 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
+        annotated = None if batch.annotated is None else self.device.send(batch.annotated)
         seed, n_samples = self.config.seed, len(batch.case_ids)
         data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=n_samples)
         image = data["image"].contiguous(memory_format=self.memory_format)
@@ -120,7 +122,7 @@ class Learner:
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         with self.device.autocast():
             logits = self.trained(image)
-        loss = self.loss(logits, data["label"])
+        loss = self.loss(logits, data["label"], annotated)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
@@ -130,7 +132,7 @@ class Learner:
         counts = []
         if step % STEPS_BETWEEN_LOOKS == 0:
             finest = logits if isinstance(logits, torch.Tensor) else logits[0]
-            counts = [confusion(finest.detach(), data["label"][self.loss.centre], self.decoding)]
+            counts = [confusion(finest.detach(), data["label"][self.loss.centre], self.decoding, annotated)]
         return loss.detach(), norm.detach(), counts
 
     def _update_average(self, step: int) -> None:
@@ -142,11 +144,17 @@ class Learner:
                 averaged.copy_(current)  # the statistics of batch normalisation are averages already
 
 
-def confusion(logits: torch.Tensor, label: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Voxels by label and prediction, (n, n) for ``n`` network values."""
+def confusion(
+    logits: torch.Tensor, label: torch.Tensor, decoding: Decoding, annotated: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Voxels by label and prediction, (n, n) for ``n`` network values. Ignored voxels don't count, and labels that were
+    not ``annotated`` (sample, network value) in a sample count as background there."""
     n = decoding.n_values(logits.shape[1])
-    pairs = shrunk(label, logits.shape[2:]).int() * n + decoding.labels(logits, 1).unsqueeze(1).int()
-    return torch.bincount(pairs.flatten(), minlength=n * n).reshape(n, n)
+    label, predicted = shrunk(label, logits.shape[2:]).int(), decoding.labels(logits, 1).unsqueeze(1).long()
+    if annotated is not None:
+        predicted = predicted * annotated.gather(1, predicted.flatten(1)).view_as(predicted)
+    pairs = torch.where(label == IGNORED, n * n, label * n + predicted.int())
+    return torch.bincount(pairs.flatten(), minlength=n * n + 1)[:-1].reshape(n, n)
 
 
 def _check(losses: torch.Tensor, norms: torch.Tensor, seen: list[tuple[str, ...]], first: int) -> None:

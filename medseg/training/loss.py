@@ -19,9 +19,9 @@ class SegmentationLoss(nn.Module):
 
     Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
     centre are compared with the centre of the label map. Dice is taken over the whole batch, without the background,
-    which is steadier for structures that many patches don't hold; cross-entropy is the mean over the voxels. Both are
-    made of sums over voxels, which a team adds up: each process then has the loss of the batch that is shared out to
-    them.
+    which is steadier for structures that many patches don't hold; cross-entropy is the mean over the voxels. Voxels
+    that are ``IGNORED`` count nothing, as if they were cut away. Both are made of sums over voxels, which a team adds
+    up: each process then has the loss of the batch that is shared out to them.
     """
 
     def __init__(
@@ -40,16 +40,22 @@ class SegmentationLoss(nn.Module):
         self.sums = RegionSums(regions) if regions else LabelSums()
         self.team = team
 
-    def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        logits: torch.Tensor | Sequence[torch.Tensor],
+        label: torch.Tensor,
+        annotated: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``annotated`` (batch, network value): which labels were drawn in each sample; None: all."""
         heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
         weights = self.head_weights or [0.5**i for i in range(len(heads))]
         label = label[self.centre]
         # Sums over many voxels need float32, whatever the network computed in.
-        each = torch.stack([self.sums(head.float(), shrunk(label, head.shape[2:])) for head in heads])
+        each = torch.stack([self.sums(head.float(), shrunk(label, head.shape[2:]), annotated) for head in heads])
         n = (each.shape[1] - 2) // 2
         overlap, sizes, entropy, voxels = self.team.sum(each).tensor_split((n, 2 * n, 2 * n + 1), 1)
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
-        losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels).squeeze(1)
+        losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
         return losses @ losses.new_tensor(weights) / sum(weights)
 
 

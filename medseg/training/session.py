@@ -269,6 +269,7 @@ class Session:
             plan=run.plan,
             labels=run.dataset.labels,
             channels=run.dataset.record.channels,
+            channel_dropout=run.config.augmentation.channel_dropout_probability > 0,
             inference=run.config.inference,
             provenance={
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

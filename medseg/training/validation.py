@@ -11,7 +11,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.evaluation.overlap import count_overlaps
+from medseg.evaluation.overlap import count_overlaps, without_ignored
 from medseg.inference.stream import predict_labels
 from medseg.plan import Plan
 from medseg.training.distributed import ALONE, Team
@@ -31,8 +31,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice of each label and region: the mean over the cases that have it in reference or prediction; None where none
-    has."""
+    """Dice of each label and region: the mean over the cases that have it in reference or prediction, where it was
+    annotated; None where none has."""
 
     dice: dict[str, float | None]
     seconds: float
@@ -62,11 +62,12 @@ def validate(
     for case_id in case_ids[team.rank :: team.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
-        reference = dataset.label_map(case_id)
+        predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
         overlaps = count_overlaps(predicted, reference, len(dataset.labels.items), unions.values())
         example = example or Example(case_id, image.numpy(), reference, predicted, dataset.model_grid(case_id))
+        known = {each.name for each in dataset.labels.annotated_structures(dataset.cases[case_id].annotated)}
         for name, overlap in zip(unions, overlaps, strict=True):
-            if overlap.dice is not None:
+            if name in known and overlap.dice is not None:
                 dice[name].append(overlap.dice)
     each = team.gather(dice)
     together = {name: [value for dice in each for value in dice[name]] for name in unions}

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.io.source import ImageSource
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 from medseg.volume import Array, Geometry, Volume
 
 Role = Literal["prediction", "reference", "mask"]
@@ -29,8 +29,11 @@ class Layer:
 
     @cached_property
     def encoded(self) -> Array:
-        """In network values: 1 for the first label. Raises ``LabelError`` for values that are no label's."""
-        return self.labels.encode(self.label_map)
+        """In network values: 1 for the first label; what is ignored is background. Raises ``LabelError`` for values
+        that are no label's."""
+        encoded = self.labels.encode(self.label_map)
+        encoded[encoded == IGNORED] = 0
+        return encoded
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Scene:
         errors = np.zeros(predicted.shape, np.uint8)
         errors[(predicted != referred) & (predicted != 0)] = WRONG
         errors[(predicted == 0) & (referred != 0)] = MISSED
+        if reference.labels.ignore is not None:
+            errors[reference.label_map == reference.labels.ignore] = 0
         return errors
 
     def start(self) -> list[float]:

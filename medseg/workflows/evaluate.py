@@ -91,6 +91,7 @@ def evaluate(
     grid_tolerance: float = GRID_TOLERANCE,
     workers: int | None = None,
     rename: Mapping[str, str] | None = None,
+    ignore_value: int | None = None,
 ) -> Evaluation | ComparedMethods:
     """Compares label maps with their references, case by case and label by label; regions that the
     labels name are measured as well, labels that are only parts of them are not.
@@ -109,9 +110,11 @@ def evaluate(
     surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
     match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
     where ``references`` holds more. Probabilities that ``predict`` saved beside the masks are found, and give the
-    calibration of each label (``medseg.evaluation.calibration``). With ``output``, writes metrics.json, metrics.csv and
-    report.html into that folder. Grids are one when their corners lie within ``grid_tolerance`` times the smallest
-    voxel edge. ``workers`` are processes (default: one per core); each holds one pair in memory.
+    calibration of each label (``medseg.evaluation.calibration``). Voxels in which the reference has the
+    ``ignore_value`` (None: the one that dataset.json or the model names) count in no metric, nor do labels in cases in
+    which they were not annotated. With ``output``, writes metrics.json, metrics.csv and report.html into that folder.
+    Grids are one when their corners lie within ``grid_tolerance`` times the smallest voxel edge. ``workers`` are
+    processes (default: one per core); each holds one pair in memory.
 
     Raises ``SourceError`` when there is no pair, ``LabelError`` when there is no label or none of the name in
     ``tolerance_mm``, ``ConfigError`` for an unknown metric, ``OutputError`` when the folder cannot be written to.
@@ -120,6 +123,7 @@ def evaluate(
         options = {
             "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
             "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
+            "ignore_value": ignore_value,
         }  # fmt: skip
         return compare_methods(
             predictions,
@@ -132,7 +136,8 @@ def evaluate(
     for note in found.notes:
         say(note)
     problems: list[Problem] = []
-    known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers)
+    known = labels or found.labels or _values_as_labels(found.pairs, grid_tolerance, workers, ignore_value)
+    known = known.ignoring(ignore_value)
     unknown = set(tolerance_mm) - {"*", *known.unions} if isinstance(tolerance_mm, Mapping) else set()
     if unknown:
         raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(known.unions)}")
@@ -186,11 +191,12 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
     prediction, reference = read_pair(pair, grid_tolerance)
     return measure_case(
         pair.case_id,
-        _encoded(prediction, pair.prediction.path, labels),
+        _encoded(prediction, pair.prediction.path, labels.model_copy(update={"ignore": None})),
         _encoded(reference, pair.reference.path, labels),
         reference.geometry.spacing,
         labels,
         measures,
+        pair.reference.annotated,
     )
 
 
@@ -202,12 +208,13 @@ def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]
     return prediction, reference
 
 
-def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None) -> Labels:
+def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None, ignore: int | None) -> Labels:
     """A label for each value that occurs in a reference; only where there is none, those of the predictions. Pairs that
     cannot be read are told of when they are measured."""
     values = _in_workers(partial(values_of, grid_tolerance=grid_tolerance), pairs, "Looking for labels", workers, [])
     predicted, referred = (set().union(*sides) for sides in zip(*values.values(), strict=True)) if values else ((), ())
-    return Labels.from_names({f"label_{value}": value for value in sorted(referred or predicted)})
+    drawn = set(referred or predicted) - {ignore}
+    return Labels.from_names({f"label_{value}": value for value in sorted(drawn)}, ignore=ignore)
 
 
 def _in_workers(

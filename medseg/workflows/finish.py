@@ -53,8 +53,12 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
         for pair in find_pairs(masks, dataset.folder, cases).pairs:
             predicted, reference = read_pair(pair, tolerance)
             encode = record.labels.encode
-            voxel_volume_ml = predicted.geometry.voxel_volume_ml
-            yield Held(encode(predicted.label_map), encode(reference.label_map), voxel_volume_ml)
+            yield Held(
+                encode(predicted.label_map),
+                encode(reference.label_map),
+                predicted.geometry.voxel_volume_ml,
+                pair.reference.annotated,
+            )
 
     choices = choose_rules(held_back(), record.labels.names)
     for choice in choices:

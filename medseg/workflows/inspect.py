@@ -28,7 +28,13 @@ from medseg.inspection.patients import identity_findings, patients_of
 from medseg.inspection.repair import Change
 from medseg.inspection.series import DICOM, Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
-from medseg.inspection.values import number_findings, side_findings, value_findings
+from medseg.inspection.values import (
+    annotated_findings,
+    number_findings,
+    side_findings,
+    sparse_findings,
+    value_findings,
+)
 from medseg.io.archives import contents
 from medseg.io.source import Found, ImageSource
 from medseg.labels import Labels
@@ -58,12 +64,14 @@ def inspect(
     html: str | Path | None = None,
     fix: str | Path | None = None,
     workers: int | None = None,
+    ignore_value: int | None = None,
 ) -> Inspection:
     """Says what a source (any that ``preprocess`` takes) holds, and what in it is odd or wrong.
 
     Of images only headers are read, and with ``voxels`` all of them, which finds all damage and values that are no
     numbers; label maps are read. ``images``, ``labels`` and ``rename`` select and pair files as in ``preprocess``, and
-    what is no problem here is none there.
+    what is no problem here is none there. ``ignore_value`` is that of voxels that nobody annotated, where dataset.json
+    names none.
 
     ``html`` is a file that gets a report with a picture of each image. ``fix`` is a new folder that gets a copy of the
     source in which is put right what can be, and changes.csv, a list of what was changed. The source is never changed.
@@ -72,7 +80,15 @@ def inspect(
     nothing, ``OutputError`` when a folder or file cannot be written.
     """
     source = Path(source)
-    look = partial(look_through, images=images, labels=labels, rename=rename, voxels=voxels, workers=workers)
+    look = partial(
+        look_through,
+        images=images,
+        labels=labels,
+        rename=rename,
+        voxels=voxels,
+        workers=workers,
+        ignore_value=ignore_value,
+    )
     folder = None if fix is None else new_folder(Path(fix), source)
     found = look(source)
     if html is not None:
@@ -90,15 +106,18 @@ def look_through(
     rename: Mapping[str, str] | None,
     voxels: bool,
     workers: int | None,
+    ignore_value: int | None,
 ) -> Inspection:
     """Finds images and cases, looks at each, and compares them."""
     say(f"Looking through {source}")
     listing = Listing(source)
     found = listing.found
     cases, without_cases = _cases(listing, images, labels, rename)
+    if cases.labels is not None:
+        cases = replace(cases, labels=cases.labels.ignoring(ignore_value))
     series = _series(found, cases, voxels, workers)
-    drawn = _drawn(cases, series, workers)
-    known = cases.labels or _labels(drawn)
+    drawn = _drawn(cases, series, ignore_value, workers)
+    known = cases.labels or _labels(drawn, ignore_value)
     patients = patients_of(list(series.values()))
     findings = [
         *without_cases,
@@ -115,6 +134,8 @@ def look_through(
     findings += channel_count_findings(cases.cases, cases.channels, series, _sound(cases, findings))
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
+    findings += annotated_findings(cases.cases, known)
+    findings += sparse_findings(source, drawn)
     findings += side_findings(drawn, cases.labels)
     return Inspection(
         source=source,
@@ -172,23 +193,24 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     return {source: looks[source] for source in sources}
 
 
-def _drawn(cases: CaseList, series_of: SeriesOf, workers: int | None) -> list[Drawn]:
+def _drawn(cases: CaseList, series_of: SeriesOf, ignore: int | None, workers: int | None) -> list[Drawn]:
     """What is in the label map of each case, where headers show that it can be read."""
     known = cases.labels or Labels(items=())
     values = dict(zip(known.names, known.values, strict=True))
     paired = frozenset(values[name] for pair in known.left_right_pairs for name in pair)
     readable = [case for case in cases.cases if case.label and _can_be_read(case.label.sources, series_of)]
     looks = {}
-    for outcome in _in_workers(partial(look_at_label, paired=paired), readable, "Reading label maps", workers):
+    look = partial(look_at_label, paired=paired, ignore=cases.labels.ignore if cases.labels else ignore)
+    for outcome in _in_workers(look, readable, "Reading label maps", workers):
         failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome.error),))
         looks[outcome.item.case_id] = outcome.result or failed
     return [looks.get(case.case_id, Drawn(case, None)) for case in cases.cases]
 
 
-def _labels(drawn: Sequence[Drawn]) -> Labels | None:
+def _labels(drawn: Sequence[Drawn], ignore: int | None) -> Labels | None:
     """For label maps without names."""
     values = {value for each in drawn for value in each.voxels or ()}
-    return Labels.from_values(values) if values else None
+    return Labels.from_values(values, ignore) if values else None
 
 
 def _sound(cases: CaseList, findings: Sequence[Finding]) -> set[str]:

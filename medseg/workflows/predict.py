@@ -180,11 +180,12 @@ def predict(
     loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    found = find_cases(Path(source), images=images, labelled=False)
+    found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
-    found = _in_order_of(loaded.record.channels, found)
+    in_order = _placed if loaded.record.channel_dropout else _in_order_of
+    found = in_order(loaded.record.channels, found)
     _tell_channels(found.channels, loaded.record.channels)
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
     together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
@@ -217,6 +218,26 @@ def _in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
     order = [found.channels.index(name) for name in trained]
     cases = tuple(replace(case, images=tuple(case.images[i] for i in order)) for case in found.cases)
     return replace(found, cases=cases, channels=tuple(trained))
+
+
+def _placed(trained: Sequence[str], found: CaseList) -> CaseList:
+    """Cases that may lack channels, in the order of training where their names, or the numbers that nnU-Net gives them,
+    say which they have."""
+    placed = [_placed_case(trained, case) for case in found.cases]
+    cases = tuple(new or case for new, case in zip(placed, found.cases, strict=True))
+    return replace(found, cases=cases, channels=tuple(trained) if all(placed) else found.channels)
+
+
+def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
+    """None where the names of its channels say nothing."""
+    places = [
+        trained.index(name) if name in trained else int(name) if name.isdigit() else len(trained)
+        for name in case.channels
+    ]
+    if len(set(places)) < len(case.images) or max(places, default=0) >= len(trained):
+        return None
+    images = tuple(case.images[places.index(place)] for place in sorted(places))
+    return replace(case, images=images, missing=tuple(sorted(set(range(len(trained))) - set(places))))
 
 
 def _tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
@@ -343,7 +364,7 @@ def read_case(
     if folder is not None and all(refusals):  # before anything is computed
         raise OutputError("; ".join(refusals))
     grid = record.plan.grid
-    image = read_images(case, grid.tolerance, registered or grid.registered)
+    image = _with_missing(read_images(case, grid.tolerance, registered or grid.registered), case.missing)
     if len(image.array) != len(record.channels):
         raise SourceError(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
@@ -353,6 +374,7 @@ def read_case(
     if chosen is not None:
         say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
+    prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
     return Ready(case, prepared, chosen, time.perf_counter() - start)
 
 
@@ -441,17 +463,32 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
 def _how_to_give(channels: Sequence[str]) -> str:
     if len(channels) == 1:
         return "choose one with --images"
-    return "give all images of a case: " + " ".join(f"--images '{channel}=GLOB'" for channel in channels)
+    globs = " ".join(f"--images '{channel}=GLOB'" for channel in channels)
+    return (
+        f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
+        "does without some"
+    )
 
 
 def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:
-    for source, channel in zip(case.images, record.channels, strict=False):
+    if case.missing:
+        lacking = ", ".join(record.channels[i] for i in case.missing)
+        yield f"has no {lacking}: zeros stand for it, as in training with channel dropout"
+    there = [channel for i, channel in enumerate(record.channels) if i not in case.missing]
+    for source, channel in zip(case.images, there, strict=False):
         shown, trained = MODALITIES.get(source.modality.upper()), MODALITIES.get(channel.upper())
         if shown and trained and shown != trained:
             yield f"the image is {source.modality}, the model was trained on {channel}"
     missing = [name for name, n in voxels.items() if n == 0]
     if missing:
         yield f"no voxel of {', '.join(missing)} was found"
+
+
+def _with_missing(image: Volume, missing: Sequence[int]) -> Volume:
+    """With zeros for the channels that a case lacks."""
+    if not missing:
+        return image
+    return Volume(np.insert(image.array, [at - i for i, at in enumerate(missing)], 0, axis=0), image.geometry)
 
 
 def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 import medseg
 from medseg.config import Config, PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
@@ -43,6 +45,7 @@ WORKER_MODULES = ("medseg.workflows.preprocess",)
 ONE_FILE = ("nifti", "image2d")  # kinds that can be copied
 
 VALUES_SHOWN = 8
+CASES_TOLD = 12
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def preprocess(
     """
     config = config or Config()
     found = find_cases(Path(source), images=images, labels=labels, rename=rename)
+    if found.labels is not None:
+        found = replace(found, labels=found.labels.ignoring(config.preprocessing.ignore_value))
     folder = _output_folder(Path(output), Path(source))
     # Until all is done the folder is no dataset: its cases may be of two plans.
     (folder / "dataset.json").unlink(missing_ok=True)
@@ -103,8 +108,9 @@ def preprocess(
     checked, channels = _same_channels(checked, found.channels, problems)
     if found.labels is None:
         checked = _without_strays(checked, problems)
+    known = _labels(found, checked, config.preprocessing.ignore_value)
+    checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
-    known = _labels(found, checked)
     plans = None
     if known is not None and checked:
         measured = fingerprint([item.measures for item in checked])
@@ -192,7 +198,8 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
     channels = read_channels(case, config.geometry_tolerance, config.registered)
     image = stacked(channels)
     drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
-    measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero)
+    ignore = config.ignore_value if labels is None else labels.ignore
+    measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero, ignore)
     if case.label is not None:
         _check_values(measures.voxels, case.label.path, labels, config)
     images = tuple(_kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
@@ -202,8 +209,10 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
-    """``voxels``: those of each value in a label map."""
+    """``voxels``: those of each value that was annotated in a label map."""
     values = [value for value in voxels if value]
+    if not voxels:
+        raise LabelError(f"{path}: no voxel is annotated, all have the ignore value; leave the case out")
     if not values and not config.allow_empty_labels:
         raise LabelError(
             f"{path} is empty (background only); leave the case out, or accept it with "
@@ -224,7 +233,9 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     image = read_images(item.case, config.geometry_tolerance)
     label_map = None
     if item.case.label is not None:
-        label_map = labels.encode(read_label_map(item.case, image.geometry, config.geometry_tolerance).array)
+        drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
+        unknown = np.isin(drawn, labels.unannotated(item.case.annotated))
+        label_map = labels.encode(np.where(unknown, 0, drawn))
     prepared = prepare(image, label_map, grid, len(labels.items))
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
@@ -313,6 +324,21 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem]) -> list
     return kept
 
 
+def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, problems: list[Problem]) -> list[Checked]:
+    """Cases that say of known labels only that they were annotated; the others become problems."""
+    kept = []
+    for item in checked:
+        try:
+            if labels is not None:
+                labels.check_annotated(item.case.annotated)
+            kept.append(item)
+        except LabelError as error:
+            path = item.case.label.path if item.case.label else item.case.images[0].path
+            problems.append(Problem(item.case_id, path, f"{path}: {error}; left out"))
+            warn(str(problems[-1]))
+    return kept
+
+
 def _some_values(voxels: Mapping[int, int]) -> str:
     """The most frequent ones."""
     most = sorted(voxels.items(), key=lambda pair: -pair[1])
@@ -328,12 +354,27 @@ def _tell_notes(checked: Sequence[Checked], channels: Sequence[str]) -> None:
     n_stacks = sum(item.case.images[0].kind == "image2d" and item.measures.source_grid.shape[2] > 1 for item in checked)
     if n_stacks:
         say(f"  the pages of a TIFF are the slices of one volume: {counted(n_stacks, 'case')}")
+    _tell_annotated(checked)
     for item in checked:
         for note in item.notes:
             say(f"  {item.case_id}: {note}")
 
 
-def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
+def _tell_annotated(checked: Sequence[Checked]) -> None:
+    """How much of each case; only the range where there are many."""
+    parts = {item.case_id: item.measures.annotated_part for item in checked if item.measures.annotated_part < 1}
+    if len(parts) > CASES_TOLD:
+        low, high = min(parts.values()), max(parts.values())
+        say(f"  annotated: {low:.1%} to {high:.1%} of the voxels in {counted(len(parts), 'case')}, all of the others")
+    else:
+        for case_id, part in parts.items():
+            say(f"  {case_id}: {part:.1%} of the voxels are annotated")
+    partly = [item for item in checked if item.case.annotated is not None]
+    for names, n in Counter(item.case.annotated for item in partly).items():
+        say(f"  only {', '.join(names or ())} annotated: {counted(n, 'case')}")
+
+
+def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> Labels | None:
     """The labels that the layout names, else one for each value that occurs; None without label maps."""
     if not any(case.label for case in found.cases):
         return None
@@ -348,11 +389,13 @@ def _labels(found: CaseList, checked: Sequence[Checked]) -> Labels | None:
             "is just the number of an object (a cell, a lesion), write 1 for all objects first; where each is a "
             "structure, name them in a dataset.json"
         )
-    return Labels.from_values(values)
+    return Labels.from_values(values, ignore)
 
 
 def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCase:
-    names = {} if labels is None else dict(zip(labels.values, labels.names, strict=True))
+    annotated = item.case.annotated
+    pairs = zip(labels.values, labels.names, strict=True) if labels else ()
+    names = {value: name for value, name in pairs if annotated is None or name in annotated}
     voxel_ml = item.measures.source_grid.voxel_volume_ml
     return StoredCase(
         case_id=item.case_id,
@@ -362,6 +405,8 @@ def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCa
         source_grid=item.measures.source_grid.as_json(),
         model_grid=None if item.model_grid is None else item.model_grid.as_json(),
         volumes_ml={names[v]: round(n * voxel_ml, 4) for v, n in item.measures.voxels.items() if v in names},
+        annotated=annotated,
+        annotated_part=item.measures.annotated_part,
     )
 
 

@@ -10,13 +10,15 @@ import pytest
 from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.files import write_json
+from medseg.inference.model import ModelRecord, read_model_record, save_model
 from medseg.inference.segmentation import Segmentation
 from medseg.networks.registry import build_network
 from medseg.preprocessing.pipeline import Prepared
 from medseg.workflows import predict as predicting
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess
+from medseg.workflows.train import train
 
 WriteImage = Callable[..., Path]
 WriteSlices = Callable[..., list[Path]]
@@ -118,3 +120,78 @@ def test_a_study_is_resampled_by_its_frame_of_reference(
     result = predict(tmp_path / "prepared" / "model", tmp_path / "study", images=("CT=CT*", "PET=PET*"))
     (prediction,) = result
     assert prediction.label_map.geometry.shape == (10, 12, 4) and seen[0].shape == (2, 10, 12, 4)
+
+
+def learnt_without(folder: Path) -> Path:
+    """A model that was trained with channel dropout."""
+    record = read_model_record(folder)
+    write_json(folder / "model.json", record.model_copy(update={"channel_dropout": True}).model_dump(mode="json"))
+    return folder
+
+
+def test_a_missing_channel_is_zeros_where_the_model_learnt_without(
+    patients: Path, tmp_path: Path, seen: list[np.ndarray]
+) -> None:
+    trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    model = tmp_path / "prepared" / "model"
+    whole = {prediction.case_id for prediction in predict(model, patients, images=CHANNELS)}
+    (patients / "P2" / "CT.nii.gz").unlink()
+    refused = predict(model, patients, images=CHANNELS)
+    assert [problem.case_id for problem in refused.problems] == ["P2"]
+    seen.clear()
+    found = predict(learnt_without(model), patients, images=CHANNELS[::-1])
+    assert {prediction.case_id for prediction in found} == whole and not found.problems
+    warnings = {prediction.case_id: " ".join(prediction.warnings) for prediction in found}
+    assert "has no CT: zeros stand for it" in warnings["P2"] and "has no" not in warnings["P1"]
+    (complete, lacking) = seen
+    assert complete[0].any() and complete[1].any()
+    assert not lacking[0].any() and lacking[1].any()
+
+
+def test_the_only_image_is_named_by_its_glob(patients: Path, tmp_path: Path, seen: list[np.ndarray]) -> None:
+    trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    model = learnt_without(tmp_path / "prepared" / "model")
+    assert len(list(predict(model, patients, images="PET=*/PET.nii.gz"))) == 2
+    assert all(not image[0].any() and image[1].any() for image in seen)
+    with pytest.raises(SourceError, match="channel_dropout_probability"):
+        predict(model, patients / "P1" / "CT.nii.gz")  # nothing says which channel it is
+
+
+def test_numbered_files_say_which_channel_is_missing(
+    patients: Path, tmp_path: Path, write_image: WriteImage, seen: list[np.ndarray]
+) -> None:
+    trained(patients, tmp_path / "prepared", CHANNELS, registered=True)
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001", "c_0001"):
+        write_image(tmp_path / "new" / f"{name}.nii.gz", values(24, 20, 6), CT_GRID)
+    found = predict(learnt_without(tmp_path / "prepared" / "model"), tmp_path / "new")
+    assert [prediction.case_id for prediction in found] == ["a", "b", "c"]
+    assert [[bool(channel.any()) for channel in image] for image in seen] == [[True, True], [True, True], [False, True]]
+
+
+@pytest.mark.slow
+def test_a_network_learns_to_do_without_a_channel(blobs: Path, tmp_path: Path, write_image: WriteImage) -> None:
+    """Both channels show the balls, so either is enough."""
+    random = np.random.default_rng(0)
+    for path in sorted((blobs / "images").iterdir()):
+        image = nibabel.load(path)
+        shown = np.asarray(image.dataobj)
+        case = tmp_path / "data" / path.name.removesuffix(".nii.gz")
+        for name in ("T1", "T2"):
+            write_image(case / f"{name}.nii.gz", shown + random.normal(0, 5, shown.shape), image.affine)
+        label = nibabel.load(blobs / "labels" / path.name)
+        write_image(case / "mask.nii.gz", np.asarray(label.dataobj), label.affine)
+    channels = ("T1=*/T1.nii.gz", "T2=*/T2.nii.gz")
+    config = load(
+        overrides=[
+            "preprocessing.workers=1", "planning.cpu_base_features=8", "training.batch_size=2", "training.epochs=7",
+            "training.steps_per_epoch=20", "training.learning_rate=1e-2",
+            "augmentation.channel_dropout_probability=0.5",
+        ]
+    )  # fmt: skip
+    preprocess(tmp_path / "data", tmp_path / "prepared", config=config, images=channels, labels="*/mask.nii.gz")
+    train(tmp_path / "prepared", tmp_path / "run", config=config, device="cpu")
+    for channel in channels:
+        for prediction in predict(tmp_path / "run", tmp_path / "data", images=channel, device="cpu"):
+            reference = np.asarray(nibabel.load(blobs / "labels" / f"{prediction.case_id}.nii.gz").dataobj) > 0
+            found = prediction.label_map.label_map > 0
+            assert 2 * (found & reference).sum() / (found.sum() + reference.sum()) > 0.8

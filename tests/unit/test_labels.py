@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import LabelError
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 
 
 @pytest.mark.parametrize("values", [[1], [255], [1, 2, 4], [7, 300, 70000], [-3, 5]])
@@ -39,3 +39,31 @@ def test_left_right_pairs_are_found_by_name() -> None:
         ("kidney_left", "kidney_right")
     ]
     assert Labels.from_names({"liver": 1}).left_right_pairs == []
+
+
+def test_the_ignore_value_is_no_label_and_no_prediction_has_it() -> None:
+    labels = Labels.from_names({"a": 1, "b": 2}, ignore=3)
+    encoded = labels.encode(np.array([0, 3, 2, 1]))
+    assert encoded.tolist() == [0, IGNORED, 2, 1]
+    assert labels.decode(encoded[[0, 2, 3]]).tolist() == [0, 2, 1]
+    assert labels.renamed({1: "other"}).ignore == labels.described({"a": {"colour": (1, 2, 3)}}).ignore == 3
+    assert Labels.from_values([0, 1, 4, 9], ignore=9).values == [1, 4]
+
+
+@pytest.mark.parametrize(("value", "name"), [(0, "background"), (2, "b")])
+def test_an_ignore_value_that_is_taken_is_refused(value: int, name: str) -> None:
+    labels = Labels.from_names({"a": 1, "b": 2}, ignore=3)
+    assert labels.ignoring(7).ignore == 7
+    assert labels.ignoring(None) == labels
+    with pytest.raises(LabelError, match=f"the ignore value cannot be {value}: that is '{name}'"):
+        labels.ignoring(value)
+
+
+def test_annotated_labels_are_known_ones() -> None:
+    labels = Labels.from_names({"liver": 1, "spleen": 2})
+    labels.check_annotated(None)
+    labels.check_annotated(("spleen",))
+    with pytest.raises(LabelError, match="'splen' was annotated, but is no label; did you mean 'spleen'"):
+        labels.check_annotated(("liver", "splen"))
+    with pytest.raises(LabelError, match="no label was annotated"):
+        labels.check_annotated(())

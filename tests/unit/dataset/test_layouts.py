@@ -676,3 +676,12 @@ def test_a_case_that_misses_a_channel_does_not_change_the_others(
     found = find_cases(folder)
     assert {case.case_id: len(case.images) for case in found.cases} == {"a": 2, "c": 2}
     assert [problem.case_id for problem in found.problems] == ["b"]
+
+
+@pytest.mark.parametrize("annotated", [1, {"liver": 1}, ["liver", 2], ";"])
+def test_annotated_labels_that_are_no_names_are_refused(write_tree: Callable[..., Path], annotated: object) -> None:
+    folder = write_tree("a.nii", "b.nii")
+    entry = {"image": "a.nii", "label": "b.nii", "annotated": annotated}
+    write_json(folder / "dataset.json", {"labels": {"liver": 1}, "training": [entry]})
+    with pytest.raises(SourceError, match=r"dataset.json: 'annotated' has to be a list of names of labels"):
+        find_cases(folder)

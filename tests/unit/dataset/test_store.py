@@ -6,6 +6,7 @@ import pytest
 
 from medseg.dataset.store import PreparedDataset, write_case
 from medseg.errors import SourceError
+from medseg.labels import IGNORED
 
 
 def test_a_case_reads_back_memory_mapped(prepared: PreparedDataset) -> None:
@@ -38,3 +39,14 @@ def test_a_missing_array_is_named(prepared: PreparedDataset, tmp_path: Path) -> 
     moved.folder = tmp_path
     with pytest.raises(SourceError, match=r"image.npy: cannot be read"):
         moved.image(sorted(prepared.cases)[0])
+
+
+def test_what_is_ignored_is_no_foreground_and_the_rest_is_kept_as_annotated(tmp_path: Path) -> None:
+    label_map = np.zeros((6, 6, 6), np.uint8)
+    label_map[:2], label_map[3, 3] = IGNORED, 2
+    write_case(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
+    assert set(np.load(tmp_path / "foreground.npy")[:, 0]) == {2}
+    assert set(np.load(tmp_path / "annotated.npy")[:, 0]) == {2, 3, 4, 5}
+    label_map[:2] = 0
+    write_case(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
+    assert not (tmp_path / "annotated.npy").exists()

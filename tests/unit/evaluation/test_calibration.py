@@ -134,3 +134,16 @@ def test_what_is_wrong_with_a_map_is_said(
     (problem,) = evaluate(*predicted, metrics=["dice"], workers=1).problems
     assert str(path) in problem.message
     assert {"grid": "another grid", "missing": "no such file", "nan": "nan"}[wrong] in problem.message
+
+
+def test_what_is_not_annotated_is_not_counted(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    drawn = np.zeros((8, 8, 8), np.uint8)
+    drawn[2:6, 2:6, 2:6] = 1
+    given = np.where(drawn == 1, 0.9, 0.2).astype(np.float32)
+    write_image(tmp_path / "masks" / "a.nii.gz", drawn)
+    write_image(tmp_path / "masks" / "probabilities" / "a" / "label_1.nii.gz", given)
+    drawn[:4] = 9
+    write_image(tmp_path / "references" / "a.nii.gz", drawn)
+    (of,) = evaluate(tmp_path / "masks", tmp_path / "references", ignore_value=9, workers=1).calibration.values()
+    assert of.voxels == 4 * 8 * 8
+    assert of.brier == pytest.approx((32 * 0.1**2 + 224 * 0.2**2) / 256)

@@ -4,7 +4,7 @@ import pytest
 from medseg.evaluation.case import LabelMetrics, Measures, measure_case
 from medseg.evaluation.metrics import GROUPS, METRICS, chosen
 from medseg.evaluation.surface import surface_dice, surface_distances
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 
 LABELS = Labels.from_names({"found": 1, "missed": 2, "false_alarm": 3, "absent": 4})
 SPACING = (1.0, 2.0, 5.0)
@@ -106,3 +106,15 @@ def test_regions_are_measured_and_their_mere_parts_are_not() -> None:
         masks = [np.isin(each, values).astype(np.uint8) for each in (prediction, reference)]
         (alone,) = measure_case("a", *masks, SPACING, Labels.from_names({record.label: 1}))
         assert record == alone
+
+
+def test_ignored_voxels_and_labels_that_were_not_annotated_are_left_out() -> None:
+    prediction = np.zeros((12, 12, 12), np.uint8)
+    reference = np.zeros_like(prediction)
+    prediction[2:8, 2:8, 2:8], reference[2:8, 2:8, 2:6] = 1, 1
+    prediction[9:11, 9:11], reference[9:11, 9:11, :4] = 2, 2
+    cut = measure_case("a", prediction[..., :5], reference[..., :5], SPACING, LABELS)
+    reference[..., 5:] = IGNORED
+    assert measure_case("a", prediction, reference, SPACING, LABELS) == cut
+    only = measure_case("a", prediction, reference, SPACING, LABELS, annotated=("missed",))
+    assert only == [record for record in cut if record.label == "missed"]

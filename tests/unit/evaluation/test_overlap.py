@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from medseg.evaluation.overlap import Overlap, count_overlaps
+from medseg.evaluation.overlap import Overlap, count_overlaps, what_counts
+from medseg.labels import Labels
 
 
 def test_counts_of_shifted_boxes() -> None:
@@ -65,3 +66,12 @@ def test_metrics_agree_with_monai_and_simpleitk_on_real_masks(real_data: Path) -
     assert overlap.iou == pytest.approx(float(compute_iou(*tensors)), abs=1e-6)
     assert overlap.sensitivity == pytest.approx(float(tp / (tp + fn)), abs=1e-9)
     assert overlap.precision == pytest.approx(float(tp / (tp + fp)), abs=1e-9)
+
+
+def test_what_was_not_annotated_does_not_count() -> None:
+    labels = Labels.from_names({"liver": 1, "spleen": 4}, ignore=9)
+    prediction, reference = np.array([1, 4, 1, 0, 4]), np.array([1, 0, 9, 4, 9])
+    predicted, referred = what_counts(prediction, reference, labels, None)
+    assert (predicted.tolist(), referred.tolist()) == ([1, 4, 0, 0, 0], [1, 0, 0, 4, 0])
+    predicted, referred = what_counts(prediction, reference, labels, ("liver",))
+    assert (predicted.tolist(), referred.tolist()) == ([1, 0, 0, 0, 0], [1, 0, 0, 0, 0])

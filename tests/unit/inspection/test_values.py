@@ -8,6 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from medseg.cli.main import app
 
 
 def picture(path: Path, pixels: np.ndarray, **options: Any) -> Path:
@@ -141,3 +144,38 @@ def test_volumes_are_in_ml_by_name(study: Any, look: Any, affine: np.ndarray) ->
 def test_pixels_of_pictures_have_no_volume(pictures: Path, look: Any) -> None:
     case = look(pictures).cases[0]
     assert (case.voxels, case.volumes_ml) == ({"foreground": 40 * 32}, None)
+
+
+def test_what_is_ignored_is_no_stray_and_how_much_is_annotated_is_told(study: Any, look: Any) -> None:
+    study.add("a")
+    drawn = np.asarray(nibabel.load(study.label("a")).dataobj).copy()
+    drawn[:6] = 9
+    study.add("b", label_map=drawn)
+    labels = {"organ": 1, "core": 2, "ignore": 9}
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    found = look(study.folder)
+    assert found.problems == ()
+    parts = {case["case_id"]: case["annotated_part"] for case in found.as_json()["cases"]}
+    assert parts == {"a": 1.0, "b": 0.75}
+    (note,) = [finding for finding in found.findings if finding.rule == "sparse"]
+    assert (note.severity, note.what) == ("note", "in 1 of 2 cases not all voxels are annotated: 75.0% to 75.0% are")
+    (study.folder / "dataset.json").write_text(json.dumps({"labels": {"organ": 1, "core": 2}}))
+    assert [finding.rule for finding in look(study.folder).problems] == ["stray-values"]
+    assert look(study.folder, ignore_value=9).problems == ()
+
+
+def test_cases_that_name_other_labels_as_annotated_are_problems_as_in_preprocess(study: Any, look: Any) -> None:
+    entries = []
+    for name, annotated in (("a", ["organ"]), ("b", ["organ", "cor"])):
+        study.add(name)
+        entries.append({"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz", "annotated": annotated})
+    content = {"labels": {"organ": 1, "core": 2}, "training": entries}
+    (study.folder / "dataset.json").write_text(json.dumps(content))
+    found = look(study.folder)
+    (problem,) = found.problems
+    assert (problem.rule, problem.case_id) == ("annotated-labels", "b")
+    assert problem.what == "'cor' was annotated, but is no label"
+    assert problem.to_do == "did you mean 'core'?"
+    assert [case["annotated"] for case in found.as_json()["cases"]] == [("organ",), ("organ", "cor")]
+    shown = CliRunner().invoke(app, ["inspect", str(study.folder), "--workers", "1"], env={"COLUMNS": "200"})
+    assert "only organ annotated" in shown.stdout

@@ -39,3 +39,13 @@ def test_without_labels_all_voxels_are_measured() -> None:
     measures = measure(volume, None, "RAS", crop_to_nonzero=False)
     assert measures.intensities[0].tolist() == list(range(8))
     assert measures.voxels == {}
+
+
+def test_what_is_ignored_is_not_measured() -> None:
+    label_map = np.zeros((4, 4, 4), np.uint8)
+    label_map[0], label_map[1] = 1, 255
+    volume = Volume(np.arange(64.0).reshape(1, 4, 4, 4), Geometry((4, 4, 4), np.eye(4)))
+    measures = measure(volume, label_map, "RAS", False, ignore=255)
+    assert measures.voxels == {0: 32, 1: 16}
+    assert measures.annotated_part == 0.75
+    assert sorted(measures.intensities[0]) == list(range(16))

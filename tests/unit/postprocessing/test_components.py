@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medseg.labels import IGNORED
 from medseg.postprocessing.choosing import Held, choose_rules
 from medseg.postprocessing.components import Rule, postprocess
 
@@ -84,3 +85,12 @@ def test_false_alarms_count() -> None:
     (choice,) = choose_rules([Held(speck, empty, 1.0), Held(empty, empty, 1.0)], NAMES)
     assert choice.rule.min_volume_ml == 3.0
     assert choice.gain == pytest.approx(0.5)
+
+
+def test_what_was_not_annotated_decides_nothing(label_map: np.ndarray) -> None:
+    reference = label_map.copy()
+    reference[6:] = IGNORED  # the islands: nobody knows whether they are right
+    assert choose_rules([Held(label_map, reference, 0.001)], NAMES) == []
+    reference[6:] = 0
+    assert [choice.rule.label for choice in choose_rules([Held(label_map, reference, 0.001)], NAMES)] == ["liver"]
+    assert choose_rules([Held(label_map, reference, 0.001, annotated=("cyst",))], NAMES) == []

@@ -29,7 +29,7 @@ def organs(shift: int = 0) -> Array:
 
 def write(path: Path, label_map: Array, grid: Geometry = GRID, orientation: str = "RAS") -> None:
     volume = Volume(label_map[None], grid).oriented_as(orientation)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(path, volume.label_map, volume.geometry)
 
 
@@ -247,3 +247,29 @@ def test_a_value_that_no_reference_has_is_told(tmp_path: Path) -> None:
     (problem,) = evaluation.problems
     assert problem.case_id == "b"
     assert "9" in problem.message
+
+
+def test_the_ignore_value_of_the_references_counts_not_that_of_the_model(tmp_path: Path) -> None:
+    ignored = organs()
+    ignored[:5] = 9
+    write(tmp_path / "masks" / "a.nii.gz", np.where(ignored == 9, 0, organs()))
+    write(tmp_path / "data" / "images" / "a.nii.gz", organs())
+    write(tmp_path / "data" / "labels" / "a.nii.gz", ignored)
+    (tmp_path / "masks" / "predictions.json").write_text(json.dumps({"labels": LABELS.ignoring(3).model_dump()}))
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "tumour": 4, "ignore": 9}}))
+    evaluation = evaluate(tmp_path / "masks", tmp_path / "data", tmp_path / "metrics", workers=1)
+    assert {record.values["dice"] for record in evaluation.records} == {1.0}
+    assert "has the value 9 were not annotated" in (tmp_path / "metrics" / "report.html").read_text()
+    whole = evaluate(tmp_path / "masks", tmp_path / "data", ignore_value=7, workers=1)
+    assert "label values [9] are not among the known" in whole.problems[0].message
+
+
+def test_a_prediction_with_the_ignore_value_is_a_problem(tmp_path: Path) -> None:
+    ignored = organs()
+    ignored[:5] = 9
+    for folder in ("masks", "references"):
+        write(tmp_path / folder / "a.nii.gz", ignored)
+    name_labels(tmp_path / "masks")
+    evaluation = evaluate(tmp_path / "masks", tmp_path / "references", ignore_value=9, workers=1)
+    assert evaluation.records == ()
+    assert "masks/a.nii.gz: label values [9]" in evaluation.problems[0].message

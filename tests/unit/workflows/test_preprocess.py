@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
+from medseg.config import load
+from medseg.dataset.layouts import find_cases
 from medseg.dataset.store import PreparedDataset
-from medseg.errors import SourceError
+from medseg.errors import LabelError, SourceError
 from medseg.workflows import preprocess as workflow
 
 WriteImage = Callable[..., Path]
@@ -53,3 +56,59 @@ def test_long_names_are_shown_whole(tmp_path: Path, write_image: WriteImage) -> 
     done = CliRunner().invoke(app, ["preprocess", str(tmp_path / "scans"), "-o", str(tmp_path / "prepared")])
     assert done.exit_code == 0
     assert "…" not in done.stdout
+
+
+@pytest.fixture
+def scans(tmp_path: Path, write_image: WriteImage) -> Path:
+    """Two cases with the labels 1 and 2, and half of the voxels with the value 255."""
+    label_map = np.full((12, 12, 8), 255, np.uint8)
+    label_map[:6] = 0
+    label_map[1:5, 2:8, 2:6], label_map[2:4, 9:11, 2:4] = 1, 2
+    for name in "ab":
+        write_image(tmp_path / "scans" / "images" / f"{name}.nii.gz", label_map.astype(float))
+        write_image(tmp_path / "scans" / "labels" / f"{name}.nii.gz", label_map)
+    return tmp_path / "scans"
+
+
+def test_the_ignore_value_is_a_setting(scans: Path, tmp_path: Path) -> None:
+    config = load(overrides=["preprocessing.ignore_value=255", "preprocessing.workers=1"])
+    result = workflow.preprocess(scans, tmp_path / "prepared", config=config)
+    assert result.record.labels is not None
+    assert (result.record.labels.values, result.record.labels.ignore) == ([1, 2], 255)
+    assert [case.annotated_part for case in result.record.cases] == [0.5, 0.5]
+
+
+def test_an_ignore_value_that_is_a_label_is_refused(scans: Path, tmp_path: Path) -> None:
+    (scans / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "spleen": 2, "air": 255}}))
+    config = load(overrides=["preprocessing.ignore_value=255"])
+    with pytest.raises(LabelError, match="the ignore value cannot be 255: that is 'air'"):
+        workflow.preprocess(scans, tmp_path / "prepared", config=config)
+
+
+def test_a_case_without_any_annotation_is_left_out(scans: Path, tmp_path: Path, write_image: WriteImage) -> None:
+    write_image(scans / "labels" / "b.nii.gz", np.full((12, 12, 8), 255, np.uint8))
+    config = load(overrides=["preprocessing.ignore_value=255", "preprocessing.workers=1"])
+    result = workflow.preprocess(scans, tmp_path / "prepared", config=config)
+    assert [case.case_id for case in result.record.cases] == ["a"]
+    assert "no voxel is annotated" in result.problems[0].message
+
+
+def test_a_table_says_which_labels_were_annotated(scans: Path, tmp_path: Path) -> None:
+    rows = ["case_id,image,label,annotated", *(f"{n},images/{n}.nii.gz,labels/{n}.nii.gz," for n in "ab")]
+    rows[1] += "liver"
+    rows.append("c,images/a.nii.gz,labels/a.nii.gz,liver; spleen")
+    rows.append("d,images/a.nii.gz,labels/a.nii.gz,liver|splen")
+    (scans / "cases.csv").write_text("\n".join(rows))
+    (scans / "dataset.json").write_text(json.dumps({"labels": {"liver": 1, "spleen": 2, "ignore": 255}}))
+    config = load(overrides=["preprocessing.workers=1"])
+    result = workflow.preprocess(scans, tmp_path / "prepared", config=config)
+    annotated = {case.case_id: case.annotated for case in result.record.cases}
+    assert annotated == {"a": ("liver",), "b": None, "c": ("liver", "spleen")}
+    (problem,) = result.problems
+    assert problem.case_id == "d"
+    assert "'splen' was annotated, but is no label; did you mean 'spleen'" in problem.message
+    dataset = PreparedDataset(tmp_path / "prepared")
+    assert set(np.unique(dataset.label_map("a"))) == {0, 1, 255}
+    assert set(np.unique(dataset.label_map("b"))) == {0, 1, 2, 255}
+    again = {case.case_id: case.annotated for case in find_cases(tmp_path / "prepared").cases}
+    assert again == annotated
