@@ -47,7 +47,8 @@ class SegmentationLoss(nn.Module):
         )
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
         losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels).squeeze(1)
-        return losses @ losses.new_tensor(weights) / sum(weights)
+        weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        return torch.stack(weighed).sum() / sum(weights)
 
 
 def voxel_sums(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -60,7 +61,7 @@ def voxel_sums(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     overlap = (probabilities * reference).sum(axes)
     sizes = probabilities.sum(axes) + reference.sum(axes)
     entropy = functional.cross_entropy(logits, label[:, 0].long(), reduction="sum")
-    return torch.cat([overlap, sizes, torch.stack([entropy, entropy.new_tensor(float(label.numel()))])])
+    return torch.cat([overlap, sizes, torch.stack([entropy, entropy.new_full((), label.numel())])])
 
 
 def shrunk(label: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
