@@ -28,7 +28,7 @@ def _normalised(module: _BatchNorm, team: Team, features: torch.Tensor) -> torch
     axes = (0, *range(2, features.ndim))
     shape = (1, -1, *[1] * (features.ndim - 2))
     values = features.float()  # sums over many voxels, whatever the network computes in
-    count = team.sum(values.new_tensor(float(values.numel() // values.shape[1])))
+    count = team.sum(values.new_full((), values.numel() // values.shape[1]))
     mean = team.sum(values.sum(axes)) / count
     centred = values - mean.view(shape)
     variance = team.sum(centred.square().sum(axes)) / count

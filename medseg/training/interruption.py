@@ -27,13 +27,11 @@ def interruptible(team: Team) -> Iterator[Callable[[], bool]]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if team.size > 1:
-            event.set()
-            return
-        if event.is_set():
+        if event.is_set() and team.size == 1:
             raise KeyboardInterrupt
         event.set()
-        say("Stopping after this step and writing a checkpoint; once more ends at once")
+        if team.size == 1:
+            say("Stopping after this step and writing a checkpoint; once more ends at once")
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -56,7 +56,8 @@ class SegmentationLoss(nn.Module):
         overlap, sizes, entropy, voxels = self.team.sum(each).tensor_split((n, 2 * n, 2 * n + 1), 1)
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
         losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
-        return losses @ losses.new_tensor(weights) / sum(weights)
+        weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        return torch.stack(weighed).sum() / sum(weights)
 
 
 def shrunk(label: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
