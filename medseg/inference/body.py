@@ -8,7 +8,7 @@ from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
 from medseg.plan import Grid, Normalisation
 from medseg.volume import Array
 
-# Lungs and gas below it are found as holes.
+# Lungs and gas lie below it; they are found as holes.
 BODY_HU = -500.0
 
 # Windows that come as near to the body as that are asked about.

@@ -68,7 +68,7 @@ class Stream:
 
     @cached_property
     def air(self) -> tuple[float, ...]:
-        """The value of each channel."""
+        """The value of each channel of a window of nothing but air."""
         return even_air(self.image, self.grid)
 
     def slabs(self) -> Iterator[Slab]:
