@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks.blocks.mednext_block import MedNeXtDownBlock
 
 from medseg.errors import ConfigError
 from medseg.networks.monai_networks import segmentation_networks
@@ -35,6 +36,26 @@ def test_mednext_is_as_large_as_published(size: str, kernel_size: int, millions:
     plan = architecture("mednext", 3, {"size": size, "kernel_size": kernel_size}, features=(32,) * 5)
     with torch.device("meta"):
         assert n_parameters(build_network(1, 2, plan)) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_mednext_is_monais_whose_strides_are_slices_here(dims: int) -> None:
+    torch.manual_seed(0)
+    own = build_network(1, 2, architecture("mednext", dims, features=(4,) * 5)).eval()
+    image = torch.randn(1, 1, *(32,) * dims)
+    logits = own(image)
+    for part in inner(own).modules():
+        if isinstance(part, MedNeXtDownBlock):
+            part.res_conv._forward_pre_hooks.clear()
+            part.res_conv.stride = (2,) * dims
+    torch.testing.assert_close(own(image), logits)
+
+
+def test_mednext_learns_with_channels_last_whatever_its_width() -> None:
+    """In torch 2.13 the backward pass of strided 1×1 convolutions writes where it must not."""
+    own = build_network(1, 2, architecture("mednext", 2, features=(4,) * 5)).to(memory_format=torch.channels_last)
+    for _ in range(3):
+        own(torch.randn(2, 1, 64, 64).contiguous(memory_format=torch.channels_last))[0].mean().backward()
 
 
 def test_swin_unetr_and_segresnet_are_as_large_as_published() -> None:
