@@ -1,5 +1,6 @@
 """From a prepared case to its label map: a first look where asked for, windows, and back to the source grid."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class Segmentation:
     windows: int  # of the image
     skipped_windows: int  # of them, those that were answered without asking the network
     warnings: tuple[str, ...] = ()
+    network_seconds: float = 0.0  # until all windows were answered; the rest went into restoring
 
 
 def segment(
@@ -40,6 +42,7 @@ def segment(
 ) -> Segmentation:
     """``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
     ``confidence`` sees the logits on the model grid."""
+    start, restoring_seconds = time.perf_counter(), 0.0
     region, warnings = None, []
     if config.first_look:
         look = first_look(network, prepared.image, plan, config, device, mirror_axes, room)
@@ -54,7 +57,9 @@ def segment(
     for slab in stream.slabs():
         if confidence is not None:
             confidence.take(slab)
+        finished = time.perf_counter()
         restoring.take(slab.logits, slab.start)
+        restoring_seconds += time.perf_counter() - finished
         del slab  # before the next row is predicted
-    n = stream.layout.n_windows
-    return Segmentation(restoring.label_map, n, n - stream.asked, tuple(warnings))
+    n, seconds = stream.layout.n_windows, time.perf_counter() - start - restoring_seconds
+    return Segmentation(restoring.label_map, n, n - stream.asked, tuple(warnings), seconds)

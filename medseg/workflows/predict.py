@@ -48,7 +48,7 @@ class Prediction:
 
     case_id: str
     source: Path
-    seconds: float  # of work on it: reading, network, writing; not of waiting
+    stages: dict[str, float]  # seconds of work on it, not of waiting: read, network, restore, write
     peak_memory_mb: float  # while it was under way, of the cases before and after it too
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
@@ -65,6 +65,10 @@ class Prediction:
     extras: tuple[str, ...] = ()  # what was written beside the masks
     images: tuple[Stamp, ...] = ()
     kept: Volume | None = None  # the label map, where nothing was to be written
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.stages.values())
 
     @property
     def path(self) -> Path | None:
@@ -91,6 +95,7 @@ class Prediction:
             "masks": {mask.format.name: mask.path.name for mask in self.masks},
             "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
             "seconds": round(self.seconds, 3),
+            "stages": {name: round(seconds, 3) for name, seconds in self.stages.items()},
             "peak_memory_mb": round(self.peak_memory_mb, 1),
             **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
             "voxels": self.voxels,
@@ -330,7 +335,7 @@ class Ready:
     case: Case
     prepared: Prepared
     chosen: Chosen | None  # where memory is to be saved
-    seconds: float  # of work so far
+    stages: dict[str, float]  # seconds of work so far
 
 
 @dataclass(frozen=True)
@@ -344,7 +349,7 @@ class Answer:
     expected_dice: dict[str, float]
     forecast_mb: float | None
     peak_memory_mb: float
-    seconds: float
+    stages: dict[str, float]
 
 
 def read_case(
@@ -375,7 +380,7 @@ def read_case(
         say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
     prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
     prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
-    return Ready(case, prepared, chosen, time.perf_counter() - start)
+    return Ready(case, prepared, chosen, {"read": time.perf_counter() - start})
 
 
 def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Sequence[str] = ()) -> Answer:
@@ -392,6 +397,7 @@ def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Se
         model.network, prepared, record.plan, config, model.device, axes, room, observers, confidence
     )
     postprocess(segmentation.label_map, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
+    network = segmentation.network_seconds
     return Answer(
         case=ready.case,
         segmentation=segmentation,
@@ -400,7 +406,7 @@ def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Se
         expected_dice=confidence.expected_dice,
         forecast_mb=None if chosen is None else chosen.forecast / 2**20,
         peak_memory_mb=model.device.peak_memory_mb(),
-        seconds=ready.seconds + time.perf_counter() - start,
+        stages={**ready.stages, "network": network, "restore": time.perf_counter() - start - network},
     )
 
 
@@ -423,7 +429,7 @@ def write_case(
     return Prediction(
         case_id=case.case_id,
         source=case.images[0].path,
-        seconds=answer.seconds + time.perf_counter() - start,
+        stages={**answer.stages, "write": time.perf_counter() - start},
         peak_memory_mb=max(answer.peak_memory_mb, model.device.peak_memory_mb()),
         forecast_mb=answer.forecast_mb,
         voxels=voxels,
