@@ -179,7 +179,7 @@ def test_an_interrupted_run_does_not_validate_before_its_checkpoint(
         return learn(self, batch, step, rate)
 
     monkeypatch.setattr(Learner, "_learn", learn_and_interrupt)
-    monkeypatch.setattr("medseg.training.session.interruptible", lambda: nullcontext(interrupted))
+    monkeypatch.setattr("medseg.training.session.interruptible", lambda _team: nullcontext(interrupted.is_set))
     monkeypatch.setattr("medseg.training.session.validate", lambda *_: pytest.fail("validated"))
     result = medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
     assert (result.finished, result.steps) == (False, 2)
