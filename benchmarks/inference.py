@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=1.5, help="of the model's grid, mm")
     parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 96))
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
+    parser.add_argument("--without", nargs="+", default=(), choices=("MONAI", "nnU-Net"), help="programs to leave out")
     parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
     print(describe("nibabel"))
@@ -79,9 +80,10 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
         "medseg": [*python, "medseg", "predict", folder / "model", images, "-o", folder / "medseg", "--overwrite"],
         "MONAI": [*python, "monai.bundle", "run", *of_bundle, "--input_dir", images, "--output_dir", masks],
     }
-    if arguments.peer:
+    if arguments.peer and "nnU-Net" not in arguments.without:
         write_peer(folder, plan, network, n_labels, images, arguments.peer)
         runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", folder / "peer"]
+    runs = {name: command for name, command in runs.items() if name not in arguments.without}
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for _ in range(arguments.runs):
         for name, command in runs.items():
