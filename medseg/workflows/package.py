@@ -183,14 +183,16 @@ def _inference(model: Model) -> dict[str, Any]:
     load = [
         {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "CopyItemsd", "keys": "image", "names": "source"},
         {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None},
         *crop,
         *_normalisation(grid.normalisation),
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
     ]
     undo = [
-        {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "image",
-         "nearest_interp": False, "to_tensor": True},
+        # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.
+        {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "source", "mode": "bilinear",
+         "padding_mode": "zeros"},
         *_decoding(record),
         {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
          "separate_folder": False, "resample": False, "output_dtype": "$np.int16"},
