@@ -35,7 +35,7 @@ from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalisation, Plan
 
-SECONDS_BETWEEN_SAMPLES = 0.2
+SECONDS_BETWEEN_SAMPLES = 0.5
 LEAST_FREE = 2**30  # bytes
 RULE = Normalisation(kind="ct", lower=-160, upper=240, mean=40, std=80)
 
