@@ -1,5 +1,7 @@
 """The command ``medseg``: a table of commands. Nothing heavy is imported before a command runs."""
 
+import atexit
+import gc
 import io
 import signal
 import sys
@@ -56,6 +58,8 @@ def main() -> None:
     """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use."""
     # A plain SIGTERM would leave behind what was unpacked and half written.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # At its end Python looks for garbage among all that torch and MONAI made: more than a second, for nothing.
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal, or UTF-8, has not
             stream.reconfigure(errors="backslashreplace")
