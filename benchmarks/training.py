@@ -146,6 +146,7 @@ def main():
     configuration, budget, output = sys.argv[1:]
     folder = Path(nnUNet_preprocessed) / "Dataset004_Hippocampus"
     plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    plans["continue_training"] = False
     trainer = ByTheClock(plans, configuration, 0, dataset, torch.device("cpu"))
     trainer.begun, trainer.budget, trainer.step_seconds = STARTED, float(budget), []
     trainer.on_train_start()
