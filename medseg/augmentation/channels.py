@@ -1,7 +1,5 @@
 """Channels that are left out, so that the network learns to do without any of them."""
 
-import numpy as np
-
 from medseg.augmentation.batch import Batch, BatchTransform, to_device_of
 
 
@@ -21,9 +19,9 @@ class RandChannelDropoutBatch(BatchTransform):
 
     def __call__(self, data: Batch) -> Batch:
         image = data["image"]
-        n_samples, n_channels = image.shape[:2]
+        n_channels = image.shape[1]
         if n_channels < 2:
             return dict(data)
-        self.randomize(n_samples, n_channels)
-        dropped = to_device_of(image, np.ascontiguousarray(self.dropped))
-        return {**data, "image": image.masked_fill(dropped.view(n_samples, n_channels, *[1] * (image.ndim - 2)), 0)}
+        self.randomize(self.drawn_for(data), n_channels)
+        dropped = to_device_of(image, self.dropped[self.own(data)])
+        return {**data, "image": image.masked_fill(dropped.view(*dropped.shape, *[1] * (image.ndim - 2)), 0)}
