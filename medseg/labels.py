@@ -251,6 +251,19 @@ class Labels(BaseModel):
         unknown = set(self.unannotated(names))
         return [structure for structure in self.structures if unknown.isdisjoint(structure.values)]
 
+    def annotated_unions(self, names: Collection[str] | None) -> dict[str, tuple[int, ...]]:
+        """``unions`` of these structures."""
+        unions = self.unions
+        return {structure.name: unions[structure.name] for structure in self.annotated_structures(names)}
+
+    def only_annotated(
+        self, label_map: npt.NDArray[np.integer], names: Collection[str] | None
+    ) -> npt.NDArray[np.integer]:
+        """A label map in file values, with background for the labels that are not among ``names``; as it is where all
+        are."""
+        unknown = self.unannotated(names)
+        return np.where(np.isin(label_map, unknown), 0, label_map) if unknown else label_map
+
     def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """File values to network values, ``IGNORED`` for the ignore value. Raises ``LabelError`` when a value is no
         label's, or no whole number."""

@@ -69,7 +69,7 @@ def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, i
     values = content.get("regions_class_order")
     if values is None or not labels.regions:
         return ()
-    names = [name for name in content["labels"] if name in labels.unions and name != "ignore"]
+    names = [name for name in content["labels"] if name in labels.unions]
     if not isinstance(values, list) or len(values) != len(names):
         raise ValueError(f"'regions_class_order' needs a value for each of {', '.join(names)}")
     return tuple(zip(names, map(int, values), strict=True))

@@ -60,13 +60,15 @@ class PatchSampler:
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
         """The batch of this step, or a share of its samples."""
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
-        images, labels = zip(*(self._sample(index) for index in indices[share]), strict=True)
+        case_ids = tuple(self._case(index) for index in indices)
+        samples = zip(indices[share], case_ids[share], strict=True)
+        images, labels = zip(*(self._sample(index, case_id) for index, case_id in samples), strict=True)
         return Batch(
             torch.from_numpy(np.stack(images).astype(np.float32)),
             torch.from_numpy(np.stack(labels)),
-            tuple(self._case(index) for index in indices),
+            case_ids,
             share.start or 0,
-            self._annotated([self._case(index) for index in indices[share]]),
+            self._annotated(case_ids[share]),
         )
 
     def _annotated(self, case_ids: Sequence[str]) -> torch.Tensor | None:
@@ -84,8 +86,7 @@ class PatchSampler:
                 upcoming = reader.submit(self.batch, step, self.share)
                 yield batch
 
-    def _sample(self, index: int) -> tuple[Array, Array]:
-        case_id = self._case(index)
+    def _sample(self, index: int, case_id: str) -> tuple[Array, Array]:
         random = np.random.default_rng([self.seed, 1, index])
         image, label_map = self.dataset.image(case_id), self.dataset.label_map(case_id)
         # Exactly the wanted part of all patches, spread evenly over the steps.

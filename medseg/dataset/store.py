@@ -104,8 +104,8 @@ class PreparedDataset:
 
     def is_annotated(self, case_id: str) -> Array:
         """For the background and each label, whether it was drawn where it is: bool (network value,)."""
-        annotated = self.cases[case_id].annotated
-        return np.array([True, *(annotated is None or name in annotated for name in self.labels.names)])
+        unknown = self.labels.unannotated(self.cases[case_id].annotated)
+        return np.array([True, *(value not in unknown for value in self.labels.values)])
 
     def model_grid(self, case_id: str) -> Geometry:
         return Geometry.from_json(self.cases[case_id].model_grid or {})

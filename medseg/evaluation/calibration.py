@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from medseg.errors import GeometryError, MedsegError, SourceError
+from medseg.evaluation.overlap import mask_of
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
@@ -94,7 +95,7 @@ def count_case(
     if labels.ignore is not None:
         known = reference.label_map != labels.ignore
     for label in labels.annotated_structures(pair.reference.annotated):
-        masks = np.isin(prediction.label_map, label.values), np.isin(reference.label_map, label.values)
+        masks = mask_of(prediction.label_map, label.values), mask_of(reference.label_map, label.values)
         try:
             probabilities = _read(map_path(folder, label.name), reference.geometry, grid_tolerance)
         except MedsegError as error:

@@ -11,7 +11,7 @@ from scipy.ndimage import find_objects
 from medseg.evaluation.centreline import centreline_dice
 from medseg.evaluation.lesions import LEAST_IOU, match_lesions
 from medseg.evaluation.metrics import DEFAULT, GROUPS, METRICS, Group, chosen
-from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps, without_ignored
+from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps, mask_of, without_ignored
 from medseg.evaluation.rand import rand_scores
 from medseg.evaluation.surface import surface_dice, surface_distances
 from medseg.labels import Labels
@@ -83,15 +83,14 @@ def measure_case(
     shapes differ or a value is no label's.
     """
     prediction, reference = without_ignored(prediction, reference)
-    known = {structure.name for structure in labels.annotated_structures(annotated)}
-    unions = {name: values for name, values in labels.unions.items() if name in known}
+    unions = labels.annotated_unions(annotated)
     overlaps = count_overlaps(prediction, reference, len(labels.items), unions.values())
     boxes = _boxes(prediction, reference, len(labels.items))
     groups = [group for group in GROUPS if any(METRICS[name].group == group for name in measures.metrics)]
     records = []
     for (name, values), overlap in zip(unions.items(), overlaps, strict=True):
         box = _around([boxes[value - 1] for value in values], reference.shape)
-        masks = _mask(prediction[box], values), _mask(reference[box], values)
+        masks = mask_of(prediction[box], values), mask_of(reference[box], values)
         pair = MaskPair(*masks, spacing, overlap, measures.tolerance_of(name), measures.lesion_iou)
         measured: Values = {}
         for group in groups:
@@ -164,10 +163,6 @@ def _status(overlap: Overlap) -> Status:
     if overlap.reference:
         return "missed"
     return "false_alarm" if overlap.prediction else "absent"
-
-
-def _mask(label_map: LabelMap, values: Sequence[int]) -> Mask:
-    return label_map == values[0] if len(values) == 1 else np.isin(label_map, values)
 
 
 def _boxes(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[list[tuple[slice, ...]]]:

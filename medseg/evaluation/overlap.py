@@ -58,11 +58,13 @@ def what_counts(
 ) -> tuple[LabelMap, LabelMap]:
     """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
     are not among the ``annotated`` ones (None: all are)."""
-    unknown = labels.unannotated(annotated)
     predicted, referred = without_ignored(prediction, reference, labels.ignore)
-    if not unknown:
-        return predicted, referred
-    return np.where(np.isin(predicted, unknown), 0, predicted), np.where(np.isin(referred, unknown), 0, referred)
+    return labels.only_annotated(predicted, annotated), labels.only_annotated(referred, annotated)
+
+
+def mask_of(label_map: LabelMap, values: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Where any of the values is."""
+    return label_map == values[0] if len(values) == 1 else np.isin(label_map, values)
 
 
 def count_overlaps(
@@ -87,10 +89,14 @@ def count_overlaps(
         pairs = predicted.astype(np.intp) * n_values + referred
         counts += np.bincount(pairs.ravel(), minlength=n_values**2)
     table = counts.reshape(n_values, n_values)
-    chosen = [list(union) for union in unions or ((label,) for label in range(1, n_values))]
+    return overlaps_in(table, ((label,) for label in range(1, n_values)) if unions is None else unions)
+
+
+def overlaps_in(table: npt.NDArray[np.integer[Any]], unions: Iterable[Sequence[int]]) -> list[Overlap]:
+    """Counts of unions of labels, from the voxels by prediction and reference (n, n)."""
     return [
         Overlap(int(table[union].sum()), int(table[:, union].sum()), int(table[np.ix_(union, union)].sum()))
-        for union in chosen
+        for union in map(list, unions)
     ]
 
 

@@ -57,19 +57,19 @@ def validate(
     """Predicts each case with ``network`` and compares it with its label map, without mirroring. Each process of a
     team takes a part of the cases; the example is the first's."""
     start = time.perf_counter()
-    unions, example = dataset.labels.unions, None
-    dice: dict[str, list[float]] = {name: [] for name in unions}
+    names, example = list(dataset.labels.unions), None
+    dice: dict[str, list[float]] = {name: [] for name in names}
     for case_id in case_ids[team.rank :: team.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
         predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
-        overlaps = count_overlaps(predicted, reference, len(dataset.labels.items), unions.values())
+        known = dataset.labels.annotated_unions(dataset.cases[case_id].annotated)
+        overlaps = count_overlaps(predicted, reference, len(dataset.labels.items), known.values())
         example = example or Example(case_id, image.numpy(), reference, predicted, dataset.model_grid(case_id))
-        known = {each.name for each in dataset.labels.annotated_structures(dataset.cases[case_id].annotated)}
-        for name, overlap in zip(unions, overlaps, strict=True):
-            if name in known and overlap.dice is not None:
+        for name, overlap in zip(known, overlaps, strict=True):
+            if overlap.dice is not None:
                 dice[name].append(overlap.dice)
     each = team.gather(dice)
-    together = {name: [value for dice in each for value in dice[name]] for name in unions}
+    together = {name: [value for dice in each for value in dice[name]] for name in names}
     means = {name: fmean(values) if values else None for name, values in together.items()}
     return Validation(means, time.perf_counter() - start, example)

@@ -7,9 +7,11 @@ watchdog does depends on the steps alone, and a resumed run does the same as an 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from medseg.errors import TrainingError
+from medseg.evaluation.overlap import overlaps_in
 
 # A Dice that would be shown as .00.
 DEAD_DICE = 0.005
@@ -140,11 +142,5 @@ class Watchdog:
 def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
     """Of each structure of ``Labels.unions``, from voxels by label and prediction; None for one that was in none of the
     patches."""
-    confusion = torch.tensor(counts)
-    dice: dict[str, float | None] = {}
-    for name, union in unions.items():
-        values = list(union)
-        reference, predicted = int(confusion[values].sum()), int(confusion[:, values].sum())
-        right = int(confusion[values][:, values].sum())
-        dice[name] = 2 * right / (reference + predicted) if reference else None
-    return dice
+    overlaps = overlaps_in(np.array(counts).T, unions.values())
+    return {name: each.dice if each.reference else None for name, each in zip(unions, overlaps, strict=True)}

@@ -365,7 +365,7 @@ def read_case(
     start = time.perf_counter()
     model.device.forget_peak()
     record = model.record
-    refusals = [format_.refusal(case.images[0]) for format_ in formats or [usual_format(case.images[0])]]
+    refusals = [format_.refusal(case.images[0]) for format_ in _formats_of(case, formats)]
     if folder is not None and all(refusals):  # before anything is computed
         raise OutputError("; ".join(refusals))
     grid = record.plan.grid
@@ -425,7 +425,7 @@ def write_case(
     not_written: tuple[str, ...] = ()
     if folder is not None:
         _write_maps(folder, case.case_id, answer.maps)  # before the masks: where these are, all is
-        masks, not_written = _write(folder, case.case_id, segmented, formats or [usual_format(case.images[0])])
+        masks, not_written = _write(folder, case.case_id, segmented, _formats_of(case, formats))
     return Prediction(
         case_id=case.case_id,
         source=case.images[0].path,
@@ -447,6 +447,10 @@ def write_case(
         images=stamps(case),
         kept=label_map if folder is None else None,
     )
+
+
+def _formats_of(case: Case, asked: Sequence[Format]) -> Sequence[Format]:
+    return asked or [usual_format(case.images[0])]
 
 
 def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 import medseg
 from medseg.config import Config, PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
@@ -234,8 +232,7 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     label_map = None
     if item.case.label is not None:
         drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
-        unknown = np.isin(drawn, labels.unannotated(item.case.annotated))
-        label_map = labels.encode(np.where(unknown, 0, drawn))
+        label_map = labels.encode(labels.only_annotated(drawn, item.case.annotated))
     prepared = prepare(image, label_map, grid, len(labels.items))
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
