@@ -12,10 +12,10 @@ def describe(*packages: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("medseg", "torch", "monai", *packages))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     today = datetime.date.today().isoformat()
-    return f"{today}; {_processor()}, {cores} cores; Python {platform.python_version()}, {versions}"
+    return f"{today}; {processor()}, {cores} cores; Python {platform.python_version()}, {versions}"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -43,6 +43,12 @@ def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def mirroring(choice: object) -> object:
+    """Yes and no are what people write."""
+    return {True: "auto", False: "none"}[choice] if isinstance(choice, bool) else choice
+
+
+Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(ascending)]
 PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(ascending)]
@@ -112,7 +118,9 @@ class AugmentationConfig(Section):
     gamma_range: PositiveRange = (0.7, 1.5)
     inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
     channel_dropout_probability: float = Field(0.0, ge=0, le=1)  # some channels are zeros; cases may then lack some
-    mirror: bool = True  # on all axes, except left-right when labels come in left-right pairs
+    # Along which axes. left-right: not where labels come in left-right pairs, which it would swap. all: also upside
+    # down and back to front, as no patient is. auto: left-right in volumes, all in flat images.
+    mirror: Mirror = "auto"
     transforms: list[TransformSpec] = []
 
 
@@ -123,7 +131,7 @@ class TrainingConfig(Section):
     steps_per_epoch: int = Field(50, ge=1)
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "sgd", "muon"] = "adamw"
     learning_rate: float | None = Field(None, gt=0)  # None: what suits the network with adamw; see 'medseg networks'
     weight_decay: float = Field(1e-2, ge=0)
     momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov

@@ -93,6 +93,7 @@ class Plan(_Record):
     slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
     mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right
+    mirrored_axes: tuple[int, ...] = ()  # array axes along which training mirrors, and prediction may
     # What the outputs stand for, in the order in which they are written over one another. (): one softmax over labels.
     regions: tuple[LearntRegion, ...] = ()
 

@@ -107,7 +107,7 @@ class Cap:
         """Tries the network on one window; more mirrored axes take no more than one."""
         plan = model.record.plan
         layout = Layout.of(model.network, plan, plan.patch_size, config.overlap)
-        mirrored = plan.spatial_axes[:1] if config.mirror else ()
+        mirrored = plan.mirrored_axes[:1] if config.mirror else ()
         predictor = Predictor(model.network, plan, model.device, mirrored)
         return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
 

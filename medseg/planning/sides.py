@@ -1,6 +1,7 @@
-"""Labels that are each other's mirror image, whatever their names: the left and the right of a pair.
+"""Labels that are each other's mirror image, whatever their names: the left and the right of a pair; and the axes along
+which images may be mirrored.
 
-A network that has seen mirrored images cannot tell them apart.
+A network that has seen mirrored images cannot tell a pair apart.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
+from medseg.config import Mirror
 from medseg.dataset.store import PreparedDataset
+from medseg.labels import Labels
+from medseg.plan import Plan
 
 # Fewer cases with both labels say nothing; more than these are not looked at.
 LEAST_CASES, MOST_CASES = 3, 20
@@ -30,6 +34,15 @@ class Place:
     def extent(self) -> np.ndarray:
         extent: np.ndarray = self.high - self.low + 1
         return extent
+
+
+def axes_to_mirror(plan: Plan, labels: Labels, wanted: Mirror, flat: bool) -> tuple[int, ...]:
+    """Array axes (0 to 2) that the network sees, as ``augmentation.mirror`` wants them; without left-right where labels
+    come in left-right pairs, by their names or as measured. ``flat``: the images are no volumes."""
+    paired = labels.left_right_pairs or plan.mirrored_pairs
+    sides, others = "" if paired else "LR", "PAIS"
+    letters = {"none": "", "left-right": sides, "all": sides + others, "auto": sides + (others if flat else "")}[wanted]
+    return tuple(axis for axis in plan.spatial_axes if plan.grid.orientation[axis] in letters)
 
 
 def mirrored_pairs(dataset: PreparedDataset, case_ids: Sequence[str], orientation: str) -> tuple[tuple[str, str], ...]:

@@ -19,11 +19,14 @@ from medseg.plan import Plan
 from medseg.training.batch_norm import share_batch_norm
 from medseg.training.distributed import ALONE, Team
 from medseg.training.loss import SegmentationLoss, shrunk
+from medseg.training.muon import Muon
 from medseg.training.schedule import Schedule
 from medseg.training.watchdog import NotANumber
 
 # The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
 STEPS_BETWEEN_LOOKS = 4
+# Muon leaves smaller ones to AdamW: those that see the image or make logits are no matrices between features.
+SMALLEST_MATRIX = 8
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Learner:
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
-        self.optimiser = _optimiser(self.network, peak, config)
+        self.optimiser = make_optimiser(self.network, peak, config)
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
 
     def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
@@ -165,7 +168,7 @@ def _check(losses: torch.Tensor, norms: torch.Tensor, seen: list[tuple[str, ...]
         raise NotANumber("gradient" if losses[at].isfinite() else "loss", first + at, seen[at])
 
 
-def _optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             network.parameters(),
@@ -174,4 +177,8 @@ def _optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) ->
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
+    if config.optimiser == "muon":
+        matrices = [p for p in network.parameters() if p.ndim > 1 and min(p.shape[:2]) >= SMALLEST_MATRIX]
+        others = [p for p in network.parameters() if not any(p is matrix for matrix in matrices)]
+        return Muon(matrices, others, lr=rate, weight_decay=config.weight_decay)
     return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)

@@ -27,7 +27,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 from medseg.planning.regions import regions_to_learn
-from medseg.planning.sides import mirrored_pairs
+from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.training.initial import InitialModel
 
 # What may be another when a run is resumed.
@@ -183,7 +183,10 @@ def resolve_plan(
     plan = with_network(plan, config).model_copy(update={"regions": regions})
     network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
-    return fit_to_network(plan, network).model_copy(update={"mirrored_pairs": pairs}), config
+    plan = fit_to_network(plan, network).model_copy(update={"mirrored_pairs": pairs})
+    flat = dataset.plans.plan_3d is None
+    axes = axes_to_mirror(plan, dataset.labels, config.augmentation.mirror, flat)
+    return plan.model_copy(update={"mirrored_axes": axes}), config
 
 
 def with_network(plan: Plan, config: Config) -> Plan:

@@ -18,9 +18,7 @@ from medseg.config import Config
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError
-from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import ModelRecord, save_model
-from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
@@ -52,7 +50,7 @@ class Session:
         resumes = team.first(run.checkpoint.is_file)
         network = self._network(resumes)
         labels = run.dataset.labels
-        augmentation = _augmentation(run.config, run.plan, labels)
+        augmentation = _augmentation(run.config, run.plan)
         self.learner = Learner(network, run.plan, self.settings, augmentation, device, team)
         self.sampler = PatchSampler(
             run.dataset,
@@ -110,7 +108,7 @@ class Session:
         if plan.regions:
             say(f"It learns regions, which may overlap: {', '.join(region.name for region in plan.regions)}")
         pairs = {tuple(sorted(pair)) for pair in (*plan.mirrored_pairs, *self.run.dataset.labels.left_right_pairs)}
-        if pairs and self.run.config.augmentation.mirror:
+        if pairs and self.run.config.augmentation.mirror != "none":
             told = ", ".join(" and ".join(pair) for pair in sorted(pairs))
             say(f"Left and right: {told} look like mirror images of each other, so nothing is mirrored along that axis")
         if set(split.training) & set(split.validation):
@@ -318,12 +316,11 @@ class Session:
         return progress
 
 
-def _augmentation(config: Config, plan: Plan, labels: Labels) -> Augmentation:
-    axes = mirror_axes(plan, labels)
+def _augmentation(config: Config, plan: Plan) -> Augmentation:
     return build_augmentation(
         config.augmentation,
         dims=plan.dims,
         patch_size=plan.network_patch,
         spacing=[plan.grid.spacing[axis] for axis in plan.spatial_axes],
-        mirror_axes=[plan.spatial_axes.index(axis) for axis in axes],
+        mirror_axes=[plan.spatial_axes.index(axis) for axis in plan.mirrored_axes],
     )

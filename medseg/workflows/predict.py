@@ -20,7 +20,6 @@ from medseg.evaluation.calibration import PROBABILITIES, map_path
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
 from medseg.inference.confidence import Confidence
-from medseg.inference.mirroring import mirror_axes
 from medseg.inference.model import Model, ModelRecord, load_model
 from medseg.inference.room import Cap, Chosen, bytes_of, in_units
 from medseg.inference.segmentation import Segmentation, segment
@@ -388,7 +387,7 @@ def segment_case(model: Model, ready: Ready, config: InferenceConfig, extras: Se
     start = time.perf_counter()
     record, prepared, chosen = model.record, ready.prepared, ready.chosen
     geometry = prepared.source
-    axes = mirror_axes(record.plan, record.labels) if config.mirror else ()
+    axes = record.plan.mirrored_axes if config.mirror else ()
     room = None if chosen is None else chosen.room
     maps = {name: _maps(name, record, geometry) for name in extras}
     observers = list(maps.values())

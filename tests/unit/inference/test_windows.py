@@ -3,9 +3,7 @@ import torch
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.inference.mirroring import mirror_axes
 from medseg.inference.stream import predict_logits
-from medseg.labels import Labels
 
 
 class Identity(torch.nn.Module):
@@ -38,11 +36,3 @@ def test_mirroring_averages_over_the_mirrored_images() -> None:
     mirrored = predict_logits(LeftRight(), image, plan(3), InferenceConfig(), CPU, mirror_axes=(0, 1, 2))
     assert plain[0, :, 0, 0].tolist() == pytest.approx(list(range(8)))
     assert mirrored[0, :, 0, 0].tolist() == pytest.approx([3.5] * 8)
-
-
-def test_left_and_right_are_not_mirrored_where_labels_come_in_pairs() -> None:
-    one, two = Labels.from_names({"liver": 1}), Labels.from_names({"left kidney": 1, "right kidney": 2})
-    assert mirror_axes(plan(3), one) == (0, 1, 2)
-    assert mirror_axes(plan(3), two) == (1, 2)
-    assert mirror_axes(plan(3, "PIR"), two) == (0, 1)
-    assert mirror_axes(plan(2), two) == (2,)

@@ -3,12 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.config import load
+from medseg.config import Mirror, load
 from medseg.dataset.store import PreparedDataset
-from medseg.inference.mirroring import mirror_axes
 from medseg.labels import Labels
 from medseg.plan import Plan
-from medseg.planning.sides import mirrored_pairs
+from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 
 SHAPE = (40, 30, 20)
 # Corners (x, y, z) and edges of boxes in one case; the others are shifted.
@@ -65,10 +64,42 @@ def test_the_axis_is_that_of_left_and_right() -> None:
     assert pairs(Drawn(PAIR), orientation="ASR") == ()
 
 
+def axes(plan: Plan, names: tuple[str, ...], wanted: Mirror = "all", flat: bool = False) -> tuple[int, ...]:
+    return axes_to_mirror(plan, Labels.from_names({name: i for i, name in enumerate(names, 1)}), wanted, flat)
+
+
 def test_pairs_forbid_mirroring_from_left_to_right(tiny_plan: Plan) -> None:
-    labels = Labels.from_names({"a": 1, "b": 2})
-    assert mirror_axes(tiny_plan, labels) == (0, 1, 2)
-    assert mirror_axes(tiny_plan.model_copy(update={"mirrored_pairs": (("a", "b"),)}), labels) == (1, 2)
+    assert axes(tiny_plan, ("a", "b")) == (0, 1, 2)
+    assert axes(tiny_plan.model_copy(update={"mirrored_pairs": (("a", "b"),)}), ("a", "b")) == (1, 2)
+    assert axes(tiny_plan, ("left kidney", "right kidney")) == (1, 2)
+    assert axes(tiny_plan, ("left kidney", "right kidney"), "auto") == ()
+    assert axes(tiny_plan, ("left kidney", "right kidney"), "left-right") == ()
+
+
+def test_the_axis_of_left_and_right_is_found_by_the_orientation(tiny_plan: Plan) -> None:
+    turned = tiny_plan.model_copy(update={"grid": tiny_plan.grid.model_copy(update={"orientation": "PIR"})})
+    assert axes(turned, ("left kidney", "right kidney")) == (0, 1)
+    assert axes(turned, ("liver",), "left-right") == (2,)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "flat", "expected"),
+    [
+        ("auto", False, (0,)),  # no patient stands on the head
+        ("auto", True, (0, 1, 2)),
+        ("left-right", True, (0,)),
+        ("all", False, (0, 1, 2)),
+        ("none", True, ()),
+    ],
+)
+def test_axes_are_those_of_the_setting(tiny_plan: Plan, wanted: Mirror, flat: bool, expected: tuple[int, ...]) -> None:
+    assert axes(tiny_plan, ("liver",), wanted, flat) == expected
+
+
+def test_2d_networks_mirror_what_they_see(tiny_plan: Plan) -> None:
+    sagittal = tiny_plan.model_copy(update={"dims": 2, "slice_axis": 0})
+    assert axes(sagittal, ("liver",), "auto") == ()
+    assert axes(sagittal, ("liver",), "all") == (1, 2)
 
 
 def test_the_balls_of_the_tests_are_none(prepared: PreparedDataset) -> None:

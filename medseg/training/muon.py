@@ -1,0 +1,87 @@
+"""Muon: momentum whose singular values are all made one (Jordan et al. 2024, "Muon: an optimizer for hidden layers in
+neural networks"; sizes of its steps as in Liu et al. 2025, "Muon is scalable for LLM training", arXiv 2502.16982).
+
+torch.optim has one since 2.9, for matrices only; the weights of a convolution, (output, input, *kernel), are matrices
+of one row an output.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+# Of the quintic iteration that moves singular values towards 1 (Jordan et al. 2024).
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+# Makes the root mean square of an update that of AdamW's, so that the same learning rate suits both (Liu et al. 2025).
+LIKE_ADAMW = 0.2
+
+
+class Muon(torch.optim.Optimizer):
+    """For weights of more than one axis; ``adamw`` is for all others, and for those that make logits or see the image:
+    they are no matrices between features.
+
+    Nesterov momentum, and decoupled weight decay. Each step costs five times three products of matrices of a layer.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[torch.nn.Parameter],
+        others: Iterable[torch.nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        defaults = {"lr": lr, "weight_decay": weight_decay}
+        groups = [
+            {"params": list(matrices), "momentum": momentum},
+            {"params": list(others), "betas": betas, "eps": eps},
+        ]
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                update = self._muon if "momentum" in group else self._adamw
+                update(parameter, parameter.grad, group)
+        return loss
+
+    def _muon(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        matrix = gradient.lerp(momentum, group["momentum"]).flatten(1)
+        update = orthogonal(matrix).view(parameter.shape)
+        parameter.add_(update, alpha=-group["lr"] * LIKE_ADAMW * max(matrix.shape) ** 0.5)
+
+    def _adamw(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state.update(step=torch.zeros(()), mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
+        first, second = group["betas"]
+        state["step"] += 1
+        mean = state["mean"].lerp_(gradient, 1 - first)
+        square = state["square"].lerp_(gradient.square(), 1 - second)
+        n = state["step"].item()
+        deviation = (square / (1 - second**n)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(mean, deviation, value=-group["lr"] / (1 - first**n))
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """About U Vᵀ of the singular value decomposition U S Vᵀ: singular values of .7 to 1.2."""
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
