@@ -4,20 +4,17 @@ The same network sees the shrunk image as if it lay on the model grid, as the fi
 (coarse to fine; Zhou et al. 2017, fixed-point model). Structures look half as large to it as those it was trained on.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from medseg.config import InferenceConfig
-from medseg.device import Device
 from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
-from medseg.inference.predictor import Backend
+from medseg.inference.predictor import Predictor
 from medseg.inference.room import Room
 from medseg.inference.stream import Stream, body_of
 from medseg.inference.windows import Layout
-from medseg.plan import Plan
 
 SHRUNK = 2
 
@@ -36,31 +33,25 @@ class Look:
     reason: str = ""
 
 
-def first_look(
-    network: Backend,
-    image: torch.Tensor,
-    plan: Plan,
-    config: InferenceConfig,
-    device: Device,
-    mirror_axes: Sequence[int] = (),
-    room: Room | None = None,
-) -> Look:
+def first_look(predictor: Predictor, image: torch.Tensor, config: InferenceConfig, room: Room | None = None) -> Look:
     """At ``image`` (channel, x, y, z) on the model grid."""
     x, y, z = image.shape[1:]
     factors = (min(SHRUNK, x), min(SHRUNK, y), min(SHRUNK, z))
     small = shrunk(image, factors)
-    a, b, c = (mm * factor for mm, factor in zip(plan.grid.spacing, factors, strict=True))
-    coarse = plan.model_copy(update={"grid": plan.grid.model_copy(update={"spacing": (a, b, c)})})
-    stream = Stream(network, small, coarse, config, device, mirror_axes, room, body_of(small, coarse, config))
-    if stream.layout.n_windows > (1 - WORTH) * Layout.of(network, plan, (x, y, z), config.overlap).n_windows:
+    grid = predictor.plan.grid
+    a, b, c = (mm * factor for mm, factor in zip(grid.spacing, factors, strict=True))
+    coarse = grid.model_copy(update={"spacing": (a, b, c)})
+    stream = Stream(predictor, small, config, room, body_of(small, coarse, config))
+    finely = Layout.of(predictor.network, predictor.plan, (x, y, z), config.overlap)
+    if stream.layout.n_windows > (1 - WORTH) * finely.n_windows:
         return Look(None, "the image is too small for one to save time")
     found = stream.labels() > 0
     if not bool(found.any()):
         return Look(None, "nothing was found at half the resolution")
-    step = block_step(plan.grid.spacing)
+    step = block_step(grid.spacing)
     i, j, k = (n // factor for n, factor in zip(step, factors, strict=True))
     mask = CoarseMask(block_maxima(found.float(), (i, j, k)).numpy() > 0, step)
-    return Look(mask.dilated(MARGIN_MM, plan.grid.spacing))
+    return Look(mask.dilated(MARGIN_MM, grid.spacing))
 
 
 def shrunk(image: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
-from medseg.device import Device
 from medseg.inference.confidence import Confidence
 from medseg.inference.first_look import MARGIN_MM, first_look
-from medseg.inference.predictor import Backend
+from medseg.inference.predictor import Predictor
 from medseg.inference.room import Room
 from medseg.inference.stream import Stream, body_of
-from medseg.plan import Plan
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.restoring import Observer, Restoring
 from medseg.volume import Array
@@ -30,12 +28,9 @@ class Segmentation:
 
 
 def segment(
-    network: Backend,
+    predictor: Predictor,
     prepared: Prepared,
-    plan: Plan,
     config: InferenceConfig,
-    device: Device,
-    mirror_axes: Sequence[int] = (),
     room: Room | None = None,
     observers: Sequence[Observer] = (),
     confidence: Confidence | None = None,
@@ -45,13 +40,13 @@ def segment(
     start, restoring_seconds = time.perf_counter(), 0.0
     region, warnings = None, []
     if config.first_look:
-        look = first_look(network, prepared.image, plan, config, device, mirror_axes, room)
+        look = first_look(predictor, prepared.image, config, room)
         region = look.mask
         all_of_it = f"first look: {look.reason}, so everything was segmented finely"
         near = f"first look: only what lies within about {MARGIN_MM:g} mm of what it found was segmented finely"
         warnings.append(all_of_it if region is None else near)
-    body = body_of(prepared.image, plan, config)
-    stream = Stream(network, prepared.image, plan, config, device, mirror_axes, room, body, region)
+    plan = predictor.plan
+    stream = Stream(predictor, prepared.image, config, room, body_of(prepared.image, plan.grid, config), region)
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():

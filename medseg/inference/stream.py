@@ -21,7 +21,7 @@ from medseg.inference.coarse_mask import CoarseMask
 from medseg.inference.predictor import Backend, Predictor
 from medseg.inference.room import Room, usual_room
 from medseg.inference.windows import Layout, Row
-from medseg.plan import Plan
+from medseg.plan import Grid, Plan
 from medseg.progress import warn
 from medseg.volume import Shape3
 
@@ -41,23 +41,21 @@ class Stream:
 
     def __init__(
         self,
-        network: Backend,
+        predictor: Predictor,
         image: torch.Tensor,
-        plan: Plan,
         config: InferenceConfig,
-        device: Device,
-        mirror_axes: Sequence[int] = (),
         room: Room | None = None,
         body: CoarseMask | None = None,
         region: CoarseMask | None = None,
     ) -> None:
         x, y, z = image.shape[1:]
-        layout = Layout.of(network, plan, (x, y, z), config.overlap)
+        plan, device = predictor.plan, predictor.device
+        layout = Layout.of(predictor.network, plan, (x, y, z), config.overlap)
         room = room or usual_room(layout, plan, config)
         self.layout = replace(layout, rows_at_once=room.rows_at_once)
         self.image = image
         self.batch_size = room.batch_size
-        self.predictor = Predictor(network, plan, device, mirror_axes)
+        self.predictor = predictor
         where = device.torch_device if room.sums_on_device else PROCESSOR
         self.sums = Accumulator(self.layout, room.dtype, where)
         self.body, self.region = body, region
@@ -172,7 +170,7 @@ def predict_logits(
     room: Room | None = None,
 ) -> torch.Tensor:
     """Logits (label, x, y, z) of a whole ``image`` (channel, x, y, z), all of them in memory."""
-    stream = Stream(network, image, plan, config, device, mirror_axes, room)
+    stream = Stream(Predictor(network, plan, device, mirror_axes), image, config, room)
     parts = [slab.fresh.clone() for slab in stream.slabs()]
     return torch.cat(parts, stream.layout.axis).permute(3, 0, 1, 2)
 
@@ -181,12 +179,13 @@ def predict_labels(
     network: Backend, image: torch.Tensor, plan: Plan, config: InferenceConfig, device: Device
 ) -> torch.Tensor:
     """Network labels (x, y, z, uint8) of ``image`` (channel, x, y, z) on the model grid; air is skipped."""
-    return Stream(network, image, plan, config, device, body=body_of(image, plan, config)).labels()
+    predictor = Predictor(network, plan, device)
+    return Stream(predictor, image, config, body=body_of(image, plan.grid, config)).labels()
 
 
-def body_of(image: torch.Tensor, plan: Plan, config: InferenceConfig) -> CoarseMask | None:
+def body_of(image: torch.Tensor, grid: Grid, config: InferenceConfig) -> CoarseMask | None:
     """None where no air is to be skipped, or can be told."""
-    return body_mask(image, plan.grid) if config.skip_air else None
+    return body_mask(image, grid) if config.skip_air else None
 
 
 def _constant(window: torch.Tensor) -> tuple[float, ...] | None:

@@ -16,7 +16,8 @@ from medseg.progress import say
 from medseg.report.overlay import plot_overlay
 from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.export import export
-from medseg.workflows.predict import PredictResult, predict
+from medseg.workflows.predict import predict
+from medseg.workflows.prediction import PredictResult
 from medseg.workflows.preprocess import preprocess
 from medseg.workflows.train import train
 

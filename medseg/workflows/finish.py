@@ -25,7 +25,7 @@ from medseg.postprocessing.choosing import Held, choose_rules
 from medseg.progress import say
 from medseg.volume import Array, Geometry
 from medseg.workflows.evaluate import Evaluation
-from medseg.workflows.predict import predict_case
+from medseg.workflows.predict_case import Job
 
 GOLDEN = "golden"  # folder in a model
 LABEL_MAP = "label_map.nii.gz"
@@ -142,6 +142,6 @@ def _predicted(model: Model, golden: Path) -> Array:
     """In network values, without postprocessing."""
     record = model.record
     images = tuple(source_of(golden / f"image_{i}.nii.gz") for i in range(len(record.channels)))
-    prediction = predict_case(plain(model), Case(GOLDEN, images), None, record.inference)
+    prediction = Job(plain(model), None, record.inference).predict(Case(GOLDEN, images))
     encoded: Array = record.labels.encode(prediction.label_map.label_map)
     return encoded

@@ -15,7 +15,7 @@ from medseg.inference.model import ModelRecord, read_model_record, save_model
 from medseg.inference.segmentation import Segmentation
 from medseg.networks.registry import build_network
 from medseg.preprocessing.pipeline import Prepared
-from medseg.workflows import predict as predicting
+from medseg.workflows import predict_case as predicting
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess
 from medseg.workflows.train import train

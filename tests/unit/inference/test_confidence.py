@@ -7,6 +7,7 @@ from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.inference import confidence
 from medseg.inference.confidence import Confidence
+from medseg.inference.predictor import Predictor
 from medseg.inference.segmentation import segment
 from medseg.inference.stream import Stream, predict_logits
 from medseg.labels import Labels
@@ -50,7 +51,7 @@ def test_slabs_give_the_soft_dice_of_the_whole_image(
     whole = predict_logits(Unsure(), image, plan(dims), InferenceConfig(), CPU)
     expected = soft_dice(whole[:, ::2, ::2, ::2] if large == 1 else whole)
     watching = Confidence(LABELS, SOFTMAX, shape)
-    for slab in Stream(Unsure(), image, plan(dims), InferenceConfig(), CPU).slabs():
+    for slab in Stream(Predictor(Unsure(), plan(dims), CPU), image, InferenceConfig()).slabs():
         watching.take(slab)
     assert watching.expected_dice == pytest.approx(expected, abs=1e-4)
     assert all(0.4 < dice < 0.95 for dice in expected.values())
@@ -75,7 +76,7 @@ def test_who_is_less_sure_expects_less_and_a_mask_that_is_not_there_has_no_dice(
     for sureness in (10.0, 1.0, float("nan")):
         watching = Confidence(LABELS, SOFTMAX, grid.shape)
         prepared = Prepared(image, None, grid, grid)
-        segment(Sure(sureness), prepared, plan(3), InferenceConfig(overlap=0), CPU, confidence=watching)
+        segment(Predictor(Sure(sureness), plan(3), CPU), prepared, InferenceConfig(overlap=0), confidence=watching)
         found.append(watching.expected_dice)
     assert found[0] == {"core": pytest.approx(1.0, abs=1e-4), "both": pytest.approx(1.0, abs=1e-4)}
     assert found[1]["core"] == pytest.approx(1 / (1 + np.exp(-2)), abs=0.02)  # half of the image, so sure of each voxel

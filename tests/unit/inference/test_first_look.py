@@ -4,6 +4,7 @@ from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
 from medseg.inference.first_look import MARGIN_MM, first_look, shrunk
+from medseg.inference.predictor import Predictor
 from medseg.inference.segmentation import Segmentation, segment
 from medseg.plan import Plan
 from medseg.preprocessing.pipeline import Prepared
@@ -35,7 +36,9 @@ def scan(*, with_structure: bool = True) -> torch.Tensor:
 def segmented(network: torch.nn.Module, image: torch.Tensor, plan_: Plan, **settings: object) -> Segmentation:
     x, y, z = image.shape[1:]
     geometry = Geometry((x, y, z), torch.eye(4).double().numpy())
-    return segment(network, Prepared(image, None, geometry, geometry), plan_, InferenceConfig(**settings), CPU)  # type: ignore[arg-type]
+    return segment(
+        Predictor(network, plan_, CPU), Prepared(image, None, geometry, geometry), InferenceConfig(**settings)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -51,7 +54,7 @@ def test_what_was_found_is_segmented_as_without_it_and_fewer_windows_are_asked(d
 
 
 def test_the_region_has_the_margin_it_says() -> None:
-    mask = first_look(Bright(), scan(), plan(3), InferenceConfig(), CPU).mask
+    mask = first_look(Predictor(Bright(), plan(3), CPU), scan(), InferenceConfig()).mask
     assert mask is not None
     behind = int(20 + MARGIN_MM)
     assert mask.touches((slice(behind - 1, behind), slice(20, 21), slice(20, 21)))

@@ -13,6 +13,7 @@ from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inference import predictor
+from medseg.inference.predictor import Predictor
 from medseg.inference.room import Room
 from medseg.inference.segmentation import segment
 from medseg.inference.stream import Stream, predict_labels, predict_logits
@@ -104,7 +105,9 @@ def test_sums_in_half_precision_are_nearly_the_same(dtype: torch.dtype) -> None:
 def test_no_more_than_a_row_of_windows_waits() -> None:
     """Whatever the length of the image, the sums in memory are as high as a row of windows."""
     for overlap, n in product((0.0, 0.25, 0.5, 0.8), (63, 64, 65)):
-        stream = Stream(Ramps(), random_image((n, 9, 9)), plan(3), InferenceConfig(overlap=overlap), CPU, room=Room(1))
+        stream = Stream(
+            Predictor(Ramps(), plan(3), CPU), random_image((n, 9, 9)), InferenceConfig(overlap=overlap), Room(1)
+        )
         opened = stream.sums.open
 
         def open_and_look(row: Row, n_labels: int, stream: Stream = stream, opened: Any = opened) -> None:
@@ -134,7 +137,7 @@ def test_label_maps_are_those_of_all_logits_interpolated(
     image = random_image(grid.shape)
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     prepared = Prepared(image, None, grid, source)
-    label_map = segment(Ramps(), prepared, own, InferenceConfig(), CPU).label_map
+    label_map = segment(Predictor(Ramps(), own, CPU), prepared, InferenceConfig()).label_map
     assert np.array_equal(label_map, decoding.labels(resample(logits.contiguous(), grid, source), 0).numpy())
     labels = predict_labels(Ramps(), image, own, InferenceConfig(), CPU)
     assert torch.equal(labels, decoding.labels(logits, 0))
@@ -231,7 +234,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, InferenceConfig]
 
     def make(room: int, config: InferenceConfig) -> tuple[Stream, Full]:
         network = Full(room)
-        stream = Stream(network, random_image((21, 11, 17)), plan(3), config, CPU)
+        stream = Stream(Predictor(network, plan(3), CPU), random_image((21, 11, 17)), config)
         stream.predictor.device = CUDA
         return stream, network
 
@@ -287,7 +290,7 @@ def test_the_network_moves_to_the_processor_with_its_precision(monkeypatch: pyte
 
 
 def test_sums_move_as_they_are() -> None:
-    stream = Stream(Ramps(), random_image((21, 11, 17)), plan(3), InferenceConfig(), CPU)
+    stream = Stream(Predictor(Ramps(), plan(3), CPU), random_image((21, 11, 17)), InferenceConfig())
     parts = []
     for slab in stream.slabs():
         parts.append(slab.fresh)

@@ -10,6 +10,7 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.errors import MedsegError
+from medseg.inference.predictor import Predictor
 from medseg.inference.segmentation import segment
 from medseg.inference.stream import predict_logits
 from medseg.inference.uncertainty import Maps
@@ -31,7 +32,9 @@ def test_maps_are_those_of_the_whole_volume(
         Maps(["one", "two"], partial(SOFTMAX.probabilities, unions={"one": (1,), "two": (2,)}), source, "RAS"),
         Maps(["entropy"], SOFTMAX.entropy, source, "RAS"),
     ]
-    segment(Ramps(), Prepared(image, None, grid, source), plan(3), InferenceConfig(), CPU, observers=observers)
+    segment(
+        Predictor(Ramps(), plan(3), CPU), Prepared(image, None, grid, source), InferenceConfig(), observers=observers
+    )
     written = [path for maps in observers for path in maps.write(lambda name: tmp_path / f"{name}.nii.gz")]
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     whole = resample(logits, grid, source.oriented_as("RAS"), "linear")

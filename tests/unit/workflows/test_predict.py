@@ -5,11 +5,12 @@ import pytest
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
+from medseg.dataset.channel_order import tell_channels
 from medseg.inference.model import ModelRecord
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.plan import Plan
-from medseg.workflows.predict import _tell_channels, _warnings
+from medseg.workflows.predict_case import _warnings
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def test_another_modality_and_missing_labels_are_warned_of(record: ModelRecord) 
 
 def test_channels_of_other_names_are_told_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     trained = ("flair", "t1", "t1ce", "t2")
-    _tell_channels(trained, trained)
-    _tell_channels(("image",), ("CT",))
-    _tell_channels(("image",), trained)  # one file with all channels
+    tell_channels(trained, trained)
+    tell_channels(("image",), ("CT",))
+    tell_channels(("image",), trained)  # one file with all channels
     assert capsys.readouterr().err == ""
-    _tell_channels(("t1c", "t1n", "t2f", "t2w"), trained)
+    tell_channels(("t1c", "t1n", "t2f", "t2w"), trained)
     assert "t1c as flair, t1n as t1, t2f as t1ce, t2w as t2" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,45 @@
+"""The channels of cases in the order in which a model was trained on them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from medseg.dataset.cases import Case, CaseList
+from medseg.progress import say, warn
+
+
+def in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
+    """Channels that have the names of training in the order of training."""
+    if sorted(found.channels) != sorted(trained) or any(len(case.images) != len(trained) for case in found.cases):
+        return found
+    order = [found.channels.index(name) for name in trained]
+    cases = tuple(replace(case, images=tuple(case.images[i] for i in order)) for case in found.cases)
+    return replace(found, cases=cases, channels=tuple(trained))
+
+
+def placed(trained: Sequence[str], found: CaseList) -> CaseList:
+    """Cases that may lack channels, in the order of training where their names, or the numbers that nnU-Net gives them,
+    say which they have."""
+    each = [_placed_case(trained, case) for case in found.cases]
+    cases = tuple(new or case for new, case in zip(each, found.cases, strict=True))
+    return replace(found, cases=cases, channels=tuple(trained) if all(each) else found.channels)
+
+
+def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
+    """None where the names of its channels say nothing."""
+    places = [
+        trained.index(name) if name in trained else int(name) if name.isdigit() else len(trained)
+        for name in case.channels
+    ]
+    if len(set(places)) < len(case.images) or max(places, default=0) >= len(trained):
+        return None
+    images = tuple(case.images[places.index(place)] for place in sorted(places))
+    return replace(case, images=images, missing=tuple(sorted(set(range(len(trained))) - set(places))))
+
+
+def tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
+    """Channels are taken by their order: where names differ, that order may be another one."""
+    if len(found) == len(trained) > 1 and tuple(found) != tuple(trained):
+        pairs = ", ".join(f"{name} as {meant}" for name, meant in zip(found, trained, strict=True))
+        # Numbers, as in nnU-Net's names, are an order; other names say what is in the files.
+        tell = say if all(name.isdigit() for name in found) else warn
+        tell(f"Channels are named otherwise than in training, and taken in this order: {pairs}")

@@ -1,0 +1,231 @@
+"""One case: read, prepare, slide windows, restore to the source grid, write."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medseg.config import InferenceConfig
+from medseg.dataset.cases import Case
+from medseg.dataset.reading import read_images
+from medseg.decoding import decoding_of
+from medseg.errors import MedsegError, OutputError, SourceError
+from medseg.evaluation.calibration import PROBABILITIES, map_path
+from medseg.inference.confidence import Confidence
+from medseg.inference.model import Model, ModelRecord
+from medseg.inference.predictor import Predictor
+from medseg.inference.room import Cap, Chosen, in_units
+from medseg.inference.segmentation import Segmentation, segment
+from medseg.inference.uncertainty import Maps
+from medseg.io.masks.formats import Format, Written, usual_format, write_mask
+from medseg.io.masks.segmented import Segmented
+from medseg.labels import Labels
+from medseg.postprocessing.components import postprocess
+from medseg.preprocessing.pipeline import Prepared, prepare
+from medseg.progress import say
+from medseg.volume import Array, Geometry, Volume
+from medseg.workflows.prediction import Prediction
+from medseg.workflows.predictions_file import stamps
+
+UNCERTAINTY = "uncertainty"
+
+# DICOM's modalities, and what people call these in the names of channels.
+MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A case that the network can see."""
+
+    case: Case
+    prepared: Prepared
+    chosen: Chosen | None  # where memory is to be saved
+    stages: dict[str, float]  # seconds of work so far
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of a case, postprocessed."""
+
+    case: Case
+    segmentation: Segmentation
+    geometry: Geometry
+    maps: dict[str, Maps]
+    expected_dice: dict[str, float]
+    forecast_mb: float | None
+    peak_memory_mb: float
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked about every case: of which model, and what is to be made. Masks, and the ``extras``, are written
+    into ``folder``, or label maps are kept where that is None."""
+
+    model: Model
+    folder: Path | None
+    config: InferenceConfig
+    formats: tuple[Format, ...] = ()  # (): the usual one of each image
+    registered: bool = False  # channels on different grids show one place
+    cap: Cap | None = None  # of memory
+    extras: tuple[str, ...] = ()
+
+    def predict(self, case: Case) -> Prediction:
+        return self.write(self.segment(self.read(case)))
+
+    def read(self, case: Case) -> Ready:
+        """Reads and prepares the images, once it is clear that masks can be written and that there is room."""
+        start = time.perf_counter()
+        self.model.device.forget_peak()
+        record = self.model.record
+        refusals = [format_.refusal(case.images[0]) for format_ in self._formats_of(case)]
+        if self.folder is not None and all(refusals):  # before anything is computed
+            raise OutputError("; ".join(refusals))
+        grid = record.plan.grid
+        image = _with_missing(read_images(case, grid.tolerance, self.registered or grid.registered), case.missing)
+        if len(image.array) != len(record.channels):
+            raise SourceError(
+                f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
+                f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels)}"
+            )
+        chosen = None if self.cap is None else self.cap.room(self.model, image, self.config)
+        if chosen is not None:
+            say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
+        prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
+        prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
+        return Ready(case, prepared, chosen, {"read": time.perf_counter() - start})
+
+    def segment(self, ready: Ready) -> Answer:
+        """Lets the network see a case, and postprocesses what it says."""
+        start = time.perf_counter()
+        record, prepared, chosen = self.model.record, ready.prepared, ready.chosen
+        geometry = prepared.source
+        maps = {name: _maps(name, record, geometry) for name in self.extras}
+        confidence = Confidence(record.labels, decoding_of(record.plan), prepared.geometry.shape)
+        axes = record.plan.mirrored_axes if self.config.mirror else ()
+        predictor = Predictor(self.model.network, record.plan, self.model.device, axes)
+        room = None if chosen is None else chosen.room
+        segmentation = segment(predictor, prepared, self.config, room, list(maps.values()), confidence)
+        postprocess(segmentation.label_map, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
+        network = segmentation.network_seconds
+        return Answer(
+            case=ready.case,
+            segmentation=segmentation,
+            geometry=geometry,
+            maps=maps,
+            expected_dice=confidence.expected_dice,
+            forecast_mb=None if chosen is None else chosen.forecast / 2**20,
+            peak_memory_mb=self.model.device.peak_memory_mb(),
+            stages={**ready.stages, "network": network, "restore": time.perf_counter() - start - network},
+        )
+
+    def write(self, answer: Answer) -> Prediction:
+        """Writes the masks and certifies them, or keeps the label map."""
+        start = time.perf_counter()
+        record, case, geometry = self.model.record, answer.case, answer.geometry
+        label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], geometry)
+        voxels = _voxels(answer.segmentation.label_map, record.labels)
+        volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
+        reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
+        segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name)
+        masks: tuple[Written, ...] = ()
+        not_written: tuple[str, ...] = ()
+        if self.folder is not None:
+            _write_maps(self.folder, case.case_id, answer.maps)  # before the masks: where these are, all is
+            masks, not_written = _write(self.folder, case.case_id, segmented, self._formats_of(case))
+        return Prediction(
+            case_id=case.case_id,
+            source=case.images[0].path,
+            stages={**answer.stages, "write": time.perf_counter() - start},
+            peak_memory_mb=max(answer.peak_memory_mb, self.model.device.peak_memory_mb()),
+            forecast_mb=answer.forecast_mb,
+            voxels=voxels,
+            volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
+            expected_dice=answer.expected_dice,
+            estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
+            review=None if record.review is None else bool(reasons),
+            review_reasons=tuple(reasons),
+            warnings=(*answer.segmentation.warnings, *_warnings(case, record, voxels)),
+            windows=answer.segmentation.windows,
+            skipped_windows=answer.segmentation.skipped_windows,
+            masks=masks,
+            not_written=not_written,
+            extras=self.extras,
+            images=stamps(case),
+            kept=label_map if self.folder is None else None,
+        )
+
+    def _formats_of(self, case: Case) -> Sequence[Format]:
+        return self.formats or [usual_format(case.images[0])]
+
+
+def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:
+    orientation, decoding = record.plan.grid.orientation, decoding_of(record.plan)
+    if name == UNCERTAINTY:
+        return Maps(["entropy"], decoding.entropy, source, orientation)
+    unions = record.labels.unions
+    return Maps(list(unions), partial(decoding.probabilities, unions=unions), source, orientation)
+
+
+def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:
+    """FOLDER/uncertainty/CASE.nii.gz, FOLDER/probabilities/CASE/LABEL.nii.gz."""
+    for name, maps in all_maps.items():
+        if name == UNCERTAINTY:
+            maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
+        else:
+            maps.write(partial(map_path, folder / PROBABILITIES / case_id))
+
+
+def _how_to_give(channels: Sequence[str]) -> str:
+    if len(channels) == 1:
+        return "choose one with --images"
+    globs = " ".join(f"--images '{channel}=GLOB'" for channel in channels)
+    return (
+        f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
+        "does without some"
+    )
+
+
+def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:
+    if case.missing:
+        lacking = ", ".join(record.channels[i] for i in case.missing)
+        yield f"has no {lacking}: zeros stand for it, as in training with channel dropout"
+    there = [channel for i, channel in enumerate(record.channels) if i not in case.missing]
+    for source, channel in zip(case.images, there, strict=False):
+        shown, trained = MODALITIES.get(source.modality.upper()), MODALITIES.get(channel.upper())
+        if shown and trained and shown != trained:
+            yield f"the image is {source.modality}, the model was trained on {channel}"
+    missing = [name for name, n in voxels.items() if n == 0]
+    if missing:
+        yield f"no voxel of {', '.join(missing)} was found"
+
+
+def _with_missing(image: Volume, missing: Sequence[int]) -> Volume:
+    """With zeros for the channels that a case lacks."""
+    if not missing:
+        return image
+    return Volume(np.insert(image.array, [at - i for i, at in enumerate(missing)], 0, axis=0), image.geometry)
+
+
+def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
+    """Of network values, by name of label or region."""
+    of_value = {value: int(np.count_nonzero(encoded == i)) for i, value in enumerate(labels.values, start=1)}
+    return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
+
+
+def _write(
+    folder: Path, case_id: str, segmented: Segmented, formats: Sequence[Format]
+) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+    """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
+    written, errors = [], []
+    for format_ in formats:
+        try:
+            written.append(write_mask(format_, format_.path(folder, case_id), segmented))
+        except MedsegError as error:
+            errors.append(str(error))
+    if not written:
+        raise OutputError("; ".join(errors))
+    return tuple(written), tuple(errors)
