@@ -3,8 +3,8 @@
     python benchmarks/recipe.py HIPPOCAMPUS --max-time 5m --try "augmentation.mirror=all" --try "training.optimiser=sgd
     training.learning_rate=0.01 training.schedule=poly"
 
-The split is nnU-Net's: KFold(5, shuffle=True, random_state=12345) over sorted names; Dice is that of the held-back cases
-on their source grids. Runs that compete for the processor say nothing. ``recipe.csv`` is the log.
+The split is nnU-Net's: KFold(5, shuffle=True, random_state=12345) over sorted names; Dice is that of the held-back
+cases on their source grids. Runs that compete for the processor say nothing. ``recipe.csv`` is the log.
 """
 
 import argparse

@@ -36,9 +36,8 @@ def scan(*, with_structure: bool = True) -> torch.Tensor:
 def segmented(network: torch.nn.Module, image: torch.Tensor, plan_: Plan, **settings: object) -> Segmentation:
     x, y, z = image.shape[1:]
     geometry = Geometry((x, y, z), torch.eye(4).double().numpy())
-    return segment(
-        Predictor(network, plan_, CPU), Prepared(image, None, geometry, geometry), InferenceConfig(**settings)
-    )  # type: ignore[arg-type]
+    prepared = Prepared(image, None, geometry, geometry)
+    return segment(Predictor(network, plan_, CPU), prepared, InferenceConfig(**settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

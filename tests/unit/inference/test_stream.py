@@ -105,9 +105,8 @@ def test_sums_in_half_precision_are_nearly_the_same(dtype: torch.dtype) -> None:
 def test_no_more_than_a_row_of_windows_waits() -> None:
     """Whatever the length of the image, the sums in memory are as high as a row of windows."""
     for overlap, n in product((0.0, 0.25, 0.5, 0.8), (63, 64, 65)):
-        stream = Stream(
-            Predictor(Ramps(), plan(3), CPU), random_image((n, 9, 9)), InferenceConfig(overlap=overlap), Room(1)
-        )
+        predictor, config = Predictor(Ramps(), plan(3), CPU), InferenceConfig(overlap=overlap)
+        stream = Stream(predictor, random_image((n, 9, 9)), config, Room(1))
         opened = stream.sums.open
 
         def open_and_look(row: Row, n_labels: int, stream: Stream = stream, opened: Any = opened) -> None:

@@ -32,9 +32,8 @@ def test_maps_are_those_of_the_whole_volume(
         Maps(["one", "two"], partial(SOFTMAX.probabilities, unions={"one": (1,), "two": (2,)}), source, "RAS"),
         Maps(["entropy"], SOFTMAX.entropy, source, "RAS"),
     ]
-    segment(
-        Predictor(Ramps(), plan(3), CPU), Prepared(image, None, grid, source), InferenceConfig(), observers=observers
-    )
+    prepared = Prepared(image, None, grid, source)
+    segment(Predictor(Ramps(), plan(3), CPU), prepared, InferenceConfig(), observers=observers)
     written = [path for maps in observers for path in maps.write(lambda name: tmp_path / f"{name}.nii.gz")]
     logits = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
     whole = resample(logits, grid, source.oriented_as("RAS"), "linear")
