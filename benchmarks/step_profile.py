@@ -49,9 +49,7 @@ def main() -> None:
     print(describe(), "\n")
     shape = "×".join(map(str, run.plan.network_patch))
     print(f"Batches of {run.plan.batch_size} patches of {shape}: {milliseconds:.0f} ms a step, of which augmentation")
-    print(
-        f"is {augmenting:.0f} ms; reading a batch takes {reading:.0f} ms, in another thread, while the step before runs."
-    )
+    print(f"is {augmenting:.0f} ms; reading a batch takes {reading:.0f} ms, during the step before.")
     print("\n| kernel | ms a step | part |\n| --- | --- | --- |")
     kernels = sorted(trace.key_averages(), key=lambda row: -row.self_cpu_time_total)
     total = sum(row.self_cpu_time_total for row in kernels)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medseg.workflows.package import package
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
+    from medseg.workflows.quantise import quantise
     from medseg.workflows.train import train
     from medseg.workflows.view import view
 
@@ -40,6 +41,7 @@ _HOMES = {
     "package": "medseg.workflows.package:package",
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
+    "quantise": "medseg.workflows.quantise:quantise",
     "read_volume": "medseg.io.read:read_volume",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
@@ -48,7 +50,7 @@ _HOMES = {
 
 __all__ = [
     "attention_maps", "compare", "demo", "evaluate", "export", "inspect", "list_networks", "package", "predict",
-    "preprocess", "read_volume", "train", "view", "write_label_map",
+    "preprocess", "quantise", "read_volume", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

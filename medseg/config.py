@@ -45,7 +45,7 @@ def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 def mirroring(choice: object) -> object:
     """Yes and no are what people write."""
-    return {True: "auto", False: "none"}[choice] if isinstance(choice, bool) else choice
+    return {True: "all", False: "none"}[choice] if isinstance(choice, bool) else choice
 
 
 Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
@@ -119,7 +119,7 @@ class AugmentationConfig(Section):
     inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
     channel_dropout_probability: float = Field(0.0, ge=0, le=1)  # some channels are zeros; cases may then lack some
     # Along which axes. left-right: not where labels come in left-right pairs, which it would swap. all: also upside
-    # down and back to front, as no patient is. auto: left-right in volumes, all in flat images.
+    # down and back to front, as no patient is. auto: none in volumes, all in flat images, which have no sides.
     mirror: Mirror = "auto"
     transforms: list[TransformSpec] = []
 
@@ -131,8 +131,8 @@ class TrainingConfig(Section):
     steps_per_epoch: int = Field(50, ge=1)
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
-    optimiser: Literal["adamw", "sgd", "muon"] = "adamw"
-    learning_rate: float | None = Field(None, gt=0)  # None: what suits the network with adamw; see 'medseg networks'
+    optimiser: Literal["muon", "adamw", "sgd"] = "muon"
+    learning_rate: float | None = Field(None, gt=0)  # None: the network's, for muon and adamw; see 'medseg networks'
     weight_decay: float = Field(1e-2, ge=0)
     momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov
     warm_up: float = Field(0.02, ge=0, lt=1)  # part of the schedule in which the rate rises to its full value

@@ -19,6 +19,7 @@ from medseg.cli.networks import networks
 from medseg.cli.package import package
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
+from medseg.cli.quantise import quantise
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError
@@ -27,7 +28,7 @@ from medseg.progress import console, warn
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, export, package, networks, compare, attention,
+    demo, inspect, preprocess, train, predict, evaluate, view, export, package, quantise, networks, compare, attention,
 )  # fmt: skip
 
 app = typer.Typer(

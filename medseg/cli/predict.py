@@ -62,8 +62,8 @@ def predict(
     backend: Annotated[
         str,
         typer.Option(
-            help="What runs the network: torch, compile, openvino, onnxruntime, or auto: OpenVINO for slow networks, "
-            "where it is installed and faster."
+            help="What runs the network: torch, compile, openvino, int8 (see 'medseg quantise'), onnxruntime, or "
+            "auto: OpenVINO for slow networks, where it is installed and faster, in int8 where there is that."
         ),
     ] = "auto",
     save_probabilities: Annotated[

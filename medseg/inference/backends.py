@@ -10,14 +10,16 @@ from typing import Literal, cast, get_args
 
 import torch
 
+from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
 from medseg.inference.exported import window_shape, write_onnx
-from medseg.inference.model import Model
+from medseg.inference.model import Model, weights_fingerprint
 from medseg.inference.predictor import Backend, Predictor
+from medseg.inference.quantised import FOLDER, GRAPH, read_quantised_record, runner
 from medseg.networks.network import Network
 from medseg.progress import warn
 
-BackendName = Literal["auto", "torch", "compile", "openvino", "onnxruntime"]
+BackendName = Literal["auto", "torch", "compile", "openvino", "int8", "onnxruntime"]
 
 # Seconds that a window takes torch from which on ``auto`` tries another back end: starting one takes seconds too, five
 # to ten, which a scan of some dozens of windows has to win back.
@@ -26,8 +28,10 @@ SLOW_WINDOW = 0.3
 # How far logits may lie from those of torch: root mean square of the difference, as part of their deviation. bf16
 # gives about .01.
 TOLERANCE = 0.05
+# int8 rounds more; what that costs in Dice was measured when the network was quantised. This finds another network.
+INT8_TOLERANCE = 0.5
 
-PACKAGES = {"openvino": ("openvino", "onnxscript"), "onnxruntime": ("onnxruntime", "onnxscript")}
+PACKAGES = {"int8": ("openvino",), "openvino": ("openvino", "onnxscript"), "onnxruntime": ("onnxruntime", "onnxscript")}
 
 
 class OneByOne(Network):
@@ -51,7 +55,7 @@ def with_backend(model: Model, name: str) -> Model:
 
     A back end has to give the logits of torch for a window of noise (in real ones there may be nothing but air), or
     torch stays, with a warning. ``auto`` takes OpenVINO where that is installed and faster, for networks that are slow
-    on a processor.
+    on a processor: in int8 where the model was quantised.
 
     Raises ``ConfigError`` for a back end that isn't known, isn't installed, or doesn't run on the model's device.
     """
@@ -61,7 +65,7 @@ def with_backend(model: Model, name: str) -> Model:
     plan = model.record.plan
     shape = window_shape(model.network, plan.network_patch)
     window = torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
-    chosen = "openvino" if name == "auto" else name
+    chosen = name if name != "auto" else "int8" if is_quantised(model) else "openvino"
     own, seconds = _timed(model, model.network, window)
     if name == "auto" and seconds < SLOW_WINDOW:
         return model
@@ -73,7 +77,7 @@ def with_backend(model: Model, name: str) -> Model:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warn(f"--backend {chosen}: cannot run this network ({reason}); torch runs it")
         return model
-    if not apart <= TOLERANCE:
+    if not apart <= (INT8_TOLERANCE if chosen == "int8" else TOLERANCE):
         warn(f"--backend {chosen}: gives other logits than torch (they differ by {apart:.1%}); torch runs the network")
         return model
     if name == "auto" and seconds_of_other > seconds:
@@ -85,9 +89,23 @@ def _check(name: str, model: Model) -> None:
     if name not in get_args(BackendName):
         raise ConfigError(f"--backend {name}: is not known{did_you_mean(name, get_args(BackendName))}")
     if name in PACKAGES and not _installed(name):
-        raise ConfigError(f"--backend {name}: is not installed; pip install medseg[{name}]")
+        raise ConfigError(f"--backend {name}: is not installed; pip install 'medseg[{name}]'")
+    if name == "int8" and not is_quantised(model):
+        raise ConfigError(
+            f"--backend int8: {model.folder} was not quantised with these weights; run 'medseg quantise RUN'"
+        )
     if name in PACKAGES and model.device.is_cuda:
         raise ConfigError(f"--backend {name}: runs on a processor; add --device cpu, or take --backend compile")
+
+
+def is_quantised(model: Model) -> bool:
+    """Whether each of its networks lies there in int8 too, made of the weights that it has now."""
+    records = [(read_quantised_record(folder), folder) for folder in model.folders]
+    return all(record is not None and record.fingerprint == weights_fingerprint(folder) for record, folder in records)
+
+
+def precision_of(device: Device) -> str:
+    return "bf16" if device.dtype == torch.bfloat16 else "f32"
 
 
 def _installed(name: str) -> bool:
@@ -114,18 +132,17 @@ def _compile(model: Model, _window: torch.Tensor) -> Backend:
 def _openvino(model: Model, window: torch.Tensor) -> Backend:
     import openvino
 
-    precision = "bf16" if model.device.dtype == torch.bfloat16 else "f32"
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         write_onnx(model.network, window, path)
-        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        return runner(openvino.Core().read_model(path), precision_of(model.device))
 
-    def run(window: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(compiled(window.numpy())[0].copy())
 
-    return run
+def _int8(model: Model, _window: torch.Tensor) -> Backend:
+    graphs = [runner(folder / FOLDER / GRAPH, precision_of(model.device)) for folder in model.folders]
+    if len(graphs) == 1:
+        return graphs[0]
+    return lambda window: torch.stack([graph(window) for graph in graphs]).mean(0)
 
 
 def _onnxruntime(model: Model, window: torch.Tensor) -> Backend:
@@ -148,5 +165,6 @@ def _onnxruntime(model: Model, window: torch.Tensor) -> Backend:
 START: dict[str, Callable[[Model, torch.Tensor], Backend]] = {
     "compile": _compile,
     "openvino": _openvino,
+    "int8": _int8,
     "onnxruntime": _onnxruntime,
 }

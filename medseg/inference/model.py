@@ -78,10 +78,19 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """Of the weights: another network has another one."""
-        digest = hashlib.sha256()
-        for folder in self.members or (self.folder,):
-            digest.update((folder / "weights.safetensors").read_bytes())
-        return digest.hexdigest()
+        return weights_fingerprint(*self.folders)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """One a network."""
+        return self.members or (self.folder,)
+
+
+def weights_fingerprint(*folders: Path) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update((folder / "weights.safetensors").read_bytes())
+    return digest.hexdigest()
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:

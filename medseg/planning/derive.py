@@ -26,6 +26,8 @@ MAX_BATCH_SIZE_2D = 64
 # Non-zero voxels have their own statistics when cropping leaves less than this part of the volume.
 NONZERO_BELOW = 0.75
 UNLIMITED = 2**62
+# On a processor patches may be smaller than images by this part of an edge.
+LARGEST_CUT = 0.2
 
 
 def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> Plans:
@@ -69,10 +71,17 @@ def target_spacing(fingerprint: Fingerprint) -> Spacing3:
 def fit_to_cpu(plan: Plan, config: Config) -> Plan:
     """The same plan with fewer features, and a patch and a batch that a processor can train in reasonable time.
 
-    A processor does a few steps a second at best; many small steps teach more than few large ones.
+    A processor does a few steps a second at best; many small steps teach more than few large ones. Where images are
+    small the patch lies inside of them: one that is rounded up to hold them is filled up with zeros, which teach
+    nothing (for 36×50×35 voxels, 40×56×40, of which they are a third).
     """
+    wanted = None if plan.median_shape is None else np.array(plan.median_shape, dtype=float)
+    if wanted is not None and plan.slice_axis is not None:
+        wanted[plan.slice_axis] = 1
     return replan(
         plan,
+        wanted=wanted,
+        largest_cut=LARGEST_CUT,
         max_voxels=_patch_budget(plan.dims, config.planning.cpu_patch_voxels),
         batch_voxels=3 * config.planning.cpu_patch_voxels,
         base_features=config.planning.cpu_base_features,
@@ -95,15 +104,25 @@ def take_chosen_patch(plan: Plan, config: Config) -> Plan:
     )
 
 
-def replan(plan: Plan, *, max_voxels: int, batch_voxels: int, base_features: int, wanted: Array | None = None) -> Plan:
+def replan(
+    plan: Plan,
+    *,
+    max_voxels: int,
+    batch_voxels: int,
+    base_features: int,
+    wanted: Array | None = None,
+    largest_cut: float = 0.0,
+) -> Plan:
     """A plan for the same grid within another budget, in voxels a patch and voxels a batch. The patch has the
-    proportions of ``wanted``, else those that it had."""
+    proportions of ``wanted``, else those that it had; its edges are rounded up to what the network pools, or down where
+    no more than the part ``largest_cut`` is lost."""
     patch, architecture = _patch_and_architecture(
         np.array(plan.patch_size) if wanted is None else wanted,
         plan.grid.spacing,
         plan.slice_axis,
         max_voxels,
         base_features,
+        largest_cut,
     )
     # As many voxels a batch as before, so that it stays the same part of the dataset.
     same_voxels = plan.batch_size * int(np.prod(plan.patch_size)) // int(np.prod(patch))
@@ -151,6 +170,7 @@ def _slice_axis(shapes: Array, spacing: Spacing3) -> int:
 
 def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None, config: Config) -> Plan:
     wanted = np.median(shapes, axis=0)
+    x, y, z = (int(n) for n in wanted)
     if slice_axis is not None:
         wanted[slice_axis] = 1
     max_voxels = _patch_budget(dims, config.planning.max_patch_voxels)
@@ -167,6 +187,7 @@ def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None
         grid=grid,
         patch_size=patch,
         batch_size=max(MIN_BATCH_SIZE, min(of_dataset, of_memory, limit)),
+        median_shape=(x, y, z),
         slice_axis=slice_axis,
         architecture=architecture,
     )
@@ -190,7 +211,12 @@ def _patch_budget(dims: int, voxels: int) -> int:
 
 
 def _patch_and_architecture(
-    wanted: Array, spacing: Spacing3, slice_axis: int | None, max_voxels: int, base_features: int
+    wanted: Array,
+    spacing: Spacing3,
+    slice_axis: int | None,
+    max_voxels: int,
+    base_features: int,
+    largest_cut: float = 0.0,
 ) -> tuple[Shape3, Architecture]:
     """The largest patch of the proportions ``wanted`` within the budget, and the network that pools it."""
     axes = [axis for axis in range(3) if axis != slice_axis]
@@ -198,7 +224,7 @@ def _patch_and_architecture(
     while True:
         strides, kernels = pooling([patch[a] for a in axes], [spacing[a] for a in axes])
         multiple = np.prod(np.array(strides), axis=0)
-        size = [int(np.ceil(round(patch[a], 6) / m) * m) for a, m in zip(axes, multiple, strict=True)]
+        size = [_rounded(patch[a], int(m), largest_cut) for a, m in zip(axes, multiple, strict=True)]
         if np.prod(size) <= max_voxels or max(size) <= SMALLEST_EDGE:
             break
         # The axis that covers the most of its median shape gives way first, among those that still can.
@@ -210,6 +236,11 @@ def _patch_and_architecture(
     most = MAX_FEATURES[len(axes)]
     features = tuple(min(base_features * 2**stage, most) for stage in range(len(strides)))
     return (x, y, z), Architecture(features=features, strides=strides, kernel_sizes=kernels)
+
+
+def _rounded(edge: float, multiple: int, largest_cut: float) -> int:
+    down = int(round(edge, 6) // multiple) * multiple
+    return down if down == edge or down >= (1 - largest_cut) * edge else down + multiple
 
 
 def pooling(

@@ -41,7 +41,7 @@ def axes_to_mirror(plan: Plan, labels: Labels, wanted: Mirror, flat: bool) -> tu
     come in left-right pairs, by their names or as measured. ``flat``: the images are no volumes."""
     paired = labels.left_right_pairs or plan.mirrored_pairs
     sides, others = "" if paired else "LR", "PAIS"
-    letters = {"none": "", "left-right": sides, "all": sides + others, "auto": sides + (others if flat else "")}[wanted]
+    letters = {"none": "", "left-right": sides, "all": sides + others, "auto": sides + others if flat else ""}[wanted]
     return tuple(axis for axis in plan.spatial_axes if plan.grid.orientation[axis] in letters)
 
 

@@ -134,18 +134,23 @@ def _present(case: StoredCase) -> frozenset[str]:
 def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
     """The run as it was started, but for the length that ``changes`` set. Raises ``TrainingError`` when there is none,
     or when its cases are gone, and ``ConfigError`` for other changes."""
-    path = folder / "run.json"
-    try:
-        record = RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TrainingError(f"{folder} holds no run to resume; start one without --resume") from error
-    except (ValueError, ValidationError) as error:
-        raise TrainingError(f"{path}: is damaged; start a new run in another folder") from error
+    record = read_run_record(folder)
     gone = sorted({*record.training, *record.validation} - set(dataset.cases))
     if gone:
         raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
     split = Split(record.training, record.validation)
     return Run(folder, _changed(load([folder / "config.yaml"]), changes), record.plan, split, dataset)
+
+
+def read_run_record(folder: Path) -> RunRecord:
+    """Raises ``TrainingError`` when the folder holds no run."""
+    path = folder / "run.json"
+    try:
+        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise TrainingError(f"{folder} holds no run; 'medseg train' begins one, without --resume") from error
+    except (ValueError, ValidationError) as error:
+        raise TrainingError(f"{path}: is damaged; start a new run in another folder") from error
 
 
 def _changed(config: Config, changes: Config) -> Config:

@@ -108,7 +108,7 @@ class Session:
         if plan.regions:
             say(f"It learns regions, which may overlap: {', '.join(region.name for region in plan.regions)}")
         pairs = {tuple(sorted(pair)) for pair in (*plan.mirrored_pairs, *self.run.dataset.labels.left_right_pairs)}
-        if pairs and self.run.config.augmentation.mirror != "none":
+        if pairs and self.run.config.augmentation.mirror in ("left-right", "all"):
             told = ", ".join(" and ".join(pair) for pair in sorted(pairs))
             say(f"Left and right: {told} look like mirror images of each other, so nothing is mirrored along that axis")
         if set(split.training) & set(split.validation):

@@ -60,8 +60,9 @@ def predict(
     ``max_memory``, such as "4GB", is what a case may take (of the GPU's memory on CUDA): windows and slabs are chosen
     to stay below it, and cases that cannot are refused before they begin.
 
-    ``backend`` runs the network: "torch", "compile", "openvino", "onnxruntime", or "auto" (OpenVINO where it is
-    installed, the network slow, and OpenVINO faster). One that disagrees with torch is dropped with a warning.
+    ``backend`` runs the network: "torch", "compile", "openvino", "int8" (what ``quantise`` made), "onnxruntime", or
+    "auto" (OpenVINO where it is installed, the network slow, and OpenVINO faster; in int8 where there is that). One
+    that disagrees with torch is dropped with a warning.
 
     ``save_probabilities`` writes the probability of each label and region, ``uncertainty`` the entropy of all (0 to 1),
     as NIfTI in folders of these names beside the masks.
@@ -87,6 +88,8 @@ def predict(
     in_order = placed if loaded.record.channel_dropout else in_order_of
     found = in_order(loaded.record.channels, found)
     tell_channels(found.channels, loaded.record.channels)
+    if config.mirror and not loaded.record.plan.mirrored_axes:
+        warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
     together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
     say(f"Predicting on {loaded.device} with {loaded.folder}{together}{by}")

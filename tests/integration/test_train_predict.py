@@ -33,6 +33,7 @@ SMALL = [
     "training.steps_per_epoch=20",
     "training.learning_rate=1e-2",
     "training.seed=7",
+    "augmentation.mirror=all",  # for prediction to average over
 ]
 
 

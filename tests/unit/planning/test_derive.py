@@ -27,6 +27,24 @@ def test_hippocampus_gets_the_plan_of_nnunet() -> None:
     assert plan.architecture.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [
+        ((36, 50, 35), (32, 48, 32)),
+        ((40, 56, 40), (40, 56, 40)),
+        ((39, 47, 17), (32, 40, 16)),
+        ((15, 22, 60), (12, 20, 56)),
+        ((512, 512, 300), (64, 64, 32)),  # large ones as ever
+    ],
+)
+def test_on_a_processor_patches_lie_inside_of_small_images(
+    shape: tuple[int, int, int], patch: tuple[int, int, int]
+) -> None:
+    plan = derive_plans(measured(shape, (1, 1, 1), n=260), ["MRI"], Config()).plan_3d
+    assert plan is not None
+    assert fit_to_cpu(plan, Config()).patch_size == patch
+
+
 def test_thick_slices_are_pooled_later_and_convolved_in_plane() -> None:
     plan = derive_plans(measured((320, 320, 20), (0.6, 0.6, 3.6)), ["MR"], Config()).plan_3d
     assert plan is not None

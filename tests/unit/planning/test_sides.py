@@ -85,7 +85,7 @@ def test_the_axis_of_left_and_right_is_found_by_the_orientation(tiny_plan: Plan)
 @pytest.mark.parametrize(
     ("wanted", "flat", "expected"),
     [
-        ("auto", False, (0,)),  # no patient stands on the head
+        ("auto", False, ()),  # the liver lies on the right, and no patient stands on the head
         ("auto", True, (0, 1, 2)),
         ("left-right", True, (0,)),
         ("all", False, (0, 1, 2)),

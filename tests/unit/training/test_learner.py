@@ -47,7 +47,7 @@ def batches(nan_at: int | None = None):  # type: ignore[no-untyped-def]
         step += 1
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
 def test_the_loss_falls(learner: Callable[..., Learner], optimiser: str) -> None:
     subject = learner(optimiser=optimiser, learning_rate=1e-2, momentum=0.9)
     source = batches()
@@ -136,7 +136,7 @@ def test_gradients_that_overflow_in_fp16_skip_their_step(learner: Callable[..., 
     assert not torch.equal(flat(subject.network.parameters()), begin)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
 def test_a_checkpoint_brings_everything_back(learner: Callable[..., Learner], tmp_path: Path, optimiser: str) -> None:
     def go_on(subject: Learner, first: int) -> list[torch.Tensor]:
         subject.epoch(batches(), first, first + 3, lambda step: step / 10)

@@ -1,0 +1,26 @@
+"""medseg quantise."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.progress import say
+
+
+def quantise(
+    run: Annotated[Path, typer.Argument(help="A run that 'medseg train' made.")],
+) -> None:
+    """Makes the network of a run faster on processors: in int8, where the held-back cases lose no Dice by that.
+
+    It is kept beside the weights, in RUN/model/int8. 'medseg predict' takes it from then on where the network is slow
+    (--backend auto), or always (--backend int8). This needs the prepared dataset that the run was trained on, and: pip
+    install 'medseg[int8]'.
+
+    Example:
+
+        medseg quantise run
+    """
+    from medseg.workflows.quantise import quantise as do
+
+    say(f"Written: {', '.join(map(str, do(run).folders))}")

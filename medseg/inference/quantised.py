@@ -1,0 +1,88 @@
+"""A network in int8: OpenVINO's graph of it, quantised after training (Jacob et al. 2018, "Quantization and training of
+neural networks for efficient integer-arithmetic-only inference") by NNCF, in the folder int8/ of its model.
+
+Such a graph belongs to the weights that it was made of; ``network.json`` says which, and what it costs in Dice.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medseg.errors import ConfigError, ModelError
+from medseg.files import write_json
+from medseg.inference.exported import write_onnx
+from medseg.inference.predictor import Backend
+
+FOLDER = "int8"
+RECORD = "network.json"
+GRAPH = "network.xml"  # and network.bin beside it
+
+
+class QuantisedRecord(BaseModel):
+    """int8/network.json. Dice is the mean over labels and held-back cases, on the model grid."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fingerprint: str  # of the weights
+    dice: float
+    dice_before: float  # of the network as it was trained
+    cases: int
+
+
+def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
+    """OpenVINO's graph of a network, in int8; the ranges of its activations are those that the ``patches``
+    (patch, channel, *spatial) give.
+
+    Raises ``ConfigError`` where NNCF isn't installed.
+    """
+    os.environ.setdefault("NNCF_CI", "1")  # or it reports its use over the network
+    try:
+        import nncf
+        import openvino
+    except ImportError as error:
+        raise ConfigError("to quantise, OpenVINO and NNCF have to be there: pip install 'medseg[int8]'") from error
+    nncf.set_log_level(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(network, patches[:1], path)
+        exported = openvino.Core().read_model(path)
+    data = nncf.Dataset([patch[None].numpy() for patch in patches])
+    return nncf.quantize(exported, data, subset_size=len(patches))
+
+
+def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
+    """Writes it beside the weights in the folder ``model``; its record last, without which it doesn't count."""
+    import openvino
+
+    folder = model / FOLDER
+    (folder / RECORD).unlink(missing_ok=True)
+    folder.mkdir(exist_ok=True)
+    openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+
+
+def read_quantised_record(model: Path) -> QuantisedRecord | None:
+    """None where the model has none. Raises ``ModelError`` when it is damaged."""
+    path = model / FOLDER / RECORD
+    try:
+        return QuantisedRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, ValidationError) as error:
+        raise ModelError(f"{path}: is damaged; run 'medseg quantise' again, or remove {path.parent}") from error
+
+
+def runner(graph: Any, precision: str) -> Backend:
+    """What runs a graph, or that of a file, on windows (1, channel, *spatial), in the precision bf16 or f32: what is
+    not in int8 already."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    return lambda window: torch.from_numpy(compiled(window.numpy())[0].copy())
