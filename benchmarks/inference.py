@@ -12,6 +12,7 @@ everywhere, so that small differences, as of resampling or rounding, show in the
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -30,13 +31,16 @@ from scipy.ndimage import zoom
 
 import medseg
 from medseg.config import InferenceConfig
-from medseg.inference.model import ModelRecord, save_model
+from medseg.device import choose_device
+from medseg.inference.model import ModelRecord, load_model, save_model, weights_fingerprint
+from medseg.inference.quantised import QuantisedRecord, quantised, save_quantised
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalisation, Plan
 
 SECONDS_BETWEEN_SAMPLES = 0.5
 LEAST_FREE = 2**30  # bytes
+CALIBRATION = 4  # windows
 RULE = Normalisation(kind="ct", lower=-160, upper=240, mean=40, std=80)
 
 
@@ -55,6 +59,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=1.5, help="of the model's grid, mm")
     parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 96))
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
+    parser.add_argument("--int8", action="store_true", help="medseg with its network in int8 too (medseg[int8])")
     parser.add_argument("--without", nargs="+", default=(), choices=("MONAI", "nnU-Net"), help="programs to leave out")
     parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
@@ -76,10 +81,17 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     bundle, masks = folder / "bundle", folder / "MONAI"
     of_bundle = ["--config_file", bundle / "configs/inference.json", "--bundle_root", bundle]
     python = [sys.executable, "-m"]
+
+    def own(model: Path, output: Path) -> list[Any]:
+        return [*python, "medseg", "predict", model, images, "-o", output, "--overwrite"]
+
     runs: dict[str, list[Any]] = {
-        "medseg": [*python, "medseg", "predict", folder / "model", images, "-o", folder / "medseg", "--overwrite"],
+        "medseg": own(folder / "model", folder / "medseg"),
         "MONAI": [*python, "monai.bundle", "run", *of_bundle, "--input_dir", images, "--output_dir", masks],
     }
+    if arguments.int8:
+        quantise(shutil.copytree(folder / "model", folder / "quantised"))
+        runs["medseg, int8"] = own(folder / "quantised", folder / "medseg, int8")
     if arguments.peer and "nnU-Net" not in arguments.without:
         write_peer(folder, plan, network, n_labels, images, arguments.peer)
         runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", folder / "peer"]
@@ -135,6 +147,15 @@ def write_model(folder: Path, plan: Plan, n_labels: int) -> torch.nn.Module:
     )
     save_model(folder, record, network.state_dict())
     return network
+
+
+def quantise(model: Path) -> None:
+    """With noise, as 'medseg quantise' does with patches that a network was trained on."""
+    loaded = load_model(model, choose_device("cpu"))
+    noise = torch.randn(CALIBRATION, 1, *loaded.record.plan.patch_size)
+    graph = quantised(loaded.network, noise)
+    record = QuantisedRecord(fingerprint=weights_fingerprint(model), dice=0.0, dice_before=0.0, cases=0)
+    save_quantised(graph, record, model)
 
 
 def write_peer(folder: Path, plan: Plan, network: Any, n_labels: int, images: Path, python: Path) -> None:

@@ -1,9 +1,8 @@
 """Is int8 worth it? Time of a window and Dice of held-back cases: torch in bf16, OpenVINO in f32, bf16 and int8.
 
-    pip install nncf tabulate        (medseg does not need them)
-    python benchmarks/int8.py RUN PREPARED
+    python benchmarks/int8.py RUN PREPARED          (needs medseg[int8])
 
-int8 is NNCF's post-training quantisation, calibrated on 64 patches that the run was trained on. Dice is the mean over
+int8 is what 'medseg quantise' makes, from 64 patches that the run was trained on. Dice is the mean over
 cases and labels, on the model grid. The second table has the time of one window of a larger network with random
 weights. Prints Markdown tables.
 """
@@ -12,12 +11,9 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nncf
-import numpy as np
 import openvino
 import torch
 from environment import describe
@@ -30,6 +26,7 @@ from medseg.inference.backends import OneByOne
 from medseg.inference.exported import write_onnx
 from medseg.inference.model import load_model
 from medseg.inference.predictor import Predictor
+from medseg.inference.quantised import quantised, runner
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 from medseg.training.run import reopen_run
@@ -75,23 +72,12 @@ def main() -> None:
 
 def compiled(network: Any, patches: torch.Tensor) -> dict[str, OneByOne]:
     """By OpenVINO, in each precision."""
-    core = openvino.Core()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         write_onnx(network, patches[:1], path)
-        exported = core.read_model(path)
-    data = nncf.Dataset([patch[None].numpy() for patch in patches])
-    int8 = nncf.quantize(exported, data, subset_size=len(patches))
-    kinds = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (int8, "bf16")}
-    networks = {}
-    for name, (each, precision) in kinds.items():
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        networks[f"OpenVINO {name}"] = OneByOne(network, runner(core.compile_model(each, "CPU", hints)))
-    return networks
-
-
-def runner(network: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda window: torch.from_numpy(np.array(network(window.numpy())[0]))
+        exported = openvino.Core().read_model(path)
+    graphs = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (quantised(network, patches), "bf16")}
+    return {f"OpenVINO {name}": OneByOne(network, runner(*graph)) for name, graph in graphs.items()}
 
 
 def seconds(predict: Predictor, window: torch.Tensor) -> float:

@@ -17,6 +17,7 @@ from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
 from medseg.training.batch_norm import share_batch_norm
+from medseg.training.compiled import Trained, compiled
 from medseg.training.distributed import ALONE, Team
 from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.muon import Muon
@@ -62,7 +63,9 @@ class Learner:
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         share_batch_norm(self.network, team)
-        self.trained = team.wrap(self.network, device)  # the same network
+        wrapped = team.wrap(self.network, device)  # the same network
+        self.trained: Trained = wrapped
+        self.to_compile = wrapped if config.compile else None
         self.decoding = decoding_of(plan)
         weights = config.dice_weight, config.ce_weight
         self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions, team)
@@ -121,6 +124,8 @@ class Learner:
         seed, n_samples = self.config.seed, len(batch.case_ids)
         data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=n_samples)
         image = data["image"].contiguous(memory_format=self.memory_format)
+        if self.to_compile is not None:
+            self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         with self.device.autocast():

@@ -1,0 +1,49 @@
+"""torch.compile of a network, once it has shown that it computes the same."""
+
+from collections.abc import Callable
+
+import torch
+
+from medseg.device import Device
+from medseg.progress import say, warn
+
+# How far logits may lie from those of the network as it is: root mean square, as part of their deviation.
+TOLERANCE = 0.05
+
+Trained = Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
+
+
+def compiled(network: torch.nn.Module, image: torch.Tensor, device: Device, seed: int) -> Trained:
+    """The network compiled, tried forth and back on a batch ``image``; the network as it is, with a warning, where it
+    cannot be compiled or gives other logits. What the trial changed (statistics of norms) is put back."""
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    try:
+        candidate: Trained = torch.compile(network, dynamic=False)
+        apart = _apart(_tried(candidate, image, device, seed), _tried(network, image, device, seed))
+    except Exception as error:  # whatever a compiler stumbles on
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warn(f"training.compile: torch.compile fails on this network ({reason}); it is trained as it is")
+        return network
+    finally:
+        network.zero_grad(set_to_none=True)
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    if not apart <= TOLERANCE:
+        warn(f"training.compile: the compiled network gives other logits (by {apart:.1%}); it is trained as it is")
+        return network
+    say("The network is compiled")
+    return candidate
+
+
+def _tried(network: Trained, image: torch.Tensor, device: Device, seed: int) -> torch.Tensor:
+    """The finest logits."""
+    torch.manual_seed(seed)  # of dropout
+    with device.autocast():
+        logits = network(image)
+    heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
+    torch.stack([head.float().square().mean() for head in heads]).sum().backward()  # type: ignore[no-untyped-call]
+    return heads[0].detach().float()
+
+
+def _apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((logits - expected).square().mean().sqrt() / expected.std())
