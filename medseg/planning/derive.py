@@ -26,6 +26,8 @@ MAX_BATCH_SIZE_2D = 64
 # Non-zero voxels have their own statistics when cropping leaves less than this part of the volume.
 NONZERO_BELOW = 0.75
 UNLIMITED = 2**62
+# Most voxels of a batch on a processor, as part of those of a 3D patch.
+CPU_BATCH = {2: 3.0, 3: 1.5}
 # On a processor patches may be smaller than images by this part of an edge.
 LARGEST_CUT = 0.2
 
@@ -83,7 +85,7 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
         wanted=wanted,
         largest_cut=LARGEST_CUT,
         max_voxels=_patch_budget(plan.dims, config.planning.cpu_patch_voxels),
-        batch_voxels=3 * config.planning.cpu_patch_voxels,
+        batch_voxels=round(CPU_BATCH[plan.dims] * config.planning.cpu_patch_voxels),
         base_features=config.planning.cpu_base_features,
     )
 
