@@ -120,7 +120,7 @@ def build_augmentation(
     steps: list[Step] = [
         (max(config.rotation_probability, config.scaling_probability), affine),
         *_intensity_steps(config, fixed_axis),
-        (float(len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
+        (float(config.mirror != "none" and len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
     ]
     own = [EachSample(monai_transform(spec)) for spec in config.transforms]
     dropout = config.channel_dropout_probability

@@ -22,7 +22,9 @@ def trained(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory)
     overrides = ["planning.cpu_base_features=8", "training.batch_size=2", "training.steps_per_epoch=20"]
     config = load(overrides=[*overrides, "training.epochs=4", "training.precision=fp32"])
     medseg.train(prepared.folder, run, config=config, device="cpu")
-    medseg.quantise(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "LARGEST_LOSS", 0.01)  # of two cases, and a network of eight features
+        medseg.quantise(run)
     return run
 
 
@@ -34,7 +36,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_the_network_lies_beside_its_weights_and_costs_no_dice(run: Path) -> None:
     record = read_quantised_record(run / "model")
     assert record is not None and record.cases > 0
-    assert record.dice_before > 0.7 and record.dice_before - record.dice <= workflow.LARGEST_LOSS
+    assert record.dice_before > 0.7 and record.dice_before - record.dice <= 0.01
 
 
 def test_predict_runs_it_and_its_labels_are_nearly_those_of_torch(run: Path, blobs: Path) -> None:

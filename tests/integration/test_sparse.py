@@ -25,6 +25,7 @@ LEARN = [
     "training.steps_per_epoch=20",
     "training.epochs=6",
     "training.learning_rate=1e-2",
+    "augmentation.mirror=all",  # few slices are annotated
 ]
 
 

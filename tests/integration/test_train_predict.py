@@ -252,7 +252,7 @@ def test_files_that_are_gone_are_told_before_training(prepared: PreparedDataset,
 
 
 def test_wrong_use_is_refused(prepared: PreparedDataset, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no run to resume"):
+    with pytest.raises(TrainingError, match="holds no run; 'medseg train' begins one"):
         medseg.train(prepared.folder, tmp_path / "none", resume=True)
     with pytest.raises(ConfigError, match="did you mean 'unet'"):
         medseg.train(prepared.folder, tmp_path / "a", config=load(overrides=["network.name=unett"]), device="cpu")

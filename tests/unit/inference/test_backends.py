@@ -105,5 +105,5 @@ def test_what_cannot_be_had_is_said(model: Model, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="did you mean 'openvino'"):
         with_backend(model, "openvin")
     monkeypatch.setattr(backends, "_installed", lambda name: False)
-    with pytest.raises(ConfigError, match=r"pip install medseg\[openvino\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'medseg\[openvino\]'"):
         with_backend(model, "openvino")
