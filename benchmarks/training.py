@@ -28,10 +28,11 @@ from environment import describe
 from preprocessing import Peer
 
 import medseg
-from medseg.config import seconds
+from medseg.config import load, seconds
 
-# Of nnU-Net's plan for this dataset; the patch is the same.
+# Of nnU-Net's plan for this dataset.
 SAME_NETWORK = [
+    "planning.patch_size=[40,56,40]",
     "training.batch_size=9",
     "network.features=[32,64,128,256]",
     "training.steps_per_epoch=5",
@@ -76,8 +77,10 @@ def main() -> None:
 def ours(source: Path, folder: Path, arguments: argparse.Namespace, settings: list[str]) -> Result:
     prepared, run = folder / "prepared", folder / "run"
     medseg.preprocess(source, prepared)
-    overrides = [f"--set={setting}" for setting in [*settings, f"training.max_time={arguments.max_time}"]]
-    command = [sys.executable, "-m", "medseg", "train", prepared, "-o", run, "--dims", arguments.dims, *overrides]
+    config = folder / "config.yaml"
+    config.write_text(load(overrides=[*settings, f"training.max_time={arguments.max_time}"]).to_yaml())
+    command = [sys.executable, "-m", "medseg", "train", prepared, "-o", run, "--dims", arguments.dims]
+    command += ["--config", config]
     elapsed = timed(command, dict(os.environ))
     with (run / "log.csv").open(newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
@@ -101,6 +104,8 @@ def theirs(peer: Peer, folder: Path, arguments: argparse.Namespace) -> Result:
     ]
     dice = {name: record["dice"][str(value)] for name, value in labels.items() if value}
     speed = record["batch_size"] / statistics.median(record["step_seconds"])
+    first, last = (statistics.fmean(part) for part in (record["losses"][:10], record["losses"][-10:]))
+    print(f"nnU-Net's loss (-1 is perfect): {first:.3f} over the first ten steps, {last:.3f} over the last", flush=True)
     return Result(elapsed - record["validation_seconds"], len(record["step_seconds"]), speed, dice)
 
 
@@ -137,6 +142,7 @@ class ByTheClock(nnUNetTrainer):
         for group in self.optimizer.param_groups:
             group["lr"] = self.initial_lr * (1 - (now - self.begun) / self.budget) ** 0.9
         result = super().train_step(batch)
+        self.losses.append(float(result["loss"]))
         self.step_seconds.append(time.monotonic() - self.last)
         self.last = time.monotonic()
         return result
@@ -149,6 +155,7 @@ def main():
     plans["continue_training"] = False
     trainer = ByTheClock(plans, configuration, 0, dataset, torch.device("cpu"))
     trainer.begun, trainer.budget, trainer.step_seconds = STARTED, float(budget), []
+    trainer.losses = []
     trainer.on_train_start()
     trainer.last = time.monotonic()
     try:
@@ -167,6 +174,7 @@ def main():
     record = {
         "batch_size": trainer.configuration_manager.batch_size,
         "step_seconds": trainer.step_seconds,
+        "losses": trainer.losses,
         "dice": {label: metrics["Dice"] for label, metrics in summary["mean"].items()},
         "validation_seconds": time.monotonic() - trained,
     }

@@ -40,7 +40,7 @@ def test_the_network_lies_beside_its_weights_and_costs_no_dice(run: Path) -> Non
 
 
 def test_predict_runs_it_and_its_labels_are_nearly_those_of_torch(run: Path, blobs: Path) -> None:
-    image = next((blobs / "imagesTr").glob("*.nii.gz"))
+    image = next((blobs / "images").glob("*.nii.gz"))
     by_torch = medseg.predict(run, image, device="cpu", backend="torch").predictions[0].label_map.label_map
     by_int8 = medseg.predict(run, image, device="cpu", backend="int8").predictions[0].label_map.label_map
     assert np.mean(by_torch == by_int8) > 0.99
@@ -49,12 +49,12 @@ def test_predict_runs_it_and_its_labels_are_nearly_those_of_torch(run: Path, blo
 
 def test_it_travels_with_the_packaged_model(run: Path, blobs: Path, tmp_path: Path) -> None:
     packed = medseg.package(run, tmp_path / "model.zip")
-    image = next((blobs / "imagesTr").glob("*.nii.gz"))
+    image = next((blobs / "images").glob("*.nii.gz"))
     assert medseg.predict(packed, image, device="cpu", backend="int8").predictions
 
 
 def test_a_network_of_other_weights_is_not_used(run: Path, blobs: Path) -> None:
-    image = next((blobs / "imagesTr").glob("*.nii.gz"))
+    image = next((blobs / "images").glob("*.nii.gz"))
     shutil.copyfile(run / "model-last" / "weights.safetensors", run / "model" / "weights.safetensors")
     path = run / "model" / FOLDER / RECORD
     path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
@@ -68,7 +68,7 @@ def test_a_network_of_other_weights_is_not_used(run: Path, blobs: Path) -> None:
 def test_a_graph_that_cannot_be_read_leaves_torch_to_run(
     run: Path, blobs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image = next((blobs / "imagesTr").glob("*.nii.gz"))
+    image = next((blobs / "images").glob("*.nii.gz"))
     (run / "model" / FOLDER / "network.xml").write_text("nothing")
     assert medseg.predict(run, image, device="cpu", backend="int8").predictions
     assert "--backend int8: cannot run this network" in " ".join(capsys.readouterr().err.split())

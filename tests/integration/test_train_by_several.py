@@ -79,7 +79,7 @@ def test_two_processes_reach_the_weights_of_one(alone: Path, prepared: PreparedD
     numbers = ("step", "train_loss", "grad_norm", "train_dice_label_2", "val_dice")
     for row, expected in zip(log(run), log(alone), strict=True):
         assert [float(row[name] or 0) for name in numbers] == pytest.approx(
-            [float(expected[name] or 0) for name in numbers], rel=1e-3, abs=1e-4
+            [float(expected[name] or 0) for name in numbers], rel=2e-3, abs=3e-4
         )
     # Told and written once.
     assert ended.stderr.count("epoch 2, step 10") == 1
