@@ -7,6 +7,8 @@ Such a graph belongs to the weights that it was made of; ``network.json`` says w
 import json
 import logging
 import os
+import secrets
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medseg.errors import ConfigError, ModelError
+from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
 from medseg.inference.exported import write_onnx
 from medseg.inference.predictor import Backend
@@ -57,14 +59,21 @@ def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
 
 
 def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
-    """Writes it beside the weights in the folder ``model``; its record last, without which it doesn't count."""
+    """Puts it beside the weights in the folder ``model``, in place of an older one; it appears whole. Raises
+    ``OutputError`` when it cannot be written."""
     import openvino
 
-    folder = model / FOLDER
-    (folder / RECORD).unlink(missing_ok=True)
-    folder.mkdir(exist_ok=True)
-    openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-    write_json(folder / RECORD, record.model_dump(mode="json"))
+    temporary = model / f".{FOLDER}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir()
+        openvino.save_model(graph, temporary / GRAPH, compress_to_fp16=False)
+        write_json(temporary / RECORD, record.model_dump(mode="json"))
+        shutil.rmtree(model / FOLDER, ignore_errors=True)
+        temporary.replace(model / FOLDER)
+    except (OSError, RuntimeError) as error:  # RuntimeError is OpenVINO's
+        raise OutputError(f"{model / FOLDER}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_quantised_record(model: Path) -> QuantisedRecord | None:
