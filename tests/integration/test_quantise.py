@@ -58,7 +58,7 @@ def test_a_network_of_other_weights_is_not_used(run: Path, blobs: Path) -> None:
     shutil.copyfile(run / "model-last" / "weights.safetensors", run / "model" / "weights.safetensors")
     path = run / "model" / FOLDER / RECORD
     path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
-    with pytest.raises(ConfigError, match="was not quantised with these weights; run 'medseg quantise'"):
+    with pytest.raises(ConfigError, match="was not quantised with these weights; run 'medseg quantise RUN'"):
         medseg.predict(run, image, device="cpu", backend="int8")
     path.write_text("{")
     with pytest.raises(ModelError, match=r"network\.json: is damaged"):
