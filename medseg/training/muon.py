@@ -21,7 +21,7 @@ class Muon(torch.optim.Optimizer):
     """For weights of more than one axis; ``adamw`` is for all others, and for those that make logits or see the image:
     they are no matrices between features.
 
-    Nesterov momentum, and decoupled weight decay. Each step costs five times three products of matrices of a layer.
+    Nesterov momentum, and decoupled weight decay.
     """
 
     def __init__(
@@ -76,12 +76,20 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """About U Vᵀ of the singular value decomposition U S Vᵀ: singular values of .7 to 1.2."""
+    """About U Vᵀ of the singular value decomposition U S Vᵀ: singular values of .7 to 1.2.
+
+    An iteration multiplies X by the polynomial P = a + b G + c G² of its Gram matrix G = X Xᵀ, which becomes P G P. So
+    all of them work on G, which is small, and X is multiplied once.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram = x @ x.T
+    total = one = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        polynomial = a * one + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        total = polynomial @ total
+        gram = polynomial @ gram @ polynomial
+    x = torch.mm(total, x)
     return x.T if tall else x
