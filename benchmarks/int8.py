@@ -9,12 +9,10 @@ weights. Prints Markdown tables.
 
 import argparse
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import openvino
 import torch
 from environment import describe
 
@@ -23,10 +21,10 @@ from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.inference.backends import OneByOne
-from medseg.inference.exported import write_onnx
 from medseg.inference.model import load_model
+from medseg.inference.openvino_graph import graph_of, runner
 from medseg.inference.predictor import Predictor
-from medseg.inference.quantised import quantised, runner
+from medseg.inference.quantised import quantised
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 from medseg.training.run import reopen_run
@@ -72,10 +70,7 @@ def main() -> None:
 
 def compiled(network: Any, patches: torch.Tensor) -> dict[str, OneByOne]:
     """By OpenVINO, in each precision."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        write_onnx(network, patches[:1], path)
-        exported = openvino.Core().read_model(path)
+    exported = graph_of(network, patches[:1])
     graphs = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (quantised(network, patches), "bf16")}
     return {f"OpenVINO {name}": OneByOne(network, runner(*graph)) for name, graph in graphs.items()}
 

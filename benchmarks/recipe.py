@@ -10,13 +10,13 @@ cases on their source grids. Runs that compete for the processor say nothing. ``
 import argparse
 import csv
 import datetime
-import json
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from environment import processor
+from training import outcome
 
 import medseg
 from medseg.config import load, seconds
@@ -43,17 +43,14 @@ def main() -> None:
 def trained(prepared: Path, run: Path, dims: Any, max_time: str, settings: str) -> dict[str, object]:
     config = load(overrides=[*settings.split(), f"training.max_time={max_time}"])
     result = medseg.train(prepared, run, dims=dims, config=config)
-    labels = json.loads((run / "validation" / "metrics.json").read_text())["summary"]["labels"]
-    dice = {name: label["metrics"]["dice"]["mean"] for name, label in labels.items()}
-    with (run / "log.csv").open(newline="", encoding="utf-8") as file:
-        speed = statistics.median(float(epoch["samples_per_second"]) for epoch in csv.DictReader(file))
+    _, steps, speed, dice = outcome(run, result.seconds)
     return {
         "date": datetime.date.today().isoformat(),
         "processor": processor(),
         "dims": dims,
         "seconds": seconds(max_time),
         "settings": settings,
-        "steps": result.steps,
+        "steps": steps,
         "samples_per_second": round(speed, 2),
         "mean_dice": round(statistics.fmean(dice.values()), 4),
         **{f"dice_{name.lower()}": round(value, 4) for name, value in dice.items()},

@@ -82,6 +82,11 @@ def ours(source: Path, folder: Path, arguments: argparse.Namespace, settings: li
     command = [sys.executable, "-m", "medseg", "train", prepared, "-o", run, "--dims", arguments.dims]
     command += ["--config", config]
     elapsed = timed(command, dict(os.environ))
+    return outcome(run, elapsed)
+
+
+def outcome(run: Path, elapsed: float) -> Result:
+    """Of a run of medseg, from its log and its validation."""
     with (run / "log.csv").open(newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
     summary = json.loads((run / "validation" / "metrics.json").read_text())["summary"]

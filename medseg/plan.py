@@ -90,7 +90,7 @@ class Plan(_Record):
     # Patches are (x, y, z) also in 2D, where the slice axis has one voxel.
     patch_size: Shape3
     batch_size: int
-    median_shape: Shape3 | None = None  # of the cases on the model grid; None in older prepared folders
+    median_shape: Shape3 | None = None  # of what patches are cut from; None in older prepared folders
     slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
     mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right

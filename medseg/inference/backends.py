@@ -14,8 +14,9 @@ from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
 from medseg.inference.exported import window_shape, write_onnx
 from medseg.inference.model import Model, weights_fingerprint
+from medseg.inference.openvino_graph import graph_of, runner
 from medseg.inference.predictor import Backend, Predictor
-from medseg.inference.quantised import FOLDER, GRAPH, read_quantised_record, runner
+from medseg.inference.quantised import FOLDER, GRAPH, read_quantised_record
 from medseg.networks.network import Network
 from medseg.progress import warn
 
@@ -25,8 +26,7 @@ BackendName = Literal["auto", "torch", "compile", "openvino", "int8", "onnxrunti
 # to ten, which a scan of some dozens of windows has to win back.
 SLOW_WINDOW = 0.3
 
-# How far logits may lie from those of torch: root mean square of the difference, as part of their deviation. bf16
-# gives about .01.
+# How far ``apart`` logits may be from those of torch. bf16 gives about .01.
 TOLERANCE = 0.05
 # int8 rounds more; what that costs in Dice was measured when the network was quantised. This finds another network.
 INT8_TOLERANCE = 0.5
@@ -72,17 +72,22 @@ def with_backend(model: Model, name: str) -> Model:
     try:
         network = OneByOne(cast(Network, model.network), START[chosen](model, window))
         logits, seconds_of_other = _timed(model, network, window)
-        apart = float((logits - own).square().mean().sqrt() / own.std())
+        by = apart(logits, own)
     except Exception as error:  # whatever a compiler stumbles on: torch runs every network
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warn(f"--backend {chosen}: cannot run this network ({reason}); torch runs it")
         return model
-    if not apart <= (INT8_TOLERANCE if chosen == "int8" else TOLERANCE):
-        warn(f"--backend {chosen}: gives other logits than torch (they differ by {apart:.1%}); torch runs the network")
+    if not by <= (INT8_TOLERANCE if chosen == "int8" else TOLERANCE):
+        warn(f"--backend {chosen}: gives other logits than torch (they differ by {by:.1%}); torch runs the network")
         return model
     if name == "auto" and seconds_of_other > seconds:
         return model
     return replace(model, network=network.eval(), backend=chosen)
+
+
+def apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    """Root mean square of the difference, as part of the deviation of what was expected."""
+    return float((logits - expected).square().mean().sqrt() / expected.std())
 
 
 def _check(name: str, model: Model) -> None:
@@ -130,12 +135,7 @@ def _compile(model: Model, _window: torch.Tensor) -> Backend:
 
 
 def _openvino(model: Model, window: torch.Tensor) -> Backend:
-    import openvino
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        write_onnx(model.network, window, path)
-        return runner(openvino.Core().read_model(path), precision_of(model.device))
+    return runner(graph_of(model.network, window), precision_of(model.device))
 
 
 def _int8(model: Model, _window: torch.Tensor) -> Backend:

@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
-from medseg.inference.exported import write_onnx
-from medseg.inference.predictor import Backend
+from medseg.inference.openvino_graph import graph_of
 
 FOLDER = "int8"
 RECORD = "network.json"
@@ -46,16 +44,11 @@ def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use over the network
     try:
         import nncf
-        import openvino
     except ImportError as error:
         raise ConfigError("to quantise, OpenVINO and NNCF have to be there: pip install 'medseg[int8]'") from error
     nncf.set_log_level(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        write_onnx(network, patches[:1], path)
-        exported = openvino.Core().read_model(path)
     data = nncf.Dataset([patch[None].numpy() for patch in patches])
-    return nncf.quantize(exported, data, subset_size=len(patches))
+    return nncf.quantize(graph_of(network, patches[:1]), data, subset_size=len(patches))
 
 
 def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
@@ -85,13 +78,3 @@ def read_quantised_record(model: Path) -> QuantisedRecord | None:
         return None
     except (OSError, ValueError, ValidationError) as error:
         raise ModelError(f"{path}: is damaged; run 'medseg quantise' again, or remove {path.parent}") from error
-
-
-def runner(graph: Any, precision: str) -> Backend:
-    """What runs a graph, or that of a file, on windows (1, channel, *spatial), in the precision bf16 or f32: what is
-    not in int8 already."""
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
-    return lambda window: torch.from_numpy(compiled(window.numpy())[0].copy())

@@ -77,12 +77,9 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
     small the patch lies inside of them: one that is rounded up to hold them is filled up with zeros, which teach
     nothing (for 36×50×35 voxels, 40×56×40, of which they are a third).
     """
-    wanted = None if plan.median_shape is None else np.array(plan.median_shape, dtype=float)
-    if wanted is not None and plan.slice_axis is not None:
-        wanted[plan.slice_axis] = 1
     return replan(
         plan,
-        wanted=wanted,
+        wanted=None if plan.median_shape is None else np.array(plan.median_shape),
         largest_cut=LARGEST_CUT,
         max_voxels=_patch_budget(plan.dims, config.planning.cpu_patch_voxels),
         batch_voxels=round(CPU_BATCH[plan.dims] * config.planning.cpu_patch_voxels),
@@ -172,9 +169,9 @@ def _slice_axis(shapes: Array, spacing: Spacing3) -> int:
 
 def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None, config: Config) -> Plan:
     wanted = np.median(shapes, axis=0)
-    x, y, z = (int(n) for n in wanted)
     if slice_axis is not None:
         wanted[slice_axis] = 1
+    x, y, z = (int(n) for n in wanted)
     max_voxels = _patch_budget(dims, config.planning.max_patch_voxels)
     base = config.planning.base_features
     if config.planning.patch_size is not None:

@@ -5,10 +5,8 @@ from collections.abc import Callable
 import torch
 
 from medseg.device import Device
+from medseg.inference.backends import TOLERANCE, apart
 from medseg.progress import say, warn
-
-# How far logits may lie from those of the network as it is: root mean square, as part of their deviation.
-TOLERANCE = 0.05
 
 Trained = Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
 
@@ -19,7 +17,7 @@ def compiled(network: torch.nn.Module, image: torch.Tensor, device: Device, seed
     buffers = [buffer.clone() for buffer in network.buffers()]
     try:
         candidate: Trained = torch.compile(network, dynamic=False)
-        apart = _apart(_tried(candidate, image, device, seed), _tried(network, image, device, seed))
+        difference = apart(_tried(candidate, image, device, seed), _tried(network, image, device, seed))
     except Exception as error:  # whatever a compiler stumbles on
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warn(f"training.compile: torch.compile fails on this network ({reason}); it is trained as it is")
@@ -28,8 +26,8 @@ def compiled(network: torch.nn.Module, image: torch.Tensor, device: Device, seed
         network.zero_grad(set_to_none=True)
         for buffer, before in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(before)
-    if not apart <= TOLERANCE:
-        warn(f"training.compile: the compiled network gives other logits (by {apart:.1%}); it is trained as it is")
+    if not difference <= TOLERANCE:
+        warn(f"training.compile: the compiled network gives other logits (by {difference:.1%}); it is trained as it is")
         return network
     say("The network is compiled")
     return candidate
@@ -43,7 +41,3 @@ def _tried(network: Trained, image: torch.Tensor, device: Device, seed: int) -> 
     heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
     torch.stack([head.float().square().mean() for head in heads]).sum().backward()  # type: ignore[no-untyped-call]
     return heads[0].detach().float()
-
-
-def _apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((logits - expected).square().mean().sqrt() / expected.std())

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import filterfalse
 
 import torch
 
@@ -183,7 +184,11 @@ def make_optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig
             nesterov=config.momentum > 0,
         )
     if config.optimiser == "muon":
-        matrices = [p for p in network.parameters() if p.ndim > 1 and min(p.shape[:2]) >= SMALLEST_MATRIX]
-        others = [p for p in network.parameters() if not any(p is matrix for matrix in matrices)]
+        matrices = filter(_is_matrix, network.parameters())
+        others = filterfalse(_is_matrix, network.parameters())
         return Muon(matrices, others, lr=rate, weight_decay=config.weight_decay)
     return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+
+
+def _is_matrix(parameter: torch.Tensor) -> bool:
+    return parameter.ndim > 1 and min(parameter.shape[:2]) >= SMALLEST_MATRIX

@@ -1,9 +1,9 @@
 """quantise: the network of a run in int8, where that costs no Dice."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -14,8 +14,9 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inference.backends import OneByOne, precision_of
 from medseg.inference.exported import window_shape
-from medseg.inference.model import Model, load_model, weights_fingerprint
-from medseg.inference.quantised import FOLDER, QuantisedRecord, quantised, runner, save_quantised
+from medseg.inference.model import load_model, weights_fingerprint
+from medseg.inference.openvino_graph import runner
+from medseg.inference.quantised import FOLDER, QuantisedRecord, quantised, save_quantised
 from medseg.progress import counted, say
 from medseg.training.run import Run, read_run_record, reopen_run
 from medseg.training.validation import validate
@@ -44,18 +45,26 @@ def quantise(run: str | Path) -> QuantiseResult:
     NNCF isn't installed, or for a network of valid convolutions.
     """
     folder = Path(run)
-    folds = sorted(path.parent for path in folder.glob("fold_*/run.json"))
-    records = [_quantise(each) for each in folds or [folder]]
-    made = [each / "model" / FOLDER for each in folds or [folder]]
-    if folds and (folder / "model").is_dir():
-        made = [_copied(own, folder / "model" / own.parts[-3] / FOLDER) for own in made]
-    mean = [sum(values) / len(records) for values in zip(*((r.dice, r.dice_before) for r in records), strict=True)]
-    result = QuantiseResult(tuple(made), *mean)
+    runs = sorted(path.parent for path in folder.glob("fold_*/run.json")) or [folder]
+    models = {each: _models(folder, each) for each in runs}
+    records = [_quantise(each, places) for each, places in models.items()]
+    result = QuantiseResult(
+        tuple(places[-1] / FOLDER for places in models.values()),
+        fmean(record.dice for record in records),
+        fmean(record.dice_before for record in records),
+    )
     say(f"In int8 the mean Dice of held-back cases is {result.dice:.4f}, before it was {result.dice_before:.4f}")
     return result
 
 
-def _quantise(folder: Path) -> QuantisedRecord:
+def _models(folder: Path, run: Path) -> list[Path]:
+    """That of a run, and, where it is a fold, its copy in the ensemble."""
+    member = folder / "model" / run.name
+    return [run / "model", member] if member.is_dir() else [run / "model"]
+
+
+def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
+    """Of one run; ``places``: the models that get its network in int8."""
     record = read_run_record(folder)
     dataset = PreparedDataset(Path(record.prepared))
     run = reopen_run(folder, dataset, Config())
@@ -67,9 +76,11 @@ def _quantise(folder: Path) -> QuantisedRecord:
     graph = quantised(model.network, patches)
     cases = run.split.validation
     say(f"Comparing on {counted(len(cases), 'held-back case')}")
-    before = _mean_dice(run, dataset, model, model.network, cases)
     network = OneByOne(model.network, runner(graph, precision_of(model.device)))  # type: ignore[arg-type]
-    after = _mean_dice(run, dataset, model, network, cases)
+    before, after = (
+        validate(each, dataset, cases, run.plan, model.record.inference, model.device).mean_dice
+        for each in (model.network, network)
+    )
     if before - after > LARGEST_LOSS:
         raise ModelError(
             f"{folder}: in int8 the held-back cases have a mean Dice of {after:.4f}, {before - after:.4f} less than "
@@ -78,7 +89,8 @@ def _quantise(folder: Path) -> QuantisedRecord:
     made = QuantisedRecord(
         fingerprint=weights_fingerprint(model.folder), dice=after, dice_before=before, cases=len(cases)
     )
-    save_quantised(graph, made, model.folder)
+    for place in places:
+        save_quantised(graph, made, place)
     return made
 
 
@@ -96,15 +108,3 @@ def _patches(run: Run, dataset: PreparedDataset, shape: Sequence[int]) -> torch.
     if tuple(patches.shape[2:]) != tuple(shape):
         raise TrainingError(f"{run.folder}: its patches are {tuple(patches.shape[2:])}, its windows {tuple(shape)}")
     return patches
-
-
-def _mean_dice(
-    run: Run, dataset: PreparedDataset, model: Model, network: torch.nn.Module, cases: Sequence[str]
-) -> float:
-    return validate(network, dataset, cases, run.plan, model.record.inference, model.device).mean_dice
-
-
-def _copied(source: Path, target: Path) -> Path:
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
-    return target
