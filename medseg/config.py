@@ -81,7 +81,8 @@ class PlanningConfig(Section):
     cpu_patch_voxels: int = Field(2**17, ge=512)  # 3D patch where the processor trains
     max_batch_voxels: int = Field(2 * 128**3, ge=512)
     base_features: int = Field(32, ge=4)
-    cpu_base_features: int = Field(16, ge=4)  # a processor has a hundredth of a GPU's speed
+    # On a processor, with a hundredth of a GPU's speed. None: 16, or with training.max_time what there is time for.
+    cpu_base_features: int | None = Field(None, ge=4)
 
 
 class NetworkConfig(Section):
@@ -130,6 +131,7 @@ class TrainingConfig(Section):
     epochs: int = Field(500, ge=1)
     steps_per_epoch: int = Field(50, ge=1)
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
+    fit_to_time: bool = True  # max_time also chooses width, patch and batch, by how long steps take on this machine
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
     optimiser: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: float | None = Field(None, gt=0)  # None: the network's, for muon and adamw; see 'medseg networks'
@@ -138,7 +140,9 @@ class TrainingConfig(Section):
     warm_up: float = Field(0.02, ge=0, lt=1)  # part of the schedule in which the rate rises to its full value
     schedule: Literal["cosine", "poly"] = "cosine"
     gradient_clip: float = Field(12.0, gt=0)
-    average_decay: float = Field(0.99, ge=0, lt=1)  # of the exponential average of the weights; 0: none
+    # Of the exponential average of the weights; 0: none. None: grows with the steps, so that it is always one over the
+    # last tenth of them.
+    average_decay: float | None = Field(None, ge=0, lt=1)
     # What is learnt: labels, of which each voxel has one (softmax), or regions, which may overlap (a sigmoid each).
     # auto: regions, where the dataset names some that make a label map.
     outputs: Literal["auto", "labels", "regions"] = "auto"

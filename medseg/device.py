@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from medseg.errors import ConfigError
@@ -65,6 +66,12 @@ class Device:
         if self.is_cuda:
             return torch.cuda.max_memory_allocated(self.torch_device) / 2**20
         return _status_mb("VmHWM") or resident_peak_mb()
+
+    def free_memory_mb(self) -> float:
+        """What may still be taken, of the GPU or of the machine."""
+        if self.is_cuda:
+            return torch.cuda.mem_get_info(self.torch_device)[0] / 2**20
+        return float(psutil.virtual_memory().available / 2**20)
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "processor"

@@ -20,6 +20,7 @@ from medseg.augmentation.intensity import (
 from medseg.augmentation.spatial import RandAffineBatch, RandFlipBatch
 from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError
+from medseg.plan import Plan
 from medseg.preprocessing.by_name import monai_transform
 
 # nnU-Net's: above these ratios an axis is left out of rotations, or a plane is rotated by a few degrees only.
@@ -92,6 +93,17 @@ class EachSample(BatchTransform):
         return result
 
 
+def augmentation_of(plan: Plan, config: AugmentationConfig) -> Augmentation:
+    """The augmentation of the plan's patches."""
+    return build_augmentation(
+        config,
+        dims=plan.dims,
+        patch_size=plan.network_patch,
+        spacing=[plan.grid.spacing[axis] for axis in plan.spatial_axes],
+        mirror_axes=[plan.spatial_axes.index(axis) for axis in plan.mirrored_axes],
+    )
+
+
 def build_augmentation(
     config: AugmentationConfig,
     *,
@@ -120,7 +132,7 @@ def build_augmentation(
     steps: list[Step] = [
         (max(config.rotation_probability, config.scaling_probability), affine),
         *_intensity_steps(config, fixed_axis),
-        (float(config.mirror != "none" and len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
+        (float(len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
     ]
     own = [EachSample(monai_transform(spec)) for spec in config.transforms]
     dropout = config.channel_dropout_probability

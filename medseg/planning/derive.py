@@ -28,6 +28,7 @@ NONZERO_BELOW = 0.75
 UNLIMITED = 2**62
 # Most voxels of a batch on a processor, as part of those of a 3D patch.
 CPU_BATCH = {2: 3.0, 3: 1.5}
+CPU_FEATURES = 16  # of the first stage
 # On a processor patches may be smaller than images by this part of an edge.
 LARGEST_CUT = 0.2
 
@@ -77,13 +78,20 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
     small the patch lies inside of them: one that is rounded up to hold them is filled up with zeros, which teach
     nothing (for 36×50×35 voxels, 40×56×40, of which they are a third).
     """
+    features = config.planning.cpu_base_features or min(CPU_FEATURES, plan.architecture.features[0])
+    return shrunk(plan, config.planning.cpu_patch_voxels, features)
+
+
+def shrunk(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
+    """The same plan with other features, and with patches of so many voxels at most (in 2D: of sixteen slices of such a
+    cube), inside of small images."""
     return replan(
         plan,
         wanted=None if plan.median_shape is None else np.array(plan.median_shape),
         largest_cut=LARGEST_CUT,
-        max_voxels=_patch_budget(plan.dims, config.planning.cpu_patch_voxels),
-        batch_voxels=round(CPU_BATCH[plan.dims] * config.planning.cpu_patch_voxels),
-        base_features=config.planning.cpu_base_features,
+        max_voxels=patch_budget(plan.dims, patch_voxels),
+        batch_voxels=round(CPU_BATCH[plan.dims] * patch_voxels),
+        base_features=base_features,
     )
 
 
@@ -172,7 +180,7 @@ def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None
     if slice_axis is not None:
         wanted[slice_axis] = 1
     x, y, z = (int(n) for n in wanted)
-    max_voxels = _patch_budget(dims, config.planning.max_patch_voxels)
+    max_voxels = patch_budget(dims, config.planning.max_patch_voxels)
     base = config.planning.base_features
     if config.planning.patch_size is not None:
         wanted, max_voxels = _patch_of_config(dims, slice_axis, config), UNLIMITED
@@ -204,7 +212,7 @@ def _patch_of_config(dims: int, slice_axis: int | None, config: Config) -> Array
     return np.array(chosen)
 
 
-def _patch_budget(dims: int, voxels: int) -> int:
+def patch_budget(dims: int, voxels: int) -> int:
     """In 2D sixteen slices of the cubic patch: 512×512 for 128×128×128."""
     return voxels if dims == 3 else round(16 * voxels ** (2 / 3))
 

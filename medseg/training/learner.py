@@ -145,8 +145,11 @@ class Learner:
         return loss.detach(), norm.detach(), counts
 
     def _update_average(self, step: int) -> None:
-        """An exponential average that begins as a plain mean, so that the random first weights are soon forgotten."""
-        decay = min(self.config.average_decay, (1 + step) / (10 + step))
+        """An exponential average over a tenth of the steps so far, so that it suits runs of any length and soon forgets
+        the random first weights (Karras et al. 2024, arXiv:2312.02696, section 3.1), or less by ``average_decay``."""
+        decay = (1 + step) / (10 + step)
+        if self.config.average_decay is not None:
+            decay = min(self.config.average_decay, decay)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
             for averaged, current in zip(self.average.buffers(), self.network.buffers(), strict=True):

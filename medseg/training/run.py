@@ -10,10 +10,12 @@ RUN/config.yaml    the resolved settings
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.config import Config, load
@@ -26,8 +28,11 @@ from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
+from medseg.planning.ladder import Rung, climb, ladder
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
+from medseg.progress import say
+from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
 
 # What may be another when a run is resumed.
@@ -76,24 +81,29 @@ class Run:
 
 
 def start_runs(
-    folder: Path, dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device
+    folder: Path,
+    dataset: PreparedDataset,
+    dims: Literal[2, 3] | None,
+    config: Config,
+    device: Device,
+    processes: int = 1,
 ) -> list[Run]:
     """Decides plan and split; ``Run.write`` writes them down, once the network could be built. One run, or, where
-    ``training.fold`` is all, one a fold, which share ``max_time``.
+    ``training.fold`` is all, one a fold, which share ``max_time``. ``processes`` share a batch.
 
     ``dims`` None: 3, or those of the model that the run begins with. Raises ``TrainingError`` when the folder holds a
     run already.
     """
     refuse_to_overwrite(folder)
-    plan, config = resolve_plan(dataset, dims, config, device)
     groups = {case_id: case.group for case_id, case in dataset.cases.items()}
     present = {case_id: _present(case) for case_id, case in dataset.cases.items()}
     fold, folds = config.training.fold, config.training.folds
+    n = count_folds(groups, folds) if fold == "all" else 1
+    plan, config = resolve_plan(dataset, dims, _with_training(config, **_shared(config, n)), device, processes)
     if fold != "all":
         return [Run(ensure_folder(folder), config, plan, split_fold(groups, fold, folds, present), dataset)]
     ensure_folder(folder)
-    n = count_folds(groups, folds)
-    each = [_with_training(config, fold=i, **_shared(config, n)) for i in range(n)]
+    each = [_with_training(config, fold=i) for i in range(n)]
     return [Run(folder / f"fold_{i}", each[i], plan, split_fold(groups, i, folds, present), dataset) for i in range(n)]
 
 
@@ -169,29 +179,54 @@ def _changed(config: Config, changes: Config) -> Config:
 
 
 def resolve_plan(
-    dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device
+    dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device, processes: int = 1
 ) -> tuple[Plan, Config]:
-    """The dataset's plan for this device with the user's changes, and the settings, which the model that the run begins
-    with may have completed."""
+    """The dataset's plan for this device with the user's changes, as large as ``training.max_time`` pays for; and the
+    settings, which the model that the run begins with may have completed."""
     init = None if config.training.init is None else InitialModel.read(Path(config.training.init))
     if init is not None and dims not in (None, init.record.plan.dims):
         raise ConfigError(f"training.init: {init.folder} is a {init.record.plan.dims}D model; leave --dims {dims} out")
     dims = dims or (3 if init is None else init.record.plan.dims)
-    plan = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
-    if plan is None:
+    full = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
+    if full is None:
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
-    if not device.is_cuda:
-        plan = fit_to_cpu(plan, config)
+    plan = full if device.is_cuda else fit_to_cpu(full, config)
     if init is not None:
         plan, config = init.shape(plan, config)
-    regions = regions_to_learn(dataset.labels, config.training.outputs)
-    plan = with_network(plan, config).model_copy(update={"regions": regions})
-    network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
+    plan = _completed(plan, dataset, config)
+    if config.training.max_time is not None and _is_open(config, device):
+        rungs = [replace(rung, plan=_completed(rung.plan, dataset, config)) for rung in ladder(full, config)]
+        plan = _in_time(rungs, plan, Budget(config.training.max_time, dataset, config, device, processes))
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
-    plan = fit_to_network(plan, network).model_copy(update={"mirrored_pairs": pairs})
+    plan = plan.model_copy(update={"mirrored_pairs": pairs})
     flat = dataset.plans.plan_3d is None
     axes = axes_to_mirror(plan, dataset.labels, config.augmentation.mirror, flat)
     return plan.model_copy(update={"mirrored_axes": axes}), config
+
+
+def _is_open(config: Config, device: Device) -> bool:
+    """Whether the user left the size of the network to ``training.max_time``."""
+    width = config.network.features or (None if device.is_cuda else config.planning.cpu_base_features)
+    return config.training.fit_to_time and config.training.init is None and width is None
+
+
+def _in_time(rungs: Sequence[Rung], plan: Plan, budget: Budget) -> Plan:
+    """That which the budget pays for, looked for from ``plan`` on."""
+    begin = next(i for i, rung in enumerate(rungs) if rung.plan == plan)
+    rung = climb(rungs, begin, budget.pays_for)
+    if rung in budget.tried:
+        other = "" if rung.plan == plan else "; training.fit_to_time chose width, patch and batch for that"
+        say(f"There is time for about {budget.steps(rung):,} steps of {budget.tried[rung]:.2g} s{other}")
+    return rung.plan
+
+
+def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
+    """With regions, and with network, patch and batch of the user."""
+    regions = regions_to_learn(dataset.labels, config.training.outputs)
+    plan = with_network(plan, config).model_copy(update={"regions": regions})
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
+    return fit_to_network(plan, network)
 
 
 def with_network(plan: Plan, config: Config) -> Plan:

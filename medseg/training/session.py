@@ -13,8 +13,7 @@ import monai
 import torch
 
 import medseg
-from medseg.augmentation.pipeline import Augmentation, build_augmentation
-from medseg.config import Config
+from medseg.augmentation.pipeline import augmentation_of
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError
@@ -22,7 +21,6 @@ from medseg.inference.model import ModelRecord, save_model
 from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
 from medseg.progress import counted, say, warn
 from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
@@ -50,7 +48,7 @@ class Session:
         resumes = team.first(run.checkpoint.is_file)
         network = self._network(resumes)
         labels = run.dataset.labels
-        augmentation = _augmentation(run.config, run.plan)
+        augmentation = augmentation_of(run.plan, run.config.augmentation)
         self.learner = Learner(network, run.plan, self.settings, augmentation, device, team)
         self.sampler = PatchSampler(
             run.dataset,
@@ -314,13 +312,3 @@ class Session:
         if progress.scaler:
             learner.scaler.load_state_dict(progress.scaler)
         return progress
-
-
-def _augmentation(config: Config, plan: Plan) -> Augmentation:
-    return build_augmentation(
-        config.augmentation,
-        dims=plan.dims,
-        patch_size=plan.network_patch,
-        spacing=[plan.grid.spacing[axis] for axis in plan.spatial_axes],
-        mirror_axes=[plan.spatial_axes.index(axis) for axis in plan.mirrored_axes],
-    )

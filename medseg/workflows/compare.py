@@ -164,6 +164,7 @@ def compare(
 ) -> NetworkComparison:
     """Trains each of ``networks`` on each fold with each seed, all with the same settings (``configs``: YAML files,
     ``settings``: ``"training.max_time=5m"``), and writes table and plot into ``output``, after each training anew.
+    Width, patch and batch don't follow the time (``training.fit_to_time``), so that all have the same.
 
     A network is a name, or a YAML file with settings of its own, which go by the name of the file. Only the learning
     rate is each network's own where it isn't set. Each training is a ``medseg train`` in a process of its own. One that
@@ -218,7 +219,9 @@ def _trial(
 ) -> Trial:
     own = [Path(network)] if _is_file(network) else []
     named = [] if own else [f"network.name={network}"]
-    config = load([*configs, *own], [*settings, *named, f"training.fold={fold}", f"training.seed={seed}"])
+    # One plan for all: the width that there is time for is measured anew each time, and would differ between seeds.
+    settings = ["training.fit_to_time=false", *settings, *named, f"training.fold={fold}", f"training.seed={seed}"]
+    config = load([*configs, *own], settings)
     entry_of(config.network.name)
     name = _name(network)
     return Trial(name, fold, seed, folder / "runs" / name / f"fold_{fold}_seed_{seed}", config)

@@ -84,7 +84,7 @@ def train(
             chosen = choose_device(given, runs[0].config.training.precision)
         else:
             chosen = choose_device(given, config.training.precision)
-            runs = team.first(lambda: start_runs(folder, dataset, dims, config, chosen))
+            runs = team.first(lambda: start_runs(folder, dataset, dims, config, chosen, team.size))
         check_batch(team, runs[0].plan.batch_size)
         for run in runs:
             validation_cases(run)  # to see now, not after hours of training, whether their files are there

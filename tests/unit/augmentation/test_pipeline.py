@@ -40,7 +40,7 @@ def build(shape: tuple[int, ...], **settings: Any) -> Augmentation:
         dims=dims,
         patch_size=shape,
         spacing=(1.0,) * dims,
-        mirror_axes=tuple(range(dims)),
+        mirror_axes=tuple(range(dims)) if settings.get("mirror", True) else (),
     )
 
 

@@ -1,20 +1,10 @@
 import numpy as np
 import pytest
+from fingerprints import measured
 
 from medseg.config import Config, load
 from medseg.errors import ConfigError
-from medseg.plan import Fingerprint, Intensities
 from medseg.planning.derive import derive_plans, fit_to_cpu, take_chosen_patch, target_spacing
-
-
-def measured(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], n: int = 20, **rest: float
-) -> Fingerprint:
-    intensities = Intensities(mean=60, std=30, percentile_00_5=-20, percentile_99_5=180)
-    return Fingerprint(
-        n_cases=n, shapes=(shape,) * n, spacings=(spacing,) * n, intensities=(intensities,),
-        cropped_part=rest.get("cropped_part", 1.0),
-    )  # fmt: skip
 
 
 def test_hippocampus_gets_the_plan_of_nnunet() -> None:
@@ -128,7 +118,7 @@ def test_a_chosen_patch_and_spacing_are_taken() -> None:
     large = load(overrides=["planning.patch_size=[96,96,64]"])
     plan = take_chosen_patch(fit_to_cpu(plans.plan_3d, large), large)
     assert plan.patch_size == (96, 96, 64)
-    assert plan.architecture.features[0] == large.planning.cpu_base_features
+    assert plan.architecture.features[0] == 16
     assert take_chosen_patch(plans.plan_2d, large).network_patch == (96, 96)
     assert take_chosen_patch(plan, Config()) == plan
     with pytest.raises(ConfigError, match=r"planning.patch_size has 1 numbers"):

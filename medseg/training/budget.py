@@ -1,0 +1,73 @@
+"""What ``max_time`` pays for: tried with a few steps on this machine."""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+
+from medseg.augmentation.pipeline import augmentation_of
+from medseg.config import Config
+from medseg.dataset.patches import Batch
+from medseg.dataset.store import PreparedDataset
+from medseg.device import Device
+from medseg.networks.registry import build_network
+from medseg.plan import Plan
+from medseg.planning.ladder import Rung
+from medseg.training.learner import Learner
+
+# Steps of each plan; the first one is slower, so the fastest counts.
+TRIED_STEPS = 3
+# What validation leaves of the time, about.
+TRAINING_SHARE = 0.8
+
+
+@dataclass
+class Budget:
+    """The time for training one network, its validation included."""
+
+    seconds: float
+    dataset: PreparedDataset
+    config: Config
+    device: Device
+    processes: int = 1  # that share a batch
+    tried: dict[Rung, float] = field(default_factory=dict)  # seconds a step
+    mb_of_weight: float = 0.0  # memory, as the rung tried last took it
+
+    def pays_for(self, rung: Rung) -> bool:
+        """Whether the time is enough for the steps that the rung asks for, and the memory for one of them."""
+        if self.mb_of_weight * rung.weight > self.device.free_memory_mb():
+            return False
+        self.device.forget_peak()
+        before = self.device.memory_mb()
+        try:
+            self.tried[rung] = self._step_seconds(rung.plan)
+        except torch.OutOfMemoryError:
+            return False
+        self.mb_of_weight = (self.device.peak_memory_mb() - before) / rung.weight
+        return self.steps(rung) >= rung.least_steps
+
+    def steps(self, rung: Rung) -> int:
+        """About as many as there is time for."""
+        return int(TRAINING_SHARE * self.seconds / self.tried[rung])
+
+    def _step_seconds(self, plan: Plan) -> float:
+        labels, channels = self.dataset.labels, self.dataset.record.channels
+        network = build_network(
+            len(channels), len(plan.outputs(labels)), plan.architecture, self.config.network.checkpointing
+        )
+        settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
+        learner = Learner(network, plan, settings, augmentation_of(plan, self.config.augmentation), self.device)
+        batch = self._noise(plan)
+        epochs = [learner.epoch(iter([batch]), step, step + 1, _middle) for step in range(TRIED_STEPS)]
+        return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)
+
+    def _noise(self, plan: Plan) -> Batch:
+        """One process's part of a batch. Not of cases: whether their values are numbers is seen in training."""
+        n, channels = ceil(plan.batch_size / self.processes), len(self.dataset.record.channels)
+        label = torch.randint(2, (n, 1, *plan.network_patch), dtype=torch.uint8)
+        return Batch(torch.randn(n, channels, *plan.network_patch), label, ("noise",) * n)
+
+
+def _middle(step: int) -> float:
+    """Of a schedule without an end."""
+    return 0.5

@@ -1,0 +1,58 @@
+from math import prod
+
+import pytest
+from fingerprints import measured
+
+from medseg.config import Config, load
+from medseg.plan import Plan
+from medseg.planning.derive import derive_plans, fit_to_cpu
+from medseg.planning.ladder import Rung, climb, ladder
+
+
+def plans(config: Config, shape: tuple[int, int, int] = (512, 512, 300)) -> list[Plan]:
+    derived = derive_plans(measured(shape, (0.8, 0.8, 1.5), n=100), ["CT"], config)
+    assert derived.plan_3d is not None
+    return [derived.plan_2d, derived.plan_3d]
+
+
+@pytest.mark.parametrize("shape", [(36, 50, 35), (512, 512, 300), (320, 320, 20)])
+def test_each_rung_is_dearer_than_the_one_below(shape: tuple[int, int, int]) -> None:
+    for full in plans(Config(), shape):
+        rungs = ladder(full, Config())
+        assert rungs[-1].plan == full
+        assert fit_to_cpu(full, Config()) in [rung.plan for rung in rungs]
+        weights = [rung.weight for rung in rungs]
+        assert weights == sorted(weights)
+        assert all(prod(rung.plan.patch_size) <= prod(full.patch_size) for rung in rungs)
+        widths = [rung.plan.architecture.features[0] for rung in rungs]
+        assert widths[:4] == [8, 16, 24, 32]
+        assert set(widths[4:]) == {32}
+
+
+def test_a_narrow_plan_is_the_widest() -> None:
+    config = load(overrides=["planning.base_features=12"])
+    for full in plans(config):
+        rungs = ladder(full, config)
+        assert {rung.plan.architecture.features[0] for rung in rungs} == {8, 12}
+        assert fit_to_cpu(full, config) in [rung.plan for rung in rungs]
+
+
+@pytest.mark.parametrize(
+    ("begin", "enough_for", "chosen", "tried"),
+    [
+        (1, 5, 3, [1, 2, 3]),  # up to the end
+        (1, 3, 2, [1, 2, 3]),  # up to the last that is paid for
+        (3, 2, 1, [3, 2, 1]),  # down to the first
+        (2, 0, 0, [2, 1, 0]),  # nothing is: the cheapest
+    ],
+)
+def test_it_is_climbed_until_the_budget_ends(begin: int, enough_for: int, chosen: int, tried: list[int]) -> None:
+    rungs = [Rung(plan, 1) for plan in plans(Config()) * 2]
+    seen = []
+
+    def pays_for(rung: Rung) -> bool:
+        seen.append(rungs.index(rung))
+        return seen[-1] < enough_for
+
+    assert climb(rungs, begin, pays_for) is rungs[chosen]
+    assert seen == tried
