@@ -41,7 +41,9 @@ def main() -> None:
 
 
 def trained(prepared: Path, run: Path, dims: Any, max_time: str, settings: str) -> dict[str, object]:
-    config = load(overrides=[*settings.split(), f"training.max_time={max_time}"])
+    # Not as wide as there is time for: how wide it should be is what some of these runs ask.
+    fixed = ["training.fit_to_time=false", f"training.max_time={max_time}"]
+    config = load(overrides=[*fixed, *settings.split()])
     result = medseg.train(prepared, run, dims=dims, config=config)
     _, steps, speed, dice = outcome(run, result.seconds)
     return {

@@ -12,10 +12,11 @@ from medseg.config import Config
 from medseg.plan import Plan
 from medseg.planning.derive import patch_budget, shrunk
 
-WIDTHS = (8, 16, 24)  # features of the first stage, below those of the full plan
-# Fewest steps for which a network is made wider, and a patch larger. See benchmarks/README.md, "The recipe".
-STEPS_TO_WIDEN = 500
-STEPS_TO_ENLARGE = 5000
+# Features of the first stage, below those of the full plan, and the fewest steps that each is worth; see
+# benchmarks/README.md, "The recipe".
+WIDTHS = {8: 0, 16: 400, 24: 1000}
+STEPS_OF_FULL_WIDTH = 1000
+STEPS_OF_LARGER_PATCHES = 5000  # a guess: no dataset was at hand on which they help
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +35,11 @@ class Rung:
 def ladder(full: Plan, config: Config) -> list[Rung]:
     """From a narrow network on a processor's patch to the ``full`` plan, that of a GPU."""
     voxels, widest = config.planning.cpu_patch_voxels, full.architecture.features[0]
-    widths = [*(width for width in WIDTHS if width < widest), widest]
-    rungs = [Rung(shrunk(full, voxels, width), STEPS_TO_WIDEN) for width in widths]
+    widths = {width: steps for width, steps in WIDTHS.items() if width < widest} | {widest: STEPS_OF_FULL_WIDTH}
+    rungs = [Rung(shrunk(full, voxels, width), steps) for width, steps in widths.items()]
     while patch_budget(full.dims, voxels := 2 * voxels) < prod(full.patch_size):
-        rungs.append(Rung(shrunk(full, voxels, widest), STEPS_TO_ENLARGE))
-    return [*rungs, Rung(full, STEPS_TO_ENLARGE)]
+        rungs.append(Rung(shrunk(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
+    return [*rungs, Rung(full, STEPS_OF_LARGER_PATCHES)]
 
 
 def climb(rungs: Sequence[Rung], at: int, pays_for: Callable[[Rung], bool]) -> Rung:

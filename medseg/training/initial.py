@@ -99,7 +99,8 @@ def _matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
 
 def _axes(plan: Plan, inputs: int, outputs: int) -> tuple[dict[str, int], dict[str, int]]:
     """Which axis of which weights counts the outputs, and which the inputs: those that grow with one more of them."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    # Not on torch's meta device, where MONAI's SwinUNETR cannot be built.
+    with torch.random.fork_rng(devices=[]):
         now, more_outputs, more_inputs = (
             build_network(inputs + i, outputs + o, plan.architecture).state_dict() for i, o in ((0, 0), (0, 1), (1, 0))
         )

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.config import Config, load
@@ -190,13 +189,12 @@ def resolve_plan(
     full = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if full is None:
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
-    plan = full if device.is_cuda else fit_to_cpu(full, config)
-    if init is not None:
-        plan, config = init.shape(plan, config)
+    usual = full if device.is_cuda else fit_to_cpu(full, config)
+    plan, config = (usual, config) if init is None else init.shape(usual, config)
     plan = _completed(plan, dataset, config)
     if config.training.max_time is not None and _is_open(config, device):
-        rungs = [replace(rung, plan=_completed(rung.plan, dataset, config)) for rung in ladder(full, config)]
-        plan = _in_time(rungs, plan, Budget(config.training.max_time, dataset, config, device, processes))
+        budget = Budget(config.training.max_time, dataset, config, device, processes)
+        plan = _in_time(ladder(full, config), usual, budget)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
     plan = plan.model_copy(update={"mirrored_pairs": pairs})
     flat = dataset.plans.plan_3d is None
@@ -210,12 +208,19 @@ def _is_open(config: Config, device: Device) -> bool:
     return config.training.fit_to_time and config.training.init is None and width is None
 
 
-def _in_time(rungs: Sequence[Rung], plan: Plan, budget: Budget) -> Plan:
-    """That which the budget pays for, looked for from ``plan`` on."""
-    begin = next(i for i, rung in enumerate(rungs) if rung.plan == plan)
-    rung = climb(rungs, begin, budget.pays_for)
+def _in_time(rungs: Sequence[Rung], usual: Plan, budget: Budget) -> Plan:
+    """The largest plan that the budget pays for, looked for from the ``usual`` one on."""
+    completed = {}
+
+    def pays_for(rung: Rung) -> bool:
+        completed[rung] = replace(rung, plan=_completed(rung.plan, budget.dataset, budget.config))
+        return budget.pays_for(completed[rung])
+
+    begin = next(i for i, rung in enumerate(rungs) if rung.plan == usual)
+    chosen = climb(rungs, begin, pays_for)
+    rung = completed[chosen]
     if rung in budget.tried:
-        other = "" if rung.plan == plan else "; training.fit_to_time chose width, patch and batch for that"
+        other = "" if chosen is rungs[begin] else "; training.fit_to_time chose width, patch and batch for that"
         say(f"There is time for about {budget.steps(rung):,} steps of {budget.tried[rung]:.2g} s{other}")
     return rung.plan
 
@@ -224,8 +229,7 @@ def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
     """With regions, and with network, patch and batch of the user."""
     regions = regions_to_learn(dataset.labels, config.training.outputs)
     plan = with_network(plan, config).model_copy(update={"regions": regions})
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
+    network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
     return fit_to_network(plan, network)
 
 

@@ -125,3 +125,15 @@ def test_outputs_of_labels_say_nothing_of_regions(model: tuple[InitialModel, Net
     assert "outputs of new labels stay random: liver, tumour" in told
     heads = [name for name in random if "heads" in name]
     assert heads and all(torch.equal(network.state_dict()[name], random[name]) for name in heads)
+
+
+def test_networks_that_read_values_while_they_are_built_can_be_begun_with(tmp_path: Path, tiny_plan: Plan) -> None:
+    """SwinUNETR of MONAI asks tensors for their values, which those of torch's meta device have not."""
+    architecture = tiny_plan.architecture.model_copy(update={"name": "swin-unetr"})
+    plan = tiny_plan.model_copy(update={"architecture": architecture})
+    record = ModelRecord(
+        medseg="0", plan=plan, labels=LABELS, channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    save_model(tmp_path / "model", record, build_network(1, 3, architecture).state_dict())
+    told, _, _ = begun(InitialModel.read(tmp_path), plan, Labels.from_names({"liver": 1}), ("T1",))
+    assert "tensors of weights fit" in told

@@ -1,10 +1,13 @@
+from typing import Literal
+
 import pytest
 import torch
 
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.planning.ladder import STEPS_TO_ENLARGE, STEPS_TO_WIDEN
+from medseg.networks.registry import NETWORKS
+from medseg.planning.ladder import STEPS_OF_FULL_WIDTH, WIDTHS
 from medseg.training.budget import TRAINING_SHARE, Budget
 from medseg.training.run import resolve_plan
 
@@ -12,7 +15,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_the_centre_of_valid_convolutions_is_at_least_the_patch(prepared: PreparedDataset, dims: int) -> None:
+def test_the_centre_of_valid_convolutions_is_at_least_the_patch(prepared: PreparedDataset, dims: Literal[2, 3]) -> None:
     plan, _ = resolve_plan(prepared, dims, load(), CPU)
     valid, _ = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015"]), CPU)
     padded, _ = resolve_plan(prepared, dims, load(overrides=["network.name=unet-2015-padded"]), CPU)
@@ -23,7 +26,8 @@ def test_the_centre_of_valid_convolutions_is_at_least_the_patch(prepared: Prepar
 
 
 @pytest.mark.parametrize(
-    ("steps", "features"), [(1, 8), (STEPS_TO_WIDEN - 1, 8), (STEPS_TO_WIDEN, 32), (STEPS_TO_ENLARGE, 32)]
+    ("steps", "features"),
+    [(1, 8), (WIDTHS[16] - 1, 8), (WIDTHS[16], 16), (WIDTHS[24], 32), (STEPS_OF_FULL_WIDTH + 1, 32)],
 )
 def test_a_network_is_as_wide_as_there_is_time_for(
     prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch, steps: int, features: int
@@ -59,3 +63,16 @@ def test_what_the_user_chose_stays(
 def test_steps_alone_set_no_width(prepared: PreparedDataset) -> None:
     plan, _ = resolve_plan(prepared, 3, load(overrides=["training.epochs=100000"]), CPU)
     assert plan.architecture.features[0] == 16
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", [*NETWORKS, "monai.BasicUNet"])
+def test_every_network_has_rungs(
+    prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch, name: str, dims: Literal[2, 3]
+) -> None:
+    tried = []
+    monkeypatch.setattr(Budget, "_step_seconds", lambda self, plan: tried.append(plan) or 1e-6)
+    settings = [f"network.name={name}", "training.max_time=1d"]
+    plan, _ = resolve_plan(prepared, dims, load(overrides=settings), CPU)
+    assert len(tried) > 1
+    assert plan.architecture == tried[-1].architecture
