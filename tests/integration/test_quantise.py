@@ -82,6 +82,23 @@ def test_what_costs_dice_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert not (run / "model" / FOLDER).exists()
 
 
+@pytest.mark.slow
+def test_each_network_of_an_ensemble_is_quantised(
+    prepared: PreparedDataset, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["fold=all", "folds=2", "batch_size=2", "steps_per_epoch=20", "epochs=4", "precision=fp32"]
+    config = load(overrides=["planning.cpu_base_features=8", *(f"training.{each}" for each in settings)])
+    run = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu").folder
+    monkeypatch.setattr(workflow, "LARGEST_LOSS", 0.02)
+    result = medseg.quantise(run)
+    assert result.folders == tuple(run / "model" / f"fold_{i}" / FOLDER for i in range(2))
+    image = next((blobs / "images").glob("*.nii.gz"))
+    by_torch = medseg.predict(run, image, device="cpu", backend="torch").predictions[0].label_map.label_map
+    by_int8 = medseg.predict(run, image, device="cpu", backend="int8").predictions[0].label_map.label_map
+    assert np.mean(by_torch == by_int8) > 0.99
+    assert (by_int8 > 0).any()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no run"):
         medseg.quantise(tmp_path)
