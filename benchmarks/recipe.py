@@ -62,7 +62,7 @@ def trained(prepared: Path, run: Path, dims: Any, max_time: str, settings: str) 
 def add(row: dict[str, object]) -> None:
     new = not LOG.exists()
     with LOG.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
+        writer = csv.DictWriter(file, row, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
