@@ -14,6 +14,7 @@ import torch
 from medseg.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+CGROUP = Path("/sys/fs/cgroup")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -68,10 +69,11 @@ class Device:
         return _status_mb("VmHWM") or resident_peak_mb()
 
     def free_memory_mb(self) -> float:
-        """What may still be taken, of the GPU or of the machine."""
+        """What may still be taken, of the GPU, or of the machine or the container."""
         if self.is_cuda:
-            return torch.cuda.mem_get_info(self.torch_device)[0] / 2**20
-        return float(psutil.virtual_memory().available / 2**20)
+            kept = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
+            return (torch.cuda.mem_get_info(self.torch_device)[0] + kept) / 2**20
+        return min(psutil.virtual_memory().available, _free_in_container()) / 2**20
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "processor"
@@ -110,6 +112,13 @@ def _cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
     flags = torch.backends.cpu.get_cpu_capability()
     return "AVX512" in flags and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _free_in_container() -> float:
+    """Bytes; infinite where nothing limits this process (by cgroup v2)."""
+    with suppress(OSError, ValueError):  # there is no such file, or it says "max"
+        return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
+    return float("inf")
 
 
 def _status_mb(name: str) -> float:

@@ -19,6 +19,8 @@ from medseg.training.learner import Learner
 TRIED_STEPS = 3
 # What validation leaves of the time, about.
 TRAINING_SHARE = 0.8
+# What a step may take of the memory that is free; the rest is for other programs.
+MEMORY_SHARE = 0.8
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Budget:
 
     def pays_for(self, rung: Rung) -> bool:
         """Whether the time is enough for the steps that the rung asks for, and the memory for one of them."""
-        if self.mb_of_weight * rung.weight > self.device.free_memory_mb():
+        if self.mb_of_weight * rung.weight > MEMORY_SHARE * self.device.free_memory_mb():
             return False
         self.device.forget_peak()
         before = self.device.memory_mb()
@@ -58,7 +60,7 @@ class Budget:
         settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
         learner = Learner(network, plan, settings, augmentation_of(plan, self.config.augmentation), self.device)
         batch = self._noise(plan)
-        epochs = [learner.epoch(iter([batch]), step, step + 1, _middle) for step in range(TRIED_STEPS)]
+        epochs = [learner.epoch(iter([batch]), step, step + 1, _end) for step in range(TRIED_STEPS)]
         return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)
 
     def _noise(self, plan: Plan) -> Batch:
@@ -68,6 +70,6 @@ class Budget:
         return Batch(torch.randn(n, channels, *plan.network_patch), label, ("noise",) * n)
 
 
-def _middle(step: int) -> float:
-    """Of a schedule without an end."""
-    return 0.5
+def _end(step: int) -> float:
+    """Of the schedule, where the rate is next to nothing: a rate that is too high is training's matter too."""
+    return 1 - 1e-9

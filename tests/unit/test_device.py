@@ -1,5 +1,7 @@
 """What depends on CUDA is tried with fakes: there is no GPU where the tests run."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -46,3 +48,23 @@ def test_tensors_go_to_cuda_from_pinned_memory_without_waiting(monkeypatch: pyte
     assert calls == ["pinned", ((torch.device("cuda"),), {"non_blocking": True})]
     tensor = torch.zeros(1)
     assert CPU.send(tensor) is tensor
+
+
+def test_free_memory_of_a_gpu_includes_what_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    megabytes = {"memory_reserved": 900, "memory_allocated": 300}
+    for name, n in megabytes.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, n=n: n * 2**20)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 * 2**20, 8000 * 2**20))
+    assert CUDA.free_memory_mb() == 1600
+
+
+def test_free_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("medseg.device.CGROUP", tmp_path)
+    cpu = Device(torch.device("cpu"), torch.float32)
+    of_machine = cpu.free_memory_mb()
+    assert of_machine > 10
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{2 * 2**20}\n")
+    assert cpu.free_memory_mb() > 10
+    (tmp_path / "memory.max").write_text(f"{5 * 2**20}\n")
+    assert cpu.free_memory_mb() == 3

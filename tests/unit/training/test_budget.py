@@ -8,7 +8,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.plan import Plan
 from medseg.planning.ladder import Rung
-from medseg.training.budget import TRAINING_SHARE, Budget
+from medseg.training.budget import MEMORY_SHARE, TRAINING_SHARE, Budget
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -38,7 +38,7 @@ def test_what_memory_does_not_hold_is_not_even_tried(
     monkeypatch.setattr(Device, "forget_peak", lambda self: None)
     monkeypatch.setattr(Device, "memory_mb", lambda self: 200.0)
     monkeypatch.setattr(Device, "peak_memory_mb", lambda self: 200 + 100 * tried[-1] / 3)
-    monkeypatch.setattr(Device, "free_memory_mb", lambda self: 250.0)
+    monkeypatch.setattr(Device, "free_memory_mb", lambda self: 250 / MEMORY_SHARE)
     monkeypatch.setattr(Budget, "_step_seconds", lambda self, plan: tried.append(plan.batch_size) or 0.001)
     for batch_size in (3, 6, 9):  # 100, 200 and 300 MB
         rung = Rung(plan.model_copy(update={"batch_size": batch_size}), 1)
@@ -63,3 +63,8 @@ def test_a_real_step_is_tried(prepared: PreparedDataset, plan: Plan, processes: 
     rung = Rung(plan, 1)
     assert budget.pays_for(rung)
     assert 0 < budget.tried[rung] < 60
+
+
+def test_a_rate_that_is_too_high_is_left_to_the_watchdog(prepared: PreparedDataset, plan: Plan) -> None:
+    config = load(overrides=["training.learning_rate=1e6", "training.optimiser=sgd"])
+    assert Budget(1000.0, prepared, config, CPU).pays_for(Rung(plan, 1))
