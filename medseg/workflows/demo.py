@@ -75,14 +75,8 @@ def demo(
 
 def _config(max_time: str, seed: int) -> Config:
     """What suits two minutes: small patches, since many steps teach more than few large ones."""
-    return load(
-        overrides=[
-            f"training.max_time={max_time}",
-            f"training.seed={seed}",
-            "planning.cpu_patch_voxels=73728",
-            "training.batch_size=2",
-        ]
-    )
+    settings = [f"training.max_time={max_time}", f"training.seed={seed}", "planning.cpu_patch_voxels=73728"]
+    return load(overrides=settings)
 
 
 def _show_worst(folder: Path, studies: StudySet, predicted: PredictResult, evaluation: Evaluation) -> tuple[Path, Path]:
