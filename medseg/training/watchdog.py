@@ -15,6 +15,9 @@ from medseg.evaluation.overlap import overlaps_in
 
 # A Dice that would be shown as .00.
 DEAD_DICE = 0.005
+# So far above the Dice of chance, a label was learnt. Random weights predict all labels here and there, and forget that
+# before they learn any.
+LEARNT = 0.1
 # A label may stay dead for this part of the schedule, and for as many steps.
 PATIENCE = 0.0999
 LEAST_STEPS = 100
@@ -61,7 +64,7 @@ class Watchdog:
     judged_at: tuple[int, float] = (0, 0.0)  # step and progress
     counts: list[list[int]] = field(default_factory=list)  # since then: by label and prediction, in voxels of patches
     dead_since: dict[str, tuple[int, float]] = field(default_factory=dict)  # by label: step and progress
-    lived: list[str] = field(default_factory=list)
+    lived: list[str] = field(default_factory=list)  # labels that were learnt
     helped: list[str] = field(default_factory=list)  # labels that never lived and got more foreground, once
 
     def see(self, confusion: torch.Tensor | None) -> None:
@@ -77,12 +80,12 @@ class Watchdog:
         the run goes on from where it is: it may be too small to be learnt, which must not cost the others anything.
         """
         dice = dice_of_patches(self.counts, unions) if self.counts else {}
+        self.lived = sorted({*self.lived, *(learnt(self.counts, unions) if self.counts else [])})
         before = self.judged_at
         self.counts, self.judged_at = [], (step, progress)
         for name, value in dice.items():
             if value is not None and value >= DEAD_DICE:
                 self.dead_since.pop(name, None)
-                self.lived = sorted({*self.lived, name})
             elif value is not None:
                 self.dead_since.setdefault(name, before)
         dead = [
@@ -144,3 +147,14 @@ def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]
     patches."""
     overlaps = overlaps_in(np.array(counts).T, unions.values())
     return {name: each.dice if each.reference else None for name, each in zip(unions, overlaps, strict=True)}
+
+
+def learnt(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> list[str]:
+    """Of which structures the Dice is above that of as many voxels predicted anywhere, as Cohen's kappa is above 0."""
+    voxels, names = np.sum(counts), []
+    for name, each in zip(unions, overlaps_in(np.array(counts).T, unions.values()), strict=True):
+        if each.dice is not None and each.reference:
+            by_chance = 2 * each.prediction * each.reference / voxels / (each.prediction + each.reference)
+            if each.dice - by_chance >= LEARNT * (1 - by_chance):
+                names.append(name)
+    return names

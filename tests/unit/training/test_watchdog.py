@@ -56,6 +56,20 @@ def test_a_label_that_was_lost_lowers_the_rate() -> None:
     assert watchdog.rate_factor == pytest.approx(1 / 3)
 
 
+def test_what_random_weights_predicted_was_not_learnt() -> None:
+    """Of an epoch whose first looks call everything ``large`` or ``small``, and whose later ones call nothing so."""
+    everything = {1: [[0, 1000, 0], [0, 100, 0], [0, 100, 0]], 2: [[0, 0, 1000], [0, 0, 100], [0, 0, 100]]}
+    watchdog = Watchdog(1 / 3)
+    watchdog.see(torch.tensor(everything[1]) + torch.tensor(everything[2]) + 10 * counts(0, 0))
+    assert watchdog.judge(LABELS, 50, 0.05) is None
+    assert watchdog.lived == []
+    said = watch(watchdog, [0, 0, 0, 20])
+    assert [change for change in said if change is not None] == [
+        "Dice of small on the training patches stays 0: 67% of the patches on labelled voxels from now on"
+    ]
+    assert (watchdog.rate_factor, watchdog.lived) == (1.0, ["large", "small"])
+
+
 def test_the_changes_are_few() -> None:
     watchdog = Watchdog(1 / 3)
     said = []
