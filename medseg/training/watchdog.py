@@ -18,9 +18,9 @@ DEAD_DICE = 0.005
 # So far above the Dice of chance, a label was learnt. Random weights predict all labels here and there, and forget that
 # before they learn any.
 LEARNT = 0.1
-# A label may stay dead for this part of the schedule, and for as many steps.
+# A label may stay dead for this part of the schedule, if that is no less and no more than so many steps.
 PATIENCE = 0.0999
-LEAST_STEPS = 100
+LEAST_STEPS, MOST_STEPS = 100, 2500
 # So late, going back would leave no time to learn anything again.
 TOO_LATE = 0.8
 # How often a setting is changed before the run is given up (no numbers) or goes on as it is (a dead label).
@@ -91,7 +91,7 @@ class Watchdog:
         dead = [
             name
             for name, (since_step, since) in self.dead_since.items()
-            if step - since_step >= LEAST_STEPS and progress - since >= PATIENCE
+            if step - since_step >= (LEAST_STEPS if progress - since >= PATIENCE else MOST_STEPS)
             if name in self.lived or name not in self.helped
         ]
         if not dead or progress > TOO_LATE:

@@ -87,6 +87,14 @@ def test_what_lives_or_is_not_there_or_comes_late_is_left_alone() -> None:
     assert watch(late, [0] * 4) == [None] * 4
 
 
+def test_long_schedules_are_not_waited_for() -> None:
+    watchdog = Watchdog(1 / 3, lived=["small"])
+    for step in range(50, 2550, 50):  # up to a hundredth of the schedule
+        watchdog.see(counts(50, 0))
+        change = watchdog.judge(LABELS, step, step / 250_000)
+        assert (change is not None) == (step == 2500)
+
+
 def test_short_epochs_are_waited_for() -> None:
     watchdog = Watchdog(1 / 3)
     watchdog.see(counts(50, 0))
