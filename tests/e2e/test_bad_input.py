@@ -280,6 +280,7 @@ def test_evaluate_refuses_pairs_on_different_grids(dataset: Dataset, tmp_path: P
     assert {problem["case_id"] for problem in metrics["problems"]} == {"moved", "smaller", "image"}
 
 
+@pytest.mark.slow
 def test_outputs_that_cannot_be_written(run: Path, blobs: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "below"
@@ -320,6 +321,7 @@ def test_sources_with_nothing_in_them(tmp_path: Path) -> None:
     assert not (tmp_path / "prepared").exists()
 
 
+@pytest.mark.slow
 def test_folders_that_are_no_model_and_no_prepared_dataset(run: Path, blobs: Path, tmp_path: Path) -> None:
     line = refused("predict", blobs, blobs / "images", "-o", tmp_path / "masks")
     assert f"{blobs} is no model (it has no model.json); give a folder that 'medseg train' made" in line

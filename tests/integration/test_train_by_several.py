@@ -71,6 +71,7 @@ def alone(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_weights_of_one(alone: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
     run = tmp_path / "run"
     ended = torchrun("-m", "medseg", "train", prepared.folder, "-o", run, "--device", "cpu", *FLAGS)

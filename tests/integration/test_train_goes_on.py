@@ -124,6 +124,7 @@ def test_a_finished_run_is_made_longer_without_a_jump(run: Path, prepared: Prepa
         medseg.train(prepared.folder, folder, config=load(overrides=["training.seed=4"]), device="cpu", resume=True)
 
 
+@pytest.mark.slow
 def test_going_on_after_another_length_begins_where_the_rate_was(
     run: Path, prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_damaged_image_is_named_and_left_out(
     assert model["provenance"]["training_cases"] == len(training) - len(held_back) - 1
 
 
+@pytest.mark.slow
 def test_all_folds_make_an_ensemble_and_masks_of_all_cases(prepared: PreparedDataset, tmp_path: Path) -> None:
     config = settings("training.fold=all", "training.folds=3", "training.epochs=1")
     result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")

@@ -118,6 +118,7 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return loaded
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(
     prepared: PreparedDataset, tmp_path: Path, run: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(
     assert [row["step"] for row in csv.DictReader((folder / "log.csv").open())] == [str(n) for n in range(20, 101, 20)]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_writes_a_checkpoint(prepared: PreparedDataset, tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -214,6 +216,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0)
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_max_time_is_kept(prepared: PreparedDataset, tmp_path: Path) -> None:
     start = time.monotonic()
     config = settings("training.max_time=15s")

@@ -35,6 +35,7 @@ def test_numbered_objects_are_warned_of_and_the_next_command_can_be_copied(objec
     assert f"next: medseg train '{tmp_path / 'my data'}' -o run" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_preparation_leaves_no_dataset_of_two_plans(
     objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
