@@ -1,20 +1,20 @@
 """Plans for one dataset, from the cheapest to the dearest, of which a time budget chooses one.
 
-What a budget pays for first is width, and then patches and batches as a GPU would have them: a wider network, or a
-larger patch, learns more from the same number of steps, and less from the same time where this leaves few steps.
+What a budget pays for first is a whole batch, then width, and then patches and batches as a GPU would have them. More
+of each teaches more in the same number of steps, and less in the same time where this leaves few steps.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from medseg.config import Config
 from medseg.plan import Plan
-from medseg.planning.derive import patch_budget, shrunk
+from medseg.planning.derive import MIN_BATCH_SIZE, patch_budget, shrunk
 
 # Features of the first stage, below those of the full plan, and the fewest steps that each is worth; see
 # benchmarks/README.md, "The recipe".
-WIDTHS = {8: 0, 16: 400, 24: 1000}
+WIDTHS = {8: 200, 16: 400, 24: 1000}
 STEPS_OF_FULL_WIDTH = 1000
 STEPS_OF_LARGER_PATCHES = 5000  # a guess: no dataset was at hand on which they help
 
@@ -33,13 +33,21 @@ class Rung:
 
 
 def ladder(full: Plan, config: Config) -> list[Rung]:
-    """From a narrow network on a processor's patch to the ``full`` plan, that of a GPU."""
+    """From a narrow network with few patches of a processor's size to the ``full`` plan, that of a GPU."""
     voxels, widest = config.planning.cpu_patch_voxels, full.architecture.features[0]
     widths = {width: steps for width, steps in WIDTHS.items() if width < widest} | {widest: STEPS_OF_FULL_WIDTH}
-    rungs = [Rung(shrunk(full, voxels, width), steps) for width, steps in widths.items()]
+    by_width = [Rung(shrunk(full, voxels, width), steps) for width, steps in widths.items()]
+    larger = []
     while patch_budget(full.dims, voxels := 2 * voxels) < prod(full.patch_size):
-        rungs.append(Rung(shrunk(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
-    return [*rungs, Rung(full, STEPS_OF_LARGER_PATCHES)]
+        larger.append(Rung(shrunk(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
+    return [*_of_fewer_patches(by_width[0]), *by_width, *larger, Rung(full, STEPS_OF_LARGER_PATCHES)]
+
+
+def _of_fewer_patches(rung: Rung) -> list[Rung]:
+    """An eighth of the batch, a quarter, and half of it."""
+    whole = rung.plan.batch_size
+    sizes = sorted({max(whole // part, MIN_BATCH_SIZE) for part in (8, 4, 2)} - {whole})
+    return [replace(rung, plan=rung.plan.model_copy(update={"batch_size": size})) for size in sizes]
 
 
 def climb(rungs: Sequence[Rung], at: int, pays_for: Callable[[Rung], bool]) -> Rung:
