@@ -191,10 +191,11 @@ def resolve_plan(
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")
     usual = full if device.is_cuda else fit_to_cpu(full, config)
     plan, config = (usual, config) if init is None else init.shape(usual, config)
-    plan = _completed(plan, dataset, config)
     if config.training.max_time is not None and _is_open(config, device):
         budget = Budget(config.training.max_time, dataset, config, device, processes)
         plan = _in_time(ladder(full, config), usual, budget)
+    else:
+        plan = _completed(plan, dataset, config)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
     plan = plan.model_copy(update={"mirrored_pairs": pairs})
     flat = dataset.plans.plan_3d is None

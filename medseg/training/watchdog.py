@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from medseg.errors import TrainingError
-from medseg.evaluation.overlap import overlaps_in
+from medseg.evaluation.overlap import Overlap, overlaps_in
 
 # A Dice that would be shown as .00.
 DEAD_DICE = 0.005
@@ -79,14 +79,15 @@ class Watchdog:
         One that was lost lowers the rate, and the run goes back. One that never lived gets more foreground, once, and
         the run goes on from where it is: it may be too small to be learnt, which must not cost the others anything.
         """
-        dice = dice_of_patches(self.counts, unions) if self.counts else {}
-        self.lived = sorted({*self.lived, *(learnt(self.counts, unions) if self.counts else [])})
+        present = overlaps_of_patches(self.counts, unions) if self.counts else {}
+        voxels = sum(map(sum, self.counts))
+        self.lived = sorted({*self.lived, *(name for name, each in present.items() if is_learnt(each, voxels))})
         before = self.judged_at
         self.counts, self.judged_at = [], (step, progress)
-        for name, value in dice.items():
-            if value is not None and value >= DEAD_DICE:
+        for name, each in present.items():
+            if each.dice is not None and each.dice >= DEAD_DICE:
                 self.dead_since.pop(name, None)
-            elif value is not None:
+            else:
                 self.dead_since.setdefault(name, before)
         dead = [
             name
@@ -145,16 +146,17 @@ class Watchdog:
 def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
     """Of each structure of ``Labels.unions``, from voxels by label and prediction; None for one that was in none of the
     patches."""
+    present = overlaps_of_patches(counts, unions)
+    return {name: present[name].dice if name in present else None for name in unions}
+
+
+def overlaps_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, Overlap]:
+    """Of the structures that were in the patches."""
     overlaps = overlaps_in(np.array(counts).T, unions.values())
-    return {name: each.dice if each.reference else None for name, each in zip(unions, overlaps, strict=True)}
+    return {name: each for name, each in zip(unions, overlaps, strict=True) if each.reference}
 
 
-def learnt(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> list[str]:
-    """Of which structures the Dice is above that of as many voxels predicted anywhere, as Cohen's kappa is above 0."""
-    voxels, names = np.sum(counts), []
-    for name, each in zip(unions, overlaps_in(np.array(counts).T, unions.values()), strict=True):
-        if each.dice is not None and each.reference:
-            by_chance = 2 * each.prediction * each.reference / voxels / (each.prediction + each.reference)
-            if each.dice - by_chance >= LEARNT * (1 - by_chance):
-                names.append(name)
-    return names
+def is_learnt(overlap: Overlap, voxels: int) -> bool:
+    """Whether its Dice is above that of as many voxels predicted anywhere, as Cohen's kappa is above 0."""
+    by_chance = 2 * overlap.prediction * overlap.reference / voxels / (overlap.prediction + overlap.reference)
+    return overlap.dice is not None and overlap.dice - by_chance >= LEARNT * (1 - by_chance)
