@@ -6,7 +6,8 @@ Every message names the file or the setting, says what is wrong, and what to do 
 import difflib
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,40 @@ class TrainingError(MedsegError):
 
 class ModelError(MedsegError):
     """A model folder cannot be used."""
+
+
+@contextmanager
+def reading(
+    path: Path,
+    kind: str,
+    advice: str = "copy or export it again",
+    raises: type[MedsegError] = SourceError,
+) -> Iterator[None]:
+    """The boundary around all that reads a file which somebody else may have written.
+
+    Libraries raise whatever they like about a damaged or hostile file, RecursionError and MemoryError among it. Here
+    each becomes an error of class ``raises`` that names the file, the cause and what to do; the library's error is its
+    ``__cause__``, which ``--debug`` shows. A ``MedsegError`` passes as it is. ``kind`` completes "… or not": "NIfTI".
+    """
+    try:
+        yield
+    except MedsegError:
+        raise
+    except FileNotFoundError as error:
+        raise raises(f"{path}: there is no such file") from error
+    except PermissionError as error:
+        raise raises(f"{path}: may not be read (permission denied); change its permissions") from error
+    except MemoryError as error:
+        raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
+    except Exception as error:
+        reason = reason_of(error)
+        raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first sentence of an error's text, or its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,17 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cases_that_go_wrong(real_data: Path) -> Path:
+    """Small inputs on which version 0.1 was wrong; a folder each. Its README.md says what is right."""
+    folder = Path(os.environ.get("MEDSEG_TEST_CASES", real_data.parent / "cases"))
+    if not folder.is_dir():
+        if os.environ.get("MEDSEG_REQUIRE_TEST_DATA"):
+            pytest.fail(f"no cases at {folder}, which MEDSEG_REQUIRE_TEST_DATA asks for")
+        pytest.skip(f"no cases at {folder}; set MEDSEG_TEST_CASES")
+    return folder
+
+
 @pytest.fixture
 def write_slices() -> Callable[..., list[Path]]:
     """Writes stored values (slice, row, column) as one DICOM series; see ``_write_slices``."""

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from pydicom import config, dcmread
 
-from medseg.errors import Problem, SourceError
+from medseg.errors import Problem, SourceError, reason_of
 from medseg.io.archives import Contents
-from medseg.io.dicom.header import reason_of
 
 
 def is_dicomdir(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
 
-from medseg.errors import Problem
+from medseg.errors import Problem, reason_of
 from medseg.io.dicom.frames import FRAME_KEYWORDS
 from medseg.io.dicom.geometry import NEEDED
 from medseg.io.dicom.objects import SEGMENTATION_KEYWORDS
@@ -103,12 +103,6 @@ def _parsed(stream: BinaryIO, start: bytes) -> Dataset:
     bare = start[128:132] != b"DICM" and start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
     stream.seek(0)
     return dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=bare)
-
-
-def reason_of(error: Exception) -> str:
-    """The first sentence of an error's text."""
-    text = str(error).strip()
-    return text.splitlines()[0].split(". ")[0].rstrip(".") if text else type(error).__name__
 
 
 def grouped_by_series(headers: Iterable[Header]) -> list[list[Header]]:

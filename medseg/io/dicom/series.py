@@ -13,11 +13,11 @@ from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from medseg.errors import GeometryError, Problem, SourceError
+from medseg.errors import GeometryError, Problem, SourceError, reason_of
 from medseg.io.dicom.content import derived_kind, no_image
 from medseg.io.dicom.frames import frame_headers, frame_values
 from medseg.io.dicom.geometry import Plane, in_order, plane_of
-from medseg.io.dicom.header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers, reason_of
+from medseg.io.dicom.header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers
 from medseg.io.dicom.objects import segmentation_source
 from medseg.io.dicom.stack import stack_of
 from medseg.io.dicom.volumes import Slice, positions_of, split_into_volumes

@@ -9,9 +9,8 @@ import numpy as np
 from pydicom import Dataset, config, dcmread
 from pydicom.pixels.utils import iter_pixels
 
-from medseg.errors import GeometryError, MedsegError, SourceError
+from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, plane_of
-from medseg.io.dicom.header import reason_of
 from medseg.io.dicom.objects import code_in
 from medseg.io.dicom.slices import Slices, evenly_filled
 from medseg.io.segmentations.placing import layers_on_grid

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, config, dcmread
 
-from medseg.errors import GeometryError, SourceError
+from medseg.errors import GeometryError, SourceError, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
-from medseg.io.dicom.header import reason_of
 from medseg.io.dicom.objects import code_in
 from medseg.io.segmentations.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
