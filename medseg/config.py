@@ -150,6 +150,9 @@ class TrainingConfig(Section):
     ce_weight: float = Field(1.0, ge=0)
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    # Of a processor. None: fewer than there are, while these are faster since another program is busy. A number: always
+    # so many, so that a resumed run has the same weights to the bit.
+    threads: int | None = Field(None, ge=1)
     compile: bool = False  # by torch.compile; gained nothing on the processors where it was measured
     seed: int = Field(0, ge=0)
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0

@@ -3,8 +3,9 @@
 Kept small on purpose: it is what cannot be tried on a machine without a GPU.
 """
 
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import psutil
 import torch
 
 from medseg.errors import ConfigError
+from medseg.threads import Threads
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CGROUP = Path("/sys/fs/cgroup")
@@ -24,6 +26,7 @@ class Device:
 
     torch_device: torch.device
     dtype: torch.dtype
+    threads: Threads = field(default_factory=Threads, compare=False)  # of a processor
 
     @property
     def is_cuda(self) -> bool:
@@ -36,6 +39,10 @@ class Device:
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:
+        """Around a step of the network: on a processor, with as many threads as are fast; see ``Threads``."""
+        return nullcontext() if self.is_cuda else self.threads.timed(kind, work)
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device; from pinned memory and without waiting on CUDA."""
@@ -80,8 +87,9 @@ class Device:
         return f"{name} ({self.torch_device}, {str(self.dtype).removeprefix('torch.')})"
 
 
-def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
-    """``"auto"`` takes CUDA where it is present, else the processor. Raises ``ConfigError`` for what isn't there."""
+def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
+    """``"auto"`` takes CUDA where it is present, else the processor, with always so many ``threads`` where they are
+    given. Raises ``ConfigError`` for what isn't there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -95,7 +103,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
         if (device.index or 0) >= count:
             raise ConfigError(f"--device {name}: {count} CUDA devices are present; give auto or cpu")
         torch.backends.cudnn.benchmark = True
-    return Device(device, _dtype(device, precision))
+    return Device(device, _dtype(device, precision), Threads(fixed=threads))
 
 
 def _dtype(device: torch.device, precision: Precision) -> torch.dtype:

@@ -41,6 +41,6 @@ class Predictor:
 
     def _predict(self, windows: torch.Tensor) -> torch.Tensor:
         axis = None if self.plan.slice_axis is None else self.plan.slice_axis + 2
-        with self.device.autocast():
+        with self.device.timed((id(self.network), windows.shape[2:]), len(windows)), self.device.autocast():
             logits = self.network(windows if axis is None else windows.squeeze(axis))
         return logits if axis is None else logits.unsqueeze(axis)

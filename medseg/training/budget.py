@@ -60,6 +60,8 @@ class Budget:
         settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
         learner = Learner(network, plan, settings, augmentation_of(plan, self.config.augmentation), self.device)
         batch = self._noise(plan)
+        if not self.tried:
+            self.device.threads.settle(lambda: learner.epoch(iter([batch]), 0, 1, _end))
         epochs = [learner.epoch(iter([batch]), step, step + 1, _end) for step in range(TRIED_STEPS)]
         return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)
 

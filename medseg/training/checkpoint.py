@@ -26,6 +26,7 @@ class Progress:
     joined: tuple[float, float] | None = None  # where the schedule was changed: progress and rate
     scaler: dict[str, Any] = field(default_factory=dict)  # of fp16 training
     watchdog: dict[str, Any] = field(default_factory=dict)
+    threads: int = 0  # of a processor, at the last step; 0: as many as there are
 
 
 def save_checkpoint(

@@ -89,6 +89,11 @@ class Journal:
             picture = example_picture(example.image, example.reference, example.predicted, example.grid, self.labels)
             self.events.add_image("image, reference, prediction", picture, step, dataformats="HWC")
 
+    def remark(self, note: str) -> None:
+        """Tells it, and writes it into the next row."""
+        say(note)
+        self.note = "; ".join(filter(None, (self.note, note)))
+
     def go_back(self, step: int, note: str) -> None:
         """Drops what was told of later steps; the next row says why."""
         self.rows = [row for row in self.rows if int(row["step"]) <= step]

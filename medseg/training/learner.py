@@ -88,7 +88,8 @@ class Learner:
         while step < last and (done := progress(step)) < 1:
             rate = self.schedule.rate(done)
             batch = next(batches)
-            loss, norm, counts = self._learn(batch, step, rate)
+            with self.device.timed(id(self)):
+                loss, norm, counts = self._learn(batch, step, rate)
             losses.append(loss)
             norms.append(norm)
             confusions += counts

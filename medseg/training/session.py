@@ -65,6 +65,7 @@ class Session:
         if resumes:
             self.progress = self._load(run.checkpoint)
             self.watchdog = Watchdog(**self.progress.watchdog)
+            device.threads.count = self.progress.threads
             say(f"Resuming at step {self.progress.step}, after {self.progress.seconds / 60:.1f} min")
         self._obey_watchdog()
         self.step, self.best_dice = self.progress.step, self.progress.best_dice
@@ -183,6 +184,8 @@ class Session:
         if validation is not None:
             self._keep_better(validation)
         if self.journal is not None:
+            for change in self.device.threads.told():
+                self.journal.remark(change)
             left = self.clock.time_left(self.step, self.first_step)
             self.journal.add(epoch, self.clock.seconds, validation, left)
         # With each validation too, so that a resumed run knows of the best model that lies in RUN/model.
@@ -303,6 +306,7 @@ class Session:
             joined=None if join is None else (join.progress, join.rate),
             scaler=learner.scaler.state_dict(),
             watchdog=asdict(self.watchdog),
+            threads=self.device.threads.count,
         )
         save_checkpoint(path, progress, learner.network.state_dict(), learner.average.state_dict(), learner.optimiser)
 

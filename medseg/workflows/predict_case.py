@@ -109,6 +109,8 @@ class Job:
         predictor = Predictor(self.model.network, record.plan, self.model.device, axes)
         room = None if chosen is None else chosen.room
         segmentation = segment(predictor, prepared, self.config, room, list(maps.values()), confidence)
+        for change in self.model.device.threads.told():
+            say(change)
         postprocess(segmentation.label_map, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
         network = segmentation.network_seconds
         return Answer(

@@ -81,9 +81,9 @@ def train(
     with joined(given) as team:
         if resume:
             runs = team.first(lambda: reopen_runs(folder, dataset, config))
-            chosen = choose_device(given, runs[0].config.training.precision)
+            chosen = _device(given, runs[0].config)
         else:
-            chosen = choose_device(given, config.training.precision)
+            chosen = _device(given, config)
             runs = team.first(lambda: start_runs(folder, dataset, dims, config, chosen, team.size))
         check_batch(team, runs[0].plan.batch_size)
         for run in runs:
@@ -95,6 +95,10 @@ def train(
     if not result.finished:
         say(f"Interrupted at step {result.steps}; go on with: medseg train {prepared} -o {output} --resume")
     return result
+
+
+def _device(name: str, config: Config) -> Device:
+    return choose_device(name, config.training.precision, config.training.threads)
 
 
 def train_run(run: Run, device: Device, started: float, team: Team) -> TrainResult:
