@@ -12,7 +12,16 @@ def describe(*packages: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("medseg", "torch", "monai", *packages))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     today = datetime.date.today().isoformat()
-    return f"{today}; {processor()}, {cores} cores; Python {platform.python_version()}, {versions}"
+    return f"{today}; {processor()} ({instructions()}), {cores} cores; Python {platform.python_version()}, {versions}"
+
+
+def instructions() -> str:
+    """The vector instructions that PyTorch uses, and the precision that medseg takes with them."""
+    import torch
+
+    from medseg.device import choose_device
+
+    return f"{torch.backends.cpu.get_cpu_capability()}, {str(choose_device('cpu').dtype).removeprefix('torch.')}"
 
 
 def processor() -> str:

@@ -27,6 +27,8 @@ def demo(
 
     result = run(output, dims=3 if dims == "3" else 2, max_time=max_time or MAX_TIME, device=device, seed=seed)
     show(result.evaluation)
+    for line in result.verdict:
+        say(line)
     say(f"Done in {result.seconds / 60:.1f} min. Everything is in {result.folder}")
     say(f"Look at: {result.overlay} and {result.folder / 'run' / 'progress.png'}")
     say(f"Open in 3D Slicer: {result.image} (volume) and {result.mask} (as segmentation)")
