@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
@@ -14,6 +15,11 @@ from medseg.errors import GeometryError, OutputError, SourceError
 from medseg.files import written_whole
 from medseg.io.folders import is_nifti
 from medseg.volume import Array, Geometry, Volume
+
+# Codes of xyzt_units, by name and in mm. Any other code is read as mm, as ITK does.
+UNITS = {1: ("metre", 1000.0), 2: ("mm", 1.0), 3: ("micron", 0.001)}
+UNKNOWN_UNIT = ("unknown", 1.0)
+SPATIAL_UNIT = 0b111  # bits of xyzt_units; the others are the unit of time
 
 # What nibabel, gzip and numpy raise on a file that is cut short or damaged.
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
@@ -29,8 +35,8 @@ def read_nifti(path: Path) -> Volume:
     """Reads .nii or .nii.gz with the exact values of the file: ``(channel, x, y, z)``.
 
     The type on disk is kept where the header has no scaling, else values are float64. The fourth axis becomes
-    channels, a 2D file has one slice. Raises ``SourceError`` for a file that is damaged or no NIfTI,
-    ``GeometryError`` for an affine that cannot be inverted.
+    channels, a 2D file has one slice. Lengths in metres or micrometres become mm. Raises ``SourceError`` for a file
+    that is damaged or no NIfTI, ``GeometryError`` for an affine that cannot be inverted.
     """
     image = open_nifti(path)
     geometry = _geometry(path, image)
@@ -86,6 +92,23 @@ def open_nifti(path: Path) -> nibabel.Nifti1Image:
     return image
 
 
+def unit_of(header: nibabel.Nifti1Header) -> tuple[str, float]:
+    """The unit in which a header gives lengths, and how many mm it is: ``("micron", 0.001)``."""
+    return UNITS.get(int(header["xyzt_units"]) & SPATIAL_UNIT, UNKNOWN_UNIT)
+
+
+def in_mm(affine: npt.ArrayLike, header: nibabel.Nifti1Header) -> npt.NDArray[np.float64]:
+    """An affine that stands in the header, or was made of it, in mm."""
+    _, mm = unit_of(header)
+    return np.diag([mm, mm, mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+def in_unit_of(header: nibabel.Nifti1Header, affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """An affine in mm, as the header is to hold it."""
+    _, mm = unit_of(header)
+    return np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
 def _damaged(path: Path, error: Exception) -> SourceError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return SourceError(f"{path}: truncated, damaged or not NIfTI ({reason}); copy or export it again")
@@ -110,7 +133,7 @@ def _channels_first(path: Path, array: Array) -> Array:
 
 def _geometry(path: Path, image: nibabel.Nifti1Image) -> Geometry:
     x, y, z = (*image.shape, 1, 1, 1)[:3]
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = in_mm(image.affine, image.header)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
     if 0 in (x, y, z):

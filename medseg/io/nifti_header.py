@@ -5,12 +5,13 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from medseg.files import written_whole
-from medseg.io.nifti import open_nifti, read_nifti
+from medseg.io.nifti import in_mm, in_unit_of, open_nifti, read_nifti, unit_of
 from medseg.volume import Geometry
 
 Affine = npt.NDArray[np.float64]
@@ -23,8 +24,8 @@ class NiftiHeader:
     """``sform`` and ``qform`` (voxel index to RAS mm) are None where their code says that there is none."""
 
     shape: tuple[int, ...]
-    spacing: tuple[float, ...]  # pixdim, as written
-    unit: str  # "mm", "micron", "meter" or "unknown"
+    spacing: tuple[float, ...]  # pixdim, in mm
+    unit: str  # that of the file: "mm", "micron", "metre" or "unknown", which is taken for mm
     sform: Affine | None
     qform: Affine | None
     n_bytes: int  # header and voxels, not compressed
@@ -42,13 +43,14 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises ``SourceError`` for a file that is damaged or no NIfTI."""
     image = open_nifti(path)
     header = image.header
+    unit, mm = unit_of(header)
     shape = tuple(int(n) for n in header.get_data_shape())
     voxel_bytes = header.get_data_dtype().itemsize
     return NiftiHeader(
         shape=shape,
-        spacing=tuple(float(s) for s in header["pixdim"][1:4]),
-        unit=header.get_xyzt_units()[0],
-        sform=header.get_sform(coded=True)[0],
+        spacing=tuple(float(s) * mm for s in header["pixdim"][1:4]),
+        unit=unit,
+        sform=_sform(header),
         qform=_qform(header),
         n_bytes=image.dataobj.offset + int(np.prod(shape)) * voxel_bytes,
     )
@@ -66,7 +68,7 @@ def check_whole_nifti(path: Path) -> None:
 
 
 def write_place(path: Path, geometry: Geometry) -> None:
-    """Sets sform and qform of a file to ``geometry`` (code 1); all its other bytes, voxels included, stay.
+    """Sets sform and qform of a file to ``geometry`` (code 1), in the file's unit of length; all its other bytes stay.
 
     Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
     """
@@ -74,20 +76,26 @@ def write_place(path: Path, geometry: Geometry) -> None:
     is_compressed = path.suffix.lower() == ".gz"
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
     header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
-    header.set_qform(geometry.affine, code=1)
-    header.set_sform(geometry.affine, code=1)
+    affine = in_unit_of(header, geometry.affine)
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
     start: bytes = header.binaryblock
     content = start + content[len(start) :]
     with written_whole(path) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if is_compressed else content)
 
 
-def _qform(header: object) -> Affine | None:
+def _sform(header: nibabel.Nifti1Header) -> Affine | None:
+    sform, code = header.get_sform(coded=True)
+    return in_mm(sform, header) if code else None
+
+
+def _qform(header: nibabel.Nifti1Header) -> Affine | None:
     try:
-        qform: Affine | None = header.get_qform(coded=True)[0]  # type: ignore[attr-defined]
+        qform, code = header.get_qform(coded=True)
     except HeaderDataError:  # a quaternion that is none
         return None
-    return qform
+    return in_mm(qform, header) if code else None
 
 
 def _gzip_size(path: Path) -> int:
