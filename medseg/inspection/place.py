@@ -46,7 +46,8 @@ def _header_oddities(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str,
         what = f"its header names no unit of length; in mm, it is {longest:.2g} mm long"
         yield "unit", what, "if these are metres, say so in its header (xyzt_units)"
     if not header.has_place:
-        what = "its header says neither where it lies nor how it is turned (sform_code and qform_code are 0)"
+        why = "it is Analyze" if header.is_analyze else "sform_code and qform_code are 0"
+        what = f"its header says neither where it lies nor how it is turned ({why})"
         yield "no-place", what, "convert it again from the original: nothing tells its left from its right"
     if header.sform is None or header.qform is None:
         return

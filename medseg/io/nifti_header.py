@@ -11,7 +11,9 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from medseg.files import written_whole
-from medseg.io.nifti import in_mm, in_unit_of, open_nifti, read_nifti, unit_of
+from medseg.io.folders import is_gzipped
+from medseg.io.nifti import UNKNOWN_UNIT, in_mm, in_unit_of, n_bytes, open_nifti, read_nifti, unit_of
+from medseg.io.nifti_pair import is_analyze, voxel_file
 from medseg.volume import Geometry
 
 Affine = npt.NDArray[np.float64]
@@ -28,7 +30,8 @@ class NiftiHeader:
     unit: str  # that of the file: "mm", "micron", "metre" or "unknown", which is taken for mm
     sform: Affine | None
     qform: Affine | None
-    n_bytes: int  # header and voxels, not compressed
+    is_analyze: bool
+    n_bytes: int  # of the file with the voxels, not compressed
 
     @property
     def has_place(self) -> bool:
@@ -43,27 +46,24 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises ``SourceError`` for a file that is damaged or no NIfTI."""
     image = open_nifti(path)
     header = image.header
-    unit, mm = unit_of(header)
+    unit, mm = UNKNOWN_UNIT if is_analyze(image) else unit_of(header)
     shape = tuple(int(n) for n in header.get_data_shape())
-    voxel_bytes = header.get_data_dtype().itemsize
     return NiftiHeader(
         shape=shape,
         spacing=tuple(float(s) * mm for s in header["pixdim"][1:4]),
         unit=unit,
-        sform=_sform(header),
-        qform=_qform(header),
-        n_bytes=image.dataobj.offset + int(np.prod(shape)) * voxel_bytes,
+        sform=None if is_analyze(image) else _sform(header),
+        qform=None if is_analyze(image) else _qform(header),
+        is_analyze=is_analyze(image),
+        n_bytes=n_bytes(image),
     )
 
 
 def check_whole_nifti(path: Path) -> None:
     """Raises ``SourceError`` when the file is cut short. Voxels are read only where its size leaves that open."""
-    expected = read_nifti_header(path).n_bytes
-    if path.suffix.lower() == ".gz":
-        whole = _gzip_size(path) == expected % GZIP_SIZE_LIMIT
-    else:
-        whole = path.stat().st_size >= expected
-    if not whole:
+    expected = read_nifti_header(path).n_bytes  # which compares it with the size of a file that is not compressed
+    file = voxel_file(path)
+    if is_gzipped(file) and _gzip_size(file) != expected % GZIP_SIZE_LIMIT:
         read_nifti(path)
 
 
@@ -73,7 +73,7 @@ def write_place(path: Path, geometry: Geometry) -> None:
     Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
     """
     kind = type(open_nifti(path).header)
-    is_compressed = path.suffix.lower() == ".gz"
+    is_compressed = is_gzipped(path)
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
     header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
     affine = in_unit_of(header, geometry.affine)
