@@ -23,7 +23,7 @@ from medseg.labels import Labels
 from medseg.progress import counted
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "scans", "volumes")
-VOLUMES = ("nifti", "itk")
+VOLUMES = ("nifti", "pair", "itk")
 LABEL_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "annotations")
 
 

@@ -15,7 +15,7 @@ from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
-KINDS = ("nifti", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
+KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
 DICOM_ENDINGS = (".seg", ".rtstruct")

@@ -11,7 +11,7 @@ from medseg.io.folders import ITK_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is
 
 # Formats that hold images and that medseg does not read, by suffix.
 FOREIGN = {
-    ".hdr": "Analyze or NIfTI in two files", ".mgz": "FreeSurfer", ".mgh": "FreeSurfer", ".mnc": "MINC",
+    ".mgz": "FreeSurfer", ".mgh": "FreeSurfer", ".mnc": "MINC",
     ".par": "Philips PAR/REC", ".npy": "NumPy", ".npz": "NumPy", ".h5": "HDF5", ".hdf5": "HDF5", ".mat": "Matlab",
     ".vti": "VTK", ".vtk": "VTK", ".czi": "Zeiss", ".lif": "Leica", ".nd2": "Nikon", ".svs": "Aperio",
 }  # fmt: skip

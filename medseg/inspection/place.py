@@ -12,6 +12,7 @@ from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
 # No scanner's field of view: a spacing of 1 mm that was never measured, and lengths in another unit.
 SUSPICIOUS_SIZE = 400  # voxels of exactly 1×1×1 mm
 LONGEST_MM = 3000.0
+SHORTEST_MM = 1.0  # of the longest edge, where no unit is named: metres taken for mm
 
 
 def place_findings(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[Finding]:
@@ -21,6 +22,9 @@ def place_findings(source: ImageSource, grid: Geometry, header: NiftiHeader | No
     )
     for rule, what, to_do in oddities:
         yield Finding("warning", rule, source.path, what, to_do)
+    if header and header.unit not in ("mm", "unknown"):
+        what = f"its header gives lengths in {header.unit}, which are converted to mm"
+        yield Finding("note", "unit", source.path, what, "nothing: masks keep the unit of the file")
 
 
 def _oddities(grid: Geometry) -> Iterator[tuple[str, str, str]]:
@@ -37,11 +41,13 @@ def _oddities(grid: Geometry) -> Iterator[tuple[str, str, str]]:
 
 
 def _header_oddities(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
-    if header.unit not in ("mm", "unknown"):
-        what = f"its header gives lengths in {header.unit}, which are read as mm"
-        yield "unit", what, "give the header mm"
+    longest = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
+    if header.unit == "unknown" and longest < SHORTEST_MM:
+        what = f"its header names no unit of length; in mm, it is {longest:.2g} mm long"
+        yield "unit", what, "if these are metres, say so in its header (xyzt_units)"
     if not header.has_place:
-        what = "its header says neither where it lies nor how it is turned (sform_code and qform_code are 0)"
+        why = "it is Analyze" if header.is_analyze else "sform_code and qform_code are 0"
+        what = f"its header says neither where it lies nor how it is turned ({why})"
         yield "no-place", what, "convert it again from the original: nothing tells its left from its right"
     if header.sform is None or header.qform is None:
         return

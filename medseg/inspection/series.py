@@ -22,7 +22,14 @@ from medseg.volume import GRID_TOLERANCE, Geometry
 Role = Literal["image", "label map", "unused"]
 
 DICOM = ("dicom", "dicom_seg", "rtstruct")
-FORMATS = {"nifti": "NIfTI", "image2d": "picture", "dicom_seg": "SEG", "rtstruct": "RTSTRUCT", "seg_nrrd": "seg.nrrd"}
+FORMATS = {
+    "nifti": "NIfTI",
+    "pair": "hdr/img",
+    "image2d": "picture",
+    "dicom_seg": "SEG",
+    "rtstruct": "RTSTRUCT",
+    "seg_nrrd": "seg.nrrd",
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
 def _measured(series: Series, voxels: bool) -> Series:
     source = series.source
     grid = read_geometry(source)
-    header = read_nifti_header(source.path) if source.kind == "nifti" else None
+    header = read_nifti_header(source.path) if source.kind in ("nifti", "pair") else None
     placed = replace(
         series,
         grid=grid,

@@ -3,8 +3,13 @@
 import gzip
 import zlib
 from pathlib import Path
+from typing import Literal
 
 HEAD_BYTES = 352  # a NIfTI-1 header and what says whether extensions follow
+
+NIFTI_MAGIC = {b"n+1": ".nii", b"n+2": ".nii", b"ni1": ".hdr", b"ni2": ".hdr"}
+ANALYZE_BYTES = 348
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 MARK_BYTES = 2**15
 
@@ -29,7 +34,7 @@ def content_suffix(path: Path) -> str:
             head = stream.read(HEAD_BYTES)
         if head[:2] == b"\x1f\x8b":
             with gzip.open(path) as stream:
-                return ".nii.gz" if _nifti_suffix(stream.read(HEAD_BYTES)) == ".nii" else ""
+                return {".nii": ".nii.gz", ".hdr": ".hdr"}.get(_nifti_suffix(stream.read(HEAD_BYTES)), "")
     except (OSError, EOFError, zlib.error):
         return ""
     if head[128:132] == b"DICM":
@@ -49,6 +54,8 @@ def content_mark(path: Path) -> tuple[int, int]:
 
 
 def _nifti_suffix(head: bytes) -> str:
-    """``n+1`` and ``n+2`` are whole files, ``ni1`` and ``ni2`` headers whose voxels lie in an .img beside them."""
+    """``n+1`` and ``n+2`` are whole files, ``ni1`` and ``ni2`` headers whose voxels lie in an .img beside them, as do
+    those of Analyze, which has its own size as its only mark."""
     magic = head[344:347] if head[4:6] != b"n+" and head[4:6] != b"ni" else head[4:7]
-    return {b"n+1": ".nii", b"n+2": ".nii", b"ni1": ".hdr", b"ni2": ".hdr"}.get(magic, "")
+    is_analyze = len(head) >= ANALYZE_BYTES and ANALYZE_BYTES in (int.from_bytes(head[:4], o) for o in ORDERS)
+    return NIFTI_MAGIC.get(magic, ".hdr" if is_analyze else "")

@@ -7,8 +7,9 @@ from medseg.errors import SourceError, shown
 from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom.directory import is_dicomdir, listed_files
 from medseg.io.dicom.series import find_series, series_among
-from medseg.io.folders import is_itk, is_nifti, is_picture
+from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture
 from medseg.io.itk import data_files
+from medseg.io.nifti_pair import header_file, is_pair_header, voxels_beside
 from medseg.io.segmentations.seg_nrrd import holds_segments
 from medseg.io.source import Found, ImageSource, Kind
 
@@ -16,7 +17,7 @@ DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files besid
 
 
 def image_sources(path: Path) -> Found:
-    """Every image under a folder or in an archive (NIfTI, DICOM, NRRD, MetaImage, pictures) and every segmentation
+    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every segmentation
     (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing is read but
     headers of DICOM and NRRD.
 
@@ -26,6 +27,7 @@ def image_sources(path: Path) -> Found:
         raise SourceError(f"{path}: there is no such file or folder")
     if is_archive(path) and path.is_file():
         return image_sources(unpacked(path))
+    path = header_file(path) or path
     if path.is_file() and not is_dicomdir(path):
         kind = _kind(path)
         return _alone({path: kind}) if kind else find_series(path)
@@ -39,7 +41,7 @@ def image_sources(path: Path) -> Found:
 def sources_among(files: Sequence[Path]) -> Found:
     """As ``image_sources``, for files already listed."""
     kinds = {file: kind for file in files if (kind := _kind(file))}
-    parts = {part for file in files if file.suffix.lower() in DETACHED_SUFFIXES for part in data_files(file)}
+    parts = {part for file in kinds for part in _parts(file)}
     series = series_among(file for file in files if file not in kinds and file not in parts)
     alone = _alone(kinds)
     return series._replace(
@@ -72,6 +74,8 @@ def _kind(file: Path) -> Kind | None:
     """Of a file that holds a whole image or segmentation; None for what may be DICOM, or nothing to us."""
     if is_nifti(file):
         return "nifti"
+    if is_pair_header(file):
+        return "pair"
     if is_picture(file):
         return "image2d"
     if is_itk(file):
@@ -79,9 +83,18 @@ def _kind(file: Path) -> Kind | None:
     return None
 
 
+def _parts(file: Path) -> set[Path]:
+    """The files that hold the voxels of a header."""
+    if is_pair(file):
+        return {beside} if (beside := voxels_beside(file)) else set()
+    return data_files(file) if file.suffix.lower() in DETACHED_SUFFIXES else set()
+
+
 def _alone(kinds: Mapping[Path, Kind]) -> Found:
-    """Files that hold a whole image or segmentation each."""
-    sources = [ImageSource(kind=kind, path=file, files=(file,)) for file, kind in kinds.items()]
+    """Files that hold a whole image or segmentation each; a pair is two."""
+    sources = [
+        ImageSource(kind, file, (file, *(_parts(file) if kind == "pair" else ()))) for file, kind in kinds.items()
+    ]
     images = tuple(source for source in sources if source.kind != "seg_nrrd")
     return Found(images, segmentations=tuple(source for source in sources if source.kind == "seg_nrrd"))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+PAIR_SUFFIXES = (".hdr.gz", ".hdr")  # headers whose voxels lie beside them, in files of VOXEL_SUFFIXES
+VOXEL_SUFFIXES = (".img.gz", ".img")
 ITK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -46,6 +48,16 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
+def is_pair(path: Path) -> bool:
+    """The header of Analyze or NIfTI in two files."""
+    return path.name.lower().endswith(PAIR_SUFFIXES)
+
+
+def is_gzipped(path: Path) -> bool:
+    """By name."""
+    return path.suffix.lower() == ".gz"
+
+
 def is_itk(path: Path) -> bool:
     """NRRD or MetaImage: an image, or a segmentation of 3D Slicer."""
     return path.name.lower().endswith(ITK_SUFFIXES)
@@ -57,7 +69,7 @@ def is_picture(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """The name without the suffixes of image files: ``"scan_1.5mm"`` for ``scan_1.5mm.nii.gz``."""
-    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
+    for suffix in (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *VOXEL_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name

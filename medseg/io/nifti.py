@@ -1,22 +1,32 @@
-"""NIfTI files through nibabel."""
+"""NIfTI files, and Analyze 7.5, through nibabel."""
 
 import gzip
-import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+import numpy.typing as npt
+from nibabel.analyze import AnalyzeImage
+from nibabel.arrayproxy import ArrayProxy
 
-from medseg.errors import GeometryError, OutputError, SourceError
+from medseg.errors import GeometryError, OutputError, SourceError, reading
 from medseg.files import written_whole
-from medseg.io.folders import is_nifti
+from medseg.io.folders import is_gzipped, is_nifti, is_pair
+from medseg.io.nifti_pair import is_analyze, open_pair, voxel_file
+from medseg.io.sizes import check_size
 from medseg.volume import Array, Geometry, Volume
 
-# What nibabel, gzip and numpy raise on a file that is cut short or damaged.
-DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+# Codes of xyzt_units, by name and in mm. Any other code is read as mm, as ITK does.
+UNITS = {1: ("metre", 1000.0), 2: ("mm", 1.0), 3: ("micron", 0.001)}
+UNKNOWN_UNIT = ("unknown", 1.0)
+SPATIAL_UNIT = 0b111  # bits of xyzt_units; the others are the unit of time
+
+# Values of sform_code and qform_code (nifti1.h, NIFTI_XFORM_*).
+XFORM_CODES = range(6)
+
+CHUNK = 2**20
 
 # The header fields that say where the voxels lie.
 PLACE_FIELDS = (
@@ -26,20 +36,16 @@ PLACE_FIELDS = (
 
 
 def read_nifti(path: Path) -> Volume:
-    """Reads .nii or .nii.gz with the exact values of the file: ``(channel, x, y, z)``.
+    """Reads .nii, .nii.gz or a pair of .hdr and .img with the exact values of the file: ``(channel, x, y, z)``.
 
     The type on disk is kept where the header has no scaling, else values are float64. The fourth axis becomes
-    channels, a 2D file has one slice. Raises ``SourceError`` for a file that is damaged or no NIfTI,
-    ``GeometryError`` for an affine that cannot be inverted.
+    channels, a 2D file has one slice. Lengths in metres or micrometres become mm. Raises ``SourceError`` for a file
+    that is damaged or no NIfTI, ``GeometryError`` for an affine that cannot be inverted.
     """
     image = open_nifti(path)
     geometry = _geometry(path, image)
-    try:
+    with reading(path, "NIfTI"):
         array = _voxels(path, image)
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        raise SourceError(f"{path}: voxels of type {array.dtype} cannot be read; store integers or floats")
     return Volume(_channels_first(path, array.astype(array.dtype.newbyteorder("="), copy=False)), geometry)
 
 
@@ -73,30 +79,74 @@ def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
     return content
 
 
-def open_nifti(path: Path) -> nibabel.Nifti1Image:
-    """The header, read; the voxels, not yet. Raises ``SourceError`` for a file that is damaged or no NIfTI."""
-    try:
-        image = nibabel.load(path)
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: there is no such file") from error
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
-    if not isinstance(image, nibabel.Nifti1Image):  # NIfTI-2 is a subclass
-        raise SourceError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
+def open_nifti(path: Path) -> AnalyzeImage:
+    """The header, read and checked; the voxels, not yet. ``path`` may be the header of a pair, Analyze among it.
+
+    Raises ``SourceError`` for a file that is damaged, no NIfTI, or holds no numbers; ``GeometryError`` for a place that
+    programs read differently.
+    """
+    with reading(path, "NIfTI"):
+        image = open_pair(path) if is_pair(path) else nibabel.load(path)
+        if not isinstance(image, AnalyzeImage):  # so is NIfTI
+            raise SourceError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
+        _check_type(path, image.dataobj.dtype)
+        _check_codes(path, image)
+        file = voxel_file(path)
+        check_size(file, n_bytes(image), file.stat().st_size, compressed=is_gzipped(file))
     return image
 
 
-def _damaged(path: Path, error: Exception) -> SourceError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return SourceError(f"{path}: truncated, damaged or not NIfTI ({reason}); copy or export it again")
+def n_bytes(image: AnalyzeImage) -> int:
+    """Of the file with the voxels, not compressed."""
+    return int(image.dataobj.offset) + prod(int(n) for n in image.shape) * int(image.dataobj.dtype.itemsize)
 
 
-def _voxels(path: Path, image: nibabel.Nifti1Image) -> Array:
-    if path.suffix.lower() != ".gz":
-        return np.asarray(image.dataobj)
-    with gzip.open(path) as stream:
-        array = np.asarray(type(image).from_stream(stream).dataobj)
-        stream.read()  # gzip compares the checksum only at the end of the file
+def unit_of(header: nibabel.Nifti1Header) -> tuple[str, float]:
+    """The unit in which a header gives lengths, and how many mm it is: ``("micron", 0.001)``."""
+    return UNITS.get(int(header["xyzt_units"]) & SPATIAL_UNIT, UNKNOWN_UNIT)
+
+
+def in_mm(affine: npt.ArrayLike, header: nibabel.Nifti1Header) -> npt.NDArray[np.float64]:
+    """An affine that stands in the header, or was made of it, in mm."""
+    _, mm = unit_of(header)
+    return np.diag([mm, mm, mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+def in_unit_of(header: nibabel.Nifti1Header, affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """An affine in mm, as the header is to hold it."""
+    _, mm = unit_of(header)
+    return np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
+    if dtype.names:
+        raise SourceError(
+            f"{path}: holds colours ({''.join(dtype.names)}), which are no intensities; store one grey value a voxel, or "
+            "the channels along a fourth axis"
+        )
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise SourceError(f"{path}: voxels of type {dtype} cannot be read; store integers or floats")
+
+
+def _check_codes(path: Path, image: AnalyzeImage) -> None:
+    """Programs differ in whether a code that NIfTI does not know says that the sform, or the qform, counts."""
+    for name in () if is_analyze(image) else ("sform_code", "qform_code"):
+        code = int(image.header[name])
+        if code not in XFORM_CODES:
+            raise GeometryError(
+                f"{path}: {name} is {code}, which NIfTI does not know ({XFORM_CODES[0]} to {XFORM_CODES[-1]}), so that "
+                "programs place it differently; set it to 1 if its place is right"
+            )
+
+
+def _voxels(path: Path, image: AnalyzeImage) -> Array:
+    file, proxy = voxel_file(path), image.dataobj
+    if not is_gzipped(file):
+        return np.asarray(proxy)
+    with gzip.open(file) as stream:
+        array = np.asarray(ArrayProxy(stream, (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)))
+        while stream.read(CHUNK):  # gzip compares the checksum only at the end of the file
+            pass
     return array
 
 
@@ -108,9 +158,9 @@ def _channels_first(path: Path, array: Array) -> Array:
     return np.moveaxis(array.reshape(*shape[:3], *(n_channels or [1])), -1, 0)
 
 
-def _geometry(path: Path, image: nibabel.Nifti1Image) -> Geometry:
+def _geometry(path: Path, image: AnalyzeImage) -> Geometry:
     x, y, z = (*image.shape, 1, 1, 1)[:3]
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = np.asarray(image.affine, np.float64) if is_analyze(image) else in_mm(image.affine, image.header)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
     if 0 in (x, y, z):

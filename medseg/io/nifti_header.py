@@ -5,12 +5,15 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from medseg.files import written_whole
-from medseg.io.nifti import open_nifti, read_nifti
+from medseg.io.folders import is_gzipped
+from medseg.io.nifti import UNKNOWN_UNIT, in_mm, in_unit_of, n_bytes, open_nifti, read_nifti, unit_of
+from medseg.io.nifti_pair import is_analyze, voxel_file
 from medseg.volume import Geometry
 
 Affine = npt.NDArray[np.float64]
@@ -23,11 +26,12 @@ class NiftiHeader:
     """``sform`` and ``qform`` (voxel index to RAS mm) are None where their code says that there is none."""
 
     shape: tuple[int, ...]
-    spacing: tuple[float, ...]  # pixdim, as written
-    unit: str  # "mm", "micron", "meter" or "unknown"
+    spacing: tuple[float, ...]  # pixdim, in mm
+    unit: str  # that of the file: "mm", "micron", "metre" or "unknown", which is taken for mm
     sform: Affine | None
     qform: Affine | None
-    n_bytes: int  # header and voxels, not compressed
+    is_analyze: bool
+    n_bytes: int  # of the file with the voxels, not compressed
 
     @property
     def has_place(self) -> bool:
@@ -42,52 +46,56 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises ``SourceError`` for a file that is damaged or no NIfTI."""
     image = open_nifti(path)
     header = image.header
+    unit, mm = UNKNOWN_UNIT if is_analyze(image) else unit_of(header)
     shape = tuple(int(n) for n in header.get_data_shape())
-    voxel_bytes = header.get_data_dtype().itemsize
     return NiftiHeader(
         shape=shape,
-        spacing=tuple(float(s) for s in header["pixdim"][1:4]),
-        unit=header.get_xyzt_units()[0],
-        sform=header.get_sform(coded=True)[0],
-        qform=_qform(header),
-        n_bytes=image.dataobj.offset + int(np.prod(shape)) * voxel_bytes,
+        spacing=tuple(float(s) * mm for s in header["pixdim"][1:4]),
+        unit=unit,
+        sform=None if is_analyze(image) else _sform(header),
+        qform=None if is_analyze(image) else _qform(header),
+        is_analyze=is_analyze(image),
+        n_bytes=n_bytes(image),
     )
 
 
 def check_whole_nifti(path: Path) -> None:
     """Raises ``SourceError`` when the file is cut short. Voxels are read only where its size leaves that open."""
-    expected = read_nifti_header(path).n_bytes
-    if path.suffix.lower() == ".gz":
-        whole = _gzip_size(path) == expected % GZIP_SIZE_LIMIT
-    else:
-        whole = path.stat().st_size >= expected
-    if not whole:
+    expected = read_nifti_header(path).n_bytes  # which compares it with the size of a file that is not compressed
+    file = voxel_file(path)
+    if is_gzipped(file) and _gzip_size(file) != expected % GZIP_SIZE_LIMIT:
         read_nifti(path)
 
 
 def write_place(path: Path, geometry: Geometry) -> None:
-    """Sets sform and qform of a file to ``geometry`` (code 1); all its other bytes, voxels included, stay.
+    """Sets sform and qform of a file to ``geometry`` (code 1), in the file's unit of length; all its other bytes stay.
 
     Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
     """
     kind = type(open_nifti(path).header)
-    is_compressed = path.suffix.lower() == ".gz"
+    is_compressed = is_gzipped(path)
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
     header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
-    header.set_qform(geometry.affine, code=1)
-    header.set_sform(geometry.affine, code=1)
+    affine = in_unit_of(header, geometry.affine)
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
     start: bytes = header.binaryblock
     content = start + content[len(start) :]
     with written_whole(path) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if is_compressed else content)
 
 
-def _qform(header: object) -> Affine | None:
+def _sform(header: nibabel.Nifti1Header) -> Affine | None:
+    sform, code = header.get_sform(coded=True)
+    return in_mm(sform, header) if code else None
+
+
+def _qform(header: nibabel.Nifti1Header) -> Affine | None:
     try:
-        qform: Affine | None = header.get_qform(coded=True)[0]  # type: ignore[attr-defined]
+        qform, code = header.get_qform(coded=True)
     except HeaderDataError:  # a quaternion that is none
         return None
-    return qform
+    return in_mm(qform, header) if code else None
 
 
 def _gzip_size(path: Path) -> int:

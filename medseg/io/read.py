@@ -17,12 +17,14 @@ from medseg.volume import Geometry, Volume
 
 READERS = {
     "nifti": lambda source: read_nifti(source.path),
+    "pair": lambda source: read_nifti(source.path),
     "image2d": lambda source: read_image2d(source.path),
     "itk": lambda source: read_itk(source.path),
     "dicom": read_dicom,
 }
 GEOMETRY_READERS = {
     "nifti": lambda source: nifti_geometry(source.path),
+    "pair": lambda source: nifti_geometry(source.path),
     "image2d": lambda source: image2d_geometry(source.path),
     "itk": lambda source: itk_geometry(source.path),
     "seg_nrrd": lambda source: itk_geometry(source.path),

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, get_args
 
 from medseg.errors import Problem
 
-ImageKind = Literal["nifti", "dicom", "image2d", "itk"]
+# "pair": Analyze or NIfTI in two files, of which the header is the first.
+ImageKind = Literal["nifti", "pair", "dicom", "image2d", "itk"]
 # Hold named segments rather than the voxels of an image.
 SegmentationKind = Literal["dicom_seg", "rtstruct", "seg_nrrd"]
 Kind = ImageKind | SegmentationKind

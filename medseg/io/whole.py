@@ -15,7 +15,7 @@ HEADER_BYTES = 4096
 def check_whole(source: ImageSource) -> None:
     """Raises ``SourceError`` for files of an image that are cut short. Voxels are read only where sizes leave that
     open."""
-    if source.kind == "nifti":
+    if source.kind in ("nifti", "pair"):
         check_whole_nifti(source.path)
     elif source.kind == "dicom":
         for path in _small(source.files):

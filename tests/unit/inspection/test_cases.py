@@ -87,7 +87,10 @@ def test_names_and_burned_in_text_are_told_but_not_repeated(
     assert "Doe" not in str(found.as_json())
 
 
-@pytest.mark.parametrize(("units", "spacing", "rule"), [("meter", 1.0, "unit"), ("mm", 400.0, "spacing")])
+@pytest.mark.parametrize(
+    ("units", "spacing", "rule"),
+    [("meter", 1.0, "spacing"), ("mm", 400.0, "spacing"), ("unknown", 400.0, "spacing"), ("unknown", 0.001, "unit")],
+)
 def test_lengths_that_cannot_be_meant(
     study: Any, look: Any, findings: Any, shape: Any, units: str, spacing: float, rule: str
 ) -> None:
@@ -96,6 +99,17 @@ def test_lengths_that_cannot_be_meant(
     image.header.set_xyzt_units(units)
     nibabel.save(image, study.image("a"))
     assert [finding.severity for finding in findings(look(study.folder), rule)] == ["warning"]
+
+
+def test_another_unit_is_converted_and_told(study: Any, look: Any, findings: Any, shape: Any) -> None:
+    study.add("a")
+    for path in (study.image("a"), study.label("a")):
+        image = nibabel.Nifti1Image(np.ones(shape, np.int16), np.diag([10, 10, 20, 1]))
+        image.header.set_xyzt_units("micron")
+        nibabel.save(image, path)
+    found = look(study.folder)
+    assert [finding.severity for finding in findings(found, "unit")] == ["note", "note"]
+    assert next(found.images).grid.spacing == pytest.approx((0.01, 0.01, 0.02))
 
 
 def test_two_places_in_one_header_are_told(study: Any, look: Any, findings: Any, affine: np.ndarray) -> None:

@@ -80,6 +80,28 @@ def test_axes(tmp_path: Path, write_image: WriteImage, stored: tuple[int, ...], 
     assert nifti_geometry(path).difference(volume.geometry) is None
 
 
+@pytest.mark.parametrize("unit", range(8))
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (2, 1)])
+def test_lengths_become_mm_as_in_simpleitk(tmp_path: Path, unit: int, codes: tuple[int, int]) -> None:
+    image = nibabel.Nifti1Image(ramp(5, 4, 3), OBLIQUE)
+    image.set_qform(OBLIQUE, codes[0])
+    image.set_sform(OBLIQUE, codes[1])
+    image.header["xyzt_units"] = unit | 8  # seconds
+    image.to_filename(tmp_path / "a.nii")
+    geometry, reference = nifti_geometry(tmp_path / "a.nii"), sitk.ReadImage(tmp_path / "a.nii")
+    np.testing.assert_allclose(geometry.spacing, reference.GetSpacing(), rtol=1e-5)
+    lps = np.array(reference.TransformIndexToPhysicalPoint((4, 3, 2)))
+    np.testing.assert_allclose(
+        geometry.world((4, 3, 2)), lps * [-1, -1, 1], rtol=1e-5, atol=1e-5 * min(geometry.spacing)
+    )
+
+
+def test_a_2d_file_keeps_its_place_along_z(tmp_path: Path, write_image: WriteImage) -> None:
+    volume = read_nifti(write_image(tmp_path / "a.nii.gz", ramp(5, 4), OBLIQUE))
+    assert volume.array.shape == (1, 5, 4, 1)
+    np.testing.assert_allclose(volume.geometry.affine, OBLIQUE, atol=1e-5)
+
+
 def test_more_than_one_channel_axis_is_refused(tmp_path: Path, write_image: WriteImage) -> None:
     with pytest.raises(SourceError, match="5 axes"):
         read_nifti(write_image(tmp_path / "a.nii.gz", ramp(5, 4, 3, 2, 2)))

@@ -10,6 +10,7 @@ import pytest
 
 from medseg.errors import SourceError
 from medseg.io import nifti_header
+from medseg.io.nifti import nifti_geometry
 from medseg.io.nifti_header import check_whole_nifti, read_nifti_header, write_place
 from medseg.volume import Geometry
 
@@ -51,6 +52,21 @@ def test_a_place_is_set_and_all_else_stays(tmp_path: Path, name: str, kind: Any,
     np.testing.assert_allclose(after.get_qform(), PLACE.affine, atol=1e-5)
     content = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
     assert len(content) == size
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1000), ("micron", 0.001), ("unknown", 1)])
+def test_a_place_is_set_in_the_unit_of_the_file(tmp_path: Path, unit: str, mm: float) -> None:
+    path = written(tmp_path / "a.nii")
+    image = nibabel.load(path)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    assert read_nifti_header(path).spacing == pytest.approx((0.9 * mm, 0.8 * mm, 2 * mm))
+    write_place(path, PLACE)
+    np.testing.assert_allclose(nifti_geometry(path).affine, PLACE.affine, rtol=1e-6)
+    np.testing.assert_allclose(nibabel.load(path).affine[:3] * mm, PLACE.affine[:3], rtol=1e-6)
+    header = read_nifti_header(path)
+    assert header.sform is not None and header.qform is not None
+    np.testing.assert_allclose(header.sform, header.qform, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
