@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.io.itk import geometry_of
 from medseg.io.masks.certificate import Certificate, together
+from medseg.io.masks.raw_slices import LPS_TO_RAS
 from medseg.io.masks.segmented import Segmented
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
+
+if TYPE_CHECKING:
+    from SimpleITK import ImageFileReader
 
 Expected = Callable[[Array], Array]  # what (x, y) of a layer hold, where the label map holds the (x, y) given
 
@@ -120,19 +124,31 @@ def _read_itk(path: Path) -> Found:
     return Found(
         reader=f"SimpleITK {SimpleITK.Version.VersionString()}",
         layers=layers[..., None] if image.GetDimension() == 2 else layers,
-        geometry=geometry_of(reader, path),
+        geometry=_geometry_of(reader),
         keys={key: image.GetMetaData(key) for key in image.GetMetaDataKeys()},
         image=image,
     )
 
 
 def _itk_geometry(path: Path) -> Geometry:
+    """Raises ``RuntimeError`` for what SimpleITK cannot read."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    return geometry_of(reader, path)
+    return _geometry_of(reader)
+
+
+def _geometry_of(reader: "ImageFileReader") -> Geometry:
+    """Of the first three axes."""
+    n, spatial = reader.GetDimension(), min(reader.GetDimension(), 3)
+    affine = np.eye(4)
+    directions = np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing()
+    affine[:spatial, :spatial] = directions[:spatial, :spatial]
+    affine[:spatial, 3] = reader.GetOrigin()[:spatial]
+    x, y, z = (*reader.GetSize(), 1)[:3]
+    return Geometry((x, y, z), LPS_TO_RAS @ affine)
 
 
 def _read_nifti(path: Path) -> Found:

@@ -113,6 +113,8 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
 def _certified(format_: Format, path: Path, segmented: Segmented) -> Certificate:
     try:
         certificate = format_.check(path, segmented)
+        if segmented.slices is not None:
+            certificate = certificate.moved(segmented.slices.off_mm(segmented.geometry))
         fault = certificate.fault
     except MedsegError:
         raise
