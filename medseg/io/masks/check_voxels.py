@@ -3,6 +3,7 @@
 import gzip
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Expected = Callable[[Array], Array]  # what (x, y) of a layer hold, where the label map holds the (x, y) given
 
 # NIfTI-1 (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): datatype, and what it is in numpy.
+NIFTI_UNITS = {1: 1000.0, 3: 0.001}  # code of xyzt_units: mm of a metre, and of a micrometre
 NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 768: "<u4"}
 
 
@@ -69,8 +71,10 @@ def _check_nifti(path: Path, segmented: Segmented, expected: Expected) -> Certif
         found = _read_itk(path)
     except RuntimeError:  # as when axes are not exactly at right angles
         return _compared(_read_nifti(path), segmented, [expected], segmented.geometry)
-    source = segmented.source
-    place = _itk_geometry(source.path) if source and source.kind == "nifti" else segmented.geometry
+    source, place = segmented.source, segmented.geometry
+    if source is not None and source.kind == "nifti":
+        with suppress(RuntimeError):  # as of an old header without a place
+            place = _itk_geometry(source.path)
     return _compared(found, segmented, [expected], place)
 
 
@@ -157,7 +161,8 @@ def _read_nifti(path: Path) -> Found:
     _, *shape = struct.unpack_from("<4h", content, 40)
     (datatype,) = struct.unpack_from("<h", content, 70)
     (start,) = struct.unpack_from("<f", content, 108)
-    affine = np.vstack([np.reshape(struct.unpack_from("<12f", content, 280), (3, 4)), (0, 0, 0, 1)])
+    to_mm = NIFTI_UNITS.get(content[123] % 8, 1.0)
+    affine = np.vstack([np.reshape(struct.unpack_from("<12f", content, 280), (3, 4)) * to_mm, (0, 0, 0, 1)])
     voxels = np.frombuffer(content, NIFTI_TYPES[datatype], int(np.prod(shape)), int(start))
     x, y, z = shape
     return Found("NIfTI-1, byte by byte", voxels.reshape(1, x, y, z, order="F"), Geometry((x, y, z), affine))
