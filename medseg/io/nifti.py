@@ -3,7 +3,6 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
