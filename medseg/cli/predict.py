@@ -88,10 +88,10 @@ def predict(
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
 
-    NIfTI has the affine of the source, or its very header; dicom-seg and rtstruct lie on the slices of a DICOM source
-    and refer to them; nifti-per-label, stl and obj are a folder a case with a file for each structure. Every mask is
-    read back by another reader and compared, and deleted if it does not lie right. A case that fails is reported, the
-    others are done, and the exit status is 1.
+    NIfTI has the affine of the source, or its very header; dicom-seg and rtstruct lie on the slices of a DICOM
+    source and refer to them; nifti-per-label, stl and obj are a folder a case with a file for each structure. Every
+    mask is read back by another reader and compared, and kept aside as NAME.rejected if it does not lie right. A
+    case that fails is reported, the others are done, and the exit status is 1.
 
     Example:
 

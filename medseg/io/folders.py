@@ -16,6 +16,9 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 OUTPUTS = {"predictions.json": "medseg", "run.json": "plan", "dataset.json": "medseg"}
 
 
+REJECTED = ".rejected"  # what the name of a mask ends with that lies wrong
+
+
 class Walk(NamedTuple):
     files: list[Path]
     outputs: list[Path]  # folders that medseg wrote, which aren't walked into
@@ -76,7 +79,7 @@ def stem(path: Path) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name == "__MACOSX" or name.endswith(REJECTED)
 
 
 def _is_output(folder: Path, names: list[str]) -> bool:

@@ -3,7 +3,6 @@
 import gzip
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -57,9 +56,9 @@ def nifti_geometry(path: Path) -> Geometry:
 def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None = None) -> None:
     """Writes ``array`` (x, y, z) or (channel, x, y, z) as .nii or .nii.gz, whole or not at all.
 
-    qform and sform both hold the affine (code 1). With ``like``, a NIfTI file on the same grid, both are
-    copied from its header to the bit, so that every viewer places the two alike. float64 is stored as
-    float32.
+    qform and sform both hold the affine (code 1), in mm. With ``like``, a NIfTI file on the same grid, both are
+    copied from its header to the bit, in its unit of length, and a 2D file gets a 2D one, so that every viewer places
+    the two alike. float64 is stored as float32.
 
     Raises ``GeometryError`` when ``like`` lies on another grid, ``OutputError`` when the file cannot be
     written.
@@ -68,7 +67,7 @@ def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None 
         raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
     image = _image(array, geometry)
     if like is not None:
-        _place_like(image.header, path, geometry, like)
+        image = _placed_like(image, path, geometry, like)
     with written_whole(path) as temporary:
         nibabel.save(image, temporary)
 
@@ -193,11 +192,17 @@ def _storable(array: Array) -> Array:
     return array
 
 
-def _place_like(header: Any, path: Path, geometry: Geometry, like: Path) -> None:
+def _placed_like(image: nibabel.Nifti1Image, path: Path, geometry: Geometry, like: Path) -> nibabel.Nifti1Image:
     original = open_nifti(like)
     difference = geometry.difference(_geometry(like, original))
     if difference is not None:
         raise GeometryError(f"{path} cannot be written on the grid of {like}: {difference}")
+    array, header = np.asarray(image.dataobj), image.header
+    if len(original.shape) == 2 and array.ndim == 3:
+        array = array[..., 0]
+        header.set_data_shape(array.shape)
     for name in PLACE_FIELDS:
         header[name] = original.header[name]
     header["pixdim"][:4] = original.header["pixdim"][:4]
+    header["xyzt_units"] = int(original.header["xyzt_units"]) % 8  # the bits above are the unit of time
+    return nibabel.Nifti1Image(array, None, header)  # without an affine, which nibabel would write into the header

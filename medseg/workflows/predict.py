@@ -43,11 +43,12 @@ def predict(
 ) -> PredictResult:
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
-    ``model`` is a RUN or a model folder, or several, whose logits are averaged. With ``output`` the masks are written
-    there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and PNG or TIFF
-    for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by another reader
-    and compared; one that does not lie right is deleted. ``mirror`` averages over mirrored images; None takes the
-    model's own setting, as for ``overlap``, ``skip_air`` and ``first_look``.
+    ``model`` is a RUN or a model folder, or several, whose logits are averaged. With ``output`` the masks are
+    written there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and
+    PNG or TIFF for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by
+    another reader and compared; one that does not lie right is kept aside as NAME.rejected, and is a problem.
+    ``mirror`` averages over mirrored images; None takes the model's own setting, as for ``overlap``, ``skip_air``
+    and ``first_look``.
 
     ``skip_air``: in CT, windows that hold nothing but air get what the network says of even air, which it is asked
     once. ``first_look``, for large scans: the network first sees the image at half the resolution, and then only what

@@ -7,16 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
+
+import numpy as np
 
 from medseg.config import Config
 from medseg.dataset.cases import Case
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
-from medseg.errors import SourceError
+from medseg.errors import MedsegError, SourceError, TrainingError
 from medseg.files import write_json, written_whole
 from medseg.inference.model import load_model, save_ensemble
 from medseg.io.discover import source_of
+from medseg.io.masks.formats import usual_format, write_mask
+from medseg.io.masks.segmented import Segmented
+from medseg.io.read import read_geometry
 from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.report.training import write_training
@@ -88,6 +94,7 @@ def train(
         check_batch(team, runs[0].plan.batch_size)
         for run in runs:
             validation_cases(run)  # to see now, not after hours of training, whether their files are there
+        team.first(lambda: try_a_mask(runs[0]))
         if runs[0].folder == folder:
             result = train_run(runs[0], chosen, clock_start, team)
         else:
@@ -226,6 +233,24 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     learn_to_review(model.folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
     write_golden(model, model.folder)
     return evaluation
+
+
+def try_a_mask(run: Run) -> None:
+    """Writes and certifies a mask of one held-back case in a temporary folder. Raises ``TrainingError`` when that
+    fails, which would else be known after hours of training."""
+    case = validation_cases(run)[0]
+    source, labels = case.images[0], run.dataset.labels
+    grid, format_ = read_geometry(source), usual_format(source)
+    label_map = np.zeros(grid.shape, dtype=np.min_scalar_type(labels.values[0]))
+    label_map[: grid.shape[0] // 2] = labels.values[0]
+    with TemporaryDirectory() as folder:
+        try:
+            write_mask(format_, format_.path(Path(folder), case.case_id), Segmented(label_map, grid, labels, source))
+        except MedsegError as error:
+            raise TrainingError(
+                f"{source.path}: no mask of this image can be written, so no model can be validated on it; put its "
+                f"header right or leave the case out, and prepare the dataset again ({error})"
+            ) from error
 
 
 def validation_cases(run: Run) -> Sequence[Case]:

@@ -1,7 +1,7 @@
 """What a reader that shares no code with the writer found in a mask that was written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Contours have no voxels: filled again, each structure has to agree with its mask by at least this Dice.
@@ -40,6 +40,10 @@ class Certificate:
         """In words, for the user."""
         what = "voxel by voxel" if self.dice is None else f"Dice {self.dice:.4f}"
         return f"Read back by {self.reader}: {self.fault or f'right, {what}'}"
+
+    def moved(self, distance_mm: float) -> "Certificate":
+        """That of a mask which lies where it should on a grid that itself lies this far from its place."""
+        return replace(self, max_distance_mm=max(self.max_distance_mm, distance_mm))
 
     def as_json(self) -> dict[str, Any]:
         return {

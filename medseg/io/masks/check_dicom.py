@@ -1,12 +1,13 @@
 """Masks in DICOM read back through pydicom: SEG bit by bit, RTSTRUCT filled as its reader fills.
 
-Both are compared with the label map on each slice of the source: at the place where the slice lies, which has to be the
-place that the file gives its mask. Where slices lie (``source_planes``) is all that writers and checks have in common.
+Both are compared with the label map on each slice of the source: at the place where the source's own files say that the
+slice lies (``raw_slices``), which has to be the place that the file gives its mask.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +15,8 @@ import numpy as np
 import pydicom
 from pydicom import Dataset, config, dcmread
 
-from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
-from medseg.io.dicom.series import source_planes
 from medseg.io.masks.certificate import Certificate
+from medseg.io.masks.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
 from medseg.io.masks.segmented import Segmented
 from medseg.io.segmentations.polygons import filled
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
@@ -26,8 +26,6 @@ BORDER = 1e-3
 
 LONGEST_NAME = 64  # characters, value representation LO
 
-Planes = Sequence[Plane]
-
 
 class Found(NamedTuple):
     """What a file says. Structures and slices are counted from 0."""
@@ -35,7 +33,7 @@ class Found(NamedTuple):
     names: list[str]
     frame_of_reference_uid: str
     references: list[tuple[Dataset, int]]  # to files of the source, each with the slice that it is about
-    off_plane_mm: float  # how far the furthest mask lies from its slice
+    off_slice_mm: float  # how far the furthest mask lies from its slice
     mask: Callable[[int, int], Array | None]  # (row, column) of a structure on a slice, where there is one
 
 
@@ -55,46 +53,46 @@ class Count:
 
 def check_dicom_seg(path: Path, segmented: Segmented) -> Certificate:
     with config.disable_value_validation():
-        planes = _planes(segmented)
-        return _certificate(_read_seg(dcmread(path), planes), segmented, planes)
+        slices = _slices(segmented)
+        return _certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
 def check_rtstruct(path: Path, segmented: Segmented) -> Certificate:
     with config.disable_value_validation():
-        planes = _planes(segmented)
-        return _certificate(_read_rtstruct(dcmread(path), planes), segmented, planes, by_dice=True)
+        slices = _slices(segmented)
+        return _certificate(_read_rtstruct(dcmread(path), slices), segmented, slices, by_dice=True)
 
 
-def _planes(segmented: Segmented) -> list[Plane]:
-    if segmented.source is None:
-        raise ValueError("masks in DICOM lie on the slices of a source")
-    return source_planes(segmented.source)
+def _slices(segmented: Segmented) -> RawSlices:
+    if segmented.slices is None:
+        raise ValueError("masks in DICOM lie on the slices of a source, whose files say where")
+    return segmented.slices
 
 
-def _read_seg(header: Dataset, planes: Planes) -> Found:
+def _read_seg(header: Dataset, slices: RawSlices) -> Found:
     number_of = {int(item.SegmentNumber): i for i, item in enumerate(header.SegmentSequence)}
     shared = header.SharedFunctionalGroupsSequence[0]
     frames: dict[tuple[int, int], int] = {}
-    references, off_plane = [], 0.0
+    references, off_slice = [], 0.0
     for i, own in enumerate(header.PerFrameFunctionalGroupsSequence):
         place = _frame_geometry(header, shared, own)
-        plane = _nearest(planes, place.world((0, 0, 0)))
-        off_plane = max(off_plane, planes[plane].geometry.distance(place))
-        references.append((own.DerivationImageSequence[0].SourceImageSequence[0], plane))
+        number = slices.nearest(place.affine[:3, 3])
+        off_slice = max(off_slice, slices[number].grid.distance(place))
+        references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
         # Where there is one segment, highdicom says so for all frames together.
         shown = own.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
         segment = number_of[int(shown[0].ReferencedSegmentNumber)]
-        if frames.setdefault((segment, plane), i) != i:
-            raise ValueError(f"frames {frames[segment, plane] + 1} and {i + 1} show one segment at one place")
+        if frames.setdefault((segment, number), i) != i:
+            raise ValueError(f"frames {frames[segment, number] + 1} and {i + 1} show one segment at one place")
     bits = np.frombuffer(header.PixelData, dtype=np.uint8)
     shape = int(header.Rows), int(header.Columns)
 
-    def mask(segment: int, plane: int) -> Array | None:
-        i = frames.get((segment, plane))
+    def mask(segment: int, number: int) -> Array | None:
+        i = frames.get((segment, number))
         return None if i is None else _frame_bits(bits, i, shape)
 
     names = [str(item.SegmentLabel) for item in header.SegmentSequence]
-    return Found(names, str(header.FrameOfReferenceUID), references, off_plane, mask)
+    return Found(names, str(header.FrameOfReferenceUID), references, off_slice, mask)
 
 
 def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
@@ -116,43 +114,37 @@ def _frame_bits(packed: Array, frame: int, shape: tuple[int, int]) -> Array:
     return bits[first % 8 : first % 8 + size].reshape(shape).astype(bool)
 
 
-def _read_rtstruct(header: Dataset, planes: Planes) -> Found:
+def _read_rtstruct(header: Dataset, slices: RawSlices) -> Found:
     number_of = {int(item.ROINumber): i for i, item in enumerate(header.StructureSetROISequence)}
     polygons: dict[tuple[int, int], list[Array]] = defaultdict(list)
-    references, off_plane = [], 0.0
+    references, off_slice = [], 0.0
     for roi in header.ROIContourSequence:
         for contour in roi.get("ContourSequence") or ():
             # Not through pydicom's numbers, of which it would make an object each.
             words = contour.get_item("ContourData").value.split(b"\\")
             points = np.array(words, dtype=np.float64).reshape(-1, 3) @ LPS_TO_RAS[:3, :3]
-            plane = _nearest(planes, points.mean(axis=0))
-            corners = planes[plane].geometry.index(points)
-            off_plane = max(off_plane, float(np.abs(corners[:, 2]).max()) * planes[plane].geometry.spacing[2])
-            polygons[number_of[int(roi.ReferencedROINumber)], plane].append(corners[:, :2])
-            references.append((contour.ContourImageSequence[0], plane))
+            number = slices.nearest(points.mean(axis=0))
+            corners = slices[number].grid.index(points)
+            off_slice = max(off_slice, float(np.abs(corners[:, 2]).max()))
+            polygons[number_of[int(roi.ReferencedROINumber)], number].append(corners[:, :2])
+            references.append((contour.ContourImageSequence[0], number))
 
-    def mask(roi: int, plane: int) -> Array | None:
-        own = polygons.get((roi, plane))
-        return None if own is None else filled(own, (planes[plane].columns, planes[plane].rows)).T
+    def mask(roi: int, number: int) -> Array | None:
+        own = polygons.get((roi, number))
+        return None if own is None else filled(own, slices[number].grid.shape[:2]).T
 
     names = [str(item.ROIName) for item in header.StructureSetROISequence]
-    return Found(names, str(header.FrameOfReferenceUID), references, off_plane, mask)
+    return Found(names, str(header.FrameOfReferenceUID), references, off_slice, mask)
 
 
-def _nearest(planes: Planes, world: Vector) -> int:
-    """The slice whose plane a place (RAS mm) lies nearest to."""
-    normal, positions = planes[0].normal, np.array([plane.position for plane in planes])
-    return int(np.abs((positions - world @ LPS_TO_RAS[:3, :3]) @ normal).argmin())
-
-
-def _certificate(found: Found, segmented: Segmented, planes: Planes, by_dice: bool = False) -> Certificate:
-    remarks = [*_wrong_names(found, segmented), *_wrong_references(found, planes)]
-    counts = [] if remarks else _counts(found, segmented, planes)
+def _certificate(found: Found, segmented: Segmented, slices: RawSlices, by_dice: bool = False) -> Certificate:
+    remarks = [*_wrong_names(found, segmented), *_wrong_references(found, slices)]
+    counts = [] if remarks else _counts(found, segmented, slices)
     return Certificate(
         reader=f"pydicom {pydicom.__version__}",
-        n_voxels=sum(plane.rows * plane.columns for plane in planes) * len(counts),
+        n_voxels=sum(prod(each.shape) for each in slices.slices) * len(counts),
         n_different=sum(count.different for count in counts),
-        max_distance_mm=found.off_plane_mm,
+        max_distance_mm=found.off_slice_mm,
         tolerance_mm=GRID_TOLERANCE * min(segmented.geometry.spacing),
         dice=min((count.dice for count in counts), default=0.0) if by_dice else None,
         remark="; ".join(remarks),
@@ -171,24 +163,23 @@ def _comparable(name: str) -> str:
     return "".join(character for character in kept if character.isprintable() and not character.isspace())
 
 
-def _wrong_references(found: Found, planes: Planes) -> Iterator[str]:
-    tags = ["SOPInstanceUID", "FrameOfReferenceUID"]
-    paths = {plane.path for plane in planes}
-    headers = {path: dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True) for path in paths}
-    of_source = headers[planes[0].path].get("FrameOfReferenceUID")
+def _wrong_references(found: Found, slices: RawSlices) -> Iterator[str]:
+    of_source = slices[0].frame_of_reference_uid
     if of_source and of_source != found.frame_of_reference_uid:
         yield "its frame of reference is not that of the source"
-    for reference, plane in found.references:
-        if reference.ReferencedSOPInstanceUID != headers[planes[plane].path].SOPInstanceUID:
-            yield f"what lies on slice {plane + 1} refers to another one"
+    for reference, number in found.references:
+        named = reference.get("ReferencedFrameNumber")
+        frames = [named] if isinstance(named, int) else named or [slices[number].frame + 1]
+        if reference.ReferencedSOPInstanceUID != slices[number].uid or slices[number].frame + 1 not in frames:
+            yield f"what lies on slice {number + 1} refers to another one"
             return
 
 
-def _counts(found: Found, segmented: Segmented, planes: Planes) -> list[Count]:
+def _counts(found: Found, segmented: Segmented, slices: RawSlices) -> list[Count]:
     structures = segmented.labels.structures
     counts = [Count() for _ in structures]
-    for i, plane in enumerate(planes):
-        likely, possible = _labels_at(plane, segmented)
+    for i, slice_ in enumerate(slices.slices):
+        likely, possible = _labels_at(slice_, segmented)
         present = {*np.unique(likely).tolist(), *np.unique(possible).tolist()}
         for number, structure in enumerate(structures):
             mask = found.mask(number, i)
@@ -203,11 +194,12 @@ def _counts(found: Found, segmented: Segmented, planes: Planes) -> list[Count]:
     return counts
 
 
-def _labels_at(plane: Plane, segmented: Segmented) -> tuple[Array, Array]:
+def _labels_at(slice_: RawSlice, segmented: Segmented) -> tuple[Array, Array]:
     """The labels (row, column) at the centres of pixels, twice: centres on the border of two voxels have the label of
     the upper one in the first, and of the lower one in the second."""
-    affine = np.linalg.inv(segmented.geometry.affine) @ plane.geometry.affine
-    column, row = np.arange(plane.columns), np.arange(plane.rows)[:, None]
+    affine = np.linalg.inv(segmented.geometry.affine) @ slice_.grid.affine
+    rows, columns = slice_.shape
+    column, row = np.arange(columns), np.arange(rows)[:, None]
     place = [along[0] * column + along[1] * row + along[3] + 0.5 for along in affine[:3]]
     upper = _picked(segmented, [np.floor(axis + BORDER) for axis in place])
     if all((np.abs(axis - np.rint(axis)) > BORDER).all() for axis in place):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects
 
-from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.masks.certificate import Certificate, together
+from medseg.io.masks.raw_slices import LPS_TO_RAS
 from medseg.io.masks.segmented import Segmented
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 

@@ -3,21 +3,27 @@
 import gzip
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.io.itk import geometry_of
 from medseg.io.masks.certificate import Certificate, together
+from medseg.io.masks.raw_slices import LPS_TO_RAS
 from medseg.io.masks.segmented import Segmented
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
+
+if TYPE_CHECKING:
+    from SimpleITK import ImageFileReader
 
 Expected = Callable[[Array], Array]  # what (x, y) of a layer hold, where the label map holds the (x, y) given
 
 # NIfTI-1 (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): datatype, and what it is in numpy.
+NIFTI_UNITS = {1: 1000.0, 3: 0.001}  # code of xyzt_units: mm of a metre, and of a micrometre
 NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 768: "<u4"}
 
 
@@ -65,8 +71,10 @@ def _check_nifti(path: Path, segmented: Segmented, expected: Expected) -> Certif
         found = _read_itk(path)
     except RuntimeError:  # as when axes are not exactly at right angles
         return _compared(_read_nifti(path), segmented, [expected], segmented.geometry)
-    source = segmented.source
-    place = _itk_geometry(source.path) if source and source.kind == "nifti" else segmented.geometry
+    source, place = segmented.source, segmented.geometry
+    if source is not None and source.kind == "nifti":
+        with suppress(RuntimeError):  # as of an old header without a place
+            place = _itk_geometry(source.path)
     return _compared(found, segmented, [expected], place)
 
 
@@ -120,19 +128,31 @@ def _read_itk(path: Path) -> Found:
     return Found(
         reader=f"SimpleITK {SimpleITK.Version.VersionString()}",
         layers=layers[..., None] if image.GetDimension() == 2 else layers,
-        geometry=geometry_of(reader, path),
+        geometry=_geometry_of(reader),
         keys={key: image.GetMetaData(key) for key in image.GetMetaDataKeys()},
         image=image,
     )
 
 
 def _itk_geometry(path: Path) -> Geometry:
+    """Raises ``RuntimeError`` for what SimpleITK cannot read."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    return geometry_of(reader, path)
+    return _geometry_of(reader)
+
+
+def _geometry_of(reader: "ImageFileReader") -> Geometry:
+    """Of the first three axes."""
+    n, spatial = reader.GetDimension(), min(reader.GetDimension(), 3)
+    affine = np.eye(4)
+    directions = np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing()
+    affine[:spatial, :spatial] = directions[:spatial, :spatial]
+    affine[:spatial, 3] = reader.GetOrigin()[:spatial]
+    x, y, z = (*reader.GetSize(), 1)[:3]
+    return Geometry((x, y, z), LPS_TO_RAS @ affine)
 
 
 def _read_nifti(path: Path) -> Found:
@@ -141,7 +161,8 @@ def _read_nifti(path: Path) -> Found:
     _, *shape = struct.unpack_from("<4h", content, 40)
     (datatype,) = struct.unpack_from("<h", content, 70)
     (start,) = struct.unpack_from("<f", content, 108)
-    affine = np.vstack([np.reshape(struct.unpack_from("<12f", content, 280), (3, 4)), (0, 0, 0, 1)])
+    to_mm = NIFTI_UNITS.get(content[123] % 8, 1.0)
+    affine = np.vstack([np.reshape(struct.unpack_from("<12f", content, 280), (3, 4)) * to_mm, (0, 0, 0, 1)])
     voxels = np.frombuffer(content, NIFTI_TYPES[datatype], int(np.prod(shape)), int(start))
     x, y, z = shape
     return Found("NIfTI-1, byte by byte", voxels.reshape(1, x, y, z, order="F"), Geometry((x, y, z), affine))

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import ConfigError, MedsegError, OutputError, did_you_mean
+from medseg.errors import ConfigError, OutputError, did_you_mean
+from medseg.files import ensure_folder
+from medseg.io.folders import REJECTED
 from medseg.io.masks.certificate import Certificate
 from medseg.io.masks.check_dicom import check_dicom_seg, check_rtstruct
 from medseg.io.masks.check_surfaces import check_obj, check_stl
@@ -91,7 +93,8 @@ def usual_format(source: ImageSource) -> Format:
 
 
 def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
-    """Writes a mask and has it confirmed; a mask that does not lie right is deleted again.
+    """Writes a mask and has it confirmed; one that does not lie right is kept aside, under a name that no reader takes
+    for a mask.
 
     Raises ``OutputError`` when it cannot be written in this format, or is not what was to be written; ``LabelError``
     for label values that are no label's.
@@ -103,25 +106,38 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
         raise OutputError(f"{path}: {format_.name} has a file for each structure, and there is none")
     files = format_.write(path, segmented)
     try:
-        certificate = _certified(format_, path, segmented)
-    except BaseException:
+        certificate, fault = _judged(format_, path, segmented)
+    except BaseException:  # an interruption: nobody knows what it is
         _delete(files, path)
         raise
+    if certificate is None or fault:
+        aside = _kept_aside(files, path)
+        raise OutputError(
+            f"{path}: is not what was to be written ({fault}); it is kept aside as {aside.name}; choose another format"
+        )
     return Written(format_, path, tuple(files), certificate)
 
 
-def _certified(format_: Format, path: Path, segmented: Segmented) -> Certificate:
+def _judged(format_: Format, path: Path, segmented: Segmented) -> tuple[Certificate | None, str]:
+    """What the reader says, and what is wrong with the mask; no certificate where the reader cannot read it."""
     try:
         certificate = format_.check(path, segmented)
-        fault = certificate.fault
-    except MedsegError:
-        raise
+        if segmented.slices is not None:
+            certificate = certificate.moved(segmented.slices.off_mm(segmented.geometry))
     except Exception as error:  # each reader raises its own kinds
-        fault = f"it cannot be read back ({type(error).__name__}: {error})"
-        raise OutputError(_failed(path, fault)) from error
-    if fault:
-        raise OutputError(_failed(path, f"{certificate.reader} reads it, and {fault}"))
-    return certificate
+        return None, f"it cannot be read back ({type(error).__name__}: {error})"
+    return certificate, f"{certificate.reader} reads it, and {certificate.fault}" if certificate.fault else ""
+
+
+def _kept_aside(files: Sequence[Path], path: Path) -> Path:
+    """``case.nii.gz.rejected``, or a folder of that name."""
+    aside = path.with_name(path.name + REJECTED)
+    if path not in files:
+        ensure_folder(aside)
+    for file in files:
+        file.replace(aside if file == path else aside / file.name)
+    _delete((), path)
+    return aside
 
 
 def _delete(files: Sequence[Path], path: Path) -> None:
@@ -129,7 +145,3 @@ def _delete(files: Sequence[Path], path: Path) -> None:
         file.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
-
-
-def _failed(path: Path, fault: str) -> str:
-    return f"{path}: deleted, since it is not what was to be written ({fault}); choose another format"

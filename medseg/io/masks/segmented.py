@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from medseg.io.masks.raw_slices import RawSlices, raw_slices
 from medseg.io.source import ImageSource
 from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
@@ -25,6 +27,12 @@ class Segmented:
     labels: Labels
     source: ImageSource | None = None
     algorithm: str = "medseg"  # the model's name, for DICOM's algorithm identification
+
+    @cached_property
+    def slices(self) -> RawSlices | None:
+        """Where the files of a DICOM source say that its slices lie, read once for all formats; None without one, or
+        where they don't say it."""
+        return raw_slices(self.source) if self.source is not None and self.source.kind == "dicom" else None
 
     def mask(self, structure: Region) -> Array:
         """Boolean (x, y, z)."""

@@ -127,7 +127,7 @@ def test_a_mask_that_is_not_confirmed_is_a_problem(
     monkeypatch.setitem(FORMATS, "seg-nrrd", replace(right, write=mirrored))
     result = medseg.predict(run, nifti, tmp_path / "masks", device="cpu", formats=["seg-nrrd", "nifti"])
     (problem,) = result.problems
-    assert "b.seg.nrrd: deleted, since it is not what was to be written" in problem.message
+    assert "b.seg.nrrd: is not what was to be written" in problem.message
     assert [mask.format.name for mask in result.predictions[0].masks] == ["nifti"]
     assert not (tmp_path / "masks" / "b.seg.nrrd").exists()
 

@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 
 from medseg.errors import OutputError
 from medseg.io.discover import source_of
+from medseg.io.folders import files_under
 from medseg.io.masks.certificate import Certificate, together
 from medseg.io.masks.formats import FORMATS, PNG, TIFF, Format, write_mask
 from medseg.io.masks.segmented import Segmented
@@ -76,7 +77,7 @@ WRONG: list[tuple[Callable[[Segmented], Segmented], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("wrong", "name"), [(wrong, name) for wrong, names in WRONG for name in names])
-def test_another_mask_is_refused_and_deleted(
+def test_another_mask_is_refused_and_kept_aside(
     wrong: Callable[[Segmented], Segmented], name: str, balls: Segmented, tmp_path: Path
 ) -> None:
     format_ = FORMATS[name]
@@ -84,10 +85,13 @@ def test_another_mask_is_refused_and_deleted(
 
 
 def refused(format_: Format, mask: Segmented, folder: Path) -> str:
-    """The message; nothing is left of the mask."""
-    with pytest.raises(OutputError, match="deleted, since it is not what was to be written") as error:
-        write_mask(format_, format_.path(folder, "case"), mask)
-    assert not list(folder.rglob("*"))
+    """The message; the mask is kept, where nothing takes it for one."""
+    path = format_.path(folder, "case")
+    with pytest.raises(OutputError, match="is not what was to be written") as error:
+        write_mask(format_, path, mask)
+    assert [each.name for each in folder.iterdir()] == [f"{path.name}.rejected"]
+    assert f"kept aside as {path.name}.rejected" in str(error.value)
+    assert not files_under(folder)
     return str(error.value)
 
 

@@ -1,0 +1,129 @@
+"""Certificates judge masks by the source's own headers: an image that was read wrong gets no certificate."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_kinds import KINDS
+from pydicom import Dataset, dcmread
+from pydicom.dataset import PrivateBlock
+
+from medseg.errors import OutputError
+from medseg.io.dicom import series
+from medseg.io.dicom.geometry import Plane
+from medseg.io.discover import image_sources
+from medseg.io.masks.formats import FORMATS, write_mask
+from medseg.io.masks.raw_slices import raw_slices
+from medseg.io.masks.segmented import Segmented
+from medseg.io.read import read_geometry
+from medseg.volume import Geometry
+
+SegmentedBalls = Callable[..., Segmented]
+
+
+def half_a_pixel(plane: Plane) -> Plane:
+    shift = plane.along_row * plane.pixel_spacing[0] + plane.down_column * plane.pixel_spacing[1]
+    return replace(plane, position=plane.position + shift / 2)
+
+
+def a_wider_pixel(plane: Plane) -> Plane:
+    return replace(plane, pixel_spacing=(plane.pixel_spacing[0] * 1.01, plane.pixel_spacing[1]))
+
+
+def other_way_round(plane: Plane) -> Plane:
+    return replace(plane, down_column=-plane.down_column)
+
+
+@pytest.mark.parametrize("wrong", [half_a_pixel, a_wider_pixel, other_way_round])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_reader_that_places_slices_wrong_is_caught(
+    wrong: Callable[[Plane], Plane],
+    name: str,
+    segmented_balls: SegmentedBalls,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The very same wrong place in the image and in its mask."""
+    right = series.plane_of
+    monkeypatch.setattr(series, "plane_of", lambda *header: wrong(right(*header)))
+    mask = segmented_balls(tmp_path / "series")
+    with pytest.raises(OutputError, match="mm away from its place"):
+        write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
+
+
+def test_a_reader_of_frames_that_is_wrong_is_caught(
+    segmented_balls: SegmentedBalls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = series.frame_headers
+
+    def shifted(header: Dataset, path: Path) -> list[Dataset]:
+        frames = right(header, path)
+        for frame in frames:
+            x, y, z = frame.ImagePositionPatient
+            frame.ImagePositionPatient = [x + 0.45, y, z]
+        return frames
+
+    monkeypatch.setattr(series, "frame_headers", shifted)
+    mask = segmented_balls(tmp_path / "series", "enhanced")
+    with pytest.raises(OutputError, match=r"0\.45 mm away from its place"):
+        write_mask(FORMATS["nifti"], tmp_path / "case.nii.gz", mask)
+
+
+def test_what_private_sequences_say_is_not_asked(segmented_balls: SegmentedBalls, tmp_path: Path) -> None:
+    """As Philips writes them into every frame: a second position, of the corner instead of the centre of a pixel."""
+    mask = segmented_balls(tmp_path / "series", "enhanced")
+    assert mask.source is not None
+    path, frame = mask.source.files[0], Dataset()
+    frame.ImagePositionPatient = [1.0, 2.0, 3.0]
+    before = raw_slices(mask.source)
+    header = dcmread(path)
+    for groups in header.PerFrameFunctionalGroupsSequence:
+        block: PrivateBlock = groups.private_block(0x2005, "A MAKER'S FRAMES", create=True)
+        block.add_new(0x0F, "SQ", [frame])
+    header.save_as(path)
+    after = raw_slices(mask.source)
+    assert before is not None and after is not None
+    np.testing.assert_array_equal(before.corners, after.corners)
+
+
+@pytest.mark.parametrize("kind", ["oblique", "tilted by 20°", "tilted by -20°", "uneven", "missing slice", "enhanced"])
+def test_how_far_a_grid_is_off(kind: str, segmented_balls: SegmentedBalls, tmp_path: Path) -> None:
+    mask = segmented_balls(tmp_path / "series", kind)
+    grid, slices = mask.geometry, mask.slices
+    assert slices is not None
+    assert slices.off_mm(grid) < 1e-4
+    for axis, pixels in ((0, 0.4), (1, -0.3), (2, 0.2)):
+        moved = grid.affine.copy()
+        moved[:3, 3] += grid.affine[:3, axis] * pixels
+        assert slices.off_mm(Geometry(grid.shape, moved)) == pytest.approx(abs(pixels) * grid.spacing[axis])
+    if KINDS[kind].is_grid:
+        moved = grid.affine.copy()
+        moved[:3, 3] += grid.affine[:3, 0]
+        assert slices.off_mm(Geometry(grid.shape, moved)) == pytest.approx(grid.spacing[0])
+    stretched = grid.affine @ np.diag([1, 1, 1.02, 1])
+    assert slices.off_mm(Geometry(grid.shape, stretched)) > 0.3
+
+
+def test_mosaics_lie_where_nibabel_says(real_data: Path) -> None:
+    """0.45 of a pixel of 3.25 mm is 1.4 mm."""
+    found = image_sources(real_data / "dicom_reference" / "transfer_syntaxes" / "In").sources
+    slices, grid = raw_slices(found[0]), read_geometry(found[0])
+    assert slices is not None and len(slices.slices) == grid.shape[2] == 35
+    assert slices.off_mm(grid) < 1e-5
+    moved = grid.affine.copy()
+    moved[:3, 3] += grid.affine[:3, 1] * 0.45
+    assert slices.off_mm(Geometry(grid.shape, moved)) == pytest.approx(0.45 * grid.spacing[1], rel=1e-4)
+
+
+def test_a_source_that_says_nothing_of_its_place(segmented_balls: SegmentedBalls, tmp_path: Path) -> None:
+    """As X-rays: only formats that lie on its slices need to know."""
+    mask = segmented_balls(tmp_path / "series")
+    assert mask.source is not None
+    for path in mask.source.files:
+        header = dcmread(path)
+        del header.ImagePositionPatient
+        header.save_as(path)
+    assert mask.slices is None
+    assert write_mask(FORMATS["nifti"], tmp_path / "case.nii.gz", mask).certificate.passed
