@@ -85,7 +85,7 @@ def write_place(path: Path, geometry: Geometry) -> None:
 def _qform(header: object) -> Affine | None:
     try:
         qform: Affine | None = header.get_qform(coded=True)[0]  # type: ignore[attr-defined]
-    except HeaderDataError:  # a quaternion that is none
+    except (HeaderDataError, ValueError):  # a quaternion that is none
         return None
     return qform
 
