@@ -22,7 +22,10 @@ from pydantic import (
     ValidationError,
 )
 
-from medseg.errors import ConfigError, did_you_mean
+from medseg.errors import ConfigError, did_you_mean, reason_of
+from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value
+
+MOST_PARTS = 8  # of a key: section.key, and more where the value is a mapping
 
 TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
 
@@ -55,14 +58,14 @@ PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(as
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class PreprocessingConfig(Section):
     """How cases are checked and brought to the model grid."""
 
-    orientation: str = Field("RAS", pattern="^[RLAPSI]{3}$")
-    spacing: tuple[float, float, float] | None = None  # mm; None: derived from the fingerprint
+    orientation: str = Field("RAS", pattern=ORIENTATION)
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None  # mm; None: derived from the fingerprint
     crop_to_nonzero: bool = True
     normalisation: Literal["auto", "ct", "zscore", "none"] = "auto"  # auto: ct where the channel's name is CT
     geometry_tolerance: float = Field(0.05, gt=0, lt=1)  # part of the smallest voxel edge
@@ -76,7 +79,7 @@ class PreprocessingConfig(Section):
 class PlanningConfig(Section):
     """Limits within which the plan is derived."""
 
-    patch_size: tuple[int, ...] | None = None  # voxels; 3 numbers for 3D, 2 for 2D
+    patch_size: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # voxels; 3 numbers for 3D, 2 for 2D
     max_patch_voxels: int = Field(128**3, ge=512)  # 3D patch on a GPU; 2D: 16 slices of its cube
     cpu_patch_voxels: int = Field(2**17, ge=512)  # 3D patch where the processor trains
     max_batch_voxels: int = Field(2 * 128**3, ge=512)
@@ -89,7 +92,7 @@ class NetworkConfig(Section):
     """The network; None takes the plan's."""
 
     name: str = "unet"
-    features: list[int] | None = None  # one number a stage
+    features: list[Annotated[int, Field(ge=1)]] | None = None  # one number a stage
     deep_supervision: bool = True
     convolutions_per_stage: int = Field(2, ge=1)
     arguments: dict[str, Any] = {}  # what this network alone knows; 'medseg networks NAME' lists it
@@ -154,7 +157,7 @@ class TrainingConfig(Section):
     # so many, so that a resumed run has the same weights to the bit.
     threads: int | None = Field(None, ge=1)
     compile: bool = False  # by torch.compile; gained nothing on the processors where it was measured
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     folds: int = Field(5, ge=2)
     init: str | None = None  # a RUN or a model to begin with; its labels and channels may be others
@@ -198,12 +201,7 @@ def load(files: list[Path] | None = None, overrides: list[str] | None = None) ->
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); give a YAML file with --config") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file, "give a YAML file with --config", ConfigError)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -215,23 +213,26 @@ def _parse_override(override: str) -> dict[str, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"{override}: write it as section.key=value, as in training.seed=1")
+    parts = key.strip().split(".")
+    if len(parts) > MOST_PARTS:
+        raise ConfigError(f"{parts[0]}.{parts[1]}…: there is no setting of {len(parts)} parts")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override}: the value is not YAML") from error
+        value = parse_yaml(text)
+    except Exception as error:  # whatever its constructors raise, as for 2024-13-45
+        raise ConfigError(f"{key}: the value is not YAML ({reason_of(error)})") from error
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text, since it wants a dot; people write it as a number.
         with contextlib.suppress(ValueError):
             value = float(value)
     nested: Any = value
-    for part in reversed(key.strip().split(".")):
+    for part in reversed(parts):
         nested = {part: nested}
     return dict(nested)
 
 
 def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
     """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
-    _validated(change, origin)
+    _validated(change, shown_value(origin, bare=True))
     for section, keys in change.items():
         content.setdefault(section, {}).update(keys)
 
@@ -241,12 +242,14 @@ def _validated(content: dict[str, Any], origin: str) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_explain(error)}") from error
+    except (OverflowError, RecursionError) as error:
+        raise ConfigError(f"{origin}: holds a value that cannot be used ({reason_of(error)})") from error
 
 
 def _explain(error: ValidationError) -> str:
     """The first thing that is wrong, with the nearest right key or choice."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = [shown_value(part, bare=True) for part in first["loc"]]
     dotted = ".".join(path)
     if first["type"] == "extra_forbidden" and len(path) == 1:
         homes = [key for key in known_keys() if key.endswith(f".{dotted}")]
@@ -259,9 +262,9 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         return f"{dotted} cannot be '{first['input']}'{did_you_mean(first['input'], _choices(path))}"
     if first["type"] == "missing":
-        return f"{'.'.join(path[:2])} cannot be {first['input']!r}: it has too few numbers"
+        return f"{'.'.join(path[:2])} cannot be {shown_value(first['input'])}: it has too few numbers"
     reason = re.sub(r"\b(a valid )?tuple\b", "a list", first["msg"].removeprefix("Value error, "))
-    return f"{dotted} cannot be {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+    return f"{dotted} cannot be {shown_value(first['input'])}: {reason[0].lower()}{reason[1:]}"
 
 
 def _nearest_key(section: str, key: str) -> str:

@@ -4,8 +4,10 @@ Every message names the file or the setting, says what is wrong, and what to do 
 """
 
 import difflib
+import errno
 import re
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,11 +80,48 @@ def reading(
         raise raises(f"{path}: there is no such file") from error
     except PermissionError as error:
         raise raises(f"{path}: may not be read (permission denied); change its permissions") from error
-    except MemoryError as error:
-        raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
     except Exception as error:
+        if lacks_memory(error):
+            raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
         reason = reason_of(error)
         raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether there was too little of it: PyTorch has errors of its own for that."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+OF_THE_MACHINE = {
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
+    errno.EPERM, errno.EROFS,
+}  # fmt: skip
+_NO_MEMORY = re.compile("allocate memory|out of memory")
+
+
+def of_the_machine(error: BaseException) -> str:
+    """In words, what of the machine an error speaks of: its memory, its disk, its permissions; "" for all others."""
+    if lacks_memory(error):
+        return "there is too little memory for this; free some, or see --max-memory and planning.max_patch_voxels"
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return ""
+
+
+def defect(error: BaseException) -> str:
+    """What is said of an error that no input should cause: where in medseg it happened, and what to do."""
+    package = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next(
+        (each for each in reversed(frames) if each.filename.startswith(package)), frames[-1] if frames else None
+    )
+    where = f", {Path(frame.filename).name}:{frame.lineno}" if frame else ""
+    return (
+        f"a defect of medseg, not of your data ({type(error).__name__}: {reason_of(error)}{where}); please report it, "
+        "with what 'medseg --debug' shows"
+    )
 
 
 def reason_of(error: BaseException) -> str:
@@ -99,6 +138,7 @@ class Problem:
     case_id: str
     path: Path
     message: str
+    is_defect: bool = False  # of medseg, and no fault of the file
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(shown(str(self.path))))

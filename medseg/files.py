@@ -1,7 +1,11 @@
-"""Outputs appear whole or not at all: they are written beside their place and then renamed."""
+"""Outputs appear whole or not at all: they are written beside their place and then renamed. Texts are read in the
+encoding that they show."""
 
+import codecs
 import json
+import math
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,10 +48,39 @@ def ensure_folder(folder: Path) -> Path:
     return folder
 
 
+def read_text(path: Path, largest: int) -> str:
+    """A text of at most so many bytes, in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
+
+    Raises ``OSError``, or ``ValueError`` for what is larger, no file (a pipe would be waited for), or no such text.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no file")
+    if status.st_size > largest:
+        raise ValueError(f"{status.st_size:,} bytes, at most {largest:,} are read")
+    content = path.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8, save it as UTF-8") from error
+
+
 def write_json(path: Path, content: Any) -> Path:
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8", UNKNOWN)
-    return path
+    """NaN and infinity, which JSON has not, become null: not defined."""
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_defined(content), indent=1, ensure_ascii=False, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def _defined(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _defined(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_defined(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_text(path: Path, content: str) -> Path:

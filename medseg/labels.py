@@ -11,9 +11,10 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from medseg.errors import LabelError, did_you_mean
+from medseg.records import Record
 from medseg.terminology import Code, Coding, coding
 
 # ColorBrewer's Set1 and three more: well apart from each other and from grey; repeated when there are more labels.
@@ -30,14 +31,13 @@ MOST_SHOWN = 8
 DESCRIPTION = {"colour", "category", "type", "modifier"}  # of a structure: what does not say where it is
 
 Byte = Annotated[int, Field(ge=0, le=255)]
+Value = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # in a file
 Colour = tuple[Byte, Byte, Byte]  # RGB
 
 
-class Structure(BaseModel):
+class Structure(Record):
     """What is known of a label or a region beside its voxels: its name, its colour in pictures, and the codes that
     DICOM and 3D Slicer know it by. Codes that are None follow from the name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     colour: Colour
@@ -55,27 +55,25 @@ class Structure(BaseModel):
 class Label(Structure):
     """A structure with its value in the user's files."""
 
-    value: int
+    value: Value
     alone: bool = True  # False: a part of regions, and no structure by itself
 
 
 class Region(Structure):
     """A structure that is a union of labels, such as a whole tumour."""
 
-    values: tuple[int, ...]
+    values: tuple[Value, ...]
 
 
-class Labels(BaseModel):
+class Labels(Record):
     """All structures of a dataset, background (value 0) not among them. Network channel ``i + 1`` is ``items[i]``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     items: tuple[Label, ...]
     regions: tuple[Region, ...] = ()
     # nnU-Net's regions_class_order: the structures in the order in which they are written into a label map, one over
     # the other, each with the value that it writes. () where that follows from what holds what.
-    region_order: tuple[tuple[str, int], ...] = ()
-    ignore: int | None = None  # the value of voxels that nobody annotated: in references only
+    region_order: tuple[tuple[str, Value], ...] = ()
+    ignore: Value | None = None  # the value of voxels that nobody annotated: in references only
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,6 +1,7 @@
 """Work on many cases, in worker processes or in stages: errors come back with their case, and a dead worker costs one
 case."""
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, defect, of_the_machine
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,11 +25,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
-    """What became of one item: a result, or the error in words."""
+    """What became of one item: a result, or the error in words. ``is_defect``: it is medseg's fault, not the item's;
+    ``trace``: where it happened, for who mends it."""
 
     item: Item
     result: Result | None = None
     error: str | None = None
+    is_defect: bool = False
+    trace: str = field(default="", compare=False)
 
 
 def run_in_workers(
@@ -41,7 +47,13 @@ def run_in_workers(
 
     With one worker, or one item, the work is done in this process.
     """
-    workers = min(workers or processor_count(), len(items))
+    for outcome in _outcomes(function, items, min(workers or processor_count(), len(items)), preload):
+        yield _logged(outcome)
+
+
+def _outcomes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str]
+) -> Iterator[Outcome[Item, Result]]:
     if workers <= 1:
         for item in items:
             yield _attempt(function, item)
@@ -76,12 +88,12 @@ def run_in_stages(
     """
     if not overlapping:
         for item in items:
-            yield _attempt(lambda each: third(second(first(each))), item)
+            yield _logged(_attempt(lambda each: third(second(first(each))), item))
         return
     with closing(_ahead(first, items)) as prepared:
         worked = map(partial(_then, second), prepared)
         with closing(_behind(third, worked)) as done:
-            yield from done
+            yield from map(_logged, done)
 
 
 def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Outcome[Item, Result], None, None]:
@@ -113,9 +125,8 @@ def _behind(
 def _then(function: Callable[[Any], Result], outcome: Outcome[Item, Any]) -> Outcome[Item, Result]:
     """Goes on with a result; an error stays one."""
     if outcome.error is not None:
-        return Outcome(outcome.item, error=outcome.error)
-    done = _attempt(function, outcome.result)
-    return Outcome(outcome.item, done.result, done.error)
+        return replace(outcome, result=None)
+    return replace(_attempt(function, outcome.result), item=outcome.item)
 
 
 def processor_count() -> int:
@@ -173,11 +184,21 @@ def _one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def _logged(outcome: Outcome[Item, Result]) -> Outcome[Item, Result]:
+    """Here, since workers have no log of their own."""
+    if outcome.trace:
+        logger.debug(outcome.trace)
+    return outcome
+
+
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    """What the item is to blame for is a ``MedsegError``, and what the machine lacks shows; anything else is a defect
+    of ours, which must not stop the other items."""
     try:
         return Outcome(item, result=function(item))
-    except MedsegError as error:
-        return Outcome(item, error=str(error))
-    except Exception as error:  # a defect of ours or of a library: it must not stop the other cases
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return Outcome(item, error=f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")
+    except Exception as error:
+        trace = "".join(traceback.format_exception(error))
+        if isinstance(error, MedsegError):
+            return Outcome(item, error=str(error), trace=trace)
+        reason = of_the_machine(error)
+        return Outcome(item, error=reason or defect(error), is_defect=not reason, trace=trace)

@@ -1,19 +1,28 @@
 """Fingerprint: what was measured on the data. Plan: what follows from it. Data only; see ``medseg.planning``."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medseg.labels import Labels
+from medseg.records import ORIENTATION, Record
 from medseg.volume import GRID_TOLERANCE, Shape3, Spacing3
 
+# Beyond these a plan is damaged, or means harm: no machine could do what it says.
+MOST_STAGES = 16
+MOST_FEATURES = 2**16
+LARGEST_KERNEL = 63
+LARGEST_ARGUMENT = 2**14
+MOST_PATCH_VOXELS = 2**28
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Axis = Annotated[int, Field(ge=0, le=2)]
+Step = Annotated[int, Field(ge=1, le=LARGEST_KERNEL)]
+Spacings = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class Intensities(_Record):
+class Intensities(Record):
     """Statistics of one channel over the foreground of all cases (over all voxels where there are no labels)."""
 
     mean: float
@@ -22,7 +31,7 @@ class Intensities(_Record):
     percentile_99_5: float
 
 
-class Fingerprint(_Record):
+class Fingerprint(Record):
     """What was measured. Shapes and spacings are those of the oriented and cropped cases."""
 
     n_cases: int
@@ -33,7 +42,7 @@ class Fingerprint(_Record):
     intensities: tuple[Intensities, ...]  # one a channel
 
 
-class Normalisation(_Record):
+class Normalisation(Record):
     """Of one channel. ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint.
     ``zscore``: mean and std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is."""
 
@@ -42,61 +51,103 @@ class Normalisation(_Record):
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0
-    std: float = 1.0
+    std: NonNegativeFloat = 1.0
 
 
-class Architecture(_Record):
+def _numbers(value: object) -> Iterator[int | float]:
+    """All in nested lists and mappings."""
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+class Architecture(Record):
     """The network's name, depth and width: one entry a stage, from full resolution down."""
 
     name: str = "unet"
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernel_sizes: tuple[tuple[int, ...], ...]
-    convolutions_per_stage: int = 2
+    features: tuple[Annotated[int, Field(ge=1, le=MOST_FEATURES)], ...] = Field(min_length=1, max_length=MOST_STAGES)
+    strides: tuple[tuple[Step, ...], ...]
+    kernel_sizes: tuple[tuple[Step, ...], ...]
+    convolutions_per_stage: int = Field(2, ge=1, le=64)
     deep_supervision: bool = True
-    arguments: dict[str, Any] = {}  # what this network alone knows
+    arguments: dict[str, Any] = Field(default_factory=dict)  # what this network alone knows
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        counts = len(self.features), len(self.strides), len(self.kernel_sizes)
+        if len(set(counts)) > 1:
+            raise ValueError(f"features, strides and kernel sizes are those of {counts} stages")
+        dims = {len(each) for each in (*self.strides, *self.kernel_sizes)}
+        if len(dims) > 1 or not dims <= {2, 3}:
+            raise ValueError(f"strides and kernel sizes are of {sorted(dims)} axes; all have to be of 2, or of 3")
+        if any(abs(number) > LARGEST_ARGUMENT for number in _numbers(self.arguments)):
+            raise ValueError(f"an argument of the network is larger than {LARGEST_ARGUMENT:,}")
+        return self
 
 
-class Grid(_Record):
+class Grid(Record):
     """How a case is brought to the model grid: the same for 2D and 3D, so that one prepared dataset serves both."""
 
-    orientation: str
-    spacing: Spacing3  # mm, in the order of the oriented axes
+    orientation: str = Field(pattern=ORIENTATION)
+    spacing: Spacings  # mm, in the order of the oriented axes
     crop_to_nonzero: bool
-    normalisation: tuple[Normalisation, ...]  # one a channel
+    normalisation: tuple[Normalisation, ...] = Field(min_length=1)  # one a channel
     # How far apart the grids of one case may lie, as part of the smallest voxel edge.
-    tolerance: float = GRID_TOLERANCE
+    tolerance: float = Field(GRID_TOLERANCE, gt=0, lt=1)
     # Whether channels on other grids than the first are resampled to it: the user said that they show one place.
     registered: bool = False
     transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
 
 
-class LearntRegion(_Record):
+class LearntRegion(Record):
     """A structure that is learnt as it is, by a sigmoid of its own. All values are network values."""
 
     name: str
-    values: tuple[int, ...]  # the labels that it holds
-    value: int  # what it writes into the label map
+    values: tuple[PositiveInt, ...] = Field(min_length=1)  # the labels that it holds
+    value: PositiveInt  # what it writes into the label map
 
 
 BACKGROUND = "background"
 
 
-class Plan(_Record):
+class Plan(Record):
     """All that is needed to build and feed one network."""
 
     dims: Literal[2, 3]
     grid: Grid
     # Patches are (x, y, z) also in 2D, where the slice axis has one voxel.
-    patch_size: Shape3
-    batch_size: int
+    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    batch_size: int = Field(ge=1, le=2**16)
     median_shape: Shape3 | None = None  # of what patches are cut from; None in older prepared folders
-    slice_axis: int | None  # the axis that 2D networks don't see; None in 3D
+    slice_axis: Axis | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
     mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right
-    mirrored_axes: tuple[int, ...] = ()  # array axes along which training mirrors, and prediction may
+    mirrored_axes: tuple[Axis, ...] = ()  # array axes along which training mirrors, and prediction may
     # What the outputs stand for, in the order in which they are written over one another. (): one softmax over labels.
     regions: tuple[LearntRegion, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if prod(self.patch_size) > MOST_PATCH_VOXELS:
+            raise ValueError(f"a patch of {prod(self.patch_size):,} voxels; at most {MOST_PATCH_VOXELS:,} can be used")
+        axes = len(self.architecture.strides[0])
+        if axes != self.dims or (self.dims == 2) != (self.slice_axis is not None):
+            raise ValueError(f"a {self.dims}D plan with slice axis {self.slice_axis} and strides of {axes} axes")
+        if self.slice_axis is not None and self.patch_size[self.slice_axis] != 1:
+            raise ValueError(f"patches {self.patch_size} of a 2D plan are one voxel thick along {self.slice_axis}")
+        if not set(self.mirrored_axes) <= set(self.spatial_axes):
+            raise ValueError(f"mirrored axes {self.mirrored_axes}, and the network sees {self.spatial_axes}")
+        return self
+
+    def check_fits(self, labels: Labels, channels: Sequence[str]) -> None:
+        """Raises ``ValueError`` where the plan is of other labels or channels."""
+        if len(self.grid.normalisation) != len(channels):
+            raise ValueError(f"{len(self.grid.normalisation)} normalisations of {len(channels)} channels")
+        for region in self.regions:
+            if max(*region.values, region.value) > len(labels.items):
+                raise ValueError(f"region '{region.name}' is of labels that are not there")
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
@@ -119,7 +170,7 @@ class Plan(_Record):
         return x, y, z
 
 
-class Plans(_Record):
+class Plans(Record):
     """plan.json of a prepared dataset: the 2D and the 3D plan on one grid. Flat images have no 3D plan."""
 
     plan_2d: Plan

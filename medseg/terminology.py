@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from medseg.records import Record
 
 TABLE = Path(__file__).with_name("structures.csv")
 
@@ -22,10 +22,8 @@ LONGEST_MEANING = 64
 Words = frozenset[str]
 
 
-class Code(BaseModel):
+class Code(Record):
     """A term of a coding scheme, as DICOM and 3D Slicer name structures: ``SCT, 10200004, Liver``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scheme: str
     value: str

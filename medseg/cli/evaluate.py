@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from medseg.cli.choosing import IgnoreValue, Rename, renames
 from medseg.cli.comparison import show_comparison
+from medseg.cli.status import tell_by_status
 from medseg.errors import ConfigError
 from medseg.progress import say
 
@@ -135,7 +136,7 @@ def evaluate(
         say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
         say(f"{len(evaluation.problems)} files could not be evaluated")
-        raise typer.Exit(1)
+        tell_by_status([problem.is_defect for problem in evaluation.problems])
 
 
 def tolerances(options: list[str]) -> dict[str, float]:

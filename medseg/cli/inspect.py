@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, renames
+from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def inspect(
 
         medseg inspect dicom_archive --html report.html
     """
+    from medseg.inspection.finding import DEFECT
     from medseg.workflows.inspect import inspect as run
 
     found = run(
@@ -82,8 +84,7 @@ def inspect(
     else:
         _show(found)
     _tell_what_next(found, html)
-    if found.problems:
-        raise typer.Exit(1)
+    tell_by_status([problem.rule == DEFECT for problem in found.problems])
 
 
 def _show(found: "Inspection") -> None:

@@ -3,6 +3,7 @@
 import atexit
 import gc
 import io
+import logging
 import signal
 import sys
 
@@ -20,12 +21,16 @@ from medseg.cli.package import package
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.quantise import quantise
+from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, defect, of_the_machine
 from medseg.progress import console, warn
 
+DEBUG = "--debug"
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
+
+logger = logging.getLogger("medseg")
 
 COMMANDS = (
     demo, inspect, preprocess, train, predict, evaluate, view, export, package, quantise, networks, compare, attention,
@@ -51,12 +56,17 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def options(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+    debug: bool = typer.Option(False, DEBUG, help="Show where in the code an error came about, and what caused it."),
 ) -> None:
     """Options of all commands."""
+    if debug:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(logging.StreamHandler())
 
 
 def main() -> None:
-    """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use."""
+    """Runs the command line. Exit status: 0 done; 1 something in the input was wrong; 2 wrong use; 3 a defect of
+    medseg."""
     # A plain SIGTERM would leave behind what was unpacked and half written.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     # At its end Python looks for garbage among all that torch and MONAI made: more than a second, for nothing.
@@ -65,10 +75,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal, or UTF-8, has not
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except MedsegError as error:
-        warn(f"Error: {error}", style="red")
-        sys.exit(1)
+        app(sorted(sys.argv[1:], key=lambda argument: argument != DEBUG))  # it may stand after the command, too
+    except Exception as error:
+        logger.debug("", exc_info=error)
+        reason = str(error) if isinstance(error, MedsegError) else of_the_machine(error)
+        warn(f"Error: {reason or defect(error)}", style="red")
+        sys.exit(FAULT_OF_INPUT if reason else FAULT_OF_OURS)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             console.print("Interrupted", style="red")

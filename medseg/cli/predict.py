@@ -7,6 +7,7 @@ import typer
 
 from medseg.cli.choosing import Images, Registered
 from medseg.cli.formats import FORMATS
+from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
 
@@ -99,8 +100,8 @@ def predict(
 
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
+    from medseg.evaluation.predictions import PREDICTIONS_FILE
     from medseg.workflows.predict import predict as run
-    from medseg.workflows.predictions_file import PREDICTIONS_FILE
 
     if check:
         from medseg.workflows.finish import check_models
@@ -153,4 +154,4 @@ def predict(
     say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / PREDICTIONS_FILE}")
-        raise typer.Exit(1)
+        tell_by_status([problem.is_defect for problem in result.problems])

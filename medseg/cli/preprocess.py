@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, renames
+from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def preprocess(
         _show(result, chosen)
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / 'problems.csv'}")
-        raise typer.Exit(1)
+        tell_by_status([problem.is_defect for problem in result.problems])
 
 
 def _summary(result: "PreprocessResult") -> dict[str, object]:
@@ -101,9 +102,9 @@ def _case_table(result: "PreprocessResult") -> object:
         grid = case.source_grid
         table.add_row(
             case.case_id,
-            "×".join(str(n) for n in grid["shape"]),
-            "×".join(f"{s:.4g}" for s in grid["spacing"]),
-            grid["orientation"],
+            "×".join(str(n) for n in grid.shape),
+            "×".join(f"{s:.4g}" for s in grid.spacing),
+            grid.orientation,
             case.images[0],
         )
     return table

@@ -1,11 +1,11 @@
 """dataset.json, as the Medical Segmentation Decathlon and nnU-Net write it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import SourceError
 from medseg.labels import Labels
+from medseg.records import read_object
 
 IGNORE = "ignore"  # nnU-Net's name for what is not annotated
 
@@ -13,15 +13,7 @@ IGNORE = "ignore"  # nnU-Net's name for what is not annotated
 def read_dataset_json(folder: Path) -> dict[str, Any]:
     """Its content; empty when there is none. Raises ``SourceError`` when it is no JSON object."""
     path = folder / "dataset.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path}: has to be a JSON object with 'training', 'labels', …")
-    return content
+    return read_object(path, "write it as the dataset's format says") if path.is_file() else {}
 
 
 def channel_names(content: dict[str, Any]) -> tuple[str, ...]:

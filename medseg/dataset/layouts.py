@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ConfigDict
 
 from medseg.dataset.cases import CaseList
 from medseg.dataset.dataset_json import channel_names, label_names, read_dataset_json
@@ -16,11 +16,14 @@ from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_m
 from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations, note_unused
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
-from medseg.errors import ConfigError, SourceError
+from medseg.errors import ConfigError, SourceError, reading
+from medseg.files import read_text
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.progress import counted
+from medseg.records import PathInside, Record, validated
+from medseg.table import LARGEST
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "scans", "volumes")
 VOLUMES = ("nifti", "pair", "itk")
@@ -98,22 +101,40 @@ def recognised(listing: Listing) -> Draft:
     )
 
 
+class PreparedCase(Record):
+    """What is read here of an entry of dataset.json in a prepared folder."""
+
+    model_config = ConfigDict(extra="allow")
+
+    case_id: PathInside
+    images: tuple[str, ...]
+    label: str | None = None
+    group: str | None = None
+    annotated: tuple[str, ...] | None = None
+
+
+class PreparedFolder(Record):
+    """What is read here of its dataset.json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    channels: tuple[str, ...] = ()
+    labels: Labels | None = None
+    cases: tuple[PreparedCase, ...]
+
+
 def prepared(listing: Listing) -> Draft | None:
     """A folder that ``medseg preprocess`` wrote."""
     if listing.content.get("format") != "medseg-prepared":
         return None
-    content, path = listing.content, listing.path / "dataset.json"
-    try:
-        labels = Labels.model_validate(content["labels"]) if content.get("labels") else None
-        draft = Draft("prepared by medseg (dataset.json)", tuple(content.get("channels", ())), labels)
-        for entry in content["cases"]:
-            case = add_listed(draft, listing.path, entry["images"], entry.get("label"), entry["case_id"])
-            if case:
-                case.group = entry.get("group") or ""
-                case.annotated = annotated_labels(entry.get("annotated"), path)
-    except (KeyError, TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path}: is damaged ({reason}); run 'medseg preprocess' again") from error
+    path = listing.path / "dataset.json"
+    content = validated(listing.content, PreparedFolder, path, "run 'medseg preprocess' again")
+    draft = Draft("prepared by medseg (dataset.json)", content.channels, content.labels)
+    for entry in content.cases:
+        case = add_listed(draft, listing.path, list(entry.images), entry.label, entry.case_id)
+        if case:
+            case.group = entry.group or ""
+            case.annotated = entry.annotated
     return draft
 
 
@@ -123,10 +144,8 @@ def cases_csv(listing: Listing) -> Draft | None:
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
     if not path.is_file():
         return None
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise SourceError(f"{path}: cannot be read as text ({error}); save it as CSV in UTF-8") from error
+    with reading(path, "a table", "save it as CSV in UTF-8"):
+        text = read_text(path, LARGEST)
     header = text.partition("\n")[0]
     separator = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(text.splitlines(), delimiter=separator, skipinitialspace=True)

@@ -93,7 +93,9 @@ class PatchSampler:
         forced = int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
         start = self._start(case_id, label_map.shape, forced, random)
         squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis + 1,)
-        return self._cut(image, start).squeeze(squeezed), self._cut(label_map[None], start).squeeze(squeezed)
+        labels = self._cut(label_map[None], start)
+        self.dataset.check_values(case_id, labels)
+        return self._cut(image, start).squeeze(squeezed), labels.squeeze(squeezed)
 
     def _cut(self, array: Array, start: Sequence[int]) -> Array:
         if not any(self.margin):

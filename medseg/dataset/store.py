@@ -11,21 +11,23 @@
 The arrays are plain ``.npy`` files, memory-mapped when read: a patch costs the pages that it lies on, not the case.
 """
 
-import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+import numpy.typing as npt
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
-from medseg.errors import SourceError
+from medseg.errors import SourceError, reading
 from medseg.files import written_whole
 from medseg.labels import IGNORED, Labels
-from medseg.plan import Plans
+from medseg.plan import Plan, Plans
+from medseg.records import PathInside, Record, read_record
 from medseg.volume import Array, Geometry
 
-Record = TypeVar("Record", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
 
 # float16 keeps eleven bits: normalised values are known to better than one part in a thousand, at half the disk.
 IMAGE_DTYPE = np.float16
@@ -33,36 +35,64 @@ LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
 ANNOTATED_VOXELS = 20_000
 
+AGAIN = "run 'medseg preprocess' again"
 
-class StoredCase(BaseModel):
+
+Row = tuple[float, float, float, float]
+
+
+class StoredGrid(Record):
+    """``Geometry.as_json``."""
+
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    spacing: tuple[float, float, float]
+    orientation: str
+    affine: tuple[Row, Row, Row, Row]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        Geometry.from_json(self.model_dump())  # raises ValueError where that is none
+        return self
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry.from_json(self.model_dump())
+
+
+class StoredCase(Record):
     """An entry of dataset.json. Paths are absolute, or relative to the folder of dataset.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    case_id: str
+    case_id: PathInside
     group: str
-    images: tuple[str, ...]
+    images: tuple[str, ...] = Field(min_length=1)
     label: str | None = None
-    source_grid: dict[str, Any]  # Geometry.as_json
-    model_grid: dict[str, Any] | None = None  # None: not stored on a model grid (no labels, no plan)
-    volumes_ml: dict[str, float] = {}  # of each label
+    source_grid: StoredGrid
+    model_grid: StoredGrid | None = None  # None: not stored on a model grid (no labels, no plan)
+    volumes_ml: dict[str, float] = Field(default_factory=dict)  # of each label
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
 
 
-class DatasetRecord(BaseModel):
+class DatasetRecord(Record):
     """dataset.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["medseg-prepared"] = "medseg-prepared"
     version: Literal[1] = 1
     medseg: str  # the version that wrote it
     source: str
     layout: str
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] = Field(min_length=1)
     labels: Labels | None
     cases: tuple[StoredCase, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({case.case_id for case in self.cases}) < len(self.cases):
+            raise ValueError("two cases have one case_id")
+        for case in self.cases:
+            if self.labels is not None:
+                self.labels.check_annotated(case.annotated)
+        return self
 
 
 class PreparedDataset:
@@ -80,7 +110,11 @@ class PreparedDataset:
 
     @cached_property
     def plans(self) -> Plans:
-        return _read(self.folder / "plan.json", Plans)
+        path = self.folder / "plan.json"
+        plans = _read(path, Plans)
+        for plan in (plans.plan_2d, plans.plan_3d):
+            _check_plan(plan, self.record, path)
+        return plans
 
     @cached_property
     def cases(self) -> dict[str, StoredCase]:
@@ -88,30 +122,36 @@ class PreparedDataset:
 
     def image(self, case_id: str) -> Array:
         """float16 (channel, x, y, z), memory-mapped."""
-        return self._array(case_id, "image")
+        return self._array(case_id, "image", IMAGE_DTYPE, (len(self.record.channels), *self.model_grid(case_id).shape))
 
     def label_map(self, case_id: str) -> Array:
         """uint8 (x, y, z), memory-mapped."""
-        return self._array(case_id, "label_map")
+        return self._array(case_id, "label_map", np.uint8, self.model_grid(case_id).shape)
 
     def foreground(self, case_id: str) -> Array:
         """int32 (n, 4): label, x, y, z."""
-        return self._array(case_id, "foreground")
+        return self._voxels(case_id, "foreground", 1)
 
     def annotated_voxels(self, case_id: str) -> Array | None:
         """int32 (n, 3): x, y, z of some; None where no voxel is ignored."""
-        return self._array(case_id, "annotated") if self._path(case_id, "annotated").is_file() else None
+        return self._voxels(case_id, "annotated", 0) if self._path(case_id, "annotated").is_file() else None
 
     def is_annotated(self, case_id: str) -> Array:
         """For the background and each label, whether it was drawn where it is: bool (network value,)."""
         unknown = self.labels.unannotated(self.cases[case_id].annotated)
         return np.array([True, *(value not in unknown for value in self.labels.values)])
 
+    def check_values(self, case_id: str, label_map: Array) -> None:
+        """Raises ``SourceError`` where a part of a case's label map holds what is no network value."""
+        if ((label_map > len(self.labels.items)) & (label_map != IGNORED)).any():
+            path = self._path(case_id, "label_map")
+            raise SourceError(f"{path}: holds {label_map[label_map != IGNORED].max()}, which is no label; {AGAIN}")
+
     def model_grid(self, case_id: str) -> Geometry:
-        return Geometry.from_json(self.cases[case_id].model_grid or {})
+        return self._grids[case_id]
 
     def source_grid(self, case_id: str) -> Geometry:
-        return Geometry.from_json(self.cases[case_id].source_grid)
+        return self.cases[case_id].source_grid.geometry
 
     def label_path(self, case_id: str) -> Path:
         return self.folder / (self.cases[case_id].label or "")
@@ -119,16 +159,31 @@ class PreparedDataset:
     def image_paths(self, case_id: str) -> list[Path]:
         return [self.folder / image for image in self.cases[case_id].images]
 
+    @cached_property
+    def _grids(self) -> dict[str, Geometry]:
+        return {case.case_id: (case.model_grid or case.source_grid).geometry for case in self.record.cases}
+
     def _path(self, case_id: str, name: str) -> Path:
         return self.folder / "cases" / case_id / f"{name}.npy"
 
-    def _array(self, case_id: str, name: str) -> Array:
+    def _array(self, case_id: str, name: str, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> Array:
+        """Raises ``SourceError`` for another type or shape; None in it: as many as there are."""
         path = self._path(case_id, name)
-        try:
+        with reading(path, "an array", AGAIN):
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{path}: cannot be read ({error}); run 'medseg preprocess' again") from error
+            fits = len(array.shape) == len(shape) and all(
+                wanted in (None, n) for wanted, n in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype != dtype:
+                raise SourceError(f"{path}: holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {AGAIN}")
         return array
+
+    def _voxels(self, case_id: str, name: str, before: int) -> Array:
+        """Rows of ``before`` numbers and x, y, z."""
+        voxels = self._array(case_id, name, np.int32, (None, before + 3))
+        if (voxels < 0).any() or (voxels[:, before:] >= self.model_grid(case_id).shape).any():
+            raise SourceError(f"{self._path(case_id, name)}: has voxels outside of the image; {AGAIN}")
+        return voxels
 
 
 def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
@@ -173,15 +228,16 @@ def _annotated(label_map: Array, seed: int) -> Array:
     return np.stack(np.unravel_index(found, label_map.shape), axis=1).astype(np.int32)
 
 
-def _read(path: Path, record: type[Record]) -> Record:
-    try:
-        return record.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
+def _check_plan(plan: Plan | None, record: DatasetRecord, path: Path) -> None:
+    """Raises ``SourceError``."""
+    with reading(path, "the plan of this dataset", AGAIN):
+        if plan is not None and record.labels is not None:
+            plan.check_fits(record.labels, record.channels)
+
+
+def _read(path: Path, record: type[R]) -> R:
+    if not path.is_file():
         raise SourceError(
-            f"{path.parent} is no prepared dataset ({path.name} cannot be read); make one with 'medseg preprocess'"
-        ) from error
-    except ValueError as error:  # JSON and pydantic errors are ValueErrors
-        raise SourceError(
-            f"{path} was not written by 'medseg preprocess' of this version; run it on your dataset, and train on what "
-            "it makes"
-        ) from error
+            f"{path.parent} is no prepared dataset (it has no {path.name}); make one with 'medseg preprocess'"
+        )
+    return read_record(path, record, "run 'medseg preprocess' on your dataset, and train on what it makes")

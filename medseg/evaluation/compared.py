@@ -1,14 +1,17 @@
 """What an evaluation compared: enough to open it again."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import SourceError
+from pydantic import ConfigDict, Field
+
+from medseg.evaluation.case import LabelMetrics, Status
+from medseg.evaluation.metrics import METRICS
 from medseg.evaluation.pairs import Pair, find_pairs
 from medseg.labels import Labels
+from medseg.records import Record, read_record
 from medseg.volume import GRID_TOLERANCE
 
 METRICS_FILE = "metrics.json"
@@ -35,26 +38,55 @@ class Compared:
         }
 
 
-def reopened(content: Mapping[str, Any], path: Path) -> Compared:
-    """From ``content`` of metrics.json at ``path``. Raises ``SourceError`` when that does not say what was compared, or
-    it is gone."""
-    try:
-        predictions, references = Path(content["predictions"]), Path(content["references"])
-        labels = Labels.model_validate(content["labels"])
-        rename, tolerance = dict(content["rename"]), float(content["grid_tolerance"])
-        cases = list(content["cases"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{path}: does not say what was compared; run 'medseg evaluate' of this version") from error
-    found = find_pairs(predictions, references, cases, rename)
-    return Compared(predictions, references, found.pairs, labels, tolerance, rename)
+class Measured(Record):
+    """A label of a case: its status and, beside it, the metrics by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
+
+    status: Status
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
+class MetricsRecord(Record):
+    """What is read of metrics.json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    predictions: str
+    references: str
+    rename: dict[str, str]
+    grid_tolerance: float = Field(gt=0)
+    labels: Labels
+    cases: dict[str, dict[str, Measured]]
+
+    @property
+    def records(self) -> tuple[LabelMetrics, ...]:
+        return tuple(
+            LabelMetrics(case_id=case_id, label=label, status=measured.status, values=known(measured))
+            for case_id, labels in self.cases.items()
+            for label, measured in labels.items()
+        )
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """The cases as they stand in the file."""
+        return {
+            case_id: {label: measured.model_dump() for label, measured in labels.items()}
+            for case_id, labels in self.cases.items()
+        }
+
+    def reopened(self) -> Compared:
+        """Raises ``SourceError`` when what was compared is gone."""
+        predictions, references = Path(self.predictions), Path(self.references)
+        found = find_pairs(predictions, references, list(self.cases), self.rename)
+        return Compared(predictions, references, found.pairs, self.labels, self.grid_tolerance, self.rename)
+
+
+def known(measured: Measured) -> dict[str, float | None]:
+    """Without what another version measured."""
+    return {name: value for name, value in (measured.__pydantic_extra__ or {}).items() if name in METRICS}
+
+
+def read_metrics(path: Path) -> MetricsRecord:
     """The content of metrics.json. Raises ``SourceError``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read as what 'medseg evaluate' wrote ({error})") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path}: was not written by 'medseg evaluate'")
-    return content
+    return read_record(path, MetricsRecord, "run 'medseg evaluate' of this version")

@@ -1,11 +1,11 @@
 """The images that predictions were made of, to show them below the masks."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from medseg.errors import SourceError
 from medseg.evaluation.pairs import Pair
+from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import source_of
 from medseg.io.source import ImageSource
 
@@ -29,10 +29,10 @@ def source_at(path: Path | None) -> ImageSource | None:
 
 
 def sources_beside(predictions: Path) -> dict[str, Path]:
-    """Images by case id, as predictions.json in a folder of predictions names them; empty without that file."""
+    """Images by case id, as predictions.json in a folder of predictions names them; empty without that file.
+
+    Raises ``SourceError`` when it is damaged.
+    """
     folder = predictions if predictions.is_dir() else predictions.parent
-    try:
-        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
-        return {case["case_id"]: Path(case["source"]) for case in content["cases"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    predicted = read_predictions(folder)
+    return {} if predicted is None else {case.case_id: Path(case.source) for case in predicted.cases}

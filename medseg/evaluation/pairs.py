@@ -1,6 +1,5 @@
 """Which prediction belongs to which reference."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from medseg.dataset.cases import LabelSource
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.segments import name_labels, plain
 from medseg.errors import LabelError, Problem, SourceError
+from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
@@ -116,13 +116,8 @@ def labels_beside(path: Path) -> Labels | None:
 
     Raises ``SourceError`` when it is there and cannot be read.
     """
-    file = (path if path.is_dir() else path.parent) / "predictions.json"
-    if not file.is_file():
-        return None
-    try:
-        return Labels.model_validate(json.loads(file.read_text(encoding="utf-8"))["labels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{file}: names no labels that can be read; delete it, or run predict again") from error
+    predicted = read_predictions(path if path.is_dir() else path.parent)
+    return None if predicted is None else predicted.labels
 
 
 def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:

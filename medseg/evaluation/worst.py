@@ -22,7 +22,7 @@ def worst_first(records: Sequence[LabelMetrics]) -> dict[str, float]:
         return {}
     values: dict[str, list[float]] = {}
     for record in records:
-        value = record.values[metric]
+        value = record.values.get(metric)
         if value is not None:
             values.setdefault(record.case_id, []).append(value)
     means = {case_id: float(np.mean(of_case)) for case_id, of_case in values.items()}

@@ -4,53 +4,61 @@ A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run o
 """
 
 import hashlib
-import json
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field, model_validator
 
 import medseg
 from medseg.config import InferenceConfig
 from medseg.device import Device
-from medseg.errors import ConfigError, ModelError, OutputError
-from medseg.files import write_json, written_whole
+from medseg.errors import ConfigError, ModelError, OutputError, reading
+from medseg.files import write_json
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
 from medseg.inference.review import Review
 from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
-from medseg.networks.registry import NETWORKS, build_network, entry_of
+from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_of
 from medseg.plan import Plan
 from medseg.postprocessing.components import Rule
+from medseg.records import Record, read_object, shown_value, validated
+from medseg.weights import read_shapes, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
+RECORD = "model.json"
+WEIGHTS = "weights.safetensors"
+COPY = "copy the whole model folder again"
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(Record):
     """model.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = FORMAT_VERSION
     medseg: str
     plan: Plan
     labels: Labels
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] = Field(min_length=1)
     channel_dropout: bool = False  # whether it learnt to do without some of them
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
-    provenance: dict[str, Any]  # versions, date, source, cases, steps
+    provenance: dict[str, Any]  # versions, date, number of cases, steps; nothing that names data
     metrics: dict[str, Any]  # validation
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.plan.check_fits(self.labels, self.channels)
+        unknown = {rule.label for rule in self.postprocessing} - set(self.labels.names)
+        if unknown:
+            raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
+        return self
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -89,13 +97,13 @@ class Model:
 def weights_fingerprint(*folders: Path) -> str:
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update((folder / "weights.safetensors").read_bytes())
+        digest.update((folder / WEIGHTS).read_bytes())
     return digest.hexdigest()
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
-    save_tensors(folder / "weights.safetensors", weights)
-    write_json(folder / "model.json", record.model_dump(mode="json"))
+    write_tensors(folder / WEIGHTS, weights)
+    write_json(folder / RECORD, record.model_dump(mode="json"))
 
 
 def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
@@ -110,16 +118,6 @@ def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file, whole or not at all. Raises ``OutputError`` when it cannot be written."""
-    with written_whole(path) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        try:
-            save_file(plain, temporary, metadata=metadata)
-        except SafetensorError as error:  # as when the disk is full
-            raise OSError(str(error)) from error
 
 
 def load_model(path: Path | Sequence[Path], device: Device, head: int | None = None) -> Model:
@@ -183,36 +181,37 @@ def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network
             f"{folder}: has another grid, patch or channels than the first model; an ensemble needs models of one "
             "prepared dataset, with the same --dims and patch"
         )
-    network = build_network(len(record.channels), len(record.outputs), record.plan.architecture)
-    file = folder / "weights.safetensors"
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise ModelError(f"{folder} has no {WEIGHTS}; {COPY}")
+    misfit = ModelError(f"{file} does not fit the network in {RECORD}; {COPY}")
+    network_of = len(record.channels), len(record.outputs), record.plan.architecture
+    with reading(folder / RECORD, "of a network that can be built", COPY, ModelError):
+        wanted = shapes_of(*network_of)
+        if wanted is not None and wanted != read_shapes(file, COPY, ModelError):
+            raise misfit  # before memory is taken for a network that isn't here
+        network = build_network(*network_of)
+    weights = read_tensors(file, COPY, ModelError)
     try:
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"{file} does not fit the network in model.json; copy the whole model folder again") from error
-    except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{file}: the weights cannot be read ({reason}); copy the model folder again") from error
+        raise misfit from error
+    broken = next((name for name, tensor in weights.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise ModelError(f"{file}: '{broken}' holds what is no number; {COPY}")
     return network
 
 
 def read_model_record(folder: Path) -> ModelRecord:
-    file = folder / "model.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"{folder} is no model (it has no model.json); give a folder that 'medseg train' made"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{file}: is damaged ({error}); copy the model folder again") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
+    """Raises ``ModelError``."""
+    file = folder / RECORD
+    if not file.is_file():
+        raise ModelError(f"{folder} is no model (it has no {RECORD}); give a folder that 'medseg train' made")
+    content = read_object(file, COPY, ModelError)
+    version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"{file}: has format version {version}, medseg {medseg.__version__} reads {FORMAT_VERSION}; "
+            f"{file}: has format version {shown_value(version)}, medseg {medseg.__version__} reads {FORMAT_VERSION}; "
             "install the medseg that made it"
         )
-    try:
-        return ModelRecord.model_validate(content)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ModelError(f"{file}: '{where}' is wrong: {error.errors()[0]['msg']}") from error
+    return validated(content, ModelRecord, file, COPY, ModelError)

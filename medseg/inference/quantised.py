@@ -4,7 +4,6 @@ neural networks for efficient integer-arithmetic-only inference") by NNCF, in th
 Such a graph belongs to the weights that it was made of; ``network.json`` says which, and what it costs in Dice.
 """
 
-import json
 import logging
 import os
 import secrets
@@ -13,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
 from medseg.inference.openvino_graph import graph_of
+from medseg.records import Record, read_record
 
 FOLDER = "int8"
 RECORD = "network.json"
 GRAPH = "network.xml"  # and network.bin beside it
 
 
-class QuantisedRecord(BaseModel):
+class QuantisedRecord(Record):
     """int8/network.json. Dice is the mean over labels and held-back cases, on the model grid."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fingerprint: str  # of the weights
     dice: float
@@ -72,9 +69,6 @@ def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
 def read_quantised_record(model: Path) -> QuantisedRecord | None:
     """None where the model has none. Raises ``ModelError`` when it is damaged."""
     path = model / FOLDER / RECORD
-    try:
-        return QuantisedRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, ValidationError) as error:
-        raise ModelError(f"{path}: is damaged; run 'medseg quantise' again, or remove {path.parent}") from error
+    return read_record(path, QuantisedRecord, f"run 'medseg quantise' again, or remove {path.parent}", ModelError)

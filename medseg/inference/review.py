@@ -9,11 +9,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, PositiveFloat, model_validator
 from scipy.optimize import isotonic_regression
 from scipy.stats import spearmanr
+
+from medseg.records import Record
 
 # Held-back cases with a label below which nothing is said of it: of fewer, no tenth can be told from the rest.
 LEAST_CASES = 10
@@ -37,19 +40,23 @@ class HeldBack:
     reference_ml: float
 
 
-class LabelReview(BaseModel):
+class LabelReview(Record):
     """What is known of a label from ``cases`` held-back cases, ``present`` of which have it. ``expected_dice`` and
     ``dice`` are knots of a line that never falls, ``volumes_ml`` the smallest and the largest usual volume."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     cases: int
     present: int
-    expected_dice: tuple[float, ...]
+    expected_dice: tuple[float, ...] = Field(min_length=1)
     dice: tuple[float, ...]
     usual_dice: float  # median of the estimates
-    volumes_ml: tuple[float, float]
+    volumes_ml: tuple[PositiveFloat, PositiveFloat]
     correlation: float | None  # Spearman's, between expected and actual Dice
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.expected_dice) != len(self.dice):
+            raise ValueError("the line from expected to actual Dice has other knots in x than in y")
+        return self
 
     def estimate(self, expected: float) -> float:
         """The Dice of a mask. Below the lowest that held-back cases had, it goes to 0 in a straight line."""
@@ -64,11 +71,9 @@ class LabelReview(BaseModel):
         return self.present >= MOST * self.cases
 
 
-class Check(BaseModel):
+class Check(Record):
     """How well the rules find bad cases, each case judged by rules that were learnt from others. ``worst`` are the
     tenth of the cases with the lowest mean Dice over their labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cases: int
     flagged: int
@@ -82,11 +87,9 @@ class Check(BaseModel):
         )
 
 
-class Review(BaseModel):
+class Review(Record):
     """The rules: by label, and ``largest_shortfall``: what the estimate of a case's worst label may lie below the usual
     one; nine of ten held-back cases stay within."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: dict[str, LabelReview]
     largest_shortfall: float

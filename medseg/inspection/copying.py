@@ -1,10 +1,9 @@
 """A copy of a source in which files are put right; the source itself is never changed."""
 
-import csv
-import io
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from medseg.errors import MedsegError, OutputError
@@ -14,6 +13,7 @@ from medseg.inspection.repair import Change
 from medseg.io.archives import content_of, is_archive
 from medseg.io.folders import files_under
 from medseg.progress import track, warn
+from medseg.table import write_table
 
 CHANGES = "changes.csv"
 TABLES = ("*.json", "*.csv")  # list files by their names
@@ -62,12 +62,8 @@ def put_right(findings: Iterable[Finding], folder: Path) -> list[Change]:
 
 
 def write_changes(folder: Path, changes: Sequence[Change]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["path", "what", "before", "after"])
-    for change in changes:
-        table.writerow([change.path.relative_to(folder).as_posix(), change.what, change.before, change.after])
-    write_text(folder / CHANGES, text.getvalue())
+    rows = [{**asdict(change), "path": change.path.relative_to(folder).as_posix()} for change in changes]
+    write_table(folder / CHANGES, ("path", "what", "before", "after"), rows)
 
 
 def _rename_in_tables(folder: Path, before: Path, after: Path) -> None:

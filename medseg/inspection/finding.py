@@ -10,6 +10,7 @@ from medseg.io.archives import origin
 
 # problem: 'preprocess' leaves it out, or cannot see it. warning: it is taken, and may be wrong. note: good to know.
 Severity = Literal["problem", "warning", "note"]
+DEFECT = "defect"  # the rule of what medseg itself stumbled over: not the user's fault
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 
 

@@ -1,9 +1,12 @@
 """Files and their names."""
 
-import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from medseg.errors import SourceError
+from medseg.records import read_object
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PAIR_SUFFIXES = (".hdr.gz", ".hdr")  # headers whose voxels lie beside them, in files of VOXEL_SUFFIXES
@@ -84,10 +87,7 @@ def is_hidden(name: str) -> bool:
 
 def _is_output(folder: Path, names: list[str]) -> bool:
     for name in OUTPUTS.keys() & set(names):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and OUTPUTS[name] in content:
-            return True
+        with suppress(SourceError):  # somebody else's, then
+            if OUTPUTS[name] in read_object(folder / name):
+                return True
     return False

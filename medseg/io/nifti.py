@@ -3,6 +3,7 @@
 import gzip
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np

@@ -93,7 +93,7 @@ def _sform(header: nibabel.Nifti1Header) -> Affine | None:
 def _qform(header: nibabel.Nifti1Header) -> Affine | None:
     try:
         qform, code = header.get_qform(coded=True)
-    except HeaderDataError:  # a quaternion that is none
+    except (HeaderDataError, ValueError):  # a quaternion that is none
         return None
     return in_mm(qform, header) if code else None
 

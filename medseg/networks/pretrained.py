@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.nn import functional
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, reading
 from medseg.networks.transunet import Bottleneck, TransUNet
+from medseg.weights import read_tensors
 
 
 def load_pretrained(network: torch.nn.Module, path: Path) -> list[str]:
@@ -34,12 +33,7 @@ def load_pretrained(network: torch.nn.Module, path: Path) -> list[str]:
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(
-            f"network.weights: {path} cannot be read ({error}); give weights.safetensors of a model, or Google's .npz"
-        ) from error
+    return read_tensors(path, "give weights.safetensors of a model, or Google's .npz by network.weights", ConfigError)
 
 
 def _google(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
@@ -48,13 +42,14 @@ def _google(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
     if not found or len(found[0][1].multiple_of) != 2:
         raise ConfigError(f"network.weights: {path} holds weights of transunet in 2D; other networks take .safetensors")
     prefix, transunet = found[0]
-    try:
+    with reading(path, "an .npz", "copy it again", ConfigError):
+        if not zipfile.is_zipfile(path):
+            raise ConfigError(f"network.weights: {path} is no .npz; copy it again")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(np.asarray(file[name], np.float32)) for name in file.files}
+    try:
         weights = _transunet(arrays, transunet)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"network.weights: {path} cannot be read ({error}); copy it again") from error
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError, IndexError) as error:
         raise ConfigError(
             f"network.weights: {path} is not Google's R50+ViT-B_16 ({error}), or the network isn't its size; give "
             "R50+ViT-B_16.npz, and set network.arguments.size=full"

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medseg.errors import ConfigError, did_you_mean
+import torch
+
+from medseg.errors import ConfigError, did_you_mean, lacks_memory, reason_of
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
 from medseg.networks.fitting import Fitted
@@ -142,9 +144,22 @@ def entry_of(name: str) -> Entry:
     return NETWORKS[name]
 
 
+def shapes_of(inputs: int, outputs: int, architecture: Architecture) -> dict[str, tuple[int, ...]] | None:
+    """Of the tensors in the network's state, which takes no memory; None for the few that cannot be built without.
+    Raises as ``build_network`` does."""
+    try:
+        with torch.device("meta"):
+            network = build_network(inputs, outputs, architecture)
+    except ConfigError as error:
+        if isinstance(error.__cause__, NotImplementedError | RuntimeError):
+            return None
+        raise
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
 def build_network(inputs: int, outputs: int, architecture: Architecture, checkpointing: bool = False) -> Network:
-    """The network; one that pads takes images of any shape. Raises ``ConfigError`` for a name that isn't known, and for
-    a network that has no such dimensions."""
+    """The network; one that pads takes images of any shape. Raises ``ConfigError`` for a name that isn't known, for
+    a network that has no such dimensions, and for numbers that make no network, or one larger than memory."""
     entry = entry_of(architecture.name)
     dims = len(architecture.strides[0])
     if dims not in entry.dims:
@@ -152,6 +167,16 @@ def build_network(inputs: int, outputs: int, architecture: Architecture, checkpo
             f"network.name: {architecture.name} is a {entry.dims[0]}D network; train it with --dims {entry.dims[0]}"
         )
     arguments_of(architecture, entry.arguments)  # so that networks without arguments refuse them too
-    network = entry.build(inputs, outputs, architecture)
+    try:
+        network = entry.build(inputs, outputs, architecture)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever PyTorch and MONAI say about its numbers
+        features = "-".join(map(str, architecture.features))
+        reason = "there is too little memory for it" if lacks_memory(error) else reason_of(error)
+        raise ConfigError(
+            f"network: {architecture.name} of features {features} cannot be built ({reason}); change "
+            "network.features or network.arguments"
+        ) from error
     network.checkpointing = checkpointing
     return network if any(network.margin) else Fitted(network)

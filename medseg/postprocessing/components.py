@@ -7,21 +7,20 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import NonNegativeFloat
 from scipy.ndimage import binary_fill_holes, find_objects
 
+from medseg.records import Record
 from medseg.volume import Array
 
 
-class Rule(BaseModel):
+class Rule(Record):
     """For the mask of one label; voxels that are removed become background, and only background is filled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str
     fill_holes: bool = False
     largest_component: bool = False
-    min_volume_ml: float = 0.0  # of a component
+    min_volume_ml: NonNegativeFloat = 0.0  # of a component
 
     def __str__(self) -> str:
         steps = ["holes filled"] * self.fill_holes + ["the largest component only"] * self.largest_component

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, cycle, islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from medseg.io.source import ImageSource
 from medseg.labels import Colour, Labels
 from medseg.report.distributions import Distribution, side_by_side
 from medseg.report.evaluation import Evaluated, image_on, titled
+from medseg.report.links import link, seen_from
 from medseg.report.page import write_page
 from medseg.report.provenance import Fact, model_facts, software
 from medseg.report.slices import ErrorSlice, disagreement_slices
@@ -107,8 +109,9 @@ def write_comparison(comparison: Comparison, methods: Methods, path: Path) -> Pa
         cases=[_disputed(case, scores, disputed, comparison, methods, decisive or "") for case in _pictured(disputed)],
         listed=[(case, spread, _of_case(scores, comparison, case)) for case, spread in _listed(disputed)],
         reports=[run for run, _ in _by_run(methods)],
-        provenance=list(_facts(methods)),
+        provenance=list(_facts(methods, path.parent)),
         titled=titled,
+        link=partial(link, path.parent),
     )
 
 
@@ -144,11 +147,11 @@ def _problems(methods: Methods) -> Iterator[tuple[str, Problem]]:
             yield run, problem
 
 
-def _facts(methods: Methods) -> Iterator[Fact]:
-    yield "references", str(next(_each(methods)).compared.references.resolve())
+def _facts(methods: Methods, folder: Path) -> Iterator[Fact]:
+    yield "references", seen_from(folder, next(_each(methods)).compared.references)
     for run, evaluation in _by_run(methods):
-        yield run, str(evaluation.compared.predictions.resolve())
-        for name, value in model_facts(evaluation.compared.predictions):
+        yield run, seen_from(folder, evaluation.compared.predictions)
+        for name, value in model_facts(evaluation.compared.predictions, folder):
             yield f"{run}: {name}", value
     yield software()
 

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.progress import counted
 from medseg.report.distributions import agreements, distributions
+from medseg.report.links import link, seen_from
 from medseg.report.page import write_page
 from medseg.report.provenance import model_facts, software
 from medseg.report.reliability import reliabilities
@@ -98,16 +100,17 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         agreements=list(agreements(evaluation.records, compared.labels)),
         reliabilities=list(reliabilities(evaluation.calibration, colours)),
         calibration_definitions=CALIBRATION,
-        cases=list(_shown_cases(evaluation, compared, scores, path.parent.resolve())),
+        cases=list(_shown_cases(evaluation, compared, scores)),
         records=ordered[:RECORDS_SHOWN],
         records_left_out=len(ordered[RECORDS_SHOWN:]),
         provenance=[
-            ("predictions", str(compared.predictions.resolve())),
-            ("references", str(compared.references.resolve())),
-            *model_facts(compared.predictions),
+            ("predictions", seen_from(path.parent, compared.predictions)),
+            ("references", seen_from(path.parent, compared.references)),
+            *model_facts(compared.predictions, path.parent),
             software(),
         ],
         titled=titled,
+        link=partial(link, path.parent),
     )
 
 
@@ -152,9 +155,7 @@ def _three(number: float) -> str:
     return f"{number:.3f}"
 
 
-def _shown_cases(
-    evaluation: Evaluated, compared: Compared, scores: Mapping[str, float], folder: Path
-) -> Iterator[ShownCase]:
+def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str, float]) -> Iterator[ShownCase]:
     """The worst, and then the median one."""
     ranked = list(scores)
     why = dict(zip(ranked, WORST, strict=False))
@@ -175,13 +176,14 @@ def _shown_cases(
             slices,
             note,
             files | ({} if image is None else {"image": image.path}),
-            _in_slicer(case_id, folder),
+            _in_slicer(case_id),
         )
 
 
-def _in_slicer(case_id: str, folder: Path) -> str:
+def _in_slicer(case_id: str) -> str:
+    """In the folder of the report."""
     bundle = f"{case_id.replace('/', '_')}.mrb"
-    return shlex.join(["medseg", "view", str(folder), "--case", case_id, "--slicer", bundle])
+    return shlex.join(["medseg", "view", ".", "--case", case_id, "--slicer", bundle])
 
 
 def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tuple[tuple[ErrorSlice, ...], str]:

@@ -3,7 +3,10 @@
 Figures are made without pyplot, so that no window system and no global state is involved.
 """
 
-import csv
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,10 +15,13 @@ from matplotlib.ticker import MaxNLocator
 
 from medseg.errors import SourceError
 from medseg.files import written_whole
+from medseg.table import Row, read_table
 
 Points = tuple[list[float], list[float]]
 
 MEAN_DICE = "val_dice"
+COUNTS = ("epoch", "step")
+COUNT = re.compile(r"\d{1,15}")
 
 
 def plot_progress(log_csv: Path, output: Path) -> Path:
@@ -52,21 +58,30 @@ def plot_progress(log_csv: Path, output: Path) -> Path:
     return output
 
 
-def log_rows(log_csv: Path) -> list[dict[str, str]]:
-    """Of log.csv, one an epoch. Raises ``SourceError`` when there is no such table."""
-    try:
-        with log_csv.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise SourceError(f"{log_csv}: cannot be read ({error.strerror})") from error
-    if not rows or "epoch" not in rows[0]:
-        raise SourceError(f"{log_csv}: no epochs in it; a log.csv of medseg train is needed")
+def log_rows(log_csv: Path, needed: Sequence[str] = ("epoch",)) -> list[Row]:
+    """Of log.csv, one an epoch; all cells but notes are numbers or empty, and those of the ``needed`` columns are
+    there. Raises ``SourceError`` when there is no such table."""
+    advice = "a log.csv of medseg train is needed"
+    rows = read_table(log_csv, advice)
+    if not rows or not set(needed) <= rows[0].keys():
+        raise SourceError(f"{log_csv}: no epochs in it; {advice}")
+    for line, row in enumerate(rows, start=2):
+        for column, text in row.items():
+            is_right = COUNT.fullmatch(text) if column in COUNTS else column == "note" or _is_number(text)
+            if not is_right or (column in needed and not text):
+                raise SourceError(f"{log_csv}: line {line} has {column} '{text[:40]}', which is no number; {advice}")
     return rows
 
 
-def log_points(rows: list[dict[str, str]], column: str) -> Points:
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        return not text or float(text) is not None
+    return False
+
+
+def log_points(rows: list[Row], column: str) -> Points:
     """Epochs and values, where the column has one."""
-    filled = [row for row in rows if row.get(column)]
+    filled = [row for row in rows if row.get(column) and isfinite(float(row[column]))]
     return [float(row["epoch"]) for row in filled], [float(row[column]) for row in filled]
 
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medseg.evaluation.metrics import METRICS
+from medseg.inference.model import RECORD, read_model_record
 from medseg.labels import Labels
 from medseg.report.curves import training_curves
 from medseg.report.evaluation import REPORT_FILE, Evaluated, titled
 from medseg.report.page import write_page
 from medseg.report.patches import PatchPicture
 from medseg.report.plots import MEAN_DICE, log_points, log_rows
-from medseg.report.provenance import Fact, read_json, record_facts, software
+from medseg.report.provenance import Fact, record_facts, software
 
 TEMPLATE = "report/training.html.j2"
 FILES = (
@@ -46,7 +47,7 @@ def write_training(folder: Path, labels: Labels, evaluation: Evaluated, patches:
 
 
 def _figures(log: Path, evaluation: Evaluated) -> Iterator[tuple[str, str]]:
-    rows = log_rows(log)
+    rows = log_rows(log, ("epoch", "seconds"))
     yield str(len(rows)), "epoch" if len(rows) == 1 else "epochs"
     minutes = float(rows[-1]["seconds"]) / 60
     yield (f"{minutes / 60:.1f} h" if minutes >= 100 else f"{minutes:.1f} min"), "training"
@@ -60,7 +61,6 @@ def _figures(log: Path, evaluation: Evaluated) -> Iterator[tuple[str, str]]:
 
 
 def _facts(folder: Path) -> Iterator[Fact]:
-    yield "run", str(folder.resolve())
-    record = read_json(folder / "model" / "model.json")
-    if record:
-        yield from record_facts(record)
+    yield "run", folder.resolve().name
+    if (folder / "model" / RECORD).is_file():
+        yield from record_facts(read_model_record(folder / "model"))

@@ -1,32 +1,32 @@
 """Checkpoints: everything that training needs to go on, in one safetensors file that appears whole or not at all."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
-from medseg.errors import TrainingError
-from medseg.inference.model import save_tensors
+from medseg.errors import TrainingError, reading
+from medseg.records import Record, parse_json, validated
+from medseg.training.watchdog import Watchdog
+from medseg.weights import Tensors, read_metadata, read_tensors, write_tensors
+
+ADVICE = "training cannot be resumed from it; start a new run"
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Record):
     """Where a run is."""
 
-    step: int = 0  # steps done
-    seconds: float = 0.0  # of training so far, over all sittings
+    step: NonNegativeInt = 0  # steps done
+    seconds: NonNegativeFloat = 0.0  # of training so far, over all sittings
     best_dice: float | None = None  # of the model in RUN/model
-    validations_since_best: int = 0
+    validations_since_best: NonNegativeInt = 0
     length: str = ""  # of the schedule; the one of a run that is extended is another
-    learning_rate: float = 0.0  # the last one
+    learning_rate: NonNegativeFloat = 0.0  # the last one
     joined: tuple[float, float] | None = None  # where the schedule was changed: progress and rate
-    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16 training
-    watchdog: dict[str, Any] = field(default_factory=dict)
-    threads: int = 0  # of a processor, at the last step; 0: as many as there are
+    scaler: dict[str, float] = Field(default_factory=dict)  # of fp16 training
+    watchdog: Watchdog | None = None
+    threads: NonNegativeInt = 0  # of a processor, at the last step; 0: as many as there are
 
 
 def save_checkpoint(
@@ -43,7 +43,7 @@ def save_checkpoint(
         tensors |= {
             f"optimiser.{index}.{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)
         }
-    save_tensors(path, tensors, {"progress": json.dumps(asdict(progress))})
+    write_tensors(path, tensors, {"progress": progress.model_dump_json()})
 
 
 def load_checkpoint(
@@ -52,33 +52,46 @@ def load_checkpoint(
     average: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
 ) -> Progress:
-    """Puts everything back in place. Raises ``TrainingError`` when the file is missing or of another network."""
+    """Puts everything back in place. Raises ``TrainingError`` when the file is missing, damaged or of another
+    network."""
     progress = read_progress(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    tensors = read_tensors(path, ADVICE, TrainingError)
+    with reading(path, "a checkpoint of this network", ADVICE, TrainingError):
         network.load_state_dict(_below(tensors, "network."))
         average.load_state_dict(_below(tensors, "average."))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise TrainingError(f"{path}: training cannot be resumed from it ({error}); start a new run") from error
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in _below(tensors, "optimiser.").items():
+        content = optimiser.state_dict()
+        content["state"] = _states(_below(tensors, "optimiser."), optimiser)
+        optimiser.load_state_dict(content)
+    return progress
+
+
+def _states(tensors: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> dict[int, Tensors]:
+    """By number of the parameter. Raises ``ValueError`` where they aren't those of the optimiser's parameters."""
+    states: dict[int, Tensors] = {}
+    for name, tensor in tensors.items():
         index, _, field = name.partition(".")
         states.setdefault(int(index), {})[field] = tensor
-    content = optimiser.state_dict()
-    content["state"] = states
-    optimiser.load_state_dict(content)
-    return progress
+    first = 0
+    for group in optimiser.param_groups:
+        of_group = {i: states.get(first + i, {}) for i in range(len(group["params"]))}
+        fields = {name for state in of_group.values() for name in state}
+        for i, state in of_group.items():
+            shape = group["params"][i].shape
+            if state and (state.keys() != fields or any(each.shape not in ((), shape) for each in state.values())):
+                raise ValueError(f"the optimiser's state of parameter {first + i} is not of this network")
+        first += len(of_group)
+    if states and not 0 <= min(states) <= max(states) < first:
+        raise ValueError(f"the optimiser's state is of other parameters than 0 to {first - 1}")
+    return states
 
 
 def read_progress(path: Path) -> Progress:
     """Without the weights. Raises ``TrainingError`` when there is no such file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return Progress(**json.loads(file.metadata()["progress"]))
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: training cannot be resumed from it ({error}); start a new run") from error
+    text = read_metadata(path, ADVICE, TrainingError).get("progress", "")
+    with reading(path, "a checkpoint", ADVICE, TrainingError):
+        content = parse_json(text)
+    return validated(content, Progress, path, ADVICE, TrainingError)
 
 
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
-from medseg.inference.model import ModelRecord, model_folders, read_model_record
+from medseg.inference.model import WEIGHTS, ModelRecord, model_folders, read_model_record
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.progress import warn
+from medseg.weights import read_tensors
 
 # Spacings that differ by less are one.
 LIKE = 0.1
@@ -61,10 +60,7 @@ class InitialModel:
         these; inputs by the names of channels, or by their order where there are as many and none has the name of
         another. Inputs of no match begin with the mean of the others. Raises ``ConfigError`` when nothing fits.
         """
-        try:
-            theirs = load_file(self.folder / "weights.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"training.init: the weights in {self.folder} cannot be read ({error})") from error
+        theirs = read_tensors(self.folder / WEIGHTS, "give another model by training.init", ConfigError)
         own = network.state_dict()
         names, known = plan.outputs(labels), self.record.plan.outputs(self.record.labels)
         # Outputs of a softmax and of sigmoids mean different things, whatever their names.

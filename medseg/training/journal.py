@@ -1,17 +1,15 @@
 """What a run tells while it goes on: log.csv, TensorBoard, progress.png; a table on a terminal, a line in a log."""
 
-import csv
-import io
 import time
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from medseg.files import write_text
 from medseg.labels import Labels
 from medseg.progress import console, say
 from medseg.report.example import example_picture
-from medseg.report.plots import plot_progress
+from medseg.report.plots import log_rows, plot_progress
+from medseg.table import Row, write_table
 from medseg.training.learner import Epoch
 from medseg.training.live_table import LiveTable
 from medseg.training.tracking import Tracking
@@ -124,18 +122,11 @@ class Journal:
             line += f", {time_left / 60:.1f} min left"
         say(line)
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def _read(self) -> list[Row]:
+        return log_rows(self.path, ("epoch", "step")) if self.path.is_file() else []
 
     def _write(self) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, self.columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        write_text(self.path, text.getvalue())
+        write_table(self.path, self.columns, self.rows)
 
 
 def _rounded(value: float | None) -> float | str:

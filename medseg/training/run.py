@@ -9,19 +9,18 @@ RUN/config.yaml    the resolved settings
     validation/    masks and metrics of the cases that were not trained on
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from medseg.config import Config, load
 from medseg.dataset.splits import Split, count_folds, split_fold
 from medseg.dataset.store import PreparedDataset, StoredCase
 from medseg.device import Device
-from medseg.errors import ConfigError, TrainingError
+from medseg.errors import ConfigError, TrainingError, reading
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
@@ -31,6 +30,7 @@ from medseg.planning.ladder import Rung, climb, ladder
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.progress import say
+from medseg.records import Record, read_record
 from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
 
@@ -38,15 +38,13 @@ from medseg.training.initial import InitialModel
 CHANGEABLE = {"training.epochs", "training.max_time", "training.patience"}
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record):
     """run.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prepared: str
     plan: Plan
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
+    training: tuple[str, ...] = Field(min_length=1)
+    validation: tuple[str, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def reopen_runs(folder: Path, dataset: PreparedDataset, changes: Config) -> list
     """As they were started, but for the length that ``changes`` set."""
     if not (folder / "fold_0" / "run.json").is_file():
         return [reopen_run(folder, dataset, changes)]
-    folds = sorted(folder.glob("fold_*/run.json"), key=lambda path: int(path.parent.name.removeprefix("fold_")))
+    folds = sorted(folder.glob("fold_*/run.json"), key=lambda path: (len(path.parent.name), path))
     if "max_time" in changes.training.model_fields_set:
         changes = _with_training(changes, **_shared(changes, len(folds)))
     runs = [reopen_run(path.parent, dataset, changes) for path in folds]
@@ -148,18 +146,17 @@ def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
     if gone:
         raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
     split = Split(record.training, record.validation)
+    with reading(folder / "run.json", "of this dataset", "start a new run", TrainingError):
+        record.plan.check_fits(dataset.labels, dataset.record.channels)
     return Run(folder, _changed(load([folder / "config.yaml"]), changes), record.plan, split, dataset)
 
 
 def read_run_record(folder: Path) -> RunRecord:
     """Raises ``TrainingError`` when the folder holds no run."""
     path = folder / "run.json"
-    try:
-        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TrainingError(f"{folder} holds no run; 'medseg train' begins one, without --resume") from error
-    except (ValueError, ValidationError) as error:
-        raise TrainingError(f"{path}: is damaged; start a new run in another folder") from error
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no run; 'medseg train' begins one, without --resume")
+    return read_record(path, RunRecord, "start a new run in another folder", TrainingError)
 
 
 def _changed(config: Config, changes: Config) -> Config:

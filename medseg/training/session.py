@@ -5,7 +5,6 @@ import platform
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ import medseg
 from medseg.augmentation.pipeline import augmentation_of
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
-from medseg.errors import TrainingError
+from medseg.errors import TrainingError, reading
 from medseg.inference.model import ModelRecord, save_model
 from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.progress import counted, say, warn
-from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from medseg.training.checkpoint import ADVICE, Progress, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
 from medseg.training.distributed import ALONE, Team
 from medseg.training.initial import InitialModel
@@ -64,7 +63,7 @@ class Session:
         self.watchdog = Watchdog(self.settings.foreground_fraction)
         if resumes:
             self.progress = self._load(run.checkpoint)
-            self.watchdog = Watchdog(**self.progress.watchdog)
+            self.watchdog = self._watchdog(self.progress)
             device.threads.count = self.progress.threads
             say(f"Resuming at step {self.progress.step}, after {self.progress.seconds / 60:.1f} min")
         self._obey_watchdog()
@@ -305,7 +304,7 @@ class Session:
             learning_rate=self.last_rate,
             joined=None if join is None else (join.progress, join.rate),
             scaler=learner.scaler.state_dict(),
-            watchdog=asdict(self.watchdog),
+            watchdog=self.watchdog,
             threads=self.device.threads.count,
         )
         save_checkpoint(path, progress, learner.network.state_dict(), learner.average.state_dict(), learner.optimiser)
@@ -314,5 +313,15 @@ class Session:
         learner = self.learner
         progress = load_checkpoint(path, learner.network, learner.average, learner.optimiser)
         if progress.scaler:
-            learner.scaler.load_state_dict(progress.scaler)
+            with reading(path, "a checkpoint of fp16 training", ADVICE, TrainingError):
+                learner.scaler.load_state_dict(progress.scaler)
         return progress
+
+    def _watchdog(self, progress: Progress) -> Watchdog:
+        """As it was at a checkpoint. Raises ``TrainingError`` for one that has seen other labels."""
+        if progress.watchdog is None:
+            return self.watchdog
+        n = len(self.run.dataset.labels.items) + 1
+        if progress.watchdog.counts and [len(row) for row in progress.watchdog.counts] != [n] * n:
+            raise TrainingError(f"{self.run.checkpoint}: its watchdog has seen other labels; {ADVICE}")
+        return progress.watchdog

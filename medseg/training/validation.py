@@ -62,6 +62,7 @@ def validate(
     for case_id in case_ids[team.rank :: team.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
+        dataset.check_values(case_id, dataset.label_map(case_id))
         predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
         known = dataset.labels.annotated_unions(dataset.cases[case_id].annotated)
         overlaps = count_overlaps(predicted, reference, len(dataset.labels.items), known.values())

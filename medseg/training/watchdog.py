@@ -6,9 +6,11 @@ watchdog does depends on the steps alone, and a resumed run does the same as an 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from medseg.errors import TrainingError
 from medseg.evaluation.overlap import Overlap, overlaps_in
@@ -55,8 +57,8 @@ class Change:
 class Watchdog:
     """What was seen and changed so far; plain values, stored in the checkpoint."""
 
-    foreground_fraction: float
-    rate_factor: float = 1.0
+    foreground_fraction: Annotated[float, Field(ge=0, le=1)]
+    rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     left_out: list[str] = field(default_factory=list)  # case ids
     tries: int = 0
     notes: list[str] = field(default_factory=list)  # each change, in words

@@ -1,20 +1,18 @@
 """What a path stands for: an image, a folder of predictions, an evaluation, a run."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
-from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.compared import METRICS_FILE, Compared, read_metrics, reopened
+from medseg.evaluation.compared import METRICS_FILE, Compared, read_metrics
 from medseg.evaluation.images import image_of, source_at, sources_beside
 from medseg.evaluation.pairs import Pair, labels_beside
+from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.worst import worst_first
 from medseg.io.discover import source_of
@@ -24,7 +22,6 @@ from medseg.labels import COLOURS, Label, Labels
 from medseg.viewer.picture import hung
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
 
-PREDICTIONS_FILE = "predictions.json"
 VALIDATION = "validation"  # in a run
 
 
@@ -50,21 +47,14 @@ def open_cases(source: Path, masks: Sequence[Path] = (), reference: Path | None 
 
 
 def _evaluated(path: Path) -> Iterator[ViewedCase]:
-    content = read_metrics(path)
-    compared = reopened(content, path)
+    metrics = read_metrics(path)
+    compared, scores = metrics.reopened(), metrics.scores
     pairs = {pair.case_id: pair for pair in compared.pairs}
-    ranked = [case_id for case_id in worst_first(list(_records(content))) if case_id in pairs]
+    ranked = [case_id for case_id in worst_first(metrics.records) if case_id in pairs]
     sources = sources_beside(compared.predictions)
     for case_id in dict.fromkeys([*ranked, *pairs]):
         load = partial(_compared_scene, pairs[case_id], compared, sources)
-        yield ViewedCase(case_id, load, content["cases"][case_id])
-
-
-def _records(content: Mapping[str, Any]) -> Iterator[LabelMetrics]:
-    for case_id, labels in content["cases"].items():
-        for label, measured in labels.items():
-            values = {name: value for name, value in measured.items() if name != "status"}
-            yield LabelMetrics(case_id=case_id, label=label, status=measured["status"], values=values)
+        yield ViewedCase(case_id, load, scores[case_id])
 
 
 def _compared_scene(pair: Pair, compared: Compared, sources: Mapping[str, Path]) -> Scene:
@@ -78,17 +68,13 @@ def _compared_scene(pair: Pair, compared: Compared, sources: Mapping[str, Path])
 
 
 def _predicted(folder: Path) -> Iterator[ViewedCase]:
-    path = folder / PREDICTIONS_FILE
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        named = [(case["case_id"], Path(case["source"]), list(case["masks"].values())) for case in cases]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: is damaged; run 'medseg predict' again") from error
-    for case_id, source, masks in named:
-        if masks:
-            yield ViewedCase(case_id, partial(_predicted_scene, folder / masks[0], source))
-    if not named:
-        raise SourceError(f"{path}: names no case")
+    predicted = read_predictions(folder)
+    if predicted is None or not predicted.cases:
+        raise SourceError(f"{folder / PREDICTIONS_FILE}: names no case")
+    for case in predicted.cases:
+        if case.masks:
+            mask = next(iter(case.masks.values()))
+            yield ViewedCase(case.case_id, partial(_predicted_scene, folder / mask, Path(case.source)))
 
 
 def _predicted_scene(mask: Path, source: Path) -> Scene:

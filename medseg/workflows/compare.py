@@ -4,9 +4,6 @@ DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, a
     comparison.json, .csv, .md    the table; comparison.png: the plot
 """
 
-import csv
-import io
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,17 +20,21 @@ import numpy as np
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.compared import METRICS_FILE, read_metrics
 from medseg.evaluation.comparison import DEFINITIONS as STATISTICS
 from medseg.evaluation.comparison import compare as compare_runs
+from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.evaluation.summary import RESAMPLES, SEED, Floats, interval, resamples
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.inference.model import read_model_record
 from medseg.networks.registry import build_network, entry_of
 from medseg.progress import say, warn
 from medseg.report.comparison_plot import Panel, Point, plot_comparison
-from medseg.training.run import RunRecord
+from medseg.report.plots import log_rows
+from medseg.table import write_table
+from medseg.training.run import read_run_record
 
 COMPARED = ("dice", "hd95_mm")
 
@@ -231,7 +232,7 @@ def _check(trial: Trial, dims: int, dataset: PreparedDataset) -> None:
     """Raises ``ConfigError`` when the trial was begun with other settings, or on another dataset."""
     if not trial.is_begun:
         return
-    record = RunRecord.model_validate_json((trial.folder / "run.json").read_text(encoding="utf-8"))
+    record = read_run_record(trial.folder)
     before = load([trial.settings]).model_dump()
     wanted = trial.config.model_dump()
     now = {f"{s}.{k}": value for s, section in wanted.items() for k, value in section.items()}
@@ -277,25 +278,22 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
 @cache
 def _measured(run: Path) -> Measured:
     validation = run / "validation"
-    metrics = json.loads((validation / "metrics.json").read_text(encoding="utf-8"))
-    records = tuple(
-        LabelMetrics(case_id=case, label=label, status=values.pop("status"), values=values)
-        for case, labels in metrics["cases"].items()
-        for label, values in labels.items()
-    )
-    predicted = json.loads((validation / "predictions.json").read_text(encoding="utf-8"))["cases"]
+    records = read_metrics(validation / METRICS_FILE).records
+    predicted = read_predictions(validation)
     record = read_model_record(run / "model")
     network = build_network(len(record.channels), len(record.outputs), record.plan.architecture)
-    with (run / "log.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = log_rows(run / "log.csv", ("epoch", "step", "samples_per_second", "peak_memory_mb"))
+    seen = () if predicted is None else predicted.cases
+    if not seen:
+        raise SourceError(f"{validation / PREDICTIONS_FILE}: names no case; delete {run}, and compare again")
     return Measured(
         records=records,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         steps=int(rows[-1]["step"]),
         samples_per_second=median(float(row["samples_per_second"]) for row in rows),
-        prediction_seconds=fmean(case["seconds"] for case in predicted),
+        prediction_seconds=fmean(case.seconds for case in seen),
         training_memory_mb=max(float(row["peak_memory_mb"]) for row in rows),
-        prediction_memory_mb=max(case["peak_memory_mb"] for case in predicted),
+        prediction_memory_mb=max(case.peak_memory_mb for case in seen),
     )
 
 
@@ -388,11 +386,7 @@ def estimate(seeds: Sequence[Mapping[str, float]]) -> Estimate:
 def _write(comparison: NetworkComparison) -> None:
     folder, rows = comparison.folder, [each.as_row() for each in comparison.networks]
     write_json(folder / "comparison.json", comparison.as_json())
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_text(folder / "comparison.csv", text.getvalue())
+    write_table(folder / "comparison.csv", list(rows[0]), rows)
     write_text(folder / "comparison.md", markdown(comparison))
     ranked = comparison.ranked
     panels = [

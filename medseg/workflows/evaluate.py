@@ -1,7 +1,5 @@
 """evaluate: pair predictions with references, measure each pair, summarise, write."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +23,7 @@ from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.progress import say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
+from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE, Array, Volume
 from medseg.workflows.compare_predictions import ComparedMethods, compare_methods
 
@@ -67,11 +66,8 @@ class Evaluation:
 
     def as_csv(self) -> str:
         """One row per case and label; what is not defined is empty."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, ["case_id", "label", "status", *self.measures.metrics], lineterminator="\n")
-        table.writeheader()
-        table.writerows(record.as_row() for record in self.records)
-        return text.getvalue()
+        columns = ["case_id", "label", "status", *self.measures.metrics]
+        return table_text(columns, [record.as_row() for record in self.records])
 
 
 @overload
@@ -230,7 +226,7 @@ def _in_workers(
     for outcome in track(outcomes, description, len(pairs)):
         pair = outcome.item
         if outcome.result is None:
-            problems.append(Problem(pair.case_id, pair.prediction.path, outcome.error or "failed"))
+            problems.append(Problem(pair.case_id, pair.prediction.path, outcome.error or "failed", outcome.is_defect))
         else:
             results[pair.case_id] = outcome.result
     return results

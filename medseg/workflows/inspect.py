@@ -19,7 +19,7 @@ from medseg.inspection.channels import (
 )
 from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
 from medseg.inspection.drawn import Drawn, look_at_label
-from medseg.inspection.finding import SEVERITIES, Finding, problem_found, told
+from medseg.inspection.finding import DEFECT, SEVERITIES, Finding, problem_found, told
 from medseg.inspection.grids import grid_findings
 from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
 from medseg.inspection.names import foreign, misnamed
@@ -187,7 +187,7 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     looks = {}
     for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
         role, case_id = roles.get(outcome.item, ("unused", ""))
-        series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome.error),))
+        series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome),))
         findings = tuple(replace(finding, case_id=case_id) for finding in series.findings)
         looks[outcome.item] = replace(series, role=role, case_id=case_id, findings=findings)
     return {source: looks[source] for source in sources}
@@ -202,7 +202,7 @@ def _drawn(cases: CaseList, series_of: SeriesOf, ignore: int | None, workers: in
     looks = {}
     look = partial(look_at_label, paired=paired, ignore=cases.labels.ignore if cases.labels else ignore)
     for outcome in _in_workers(look, readable, "Reading label maps", workers):
-        failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome.error),))
+        failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome),))
         looks[outcome.item.case_id] = outcome.result or failed
     return [looks.get(case.case_id, Drawn(case, None)) for case in cases.cases]
 
@@ -265,7 +265,7 @@ def _pictures(found: Inspection, workers: int | None) -> tuple[dict[ImageSource,
         if outcome.result:
             pictures[outcome.item.image] = outcome.result
         else:
-            failed.append(_failed(outcome.item.image.path, outcome.error))
+            failed.append(_failed(outcome.item.image.path, outcome))
     return pictures, failed
 
 
@@ -276,8 +276,9 @@ def _in_workers(
     yield from track(outcomes, description, len(items))
 
 
-def _failed(path: Path, error: str | None) -> Finding:
-    return Finding("problem", "unreadable", path, *told(error or "cannot be read", path))
+def _failed(path: Path, outcome: Outcome[Item, Result]) -> Finding:
+    rule = DEFECT if outcome.is_defect else "unreadable"
+    return Finding("problem", rule, path, *told(outcome.error or "cannot be read", path))
 
 
 def _can_be_read(sources: Iterable[ImageSource], series_of: SeriesOf) -> bool:

@@ -152,7 +152,7 @@ def predict_cases(
     for outcome in track(outcomes, "Predicting", len(to_do)):
         case, prediction = outcome.item, outcome.result
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
-            failed.append(Problem(case.case_id, case.images[0].path, error))
+            failed.append(Problem(case.case_id, case.images[0].path, error, outcome.is_defect))
             warn(str(failed[-1]))
     record.write([each.as_json() for each in predictions], failed)
     return PredictResult(tuple(predictions), tuple(failed), job.model.record.labels, job.folder, tuple(done))

@@ -1,6 +1,5 @@
 """predictions.json: what was predicted, by which model, with which settings; so that a killed call can be repeated."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,14 @@ from typing import Any
 import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, Problem
+from medseg.errors import SourceError
+from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json
 from medseg.inference.model import Model
 from medseg.io.masks.formats import Format, usual_format
 from medseg.labels import Labels
-
-PREDICTIONS_FILE = "predictions.json"
+from medseg.progress import warn
+from medseg.records import read_object, validated
 
 # In which a killed call may lose the account of cases that it finished.
 SECONDS_BETWEEN_WRITES = 5.0
@@ -57,8 +58,8 @@ class PredictionsFile:
         for case in cases:
             entry = entries.get(case.case_id)
             names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
-            if entry and names <= entry["masks"].keys() and set(extras) <= set(entry["extras"]):
-                same = tuple(tuple(stamp) for stamp in entry["images"]) == stamps(case)
+            if entry and names <= entry["masks"].keys() and set(extras) <= set(entry.get("extras", ())):
+                same = tuple(tuple(stamp) for stamp in entry.get("images", ())) == stamps(case)
                 if self.path and same and all((self.path.parent / name).exists() for name in entry["masks"].values()):
                     self.before[case.case_id] = entry
         return list(self.before)
@@ -68,8 +69,10 @@ class PredictionsFile:
         if self.path is None or not self.path.is_file():
             return {}
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError:  # damaged: all is predicted again
+            content = read_object(self.path)
+            validated(content, Predictions, self.path, "")
+        except SourceError as error:
+            warn(f"{error}; all is predicted again")
             return {}
         same = all(content.get(key) == value for key, value in self.made_by.items())
         return {entry["case_id"]: entry for entry in content["cases"]} if same else {}

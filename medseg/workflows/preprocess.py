@@ -1,7 +1,5 @@
 """preprocess: find cases, check and measure each, plan, bring each to the model grid, store."""
 
-import csv
-import io
 import shutil
 import zlib
 from collections import Counter
@@ -17,10 +15,10 @@ from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import Channel, LabelMap, read_channels, read_images, read_label_map, stacked
-from medseg.dataset.store import DatasetRecord, StoredCase, write_case
+from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid, write_case
 from medseg.dataset.strays import stray_values
 from medseg.errors import LabelError, OutputError, SourceError
-from medseg.files import ensure_folder, write_json, write_text, written_whole
+from medseg.files import ensure_folder, write_json, written_whole
 from medseg.io.archives import is_temporary
 from medseg.io.folders import stem
 from medseg.io.nifti import write_nifti
@@ -31,6 +29,7 @@ from medseg.plan import Grid, Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
 from medseg.progress import counted, say, track, warn
+from medseg.table import write_table
 from medseg.volume import Array, Geometry
 
 Item = TypeVar("Item", bound="Case | Checked")
@@ -185,7 +184,7 @@ def _in_workers(
             results.append(outcome.result)
         else:
             case = outcome.item if isinstance(outcome.item, Case) else outcome.item.case
-            problem = Problem(case.case_id, case.images[0].path, outcome.error or "failed")
+            problem = Problem(case.case_id, case.images[0].path, outcome.error or "failed", outcome.is_defect)
             problems.append(problem)
             warn(str(problem))
     return results
@@ -399,8 +398,8 @@ def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCa
         group=item.case.group or item.case_id,
         images=tuple(_recorded(source.path, folder) for source in item.case.images),
         label=None if item.case.label is None else _recorded(item.case.label.path, folder),
-        source_grid=item.measures.source_grid.as_json(),
-        model_grid=None if item.model_grid is None else item.model_grid.as_json(),
+        source_grid=StoredGrid(**item.measures.source_grid.as_json()),
+        model_grid=None if item.model_grid is None else StoredGrid(**item.model_grid.as_json()),
         volumes_ml={names[v]: round(n * voxel_ml, 4) for v, n in item.measures.voxels.items() if v in names},
         annotated=annotated,
         annotated_part=item.measures.annotated_part,
@@ -414,8 +413,5 @@ def _recorded(path: Path, folder: Path) -> str:
 
 
 def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case_id", "path", "problem"])
-    table.writerows([problem.case_id, problem.path, problem.message] for problem in problems)
-    write_text(path, text.getvalue())
+    rows = [{"case_id": each.case_id, "path": each.path, "problem": each.message} for each in problems]
+    write_table(path, ("case_id", "path", "problem"), rows)

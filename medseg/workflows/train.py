@@ -1,6 +1,5 @@
 """train: a prepared dataset goes in; a model and its validation come out. A run can be killed and resumed."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.errors import MedsegError, SourceError, TrainingError
+from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json, written_whole
 from medseg.inference.model import load_model, save_ensemble
 from medseg.io.discover import source_of
@@ -24,6 +24,7 @@ from medseg.io.masks.formats import usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_geometry
 from medseg.progress import counted, say, warn
+from medseg.records import read_object, validated
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.report.training import write_training
 from medseg.training.checkpoint import read_progress
@@ -34,7 +35,6 @@ from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
 from medseg.workflows.predict import predict_cases
 from medseg.workflows.predict_case import Job
-from medseg.workflows.predictions_file import PREDICTIONS_FILE
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25
@@ -177,11 +177,13 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     """Metrics of the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
     summaries = []
     for run in runs:
-        summaries.append(json.loads((run.folder / "validation" / PREDICTIONS_FILE).read_text(encoding="utf-8")))
+        summaries.append(_predictions(run.folder / "validation"))
         for name in (name for case in summaries[-1]["cases"] for name in case["masks"].values()):
             with written_whole(folder / name) as temporary:
                 shutil.copyfile(run.folder / "validation" / name, temporary)
-    together = {key: [entry for summary in summaries for entry in summary[key]] for key in ("cases", "problems")}
+    together = {
+        key: [entry for summary in summaries for entry in summary.get(key, [])] for key in ("cases", "problems")
+    }
     write_json(folder / PREDICTIONS_FILE, {**summaries[0], "model": str(model.resolve()), **together})
     cases = [case_id for run in runs for case_id in run.split.validation]
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
@@ -190,6 +192,14 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     expected = {entry["case_id"]: entry.get("expected_dice", {}) for entry in together["cases"]}  # older ones have none
     learn_to_review(model / "fold_0", evaluation, expected)
     return evaluation
+
+
+def _predictions(folder: Path) -> dict[str, Any]:
+    """The content of predictions.json, which was checked. Raises ``SourceError``."""
+    path, advice = folder / PREDICTIONS_FILE, "remove it, and go on with --resume"
+    content = read_object(path, advice)
+    validated(content, Predictions, path, advice)
+    return content
 
 
 def training_seconds(session: Session, max_time: float) -> float:

@@ -46,7 +46,7 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines] == [str(n) for n in range(8)], done.stderr
     assert lines[2] == "2 4 None"
     assert lines[3] == "3 None three: is bad"
-    assert lines[4].startswith("4 None ZeroDivisionError: a defect (")
+    assert lines[4].startswith("4 None a defect of medseg, not of your data (ZeroDivisionError: a defect, ")
     assert lines[5] == "5 None the worker process died (out of memory?)"
     assert lines[7] == "7 49 None"
 

@@ -177,7 +177,7 @@ def test_a_case_with_other_channels_is_a_problem(write_tree: Callable[..., Path]
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "not JSON"),
         ("[]", "JSON object"),
         ('{"training": ["a"]}', "'image' and 'label'"),
         ('{"training": [], "labels": {"1": "a", "2": "a"}}', "occurs twice"),

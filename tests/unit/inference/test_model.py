@@ -8,10 +8,11 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ModelError, OutputError
-from medseg.inference.model import ModelRecord, load_model, save_model, save_tensors
+from medseg.inference.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
+from medseg.weights import write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -71,12 +72,12 @@ def test_weights_of_another_network_are_refused(saved: tuple[Path, torch.nn.Modu
 
 def test_weights_that_do_not_fit_on_the_disk_leave_the_old_ones(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_tensors(path, {"a": torch.zeros(8)})
+    write_tensors(path, {"a": torch.zeros(8)})
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(OutputError, match=r"weights.safetensors: cannot be written .*File too large"):
-            save_tensors(path, {"a": torch.zeros(8192)})
+            write_tensors(path, {"a": torch.zeros(8192)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before

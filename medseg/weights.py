@@ -1,0 +1,42 @@
+"""Files of tensors: weights and checkpoints as safetensors. Nothing is unpickled."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from medseg.errors import MedsegError, reading
+from medseg.files import written_whole
+
+Tensors = dict[str, torch.Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_tensors(path: Path, advice: str, raises: type[MedsegError]) -> Tensors:
+    """Raises an error of class ``raises`` that names the file and what is wrong with it."""
+    with reading(path, "safetensors", advice, raises):
+        return load_file(path)
+
+
+def read_shapes(path: Path, advice: str, raises: type[MedsegError]) -> Shapes:
+    """Of all tensors in the file, none of which is read."""
+    with reading(path, "safetensors", advice, raises), safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+
+
+def read_metadata(path: Path, advice: str, raises: type[MedsegError]) -> dict[str, str]:
+    """The texts in the file's header."""
+    with reading(path, "safetensors", advice, raises), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file, whole or not at all. Raises ``OutputError`` when it cannot be written."""
+    with written_whole(path) as temporary:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # as when the disk is full
+            raise OSError(str(error)) from error
