@@ -8,12 +8,13 @@ and one thread is faster than two. What else runs on a machine changes, so it is
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from statistics import median
+from statistics import fmean
 
 import torch
 
-# Steps that are compared with as many others: fewer would be taken in by chance, more would cost time.
-LOOK = 4
+# What is compared is the mean of at least so many steps that took at least so many seconds, without the slowest: less
+# would be taken in by chance, more would cost time.
+LOOK, LOOK_SECONDS = 4, 0.5
 # Another number of threads has to be faster than this part of the time, or nothing changes.
 FASTER = 0.9
 # Steps that take so much longer than they did call for a try at once.
@@ -36,7 +37,13 @@ class Threads:
         self.most = self.count = fixed or 0
         self.changes: list[str] = []  # in words
         self._kind: Hashable = None
-        self._begin()
+        self._times: list[float] = []  # seconds for a unit of work
+        self._seconds = 0.0  # of these steps
+        self._usual = float("inf")  # seconds for a unit of work with ``count`` threads
+        self._before: tuple[int, float] | None = None  # threads and seconds before the try that is under way
+        self._next_is_fewer = True
+        self._wait = FIRST_WAIT
+        self._try_at = clock()
 
     @contextmanager
     def timed(self, kind: Hashable, work: float = 1.0) -> Iterator[None]:
@@ -46,61 +53,60 @@ class Threads:
         if self.fixed is None and given != self.most:
             self.most, self.count = given, min(self.count or given, given)
         if kind != self._kind:
-            self._kind = kind
-            self._begin()
+            self._turn_to(kind)
         with using(self.count):
             start = self.clock()
             yield
             seconds = self.clock() - start
         if self.fixed is None and self.most > 1:
-            self._see(seconds / work)
+            self._see(seconds, work)
 
     def settle(self, step: Callable[[], object]) -> None:
-        """Tries ``step`` with half of the threads, and with half of these, as long as fewer are faster."""
+        """Tries a ``step``, which is ``timed``, with all threads, with half of them, and so on as long as fewer are
+        faster."""
         if self.fixed is not None:
             return
-        self.most = self.count = torch.get_num_threads()
-        seconds = self._fastest(step, self.count)
-        while self.count > 1:
-            fewer = self._fastest(step, self.count // 2)
-            if fewer >= FASTER * seconds:
-                break
-            self._take(self.count // 2, self.count, fewer, seconds)
-            seconds = fewer
+        count = most = torch.get_num_threads()
+        seconds = self._least(step, count)
+        while count > 1 and (fewer := self._least(step, count // 2)) < FASTER * seconds:
+            self._take(count // 2, count, fewer, seconds)
+            count, seconds = count // 2, fewer
+        self.count, self.most = count, most
 
     def told(self) -> list[str]:
         """The changes since the last call, in words."""
         changes, self.changes = self.changes, []
         return changes
 
-    def _fastest(self, step: Callable[[], object], count: int) -> float:
-        """Seconds: the first steps are slower, so the least of some."""
+    def _least(self, step: Callable[[], object], count: int) -> float:
+        """Seconds of a step with so many threads. The first ones are slower, so the least of some."""
         taken = []
-        with using(count):
-            for _ in range(LOOK - 1):
-                start = self.clock()
-                step()
-                taken.append(self.clock() - start)
+        for _ in range(LOOK - 1):
+            self.count = count
+            start = self.clock()
+            step()
+            taken.append(self.clock() - start)
+            self._turn_to(None)
         return min(taken)
 
-    def _begin(self) -> None:
-        """With nothing known of the steps that come."""
-        self._times: list[float] = []
-        self._usual = float("inf")  # seconds of a step with ``count`` threads
-        self._before: tuple[int, float] | None = None  # threads and seconds before the try that is under way
-        self._next_is_fewer = True
-        self._wait = FIRST_WAIT
-        self._try_at = self.clock()
+    def _turn_to(self, kind: Hashable) -> None:
+        """Forgets what steps of another kind took, and a try that is under way."""
+        if self._before is not None:
+            self.count = self._before[0]
+        self._kind, self._before = kind, None
+        self._times, self._seconds, self._usual = [], 0.0, float("inf")
 
-    def _see(self, seconds: float) -> None:
-        self._times.append(seconds)
-        if len(self._times) < LOOK:
+    def _see(self, seconds: float, work: float) -> None:
+        self._times.append(seconds / work)
+        self._seconds += seconds
+        if len(self._times) < LOOK or self._seconds < LOOK_SECONDS:
             return
-        seconds, self._times = median(self._times), []
+        usual = fmean(sorted(self._times)[:-1])
+        self._times, self._seconds = [], 0.0
         if self._before is None:
-            self._look(seconds)
+            self._look(usual)
         else:
-            self._judge(seconds, *self._before)
+            self._judge(usual, *self._before)
 
     def _look(self, seconds: float) -> None:
         """Begins a try when it is time for one, or when steps have become slower."""

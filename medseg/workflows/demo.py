@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Literal
 
 from medseg.config import Config, load
-from medseg.device import choose_device
+from medseg.device import Device, choose_device
 from medseg.errors import OutputError
 from medseg.files import ensure_folder
 from medseg.io.nifti import write_nifti
@@ -86,8 +86,7 @@ def demo(
     folder = ensure_folder(Path(output))
     if any(folder.iterdir()):
         raise OutputError(f"{folder}: is not empty; choose another folder with -o")
-    config = _config(max_time, seed)
-    choose_device(device)  # to refuse a wrong one now, not when training begins
+    config = _config(max_time, seed, dims, choose_device(device))
     say("1/6 Making synthetic abdominal CT studies (DICOM)")
     studies = make_study_set(folder / "studies", n_train=TRAINING_STUDIES, n_test=UNSEEN_STUDIES, seed=seed)
     say("2/6 medseg preprocess")
@@ -104,9 +103,13 @@ def demo(
     return DemoResult(folder, evaluation, folder / "overlay.png", image, mask, seconds, trained.steps, dims)
 
 
-def _config(max_time: str, seed: int) -> Config:
-    """What suits two minutes: small patches, since many steps teach more than few large ones."""
-    settings = [f"training.max_time={max_time}", f"training.seed={seed}", "planning.cpu_patch_voxels=73728"]
+def _config(max_time: str, seed: int, dims: Literal[2, 3], device: Device) -> Config:
+    """What suits two minutes of a processor: a narrow network, small patches and batches, and twice the usual rate,
+    since many steps teach more than few large ones (benchmarks/README.md, "The demo")."""
+    settings = [f"training.max_time={max_time}", f"training.seed={seed}"]
+    if not device.is_cuda:
+        settings += ["planning.cpu_base_features=8", "planning.cpu_patch_voxels=32768", "training.learning_rate=0.02"]
+        settings += ["training.batch_size=12"] if dims == 2 else []
     return load(overrides=settings)
 
 

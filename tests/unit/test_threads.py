@@ -112,22 +112,21 @@ def test_time_is_that_of_a_unit_of_work() -> None:
     assert not threads.changes
 
 
-def test_a_step_is_tried_before_many_are_done() -> None:
-    machine = Machine(busy)
+@pytest.mark.parametrize(("seconds", "count"), [(busy, 1), (quiet, 2)])
+def test_a_step_is_tried_before_many_are_done(seconds: Callable[[int], float], count: int) -> None:
+    machine = Machine(seconds)
     threads = Threads(machine.clock)
-    threads.settle(machine.step)
-    assert threads.count == 1
-    assert set(machine.run(threads, 3)) == {1}
-    machine = Machine(quiet)
-    threads = Threads(machine.clock)
-    threads.settle(machine.step)
-    assert threads.count == 2
+    threads.settle(lambda: machine.run(threads, 1))
+    assert threads.count == count
+    assert len(threads.told()) == (count == 1)
+    assert set(machine.run(threads, 3)) == {count}
+    assert torch.get_num_threads() == 2
 
 
 def test_a_fixed_number_is_kept_whatever_steps_take() -> None:
     machine = Machine(busy)
     threads = Threads(machine.clock, fixed=2)
-    threads.settle(machine.step)
+    threads.settle(lambda: machine.run(threads, 1))
     assert set(machine.run(threads, 200)) == {2}
     assert not threads.changes
     assert set(machine.run(Threads(machine.clock, fixed=1), 20)) == {1}
