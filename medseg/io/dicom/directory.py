@@ -8,6 +8,7 @@ from pydicom import config, dcmread
 
 from medseg.errors import Problem, SourceError, reason_of
 from medseg.io.archives import Contents
+from medseg.io.dicom.header import Header
 
 
 def is_dicomdir(path: Path) -> bool:
@@ -39,13 +40,13 @@ def _listed(path: Path) -> list[tuple[str, ...]]:
     """The components of each path."""
     with config.disable_value_validation():
         try:
-            records = dcmread(path).DirectoryRecordSequence
-            ids = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
+            records = Header(path, dcmread(path)).items("DirectoryRecordSequence")
+            names = [tuple(record.texts("ReferencedFileID")) for record in records]
         except Exception as error:  # pydicom raises many kinds on damaged files
             raise SourceError(
                 f"{path}: cannot be read as DICOMDIR ({reason_of(error)}); give the folder that it lies in"
             ) from error
-    return [(name,) if isinstance(name, str) else tuple(name) for name in ids]
+    return [name for name in names if name]
 
 
 def _found(folder: Path, name: tuple[str, ...], entries: Callable[[Path], dict[str, Path]]) -> Path | None:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import Dataset, config, dcmread
+from pydicom import config, dcmread
+
+from medseg.errors import SourceError
+from medseg.io.dicom.header import Header
 
 KEYWORDS = [
     "SpecificCharacterSet", "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved",
@@ -24,12 +27,12 @@ class Examination:
 
 
 def read_examination(path: Path) -> Examination:
-    """From the header of a file that was found to be DICOM."""
+    """From the header of a file that was found to be DICOM; empty values for what cannot be read."""
     with config.disable_value_validation():
-        return _examination(dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS, force=True))
+        return _examination(Header(path, dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS, force=True)))
 
 
-def _examination(header: Dataset) -> Examination:
+def _examination(header: Header) -> Examination:
     name, date = _text(header, "PatientName"), _text(header, "StudyDate")
     is_pseudonym = name in ("", _text(header, "PatientID")) or "anon" in name.lower()
     return Examination(
@@ -42,5 +45,8 @@ def _examination(header: Dataset) -> Examination:
     )
 
 
-def _text(header: Dataset, keyword: str) -> str:
-    return str(header.get(keyword) or "").strip()
+def _text(header: Header, keyword: str) -> str:
+    try:
+        return header.text(keyword)
+    except SourceError:
+        return ""

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
 
 from medseg.errors import GeometryError
+from medseg.io.dicom.header import Header
+from medseg.io.dicom.projection import PROJECTION_KEYWORDS, is_projection, projected_spacing
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
+
+IMAGE_AXES = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # along rows, down columns
 
 Vector = npt.NDArray[np.float64]
 
@@ -29,7 +32,14 @@ SAME_POSITION_MM = 1e-3
 # Direction cosines and relative spacings that differ by less are rounded differently, not different.
 SAME_PLANE_TOLERANCE = 1e-4
 
+# Direction cosines are rounded to two decimals at worst. Where they are longer, programs make different things of it.
+UNIT_TOLERANCE = 0.02
+
+# No place in a patient, and no pixel, is larger; no pixel of an image of one is smaller.
+LARGEST_MM, SMALLEST_MM = 1e6, 1e-6
+
 NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+PLACE_KEYWORDS = (*NEEDED, *PROJECTION_KEYWORDS, "SliceThickness", "SpacingBetweenSlices")
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Plane:
     position: Vector
     thickness: float | None  # mm; the distance to a next slice, where there is no next slice
     frame: int | None = None  # from 0, in a file with several
+    is_projection: bool = False  # it has no place in the patient, and nothing lies beside it
 
     @cached_property
     def normal(self) -> Vector:
@@ -71,30 +82,36 @@ class Plane:
         return bool(same_spacing and np.abs(turned).max() <= SAME_PLANE_TOLERANCE)
 
 
-def plane_of(header: Dataset, path: Path, frame: int | None = None) -> Plane:
-    """From the header of one slice. Raises ``GeometryError`` when tags are missing or make no plane."""
-    missing = [name for name in NEEDED if header.get(name) in (None, "")]
-    if missing:
-        raise GeometryError(f"{path}: has no {', '.join(missing)}, so its place in the patient is unknown")
-    try:
-        orientation = np.array([float(v) for v in header.ImageOrientationPatient])
-        position = np.array([float(v) for v in header.ImagePositionPatient])
-        between_rows, between_columns = (float(v) for v in header.PixelSpacing)
-        rows, columns = int(header.Rows), int(header.Columns)
-        thickness = _positive(header, "SpacingBetweenSlices") or _positive(header, "SliceThickness")
-    except (TypeError, ValueError) as error:
-        raise GeometryError(f"{path}: position, orientation or spacing cannot be read ({error})") from error
-    lengths = np.linalg.norm(orientation.reshape(-1, 3), axis=1)
-    if orientation.shape != (6,) or position.shape != (3,) or min(*lengths, between_rows, between_columns) <= 0:
+def plane_of(header: Header) -> Plane:
+    """From the header of one slice. Raises ``GeometryError`` when tags are missing or make no plane, ``SourceError``
+    where one cannot be read."""
+    path, projection = header.path, is_projection(header)
+    rows, columns = header.whole("Rows"), header.whole("Columns")
+    position = header.numbers("ImagePositionPatient", 3) if not projection else (0.0, 0.0, 0.0)
+    orientation = header.numbers("ImageOrientationPatient", 6) if not projection else IMAGE_AXES
+    spacing = header.numbers("PixelSpacing", 2) if not projection else projected_spacing(header) or (1.0, 1.0)
+    found = dict(zip(NEEDED, (position, orientation, spacing, rows, columns), strict=True))
+    if position is None or orientation is None or spacing is None or rows is None or columns is None:
+        missing = ", ".join(name for name, value in found.items() if value is None)
+        raise GeometryError(f"{path}: has no {missing}, so its place in the patient is unknown")
+    along_row, down_column = np.array(orientation[:3]), np.array(orientation[3:])
+    lengths = np.linalg.norm(along_row), np.linalg.norm(down_column)
+    is_turned = max(abs(length - 1) for length in lengths) <= UNIT_TOLERANCE
+    is_placed = max(np.abs(position)) < LARGEST_MM and min(spacing) > SMALLEST_MM and max(spacing) < LARGEST_MM
+    if not (is_turned and is_placed and min(rows, columns) > 0):
         raise GeometryError(
             f"{path}: ImagePositionPatient, ImageOrientationPatient and PixelSpacing make no plane: "
-            f"{position.tolist()}, {orientation.tolist()}, {[between_rows, between_columns]}"
+            f"{list(position)}, {list(orientation)}, {list(spacing)}"
         )
-    along_row, down_column = orientation[:3] / lengths[0], orientation[3:] / lengths[1]
-    if not abs(along_row @ down_column) <= SHEAR_TOLERANCE:
-        raise GeometryError(f"{path}: rows and columns are not at a right angle: {orientation.tolist()}")
-    spacing = (between_columns, between_rows)
-    return Plane(path, rows, columns, spacing, along_row, down_column, position, thickness, frame)
+    along_row, down_column = along_row / lengths[0], down_column / lengths[1]
+    if abs(along_row @ down_column) > SHEAR_TOLERANCE:
+        raise GeometryError(f"{path}: rows and columns are not at a right angle: {list(orientation)}")
+    return Plane(
+        path, rows, columns, (spacing[1], spacing[0]), along_row, down_column, np.array(position),
+        thickness=_positive(header, "SpacingBetweenSlices") or _positive(header, "SliceThickness"),
+        frame=header.frame,
+        is_projection=projection,
+    )  # fmt: skip
 
 
 def in_order(planes: Sequence[Plane]) -> list[Plane]:
@@ -122,6 +139,6 @@ def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> 
     return result
 
 
-def _positive(header: Dataset, name: str) -> float | None:
-    value = header.get(name)
-    return float(value) if value not in (None, "") and float(value) > 0 else None
+def _positive(header: Header, name: str) -> float | None:
+    value = header.number_if_any(name)
+    return value if value is not None and value > 0 else None

@@ -1,124 +1,193 @@
-"""Headers of DICOM files: which files are DICOM, and the tags that reading images needs."""
+"""What the header of a DICOM file, or of one slice in it, says: each value as what it should be.
 
-from collections import defaultdict
-from collections.abc import Iterable
+Headers come from anywhere. Any element may hold two values, a word for a number, nothing, or be of the wrong kind
+altogether. All that medseg reads of a header comes through ``Header``, which gives a value of the right type or raises
+a ``SourceError`` that names the file and the element.
+"""
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, NamedTuple
 
-from pydicom import Dataset, dcmread
-from pydicom.datadict import tag_for_keyword
-from pydicom.errors import InvalidDicomError
-from pydicom.misc import is_dicom
+from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID, ImplicitVRLittleEndian
 
-from medseg.errors import Problem, reason_of
-from medseg.io.dicom.frames import FRAME_KEYWORDS
-from medseg.io.dicom.geometry import NEEDED
-from medseg.io.dicom.objects import SEGMENTATION_KEYWORDS
-from medseg.io.dicom.volumes import VOLUME_TAGS
-from medseg.io.folders import is_nifti, is_picture
+from medseg.errors import SourceError, reason_of
 
-KEYWORDS = (
-    *NEEDED, *FRAME_KEYWORDS, *SEGMENTATION_KEYWORDS,
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality",
-    "FrameOfReferenceUID", "SpecificCharacterSet", "SeriesDescription", "ImageType", "SamplesPerPixel",
-    "BitsStored", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence",
-)  # fmt: skip
-TAGS = sorted({*(int(tag) for tag in map(tag_for_keyword, KEYWORDS) if tag is not None), *VOLUME_TAGS})
+Tag = str | int  # a keyword, or the number of a private tag
 
-PIXEL_KEYWORDS = (
-    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "BitsAllocated", "HighBit", "PixelRepresentation",
-    "PhotometricInterpretation", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-)  # fmt: skip
-PIXEL_TAGS = sorted({*TAGS, *(int(tag) for tag in map(tag_for_keyword, PIXEL_KEYWORDS) if tag is not None)})
+# Files whose parsed headers are kept: the volumes of a file are read one after the other.
+FILES_KEPT = 2
 
-# Bytes in which nearly every header of a classic file ends.
-USUAL_HEADER = 2**16
-
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-# Lie beside DICOM files and are nobody's mistake.
-COMPANIONS = ("dicomdir", "license", "licence", "readme", "copying", "version", "changelog", "notice")
+LONGEST_SHOWN = 40  # characters of a bad value in a message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
-    """What a DICOM file says of itself, without pixels."""
+    """Of a file, of one slice in it (``frame``, from 0), or an item of a sequence.
+
+    ``dataset`` holds the elements as pydicom has parsed them; it is for what copies or rewrites them, never for reading
+    a value.
+    """
 
     path: Path
     dataset: Dataset
+    frame: int | None = None
 
-    def text(self, keyword: str) -> str:
-        return str(self.dataset.get(keyword) or "").strip()
+    def __contains__(self, tag: Tag) -> bool:
+        """Whether there is such an element, and it is not empty."""
+        return self.value(tag) is not None
 
     @property
-    def series_name(self) -> str:
-        return self.text("SeriesDescription") or self.text("SeriesInstanceUID")
+    def sop_class(self) -> str:
+        """The UID of what kind of object it is: that of the file's meta header where the object has lost its own."""
+        meta = getattr(self.dataset, "file_meta", None)
+        return self.text("SOPClassUID") or (Header(self.path, meta).text("MediaStorageSOPClassUID") if meta else "")
 
-
-def read_headers(files: Iterable[Path]) -> tuple[list[Header], list[Problem]]:
-    """Of all DICOM files among ``files``, and a problem for each that claims to be one but isn't."""
-    headers, failures = [], []
-    for path in files:
+    def value(self, tag: Tag) -> Any:
+        """As pydicom gives it, of whatever type; None for what is absent or empty."""
         try:
-            if _may_be_dicom(path):
-                headers.append(Header(path, read_header(path)))
-        except Exception as error:  # pydicom raises many kinds on damaged files; each becomes a problem
-            failures.append((path, reason_of(error)))
-    folders = {header.path.parent for header in headers}
-    problems = [
-        Problem("", path, f"{path}: is not a DICOM file, or a damaged one ({reason}); left out")
-        for path, reason in failures
-        if path.suffix.lower() in DICOM_SUFFIXES or (_has_no_suffix(path) and path.parent in folders)
-    ]
-    return headers, problems
+            return self._value(_number_of(tag))
+        except Exception as error:  # pydicom converts values when they are asked for, and raises many kinds
+            raise SourceError(
+                f"{self.path}: {_name(tag)} in its header cannot be read ({reason_of(error)}); export it again"
+            ) from error
+
+    def number(self, tag: Tag) -> float | None:
+        """None for what is absent or empty."""
+        value = self.value(tag)
+        return None if value is None else self._as_number(tag, self._single(tag, value))
+
+    def numbers(self, tag: Tag, count: int) -> tuple[float, ...] | None:
+        """Exactly ``count`` of them."""
+        value = self.value(tag)
+        if value is None:
+            return None
+        values = list(value) if is_several(value) else [value]
+        if len(values) != count:
+            raise self._wrong(tag, value, f"{count} numbers")
+        return tuple(self._as_number(tag, each) for each in values)
+
+    def whole(self, tag: Tag) -> int | None:
+        """A whole number."""
+        number = self.number(tag)
+        if number is not None and number != int(number):
+            raise self._wrong(tag, number, "a whole number")
+        return None if number is None else int(number)
+
+    def number_if_any(self, tag: Tag) -> float | None:
+        """For what nothing depends on: also None where it cannot be read."""
+        try:
+            return self.number(tag)
+        except SourceError:
+            return None
+
+    def text(self, tag: Tag) -> str:
+        """Several values are parted by backslashes, as in the file; empty where there is none."""
+        return "\\".join(self.texts(tag))
+
+    def texts(self, tag: Tag) -> list[str]:
+        value = self.value(tag)
+        if value is None or isinstance(value, (Dataset, Items)):
+            return []
+        return [_as_text(each) for each in (value if is_several(value) else [value])]
+
+    def items(self, tag: Tag) -> list["Header"]:
+        """Those of a sequence; none where it is absent or empty."""
+        value = self.value(tag)
+        if value is None:
+            return []
+        if not isinstance(value, Items):
+            raise self._wrong(tag, value, "a sequence")
+        return [Header(self.path, item) for item in value]
+
+    def item(self, tag: Tag) -> "Header":
+        """The first of ``items``; an empty one where there is none."""
+        items = self.items(tag)
+        return items[0] if items else Header(self.path, Dataset())
+
+    def _value(self, tag: int) -> Any:
+        return value_in(self.dataset, tag)
+
+    def _single(self, tag: Tag, value: Any) -> Any:
+        if not is_several(value):
+            return value
+        if len(value) != 1:
+            raise self._wrong(tag, value, "one number")
+        return value[0]
+
+    def _as_number(self, tag: Tag, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._wrong(tag, value, "a number")
+        return number
+
+    def _wrong(self, tag: Tag, value: Any, expected: str) -> SourceError:
+        """Not raised here, so that the type checker sees where the way ends."""
+        return SourceError(
+            f"{self.path}: {_name(tag)} in its header should be {expected}, but is {_shown(value)}; export it again"
+        )
 
 
-def read_header(path: Path) -> Dataset:
-    """The tags of ``TAGS``. Raises ``InvalidDicomError``, and whatever pydicom raises on a damaged file."""
-    with path.open("rb") as stream:
-        start = stream.read(USUAL_HEADER)
-        if not start:
-            raise InvalidDicomError("the file is empty")
-        header = _from_start(start) or _parsed(stream, start)
-    list(header)  # converts all values, so that none fails later
-    if not header.get("SOPClassUID"):
-        raise InvalidDicomError("it has no SOPClassUID")
-    return header
+class StoredPixels(NamedTuple):
+    """Where in a file they are stored, uncompressed or in fragments (``length`` is None)."""
+
+    keyword: str  # PixelData, FloatPixelData, DoubleFloatPixelData
+    vr: str
+    offset: int  # bytes, of the value
+    length: int | None
 
 
-def _from_start(start: bytes) -> Dataset | None:
-    """Parsed in memory, which takes half the time; None when the header is longer, or damaged."""
-    memory = BytesIO(start)
-    try:
-        header = _parsed(memory, start)
-    except Exception:  # whether it is damaged or only longer, the whole file will tell
+@dataclass(frozen=True, eq=False)
+class FileHeader(Header):
+    """Of a whole file. ``size``: of the file, bytes; ``pixels`` is None where it has none."""
+
+    size: int = 0
+    syntax: UID = ImplicitVRLittleEndian
+    pixels: StoredPixels | None = None
+
+
+def value_in(dataset: Dataset, tag: int) -> Any:
+    """None for what is absent or empty. Raises whatever pydicom raises."""
+    if tag not in dataset:
         return None
-    return header if memory.tell() < len(start) else None
+    value = dataset[tag].value
+    is_empty = value is None or (isinstance(value, (str, bytes, Sequence, Items)) and len(value) == 0)
+    return None if is_empty else value
 
 
-def _parsed(stream: BinaryIO, start: bytes) -> Dataset:
-    # Without a preamble, a file that starts with a small tag of group 0002 or 0008 is worth a try.
-    bare = start[128:132] != b"DICM" and start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
-    stream.seek(0)
-    return dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=bare)
+@cache
+def _number_of(tag: Tag) -> int:
+    number = tag_for_keyword(tag) if isinstance(tag, str) else tag
+    if number is None:
+        raise KeyError(f"DICOM has no element '{tag}'")
+    return int(number)
 
 
-def grouped_by_series(headers: Iterable[Header]) -> list[list[Header]]:
-    groups = defaultdict(list)
-    for header in headers:
-        key = tuple(header.text(name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
-        groups[key].append(header)
-    return list(groups.values())
+def _name(tag: Tag) -> str:
+    return tag if isinstance(tag, str) else keyword_for_tag(tag) or f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
 
 
-def _may_be_dicom(path: Path) -> bool:
-    if path.name.lower().split(".")[0] in COMPANIONS or is_nifti(path) or is_picture(path):
-        return False
-    return path.suffix.lower() in DICOM_SUFFIXES or _has_no_suffix(path) or is_dicom(path)
+def is_several(value: Any) -> bool:
+    return isinstance(value, (MultiValue, list, tuple))
 
 
-def _has_no_suffix(path: Path) -> bool:
-    """Also true for names that are UIDs, such as ``MR.1.2.840.113619``."""
-    return path.suffix == "" or path.suffix[1:].isdigit()
+def _as_text(value: Any) -> str:
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip(" \0\t\r\n")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Items):
+        return "a sequence"
+    text = "\\".join(map(_as_text, value)) if is_several(value) else _as_text(value)
+    printable = "".join(character if character.isprintable() else "?" for character in text[: LONGEST_SHOWN + 1])
+    return f"'{printable}'" if len(printable) <= LONGEST_SHOWN else f"'{printable[:LONGEST_SHOWN]}…'"

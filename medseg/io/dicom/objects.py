@@ -1,11 +1,10 @@
 """DICOM objects that hold named segments: which a header describes, what they were drawn on, and their codes."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from medseg.io.dicom.header import Header
 from medseg.io.source import ImageSource, SegmentationKind
 from medseg.terminology import Code
 
@@ -26,54 +25,51 @@ SEGMENTATION_KEYWORDS = (
 )  # fmt: skip
 
 
-def segmentation_source(header: Dataset, path: Path) -> ImageSource | None:
-    """The DICOM SEG or RTSTRUCT that a header describes, read with ``SEGMENTATION_KEYWORDS``; None for all else."""
-    kind = KINDS.get(_text(header, "SOPClassUID"))
+def segmentation_source(header: Header) -> ImageSource | None:
+    """The DICOM SEG or RTSTRUCT that a header describes, read with ``SEGMENTATION_KEYWORDS``; None for all else.
+
+    Raises ``SourceError`` for a header that cannot be read.
+    """
+    kind = KINDS.get(header.sop_class)
     if kind is None:
         return None
     labels = ("SeriesDescription", "ContentLabel") if kind == "dicom_seg" else ("StructureSetLabel", "StructureSetName")
-    names = (_text(header, keyword) for keyword in (*labels, "SeriesDescription"))
+    names = (header.text(keyword) for keyword in (*labels, "SeriesDescription"))
     return ImageSource(
         kind=kind,
-        path=path,
-        files=(path,),
-        modality=_text(header, "Modality"),
+        path=header.path,
+        files=(header.path,),
+        modality=header.text("Modality"),
         description=next((name for name in names if name), ""),
-        series_uid=_text(header, "SeriesInstanceUID"),
-        patient_id=_text(header, "PatientID"),
-        study_uid=_text(header, "StudyInstanceUID"),
+        series_uid=header.text("SeriesInstanceUID"),
+        patient_id=header.text("PatientID"),
+        study_uid=header.text("StudyInstanceUID"),
         frame_of_reference_uid=next((uid for uid in _frames_of_reference(header) if uid), ""),
         refers_to=tuple(dict.fromkeys(_referenced_series(header))),
     )
 
 
-def _frames_of_reference(header: Dataset) -> Iterator[str]:
+def _frames_of_reference(header: Header) -> Iterator[str]:
     """An RTSTRUCT's own (PS3.3, C.7.4.1) says less than those of what it outlines, and is often missing."""
-    for item in header.get("ReferencedFrameOfReferenceSequence") or ():
-        yield _text(item, "FrameOfReferenceUID")
-    for item in header.get("StructureSetROISequence") or ():
-        yield _text(item, "ReferencedFrameOfReferenceUID")
-    yield _text(header, "FrameOfReferenceUID")
+    for item in header.items("ReferencedFrameOfReferenceSequence"):
+        yield item.text("FrameOfReferenceUID")
+    for item in header.items("StructureSetROISequence"):
+        yield item.text("ReferencedFrameOfReferenceUID")
+    yield header.text("FrameOfReferenceUID")
 
 
-def _referenced_series(header: Dataset) -> Iterator[str]:
-    for series in header.get("ReferencedSeriesSequence") or ():
-        yield _text(series, "SeriesInstanceUID")
-    for frame_of_reference in header.get("ReferencedFrameOfReferenceSequence") or ():
-        for study in frame_of_reference.get("RTReferencedStudySequence") or ():
-            for series in study.get("RTReferencedSeriesSequence") or ():
-                yield _text(series, "SeriesInstanceUID")
+def _referenced_series(header: Header) -> Iterator[str]:
+    for series in header.items("ReferencedSeriesSequence"):
+        yield series.text("SeriesInstanceUID")
+    for frame_of_reference in header.items("ReferencedFrameOfReferenceSequence"):
+        for study in frame_of_reference.items("RTReferencedStudySequence"):
+            for series in study.items("RTReferencedSeriesSequence"):
+                yield series.text("SeriesInstanceUID")
 
 
-def _text(header: Dataset, keyword: str) -> str:
-    return str(header.get(keyword) or "").strip()
-
-
-def code_in(dataset: Dataset, keyword: str) -> Code | None:
+def code_in(header: Header, keyword: str) -> Code | None:
     """The first item of a code sequence (PS3.3, 8.8); None where there is none, or an empty one."""
-    items = dataset.get(keyword)
-    if not items:
-        return None
-    value = next((v for v in (_text(items[0], f"{kind}Value") for kind in ("Code", "LongCode", "URNCode")) if v), "")
-    scheme, meaning = _text(items[0], "CodingSchemeDesignator"), _text(items[0], "CodeMeaning")
+    item = header.item(keyword)
+    value = next((v for v in (item.text(f"{kind}Value") for kind in ("Code", "LongCode", "URNCode")) if v), "")
+    scheme, meaning = item.text("CodingSchemeDesignator"), item.text("CodeMeaning")
     return Code(scheme=scheme, value=value, meaning=meaning) if value else None

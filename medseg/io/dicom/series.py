@@ -1,31 +1,31 @@
 """DICOM images: series found by their headers, split into volumes, ordered by position, read with pydicom."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from io import BytesIO
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-from pydicom import Dataset, config, dcmread
-from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom import config
 
-from medseg.errors import GeometryError, Problem, SourceError, reason_of
+from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reason_of
 from medseg.io.dicom.content import derived_kind, no_image
-from medseg.io.dicom.frames import frame_headers, frame_values
+from medseg.io.dicom.copies import digest_of, without_copies, without_repeated
+from medseg.io.dicom.files import read_header, read_headers
+from medseg.io.dicom.frames import frame_headers
 from medseg.io.dicom.geometry import Plane, in_order, plane_of
-from medseg.io.dicom.header import PIXEL_TAGS, Header, grouped_by_series, read_header, read_headers
+from medseg.io.dicom.header import FileHeader, Header
+from medseg.io.dicom.identity import series_of
+from medseg.io.dicom.mosaic import is_mosaic, values_of_tiles
 from medseg.io.dicom.objects import segmentation_source
+from medseg.io.dicom.pixels import check_pixels, read_frames
+from medseg.io.dicom.projection import spacing_notes
+from medseg.io.dicom.rescale import Stored, rescaled, scale_of
 from medseg.io.dicom.stack import stack_of
-from medseg.io.dicom.volumes import Slice, positions_of, split_into_volumes
+from medseg.io.dicom.volumes import Slice, split_into_volumes
 from medseg.io.folders import files_under
 from medseg.io.source import Found, ImageSource
 from medseg.volume import Array, Geometry, Volume
-
-Stored = tuple[Dataset, Array]  # header and stored values (row, column) of a slice
 
 
 def find_series(path: Path) -> Found:
@@ -49,21 +49,29 @@ def series_among(files: Iterable[Path]) -> Found:
     """As ``find_series``, for files already listed; those that cannot be DICOM by name are not opened."""
     with config.disable_value_validation():  # odd values are common, and harmless in what is read here
         headers, problems = read_headers(files)
-        segmentations = [segmentation_source(header.dataset, header.path) for header in headers]
-        others = [header for header, found in zip(headers, segmentations, strict=True) if found is None]
-        images, notes = _images_among(others)
+        segmentations: list[ImageSource] = []
+        images: dict[str, list[FileHeader]] = defaultdict(list)  # by SeriesInstanceUID
+        left_out: dict[str, list[Path]] = defaultdict(list)
+        for header in headers:
+            try:
+                segmentation, reason = segmentation_source(header), no_image(header)
+                if segmentation is not None:
+                    segmentations.append(segmentation)
+                elif reason:
+                    left_out[reason].append(header.path)
+                else:
+                    images[header.text("SeriesInstanceUID")].append(header)
+            except SourceError as error:
+                problems.append(Problem("", header.path, f"{error}; left out"))
         volumes: list[list[ImageSource]] = []  # of each series
-        for series in grouped_by_series(images):
-            found, more_problems = _sources(series)
-            volumes += [list(found)] if found else []
+        for of_uid in images.values():
+            found, more_problems = _sources(of_uid)
+            volumes += found
             problems += more_problems
     volumes.sort(key=_first_file)
-    return Found(
-        tuple(chain.from_iterable(volumes)),
-        tuple(problems),
-        tuple(notes),
-        tuple(sorted((s for s in segmentations if s is not None), key=lambda s: s.path)),
-    )
+    notes = tuple(_left_out(reason, paths) for reason, paths in left_out.items())
+    segmentations.sort(key=lambda source: source.path)
+    return Found(tuple(chain.from_iterable(volumes)), tuple(problems), notes, tuple(segmentations))
 
 
 def read_dicom(source: ImageSource) -> Volume:
@@ -74,168 +82,114 @@ def read_dicom(source: ImageSource) -> Volume:
     slices make no grid, ``SourceError`` for a file that cannot be decoded.
     """
     with config.disable_value_validation():
-        slices = _read_slices(source)
-        planes = [
-            plane_of(header, path, frame)
-            for (header, _), path, frame in zip(slices, source.files, _frames(source), strict=True)
-        ]
-        stack = stack_of(planes, source.path)
-        values = stack.resampled(_rescaled(slices))
+        files = _files(source)
+        headers = _headers(source, files)
+        stack = stack_of([plane_of(header) for header in headers], source.path)
+        values = stack.resampled(rescaled(_stored(headers, files)))
     return Volume(values.T[None], stack.geometry)
 
 
 def dicom_geometry(source: ImageSource) -> Geometry:
-    """The grid that ``read_dicom`` gives, from headers alone. Raises as it does."""
-    return stack_of(source_planes(source), source.path).geometry
+    """The grid that ``read_dicom`` gives, from headers alone. Raises as it does, but for pixels that are damaged."""
+    with config.disable_value_validation():
+        return stack_of(_planes(source), source.path).geometry
 
 
 def source_planes(source: ImageSource) -> list[Plane]:
     """The slices of a volume in order of position, from their headers alone; masks in DICOM are written on them.
 
-    Raises ``SourceError`` for a file that is gone or damaged.
+    Raises ``SourceError`` for a file that is gone or damaged, ``GeometryError`` for an X-ray projection.
     """
-    headers: dict[Path, list[Dataset]] = {}
     with config.disable_value_validation():
-        for path in source.files:
-            if path in headers:
-                continue
-            try:
-                headers[path] = frame_headers(read_header(path), path)
-            except Exception as error:
-                raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)})") from error
-        return [
-            plane_of(headers[path][frame or 0], path, frame)
-            for path, frame in zip(source.files, _frames(source), strict=True)
-        ]
+        planes = _planes(source)
+    if planes[0].is_projection:
+        raise GeometryError(
+            f"{source.path}: an X-ray projection has no place in the patient, so masks in DICOM cannot lie on it; "
+            "choose nifti or seg-nrrd"
+        )
+    return planes
 
 
 def _first_file(volumes: list[ImageSource]) -> tuple[Path, tuple[Path, ...]]:
     return volumes[0].path, volumes[0].files
 
 
-def _frames(source: ImageSource) -> Sequence[int | None]:
-    return source.frames or [None] * len(source.files)
+def _left_out(reason: str, paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"left out, {reason}: {paths[0]}{more}"
 
 
-def _images_among(headers: Sequence[Header]) -> tuple[list[Header], list[str]]:
-    images = []
-    left_out: dict[str, list[Path]] = defaultdict(list)
-    for header in headers:
-        reason = no_image(header)
-        if reason:
-            left_out[reason].append(header.path)
-        else:
-            images.append(header)
-    notes = []
-    for reason, paths in left_out.items():
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        notes.append(f"left out, {reason}: {paths[0]}{more}")
-    return images, notes
-
-
-def _sources(headers: Sequence[Header]) -> tuple[list[ImageSource], list[Problem]]:
-    """The volumes of one series: one for each geometry, and for each echo, time, … in it."""
+def _sources(headers: Sequence[FileHeader]) -> tuple[list[list[ImageSource]], list[Problem]]:
+    """The volumes of each series with one SeriesInstanceUID: one a geometry, and one an echo, time, … in it."""
     slices, unreadable = _slices_of(headers)
-    slices, n_copies = _without_copies(slices)
     problems = []
     for reason, bad in unreadable.items():
-        count = f" (and {len(bad) - 1} more files of series '{bad[0].series_name}')" if len(bad) > 1 else ""
+        name = bad[0].text("SeriesDescription") or bad[0].text("SeriesInstanceUID")
+        count = f" (and {len(bad) - 1} more files of series '{name}')" if len(bad) > 1 else ""
         problems.append(Problem("", bad[0].path, f"{bad[0].path}{count}: {reason}"))
+    volumes = []
+    for series in series_of(slices) if slices else ():
+        distinct = without_copies(series.slices, _digest)
+        volumes.append(list(_volumes(distinct.slices, [*series.notes, *distinct.notes])))
+    return volumes, problems
+
+
+def _volumes(slices: Sequence[Slice], notes: Sequence[str]) -> Iterator[ImageSource]:
     geometries = _by_geometry(slices)
-    sources = []
-    for group in geometries:
-        group, n_repeated = _without_repeated(group)
-        for part, volume in split_into_volumes(group):
-            notes = _notes(headers[0], len(geometries), n_copies, n_repeated)
-            sources.append(_source(headers[0], part, volume, notes))
-    return sources, problems
+    several = len(geometries) > 1
+    for i, group in enumerate(geometries, start=1):
+        if group[0].plane.is_projection:
+            yield _source(f"image-{i}" if several else "", group, [*notes, *spacing_notes(group[0].header)])
+            continue
+        name = slices[0].header.text("SeriesDescription") or slices[0].header.text("SeriesInstanceUID")
+        of_several = f"one of {len(geometries)} geometries in series '{name}', each an image of its own"
+        distinct = without_repeated(group, _digest)
+        for part, volume in split_into_volumes(distinct.slices):
+            yield _source(part, volume, [*([of_several] if several else ()), *notes, *distinct.notes])
 
 
-def _slices_of(headers: Sequence[Header]) -> tuple[list[Slice], dict[str, list[Header]]]:
+def _slices_of(headers: Sequence[FileHeader]) -> tuple[list[Slice], dict[str, list[FileHeader]]]:
     """All slices of the files, and the files that have none that can be read, by reason."""
     slices: list[Slice] = []
-    unreadable: dict[str, list[Header]] = defaultdict(list)
+    unreadable: dict[str, list[FileHeader]] = defaultdict(list)
     for header in headers:
         try:
-            frames = frame_headers(header.dataset, header.path)
-            several = len(frames) > 1
-            slices += [
-                Slice(each, plane_of(each, header.path, i if several else None)) for i, each in enumerate(frames)
-            ]
+            of_file = [Slice(each, plane_of(each)) for each in frame_headers(header)]
+            for slice_ in of_file:
+                scale_of(slice_.header)
+                slice_.header.text("SOPInstanceUID")
+            slices += of_file
         except (GeometryError, SourceError) as error:
             unreadable[str(error).removeprefix(f"{header.path}: ")].append(header)
     return slices, unreadable
 
 
-def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
-    """Copies have the same SOPInstanceUID and position; some anonymisers give all slices the same UID."""
-    seen = set()
-    kept = []
-    for slice_ in slices:
-        key = (str(slice_.header.get("SOPInstanceUID") or ""), slice_.plane.frame, *slice_.plane.position)
-        if key[0] and key in seen:
-            continue
-        seen.add(key)
-        kept.append(slice_)
-    return kept, len(slices) - len(kept)
-
-
 def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Those of one grid; each projection is alone."""
     groups: list[list[Slice]] = []
     for slice_ in slices:
-        for group in groups:
-            if group[0].plane.is_parallel_to(slice_.plane):
-                group.append(slice_)
-                break
-        else:
-            groups.append([slice_])
+        plane = slice_.plane
+        fitting = (group for group in groups if not plane.is_projection and group[0].plane.is_parallel_to(plane))
+        group = next(fitting, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(slice_)
     return groups
 
 
-def _without_repeated(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
-    """Without slices that another one repeats pixel by pixel, where only some positions have several.
-
-    Where all positions have several, they are volumes of their own, equal pixels or not.
-    """
-    at = positions_of(slices)
-    counts = Counter(at)
-    if min(counts.values()) == max(counts.values()):
-        return list(slices), 0
-    kept: list[Slice] = []
-    seen: dict[int, list[Array]] = defaultdict(list)
-    for position, slice_ in zip(at, slices, strict=True):
-        if counts[position] > 1 and (pixels := _read_frame(slice_.plane)) is not None:
-            if any(np.array_equal(pixels, other) for other in seen[position]):
-                continue
-            seen[position].append(pixels)
-        kept.append(slice_)
-    return kept, len(slices) - len(kept)
-
-
-def _read_frame(plane: Plane) -> Array | None:
+def _digest(header: Header) -> bytes | None:
     """None for damaged pixels: reading the series tells of them, and the search for others goes on."""
-    source = ImageSource("dicom", plane.path, (plane.path,), () if plane.frame is None else (plane.frame,))
     try:
-        return _read_slices(source)[0][1]
-    except SourceError:
+        ((_, stored),) = _stored([header], {header.path: _file(header.path)})
+        return digest_of(stored.tobytes(), stored.shape)
+    except MedsegError:
         return None
 
 
-def _notes(header: Header, n_geometries: int, n_copies: int, n_repeated: int) -> list[str]:
-    notes = []
-    if n_geometries > 1:
-        notes.append(f"one of {n_geometries} geometries in series '{header.series_name}', each an image of its own")
-    if n_copies:
-        notes.append(f"{n_copies} duplicate slices (same SOPInstanceUID) are left out")
-    if n_repeated:
-        notes.append(f"{n_repeated} slices that repeat another one pixel by pixel are left out")
-    return notes
-
-
-def _source(header: Header, part: str, slices: Sequence[Slice], notes: Sequence[str]) -> ImageSource:
+def _source(part: str, slices: Sequence[Slice], notes: Sequence[str]) -> ImageSource:
+    header = slices[0].header
     planes = in_order([slice_.plane for slice_ in slices])
     files = tuple(plane.path for plane in planes)
-    first = planes[0]
     in_frames = any(plane.frame is not None for plane in planes)
     return ImageSource(
         kind="dicom",
@@ -245,22 +199,31 @@ def _source(header: Header, part: str, slices: Sequence[Slice], notes: Sequence[
         part=part,
         modality=header.text("Modality"),
         description=header.text("SeriesDescription"),
-        derived=derived_kind(slices[0].header),
+        derived=derived_kind(header),
         series_uid=header.text("SeriesInstanceUID"),
         patient_id=header.text("PatientID"),
         study_uid=header.text("StudyInstanceUID"),
         frame_of_reference_uid=header.text("FrameOfReferenceUID"),
-        notes=(*notes, *_grid_notes(planes, first.path)),
+        notes=(*notes, *_class_notes(slices), *_grid_notes(planes)),
     )
 
 
-def _grid_notes(planes: Sequence[Plane], where: Path) -> tuple[str, ...]:
+def _class_notes(slices: Sequence[Slice]) -> Iterator[str]:
+    n_without = len({slice_.plane.path for slice_ in slices if "SOPClassUID" not in slice_.header})
+    if n_without:
+        modality = slices[0].header.text("Modality") or "images"
+        yield f"{n_without} files have no SOPClassUID: they are read as {modality}"
+
+
+def _grid_notes(planes: Sequence[Plane]) -> tuple[str, ...]:
+    if planes[0].is_projection:
+        return ()
     if len(planes) == 1:
         thickness = planes[0].thickness
         known = f"{thickness:g} mm, from its header" if thickness else "unknown, taken as 1 mm"
         return (f"a single slice; its thickness is {known}",)
     try:
-        return stack_of(planes, where).notes
+        return stack_of(planes, planes[0].path).notes
     except GeometryError:
         return ()  # reading says why
 
@@ -270,87 +233,46 @@ def _common_folder(files: Sequence[Path]) -> Path:
     return parents.pop() if len(parents) == 1 else Path(os.path.commonpath(parents))
 
 
-def _read_slices(source: ImageSource) -> list[Stored]:
-    """Header and stored values of each slice. Raises ``SourceError``."""
-    wanted: dict[Path, list[int | None]] = defaultdict(list)
-    for path, frame in zip(source.files, _frames(source), strict=True):
-        wanted[path].append(frame)
-    read: dict[tuple[Path, int | None], Stored] = {}
-    for path, frames in wanted.items():
-        for frame, stored in zip(frames, _read_file(path, frames), strict=True):
-            read[path, frame] = stored
-    return [read[key] for key in zip(source.files, _frames(source), strict=True)]
+def _planes(source: ImageSource) -> list[Plane]:
+    return [plane_of(header) for header in _headers(source, _files(source))]
 
 
-def _read_file(path: Path, frames: Sequence[int | None]) -> list[Stored]:
+def _files(source: ImageSource) -> dict[Path, FileHeader]:
+    """Raises ``SourceError``, also for files that are cut short."""
+    files = {path: _file(path) for path in dict.fromkeys(source.files)}
+    for file in files.values():
+        check_pixels(file)
+    return files
+
+
+def _file(path: Path) -> FileHeader:
     try:
-        header, stored = _decoded(path)
-        values = frame_values(stored, header, path)
-        headers = frame_headers(header, path)
-        if len(values) != len(headers):
-            raise ValueError(f"{len(values)} frames of pixels and {len(headers)} of headers")
-    except SourceError:
-        raise
+        return read_header(path)
     except Exception as error:  # pydicom raises many kinds on damaged files
-        raise _undecodable(path, error) from error
-    return [(headers[frame or 0], values[frame or 0]) for frame in frames]
+        raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)})") from error
 
 
-def _undecodable(path: Path, error: Exception) -> SourceError:
-    if isinstance(error, NotImplementedError) or "missing dependencies" in str(error):
-        syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.name
-        return SourceError(
-            f"{path}: pixel data in transfer syntax '{syntax}' cannot be decoded; "
-            "convert it, for instance with gdcmconv --raw, or export it uncompressed"
-        )
-    return SourceError(f"{path}: pixel data are missing, truncated or damaged ({reason_of(error)}); export it again")
+def _headers(source: ImageSource, files: Mapping[Path, FileHeader]) -> list[Header]:
+    """Of each slice, in the order of the source."""
+    headers = {path: frame_headers(file) for path, file in files.items()}
+    frames = source.frames or [0] * len(source.files)
+    if any(frame >= len(headers[path]) for path, frame in zip(source.files, frames, strict=True)):
+        raise SourceError(f"{source.path}: has fewer slices than when it was found; has it changed?")
+    return [headers[path][frame] for path, frame in zip(source.files, frames, strict=True)]
 
 
-def _decoded(path: Path) -> Stored:
-    data = path.read_bytes()
-    header = dcmread(BytesIO(data), specific_tags=PIXEL_TAGS, force=data[128:132] != b"DICM")
-    if "TransferSyntaxUID" not in header.file_meta:
-        # Without a preamble there is no transfer syntax either; pydicom has guessed it.
-        implicit = header.original_encoding[0]
-        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    bits = int(header.get("BitsAllocated") or 0)
-    # Values that need no shifting or unpacking need no copy either: they are copied into the volume.
-    stored = pixel_array(header, raw=True, view_only=bits > 8 and bits == header.get("BitsStored"))
-    header.pop("PixelData", None)  # as large as what was decoded from it
-    return header, stored
-
-
-def _rescaled(slices: list[Stored]) -> Array:
-    """Values (slice, row, column). Empties ``slices`` on the way, so that voxels are not held twice."""
-    if any(header.get("ModalityLUTSequence") for header, _ in slices):
-        return np.stack([apply_modality_lut(stored, header) for header, stored in slices])
-    scales = [(float(h.get("RescaleSlope") or 1), float(h.get("RescaleIntercept") or 0)) for h, _ in slices]
-    identity = set(scales) == {(1.0, 0.0)}
-    dtype = np.result_type(*(s.dtype for _, s in slices)) if identity else _rescaled_dtype(slices, scales)
-    stack = np.empty((len(slices), *slices[0][1].shape), dtype=dtype)
-    slices.reverse()
-    for values, (slope, intercept) in zip(stack, scales, strict=True):
-        stored = slices.pop()[1]
-        if identity:
-            values[:] = stored
+def _stored(headers: Sequence[Header], files: Mapping[Path, FileHeader]) -> list[Stored]:
+    """Each header with its pixels; no other frames of a file are decoded."""
+    wanted: dict[Path, list[int]] = defaultdict(list)
+    for header in headers:
+        wanted[header.path].append(header.frame or 0)
+    read: dict[tuple[Path, int], Array] = {}
+    for path, frames in wanted.items():
+        if is_mosaic(files[path]):
+            (mosaic,) = read_frames(files[path], [0])
+            tiles = values_of_tiles(mosaic, len(frame_headers(files[path])))
+            read.update({(path, frame): tiles[frame] for frame in frames})
         else:
-            np.multiply(stored, dtype.type(slope), out=values, dtype=dtype, casting="unsafe")
-            values += dtype.type(intercept)
-    return stack
-
-
-def _rescaled_dtype(slices: Sequence[Stored], scales: Sequence[tuple[float, float]]) -> np.dtype:
-    """The smallest integer type for all that the stored bits could give; float64 for fractional scales."""
-    stored_as_float = any(stored.dtype.kind == "f" for _, stored in slices)
-    if stored_as_float or any(value != round(value) for scale in scales for value in scale):
-        return np.dtype(np.float64)
-    ends = []
-    for (header, stored), (slope, intercept) in zip(slices, scales, strict=True):
-        bits = int(header.get("BitsStored") or stored.dtype.itemsize * 8)
-        signed = stored.dtype.kind == "i"
-        lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-        ends += [slope, intercept, slope * lowest + intercept, slope * highest + intercept]
-    for dtype in (np.int16, np.uint16, np.int32, np.int64):
-        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
-            return np.dtype(dtype)
-    return np.dtype(np.float64)
+            stored = read_frames(files[path], frames)
+            read.update({(path, frame): values for frame, values in zip(frames, stored, strict=True)})
+    return [(header, read[header.path, header.frame or 0]) for header in headers]

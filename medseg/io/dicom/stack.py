@@ -6,8 +6,8 @@ The rest is resampled, linearly, by these rules, and a note says so:
 * **tilted gantry**: each slice is moved within its plane to where the upright grid has it; the grid is as wide as all
   slices together, and what no slice covers gets the lowest value of the volume;
 * **uneven distances, missing slices**: the grid has the usual (median) distance from the first slice to the last, and
-  slices between two others are interpolated. A gap of more than four usual distances is refused: nobody knows what is
-  in it.
+  slices between two others are interpolated. A gap of more than four usual distances is refused, and so is a series of
+  which a fifth or more is missing: nobody knows what is in it.
 
 The way back, for masks in DICOM, is ``geometry.on_planes``.
 """
@@ -33,6 +33,9 @@ SHIFT_TOLERANCE = 0.25
 
 # Usual distances in a gap that is bridged: three slices are missing.
 WIDEST_GAP = 4
+
+# A part of the slices that may not be missing.
+MOST_MISSING = 1 / 5
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ def stack_of(planes: Sequence[Plane], where: Path) -> Stack:
     return Stack(tuple(planes), Geometry(shape, LPS_TO_RAS @ affine), shifts, heights, (*notes, *more_notes))
 
 
+def is_even(planes: Sequence[Plane]) -> bool:
+    """Whether planes in order of position lie on one line, at even distances."""
+    offsets = np.array([plane.position - planes[0].position for plane in planes])
+    if len(planes) < 2:
+        return False
+    line = offsets[-1] / (len(planes) - 1)
+    off = np.linalg.norm(offsets - np.outer(np.arange(len(planes)), line), axis=1)
+    return bool(off.max() <= PLACE_TOLERANCE * np.linalg.norm(line))
+
+
 def _heights(planes: Sequence[Plane], along: Vector, where: Path) -> tuple[float, Vector, list[str]]:
     """Distance of the grid's slices in mm, where each plane lies in it, and what was resampled.
 
@@ -141,12 +154,25 @@ def _heights(planes: Sequence[Plane], along: Vector, where: Path) -> tuple[float
     n_grid = max(round(float(along[-1]) / usual), 1) + 1
     step = float(along[-1]) / (n_grid - 1)
     heights = along / step
-    if np.abs(heights - np.rint(heights)).max() <= PLACE_TOLERANCE:
+    if np.abs(heights - np.rint(heights)).max() <= PLACE_TOLERANCE and not _fill_the_gaps(planes, steps, usual):
         n_missing = n_grid - n
         missing = f"{n_missing} slices are" if n_missing > 1 else "1 slice is"
+        if n_missing >= MOST_MISSING * n_grid:
+            raise GeometryError(
+                f"{where}: {n_missing} of {n_grid} slices are missing ({between}); so many are not filled in, export "
+                "the whole series again"
+            )
         # Those that are there lie on the grid but for rounding: they are copied, not blurred.
         return step, np.rint(heights), [f"{missing} missing ({between}): filled in by linear interpolation"]
     return step, heights, [f"slices are uneven ({between}): interpolated linearly to a distance of {step:.2f} mm"]
+
+
+def _fill_the_gaps(planes: Sequence[Plane], steps: Vector, usual: float) -> bool:
+    """Whether slices beside wide steps are as thick as these are wide: none is missing, the scan was planned so."""
+    thickness = np.array([plane.thickness or 0.0 for plane in planes])
+    wide = steps > (1 + PLACE_TOLERANCE) * usual
+    reach = np.maximum(thickness[1:], thickness[:-1])
+    return bool((reach[wide] >= (1 - PLACE_TOLERANCE) * steps[wide]).all())
 
 
 def _shifts(first: Plane, sideways: Vector, along: Vector) -> tuple[Vector, Vector, tuple[int, int], list[str]]:

@@ -5,16 +5,18 @@ first attribute whose values part them into volumes; each is named after it. Whe
 of the files' InstanceNumber at each position tells the volumes apart.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
+from medseg.errors import SourceError
 from medseg.io.dicom.geometry import SAME_POSITION_MM, Plane
+from medseg.io.dicom.header import Header, is_several
 
 SIEMENS_B_VALUE = 0x0019100C
 GE_B_VALUE = 0x00431039
@@ -29,7 +31,7 @@ Slices = list["Slice"]
 class Slice:
     """One image of a series: its header, read as that of a file with one slice, and its plane."""
 
-    header: Dataset
+    header: Header
     plane: Plane
 
 
@@ -102,7 +104,7 @@ def positions_of(slices: Sequence[Slice]) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _grouped(slices: Sequence[Slice], value_of: Callable[[Dataset], Any]) -> dict[Any, Slices] | None:
+def _grouped(slices: Sequence[Slice], value_of: Callable[[Header], Any]) -> dict[Any, Slices] | None:
     """By value; None when a slice has none, or all have the same."""
     groups: dict[Any, Slices] = defaultdict(list)
     for slice_ in slices:
@@ -146,35 +148,36 @@ def _by_order(slices: Sequence[Slice], positions: Sequence[int]) -> list[tuple[s
     for group in at.values():
         for i, slice_ in enumerate(sorted(group, key=_instance)):
             volumes[i].append(slice_)
-    in_time = int(slices[0].header.get("NumberOfTemporalPositions") or 1) > 1
+    in_time = (slices[0].header.number_if_any("NumberOfTemporalPositions") or 1) > 1
     digits = len(str(len(volumes)))
     return [(f"{'time' if in_time else 'volume'}-{i + 1:0{digits}d}", volume) for i, volume in sorted(volumes.items())]
 
 
-def _instance(slice_: Slice) -> tuple[int, str, int]:
+def _instance(slice_: Slice) -> tuple[float, str, int]:
     plane = slice_.plane
-    return int(slice_.header.get("InstanceNumber") or 0), str(plane.path), plane.frame or 0
+    return slice_.header.number_if_any("InstanceNumber") or 0, str(plane.path), plane.frame or 0
 
 
-def _reader(tag: str | int) -> Callable[[Dataset], Any]:
-    """Reads a tag as a number, a word, or a tuple of them."""
+def _reader(tag: str | int) -> Callable[[Header], Any]:
+    """Reads a tag as a number, a word, or a tuple of words; None where there is none, or it cannot be read."""
 
-    def value_of(header: Dataset) -> Any:
-        value = header[tag].value if tag in header else None
-        if value is None or value == "":
+    def value_of(header: Header) -> Any:
+        try:
+            value = header.value(tag)
+        except SourceError:
             return None
-        if tag == GE_B_VALUE:
+        if tag == GE_B_VALUE and value is not None:
             return _ge_b_value(value)
-        if isinstance(value, (str, bytes, int, float)):
-            return _plain(value)
-        return tuple(str(_plain(part)) for part in value)
+        if is_several(value):
+            return tuple(str(_plain(part)) for part in value)
+        return _plain(value) if isinstance(value, (str, bytes, int, float)) else None
 
     return value_of
 
 
 def _ge_b_value(value: Any) -> Any:
     """The first of several numbers, which may be a list or, where the tag is unknown, text with backslashes."""
-    first = str(_plain(value)).split("\\")[0] if isinstance(value, (str, bytes, int)) else value[0]
+    first = value[0] if is_several(value) else str(_plain(value)).split("\\")[0]
     number = _plain(first)
     return None if isinstance(number, str) else number % GE_B_OFFSET
 
@@ -185,9 +188,9 @@ def _plain(value: Any) -> Any:
         value = value.decode("ascii", "replace").strip("\0 ")
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return str(value)
-    return int(number) if number == int(number) else number
+    return int(number) if number.is_integer() else number if math.isfinite(number) else str(value)
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, config, dcmread
+from pydicom import config, dcmread
 from pydicom.pixels.utils import iter_pixels
 
 from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
+from medseg.io.dicom.files import read_header
+from medseg.io.dicom.frames import frame_headers
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, plane_of
+from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
+from medseg.io.dicom.pixels import check_size
 from medseg.io.dicom.slices import Slices, evenly_filled
 from medseg.io.segmentations.placing import layers_on_grid
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
 from medseg.labels import Colour
-from medseg.terminology import Code
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3
 
 HEADER_KEYWORDS = ["SOPClassUID", "SpecificCharacterSet", "SegmentationType", "SegmentSequence"]
@@ -26,13 +29,6 @@ FRACTION = 0.5
 
 # Label maps have a segment 0 or one of this code (DCM) for what is no structure (supplement 243).
 BACKGROUND = ("DCM", "125040")
-
-# Functional groups, shared or of each frame, and what they say of where a frame lies (PS3.3, C.7.6.16).
-PLACE_GROUPS = {
-    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
-    "PlaneOrientationSequence": ("ImageOrientationPatient",),
-    "PlanePositionSequence": ("ImagePositionPatient",),
-}
 
 
 def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Plane] = ()) -> Segmentation:
@@ -47,8 +43,9 @@ def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Pl
     """
     with config.disable_value_validation():
         header = _read(path)
-        slices, numbers = _slices(_frame_planes(header, path), grid, planes)
+        slices, numbers = _slices(_frame_planes(header), grid, planes)
         try:
+            check_size(read_header(path))
             layers, segments, notes = _segments(header, slices, numbers, path)
         except MedsegError:
             raise
@@ -75,100 +72,91 @@ def dicom_seg_headers(path: Path) -> tuple[SegmentHeader, ...]:
 def dicom_seg_planes(path: Path) -> list[Plane]:
     """Where the frames lie. Raises ``SourceError``, ``GeometryError`` for frames of several orientations."""
     with config.disable_value_validation():
-        return _frame_planes(_read(path, stop_before_pixels=True), path)
+        return _frame_planes(_read(path, stop_before_pixels=True))
 
 
-def _read(path: Path, **how: Any) -> Dataset:
+def _read(path: Path, **how: Any) -> Header:
     try:
-        header = dcmread(path, **how)
+        header = Header(path, dcmread(path, **how))
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export it again") from error
-    if not header.get("SegmentSequence"):
+    if not header.items("SegmentSequence"):
         raise SourceError(f"{path}: describes no segments; is it a DICOM segmentation?")
     return header
 
 
-def _described(header: Dataset, path: Path) -> list[tuple[int, SegmentHeader]]:
+def _described(header: Header, path: Path) -> list[tuple[int, SegmentHeader]]:
     """The segments, and what SegmentNumber frames refer to each by; the background of a label map is none."""
     try:
-        items = [item for item in header.SegmentSequence if not (_is_label_map(header) and _is_background(item))]
-        numbers = [int(item.SegmentNumber) for item in items]
+        items = header.items("SegmentSequence")
+        if _is_label_map(header):
+            items = [item for item in items if not _is_background(item)]
+        numbers = [_segment_number(item) for item in items]
         headers = [
             SegmentHeader(
                 number,
-                str(item.get("SegmentLabel") or ""),
-                colour=_colour(item.get("RecommendedDisplayCIELabValue")),
+                item.text("SegmentLabel"),
+                colour=_colour(item),
                 category=code_in(item, "SegmentedPropertyCategoryCodeSequence"),
                 type=code_in(item, "SegmentedPropertyTypeCodeSequence"),
-                modifier=_modifier(item),
+                modifier=code_in(
+                    item.item("SegmentedPropertyTypeCodeSequence"), "SegmentedPropertyTypeModifierCodeSequence"
+                ),
             )
             for number, item in zip(numbers, items, strict=True)
         ]
+    except MedsegError:
+        raise
     except Exception as error:  # pydicom raises many kinds on damaged values
         raise SourceError(f"{path}: its segments cannot be read ({reason_of(error)}); export it again") from error
     return list(zip(numbers, settled(headers, "segment"), strict=True))
 
 
-def _is_label_map(header: Dataset) -> bool:
-    return bool(header.get("SegmentationType") == "LABELMAP")
+def _is_label_map(header: Header) -> bool:
+    return header.text("SegmentationType") == "LABELMAP"
 
 
-def _is_background(item: Dataset) -> bool:
+def _is_background(item: Header) -> bool:
     code = code_in(item, "SegmentedPropertyTypeCodeSequence")
-    return int(item.SegmentNumber) == 0 or (code is not None and (code.scheme, code.value) == BACKGROUND)
+    return _segment_number(item) == 0 or (code is not None and (code.scheme, code.value) == BACKGROUND)
 
 
-def _modifier(item: Dataset) -> Code | None:
-    types = item.get("SegmentedPropertyTypeCodeSequence")
-    return code_in(types[0], "SegmentedPropertyTypeModifierCodeSequence") if types else None
+def _segment_number(item: Header, keyword: str = "SegmentNumber") -> int:
+    number = item.whole(keyword)
+    if number is None:
+        raise SourceError(f"{item.path}: has a segment or a frame without {keyword}; export it again")
+    return number
 
 
-def _colour(encoded: Sequence[int] | None) -> Colour | None:
+def _colour(item: Header) -> Colour | None:
     """From CIELab in 16 bits a value (PS3.3, C.10.7.1.1); white is that of screens, as for dcmqi and highdicom."""
-    if not encoded or len(encoded) != 3:
+    try:
+        encoded = item.numbers("RecommendedDisplayCIELabValue", 3)
+    except SourceError:
+        return None
+    if encoded is None:
         return None
     from skimage.color import lab2rgb
 
-    lightness, a, b = (int(value) / 65535 for value in encoded)
+    lightness, a, b = (value / 65535 for value in encoded)
     colour = lab2rgb([lightness * 100, a * 255 - 128, b * 255 - 128])
     red, green, blue = (round(float(value) * 255) for value in colour)
     return red, green, blue
 
 
-def _frame_planes(header: Dataset, path: Path) -> list[Plane]:
+def _frame_planes(header: Header) -> list[Plane]:
     """Where each frame lies. Raises ``SourceError``, ``GeometryError``."""
-    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
-    if not groups or len(groups) != int(header.get("NumberOfFrames") or 1):
-        raise SourceError(
-            f"{path}: {header.get('NumberOfFrames') or 1} frames, but {len(groups)} functional groups that tell where "
-            "they lie; export it again"
-        )
+    groups = header.items("PerFrameFunctionalGroupsSequence")
+    if not groups:
+        raise SourceError(f"{header.path}: no functional groups tell where its frames lie; export it again")
     if "PlanePositionSlideSequence" in groups[0]:
-        raise SourceError(f"{path}: a segmentation of a microscopy slide, which has no place in a patient")
-    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    planes: dict[str, Plane] = {}  # of the frames at one place there is one, and thousands of frames at few places
-    result = []
-    for i, own in enumerate(groups):
-        place = _place(own, shared)
-        key = str(place)
-        if key not in planes:
-            place.Rows, place.Columns = header.Rows, header.Columns
-            planes[key] = plane_of(place, path, i)
-        result.append(planes[key])
-    if not all(plane.is_parallel_to(result[0]) for plane in planes.values()):
-        raise GeometryError(f"{path}: its frames differ in orientation or spacing; export a segmentation of one series")
-    return result
-
-
-def _place(own: Dataset, shared: Dataset) -> Dataset:
-    """The attributes of a frame that say where it lies; its own groups say more than the shared ones."""
-    place = Dataset()
-    for group, keywords in PLACE_GROUPS.items():
-        items = own.get(group) or shared.get(group)
-        for keyword in keywords if items else ():
-            if items[0].get(keyword) is not None:
-                setattr(place, keyword, items[0].get(keyword))
-    return place
+        raise SourceError(f"{header.path}: a segmentation of a microscopy slide, which has no place in a patient")
+    planes = [plane_of(frame) for frame in frame_headers(header)]
+    if not all(plane.is_parallel_to(planes[0]) for plane in planes):
+        raise GeometryError(
+            f"{header.path}: its frames differ in orientation or spacing; export a segmentation of one series"
+        )
+    return planes
 
 
 def _slices(frames: Sequence[Plane], grid: Geometry | None, planes: Sequence[Plane]) -> tuple[Slices, list[int]]:
@@ -193,7 +181,7 @@ def _step_along(plane: Plane, grid: Geometry | None) -> float | None:
 
 
 def _segments(
-    header: Dataset, slices: Slices, numbers: Sequence[int], path: Path
+    header: Header, slices: Slices, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
     """Layers (x, y, z) on the slices, segments, notes. ``numbers``: the slice of each frame."""
     columns, rows, n_slices = slices.shape
@@ -206,7 +194,7 @@ def _segments(
 
 
 def _masks(
-    header: Dataset, shape: Shape3, numbers: Sequence[int], path: Path
+    header: Header, shape: Shape3, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
     """Binary and fractional segments, each with frames of its own."""
     frames = _frames_of_segments(header, path)
@@ -230,40 +218,37 @@ def _masks(
     return layers.arrays, tuple(segments), notes
 
 
-def _threshold(header: Dataset) -> tuple[float, list[str]]:
+def _threshold(header: Header) -> tuple[float, list[str]]:
     """The least pixel value in a segment, and a note about it."""
-    if header.get("SegmentationType") != "FRACTIONAL":
+    if header.text("SegmentationType") != "FRACTIONAL":
         return 1, []
-    kind = str(header.get("SegmentationFractionalType") or "fraction").lower()
+    kind = (header.text("SegmentationFractionalType") or "fraction").lower()
     note = f"fractional segments ({kind}): voxels of at least {FRACTION:g} are taken"
-    return FRACTION * int(header.get("MaximumFractionalValue") or 255), [note]
+    return FRACTION * (header.whole("MaximumFractionalValue") or 255), [note]
 
 
-def _frames_of_segments(header: Dataset, path: Path) -> dict[int, list[int]]:
+def _frames_of_segments(header: Header, path: Path) -> dict[int, list[int]]:
     """The frames (from 0) of each segment, by SegmentNumber."""
-    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = defaultdict(list)
-    for i, own in enumerate(header.PerFrameFunctionalGroupsSequence):
-        items = own.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
-        if not items:
+    for i, frame in enumerate(frame_headers(header)):
+        if "ReferencedSegmentNumber" not in frame:
             raise SourceError(f"{path}: frame {i + 1} does not say which segment it shows; export it again")
-        frames[int(items[0].ReferencedSegmentNumber)].append(i)
+        frames[_segment_number(frame, "ReferencedSegmentNumber")].append(i)
     return frames
 
 
 def _label_map(
-    header: Dataset, shape: Shape3, numbers: Sequence[int], path: Path
+    header: Header, shape: Shape3, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
     """Frames that hold the numbers of segments."""
     described = dict(_described(header, path))
     if len(set(numbers)) < len(numbers):
         raise SourceError(f"{path}: several frames at one place; export one point in time")
-    layer = np.zeros(shape, dtype=np.uint8 if int(header.BitsAllocated) == 8 else np.uint16)
+    layer = np.zeros(shape, dtype=np.uint8 if header.whole("BitsAllocated") == 8 else np.uint16)
     for place, pixels in zip(numbers, _pixels(header, range(len(numbers))), strict=True):
         layer[place] = pixels
     counts = value_counts(layer)
-    padding = header.get("PixelPaddingValue")
-    background = {0 if padding is None else int(padding), 0}
+    background = {int(header.number_if_any("PixelPaddingValue") or 0), 0}
     kept = np.array([value if value in described.keys() - background else 0 for value in range(len(counts))])
     stray = [int(v) for v in np.flatnonzero(counts) if kept[v] == 0 and v not in background]
     notes = [f"values {stray} are no segment's; taken as background"] if stray else []
@@ -271,24 +256,23 @@ def _label_map(
     return [kept.astype(layer.dtype)[layer]], segments, notes
 
 
-def _pixels(header: Dataset, frames: Sequence[int]) -> Iterator[Array]:
+def _pixels(header: Header, frames: Sequence[int]) -> Iterator[Array]:
     """(row, column) of each of the frames (from 0)."""
     if not len(frames):
         return iter(())
-    syntax = header.file_meta.TransferSyntaxUID
-    if int(header.BitsAllocated) == 1 and not syntax.is_compressed and syntax.is_little_endian:
+    syntax = header.dataset.file_meta.TransferSyntaxUID
+    if header.whole("BitsAllocated") == 1 and not syntax.is_compressed and syntax.is_little_endian:
         return _bits(header, frames)
-    return iter_pixels(header, indices=frames, raw=True)
+    return iter_pixels(header.dataset, indices=frames, raw=True)
 
 
-def _bits(header: Dataset, frames: Sequence[int]) -> Iterator[Array]:
+def _bits(header: Header, frames: Sequence[int]) -> Iterator[Array]:
     """Eight pixels a byte, the first one lowest (PS3.5, 8.1.1). A frame may begin and end within a byte: pydicom 3.0
     cannot read many such."""
-    packed = np.frombuffer(header.PixelData, dtype=np.uint8)
-    n = int(header.Rows) * int(header.Columns)
-    if 8 * len(packed) < n * int(header.NumberOfFrames):
-        raise ValueError(f"{len(packed)} bytes for {header.NumberOfFrames} frames of {n} bits")
+    packed = np.frombuffer(header.dataset.PixelData, dtype=np.uint8)
+    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
+    n = rows * columns
     for frame in frames:
         first, skipped = divmod(frame * n, 8)
         bits = np.unpackbits(packed[first : first + (skipped + n + 7) // 8], bitorder="little")
-        yield bits[skipped : skipped + n].reshape(int(header.Rows), int(header.Columns))
+        yield bits[skipped : skipped + n].reshape(rows, columns)

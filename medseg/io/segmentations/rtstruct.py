@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, config, dcmread
+from pydicom import config, dcmread
 
-from medseg.errors import GeometryError, SourceError, reason_of
+from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
+from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
 from medseg.io.segmentations.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
@@ -38,8 +39,8 @@ def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Pla
         raise SourceError(f"{path}: contours have no grid of their own; read it with its image (--like IMAGE)")
     with config.disable_value_validation():
         header = _read(path)
-        described = _described(header, path)
-        contours, left_out = _contours(header, path)
+        described = _described(header)
+        contours, left_out = _contours(header)
     layers = Layers(grid.shape, len(described))
     notes = defaultdict(list)  # the same note about several ROIs is one note
     segments = []
@@ -59,76 +60,92 @@ def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Pla
 def rtstruct_headers(path: Path) -> tuple[SegmentHeader, ...]:
     """Numbers, names, colours and codes of the ROIs, without filling contours. Raises ``SourceError``."""
     with config.disable_value_validation():
-        return tuple(roi for _, roi in _described(_read(path), path))
+        return tuple(roi for _, roi in _described(_read(path)))
 
 
 def rtstruct_contours(path: Path) -> list[Vector]:
     """All closed contours, (n, 3) in RAS mm. Raises ``SourceError``."""
     with config.disable_value_validation():
-        contours, _ = _contours(_read(path), path)
+        contours, _ = _contours(_read(path))
     return [contour for of_roi in contours.values() for contour in of_roi]
 
 
-def _read(path: Path) -> Dataset:
+def _read(path: Path) -> Header:
     try:
-        header = dcmread(path, specific_tags=KEYWORDS)
+        header = Header(path, dcmread(path, specific_tags=KEYWORDS))
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export it again") from error
-    if not header.get("StructureSetROISequence"):
+    if not header.items("StructureSetROISequence"):
         raise SourceError(f"{path}: names no ROIs; is it an RT structure set, and whole?")
     return header
 
 
-def _described(header: Dataset, path: Path) -> list[tuple[int, SegmentHeader]]:
+def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
     """The ROIs, and what ROINumber the other sequences refer to each by."""
     try:
-        numbers = [int(item.ROINumber) for item in header.StructureSetROISequence]
+        items = header.items("StructureSetROISequence")
+        numbers = [_number(item, "ROINumber") for item in items]
         contours = _by_number(header, "ROIContourSequence")
         observations = _by_number(header, "RTROIObservationsSequence")
         rois = [
             SegmentHeader(
                 number,
-                str(item.get("ROIName") or ""),
-                colour=_colour(contours.get(number, Dataset()).get("ROIDisplayColor")),
-                **_codes(observations.get(number, Dataset())),
+                item.text("ROIName"),
+                colour=_colour(contours.get(number)),
+                **_codes(observations.get(number)),
             )
-            for number, item in zip(numbers, header.StructureSetROISequence, strict=True)
+            for number, item in zip(numbers, items, strict=True)
         ]
+    except MedsegError:
+        raise
     except Exception as error:  # pydicom raises many kinds on damaged values
-        raise SourceError(f"{path}: its ROIs cannot be read ({reason_of(error)}); export it again") from error
+        raise SourceError(f"{header.path}: its ROIs cannot be read ({reason_of(error)}); export it again") from error
     return list(zip(numbers, settled(rois, "ROI"), strict=True))
 
 
-def _by_number(header: Dataset, sequence: str) -> dict[int, Dataset]:
-    return {int(item.ReferencedROINumber): item for item in header.get(sequence) or ()}
+def _by_number(header: Header, sequence: str) -> dict[int, Header]:
+    return {_number(item, "ReferencedROINumber"): item for item in header.items(sequence)}
 
 
-def _colour(value: Any) -> Colour | None:
-    if value is None or len(value) != 3:
+def _number(item: Header, keyword: str) -> int:
+    number = item.whole(keyword)
+    if number is None:
+        raise SourceError(f"{item.path}: has an ROI without {keyword}; export it again")
+    return number
+
+
+def _colour(contours: Header | None) -> Colour | None:
+    try:
+        value = contours.numbers("ROIDisplayColor", 3) if contours is not None else None
+    except SourceError:
+        return None
+    if value is None:
         return None
     red, green, blue = (int(v) for v in value)
     return red, green, blue
 
 
-def _codes(observation: Dataset) -> dict[str, Any]:
+def _codes(observation: Header | None) -> dict[str, Any]:
     """PS3.3, C.8.8.8; few write them."""
-    identified = observation.get("RTROIIdentificationCodeSequence")
+    if observation is None:
+        return {}
+    identified = observation.item("RTROIIdentificationCodeSequence")
     return {
         "category": code_in(observation, "SegmentedPropertyCategoryCodeSequence"),
         "type": code_in(observation, "RTROIIdentificationCodeSequence"),
-        "modifier": code_in(identified[0], "SegmentedPropertyTypeModifierCodeSequence") if identified else None,
+        "modifier": code_in(identified, "SegmentedPropertyTypeModifierCodeSequence"),
     }
 
 
-def _contours(header: Dataset, path: Path) -> tuple[dict[int, list[Vector]], dict[int, list[str]]]:
+def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[str]]]:
     """Closed contours (n, 3) in RAS mm by ROINumber, and what was left out."""
     contours: dict[int, list[Vector]] = defaultdict(list)
     left_out: dict[int, list[str]] = defaultdict(list)
     for number, item in _by_number(header, "ROIContourSequence").items():
         kinds: Counter[str] = Counter()
-        for contour in item.get("ContourSequence") or ():
-            kind = str(contour.get("ContourGeometricType") or CLOSED[0])
-            points = _points(contour, path)
+        for contour in item.items("ContourSequence"):
+            kind = contour.text("ContourGeometricType") or CLOSED[0]
+            points = _points(contour)
             if kind in CLOSED and len(points) >= 3:
                 contours[number].append(points)
             else:
@@ -149,12 +166,16 @@ def _filled(contours: Sequence[Vector], name: str, grid: Geometry, planes: Seque
     return fill(outline, planes)
 
 
-def _points(contour: Dataset, path: Path) -> Vector:
+def _points(contour: Header) -> Vector:
     """RAS mm (n, 3). Converted at once: pydicom would make an object of each number."""
     try:
-        stored = contour.get_item("ContourData")
+        stored = contour.dataset.get_item("ContourData")
         value = stored.value if stored is not None else b""
         numbers = np.array(value.split(b"\\") if isinstance(value, bytes) and value else value or [], dtype=np.float64)
+        if not np.isfinite(numbers).all():
+            raise ValueError("some are no numbers")
         return numbers.reshape(-1, 3) @ LPS_TO_RAS[:3, :3]
-    except ValueError as error:
-        raise SourceError(f"{path}: a contour's points cannot be read ({error}); export it again") from error
+    except Exception as error:  # whatever the element holds
+        raise SourceError(
+            f"{contour.path}: a contour's points cannot be read ({reason_of(error)}); export it again"
+        ) from error

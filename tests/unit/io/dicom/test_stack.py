@@ -116,13 +116,35 @@ def test_missing_slices_are_filled_in(
     tmp_path: Path, write_slices: WriteSlices, orientation: tuple[float, ...], missing: list[int]
 ) -> None:
     normal = np.cross(orientation[:3], orientation[3:])
-    whole = [list(np.array([5.0, -8, 50]) + 2.5 * i * normal) for i in range(9)]
+    whole = [list(np.array([5.0, -8, 50]) + 2.5 * i * normal) for i in range(16)]
     source = write_field(tmp_path, write_slices, [p for i, p in enumerate(whole) if i not in missing], orientation)
     words = f"{len(missing)} slices are" if len(missing) > 1 else "1 slice is"
     assert f"{words} missing" in source.notes[0]
     assert f"are {2.5 * (len(missing) + 1):.2f} mm apart, usual are 2.50 mm" in source.notes[0]
-    assert dicom_geometry(source).shape == (COLUMNS, ROWS, 9)
-    assert assert_is_field(source) > 0.99 * ROWS * COLUMNS * 9
+    assert dicom_geometry(source).shape == (COLUMNS, ROWS, 16)
+    assert assert_is_field(source) > 0.99 * ROWS * COLUMNS * 16
+
+
+@pytest.mark.parametrize("missing", [[2, 4, 6, 8], [3, 4, 5, 7], [2, 3, 7, 8]])
+def test_a_series_of_which_a_fifth_is_missing_is_refused(
+    tmp_path: Path, write_slices: WriteSlices, missing: list[int]
+) -> None:
+    source = write_field(tmp_path, write_slices, [[0, 0, 2.5 * i] for i in range(20) if i not in missing])
+    for read in (dicom_geometry, read_dicom):
+        with pytest.raises(GeometryError, match=r"4 of 20 slices are missing \(.* mm apart.*export the whole series"):
+            read(source)
+
+
+def test_slices_as_thick_as_their_distance_leave_no_gap(tmp_path: Path, write_slices: WriteSlices) -> None:
+    """A head scan with slices of 5 mm below and of 10 mm above."""
+    heights = [0, 5, 10, 15, 20, 25, 30, 40, 50, 60]
+    thickness = [5.0] * 7 + [10.0] * 3
+    stored = np.repeat(np.arange(10, dtype=np.int16), 12).reshape(10, 3, 4) * 100
+    positions = [[0, 0, float(height)] for height in heights]
+    write_slices(tmp_path, stored, orientation=AXIAL, ImagePositionPatient=positions, SliceThickness=thickness)
+    (source,) = find_series(tmp_path).sources
+    assert "slices are uneven" in source.notes[0]
+    np.testing.assert_array_equal(read_dicom(source).array[0, 0, 0, -3:], [800, 850, 900])
 
 
 def test_slices_that_are_there_are_not_changed(tmp_path: Path, write_slices: WriteSlices) -> None:

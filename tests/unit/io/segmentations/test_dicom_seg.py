@@ -286,7 +286,7 @@ def test_what_cannot_be_told_apart_or_placed(tmp_path: Path, write_seg: Write) -
     with pytest.raises(SourceError, match=r"frames of segments \[3\], which it does not describe"):
         read_dicom_seg(unknown)
     change(twice, PerFrameFunctionalGroupsSequence=pydicom.dcmread(twice).PerFrameFunctionalGroupsSequence[:1])
-    with pytest.raises(SourceError, match="2 frames, but 1 functional groups"):
+    with pytest.raises(SourceError, match="NumberOfFrames is 2, but 1 functional groups"):
         read_dicom_seg(twice)
 
 

@@ -1,0 +1,72 @@
+"""From stored values to those that were measured: slope and intercept, or a table (PS3.3, C.11.1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom.pixels.processing import apply_modality_lut
+
+from medseg.errors import SourceError, reason_of
+from medseg.io.dicom.header import Header
+from medseg.volume import Array
+
+Stored = tuple[Header, Array]  # header and stored values (row, column) of a slice
+
+
+def scale_of(header: Header) -> tuple[float, float]:
+    """Slope and intercept. Raises ``SourceError`` where they cannot be read, and for a slope of 0."""
+    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
+    if slope == 0:
+        raise SourceError(
+            f"{header.path}: RescaleSlope is 0, which some programs read as 1 and others as an image of one value; "
+            "correct it or export the file again"
+        )
+    return 1.0 if slope is None else slope, intercept or 0.0
+
+
+def rescaled(slices: list[Stored]) -> Array:
+    """Values (slice, row, column). Empties ``slices`` on the way, so that voxels are not held twice.
+
+    They stay integers where every slope and intercept is a whole number, else they are float64.
+    """
+    if any("ModalityLUTSequence" in header for header, _ in slices):
+        return np.stack([_by_table(header, stored) for header, stored in slices])
+    scales = [scale_of(header) for header, _ in slices]
+    identity = set(scales) == {(1.0, 0.0)}
+    dtype = np.result_type(*(s.dtype for _, s in slices)) if identity else _dtype(slices, scales)
+    stack = np.empty((len(slices), *slices[0][1].shape), dtype=dtype)
+    slices.reverse()
+    for values, (slope, intercept) in zip(stack, scales, strict=True):
+        stored = slices.pop()[1]
+        if identity:
+            values[:] = stored
+        else:
+            np.multiply(stored, dtype.type(slope), out=values, dtype=dtype, casting="unsafe")
+            values += dtype.type(intercept)
+    return stack
+
+
+def _by_table(header: Header, stored: Array) -> Array:
+    try:
+        values: Array = apply_modality_lut(stored, header.dataset)
+    except Exception as error:  # pydicom raises many kinds on a table that is none
+        raise SourceError(
+            f"{header.path}: its ModalityLUTSequence cannot be read ({reason_of(error)}); export it again"
+        ) from error
+    return values
+
+
+def _dtype(slices: Sequence[Stored], scales: Sequence[tuple[float, float]]) -> np.dtype:
+    """The smallest integer type for all that the stored bits could give; float64 for fractional scales."""
+    stored_as_float = any(stored.dtype.kind == "f" for _, stored in slices)
+    if stored_as_float or any(not value.is_integer() for scale in scales for value in scale):
+        return np.dtype(np.float64)
+    ends = []
+    for (header, stored), (slope, intercept) in zip(slices, scales, strict=True):
+        bits = header.whole("BitsStored") or stored.dtype.itemsize * 8
+        signed = stored.dtype.kind == "i"
+        lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        ends += [slope, intercept, slope * lowest + intercept, slope * highest + intercept]
+    for dtype in (np.int16, np.uint16, np.int32, np.int64):
+        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    return np.dtype(np.float64)
