@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import config, dcmread
+from pydicom import config
 
 from medseg.errors import SourceError
+from medseg.io.dicom.files import read_header
 from medseg.io.dicom.header import Header
-
-KEYWORDS = [
-    "SpecificCharacterSet", "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved",
-    "StudyDate", "StudyDescription", "BurnedInAnnotation",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Examination:
 def read_examination(path: Path) -> Examination:
     """From the header of a file that was found to be DICOM; empty values for what cannot be read."""
     with config.disable_value_validation():
-        return _examination(Header(path, dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS, force=True)))
+        return _examination(read_header(path))
 
 
 def _examination(header: Header) -> Examination:

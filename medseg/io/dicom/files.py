@@ -22,11 +22,17 @@ from medseg.io.dicom.pixels import PIXEL_KEYWORDS
 from medseg.io.dicom.volumes import VOLUME_TAGS
 from medseg.io.folders import is_nifti, is_picture
 
+# Whose it is, and when it was made (``examination``).
+EXAMINATION_KEYWORDS = (
+    "PatientName", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "StudyDate", "StudyDescription",
+    "BurnedInAnnotation",
+)  # fmt: skip
+
 KEYWORDS = (
     *PLACE_KEYWORDS, *FRAME_KEYWORDS, *SEGMENTATION_KEYWORDS, *PIXEL_KEYWORDS,
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality",
     "FrameOfReferenceUID", "SpecificCharacterSet", "SeriesDescription", "ImageType", "RescaleSlope",
-    "RescaleIntercept", "ModalityLUTSequence",
+    "RescaleIntercept", "ModalityLUTSequence", *EXAMINATION_KEYWORDS,
 )  # fmt: skip
 TAGS = sorted({*(int(tag) for tag in map(tag_for_keyword, KEYWORDS) if tag is not None), *VOLUME_TAGS})
 
