@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
+from medseg.dataset.grids import advice_off_grid
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.read import read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
@@ -85,13 +86,14 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
         return read_segments(case.label, grid, case.images[0])
     (source,) = case.label.sources
     volume = label_volume(source)
+    own = volume.geometry
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = grid.difference(volume.geometry, tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{source.path} does not lie on the grid of its image: {difference}; is it the mask of this image? "
-            "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+            f"{source.path} does not lie on the grid of its image: {difference}; "
+            + advice_off_grid(case.images[0], source, (grid, own))
         )
     return LabelMap(volume.label_map)
 
