@@ -12,6 +12,8 @@ from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
 
+LOST_SPACING = "lost-spacing"
+
 LONGEST_MM = 3000.0  # lengths in another unit
 
 # Voxels of exactly 1×1×1 mm, which programs write that were told nothing, where that can hardly be. No scanner's field
@@ -45,12 +47,6 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
     header = read_nifti_header(source.path) if source.kind == "nifti" else None
     oddities = [*_of_size(grid), *_of_spacing(source, grid, header), *(_of_place(header, grid) if header else ())]
     yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
-
-
-def warnings_about(source: ImageSource, grid: Geometry) -> Iterator[str]:
-    """The same in sentences, after what was odd when the image was found."""
-    yield from source.notes
-    yield from map(str, doubts_about(source, grid))
 
 
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
@@ -98,7 +94,7 @@ def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None)
             "say what is true with --spacing X Y Z (mm), or in a cases.csv with a column 'spacing'; else volumes and "
         )
         to_do += "distances are wrong, and networks learn less (--spacing 1 1 1, where it is right)"
-        yield "lost-spacing", what, to_do
+        yield LOST_SPACING, what, to_do
 
 
 def _why_lost(grid: Geometry, header: NiftiHeader | None, at_origin: bool) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.grids import advice_off_grid
 from medseg.errors import GeometryError, LabelError, SourceError
-from medseg.io.read import read_segmentation, read_volume
+from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.preprocessing.common_grid import on_grid
@@ -101,6 +101,9 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
 def read_segments(label: LabelSource, grid: Geometry, image: ImageSource | None) -> LabelMap:
     """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Raises what
     ``read_segmentation`` does."""
+    if image is not None and image.spacing is not None:  # segments lie in the world of its header
+        image = replace(image, spacing=None)
+        grid = read_geometry(image)
     parts = [read_segmentation(source, grid, image) for source in label.sources]
     notes = tuple(note for part in parts for note in part.notes)
     return LabelMap(_merged(parts).label_map(label.values or {}), notes)

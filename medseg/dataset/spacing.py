@@ -47,12 +47,7 @@ def with_spacing(found: CaseList, given: str | Sequence[float] | None) -> CaseLi
     if given is None:
         return found
     spacing = checked_spacing(given)
-    return replace(found, cases=tuple(spaced(case, said_spacing(case) or spacing) for case in found.cases))
-
-
-def said_spacing(case: Case) -> Spacing3 | None:
-    """What the user says of the voxels of a case; None where its header is to be believed."""
-    return case.images[0].spacing
+    return replace(found, cases=tuple(spaced(case, case.spacing or spacing) for case in found.cases))
 
 
 def spaced(case: Case, spacing: Spacing3 | None) -> Case:

@@ -96,6 +96,11 @@ class DatasetRecord(Record):
                 self.labels.check_annotated(case.annotated)
         return self
 
+    @property
+    def said_spacings(self) -> tuple[Spacing3, ...]:
+        """All that the user said of cases whose headers lost theirs."""
+        return tuple(sorted({case.spacing for case in self.cases if case.spacing}))
+
 
 class PreparedDataset:
     """Reads a prepared folder. Raises ``SourceError`` when it isn't one."""
