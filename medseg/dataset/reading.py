@@ -8,6 +8,7 @@ import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.grids import advice_off_grid
+from medseg.dataset.rounding import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
@@ -121,9 +122,10 @@ def label_volume(source: ImageSource) -> Volume:
                 "one channel and another value for each structure"
             )
         volume = Volume(volume.array[:1], volume.geometry)
-    whole = volume.array.dtype.kind != "f" or np.array_equal(volume.array, np.rint(volume.array))
-    if _not_finite(volume.array) or not whole:
-        raise LabelError(f"{source.path} holds values that are not whole numbers; is it an image, not a label map?")
+    if _not_finite(volume.array):
+        raise LabelError(f"{source.path} holds values that are no numbers; is it an image, not a label map?")
+    if volume.array.dtype.kind == "f" and not np.array_equal(volume.array, np.rint(volume.array)):
+        raise LabelError(f"{source.path} {not_whole(volume.array, source)}")
     return volume
 
 

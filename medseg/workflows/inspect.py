@@ -33,6 +33,7 @@ from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.inspection.values import (
     annotated_findings,
     number_findings,
+    rare_findings,
     side_findings,
     sparse_findings,
     value_findings,
@@ -139,6 +140,7 @@ def look_through(
     # What is usual in a dataset is told by the cases that can be used, as in ``preprocess``.
     findings += channel_count_findings(cases.cases, cases.channels, series, _sound(cases, findings))
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
+    findings += rare_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += annotated_findings(cases.cases, known)
     findings += sparse_findings(source, drawn)

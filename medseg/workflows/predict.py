@@ -106,7 +106,7 @@ def predict(
     if extras and output is None:
         raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
     cap = None if most is None else Cap.measured(loaded, config, most)
-    copies = {case.case_id: str(doubt) for doubt, case in copies_among(found.cases)}
+    copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
     job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras), copies)
     result = predict_cases(job, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:

@@ -20,7 +20,7 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import Channel, LabelMap, read_channels, read_images, read_label_map, stacked
 from medseg.dataset.spacing import with_spacing
 from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid, write_case
-from medseg.dataset.strays import stray_values
+from medseg.dataset.strays import rare_values, stray_values, told_as_rare
 from medseg.errors import LabelError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json, written_whole
 from medseg.io.archives import is_temporary
@@ -119,6 +119,7 @@ def preprocess(
     checked, channels = _same_channels(checked, found.channels, problems)
     if found.labels is None:
         checked = _without_strays(checked, problems, fix)
+        _tell_rare(checked)
     known = _labels(found, checked, config.preprocessing.ignore_value)
     checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
@@ -345,6 +346,11 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Ca
         problems.append(Problem(item.case_id, item.case.label.path, fix(message)))
         warn(str(problems[-1]))
     return kept
+
+
+def _tell_rare(checked: Sequence[Checked]) -> None:
+    for value, most in sorted(rare_values([item.measures.voxels for item in checked]).items()):
+        warn("; ".join(told_as_rare(value, most)).capitalize())
 
 
 def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, problems: list[Problem]) -> list[Checked]:
