@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
 LOST_SPACING = "lost-spacing"
 
 LONGEST_MM = 3000.0  # lengths in another unit
+SHORTEST_MM = 1.0  # of the longest edge, where no unit is named: metres taken for mm
 
 # Voxels of exactly 1×1×1 mm, which programs write that were told nothing, where that can hardly be. No scanner's field
 # of view is as large in such voxels, or as flat: what is cut out of a head or resampled is less so.
@@ -32,6 +34,7 @@ class Doubt:
     path: Path
     what: str
     to_do: str
+    severity: Literal["warning", "note"] = "warning"  # of ``inspect``; a note says what was made of it
 
     def __str__(self) -> str:
         return f"{self.what}; {self.to_do}" if self.to_do else self.what
@@ -47,6 +50,9 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
     header = read_nifti_header(source.path) if source.kind == "nifti" else None
     oddities = [*_of_size(grid), *_of_spacing(source, grid, header), *(_of_place(header, grid) if header else ())]
     yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
+    if header and header.unit not in ("mm", "unknown"):
+        what = f"its header gives lengths in {header.unit}, which are converted to mm"
+        yield Doubt("unit", source.path, what, "masks keep the unit of the file", "note")
 
 
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
@@ -119,13 +125,14 @@ def _is_unit(grid: Geometry) -> bool:
 
 
 def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
-    if header.unit not in ("mm", "unknown"):
-        what = f"its header gives lengths in {header.unit}, which are read as mm"
-        yield "unit", what, "give the header mm"
+    longest = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
+    if header.unit == "unknown" and longest < SHORTEST_MM:
+        what = f"its header names no unit of length; in mm, it is {longest:.2g} mm long"
+        yield "unit", what, "if these are metres, say so in its header (xyzt_units), or what is true with --spacing"
     if not header.has_place:
+        why = "it is Analyze" if header.is_analyze else "sform_code and qform_code are 0"
         what = (
-            "its header says neither where it lies nor how it is turned (sform_code and qform_code are 0), so nothing "
-            "tells its left from its right"
+            f"its header says neither where it lies nor how it is turned ({why}): nothing tells its left from its right"
         )
         yield "no-place", what, "convert it again from the original"
     if header.sform is None or header.qform is None:

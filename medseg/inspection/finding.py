@@ -47,7 +47,7 @@ def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:
 
 
 def doubtful(doubt: Doubt) -> Finding:
-    return Finding("warning", doubt.rule, doubt.path, doubt.what, doubt.to_do)
+    return Finding(doubt.severity, doubt.rule, doubt.path, doubt.what, doubt.to_do)
 
 
 def told(message: str, path: Path) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Findin
     elif _is_rounded(upright, label.grid):
         what = f"lies {upright.distance(label.grid):.2g} mm off the grid of its image, by a rounded header"
         to_do = "--fix gives it the exact place of its image"
-        repair = Place(upright, image.source.path) if label.source.kind == "nifti" else None
+        repair = Place(upright, image.source.path) if label.takes_place else None
         yield Finding(severity, "grid-rounded", label.source.path, what, to_do, case_id, repair)
     elif severity == "problem" and goes_voxel_by_voxel(image.grid, label.grid):
         yield _other_header(image, label, (image.grid, label.grid), case_id)
@@ -65,7 +65,7 @@ def _is_lost(series: Series, other: Geometry) -> bool:
 def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Finding:
     path, grid = lost.source.path, placed.grid
     what = f"its header does not say how it is turned and where it lies, unlike that of {_short(placed)}"
-    if lost.source.kind == "nifti" and lost.grid and grid and goes_voxel_by_voxel(grid, lost.grid):
+    if lost.takes_place and lost.grid and grid and goes_voxel_by_voxel(grid, lost.grid):
         to_do = "--fix copies it from there, since the voxels are as many, in each direction"
         return Finding(severity, "lost-place", path, what, to_do, case_id, Place(grid, placed.source.path))
     to_do = "write it again with the place of the image"
@@ -103,7 +103,7 @@ def _other_header(image: Series, label: Series, grids: tuple[Geometry, Geometry]
     sides = _mirrored_sides(on, grid)
     if sides:
         rule, what = "mirrored", f"is a mirror image of its image: {sides} are swapped in one of the two headers"
-    if wrong.source.kind != "nifti":
+    if not wrong.takes_place:
         to_do = f"write it again with the header of {_short(right)}, voxels unchanged"
         return Finding("problem", rule, wrong.source.path, what, to_do, case_id)
     to_do = (

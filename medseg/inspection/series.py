@@ -39,6 +39,7 @@ class Series:
     source: ImageSource
     grid: Geometry | None = None
     has_place: bool = True  # False where a header has voxel sizes alone
+    takes_place: bool = False  # whether the header of the file can be given another place
     n_channels: int = 1
     values: tuple[float, float] | None = None
     segments: tuple[str, ...] = ()
@@ -119,6 +120,7 @@ def _measured(series: Series, voxels: bool) -> Series:
         series,
         grid=grid,
         has_place=header is None or header.has_place,
+        takes_place=header is not None and not header.is_analyze,
         findings=(*series.findings, *(doubtful(doubt) for doubt in doubts_about(source, grid))),
     )
     if voxels:
