@@ -72,7 +72,7 @@ class StoredCase(Record):
     volumes_ml: dict[str, float] = Field(default_factory=dict)  # of each label
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
-    spacing: SaidSpacing | None = None  # of the voxels of its files in mm, where the user says it and their headers don't
+    spacing: SaidSpacing | None = None  # of its voxels in mm, where the user says it and headers don't
 
 
 class DatasetRecord(Record):
