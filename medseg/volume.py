@@ -105,6 +105,12 @@ class Geometry:
         corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
         return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
 
+    def with_spacing(self, spacing: Spacing3) -> "Geometry":
+        """The same axes and first voxel, with voxels of other edge lengths (mm, in array-axis order)."""
+        affine = self.affine.copy()
+        affine[:3, :3] *= np.divide(spacing, self.spacing)
+        return Geometry(self.shape, affine)
+
     def oriented_as(self, orientation: str) -> "Geometry":
         """The same grid with its axes flipped and permuted to ``orientation``, such as ``"RAS"``."""
         change = ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(orientation)))

@@ -45,6 +45,18 @@ IgnoreValue = Annotated[
 ]
 
 
+Spacing = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(
+        "--spacing",
+        metavar="X Y Z",
+        help="Edge lengths of the voxels in mm, along the array's axes, where the headers of images lost them; masks "
+        "keep these headers. A cases.csv may give one to each case in a column 'spacing' instead.",
+        show_default=False,
+    ),
+]
+
+
 def renames(options: Sequence[str] | None) -> dict[str, str]:
     """Labels by names or globs of segments, in the order given. Raises ``ConfigError``."""
     for option in options or ():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, renames
+from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, Spacing, renames
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
@@ -51,6 +51,7 @@ def inspect(
     labels: LabelMaps = None,
     rename: Rename = None,
     ignore_value: IgnoreValue = None,
+    spacing: Spacing = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files read at the same time; one per core if not given.")
     ] = None,
@@ -78,12 +79,13 @@ def inspect(
         fix=fix,
         workers=workers,
         ignore_value=ignore_value,
+        spacing=spacing,
     )
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:
         _show(found)
-    _tell_what_next(found, html)
+    _tell_what_next(found, html, spacing)
     tell_by_status([problem.rule == DEFECT for problem in found.problems])
 
 
@@ -235,8 +237,9 @@ def _where(finding: "Finding", source: Path) -> str:
     return f"{path}: " if not finding.case_id or finding.case_id in str(path) else f"{finding.case_id}, {path}: "
 
 
-def _tell_what_next(found: "Inspection", html: Path | None) -> None:
+def _tell_what_next(found: "Inspection", html: Path | None, spacing: tuple[float, float, float] | None) -> None:
     source = shlex.quote(str(found.source))
+    said = f" --spacing {' '.join(f'{edge:g}' for edge in spacing)}" if spacing else ""
     counts = [counted(len(found.of_severity(severity)), severity) for severity in COLOURS]
     say(", ".join(counts))
     if html is not None:
@@ -249,7 +252,7 @@ def _tell_what_next(found: "Inspection", html: Path | None) -> None:
             f"{counted(left, 'problem')} left in it"
         )
     elif n_fixable:
-        say(f"{n_fixable} of these can be put right in a copy: medseg inspect {source} --fix FOLDER")
+        say(f"{n_fixable} of these can be put right in a copy: medseg inspect {source}{said} --fix FOLDER")
     if found.cases:
         command = f"preprocess {source} -o prepared" if found.labels else f"predict MODEL {source} -o masks"
-        say(f"Next: medseg {command}")
+        say(f"Next: medseg {command}{said}")

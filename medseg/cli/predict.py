@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.choosing import Images, Registered
+from medseg.cli.choosing import Images, Registered, Spacing
 from medseg.cli.formats import FORMATS
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
@@ -24,6 +24,7 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks and predictions.json.")],
     images: Images = None,
     registered: Registered = False,
+    spacing: Spacing = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,6 +119,7 @@ def predict(
         first_look=first_look,
         images=images,
         registered=registered,
+        spacing=spacing,
         formats=formats or (),
         max_memory=max_memory,
         backend=backend,

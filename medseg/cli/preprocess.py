@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, renames
+from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, Spacing, renames
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
@@ -34,6 +34,7 @@ def preprocess(
     rename: Rename = None,
     registered: Registered = False,
     ignore_value: IgnoreValue = None,
+    spacing: Spacing = None,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
@@ -59,7 +60,7 @@ def preprocess(
     options += ["preprocessing.registered=true"] if registered else []
     options += [] if ignore_value is None else [f"preprocessing.ignore_value={ignore_value}"]
     chosen = load(config, [*(settings or []), *options])
-    result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename))
+    result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename), spacing=spacing)
     if as_json:
         typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
     else:
@@ -78,6 +79,7 @@ def _summary(result: "PreprocessResult") -> dict[str, object]:
         "cases": [case.case_id for case in result.record.cases],
         "annotated_part": {case.case_id: round(case.annotated_part, 6) for case in result.record.cases},
         "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems],
+        "warnings": [{"case_id": w.case_id, "path": str(w.path), "warning": w.message} for w in result.warnings],
     }
 
 

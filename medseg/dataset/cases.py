@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.errors import Problem
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
+from medseg.volume import Spacing3
 
 __all__ = ["Case", "CaseList", "LabelSource", "Problem"]
 
@@ -38,6 +39,11 @@ class Case:
     annotated: tuple[str, ...] | None = None
     channels: tuple[str, ...] = ()  # what the layout calls each image, where it tells channels apart by name
     missing: tuple[int, ...] = ()  # channels of the model, counted from 0, that it has no image of
+
+    @property
+    def spacing(self) -> Spacing3 | None:
+        """What the user says of its voxels, in mm; None where headers are to be believed."""
+        return self.images[0].spacing
 
 
 @dataclass(frozen=True)

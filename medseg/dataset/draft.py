@@ -9,11 +9,13 @@ from pathlib import Path
 from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.names import rest_after, safe, unique
 from medseg.dataset.segments import NamedLabels, name_labels
+from medseg.dataset.spacing import spaced
 from medseg.errors import ConfigError, Problem, SourceError
 from medseg.io.archives import origin, without_suffix
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
 from medseg.progress import counted
+from medseg.volume import Spacing3
 
 
 @dataclass
@@ -26,6 +28,7 @@ class FoundCase:
     labels: list[ImageSource] = field(default_factory=list)
     group: str = ""
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
+    spacing: Spacing3 | None = None  # what the user says of its voxels, in mm
     unlabelled_as: str = ""  # what it is that has no label by intention: "test image"
 
     @property
@@ -111,13 +114,16 @@ class Draft:
         folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
         names = unique([case.name or folder.name for case in usable])
         cases = tuple(
-            Case(
-                name,
-                tuple(case.images[channel] for channel in self._in_order(case)),
-                _label(case, named) if wanted else None,
-                case.group,
-                case.annotated,
-                self._in_order(case) if "" not in case.images else (),
+            spaced(
+                Case(
+                    name,
+                    tuple(case.images[channel] for channel in self._in_order(case)),
+                    _label(case, named) if wanted else None,
+                    case.group,
+                    case.annotated,
+                    self._in_order(case) if "" not in case.images else (),
+                ),
+                case.spacing,
             )
             for name, case in zip(names, usable, strict=True)
         )

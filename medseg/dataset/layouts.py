@@ -9,14 +9,15 @@ from pydantic import ConfigDict
 from medseg.dataset.cases import CaseList
 from medseg.dataset.dataset_json import channel_names, label_names, read_dataset_json
 from medseg.dataset.draft import Draft
-from medseg.dataset.listed import add_listed, annotated_labels
+from medseg.dataset.listed import add_listed, annotated_labels, listed_spacing
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders, paired_with_masks
 from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations, note_unused
+from medseg.dataset.spacing import SaidSpacing
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
-from medseg.errors import ConfigError, SourceError, reading
+from medseg.errors import ConfigError, Problem, SourceError, reading
 from medseg.files import read_text
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
@@ -111,6 +112,7 @@ class PreparedCase(Record):
     label: str | None = None
     group: str | None = None
     annotated: tuple[str, ...] | None = None
+    spacing: SaidSpacing | None = None
 
 
 class PreparedFolder(Record):
@@ -135,12 +137,13 @@ def prepared(listing: Listing) -> Draft | None:
         if case:
             case.group = entry.group or ""
             case.annotated = entry.annotated
+            case.spacing = entry.spacing
     return draft
 
 
 def cases_csv(listing: Listing) -> Draft | None:
-    """A table: case_id, image (or image_<channel>, several), label, group, annotated; paths relative to the table.
-    Labels are named by a dataset.json beside it, where there is one."""
+    """A table: case_id, image (or image_<channel>, several), label, group, annotated, spacing (in mm, where headers are
+    wrong); paths relative to the table. Labels are named by a dataset.json beside it, where there is one."""
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
     if not path.is_file():
         return None
@@ -165,6 +168,11 @@ def cases_csv(listing: Listing) -> Draft | None:
         if case:
             case.group = (row.get("group") or "").strip()
             case.annotated = annotated_labels((row.get("annotated") or "").strip(), path)
+            try:
+                case.spacing = listed_spacing(row, path)
+            except ConfigError as error:
+                draft.problems.append(Problem(case.name, case.path, f"{error}; case left out"))
+                del draft.cases[case.key]
     used = {channel for case in draft.cases.values() for channel in case.images}
     draft.channels = tuple(channel for channel in channels.values() if channel in used and channel)
     return draft

@@ -6,10 +6,12 @@ from glob import escape
 from pathlib import Path
 
 from medseg.dataset.draft import Draft, FoundCase
+from medseg.dataset.spacing import checked_spacing
 from medseg.errors import Problem, SourceError
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
+from medseg.volume import Spacing3
 
 
 def add_listed(
@@ -51,6 +53,16 @@ def annotated_labels(given: object, path: Path) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise SourceError(f"{path}: 'annotated' has to be a list of names of labels, not {given!r}")
     return tuple(name.strip() for name in names)
+
+
+def listed_spacing(row: Mapping[str, str | None], path: Path) -> Spacing3 | None:
+    """What a row of the table ``path`` says of the voxels of its case: three numbers in the column ``spacing``, or one
+    in each of ``spacing_x``, ``spacing_y`` and ``spacing_z``; None where it says nothing. Raises ``ConfigError``."""
+    whole = (row.get("spacing") or "").strip()
+    parts = [(row.get(f"spacing_{axis}") or "").strip() for axis in "xyz"]
+    if whole:
+        return checked_spacing(whole, f"{path}: spacing")
+    return checked_spacing(parts, f"{path}: spacing_x, spacing_y, spacing_z") if any(parts) else None
 
 
 def _by_channel(images: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:

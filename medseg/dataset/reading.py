@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
+from medseg.dataset.grids import advice_off_grid
+from medseg.dataset.rounding import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
-from medseg.io.read import read_segmentation, read_volume
+from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.preprocessing.common_grid import on_grid
@@ -85,13 +87,14 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
         return read_segments(case.label, grid, case.images[0])
     (source,) = case.label.sources
     volume = label_volume(source)
+    own = volume.geometry
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = grid.difference(volume.geometry, tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{source.path} does not lie on the grid of its image: {difference}; is it the mask of this image? "
-            "If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+            f"{source.path} does not lie on the grid of its image: {difference}; "
+            + advice_off_grid(case.images[0], source, (grid, own))
         )
     return LabelMap(volume.label_map)
 
@@ -99,6 +102,9 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
 def read_segments(label: LabelSource, grid: Geometry, image: ImageSource | None) -> LabelMap:
     """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Raises what
     ``read_segmentation`` does."""
+    if image is not None and image.spacing is not None:  # segments lie in the world of its header
+        image = replace(image, spacing=None)
+        grid = read_geometry(image)
     parts = [read_segmentation(source, grid, image) for source in label.sources]
     notes = tuple(note for part in parts for note in part.notes)
     return LabelMap(_merged(parts).label_map(label.values or {}), notes)
@@ -116,9 +122,10 @@ def label_volume(source: ImageSource) -> Volume:
                 "one channel and another value for each structure"
             )
         volume = Volume(volume.array[:1], volume.geometry)
-    whole = volume.array.dtype.kind != "f" or np.array_equal(volume.array, np.rint(volume.array))
-    if _not_finite(volume.array) or not whole:
-        raise LabelError(f"{source.path} holds values that are not whole numbers; is it an image, not a label map?")
+    if _not_finite(volume.array):
+        raise LabelError(f"{source.path} holds values that are no numbers; is it an image, not a label map?")
+    if volume.array.dtype.kind == "f" and not np.array_equal(volume.array, np.rint(volume.array)):
+        raise LabelError(f"{source.path} {not_whole(volume.array, source)}")
     return volume
 
 

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
+from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import SourceError, reading
 from medseg.files import written_whole
 from medseg.labels import IGNORED, Labels
 from medseg.plan import Plan, Plans
 from medseg.records import PathInside, Record, read_record
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, Spacing3
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -71,6 +72,7 @@ class StoredCase(Record):
     volumes_ml: dict[str, float] = Field(default_factory=dict)  # of each label
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
+    spacing: SaidSpacing | None = None  # of its voxels in mm, where the user says it and headers don't
 
 
 class DatasetRecord(Record):
@@ -93,6 +95,11 @@ class DatasetRecord(Record):
             if self.labels is not None:
                 self.labels.check_annotated(case.annotated)
         return self
+
+    @property
+    def said_spacings(self) -> tuple[Spacing3, ...]:
+        """All that the user said of cases whose headers lost theirs."""
+        return tuple(sorted({case.spacing for case in self.cases if case.spacing}))
 
 
 class PreparedDataset:

@@ -1,6 +1,8 @@
 """Stray values: what JPEG, resizing or a slip of the brush leaves beside the values that a mask was drawn in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from medseg.progress import counted
 
 # Only values as far apart as 0 and 255, or 0, 63, 126, … leave room for strays. Nearer ones are counted, not drawn:
 # each stands for a structure, or numbers an object.
@@ -15,6 +17,29 @@ LEAST_SHARE_AMONG_MANY = 0.03
 # A stray has at most this part of the voxels of the value that it was drawn as; one that was drawn as background, of
 # the largest structure. Structures and objects with values near each other are not that different in size, all of them.
 LARGEST_STRAY = 0.25
+
+
+# A value with no more voxels than this in any case is hardly a structure.
+FEWEST = 10
+
+
+def rare_values(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
+    """Values that no case has more than a few voxels of, as a slip of the brush leaves them, and the most that one has.
+
+    ``counts``: voxels by value, of each case.
+    """
+    most: dict[int, int] = {}
+    for of_case in counts:
+        for value, n in of_case.items():
+            most[value] = max(n, most.get(value, 0))
+    rare = {value: n for value, n in most.items() if value and n <= FEWEST}
+    return rare if len(rare) < len(most.keys() - {0}) else {}  # all of them: objects of some pixels are meant
+
+
+def told_as_rare(value: int, most: int) -> tuple[str, str]:
+    """What is odd, and what to do."""
+    what = f"label value {value} has no more than {counted(most, 'voxel')} in any case, and becomes a label of its own"
+    return what, "if it is a slip of the brush, correct the label maps; else name all labels in a dataset.json"
 
 
 def stray_values(counts: Mapping[int, int]) -> dict[int, int] | None:

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from medseg.errors import GeometryError, MedsegError, SourceError
 from medseg.evaluation.overlap import mask_of
 from medseg.evaluation.pairs import Pair
-from medseg.evaluation.reading import read_pair
+from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
 from medseg.io.read import read_volume
 from medseg.labels import Labels
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, Volume
 
 PROBABILITIES = "probabilities"  # the folder that 'medseg predict --save-probabilities' writes
 
@@ -97,7 +97,7 @@ def count_case(
     for label in labels.annotated_structures(pair.reference.annotated):
         masks = mask_of(prediction.label_map, label.values), mask_of(reference.label_map, label.values)
         try:
-            probabilities = _read(map_path(folder, label.name), reference.geometry, grid_tolerance)
+            probabilities = _read(map_path(folder, label.name), pair, reference.geometry, grid_tolerance)
         except MedsegError as error:
             wrong.append(str(error))
             continue
@@ -107,11 +107,12 @@ def count_case(
     return counts, wrong
 
 
-def _read(path: Path, grid: Geometry, grid_tolerance: float) -> Array:
+def _read(path: Path, pair: Pair, grid: Geometry, grid_tolerance: float) -> Array:
     """On ``grid``. Raises ``MedsegError`` when the file holds no probabilities on it."""
     if not path.is_file():
         raise SourceError(f"{path}: no such file; predict with --save-probabilities again, or delete its folder")
-    volume = read_volume(path)
+    read = read_volume(path)
+    volume = Volume(read.array, as_said(read.geometry, pair))
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = volume.geometry.difference(grid, grid_tolerance)

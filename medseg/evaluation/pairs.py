@@ -13,6 +13,7 @@ from medseg.io.discover import sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
+from medseg.volume import Spacing3
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
 KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
@@ -29,6 +30,7 @@ class Mask:
     drawn: LabelSource | None = None  # named segments, and their label values; None for a label map
     image: ImageSource | None = None  # what it was drawn on, where that is known
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
+    spacing: Spacing3 | None = None  # what the user said of the voxels of its image, in mm
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
     for case in found.cases:
         if case.label is not None:
             drawn = None if case.label.values is None else case.label
-            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0], case.annotated)
+            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0], case.annotated, case.spacing)
     return side if side.masks else _masks(references, rename)
 
 

@@ -9,8 +9,14 @@ from medseg.volume import Geometry, Volume
 
 def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
     """Prediction and reference on one grid. Raises ``GeometryError`` when theirs differ."""
-    grid = _grid(pair)
+    grid = as_said(_grid(pair), pair)
     return _read(pair.prediction, grid, pair, grid_tolerance), _read(pair.reference, grid, pair, grid_tolerance)
+
+
+def as_said(grid: Geometry, pair: Pair) -> Geometry:
+    """With the spacing that the user said of the image of the reference, where headers lost it."""
+    said = pair.reference.spacing
+    return grid if said is None else grid.with_spacing(said)
 
 
 def _grid(pair: Pair) -> Geometry:
@@ -28,7 +34,8 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     """On ``grid``, with its axes."""
     if mask.drawn is not None:
         return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
-    volume = read_volume(mask.path)
+    read = read_volume(mask.path)
+    volume = Volume(read.array, as_said(read.geometry, pair))
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = volume.geometry.difference(grid, grid_tolerance)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 import medseg
 from medseg.config import InferenceConfig
+from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError, reading
 from medseg.files import write_json
@@ -46,6 +47,7 @@ class ModelRecord(Record):
     labels: Labels
     channels: tuple[str, ...] = Field(min_length=1)
     channel_dropout: bool = False  # whether it learnt to do without some of them
+    said_spacings: tuple[SaidSpacing, ...] = ()  # of training images whose headers lost theirs, in mm
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models

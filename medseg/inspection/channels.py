@@ -1,12 +1,14 @@
 """The images of a case against each other, and of one case against the others."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.dataset.cases import Case
+from medseg.dataset.doubts import copies_among
 from medseg.dataset.reading import have_one_frame
-from medseg.inspection.finding import Finding
+from medseg.inspection.finding import Finding, doubtful
 from medseg.inspection.series import Series, edges
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE
@@ -62,13 +64,5 @@ def spacing_findings(path: Path, cases: Sequence[Case], series_of: SeriesOf) -> 
 
 def copy_findings(cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Finding]:
     """Cases whose first images are one and the same."""
-    first: dict[Hashable, Case] = {}
-    for case in cases:
-        source = case.images[0]
-        if series_of[source].grid is None:
-            continue
-        known = first.setdefault((series_of[source].mark, source.frames, source.part), case)
-        if known is not case:
-            what = f"is a copy of the image of another case, {known.case_id}"
-            to_do = "remove one: else a network may be tested on what it was trained on"
-            yield Finding("warning", "copy", source.path, what, to_do, case.case_id)
+    for doubt, case in copies_among(case for case in cases if series_of[case.images[0]].grid is not None):
+        yield replace(doubtful(doubt), case_id=case.case_id)

@@ -7,21 +7,13 @@ import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.reading import label_volume, read_label_map
-from medseg.dataset.strays import LEAST_SHARE, stray_values
+from medseg.dataset.rounding import REWRITABLE, nearest_labels
 from medseg.errors import LabelError, MedsegError
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
 from medseg.io.read import read_geometry, read_volume
 from medseg.io.source import ImageSource
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
-
-# Of the voxels that are not background, the part that has to lie on whole values before the rest is rounded to these.
-MOSTLY = 0.9
-
-# Values this close to a whole number were computed, not mixed.
-ALMOST_WHOLE = 0.01
-
-REWRITABLE = ("nifti", "image2d")
 
 
 @dataclass(frozen=True)
@@ -92,17 +84,8 @@ def _unreadable(case: Case, label: LabelSource, error: MedsegError) -> Finding:
 def _rounded(source: ImageSource) -> Revalue | None:
     """How to round a label map whose values are not whole numbers; None when it is hardly a label map."""
     array = read_volume(source).array
-    if source.kind not in REWRITABLE or len(array) > 1 or not np.isfinite(array).all():
-        return None
-    values, counts = np.unique(array[array != 0], return_counts=True)
-    whole = np.rint(values)
-    near = np.abs(values - whole) < ALMOST_WHOLE
-    if near.all():
-        voxels = dict(zip(whole.astype(int).tolist(), counts.tolist(), strict=True))
-        return Revalue(tuple(sorted({0, *(voxels.keys() - (stray_values(voxels) or {}).keys())})))
-    share = {value: counts[near & (whole == value)].sum() / counts.sum() for value in np.unique(whole[near])}
-    drawn = {int(value): part for value, part in share.items() if part >= LEAST_SHARE}
-    return Revalue(tuple(sorted({0, *drawn}))) if sum(drawn.values()) >= MOSTLY else None
+    drawn = nearest_labels(array) if source.kind in REWRITABLE and len(array) == 1 else None
+    return None if drawn is None else Revalue(drawn)
 
 
 def _centre(mask: Array, grid: Geometry) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg.dataset.doubts import Doubt
 from medseg.errors import Problem
 from medseg.inspection.repair import Repair
 from medseg.io.archives import origin
@@ -43,6 +44,10 @@ def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:
     message = problem.message.removesuffix("; left out").removesuffix("; case left out")
     what, said = told(message, problem.path)
     return Finding("problem", rule, problem.path, what, said or to_do, problem.case_id)
+
+
+def doubtful(doubt: Doubt) -> Finding:
+    return Finding(doubt.severity, doubt.rule, doubt.path, doubt.what, doubt.to_do)
 
 
 def told(message: str, path: Path) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 
+from medseg.dataset.grids import ROUNDED_SPACING, export_like, goes_voxel_by_voxel
 from medseg.inspection.finding import Finding, Severity
 from medseg.inspection.repair import Place
 from medseg.inspection.series import Series
@@ -17,12 +18,15 @@ SAME = 1e-4
 # size (parts of it) and directions that are nearly the same (cosines). What was moved by half a voxel, as by programs
 # that confuse its centre with its corner, or was turned by a registration, is none of it.
 ROUNDED_CORNER = 0.1
-ROUNDED_SPACING = 0.01
 ROUNDED_DIRECTION = 0.002
 
 # A header with voxel sizes alone lost the rest where it lies further off than this many voxels; nearer, the image lies
 # at the origin of the world, and the label map was moved by a slip.
 FAR = 10
+
+# A label map whose axes run another way than those of its image, no further off than this many voxels, was written so
+# on purpose and moved by a slip; further off, its directions are not to be believed.
+SLIP = 2
 
 MIRRORED_ALONG = ("left and right", "front and back", "top and bottom")
 
@@ -33,18 +37,20 @@ def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Findin
         return
     upright = image.grid.oriented_as(label.grid.orientation)
     severity: Severity = "problem" if upright.difference(label.grid, GRID_TOLERANCE) else "note"  # as preprocess does
-    lost = [_is_lost(series, other.grid) for series, other in ((image, label), (label, image)) if other.grid]
-    if lost == [True, False]:
+    image_lost, label_lost = _is_lost(image, label.grid), _is_lost(label, image.grid)
+    if image_lost and not label_lost:
         yield _lost(image, label, case_id, severity)
-    elif lost == [False, True]:
+    elif label_lost and not image_lost:
         yield _lost(label, image, case_id, severity)
     elif _is_rounded(upright, label.grid):
         what = f"lies {upright.distance(label.grid):.2g} mm off the grid of its image, by a rounded header"
         to_do = "--fix gives it the exact place of its image"
-        repair = Place(upright, image.source.path) if label.source.kind == "nifti" else None
+        repair = Place(upright, image.source.path) if label.takes_place else None
         yield Finding(severity, "grid-rounded", label.source.path, what, to_do, case_id, repair)
+    elif severity == "problem" and goes_voxel_by_voxel(image.grid, label.grid):
+        yield _other_header(image, label, (image.grid, label.grid), case_id)
     elif severity == "problem":
-        yield _moved(image.grid, label, upright, case_id)
+        yield _elsewhere(image, label, upright, case_id)
 
 
 def _is_lost(series: Series, other: Geometry) -> bool:
@@ -58,18 +64,16 @@ def _is_lost(series: Series, other: Geometry) -> bool:
 
 def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Finding:
     path, grid = lost.source.path, placed.grid
-    other = f"{placed.source.path.parent.name}/{placed.source.path.name}"
-    what = f"its header does not say how it is turned and where it lies, unlike that of {other}"
-    if lost.source.kind == "nifti" and lost.grid and grid and _has_spacing_of(lost.grid, grid):
+    what = f"its header does not say how it is turned and where it lies, unlike that of {_short(placed)}"
+    if lost.takes_place and lost.grid and grid and goes_voxel_by_voxel(grid, lost.grid):
         to_do = "--fix copies it from there, since the voxels are as many, in each direction"
         return Finding(severity, "lost-place", path, what, to_do, case_id, Place(grid, placed.source.path))
     to_do = "write it again with the place of the image"
     return Finding(severity, "lost-place", path, what, to_do, case_id)
 
 
-def _has_spacing_of(lost: Geometry, placed: Geometry) -> bool:
-    """Whether voxel sizes agree, or are lost too."""
-    return set(lost.spacing) == {1.0} or np.allclose(lost.spacing, placed.spacing, rtol=ROUNDED_SPACING, atol=0)
+def _short(series: Series) -> str:
+    return f"{series.source.path.parent.name}/{series.source.path.name}"
 
 
 def _is_rounded(image: Geometry, label: Geometry) -> bool:
@@ -86,18 +90,46 @@ def _is_rounded(image: Geometry, label: Geometry) -> bool:
     )
 
 
-def _moved(image: Geometry, label: Series, upright: Geometry, case_id: str) -> Finding:
-    """A label map that lies elsewhere, which no program can tell the right place of."""
-    path, grid = label.source.path, label.grid or upright
-    sides = _mirrored_sides(image, grid)
+def _other_header(image: Series, label: Series, grids: tuple[Geometry, Geometry], case_id: str) -> Finding:
+    """A label map with as many voxels of the same size as its image, elsewhere. What was drawn on an image goes with it
+    voxel by voxel, so that it is the header that is wrong, and resampling would move what was drawn.
+
+    ``grids``: those of image and label map.
+    """
+    on, grid = grids
+    is_image = set(on.spacing) == {1.0} != set(grid.spacing)  # it lost its voxel sizes, not the label map
+    wrong, right = (image, label) if is_image else (label, image)
+    rule, what = "grid-differs", f"its header differs from that of its image: {on.difference(grid)}"
+    sides = _mirrored_sides(on, grid)
     if sides:
-        what = f"is a mirror image of its image: {sides} are swapped in one of the two headers"
-        to_do = "look at both in a viewer, find out which is right, and write the other one again"
-        return Finding("problem", "mirrored", path, what, to_do, case_id)
+        rule, what = "mirrored", f"is a mirror image of its image: {sides} are swapped in one of the two headers"
+    if not wrong.takes_place:
+        to_do = f"write it again with the header of {_short(right)}, voxels unchanged"
+        return Finding("problem", rule, wrong.source.path, what, to_do, case_id)
+    to_do = (
+        f"its voxels are as many and as large, so --fix copies the header of {_short(right)}, voxels unchanged; look "
+        "at the two in a viewer then"
+    )
+    if sides:
+        to_do += ", and find out which of the two headers had left and right right"
+    place = Place(grid if is_image else _place_on(on, grid), right.source.path)
+    return Finding("problem", rule, wrong.source.path, what, to_do, case_id, place)
+
+
+def _place_on(image: Geometry, label: Geometry) -> Geometry:
+    """Where the voxels of a label map lie that go with those of its image, one by one."""
+    upright = image.oriented_as(label.orientation)
+    is_slip = upright.shape == label.shape and upright.distance(label) <= SLIP * max(label.spacing)
+    return upright if is_slip or image.shape != label.shape else image
+
+
+def _elsewhere(image: Series, label: Series, upright: Geometry, case_id: str) -> Finding:
+    """A label map with other voxels than its image."""
+    path, grid, on = label.source.path, label.grid or upright, image.grid or upright
     what = f"does not lie on the grid of its image: {upright.difference(grid)}"
-    if image.shape != grid.shape and sorted(image.shape) == sorted(grid.shape):
+    if on.shape != grid.shape and sorted(on.shape) == sorted(grid.shape):
         what += "; its axes are in another order, as arrays of SimpleITK and numpy have them"
-    to_do = "was it drawn on this image? If so, 'medseg export MASK -o FILE --like IMAGE' brings it there"
+    to_do = f"was it drawn on this image? If so, '{export_like(path, image.source.path)}' brings it there"
     return Finding("problem", "grid-differs", path, what, to_do, case_id)
 
 

@@ -12,12 +12,13 @@ from medseg.files import written_whole
 from medseg.io.folders import is_nifti
 from medseg.io.image2d import write_image2d
 from medseg.io.nifti import write_nifti
-from medseg.io.nifti_header import read_nifti_header, write_place
-from medseg.io.read import read_volume
+from medseg.io.nifti_header import copy_place, read_nifti_header, write_place
+from medseg.io.read import read_geometry, read_volume
 from medseg.progress import counted
 from medseg.volume import Array, Geometry
 
 VALUES_SHOWN = 20
+SAME = 1e-6  # of the smallest voxel edge
 KEEP_VALUES = (".png", ".tif", ".tiff")
 
 
@@ -81,7 +82,10 @@ class Place:
     def apply(self, path: Path) -> Change:
         header = read_nifti_header(path)
         before = header.sform if header.sform is not None else header.qform
-        write_place(path, self.geometry)
+        if is_nifti(self.like) and read_geometry(self.like).difference(self.geometry, SAME) is None:
+            copy_place(path, self.like)  # codes too, so that every program places the two alike
+        else:
+            write_place(path, self.geometry)
         return Change(
             path,
             f"place, as of {self.like.parent.name}/{self.like.name}",

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from medseg.dataset.cases import Case
+from medseg.dataset.doubts import doubts_about
 from medseg.dataset.reading import read_images
 from medseg.errors import MedsegError
-from medseg.inspection.finding import Finding, told
-from medseg.inspection.place import place_findings
+from medseg.inspection.finding import Finding, doubtful, told
 from medseg.io.archives import origin
-from medseg.io.content import content_mark
 from medseg.io.dicom.examination import Examination, read_examination
 from medseg.io.nifti_header import read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
@@ -39,8 +38,8 @@ class Series:
 
     source: ImageSource
     grid: Geometry | None = None
-    mark: tuple[int, int] = (0, 0)  # ``content_mark`` of its middle file
     has_place: bool = True  # False where a header has voxel sizes alone
+    takes_place: bool = False  # whether the header of the file can be given another place
     n_channels: int = 1
     values: tuple[float, float] | None = None
     segments: tuple[str, ...] = ()
@@ -120,9 +119,9 @@ def _measured(series: Series, voxels: bool) -> Series:
     placed = replace(
         series,
         grid=grid,
-        mark=content_mark(source.files[len(source.files) // 2]),
         has_place=header is None or header.has_place,
-        findings=(*series.findings, *place_findings(source, grid, header)),
+        takes_place=header is not None and not header.is_analyze,
+        findings=(*series.findings, *(doubtful(doubt) for doubt in doubts_about(source, grid))),
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array

@@ -6,9 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case
-from medseg.dataset.strays import LEAST_GAP, stray_values
+from medseg.dataset.rounding import REWRITABLE
+from medseg.dataset.strays import LEAST_GAP, rare_values, stray_values, told_as_rare
 from medseg.errors import LabelError
-from medseg.inspection.drawn import REWRITABLE, Drawn
+from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
 from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
@@ -38,6 +39,16 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
             repair = Revalue(tuple(meant))
             to_do = "--fix gives each voxel the nearest of these values; or name all values in a dataset.json"
         yield Finding("problem", "stray-values", each.case.label.path, what, to_do, each.case.case_id, repair)
+
+
+def rare_findings(
+    path: Path, drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]
+) -> Iterator[Finding]:
+    """Values without a name that are too rare to be meant. ``path``: the source."""
+    if known is None:
+        rare = rare_values([each.voxels or {} for each in drawn if each.case.case_id in sound])
+        for value, most in sorted(rare.items()):
+            yield Finding("warning", "rare-value", path, *told_as_rare(value, most))
 
 
 def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator[Finding]:

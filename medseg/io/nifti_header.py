@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from nibabel.spatialimages import HeaderDataError
 
 from medseg.files import written_whole
 from medseg.io.folders import is_gzipped
-from medseg.io.nifti import UNKNOWN_UNIT, in_mm, in_unit_of, n_bytes, open_nifti, read_nifti, unit_of
+from medseg.io.nifti import (
+    PLACE_FIELDS,
+    SPATIAL_UNIT,
+    UNKNOWN_UNIT,
+    in_mm,
+    in_unit_of,
+    n_bytes,
+    open_nifti,
+    read_nifti,
+    unit_of,
+)
 from medseg.io.nifti_pair import is_analyze, voxel_file
 from medseg.volume import Geometry
 
@@ -72,13 +83,37 @@ def write_place(path: Path, geometry: Geometry) -> None:
 
     Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
     """
+
+    def place(header: nibabel.Nifti1Header) -> None:
+        affine = in_unit_of(header, geometry.affine)
+        header.set_qform(affine, code=1)
+        header.set_sform(affine, code=1)
+
+    _rewrite(path, place)
+
+
+def copy_place(path: Path, like: Path) -> None:
+    """Gives a file the sform, qform, codes, voxel sizes and unit of another, to the bit; all its other bytes stay.
+    Raises as ``write_place`` does."""
+    original = open_nifti(like).header
+
+    def place(header: nibabel.Nifti1Header) -> None:
+        for name in PLACE_FIELDS:
+            header[name] = original[name]
+        header["pixdim"][:4] = original["pixdim"][:4]
+        of_space = int(original["xyzt_units"]) & SPATIAL_UNIT
+        header["xyzt_units"] = int(header["xyzt_units"]) & ~SPATIAL_UNIT | of_space
+
+    _rewrite(path, place)
+
+
+def _rewrite(path: Path, change: Callable[[nibabel.Nifti1Header], None]) -> None:
+    """Changes the header of a file where it lies."""
     kind = type(open_nifti(path).header)
     is_compressed = is_gzipped(path)
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
     header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
-    affine = in_unit_of(header, geometry.affine)
-    header.set_qform(affine, code=1)
-    header.set_sform(affine, code=1)
+    change(header)
     start: bytes = header.binaryblock
     content = start + content[len(start) :]
     with written_whole(path) as temporary:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medseg.errors import SourceError
+from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import dicom_geometry, read_dicom, source_planes
 from medseg.io.discover import source_of
 from medseg.io.image2d import image2d_geometry, read_image2d
@@ -42,22 +42,25 @@ def read_volume(source: ImageSource | Path | str) -> Volume:
     """Voxels ``(channel, x, y, z)`` with the exact values of the source, and where they lie.
 
     A path may be a file of an image, a folder with exactly one DICOM series, or one file of a series, which stands for
-    all of it. Of a DICOM SEG or .seg.nrrd it is the label map of its segments' numbers. Raises ``SourceError`` for what
-    cannot be read, contours without their image among it, ``GeometryError`` for slices that make no grid.
+    all of it. Of a DICOM SEG or .seg.nrrd it is the label map of its segments' numbers. Voxels are as large as
+    ``source.spacing`` says, where it says so. Raises ``SourceError`` for what cannot be read, contours without their
+    image among it, ``GeometryError`` for slices that make no grid.
     """
     source = _source(source)
     if source.kind in SEGMENTATION_READERS:
         segmentation = read_segmentation(source)
         label_map = segmentation.label_map({segment.name: segment.number for segment in segmentation.segments})
         return Volume(label_map[None], segmentation.geometry)
-    return READERS[source.kind](source)
+    volume = READERS[source.kind](source)
+    return volume if source.spacing is None else Volume(volume.array, _as_said(volume.geometry, source))
 
 
 def read_geometry(source: ImageSource | Path | str) -> Geometry:
     """The grid of an image, from headers alone where these tell it. Takes and raises what ``read_volume`` does."""
     source = _source(source)
     if source.kind in GEOMETRY_READERS:
-        return GEOMETRY_READERS[source.kind](source)
+        geometry = GEOMETRY_READERS[source.kind](source)
+        return geometry if source.spacing is None else _as_said(geometry, source)
     return read_segmentation(source).geometry
 
 
@@ -80,6 +83,18 @@ def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
     ``SourceError``."""
     source = _segmentation_source(source)
     return SEGMENT_READERS[source.kind](source.path)
+
+
+def _as_said(geometry: Geometry, source: ImageSource) -> Geometry:
+    """With the voxel sizes that the user says, in place of those in the header. Raises ``GeometryError`` for DICOM."""
+    if source.spacing is None:
+        return geometry
+    if source.kind == "dicom":
+        raise GeometryError(
+            f"{source.path}: is DICOM, whose slices say where they lie, and no spacing can be said in place of that; "
+            "leave --spacing out, or give it in a cases.csv to those cases that need it (column spacing)"
+        )
+    return geometry.with_spacing(source.spacing)
 
 
 def _source(source: ImageSource | Path | str) -> ImageSource:

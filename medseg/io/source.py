@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from medseg.errors import Problem
+from medseg.volume import Spacing3
 
 # "pair": Analyze or NIfTI in two files, of which the header is the first.
 ImageKind = Literal["nifti", "pair", "dicom", "image2d", "itk"]
@@ -38,6 +39,7 @@ class ImageSource:
     frame_of_reference_uid: str = ""
     refers_to: tuple[str, ...] = ()  # the series UIDs that a DICOM SEG or RTSTRUCT says it was drawn on
     notes: tuple[str, ...] = field(default=())
+    spacing: Spacing3 | None = None  # mm, in array-axis order: what the user says, where the header is wrong
 
 
 class Found(NamedTuple):

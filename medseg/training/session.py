@@ -267,6 +267,7 @@ class Session:
             plan=run.plan,
             labels=run.dataset.labels,
             channels=run.dataset.record.channels,
+            said_spacings=run.dataset.record.said_spacings,
             channel_dropout=run.config.augmentation.channel_dropout_probability > 0,
             inference=run.config.inference,
             provenance={

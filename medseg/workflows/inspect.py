@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from medseg.dataset.cases import Case, CaseList
+from medseg.dataset.doubts import LOST_SPACING
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.listing import Listing
+from medseg.dataset.spacing import with_spacing
 from medseg.errors import SourceError
 from medseg.inspection.channels import (
     SeriesOf,
@@ -31,6 +33,7 @@ from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.inspection.values import (
     annotated_findings,
     number_findings,
+    rare_findings,
     side_findings,
     sparse_findings,
     value_findings,
@@ -65,13 +68,14 @@ def inspect(
     fix: str | Path | None = None,
     workers: int | None = None,
     ignore_value: int | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Inspection:
     """Says what a source (any that ``preprocess`` takes) holds, and what in it is odd or wrong.
 
     Of images only headers are read, and with ``voxels`` all of them, which finds all damage and values that are no
     numbers; label maps are read. ``images``, ``labels`` and ``rename`` select and pair files as in ``preprocess``, and
     what is no problem here is none there. ``ignore_value`` is that of voxels that nobody annotated, where dataset.json
-    names none.
+    names none, ``spacing`` that of voxels in mm whose headers lost it.
 
     ``html`` is a file that gets a report with a picture of each image. ``fix`` is a new folder that gets a copy of the
     source in which is put right what can be, and changes.csv, a list of what was changed. The source is never changed.
@@ -88,6 +92,7 @@ def inspect(
         voxels=voxels,
         workers=workers,
         ignore_value=ignore_value,
+        spacing=spacing,
     )
     folder = None if fix is None else new_folder(Path(fix), source)
     found = look(source)
@@ -107,12 +112,14 @@ def look_through(
     voxels: bool,
     workers: int | None,
     ignore_value: int | None,
+    spacing: Sequence[float] | None,
 ) -> Inspection:
     """Finds images and cases, looks at each, and compares them."""
     say(f"Looking through {source}")
     listing = Listing(source)
     found = listing.found
     cases, without_cases = _cases(listing, images, labels, rename)
+    cases = with_spacing(cases, spacing)
     if cases.labels is not None:
         cases = replace(cases, labels=cases.labels.ignoring(ignore_value))
     series = _series(found, cases, voxels, workers)
@@ -133,6 +140,7 @@ def look_through(
     # What is usual in a dataset is told by the cases that can be used, as in ``preprocess``.
     findings += channel_count_findings(cases.cases, cases.channels, series, _sound(cases, findings))
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
+    findings += rare_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += annotated_findings(cases.cases, known)
     findings += sparse_findings(source, drawn)
@@ -183,12 +191,16 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     for case in cases.cases:
         for source in _sources(case):
             roles[source] = ("image" if source in case.images else "label map", case.case_id)
-    sources = list(dict.fromkeys([*found.sources, *found.segmentations, *roles]))
+    said = {replace(source, spacing=None): source for source in roles}
+    sources = list(
+        dict.fromkeys([*(said.get(source, source) for source in (*found.sources, *found.segmentations)), *roles])
+    )
     looks = {}
     for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
         role, case_id = roles.get(outcome.item, ("unused", ""))
         series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome),))
-        findings = tuple(replace(finding, case_id=case_id) for finding in series.findings)
+        of_it = (each for each in series.findings if not (role == "label map" and each.rule == LOST_SPACING))
+        findings = tuple(replace(finding, case_id=case_id) for finding in of_it)
         looks[outcome.item] = replace(series, role=role, case_id=case_id, findings=findings)
     return {source: looks[source] for source in sources}
 

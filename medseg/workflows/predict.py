@@ -5,7 +5,9 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case, Problem
 from medseg.dataset.channel_order import in_order_of, placed, tell_channels
+from medseg.dataset.doubts import copies_among
 from medseg.dataset.layouts import find_cases
+from medseg.dataset.spacing import with_spacing
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
@@ -33,6 +35,7 @@ def predict(
     first_look: bool | None = None,
     images: str | Sequence[str] | None = None,
     registered: bool = False,
+    spacing: Sequence[float] | None = None,
     formats: Sequence[str] = (),
     max_memory: str | None = None,
     backend: str = "auto",
@@ -57,6 +60,8 @@ def predict(
     ``images`` are globs as in ``preprocess``; channels that they name as in training are put in that order.
     ``registered``: channels on different grids show one place, and are resampled to the grid of the first; so are
     those that DICOM says so of, and all where the model was trained like that.
+
+    ``spacing`` is that of the voxels in mm, in array-axis order, where headers lost it; masks keep these headers.
 
     ``max_memory``, such as "4GB", is what a case may take (of the GPU's memory on CUDA): windows and slabs are chosen
     to stay below it, and cases that cannot are refused before they begin.
@@ -87,7 +92,7 @@ def predict(
     for note in found.notes:
         say(f"  {note}")
     in_order = placed if loaded.record.channel_dropout else in_order_of
-    found = in_order(loaded.record.channels, found)
+    found = with_spacing(in_order(loaded.record.channels, found), spacing)
     tell_channels(found.channels, loaded.record.channels)
     if config.mirror and not loaded.record.plan.mirrored_axes:
         warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")
@@ -101,7 +106,8 @@ def predict(
     if extras and output is None:
         raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
     cap = None if most is None else Cap.measured(loaded, config, most)
-    job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras))
+    copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
+    job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras), copies)
     result = predict_cases(job, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
+from medseg.dataset.doubts import LOST_SPACING, doubts_about, says_no_spacing
 from medseg.dataset.reading import read_images
+from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
 from medseg.errors import MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_path
@@ -22,6 +24,8 @@ from medseg.inference.segmentation import Segmentation, segment
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
+from medseg.io.read import read_geometry
+from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.postprocessing.components import postprocess
 from medseg.preprocessing.pipeline import Prepared, prepare
@@ -43,6 +47,7 @@ class Ready:
     case: Case
     prepared: Prepared
     chosen: Chosen | None  # where memory is to be saved
+    warnings: tuple[str, ...]  # about its images
     stages: dict[str, float]  # seconds of work so far
 
 
@@ -51,6 +56,7 @@ class Answer:
     """What the network says of a case, postprocessed."""
 
     case: Case
+    warnings: tuple[str, ...]  # about its images
     segmentation: Segmentation
     geometry: Geometry
     maps: dict[str, Maps]
@@ -72,6 +78,7 @@ class Job:
     registered: bool = False  # channels on different grids show one place
     cap: Cap | None = None  # of memory
     extras: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)  # warnings about cases that have the image of another
 
     def predict(self, case: Case) -> Prediction:
         return self.write(self.segment(self.read(case)))
@@ -96,14 +103,15 @@ class Job:
             say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
         prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
         prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
-        return Ready(case, prepared, chosen, {"read": time.perf_counter() - start})
+        warnings = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
+        return Ready(case, prepared, chosen, warnings, {"read": time.perf_counter() - start})
 
     def segment(self, ready: Ready) -> Answer:
         """Lets the network see a case, and postprocesses what it says."""
         start = time.perf_counter()
         record, prepared, chosen = self.model.record, ready.prepared, ready.chosen
-        geometry = prepared.source
-        maps = {name: _maps(name, record, geometry) for name in self.extras}
+        geometry, of_header = prepared.source, _header_grid(ready.case.images[0], prepared.source)
+        maps = {name: _maps(name, record, of_header) for name in self.extras}
         confidence = Confidence(record.labels, decoding_of(record.plan), prepared.geometry.shape)
         axes = record.plan.mirrored_axes if self.config.mirror else ()
         predictor = Predictor(self.model.network, record.plan, self.model.device, axes)
@@ -115,6 +123,7 @@ class Job:
         network = segmentation.network_seconds
         return Answer(
             case=ready.case,
+            warnings=ready.warnings,
             segmentation=segmentation,
             geometry=geometry,
             maps=maps,
@@ -128,7 +137,8 @@ class Job:
         """Writes the masks and certifies them, or keeps the label map."""
         start = time.perf_counter()
         record, case, geometry = self.model.record, answer.case, answer.geometry
-        label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], geometry)
+        of_header = _header_grid(case.images[0], geometry)
+        label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], of_header)
         voxels = _voxels(answer.segmentation.label_map, record.labels)
         volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
         reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
@@ -141,6 +151,7 @@ class Job:
         return Prediction(
             case_id=case.case_id,
             source=case.images[0].path,
+            spacing=case.spacing,
             stages={**answer.stages, "write": time.perf_counter() - start},
             peak_memory_mb=max(answer.peak_memory_mb, self.model.device.peak_memory_mb()),
             forecast_mb=answer.forecast_mb,
@@ -150,7 +161,7 @@ class Job:
             estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
             review=None if record.review is None else bool(reasons),
             review_reasons=tuple(reasons),
-            warnings=(*answer.segmentation.warnings, *_warnings(case, record, voxels)),
+            warnings=(*answer.warnings, *answer.segmentation.warnings, *_warnings(case, record, voxels)),
             windows=answer.segmentation.windows,
             skipped_windows=answer.segmentation.skipped_windows,
             masks=masks,
@@ -189,6 +200,28 @@ def _how_to_give(channels: Sequence[str]) -> str:
         f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
         "does without some"
     )
+
+
+def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
+    """What is doubtful about the images of a case, as ``inspect`` says it. ``first``: the grid of the first image."""
+    for number, source in enumerate(case.images):
+        grid = read_geometry(source) if number else first
+        which = f"{source.path.name}: " if len(case.images) > 1 else ""
+        yield from (f"{which}{note}" for note in source.notes)
+        is_as_in_training = bool(record.said_spacings) and says_no_spacing(source, grid)
+        if is_as_in_training:
+            said = " or ".join(f"--spacing {shown_spacing(spacing)}" for spacing in record.said_spacings)
+            yield (
+                f"{which}its header says no more of its voxels than 1×1×1 mm, as headers did in training, where it was "
+                f"said what is true; if that is true here, say it again: {said}"
+            )
+        doubts = doubts_about(source, grid)
+        yield from (f"{which}{doubt}" for doubt in doubts if not (is_as_in_training and doubt.rule == LOST_SPACING))
+
+
+def _header_grid(source: ImageSource, grid: Geometry) -> Geometry:
+    """That of masks, which keep the header of the source, whatever was said of its voxels. ``grid``: as it was read."""
+    return grid if source.spacing is None else read_geometry(replace(source, spacing=None))
 
 
 def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from medseg.errors import OutputError
 from medseg.io.masks.formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
-from medseg.volume import Volume
+from medseg.volume import Spacing3, Volume
 from medseg.workflows.predictions_file import Stamp
 
 
@@ -20,6 +20,7 @@ class Prediction:
 
     case_id: str
     source: Path
+    spacing: Spacing3 | None  # what the user said of its voxels, in mm
     stages: dict[str, float]  # seconds of work on it, not of waiting: read, network, restore, write
     peak_memory_mb: float  # while it was under way, of the cases before and after it too
     voxels: dict[str, int]  # by name of label or region
@@ -64,6 +65,7 @@ class Prediction:
         return {
             "case_id": self.case_id,
             "source": str(self.source.resolve()),
+            "spacing": self.spacing,
             "masks": {mask.format.name: mask.path.name for mask in self.masks},
             "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
             "seconds": round(self.seconds, 3),

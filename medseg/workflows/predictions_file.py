@@ -60,6 +60,7 @@ class PredictionsFile:
             names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
             if entry and names <= entry["masks"].keys() and set(extras) <= set(entry.get("extras", ())):
                 same = tuple(tuple(stamp) for stamp in entry.get("images", ())) == stamps(case)
+                same = same and entry.get("spacing") == (case.spacing and list(case.spacing))
                 if self.path and same and all((self.path.parent / name).exists() for name in entry["masks"].values()):
                     self.before[case.case_id] = entry
         return list(self.before)

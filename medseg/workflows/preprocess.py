@@ -1,5 +1,6 @@
 """preprocess: find cases, check and measure each, plan, bring each to the model grid, store."""
 
+import shlex
 import shutil
 import zlib
 from collections import Counter
@@ -13,15 +14,19 @@ import medseg
 from medseg.config import Config, PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
 from medseg.dataset.dataset_json import read_dataset_json
+from medseg.dataset.doubts import Doubt, copies_among, doubts_about
+from medseg.dataset.grids import FIX, filled_in
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import Channel, LabelMap, read_channels, read_images, read_label_map, stacked
+from medseg.dataset.spacing import with_spacing
 from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid, write_case
-from medseg.dataset.strays import stray_values
-from medseg.errors import LabelError, OutputError, SourceError
+from medseg.dataset.strays import rare_values, stray_values, told_as_rare
+from medseg.errors import LabelError, MedsegError, OutputError, SourceError
 from medseg.files import ensure_folder, write_json, written_whole
 from medseg.io.archives import is_temporary
 from medseg.io.folders import stem
 from medseg.io.nifti import write_nifti
+from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import MANY_LABELS, Labels
 from medseg.parallel import run_in_workers
@@ -43,6 +48,7 @@ ONE_FILE = ("nifti", "image2d")  # kinds that can be copied
 
 VALUES_SHOWN = 8
 CASES_TOLD = 12
+ALIKE_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class PreprocessResult:
     record: DatasetRecord
     plans: Plans | None
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Checked:
     measures: CaseMeasures
     resampled: tuple[bool, ...]  # of each image, whether it was brought to the grid of the first
     notes: tuple[str, ...] = ()  # on how its label map was read
+    doubts: tuple[Doubt, ...] = ()  # about its images
     model_grid: Geometry | None = None
 
     @property
@@ -79,12 +87,17 @@ def preprocess(
     images: str | Sequence[str] | None = None,
     labels: str | None = None,
     rename: Mapping[str, str] | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> PreprocessResult:
     """Prepares the cases of ``source`` (any layout, a DICOM study, an archive) in the folder ``output``.
 
     ``images`` and ``labels`` are glob patterns that select files where the layout can't be guessed; several for images
     are the channels of a case, as in ``["CT=*/CT.nii.gz", "PET=*/PET.nii.gz"]``. ``rename`` merges the named segments
     of DICOM SEG, RTSTRUCT and .seg.nrrd into labels, as in ``{"GTV*": "tumour", "external": ""}``.
+
+    ``spacing`` is that of the voxels in mm, in array-axis order, where headers don't say it: of all cases but those to
+    which a cases.csv gives one in its column. It is kept with each case, so that ``train`` and ``evaluate`` know it
+    too; files keep their headers, and so do masks.
 
     With label maps the result is a dataset to train on. Without, the images are checked, DICOM series become NIfTI, and
     the result is a source for ``predict``. Cases with a problem are left out and stand in ``problems`` and in
@@ -93,7 +106,7 @@ def preprocess(
     Raises ``SourceError`` when no case is left.
     """
     config = config or Config()
-    found = find_cases(Path(source), images=images, labels=labels, rename=rename)
+    found = with_spacing(find_cases(Path(source), images=images, labels=labels, rename=rename), spacing)
     if found.labels is not None:
         found = replace(found, labels=found.labels.ignoring(config.preprocessing.ignore_value))
     folder = _output_folder(Path(output), Path(source))
@@ -101,13 +114,17 @@ def preprocess(
     (folder / "dataset.json").unlink(missing_ok=True)
     problems = list(found.problems)
     _tell(source, found)
-    checked = _check(found, folder, config.preprocessing, problems)
+    fix = partial(filled_in, source=Path(source), images=images, labels=labels, rename=rename)
+    checked = _check(found, folder, config.preprocessing, problems, fix)
     checked, channels = _same_channels(checked, found.channels, problems)
     if found.labels is None:
-        checked = _without_strays(checked, problems)
+        checked = _without_strays(checked, problems, fix)
+        _tell_rare(checked)
     known = _labels(found, checked, config.preprocessing.ignore_value)
     checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
+    warnings = _warnings(checked)
+    _tell_warnings(warnings, source)
     plans = None
     if known is not None and checked:
         measured = fingerprint([item.measures for item in checked])
@@ -127,7 +144,7 @@ def preprocess(
         cases=tuple(_stored_case(item, folder, known) for item in sorted(checked, key=lambda i: i.case_id)),
     )
     write_json(folder / "dataset.json", record.model_dump(mode="json"))
-    return PreprocessResult(folder, record, plans, tuple(problems))
+    return PreprocessResult(folder, record, plans, tuple(problems), tuple(warning for _, warning in warnings))
 
 
 def _output_folder(folder: Path, source: Path) -> Path:
@@ -152,8 +169,11 @@ def _tell(source: str | Path, found: CaseList) -> None:
         warn(str(problem))
 
 
-def _check(found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem]) -> list[Checked]:
-    check = partial(check_case, folder=folder, config=config, labels=found.labels)
+def _check(
+    found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem], fix: Callable[[str], str]
+) -> list[Checked]:
+    """``fix`` completes messages with the command that puts things right."""
+    check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
     return _in_workers(check, found.cases, "Checking", config.workers, problems)
 
 
@@ -190,11 +210,16 @@ def _in_workers(
     return results
 
 
-def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None) -> Checked:
+def check_case(
+    case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None, fix: Callable[[str], str] = str
+) -> Checked:
     """Reads a case, checks and measures it, and writes what cannot stay where it is. Runs in a worker."""
     channels = read_channels(case, config.geometry_tolerance, config.registered)
     image = stacked(channels)
-    drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
+    try:
+        drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
+    except MedsegError as error:
+        raise type(error)(fix(str(error))) from error
     ignore = config.ignore_value if labels is None else labels.ignore
     measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero, ignore)
     if case.label is not None:
@@ -202,7 +227,10 @@ def check_case(case: Case, *, folder: Path, config: PreprocessingConfig, labels:
     images = tuple(_kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
     label = _kept_label(case, drawn, image.geometry, folder / "labels")
     resampled = tuple(channel.resampled for channel in channels)
-    return Checked(replace(case, images=images, label=label), measures, resampled, drawn.notes if drawn else ())
+    grids = [image.geometry, *map(read_geometry, case.images[1:])]
+    doubts = tuple(doubt for each in map(doubts_about, case.images, grids) for doubt in each)
+    notes = drawn.notes if drawn else ()
+    return Checked(replace(case, images=images, label=label), measures, resampled, notes, doubts)
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
@@ -299,7 +327,7 @@ def _same_channels(
     return kept, tuple(f"{names[0] if names else 'channel'}_{i}" for i in range(usual))
 
 
-def _without_strays(checked: Sequence[Checked], problems: list[Problem]) -> list[Checked]:
+def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Callable[[str], str]) -> list[Checked]:
     """Cases whose label maps hold no stray values; the others become problems."""
     counts = sum((Counter(item.measures.voxels) for item in checked), Counter())
     strays = stray_values(counts) or {}
@@ -312,12 +340,17 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem]) -> list
             continue
         message = (
             f"{item.case.label.path}: was drawn in the values {', '.join(map(str, drawn))}, but holds others too, as "
-            f"JPEG, resizing or a slip of the brush leave them: {_some_values(found)}; round them, as 'medseg inspect "
-            "SOURCE --fix COPY' does, or name all values in a dataset.json where each is a label; left out"
+            f"JPEG, resizing or a slip of the brush leave them: {_some_values(found)}; round them, as {FIX} does, or "
+            "name all values in a dataset.json where each is a label; left out"
         )
-        problems.append(Problem(item.case_id, item.case.label.path, message))
+        problems.append(Problem(item.case_id, item.case.label.path, fix(message)))
         warn(str(problems[-1]))
     return kept
+
+
+def _tell_rare(checked: Sequence[Checked]) -> None:
+    for value, most in sorted(rare_values([item.measures.voxels for item in checked]).items()):
+        warn("; ".join(told_as_rare(value, most)).capitalize())
 
 
 def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, problems: list[Problem]) -> list[Checked]:
@@ -354,6 +387,24 @@ def _tell_notes(checked: Sequence[Checked], channels: Sequence[str]) -> None:
     for item in checked:
         for note in item.notes:
             say(f"  {item.case_id}: {note}")
+
+
+def _warnings(checked: Sequence[Checked]) -> list[tuple[str, Problem]]:
+    """What is doubtful in cases that are taken all the same, and the rule of each."""
+    doubts = [(doubt, item.case) for item in checked for doubt in item.doubts]
+    doubts += copies_among(item.case for item in checked)
+    return [(doubt.rule, Problem(case.case_id, doubt.path, f"{doubt.path}: {doubt}")) for doubt, case in doubts]
+
+
+def _tell_warnings(warnings: Sequence[tuple[str, Problem]], source: str | Path) -> None:
+    """A few of each kind."""
+    for rule in dict.fromkeys(rule for rule, _ in warnings):
+        alike = [warning for of_rule, warning in warnings if of_rule == rule]
+        for warning in alike[:ALIKE_TOLD]:
+            warn(str(warning))
+        if len(alike) > ALIKE_TOLD:
+            more = counted(len(alike) - ALIKE_TOLD, "more case")
+            warn(f"… and the same of {more}; 'medseg inspect {shlex.quote(str(source))}' tells all")
 
 
 def _tell_annotated(checked: Sequence[Checked]) -> None:
@@ -403,6 +454,7 @@ def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCa
         volumes_ml={names[v]: round(n * voxel_ml, 4) for v, n in item.measures.voxels.items() if v in names},
         annotated=annotated,
         annotated_part=item.measures.annotated_part,
+        spacing=item.case.spacing,
     )
 
 

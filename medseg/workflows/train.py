@@ -13,6 +13,7 @@ import numpy as np
 
 from medseg.config import Config
 from medseg.dataset.cases import Case
+from medseg.dataset.spacing import spaced
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.errors import MedsegError, SourceError, TrainingError
@@ -273,6 +274,9 @@ def validation_cases(run: Run) -> Sequence[Case]:
                 "'medseg preprocess' again"
             )
     return [
-        Case(case_id, tuple(source_of(path) for path in run.dataset.image_paths(case_id)))
+        spaced(
+            Case(case_id, tuple(source_of(path) for path in dataset.image_paths(case_id))),
+            dataset.cases[case_id].spacing,
+        )
         for case_id in run.split.validation
     ]

@@ -1,4 +1,4 @@
-"""Label maps off the grid of their image: what was rounded or lost is put right, what was moved is not."""
+"""Label maps off the grid of their image: headers are put right where voxels are as many and as large."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from medseg.io.nifti import PLACE_FIELDS
 from medseg.io.read import read_geometry
 from medseg.volume import Geometry
 
@@ -59,22 +60,23 @@ def test_floating_point_noise_is_nothing(study: Any, look: Any, affine: np.ndarr
     assert look(study.folder).findings == ()
 
 
-@pytest.mark.parametrize("voxels", [(1, 0, 0), (0, 0, -1), (0.5, 0.5, 0.5), (0.2, 0, 0)])
+@pytest.mark.parametrize("voxels", [(1, 0, 0), (0, 0, -1), (0.5, 0.5, 0.5), (0.2, 0, 0), (7, -3, 2)])
 @pytest.mark.parametrize("at_origin", [False, True])
-def test_what_was_moved_is_never_fixed(
+def test_what_was_moved_gets_the_header_of_its_image_and_is_never_resampled(
     study: Any, look: Any, affine: np.ndarray, tmp_path: Path, voxels: tuple[float, ...], at_origin: bool
 ) -> None:
     affine = np.diag([1.0, 1, 1, 1]) if at_origin else affine  # as an image whose header says nothing but sizes
     study.add("a", affine=affine, label_affine=shifted(affine, *voxels))
-    before = study.label("a").read_bytes()
-    found = look(study.folder, fix=tmp_path / "copy")
+    found = look(study.folder)
     assert [finding.rule for finding in found.problems] == ["grid-differs"]
-    assert "--like" in found.problems[0].to_do
-    assert found.fixed.changes == ()
-    assert (tmp_path / "copy/labels/a.nii.gz").read_bytes() == before
+    assert "--fix" in found.problems[0].to_do
+    assert "--like" not in found.problems[0].to_do
+    assert_put_right(study, look, tmp_path / "copy", study.label("a"))
 
 
-def test_a_turned_label_map_is_never_fixed(study: Any, look: Any, affine: np.ndarray) -> None:
+def test_a_turned_label_map_gets_the_header_of_its_image(
+    study: Any, look: Any, affine: np.ndarray, tmp_path: Path
+) -> None:
     angle = np.radians(0.5)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     middle = np.array([12, 10, 6, 1]) @ affine.T
@@ -82,7 +84,46 @@ def test_a_turned_label_map_is_never_fixed(study: Any, look: Any, affine: np.nda
     turned[:3, :3] = turn @ affine[:3, :3]
     turned[:3, 3] = middle[:3] - turned[:3, :3] @ (12, 10, 6)
     study.add("a", label_affine=turned)
-    assert [finding.repair for finding in look(study.folder).problems] == [None]
+    assert_put_right(study, look, tmp_path / "copy", study.label("a"))
+
+
+def test_a_label_map_of_other_voxels_is_not_fixed(study: Any, look: Any, affine: np.ndarray, tmp_path: Path) -> None:
+    study.add("a", label_affine=affine @ np.diag([1.2, 1.2, 1, 1]))
+    before = study.label("a").read_bytes()
+    found = look(study.folder, fix=tmp_path / "copy")
+    assert f"medseg export {study.label('a')} -o FILE --like {study.image('a')}" in found.problems[0].to_do
+    assert found.fixed.changes == ()
+    assert (tmp_path / "copy/labels/a.nii.gz").read_bytes() == before
+
+
+def test_axes_that_run_another_way_stay_where_the_header_moved_by_a_slip(
+    study: Any, look: Any, affine: np.ndarray, shape: Any, tmp_path: Path
+) -> None:
+    """Its voxels lie in another order than those of its image, as it says: that is believed, unlike its place."""
+    flipped = Geometry(shape, affine).oriented_as("RPI").affine
+    study.add("a", label_affine=shifted(flipped, 0.5, 0.5, 0.5))
+    look(study.folder, fix=tmp_path / "copy")
+    there = read_geometry(tmp_path / "copy/labels/a.nii.gz")
+    assert there.difference(Geometry(shape, flipped), 1e-4) is None
+
+
+def test_axes_that_were_lost_are_those_of_the_image(study: Any, look: Any, affine: np.ndarray, tmp_path: Path) -> None:
+    """As a program writes that knows voxel sizes and where the first voxel lies, and nothing of directions."""
+    bare = np.diag([0.9766, 0.9766, 3.0, 1.0])
+    bare[:3, 3] = affine[:3, 3]
+    study.add("a", label_affine=bare)
+    assert_put_right(study, look, tmp_path / "copy", study.label("a"))
+
+
+def test_a_label_map_gets_the_codes_of_its_image_too(study: Any, look: Any, tmp_path: Path) -> None:
+    """Neither header says where it lies, and programs differ in what they make of that."""
+    study.add("a", affine=np.diag([1.0, 1, 2, 1]), label_affine=np.diag([-1.0, -1, 2, 1]))
+    without_place(study.image("a"))
+    found = look(study.folder, fix=tmp_path / "copy")
+    assert [finding.severity for finding in found.fixed.left] == ["warning", "warning"]
+    headers = [nibabel.load(tmp_path / "copy" / folder / "a.nii.gz").header for folder in ("images", "labels")]
+    for field in (*PLACE_FIELDS, "pixdim"):
+        np.testing.assert_array_equal(headers[0][field], headers[1][field])
 
 
 def test_a_lost_place_comes_back_from_the_image(study: Any, look: Any, findings: Any, tmp_path: Path) -> None:
@@ -127,13 +168,14 @@ def test_a_lost_place_of_other_voxel_sizes_is_not_guessed(
     ("signs", "sides"), [((-1, -1, 1), "left and right, front and back"), ((-1, 1, 1), "left and right")]
 )
 def test_a_mirrored_header_is_named(
-    study: Any, look: Any, affine: np.ndarray, signs: tuple[int, ...], sides: str
+    study: Any, look: Any, affine: np.ndarray, tmp_path: Path, signs: tuple[int, ...], sides: str
 ) -> None:
     study.add("a", label_affine=np.diag([*signs, 1.0]) @ affine)
     (finding,) = look(study.folder).problems
     assert finding.rule == "mirrored"
     assert f"{sides} are swapped" in finding.what
-    assert finding.repair is None
+    assert "left and right" in finding.to_do
+    assert_put_right(study, look, tmp_path / "copy", study.label("a"))
 
 
 def test_axes_in_another_order_are_named(study: Any, look: Any, findings: Any) -> None:

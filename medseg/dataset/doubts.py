@@ -1,0 +1,146 @@
+"""What makes one image doubtful, told by its header alone: ``inspect``, ``preprocess`` and ``predict`` all say it."""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medseg.dataset.cases import Case
+from medseg.io.content import content_mark
+from medseg.io.nifti_header import NiftiHeader, read_nifti_header
+from medseg.io.source import ImageSource
+from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
+
+LOST_SPACING = "lost-spacing"
+
+LONGEST_MM = 3000.0  # lengths in another unit
+SHORTEST_MM = 1.0  # of the longest edge, where no unit is named: metres taken for mm
+
+# Voxels of exactly 1×1×1 mm, which programs write that were told nothing, where that can hardly be. No scanner's field
+# of view is as large in such voxels, or as flat: what is cut out of a head or resampled is less so.
+SUSPICIOUS_SIZE = 400
+LEAST_SIZE = 64  # of the longest axis, in voxels; small crops may have any shape
+FLAT_AT_ORIGIN = 4  # the longest axis as a multiple of the shortest, where the first voxel lies at the origin too
+FLAT = 10  # the same, wherever it lies
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """``rule`` names the kind of doubt, as findings of ``inspect`` have it."""
+
+    rule: str
+    path: Path
+    what: str
+    to_do: str
+    severity: Literal["warning", "note"] = "warning"  # of ``inspect``; a note says what was made of it
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.to_do}" if self.to_do else self.what
+
+
+def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
+    """What the header of an image says that can hardly be true, and what it should say and doesn't.
+
+    ``grid``: that of the image, as it is read. Raises ``SourceError`` for a file that is damaged.
+    """
+    if source.kind == "image2d" and grid.shape[2] == 1:
+        return  # a picture has no place in a patient
+    header = read_nifti_header(source.path) if source.kind == "nifti" else None
+    oddities = [*_of_size(grid), *_of_spacing(source, grid, header), *(_of_place(header, grid) if header else ())]
+    yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
+    if header and header.unit not in ("mm", "unknown"):
+        what = f"its header gives lengths in {header.unit}, which are converted to mm"
+        yield Doubt("unit", source.path, what, "masks keep the unit of the file", "note")
+
+
+def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
+    """Whether the header says no more than what programs write that were told nothing: 1×1×1 mm, at the origin."""
+    if source.spacing is not None or not _is_unit(grid):
+        return False
+    is_placed = source.kind != "nifti" or read_nifti_header(source.path).has_place
+    return not is_placed or not grid.affine[:3, 3].any()
+
+
+def copies_among(cases: Iterable[Case]) -> Iterator[tuple[Doubt, Case]]:
+    """Cases whose first image is that of a case before them, whatever the names of the files."""
+    first: dict[Hashable, Case] = {}
+    for case in cases:
+        source = case.images[0]
+        try:
+            mark = content_mark(source.files[len(source.files) // 2])
+        except OSError:  # it is told of when it is read
+            continue
+        known = first.setdefault((mark, source.frames, source.part), case)
+        if known is not case:
+            what = f"is a copy of the image of another case, {known.case_id}"
+            to_do = "remove one: else a network may be tested on what it was trained on"
+            yield Doubt("copy", source.path, what, to_do), case
+
+
+def _of_size(grid: Geometry) -> Iterator[tuple[str, str, str]]:
+    if grid.shear > SHEAR_TOLERANCE:
+        angle = np.degrees(np.arcsin(min(grid.shear, 1.0)))
+        what = f"its axes are not at right angles, but sheared by {angle:.1f}°"
+        yield "sheared", what, "if the scanner was not tilted, correct the affine in its header"
+    extent = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
+    if extent > LONGEST_MM:
+        yield "spacing", f"is {extent / 1000:.3g} m long", "check the spacing in its header: is it in mm?"
+
+
+def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:
+    """Lost millimetres."""
+    if source.spacing is not None or set(grid.spacing) != {1.0}:
+        return
+    why = _why_lost(grid, header, says_no_spacing(source, grid))
+    if why:
+        what = f"its header gives voxels of exactly 1×1×1 mm, {why}: the spacing seems to be lost"
+        to_do = (
+            "say what is true with --spacing X Y Z (mm), or in a cases.csv with a column 'spacing'; else volumes and "
+        )
+        to_do += "distances are wrong, and networks learn less (--spacing 1 1 1, where it is right)"
+        yield LOST_SPACING, what, to_do
+
+
+def _why_lost(grid: Geometry, header: NiftiHeader | None, at_origin: bool) -> str:
+    """Empty where 1×1×1 mm may well be true."""
+    shape, longest, shortest = "×".join(map(str, grid.shape)), max(grid.shape), min(grid.shape)
+    if longest >= SUSPICIOUS_SIZE:
+        return f"which is {longest} mm over {longest} voxels"
+    if shortest == 1:
+        return ""  # one slice
+    if header is not None and not header.has_place:
+        return "and neither place nor directions"
+    if longest >= LEAST_SIZE and longest >= (FLAT_AT_ORIGIN if at_origin else FLAT) * shortest:
+        return f"which makes a slab of {shortest} mm of its {shape} voxels"
+    if longest >= LEAST_SIZE and at_origin and header is not None and header.unit == "unknown":
+        return "at the origin, and no unit of length, as a program writes that was told none of it"
+    return ""
+
+
+def _is_unit(grid: Geometry) -> bool:
+    """Whether voxels are 1×1×1 mm, along the axes of the world."""
+    return set(np.abs(grid.affine[:3, :3]).ravel().tolist()) <= {0.0, 1.0}
+
+
+def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
+    longest = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
+    if header.unit == "unknown" and longest < SHORTEST_MM:
+        what = f"its header names no unit of length; in mm, it is {longest:.2g} mm long"
+        yield "unit", what, "if these are metres, say so in its header (xyzt_units), or what is true with --spacing"
+    if not header.has_place:
+        why = "it is Analyze" if header.is_analyze else "sform_code and qform_code are 0"
+        what = (
+            f"its header says neither where it lies nor how it is turned ({why}): nothing tells its left from its right"
+        )
+        yield "no-place", what, "convert it again from the original"
+    if header.sform is None or header.qform is None:
+        return
+    try:
+        apart = Geometry(grid.shape, header.sform).distance(Geometry(grid.shape, header.qform))
+    except ValueError:  # one of the two cannot be inverted
+        apart = float("inf")
+    if apart > GRID_TOLERANCE * min(grid.spacing):
+        what = f"sform and qform in its header lie {apart:.3g} mm apart, and programs differ in which they take"
+        yield "two-places", what, "the sform is taken here; find out which is right, and set both to it"

@@ -1,0 +1,62 @@
+"""Voxel sizes that the user says, where those in the headers of images were lost."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+
+from medseg.dataset.cases import Case, CaseList
+from medseg.errors import ConfigError
+from medseg.volume import Spacing3
+
+# In mm: electron microscopes see nanometres, and no scanner leaves out ten centimetres.
+SMALLEST, LARGEST = 1e-7, 100.0
+
+Edge = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+SaidSpacing = tuple[Edge, Edge, Edge]  # as records hold it
+
+
+def checked_spacing(given: str | Sequence[float | str], where: str = "--spacing") -> Spacing3:
+    """Three edge lengths in mm, in array-axis order, from numbers or from text such as ``"1.25 1.25 10"`` and
+    ``"1.25×1.25×10"``. Raises ``ConfigError``, which names ``where`` they stand."""
+    parts = [part for part in re.split(r"[\s,;x×\[\]()]+", given) if part] if isinstance(given, str) else list(given)
+    try:
+        x, y, z = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        x = y = z = math.nan
+    if not all(SMALLEST <= edge <= LARGEST for edge in (x, y, z)):
+        shown = given if isinstance(given, str) else " ".join(map(str, given))
+        raise ConfigError(
+            f"{where} '{shown}': has to be the edge lengths of a voxel along x, y and z in mm, three numbers from "
+            f"{SMALLEST:g} to {LARGEST:g}, as in 1.25 1.25 10"
+        )
+    return x, y, z
+
+
+def shown_spacing(spacing: Sequence[float]) -> str:
+    """As it is written on the command line: ``"1.25 1.25 10"``."""
+    return " ".join(f"{edge:g}" for edge in spacing)
+
+
+def with_spacing(found: CaseList, given: str | Sequence[float] | None) -> CaseList:
+    """All cases with the said spacing, but for those that have one of their own (a column of cases.csv). Raises
+    ``ConfigError``."""
+    if given is None:
+        return found
+    spacing = checked_spacing(given)
+    return replace(found, cases=tuple(spaced(case, case.spacing or spacing) for case in found.cases))
+
+
+def spaced(case: Case, spacing: Spacing3 | None) -> Case:
+    """The case with a said spacing, of its images and of its label map; segments with names lie in the world of its
+    header, not on voxels."""
+    if spacing is None:
+        return case
+    images = tuple(replace(image, spacing=spacing) for image in case.images)
+    label = case.label
+    if label is not None and label.values is None:
+        label = replace(label, sources=tuple(replace(source, spacing=spacing) for source in label.sources))
+    return replace(case, images=images, label=label)
