@@ -92,7 +92,7 @@ def open_nifti(path: Path) -> AnalyzeImage:
         _check_type(path, image.dataobj.dtype)
         _check_codes(path, image)
         file = voxel_file(path)
-        check_size(file, n_bytes(image), file.stat().st_size, compressed=is_gzipped(file))
+        check_size(n_bytes(image), file.stat().st_size, compressed=is_gzipped(file))
     return image
 
 

@@ -1,4 +1,4 @@
-"""3D Slicer's segmentations (.seg.nrrd) through SimpleITK.
+"""3D Slicer's segmentations (.seg.nrrd).
 
 They are NRRD files with keys such as ``Segment0_Name`` (Slicer's documentation, "Segmentations", "Segmentation file
 format"). Layers are the components of their pixels. Extents of segments and the offset in the reference image are not
@@ -7,24 +7,30 @@ needed: the header says where the stored voxels lie.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from medseg.errors import LabelError, SourceError
 from medseg.io.itk import open_itk, read_itk
+from medseg.io.raw_image import LONGEST_HEADER
 from medseg.io.segmentations.placing import layers_on_grid
-from medseg.io.segmentations.segmentation import Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentations.segmentation import (
+    Segment,
+    Segmentation,
+    SegmentHeader,
+    settled,
+    some_of,
+    value_counts,
+)
 from medseg.labels import Colour
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry
 
-KEY = re.compile(r"Segment(\d+)_(\w+)")
+KEY = re.compile(r"Segment(\d{1,6})_(\w+)")
 TERMINOLOGY = "TerminologyEntry:"
 KEY_LINE = re.compile(rb"^Segment\d+_\w+:=", re.MULTILINE)
-LONGEST_HEADER = 1 << 20  # bytes; that of a hundred segments has some fifty thousand
-
 MOST_VALUES = 65535
 
 
@@ -40,10 +46,11 @@ def read_seg_nrrd(path: Path, grid: Geometry | None = None) -> Segmentation:
     if missing:
         raise SourceError(f"{path}: holds no voxels of {some_of(missing)}; save it again with 3D Slicer")
     layers = tuple(_layer(array, path) for array in volume.array)
+    nameless = tuple(_nameless(layers, segments, path))
     if grid is None:
-        return Segmentation(volume.geometry, layers, segments)
+        return Segmentation(volume.geometry, layers, segments, nameless)
     placed, notes = layers_on_grid(layers, segments, volume.geometry, grid, path)
-    return Segmentation(grid, placed, segments, tuple(notes))
+    return Segmentation(grid, placed, segments, (*nameless, *notes))
 
 
 def seg_nrrd_headers(path: Path) -> tuple[SegmentHeader, ...]:
@@ -68,21 +75,44 @@ def _segments(path: Path) -> tuple[Segment, ...]:
     if not described:
         raise SourceError(f"{path}: names no segments (Segment0_Name, …); is it a segmentation of 3D Slicer?")
     try:
-        places = [(int(keys.get("Layer", i)), int(keys.get("LabelValue", 1))) for i, keys in enumerate(described)]
+        places = _places(described)
         headers = settled([_header(keys, value) for keys, (_, value) in zip(described, places, strict=True)], "segment")
     except ValueError as error:
         raise SourceError(f"{path}: its segments cannot be read ({error}); save it again with 3D Slicer") from error
     return tuple(Segment.of(header, *place) for header, place in zip(headers, places, strict=True))
 
 
+def _places(described: Sequence[Mapping[str, str]]) -> list[tuple[int, int]]:
+    """The layer of each segment, and its value there. Raises ``ValueError`` for what can be neither."""
+    with_layer = [keys for keys in described if "Layer" in keys]
+    if with_layer and len(with_layer) < len(described):
+        raise ValueError("some name their layer, others do not")
+    places = [(int(keys.get("Layer", i)), int(keys.get("LabelValue", 1))) for i, keys in enumerate(described)]
+    for layer, value in places:
+        if layer < 0 or not 1 <= value <= MOST_VALUES:
+            raise ValueError(f"the value {value} in layer {layer} is none")
+    if len(set(places)) < len(places):
+        raise ValueError("two have one value in one layer")
+    return places
+
+
+def _nameless(layers: Sequence[Array], segments: Sequence[Segment], path: Path) -> Iterator[str]:
+    """Voxels that no segment names."""
+    named = {(segment.layer, segment.value) for segment in segments}
+    for number, layer in enumerate(layers):
+        counts = value_counts(layer)
+        for value in np.flatnonzero(counts):
+            if value and (number, value) not in named:
+                yield f"{path.name}: voxels of value {value}, which it names no segment: {counts[value]}; left out"
+
+
 def _keys(path: Path) -> list[dict[str, str]]:
     """What the header says of each segment: ``{"Name": "liver", …}``."""
-    reader = open_itk(path)
+    keys = open_itk(path).keys
     segments: dict[int, dict[str, str]] = defaultdict(dict)
-    for key in reader.GetMetaDataKeys():
-        match = KEY.fullmatch(key)
-        if match:
-            segments[int(match[1])][match[2]] = reader.GetMetaData(key)
+    for key, value in keys.items():
+        if match := KEY.fullmatch(key):
+            segments[int(match[1])][match[2]] = value
     return [segments[number] for number in sorted(segments)]
 
 

@@ -1,0 +1,148 @@
+"""Voxels that lie in files just as they lie in memory, behind a header: NRRD and MetaImage."""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from medseg.errors import GeometryError
+from medseg.io.dicom.geometry import LPS_TO_RAS
+from medseg.io.sizes import check_size
+from medseg.volume import Array, Geometry
+
+Encoding = Literal["raw", "deflate", "text"]
+
+LONGEST_HEADER = 2**22  # bytes; one with a thousand segments, or a list of ten thousand slices, has a tenth of it
+LONGEST_NAMES = 2**12  # bytes of a line that says which files hold the voxels
+MOST_FILES = 2**16
+CHUNK = 2**20
+
+PATTERN = re.compile(r"(?P<form>[^%]*%0?\d{0,2}d[^%]*?) +(?P<first>\d+) +(?P<last>\d+)(?: +(?P<step>-?\d+))?(?: +\d+)?")
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """What a header says. ``shape`` begins with the components of a pixel, also where it has one: ``(component, x, y)``,
+    with z, and with further volumes, where there are such."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]  # with its byte order
+    geometry: Geometry
+    files: tuple[Path, ...]  # that hold voxels, each the same number
+    start: int  # byte in each file at which its voxels begin; -1: they are the end of it
+    encoding: Encoding = "raw"
+    components_last: bool = False  # on disk
+    compressed_size: int | None = None  # bytes, where the header says it
+    has_place: bool = True  # False where nothing says which way left and right are
+    unit: str = "mm"  # as the header calls it; no program converts it
+    keys: Mapping[str, str] = field(default_factory=dict)  # what else it says
+
+
+def read_voxels(image: RawImage) -> Array:
+    """(component, x, y, …) in native byte order. Raises ``ValueError``, ``OSError`` and ``zlib.error`` for files that do
+    not hold just that, ``MemoryError``; all of them before more memory is taken than the voxels need."""
+    stored = (*image.shape[1:], image.shape[0]) if image.components_last else image.shape
+    if image.encoding == "text":
+        values = _read_text(image)
+    else:
+        if prod(stored) % len(image.files):
+            raise ValueError(f"{len(image.files)} files cannot hold voxels of shape {stored}")
+        n_bytes = prod(stored) // len(image.files) * image.dtype.itemsize
+        for file in image.files:
+            _check_file(image, file, n_bytes)
+        values = np.empty(prod(stored), image.dtype)
+        place = values.view(np.uint8).data
+        for i, file in enumerate(image.files):
+            _read_file(image, file, place[i * n_bytes : (i + 1) * n_bytes])
+    array = values.reshape(stored[::-1]).T
+    array = np.moveaxis(array, -1, 0) if image.components_last else array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def grid_of(path: Path, sizes: Sequence[int], affine: np.ndarray) -> Geometry:
+    """``affine``: voxel to LPS mm. Raises ``GeometryError`` when it cannot be inverted."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
+    x, y, z = (*sizes, 1)[:3]
+    return Geometry((x, y, z), LPS_TO_RAS @ affine)
+
+
+def named_files(header: Path, value: str, following: Sequence[str]) -> tuple[Path, ...]:
+    """The files of ``slices.raw``, ``slice%03d.raw 1 50 1`` or ``LIST``, after which their names are the ``following``
+    lines. Raises ``ValueError`` for names that lead out of the folder of the header."""
+    if len(value) > LONGEST_NAMES:
+        raise ValueError("the names of its files are too long")
+    names = [line.strip() for line in following if line.strip()] if value.split()[:1] == ["LIST"] else _numbered(value)
+    for name in names:
+        for path in (PurePosixPath(name), PureWindowsPath(name)):
+            if path.is_absolute() or path.drive or ".." in path.parts or "\0" in name:
+                raise ValueError(f"its voxels are said to lie in '{name}', which leads out of its folder")
+    if not names:
+        raise ValueError("it names no file for its voxels")
+    return tuple(header.parent / name for name in names)
+
+
+def _numbered(value: str) -> list[str]:
+    """The files of ``slice%03d.raw 1 50 1``; any other name as it is."""
+    pattern = PATTERN.fullmatch(value)
+    if pattern is None:
+        return [value]
+    first, last, step = int(pattern["first"]), int(pattern["last"]), int(pattern["step"] or 1)
+    if step < 1 or not 0 <= last - first < step * MOST_FILES:
+        raise ValueError(f"'{value}' are no files in their order")
+    return [pattern["form"] % number for number in range(first, last + 1, step)]
+
+
+def _check_file(image: RawImage, file: Path, n_bytes: int) -> None:
+    if not file.is_file():
+        raise ValueError(f"its voxels, {file.name}, are not there")
+    there = file.stat().st_size - max(image.start, 0)
+    if image.compressed_size is not None and image.compressed_size != there:
+        raise ValueError(f"{image.compressed_size} compressed bytes are declared, and {there} are there")
+    compressed = image.encoding == "deflate"
+    check_size(n_bytes, there, compressed=compressed, exactly=not compressed and image.start >= 0)
+
+
+def _read_file(image: RawImage, file: Path, place: memoryview) -> None:
+    with file.open("rb") as stream:
+        stream.seek(image.start if image.start >= 0 else -len(place), 0 if image.start >= 0 else 2)
+        if image.encoding == "raw":
+            if stream.readinto(place) != len(place):
+                raise ValueError("it ends in the middle of its voxels")
+            return
+        end = 0
+        for inflated in _inflated(stream):
+            if end + len(inflated) > len(place):
+                raise ValueError("it holds more voxels than are declared")
+            place[end : end + len(inflated)] = inflated
+            end += len(inflated)
+        if end < len(place):
+            raise ValueError("it ends in the middle of its voxels")
+
+
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
+    """What zlib or gzip data hold, some megabytes at a time. Checksums are compared at the end."""
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    while chunk := stream.read(CHUNK):
+        while chunk:
+            if decompressor.eof:  # gzip may have several members
+                decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+            yield decompressor.decompress(chunk, 4 * CHUNK)
+            chunk = decompressor.unconsumed_tail or decompressor.unused_data
+    if not decompressor.eof:
+        raise ValueError("it ends in the middle of its voxels")
+
+
+def _read_text(image: RawImage) -> Array:
+    (file,) = image.files
+    with file.open("rb") as stream:
+        stream.seek(image.start)
+        words = stream.read().replace(b",", b" ").split()
+    if len(words) != prod(image.shape):
+        raise ValueError(f"{prod(image.shape)} numbers are declared, and {len(words)} are there")
+    return np.array([(float if image.dtype.kind == "f" else int)(word) for word in words], image.dtype)
