@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import pack_bits
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SegmentationStorage,
+    generate_uid,
+)
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -121,6 +127,35 @@ def write_rtstruct(
     ]
     header.save_as(path, enforce_file_format=True)
     return path
+
+
+def write_enhanced(folder: Path, stored: np.ndarray, frames: list[dict[str, Any]], **tags: Any) -> Path:
+    """One enhanced MR object. ``frames`` gives each frame's groups: ``position`` (LPS mm), and sequences by keyword."""
+    header = _header(EnhancedMRImageStorage, "MR", "Brain")
+    header.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    header.NumberOfFrames, header.Rows, header.Columns = stored.shape
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
+    header.SharedFunctionalGroupsSequence = [
+        groups(
+            PlaneOrientationSequence={"ImageOrientationPatient": list(AXIAL)},
+            PixelMeasuresSequence={"PixelSpacing": [1.2, 0.8], "SliceThickness": 3},
+        )
+    ]
+    header.PerFrameFunctionalGroupsSequence = [
+        groups(PlanePositionSequence={"ImagePositionPatient": frame.pop("position")}, **frame) for frame in frames
+    ]
+    for name, value in tags.items():
+        setattr(header, name, value)
+    header.PixelData = stored.tobytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    header.save_as(folder / "enhanced.dcm", enforce_file_format=True)
+    return folder / "enhanced.dcm"
+
+
+def groups(**items: dict[str, Any]) -> Dataset:
+    """Functional groups of one item each."""
+    return dataset(**{sequence: [dataset(**tags)] for sequence, tags in items.items()})
 
 
 def _header(sop_class: str, modality: str, description: str) -> FileDataset:

@@ -8,57 +8,18 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from dicom_drawn import AXIAL, write_enhanced
 from pydicom import Dataset
-from pydicom.uid import EnhancedMRImageStorage, generate_uid
+from pydicom.uid import generate_uid
 
 from medseg.errors import SourceError
 from medseg.io.dicom.series import dicom_geometry, find_series, read_dicom, source_planes
 
 WriteSlices = Callable[..., list[Path]]
 
-AXIAL = [1, 0, 0, 0, 1, 0]
-
 
 def noise(n: int, rows: int = 5, columns: int = 6) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 1000, (n, rows, columns)).astype(np.int16)
-
-
-def write_enhanced(folder: Path, stored: np.ndarray, frames: list[dict[str, Any]], **tags: Any) -> Path:
-    """One enhanced MR object. ``frames`` gives each frame's groups: ``position`` (LPS mm), and sequences by keyword."""
-    header = Dataset()
-    header.SOPClassUID, header.SOPInstanceUID = EnhancedMRImageStorage, generate_uid()
-    header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID = "P1", generate_uid(), generate_uid()
-    header.Modality, header.SeriesDescription, header.ImageType = "MR", "Brain", ["ORIGINAL", "PRIMARY", "M", "NONE"]
-    header.NumberOfFrames, header.Rows, header.Columns = stored.shape
-    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
-    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
-    header.SharedFunctionalGroupsSequence = [
-        groups(
-            PlaneOrientationSequence={"ImageOrientationPatient": AXIAL},
-            PixelMeasuresSequence={"PixelSpacing": [1.2, 0.8], "SliceThickness": 3},
-        )
-    ]
-    header.PerFrameFunctionalGroupsSequence = [
-        groups(PlanePositionSequence={"ImagePositionPatient": frame.pop("position")}, **frame) for frame in frames
-    ]
-    for name, value in tags.items():
-        setattr(header, name, value)
-    header.PixelData = stored.tobytes()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    folder.mkdir(parents=True, exist_ok=True)
-    header.save_as(folder / "enhanced.dcm", enforce_file_format=True)
-    return folder / "enhanced.dcm"
-
-
-def groups(**items: dict[str, Any]) -> Dataset:
-    result = Dataset()
-    for sequence, tags in items.items():
-        item = Dataset()
-        for name, value in tags.items():
-            setattr(item, name, value)
-        setattr(result, sequence, [item])
-    return result
 
 
 def at(z: float) -> list[float]:
