@@ -108,7 +108,7 @@ def plane_of(header: Header) -> Plane:
         raise GeometryError(f"{path}: rows and columns are not at a right angle: {list(orientation)}")
     return Plane(
         path, rows, columns, (spacing[1], spacing[0]), along_row, down_column, np.array(position),
-        thickness=_positive(header, "SpacingBetweenSlices") or _positive(header, "SliceThickness"),
+        thickness=None if projection else _thickness(header),
         frame=header.frame,
         is_projection=projection,
     )  # fmt: skip
@@ -139,6 +139,9 @@ def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> 
     return result
 
 
-def _positive(header: Header, name: str) -> float | None:
-    value = header.number_if_any(name)
-    return value if value is not None and value > 0 else None
+def _thickness(header: Header) -> float | None:
+    for name in ("SpacingBetweenSlices", "SliceThickness"):
+        value = header.number_if_any(name)
+        if value is not None and SMALLEST_MM < value < LARGEST_MM:
+            return value
+    return None

@@ -4,7 +4,10 @@ They are 2D images. Their axes are those of the image, and their millimetres tho
 (PixelSpacing; PS3.3, 10.7.1.3) before those at the detector.
 """
 
+import numpy as np
+
 from medseg.io.dicom.header import Header
+from medseg.volume import Array
 
 PROJECTIONS = (
     "1.2.840.10008.5.1.4.1.1.1",  # CR
@@ -16,7 +19,7 @@ PROJECTIONS = (
 MODALITIES = ("CR", "DX", "MG", "IO", "PX", "XA", "RF")  # where the SOP class is gone
 
 SPACING_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-PROJECTION_KEYWORDS = (*SPACING_KEYWORDS, "PixelSpacingCalibrationType", "ViewPosition")
+PROJECTION_KEYWORDS = (*SPACING_KEYWORDS, "PixelSpacingCalibrationType", "PhotometricInterpretation", "BitsStored")
 
 # Relative difference of spacings that were rounded differently.
 SPACING_TOLERANCE = 1e-3
@@ -34,8 +37,26 @@ def projected_spacing(header: Header) -> tuple[float, float] | None:
     return None if spacing is None else (spacing[0], spacing[1])
 
 
-def spacing_notes(header: Header) -> list[str]:
-    """What to know about the millimetres of a projection."""
+def is_negative(header: Header) -> bool:
+    """Whether low values are the bright ones (MONOCHROME1; PS3.3, C.7.6.3.1.2)."""
+    return header.text("PhotometricInterpretation") == "MONOCHROME1"
+
+
+def turned_over(stored: Array, header: Header) -> Array:
+    """The values of a negative as those of a positive, in the range of the stored bits: bone is bright in all."""
+    if stored.dtype.kind != "u":
+        return np.invert(stored) if stored.dtype.kind == "i" else -stored
+    bits = header.whole("BitsStored") or stored.dtype.itemsize * 8
+    return np.subtract(stored.dtype.type(2**bits - 1), stored, dtype=stored.dtype)
+
+
+def projection_notes(header: Header) -> list[str]:
+    """What to know about the values and the millimetres of a projection."""
+    negative = "stored as a negative (MONOCHROME1): turned over, so that bone is bright, as SimpleITK does"
+    return [*([negative] if is_negative(header) else []), *_spacing_notes(header)]
+
+
+def _spacing_notes(header: Header) -> list[str]:
     spacing = projected_spacing(header)
     if spacing is None:
         return ["an X-ray projection without PixelSpacing or ImagerPixelSpacing: pixels are taken as 1 mm"]

@@ -19,7 +19,7 @@ from medseg.io.dicom.identity import series_of
 from medseg.io.dicom.mosaic import is_mosaic, values_of_tiles
 from medseg.io.dicom.objects import segmentation_source
 from medseg.io.dicom.pixels import check_pixels, read_frames
-from medseg.io.dicom.projection import spacing_notes
+from medseg.io.dicom.projection import is_negative, is_projection, projection_notes, turned_over
 from medseg.io.dicom.rescale import Stored, rescaled, scale_of
 from medseg.io.dicom.stack import stack_of
 from medseg.io.dicom.volumes import Slice, split_into_volumes
@@ -139,7 +139,7 @@ def _volumes(slices: Sequence[Slice], notes: Sequence[str]) -> Iterator[ImageSou
     several = len(geometries) > 1
     for i, group in enumerate(geometries, start=1):
         if group[0].plane.is_projection:
-            yield _source(f"image-{i}" if several else "", group, [*notes, *spacing_notes(group[0].header)])
+            yield _source(f"image-{i}" if several else "", group, [*notes, *projection_notes(group[0].header)])
             continue
         name = slices[0].header.text("SeriesDescription") or slices[0].header.text("SeriesInstanceUID")
         of_several = f"one of {len(geometries)} geometries in series '{name}', each an image of its own"
@@ -209,10 +209,12 @@ def _source(part: str, slices: Sequence[Slice], notes: Sequence[str]) -> ImageSo
 
 
 def _class_notes(slices: Sequence[Slice]) -> Iterator[str]:
+    header = slices[0].header
+    if is_negative(header) and not slices[0].plane.is_projection:
+        yield "low values are bright (MONOCHROME1): they are kept as they are stored, other programs turn them over"
     n_without = len({slice_.plane.path for slice_ in slices if "SOPClassUID" not in slice_.header})
     if n_without:
-        modality = slices[0].header.text("Modality") or "images"
-        yield f"{n_without} files have no SOPClassUID: they are read as {modality}"
+        yield f"{n_without} files have no SOPClassUID: they are read as {header.text('Modality') or 'images'}"
 
 
 def _grid_notes(planes: Sequence[Plane]) -> tuple[str, ...]:
@@ -274,5 +276,7 @@ def _stored(headers: Sequence[Header], files: Mapping[Path, FileHeader]) -> list
             read.update({(path, frame): tiles[frame] for frame in frames})
         else:
             stored = read_frames(files[path], frames)
+            if is_projection(files[path]) and is_negative(files[path]):
+                stored = [turned_over(values, files[path]) for values in stored]
             read.update({(path, frame): values for frame, values in zip(frames, stored, strict=True)})
     return [(header, read[header.path, header.frame or 0]) for header in headers]
