@@ -15,7 +15,7 @@ from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
 from medseg.errors import MedsegError, OutputError, SourceError
-from medseg.evaluation.calibration import PROBABILITIES, map_path
+from medseg.evaluation.calibration import PROBABILITIES, map_paths
 from medseg.inference.confidence import Confidence
 from medseg.inference.model import Model, ModelRecord
 from medseg.inference.predictor import Predictor
@@ -189,7 +189,7 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
         if name == UNCERTAINTY:
             maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
         else:
-            maps.write(partial(map_path, folder / PROBABILITIES / case_id))
+            maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
 
 
 def _how_to_give(channels: Sequence[str]) -> str:

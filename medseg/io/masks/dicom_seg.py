@@ -24,8 +24,8 @@ from medseg.io.masks.source_series import (
     derived_uid,
     instance_reference,
     source_series,
-    text,
 )
+from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.labels import Labels, Region
 from medseg.terminology import Code
 from medseg.volume import Array
@@ -59,7 +59,8 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
 
 
 def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
-    content = content_of(segmented, series)
+    content, structures = content_of(segmented, series), segmented.labels.structures
+    labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [0]
     return Segmentation(
@@ -67,20 +68,20 @@ def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
         pixel_array=_segments(pixels[used], segmented.labels),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, structure, segmented.algorithm, content)
-            for number, structure in enumerate(segmented.labels.structures, start=1)
+            _description(number, label, structure, segmented.algorithm, content)
+            for number, (label, structure) in enumerate(zip(labels, structures, strict=True), start=1)
         ],
         series_instance_uid=derived_uid(content, "segmentation series"),
         series_number=SERIES_NUMBERS + series.number,
         sop_instance_uid=derived_uid(content, "segmentation"),
         instance_number=1,
         manufacturer="medseg",
-        manufacturer_model_name=text(segmented.algorithm),
+        manufacturer_model_name=dicom_label(segmented.algorithm),
         software_versions=medseg.__version__,
         device_serial_number="none",
         content_label="SEGMENTATION",
-        content_description=text(f"{segmented.algorithm} on {series.name}"),
-        series_description=text(f"Segmentation of {series.name}"),
+        content_description=dicom_label(f"{segmented.algorithm} on {series.name}"),
+        series_description=dicom_label(f"Segmentation of {series.name}"),
         specific_character_set=CHARACTER_SET,
         omit_empty_frames=bool(pixels.any()),
     )
@@ -98,19 +99,20 @@ def _segments(pixels: Array, labels: Labels) -> Array:
     return numbers
 
 
-def _description(number: int, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+    """The name as it is, which may be too long for a label, is the segment's TrackingID."""
     coding = structure.coding
     description = SegmentDescription(
         segment_number=number,
-        segment_label=text(structure.name),
+        segment_label=label,
         segmented_property_category=_concept(coding.category),
         segmented_property_type=_concept(coding.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=text(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
+            name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
         ),
         tracking_uid=derived_uid(content, "segment", str(number)),
-        tracking_id=text(structure.name),
+        tracking_id=as_text(structure.name).strip() or label,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )
     if coding.modifier is not None:
@@ -120,7 +122,7 @@ def _description(number: int, structure: Region, algorithm: str, content: str) -
 
 
 def _concept(code: Code) -> CodedConcept:
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=text(code.meaning))
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=dicom_label(code.meaning))
 
 
 def _classic_slice(series: SourceSeries, i: int) -> Dataset:
