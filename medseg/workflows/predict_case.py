@@ -24,6 +24,7 @@ from medseg.inference.segmentation import Segmentation, segment
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
+from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -96,7 +97,7 @@ class Job:
         if len(image.array) != len(record.channels):
             raise SourceError(
                 f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
-                f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels)}"
+                f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
             )
         chosen = None if self.cap is None else self.cap.room(self.model, image, self.config)
         if chosen is not None:
@@ -150,7 +151,7 @@ class Job:
             masks, not_written = _write(self.folder, case.case_id, segmented, self._formats_of(case))
         return Prediction(
             case_id=case.case_id,
-            source=case.images[0].path,
+            source=case.images[0].path / case.images[0].part,
             spacing=case.spacing,
             stages={**answer.stages, "write": time.perf_counter() - start},
             peak_memory_mb=max(answer.peak_memory_mb, self.model.device.peak_memory_mb()),
@@ -192,9 +193,19 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
             maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
 
 
-def _how_to_give(channels: Sequence[str]) -> str:
+def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
+    """What to do about an image, or images, of another number of channels."""
+    volumes = [volume.part for volume in volumes_of(images[0])] if len(images) == 1 else []
+    if len(channels) == 1 and volumes:
+        return (
+            f"choose one by its path, {images[0].path / volumes[0]} to {volumes[-1]}, or in each file of a folder with "
+            f"--images '**/{volumes[0]}'"
+        )
+    if len(channels) == 1 and len(images) == 1:
+        return "store it in grey values"
     if len(channels) == 1:
-        return "choose one with --images"
+        there = ", ".join(str(each.path) for each in images)
+        return f"choose one with --images GLOB: there are {there}"
     globs = " ".join(f"--images '{channel}=GLOB'" for channel in channels)
     return (
         f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
