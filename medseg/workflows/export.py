@@ -10,7 +10,7 @@ from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.io.discover import image_sources, mask_of, source_of
-from medseg.io.masks.formats import FORMATS, Format, Written, format_named, write_mask
+from medseg.io.masks.formats import Format, Written, format_of, write_mask
 from medseg.io.masks.overlaps import with_regions
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
@@ -20,11 +20,6 @@ from medseg.labels import Labels
 from medseg.preprocessing.upright import label_map_on_grid
 from medseg.progress import say, warn
 from medseg.volume import Array, Geometry, Volume
-
-# What a file is called tells its format; where several fit, the first.
-BY_ENDING = {ending: each for each in reversed(FORMATS.values()) for ending in each.endings}
-
-SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
 class Mask(NamedTuple):
@@ -66,7 +61,7 @@ def export(
     value that there is not, ``OutputError`` when the file cannot be written, or is not the mask when it is read back.
     """
     mask, output = Path(mask), Path(output)
-    chosen = _format(format, output)
+    chosen = format_of(output, format)
     for path in map(Path, (mask, *([like] if like else []))):
         written = path.parent if chosen.is_folder and path.is_file() else path
         if output.exists() and written.exists() and output.samefile(written):
@@ -84,19 +79,6 @@ def export(
     else:
         known = _labels(read, labels or read.labels or labels_beside(mask), names or {}, mask)
     return write_mask(chosen, output, Segmented(read.label_map, read.geometry, known, study or source))
-
-
-def _format(name: str | None, output: Path) -> Format:
-    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
-    ending = next((ending for ending in (*BY_ENDING, *SURFACES) if output.name.lower().endswith(ending)), "")
-    if name is None and ending not in BY_ENDING:
-        raise OutputError(f"{output}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
-    chosen = BY_ENDING[ending] if name is None else format_named(name)
-    if chosen.is_folder and ending and not output.is_dir():
-        raise OutputError(f"{output}: {chosen.name} writes several files; give a folder with -o")
-    if not chosen.is_folder and ending not in chosen.endings:
-        raise OutputError(f"{output}: a file of {chosen.name} is named {' or '.join(chosen.endings)}")
-    return chosen
 
 
 def _study(like: Path) -> ImageSource:

@@ -70,7 +70,7 @@ class Answer:
 @dataclass(frozen=True)
 class Job:
     """What is asked about every case: of which model, and what is to be made. Masks, and the ``extras``, are written
-    into ``folder``, or label maps are kept where that is None."""
+    into ``folder``, the mask of a single case into ``file``, or label maps are kept where both are None."""
 
     model: Model
     folder: Path | None
@@ -80,6 +80,7 @@ class Job:
     cap: Cap | None = None  # of memory
     extras: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)  # warnings about cases that have the image of another
+    file: Path | None = None
 
     def predict(self, case: Case) -> Prediction:
         return self.write(self.segment(self.read(case)))
@@ -90,7 +91,7 @@ class Job:
         self.model.device.forget_peak()
         record = self.model.record
         refusals = [format_.refusal(case.images[0]) for format_ in self._formats_of(case)]
-        if self.folder is not None and all(refusals):  # before anything is computed
+        if self.is_written and all(refusals):  # before anything is computed
             raise OutputError("; ".join(refusals))
         grid = record.plan.grid
         image = _with_missing(read_images(case, grid.tolerance, self.registered or grid.registered), case.missing)
@@ -148,7 +149,9 @@ class Job:
         not_written: tuple[str, ...] = ()
         if self.folder is not None:
             _write_maps(self.folder, case.case_id, answer.maps)  # before the masks: where these are, all is
-            masks, not_written = _write(self.folder, case.case_id, segmented, self._formats_of(case))
+        if self.is_written:
+            paths = {format_: self._path(format_, case.case_id) for format_ in self._formats_of(case)}
+            masks, not_written = _write(paths, segmented)
         return Prediction(
             case_id=case.case_id,
             source=case.images[0].path / case.images[0].part,
@@ -169,8 +172,15 @@ class Job:
             not_written=not_written,
             extras=self.extras,
             images=stamps(case),
-            kept=label_map if self.folder is None else None,
+            kept=None if self.is_written else label_map,
         )
+
+    @property
+    def is_written(self) -> bool:
+        return self.folder is not None or self.file is not None
+
+    def _path(self, format_: Format, case_id: str) -> Path:
+        return self.file or format_.path(self.folder or Path(), case_id)
 
     def _formats_of(self, case: Case) -> Sequence[Format]:
         return self.formats or [usual_format(case.images[0])]
@@ -262,14 +272,12 @@ def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
     return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
 
 
-def _write(
-    folder: Path, case_id: str, segmented: Segmented, formats: Sequence[Format]
-) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+def _write(paths: Mapping[Format, Path], segmented: Segmented) -> tuple[tuple[Written, ...], tuple[str, ...]]:
     """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
     written, errors = [], []
-    for format_ in formats:
+    for format_, path in paths.items():
         try:
-            written.append(write_mask(format_, format_.path(folder, case_id), segmented))
+            written.append(write_mask(format_, path, segmented))
         except MedsegError as error:
             errors.append(str(error))
     if not written:

@@ -68,6 +68,11 @@ FORMATS = {
 }
 
 
+# What a file is called tells its format; where several fit, the first.
+BY_ENDING = {ending: each for each in (TIFF, PNG, *reversed(FORMATS.values())) for ending in each.endings}
+SURFACES = (".stl", ".obj")  # of which there are several in a folder
+
+
 @dataclass(frozen=True)
 class Written:
     """A mask on disk, and what its reader says of it."""
@@ -83,6 +88,24 @@ def format_named(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError(f"there is no format '{name}'{did_you_mean(name, FORMATS)}")
     return FORMATS[name]
+
+
+def ending_of(path: Path) -> str:
+    """What the name of a mask ends with, ``".nii.gz"``; empty for that of a folder."""
+    return next((ending for ending in (*BY_ENDING, *SURFACES) if path.name.lower().endswith(ending)), "")
+
+
+def format_of(path: Path, name: str | None) -> Format:
+    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
+    ending = ending_of(path)
+    if name is None and ending not in BY_ENDING:
+        raise OutputError(f"{path}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
+    chosen = BY_ENDING[ending] if name is None else format_named(name)
+    if chosen.is_folder and ending and not path.is_dir():
+        raise OutputError(f"{path}: {chosen.name} writes several files; give a folder with -o")
+    if not chosen.is_folder and ending not in chosen.endings:
+        raise OutputError(f"{path}: a file of {chosen.name} is named {' or '.join(chosen.endings)}")
+    return chosen
 
 
 def usual_format(source: ImageSource) -> Format:
