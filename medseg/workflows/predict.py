@@ -134,9 +134,9 @@ def _formats(names: Sequence[str], output: str | Path | None, file: Path | None)
 
 def _refuse_to_overwrite(cases: Sequence[Case], folder: Path | None, file: Path | None) -> None:
     if file is not None and len(cases) > 1:
+        some = ", ".join(case.case_id for case in cases[:3])
         raise OutputError(
-            f"{file} is one file, and there are {len(cases)} cases ({', '.join(c.case_id for c in cases[:3])}, …); give "
-            "a folder with -o, or name one case"
+            f"{file} is one file, and there are {len(cases)} cases ({some}, …); give a folder with -o, or name one case"
         )
     for source in (source for case in cases for source in case.images if source.kind != "dicom"):
         if folder is not None and source.path.parent.resolve() == folder.resolve():

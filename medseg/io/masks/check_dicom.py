@@ -60,6 +60,22 @@ def check_dicom_seg(path: Path, segmented: Segmented) -> Certificate:
         return _certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
+def check_dicom_seg_on_grid(path: Path, segmented: Segmented) -> Certificate:
+    """On the planes of the label map's grid, whose place ``off_mm`` judges."""
+    frame_of_reference = _slices(segmented)[0].frame_of_reference_uid
+    affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape
+    grids = [Geometry((columns, rows, 1), _moved(affine, i)) for i in range(n)]
+    planes = RawSlices(tuple(RawSlice("", i, frame_of_reference, grid) for i, grid in enumerate(grids)))
+    with config.disable_value_validation():
+        return _certificate(_read_seg(dcmread(path), planes, refers=False), segmented, planes)
+
+
+def _moved(affine: Array, slice_: int) -> Array:
+    """That of one plane of a grid, whose third axis is a mm along the normal."""
+    normal = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return np.column_stack([affine[:, :2], (*normal, 0), affine @ (0, 0, slice_, 1)])
+
+
 def check_rtstruct(path: Path, segmented: Segmented) -> Certificate:
     with config.disable_value_validation():
         slices = _slices(segmented)
@@ -72,7 +88,7 @@ def _slices(segmented: Segmented) -> RawSlices:
     return segmented.slices
 
 
-def _read_seg(header: Dataset, slices: RawSlices) -> Found:
+def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> Found:
     number_of = {int(item.SegmentNumber): i for i, item in enumerate(header.SegmentSequence)}
     shared = header.SharedFunctionalGroupsSequence[0]
     frames: dict[tuple[int, int], int] = {}
@@ -81,7 +97,8 @@ def _read_seg(header: Dataset, slices: RawSlices) -> Found:
         place = _frame_geometry(header, shared, own)
         number = slices.nearest(place.affine[:3, 3])
         off_slice = max(off_slice, slices[number].grid.distance(place))
-        references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
+        if refers:
+            references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
         # Where there is one segment, highdicom says so for all frames together.
         shown = own.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
         segment = number_of[int(shown[0].ReferencedSegmentNumber)]

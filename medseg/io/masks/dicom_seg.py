@@ -1,6 +1,9 @@
 """Label maps as DICOM segmentations, on the slices of their source, through highdicom."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,8 @@ from pydicom.valuerep import DSfloat
 
 import medseg
 from medseg.files import written_whole
-from medseg.io.dicom.geometry import on_planes
+from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, on_planes
+from medseg.io.dicom.stack import stack_of
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.source_series import (
     CHARACTER_SET,
@@ -27,8 +31,11 @@ from medseg.io.masks.source_series import (
 )
 from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.labels import Labels, Region
+from medseg.progress import warn
 from medseg.terminology import Code
-from medseg.volume import Array
+from medseg.volume import Array, Geometry
+
+ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is called
 
 SERIES_NUMBERS = 1000  # a mask's series has this number and that of its source
 SHARED = (
@@ -47,15 +54,60 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
     Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
     cannot be referred to, ``LabelError`` for values that are no label's.
     """
-    # What sources hold is repeated as it is, odd names and UIDs too.
-    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+    with _as_sources_are():
         series = source_series(segmented, path)
+        if not stack_of(series.planes, path).is_grid:
+            warn(
+                f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place a DICOM "
+                f"SEG wrong; for these write {ON_GRID} or rtstruct"
+            )
         segmentation = _segmentation(segmented, series)
-        _refer_to_source(segmentation, series)
-        segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
-        with written_whole(path) as temporary:
-            segmentation.save_as(temporary)
+        _refer_to_slices(segmentation, series)
+        return _saved(path, segmentation, series)
+
+
+def write_dicom_seg_on_grid(path: Path, segmented: Segmented) -> list[Path]:
+    """The same on the planes of the even, upright grid that the image was read on, for programs that know no others.
+
+    Where slices are tilted, uneven or missing these planes are none of the source's, so frames refer to no slice; the
+    file still names the series. Raises as ``write_dicom_seg`` does.
+    """
+    with _as_sources_are():
+        series = source_series(segmented, path)
+        series = replace(series, planes=_planes_of(segmented.geometry), references=[])
+        segmentation = _segmentation(segmented, series)
+        for frame in segmentation.PerFrameFunctionalGroupsSequence:
+            del frame.DerivationImageSequence
+        return _saved(path, segmentation, series)
+
+
+@contextmanager
+def _as_sources_are() -> Iterator[None]:
+    """What sources hold is repeated as it is, odd names and UIDs too."""
+    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+        yield
+
+
+def _saved(path: Path, segmentation: Segmentation, series: SourceSeries) -> list[Path]:
+    segmentation.SourceImageSequence = series.instances
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
+        instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
+        for instance in series.instances
+    ]
+    segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
+    with written_whole(path) as temporary:
+        segmentation.save_as(temporary)
     return [path]
+
+
+def _planes_of(grid: Geometry) -> list[Plane]:
+    x, y, z = grid.spacing
+    affine = LPS_TO_RAS @ grid.affine
+    columns, rows, n = grid.shape
+    return [
+        Plane(Path(), rows, columns, (x, y), affine[:3, 0] / x, affine[:3, 1] / y, (affine @ (0, 0, i, 1))[:3], z)
+        for i in range(n)
+    ]
 
 
 def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
@@ -129,7 +181,7 @@ def _classic_slice(series: SourceSeries, i: int) -> Dataset:
     """One slice as a classic image without pixels, named by its number.
 
     highdicom knows classic series and single enhanced files only. This gives it slices of any kind, where our reader
-    found them; ``_refer_to_source`` then names the files that they are in.
+    found them; ``_refer_to_slices`` then names the files that they are in.
     """
     plane = series.planes[i]
     image = Dataset()
@@ -155,14 +207,9 @@ def _decimals(*values: float) -> list[DSfloat]:
     return [DSfloat(value, auto_format=True) for value in values]
 
 
-def _refer_to_source(segmentation: Segmentation, series: SourceSeries) -> None:
+def _refer_to_slices(segmentation: Segmentation, series: SourceSeries) -> None:
     frames = segmentation.PerFrameFunctionalGroupsSequence
     sources = [frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in frames]
     for source in {id(source): source for source in sources}.values():  # segments on one slice share it
         source.update(series.references[int(source.ReferencedSOPInstanceUID)])
         source.SpatialLocationsPreserved = "NO" if series.in_mosaic else "YES"
-    segmentation.SourceImageSequence = series.instances
-    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
-        instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
-        for instance in series.instances
-    ]

@@ -8,10 +8,10 @@ from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
 from medseg.io.folders import REJECTED
 from medseg.io.masks.certificate import Certificate
-from medseg.io.masks.check_dicom import check_dicom_seg, check_rtstruct
+from medseg.io.masks.check_dicom import check_dicom_seg, check_dicom_seg_on_grid, check_rtstruct
 from medseg.io.masks.check_surfaces import check_obj, check_stl
 from medseg.io.masks.check_voxels import check_nifti, check_nifti_per_label, check_picture, check_seg_nrrd
-from medseg.io.masks.dicom_seg import write_dicom_seg
+from medseg.io.masks.dicom_seg import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.masks.rtstruct import write_rtstruct
 from medseg.io.masks.seg_nrrd import write_seg_nrrd
 from medseg.io.masks.segmented import Segmented
@@ -61,6 +61,7 @@ FORMATS = {
         Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
         Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
+        Format(ON_GRID, write_dicom_seg_on_grid, check_dicom_seg_on_grid, ".grid.seg.dcm", (".dcm",), on_dicom=True),
         Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
         Format("stl", write_stl, check_stl, "_stl"),
         Format("obj", write_obj, check_obj, "_obj"),

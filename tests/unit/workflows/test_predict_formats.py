@@ -43,6 +43,7 @@ def run(tmp_path: Path, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Pat
     )  # fmt: skip
     save_model(tmp_path / "Balls 5" / "model", record, {})
     monkeypatch.setattr("medseg.inference.model.build_network", lambda *_: Thresholds())
+    monkeypatch.setattr("medseg.inference.model.shapes_of", lambda *_: None)
     return tmp_path / "Balls 5"
 
 
