@@ -15,6 +15,8 @@ from medseg.errors import OutputError
 
 UNKNOWN = "backslashreplace"  # for names of files that are not UTF-8; in JSON, such an escape is read as it was
 
+LONGEST_START = 40  # characters of a name that its temporary one repeats: file systems hold 255 bytes
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -24,7 +26,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     ensure_folder(path.parent)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
-    temporary = path.parent / f".{path.name[: len(path.name) - len(suffix)]}.{secrets.token_hex(4)}{suffix}"
+    start = path.name[: len(path.name) - len(suffix)][:LONGEST_START]
+    temporary = path.parent / f".{start}.{secrets.token_hex(4)}{suffix}"
     try:
         yield temporary
         temporary.replace(path)

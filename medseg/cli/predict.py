@@ -1,5 +1,6 @@
 """medseg predict."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from medseg.cli.choosing import Images, Registered, Spacing
 from medseg.cli.formats import FORMATS
 from medseg.cli.status import tell_by_status
+from medseg.files import UNKNOWN
 from medseg.progress import counted, say
 
 
@@ -21,7 +23,14 @@ def predict(
     source: Annotated[
         Path, typer.Argument(help="What to segment: a file, a folder, a dataset, or a DICOM series or study.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks and predictions.json.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for the masks and predictions.json; or, of one case, a file: mask.nii.gz, .seg.nrrd, .dcm.",
+        ),
+    ],
     images: Images = None,
     registered: Registered = False,
     spacing: Spacing = None,
@@ -99,6 +108,8 @@ def predict(
 
         medseg predict run dicom_study -o masks
 
+        medseg predict run scan.nii.gz -o mask.nii.gz
+
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
     from medseg.evaluation.predictions import PREDICTIONS_FILE
@@ -129,7 +140,8 @@ def predict(
         head=head,
     )
     if as_json:
-        typer.echo((output / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+        content = json.dumps(result.record, indent=1, ensure_ascii=False)
+        typer.echo(content.encode("utf-8", UNKNOWN).decode())
     elif result.predictions:
         from rich.console import Console
         from rich.table import Column, Table
@@ -155,5 +167,6 @@ def predict(
     n_masks = sum(len(prediction.masks) for prediction in result.predictions)
     say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
     if result.problems:
-        say(f"{counted(len(result.problems), 'problem')}, see above and {output / PREDICTIONS_FILE}")
+        and_in = f" and {output / PREDICTIONS_FILE}" if output.is_dir() else ""
+        say(f"{counted(len(result.problems), 'problem')}, see above{and_in}")
         tell_by_status([problem.is_defect for problem in result.problems])

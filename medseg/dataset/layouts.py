@@ -52,8 +52,6 @@ def find_cases(
 
     Raises ``SourceError`` when nothing is found, or no label map where they are needed.
     """
-    if not source.exists():
-        raise SourceError(f"{source}: there is no such file or folder")
     return cases_in(
         Listing(source), images=images, labels=labels, labelled=labelled, rename=rename, incomplete=incomplete
     )

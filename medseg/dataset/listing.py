@@ -10,7 +10,7 @@ from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.draft import Draft
 from medseg.dataset.names import safe
 from medseg.io.archives import content_of, is_archive, is_temporary, origin, without_suffix
-from medseg.io.discover import image_sources
+from medseg.io.discover import existing, image_sources, located
 from medseg.io.folders import stem
 from medseg.io.source import Found, ImageSource
 
@@ -19,6 +19,7 @@ class Listing:
     """What lies in a source; searched at most once, and only by the layouts that have to."""
 
     def __init__(self, path: Path) -> None:
+        path = located(path)
         self.path = content_of(path) if is_archive(path) and path.is_file() else path
         self._below: dict[Path, Listing] = {}
 
@@ -49,7 +50,8 @@ class Listing:
         Series that share a folder are told apart by their descriptions, the volumes of one series by their parts:
         ``STS_001/DICOM/T1_post``, ``STS_001/DWI/b-1000``.
         """
-        base, path = origin(self.path if self.path.is_dir() else self.path.parent), origin(source.path)
+        inner = self.path if self.path.is_dir() else existing(self.path).parent
+        base, path = origin(inner), origin(source.path)
         base = base.resolve() if is_temporary(source.path) else base
         path = path.relative_to(base) if path.is_relative_to(base) else path
         if self.shares_folder(source):
@@ -59,7 +61,10 @@ class Listing:
     def place(self, source: ImageSource) -> PurePosixPath:
         """The same without suffixes: ``STS_001/CT_image``."""
         path = PurePosixPath(*(without_suffix(Path(part)).name for part in PurePosixPath(self.relative(source)).parts))
-        return path if source.kind == "dicom" else path.with_name(stem(source.path))
+        if source.kind == "dicom":
+            return path
+        file = (path.parent if source.part else path).with_name(stem(source.path))
+        return file / source.part
 
     def shares_folder(self, source: ImageSource) -> bool:
         """Whether a DICOM series lies in one folder with others."""

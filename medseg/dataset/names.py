@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from medseg.io.names import LONGEST_FILE_NAME, RESERVED, cut
+
 MASK_WORD = r"(?:masks?|seg(?:m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|annotations?|manual)"
 IMAGE_WORD = r"(?:images?|imgs?|imaging|vol(?:umes?)?|scans?|data|orig|raw)"
 SEPARATOR = r"[_\-. ]"
@@ -43,7 +45,8 @@ def rest_after(start: str, stem: str) -> str | None:
 
 def safe(name: str) -> str:
     """Fit to be a file name on every system: letters, digits, and ``_ - + .`` inside."""
-    return re.sub(r"_{2,}", "_", re.sub(r"[^\w.+-]+", "_", name)).strip("._-")[:120]
+    kept = re.sub(r"_{2,}", "_", re.sub(r"[^\w.+-]+", "_", name)).strip("._-")
+    return cut(f"case_{kept}" if RESERVED.match(kept) else kept, LONGEST_FILE_NAME)
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from medseg.dataset.names import image_core
 from medseg.errors import ConfigError, SourceError
 from medseg.io.archives import without_suffix
 from medseg.io.folders import stem
+from medseg.io.parts import may_be_part, volumes_of
 from medseg.io.source import ImageSource
 
 WILDCARDS = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
@@ -34,7 +35,7 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
     label_maps = _matches(listing, listing.label_maps, "--labels", labels) if labels else {}
     first: dict[ImageSource, str] = {}
     for channel, glob in globs.items():
-        matches = _matches(listing, listing.found.sources, "--images", glob)
+        matches = _matches(listing, _with_volumes(listing.found.sources, glob), "--images", glob)
         first = first or matches
         for source, key in _of_one_study(matches, first).items():
             if source not in label_maps:
@@ -63,14 +64,30 @@ def take_labels(draft: Draft, others: Draft) -> None:
 
 
 def only_images(draft: Draft, listing: Listing, images: str) -> None:
-    """Leaves the cases of a draft with those of their images that match a glob. Raises ``SourceError`` when none is
-    left."""
-    chosen = _matches(listing, [s for case in draft.cases.values() for s in case.images.values()], "--images", images)
+    """Leaves the cases of a draft with those of their images that match a glob, or with those volumes of files that
+    hold several. Raises ``SourceError`` when none is left, ``ConfigError`` when several volumes of a file match."""
+    there = [source for case in draft.cases.values() for source in case.images.values()]
+    chosen = _matches(listing, _with_volumes(there, images), "--images", images)
+    volumes: dict[Path, list[ImageSource]] = defaultdict(list)
+    for source in chosen:
+        volumes[source.path] += [source] if source.part and source.kind != "dicom" else []
+    for path, several in volumes.items():
+        if len(several) > 1:
+            names = ", ".join(each.part for each in several)
+            raise ConfigError(f"--images '{images}': matches {names} of {path}; name one of them")
     for key, case in list(draft.cases.items()):
-        case.images = {channel: source for channel, source in case.images.items() if source in chosen}
+        choices = {c: [s] if s in chosen else volumes.get(s.path, []) for c, s in case.images.items()}
+        case.images = {channel: choice[0] for channel, choice in choices.items() if choice}
         if not case.images:
             del draft.cases[key]
     draft.hints = [f"only the images that match '{images}'"]
+
+
+def _with_volumes(sources: Sequence[ImageSource], glob: str) -> list[ImageSource]:
+    """With the volumes of files that hold several, where a glob names volumes."""
+    if not may_be_part(PurePosixPath(glob).name):
+        return list(sources)
+    return [*sources, *(volume for source in sources for volume in volumes_of(source))]
 
 
 def _matches(listing: Listing, sources: Sequence[ImageSource], option: str, glob: str) -> dict[ImageSource, str]:

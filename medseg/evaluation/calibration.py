@@ -13,6 +13,7 @@ from medseg.evaluation.overlap import mask_of
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
+from medseg.io.names import file_names
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
@@ -77,9 +78,9 @@ def saved_probabilities(predictions: Path, case_id: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def map_path(folder: Path, label: str) -> Path:
-    """Of one label, in the folder of a case."""
-    return folder / f"{label.replace('/', '-')}.nii.gz"
+def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
+    """Of all labels, in the folder of a case."""
+    return {label: folder / f"{name}.nii.gz" for label, name in zip(labels, file_names(labels), strict=True)}
 
 
 def count_case(
@@ -94,10 +95,11 @@ def count_case(
     known = np.full(reference.geometry.shape, True)
     if labels.ignore is not None:
         known = reference.label_map != labels.ignore
+    maps = map_paths(folder, list(labels.unions))
     for label in labels.annotated_structures(pair.reference.annotated):
         masks = mask_of(prediction.label_map, label.values), mask_of(reference.label_map, label.values)
         try:
-            probabilities = _read(map_path(folder, label.name), pair, reference.geometry, grid_tolerance)
+            probabilities = _read(maps[label.name], pair, reference.geometry, grid_tolerance)
         except MedsegError as error:
             wrong.append(str(error))
             continue

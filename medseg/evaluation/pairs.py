@@ -9,7 +9,7 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.segments import name_labels, plain
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.predictions import read_predictions
-from medseg.io.discover import sources_among
+from medseg.io.discover import BUNDLE, located, mask_of, sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
@@ -19,7 +19,7 @@ from medseg.volume import Spacing3
 KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
-DICOM_ENDINGS = (".seg", ".rtstruct")
+DICOM_ENDINGS = (".grid.seg", ".seg", ".rtstruct")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def find_pairs(
     ids are wanted. Raises ``SourceError`` when there is no pair, ``LabelError`` when no segment has the name of a
     label.
     """
+    predictions, references = located(predictions), located(references)
     predicted = _masks(predictions)
     if not predicted.masks:
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
@@ -143,9 +144,11 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
 
 
 def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
-    """The masks in a folder (not in its subfolders), or in a single file."""
+    """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
     if not source.exists():
         raise SourceError(f"{source}: no such file or folder")
+    if source.suffix.lower() == BUNDLE:
+        source = mask_of(source).path
     files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
     found = sources_among([file for file in files if not is_hidden(file.name)])
     masks = [mask for mask in (*found.sources, *found.segmentations) if mask.kind in KINDS]

@@ -21,7 +21,8 @@ from medseg.errors import TEMPORARY, UNPACKED, Problem, SourceError, shown
 from medseg.io.folders import is_hidden, walk
 from medseg.progress import say
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ZIPS = (".zip", ".mrb")  # a bundle of 3D Slicer is one
+SUFFIXES = (*ZIPS, ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 # What zipfile, tarfile and the decompressors raise on damaged files, and on methods that they don't know.
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, NotImplementedError)
@@ -139,7 +140,7 @@ def _remove(path: Path) -> None:
 
 def _unpack(archive: Path, folder: Path) -> None:
     try:
-        if archive.suffix.lower() == ".zip":
+        if archive.suffix.lower() in ZIPS:
             _unpack_zip(archive, folder)
         else:
             _unpack_tar(archive, folder)

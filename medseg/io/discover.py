@@ -10,21 +10,24 @@ from medseg.io.dicom.series import find_series, series_among
 from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture
 from medseg.io.itk import data_files
 from medseg.io.nifti_pair import header_file, is_pair_header, voxels_beside
+from medseg.io.parts import may_be_part, volumes_of
 from medseg.io.segmentations.seg_nrrd import holds_segments
 from medseg.io.source import Found, ImageSource, Kind
 
+BUNDLE = ".mrb"  # of 3D Slicer: an archive
 DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files beside them
 
 
 def image_sources(path: Path) -> Found:
-    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every segmentation
-    (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing is read but
-    headers of DICOM and NRRD.
+    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every
+    segmentation (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing
+    is read but headers of DICOM and NRRD. A path may go on inside: ``study.zip/ct.nii.gz``, or to one volume of a
+    series or file that holds several, ``series/time-03`` or ``scan.nii.gz/volume-2``.
 
     Raises ``SourceError`` when there is no such file or folder, and for an archive that cannot be unpacked.
     """
     if not path.exists():
-        raise SourceError(f"{path}: there is no such file or folder")
+        return _inside(path)
     if is_archive(path) and path.is_file():
         return image_sources(unpacked(path))
     path = header_file(path) or path
@@ -70,6 +73,50 @@ def source_of(path: Path) -> ImageSource:
     raise SourceError(f"{path}: no image found ({because})")
 
 
+def mask_of(path: Path) -> ImageSource:
+    """The one mask at ``path``: as ``source_of``; of a bundle of 3D Slicer, which holds the image too, its only
+    segmentation, or that which is named ``prediction``. Raises as ``source_of`` does."""
+    if not (path.suffix.lower() == BUNDLE and path.is_file()):
+        return source_of(path)
+    masks = image_sources(path).segmentations
+    named = [mask for mask in masks if mask.path.name.startswith("prediction.")]
+    if len(masks) != 1 and len(named) != 1:
+        listed = "; ".join(str(mask.path) for mask in masks) or "none"
+        raise SourceError(f"{path}: holds {len(masks)} segmentations, name one of them: {listed}")
+    return (named or list(masks))[0]
+
+
+def located(path: Path) -> Path:
+    """Where something is that a path names in an archive: in the folder that it is unpacked to. Other paths as they
+    are. Raises ``SourceError`` for an archive that cannot be unpacked."""
+    holder = existing(path)
+    if holder != path and holder.is_file() and is_archive(holder):
+        return located(unpacked(holder) / path.relative_to(holder))
+    return path
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the part of it that exists."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)
+
+
+def _inside(path: Path) -> Found:
+    """Of a path that doesn't exist as a file."""
+    place = located(path)
+    if place.exists():
+        return image_sources(place)
+    holder = place.parent
+    if not holder.exists() or not may_be_part(place.name):
+        raise SourceError(f"{path}: there is no such file or folder")
+    sources = image_sources(holder).sources
+    volumes = [volume for source in sources for volume in (volumes_of(source) or [source])]
+    found = tuple(volume for volume in volumes if volume.part == place.name)
+    if not found:
+        names = ", ".join(volume.part for volume in volumes if volume.part) or "a single one"
+        raise SourceError(f"{path}: there is no such volume; {holder} holds {names}")
+    return Found(found)
+
+
 def _kind(file: Path) -> Kind | None:
     """Of a file that holds a whole image or segmentation; None for what may be DICOM, or nothing to us."""
     if is_nifti(file):
@@ -107,6 +154,5 @@ def _described(source: ImageSource, below: Path) -> str:
     path = source.path.relative_to(below) if source.path.is_relative_to(below) else source.path
     if source.kind != "dicom":
         return str(path)
-    part = f" {source.part}" if source.part else ""
     slices = f"{len(source.files)} slices, such as {source.files[0].name}"
-    return f"{path} ({source.modality} '{source.description}'{part}, {slices})"
+    return f"{path / source.part} ({source.modality} '{source.description}', {slices})"

@@ -8,6 +8,7 @@ from medseg.io.discover import source_of
 from medseg.io.image2d import image2d_geometry, read_image2d
 from medseg.io.itk import itk_geometry, read_itk
 from medseg.io.nifti import nifti_geometry, read_nifti
+from medseg.io.parts import chosen
 from medseg.io.segmentations.dicom_seg import dicom_seg_headers, read_dicom_seg
 from medseg.io.segmentations.rtstruct import read_rtstruct, rtstruct_headers
 from medseg.io.segmentations.seg_nrrd import read_seg_nrrd, seg_nrrd_headers
@@ -16,10 +17,10 @@ from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 
 READERS = {
-    "nifti": lambda source: read_nifti(source.path),
-    "pair": lambda source: read_nifti(source.path),
+    "nifti": lambda source: chosen(read_nifti(source.path), source),
+    "pair": lambda source: chosen(read_nifti(source.path), source),
     "image2d": lambda source: read_image2d(source.path),
-    "itk": lambda source: read_itk(source.path),
+    "itk": lambda source: chosen(read_itk(source.path), source),
     "dicom": read_dicom,
 }
 GEOMETRY_READERS = {

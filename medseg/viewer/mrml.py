@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from medseg.io.masks.seg_nrrd import LABEL_MAP, SURFACE
+from medseg.io.names import as_text
 from medseg.volume import Array, Geometry
 
 VERSION = "Slicer4.4.0"  # of the format
@@ -79,7 +80,7 @@ def _add(root: ElementTree.Element, tag: str, attributes: Attributes) -> None:
 
 
 def _text(value: str | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else as_text(str(value))
 
 
 def _references(**roles: str | None) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
-from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, Format, Written, format_named, write_mask
+from medseg.io.discover import image_sources, mask_of, source_of
+from medseg.io.masks.formats import Format, Written, format_of, write_mask
 from medseg.io.masks.overlaps import with_regions
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
@@ -18,13 +18,8 @@ from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.preprocessing.upright import label_map_on_grid
-from medseg.progress import warn
+from medseg.progress import say, warn
 from medseg.volume import Array, Geometry, Volume
-
-# What a file is called tells its format; where several fit, the first.
-BY_ENDING = {ending: each for each in reversed(FORMATS.values()) for ending in each.endings}
-
-SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
 class Mask(NamedTuple):
@@ -46,12 +41,13 @@ def export(
     labels: Labels | None = None,
 ) -> Written:
     """Writes a mask in another format, on the grid of the study ``like`` (any image that ``read_volume`` takes: a
-    NIfTI file, a folder with one DICOM series, or a file of one) if given.
+    NIfTI file, a folder with one DICOM series, or a file of one) if given. Of volumes that lie on one grid it doesn't
+    matter which; ``series/time-03`` names one.
 
     ``mask`` is a label map (NIfTI, NRRD, MetaImage, PNG, TIFF, DICOM) or has named segments (.seg.nrrd, DICOM SEG,
-    RTSTRUCT). On the same grid, flipped or permuted axes included, voxels are copied exactly. On another one, each
-    voxel of the study gets the label at its place in the world (nearest neighbour; values are never mixed), with a
-    warning.
+    RTSTRUCT), or is a bundle of 3D Slicer (.mrb) with one. On the same grid, flipped or permuted axes included,
+    voxels are copied exactly. On another one, each voxel of the study gets the label at its place in the world
+    (nearest neighbour; values are never mixed), with a warning.
 
     ``format`` is one of ``medseg.io.masks.formats.FORMATS``; without, the name of ``output`` tells. ``output`` is a
     folder for formats with a file for each structure. Names, colours and codes are those of ``labels``, else of the
@@ -65,18 +61,18 @@ def export(
     value that there is not, ``OutputError`` when the file cannot be written, or is not the mask when it is read back.
     """
     mask, output = Path(mask), Path(output)
-    chosen = _format(format, output)
+    chosen = format_of(output, format)
     for path in map(Path, (mask, *([like] if like else []))):
         written = path.parent if chosen.is_folder and path.is_file() else path
         if output.exists() and written.exists() and output.samefile(written):
             raise OutputError(f"{output} is, or holds, what is read and would be overwritten; choose another -o")
-    study = None if like is None else source_of(Path(like))
+    study = None if like is None else _study(Path(like))
     refusal = chosen.refusal(study)
     if refusal:
         raise OutputError(f"{output}: {refusal}")
     if chosen.is_label_map and names:
         raise ConfigError(f"{chosen.name} holds values and no names ({', '.join(names.values())}); choose seg-nrrd")
-    source = source_of(mask)
+    source = mask_of(mask)
     read = _read(source, study)
     if chosen.is_label_map:
         read, known = _without_overlaps(read, chosen), Labels(items=())
@@ -85,17 +81,17 @@ def export(
     return write_mask(chosen, output, Segmented(read.label_map, read.geometry, known, study or source))
 
 
-def _format(name: str | None, output: Path) -> Format:
-    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
-    ending = next((ending for ending in (*BY_ENDING, *SURFACES) if output.name.lower().endswith(ending)), "")
-    if name is None and ending not in BY_ENDING:
-        raise OutputError(f"{output}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
-    chosen = BY_ENDING[ending] if name is None else format_named(name)
-    if chosen.is_folder and ending and not output.is_dir():
-        raise OutputError(f"{output}: {chosen.name} writes several files; give a folder with -o")
-    if not chosen.is_folder and ending not in chosen.endings:
-        raise OutputError(f"{output}: a file of {chosen.name} is named {' or '.join(chosen.endings)}")
-    return chosen
+def _study(like: Path) -> ImageSource:
+    """The image on whose grid to write; of a DICOM series of several volumes on one grid, the first. Raises
+    ``SourceError`` where it isn't clear which."""
+    found = image_sources(like).sources
+    if len(found) < 2 or any(each.kind != "dicom" or each.series_uid != found[0].series_uid for each in found):
+        return source_of(like)
+    first, *others = map(read_geometry, found)
+    if any(first.difference(grid) is not None for grid in others):
+        return source_of(like)
+    say(f"{like} holds {len(found)} volumes on one grid; the mask is written on {found[0].part}")
+    return found[0]
 
 
 def _read(source: ImageSource, study: ImageSource | None) -> Mask:

@@ -15,7 +15,7 @@ from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
 from medseg.inference.model import load_model
 from medseg.inference.room import Cap, bytes_of
-from medseg.io.masks.formats import Format, format_named
+from medseg.io.masks.formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
 from medseg.progress import counted, say, track, warn
 from medseg.workflows.predict_case import UNCERTAINTY, Answer, Job
@@ -48,7 +48,8 @@ def predict(
 
     ``model`` is a RUN or a model folder, or several, whose logits are averaged. With ``output`` the masks are
     written there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and
-    PNG or TIFF for 2D images), with predictions.json; without, they are kept in memory. Every mask is read back by
+    PNG or TIFF for 2D images), with predictions.json; an ``output`` that ends as a mask does (``.nii.gz``,
+    ``.seg.nrrd``, ``.dcm``) is that of a single case; without, they are kept in memory. Every mask is read back by
     another reader and compared; one that does not lie right is kept aside as NAME.rejected, and is a problem.
     ``mirror`` averages over mirrored images; None takes the model's own setting, as for ``overlap``, ``skip_air``
     and ``first_look``.
@@ -81,7 +82,8 @@ def predict(
     Cases that fail, and masks that could not be written in one of the formats, stand in ``problems``; the others are
     done. Raises ``MedsegError`` when the model or the source cannot be used at all.
     """
-    wanted = _formats(formats, output)
+    file = _file(output)
+    wanted = _formats(formats, output, file)
     most = None if max_memory is None else bytes_of(max_memory)
     models = [model] if isinstance(model, str | Path) else model
     loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
@@ -99,15 +101,14 @@ def predict(
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
     together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
     say(f"Predicting on {loaded.device} with {loaded.folder}{together}{by}")
-    folder = None if output is None else ensure_folder(Path(output))
-    if folder is not None:
-        _refuse_to_overwrite(found.cases, folder)
+    folder = None if output is None or file is not None else ensure_folder(Path(output))
+    _refuse_to_overwrite(found.cases, folder, file)
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
-    if extras and output is None:
+    if extras and folder is None:
         raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
     cap = None if most is None else Cap.measured(loaded, config, most)
     copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
-    job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras), copies)
+    job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras), copies, file)
     result = predict_cases(job, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
@@ -115,20 +116,36 @@ def predict(
     return result
 
 
-def _formats(names: Sequence[str], output: str | Path | None) -> list[Format]:
+def _file(output: str | Path | None) -> Path | None:
+    """The output where it is one mask, not a folder of them."""
+    path = None if output is None else Path(output)
+    return path if path is not None and ending_of(path) and not path.is_dir() else None
+
+
+def _formats(names: Sequence[str], output: str | Path | None, file: Path | None) -> list[Format]:
     if names and output is None:
-        raise ConfigError(f"formats {', '.join(names)}: masks are written only where 'output' names a folder")
-    return [format_named(name) for name in dict.fromkeys(names)]
+        raise ConfigError(f"formats {', '.join(names)}: masks are written only where 'output' names a folder or a file")
+    if file is None:
+        return [format_named(name) for name in dict.fromkeys(names)]
+    if len(set(names)) > 1:
+        raise OutputError(f"{file} is one file, and {', '.join(names)} are several; give a folder with -o")
+    return [format_of(file, names[0] if names else None)]
 
 
-def _refuse_to_overwrite(cases: Sequence[Case], folder: Path) -> None:
-    for case in cases:
-        for source in case.images:
-            if source.kind != "dicom" and source.path.parent.resolve() == folder.resolve():
-                raise OutputError(
-                    f"{folder} holds images that are read, such as {source.path.name}, and masks of these names would "
-                    "overwrite them; choose another -o"
-                )
+def _refuse_to_overwrite(cases: Sequence[Case], folder: Path | None, file: Path | None) -> None:
+    if file is not None and len(cases) > 1:
+        some = ", ".join(case.case_id for case in cases[:3])
+        raise OutputError(
+            f"{file} is one file, and there are {len(cases)} cases ({some}, …); give a folder with -o, or name one case"
+        )
+    for source in (source for case in cases for source in case.images if source.kind != "dicom"):
+        if folder is not None and source.path.parent.resolve() == folder.resolve():
+            raise OutputError(
+                f"{folder} holds images that are read, such as {source.path.name}, and masks of these names would "
+                "overwrite them; choose another -o"
+            )
+        if file is not None and source.path.resolve() == file.resolve():
+            raise OutputError(f"{file} is the image that is read, and would be overwritten; choose another -o")
 
 
 def predict_cases(
@@ -160,5 +177,6 @@ def predict_cases(
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
             failed.append(Problem(case.case_id, case.images[0].path, error, outcome.is_defect))
             warn(str(failed[-1]))
-    record.write([each.as_json() for each in predictions], failed)
-    return PredictResult(tuple(predictions), tuple(failed), job.model.record.labels, job.folder, tuple(done))
+    content = record.write([each.as_json() for each in predictions], failed)
+    output = job.file or job.folder
+    return PredictResult(tuple(predictions), tuple(failed), job.model.record.labels, output, content, tuple(done))

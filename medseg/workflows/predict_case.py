@@ -15,7 +15,7 @@ from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
 from medseg.errors import MedsegError, OutputError, SourceError
-from medseg.evaluation.calibration import PROBABILITIES, map_path
+from medseg.evaluation.calibration import PROBABILITIES, map_paths
 from medseg.inference.confidence import Confidence
 from medseg.inference.model import Model, ModelRecord
 from medseg.inference.predictor import Predictor
@@ -24,6 +24,7 @@ from medseg.inference.segmentation import Segmentation, segment
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
+from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -69,7 +70,7 @@ class Answer:
 @dataclass(frozen=True)
 class Job:
     """What is asked about every case: of which model, and what is to be made. Masks, and the ``extras``, are written
-    into ``folder``, or label maps are kept where that is None."""
+    into ``folder``, the mask of a single case into ``file``, or label maps are kept where both are None."""
 
     model: Model
     folder: Path | None
@@ -79,6 +80,7 @@ class Job:
     cap: Cap | None = None  # of memory
     extras: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)  # warnings about cases that have the image of another
+    file: Path | None = None
 
     def predict(self, case: Case) -> Prediction:
         return self.write(self.segment(self.read(case)))
@@ -89,14 +91,14 @@ class Job:
         self.model.device.forget_peak()
         record = self.model.record
         refusals = [format_.refusal(case.images[0]) for format_ in self._formats_of(case)]
-        if self.folder is not None and all(refusals):  # before anything is computed
+        if self.is_written and all(refusals):  # before anything is computed
             raise OutputError("; ".join(refusals))
         grid = record.plan.grid
         image = _with_missing(read_images(case, grid.tolerance, self.registered or grid.registered), case.missing)
         if len(image.array) != len(record.channels):
             raise SourceError(
                 f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
-                f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels)}"
+                f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
             )
         chosen = None if self.cap is None else self.cap.room(self.model, image, self.config)
         if chosen is not None:
@@ -147,10 +149,12 @@ class Job:
         not_written: tuple[str, ...] = ()
         if self.folder is not None:
             _write_maps(self.folder, case.case_id, answer.maps)  # before the masks: where these are, all is
-            masks, not_written = _write(self.folder, case.case_id, segmented, self._formats_of(case))
+        if self.is_written:
+            paths = {format_: self._path(format_, case.case_id) for format_ in self._formats_of(case)}
+            masks, not_written = _write(paths, segmented)
         return Prediction(
             case_id=case.case_id,
-            source=case.images[0].path,
+            source=case.images[0].path / case.images[0].part,
             spacing=case.spacing,
             stages={**answer.stages, "write": time.perf_counter() - start},
             peak_memory_mb=max(answer.peak_memory_mb, self.model.device.peak_memory_mb()),
@@ -168,8 +172,15 @@ class Job:
             not_written=not_written,
             extras=self.extras,
             images=stamps(case),
-            kept=label_map if self.folder is None else None,
+            kept=None if self.is_written else label_map,
         )
+
+    @property
+    def is_written(self) -> bool:
+        return self.folder is not None or self.file is not None
+
+    def _path(self, format_: Format, case_id: str) -> Path:
+        return self.file or format_.path(self.folder or Path(), case_id)
 
     def _formats_of(self, case: Case) -> Sequence[Format]:
         return self.formats or [usual_format(case.images[0])]
@@ -189,12 +200,22 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
         if name == UNCERTAINTY:
             maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
         else:
-            maps.write(partial(map_path, folder / PROBABILITIES / case_id))
+            maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
 
 
-def _how_to_give(channels: Sequence[str]) -> str:
+def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
+    """What to do about an image, or images, of another number of channels."""
+    volumes = [volume.part for volume in volumes_of(images[0])] if len(images) == 1 else []
+    if len(channels) == 1 and volumes:
+        return (
+            f"choose one by its path, {images[0].path / volumes[0]} to {volumes[-1]}, or in each file of a folder with "
+            f"--images '**/{volumes[0]}'"
+        )
+    if len(channels) == 1 and len(images) == 1:
+        return "store it in grey values"
     if len(channels) == 1:
-        return "choose one with --images"
+        there = ", ".join(str(each.path) for each in images)
+        return f"choose one with --images GLOB: there are {there}"
     globs = " ".join(f"--images '{channel}=GLOB'" for channel in channels)
     return (
         f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
@@ -251,14 +272,12 @@ def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
     return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
 
 
-def _write(
-    folder: Path, case_id: str, segmented: Segmented, formats: Sequence[Format]
-) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+def _write(paths: Mapping[Format, Path], segmented: Segmented) -> tuple[tuple[Written, ...], tuple[str, ...]]:
     """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
     written, errors = [], []
-    for format_ in formats:
+    for format_, path in paths.items():
         try:
-            written.append(write_mask(format_, format_.path(folder, case_id), segmented))
+            written.append(write_mask(format_, path, segmented))
         except MedsegError as error:
             errors.append(str(error))
     if not written:

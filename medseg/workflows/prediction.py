@@ -93,7 +93,8 @@ class PredictResult:
     predictions: tuple[Prediction, ...]
     problems: tuple[Problem, ...]
     labels: Labels
-    output: Path | None
+    output: Path | None  # the folder, or the file
+    record: dict[str, Any] = field(default_factory=dict)  # the content of predictions.json
     done_before: tuple[str, ...] = ()  # case ids of what an earlier call predicted
 
     def __iter__(self) -> Iterator[Prediction]:

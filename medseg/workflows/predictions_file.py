@@ -82,9 +82,8 @@ class PredictionsFile:
     def is_due(self) -> bool:
         return time.monotonic() - self.written_at > SECONDS_BETWEEN_WRITES
 
-    def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> None:
-        if self.path is None:
-            return
+    def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> dict[str, Any]:
+        """The content, which is not written where masks are not written into a folder."""
         content = {
             **self.made_by,
             "labels": self.labels.model_dump(mode="json"),
@@ -94,8 +93,10 @@ class PredictionsFile:
                 for problem in problems
             ],
         }
-        write_json(self.path, content)
+        if self.path is not None:
+            write_json(self.path, content)
         self.written_at = time.monotonic()
+        return content
 
 
 def stamps(case: Case) -> tuple[Stamp, ...]:

@@ -272,10 +272,11 @@ def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> Imag
     """The image itself where it stays in place; else a file in the prepared folder: one a case, or one a channel with
     the suffix _0000, _0001, …"""
     source = channel.source
-    if source.kind != "dicom" and not channel.resampled and not is_temporary(source.path):
+    as_it_is = source.kind != "dicom" and not source.part and not channel.resampled
+    if as_it_is and not is_temporary(source.path):
         return source
     name = f"{case.case_id}_{number:04d}" if len(case.images) > 1 else case.case_id
-    if source.kind in ONE_FILE and not channel.resampled:
+    if source.kind in ONE_FILE and as_it_is:
         return _copied(source, folder, name)
     array = channel.volume.array
     return _written(folder / f"{name}.nii.gz", array[0] if len(array) == 1 else array, channel.volume.geometry)

@@ -144,6 +144,7 @@ READERS: dict[str, tuple[Callable[[Path, Segmented], Centres], ...]] = {
     "nifti-per-label": (masks_by_simpleitk,),
     "seg-nrrd": (by_simpleitk,),
     "dicom-seg": (frames_by_pydicom,),
+    "dicom-seg-grid": (frames_by_pydicom,),
     "rtstruct": (contours_by_pydicom,),
     "stl": (stl_by_trimesh,),
     "obj": (obj_by_trimesh,),

@@ -37,3 +37,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ensure_folder(file / "below")
     with pytest.raises(OutputError, match="choose another"):
         write_text(file / "below.txt", "x")
+
+
+def test_the_longest_name_that_a_file_system_holds(tmp_path: Path) -> None:
+    """The temporary one beside it is longer by a few bytes."""
+    path = tmp_path / f"{'脾' * 82}.nii.gz"
+    with written_whole(path) as temporary:
+        temporary.touch()
+        assert temporary.name.endswith(".nii.gz")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

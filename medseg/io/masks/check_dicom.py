@@ -25,12 +25,15 @@ from medseg.volume import GRID_TOLERANCE, Array, Geometry
 BORDER = 1e-3
 
 LONGEST_NAME = 64  # characters, value representation LO
+UNNAMED = "unnamed"
+MOST_TEXT = 900  # characters that are compared: descriptions end at 1024, spaces and control characters among them
 
 
 class Found(NamedTuple):
     """What a file says. Structures and slices are counted from 0."""
 
-    names: list[str]
+    names: list[str]  # short ones, as viewers list them
+    whole_names: list[str]  # "" where the short one is all
     frame_of_reference_uid: str
     references: list[tuple[Dataset, int]]  # to files of the source, each with the slice that it is about
     off_slice_mm: float  # how far the furthest mask lies from its slice
@@ -57,6 +60,22 @@ def check_dicom_seg(path: Path, segmented: Segmented) -> Certificate:
         return _certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
+def check_dicom_seg_on_grid(path: Path, segmented: Segmented) -> Certificate:
+    """On the planes of the label map's grid, whose place ``off_mm`` judges."""
+    frame_of_reference = _slices(segmented)[0].frame_of_reference_uid
+    affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape
+    grids = [Geometry((columns, rows, 1), _moved(affine, i)) for i in range(n)]
+    planes = RawSlices(tuple(RawSlice("", i, frame_of_reference, grid) for i, grid in enumerate(grids)))
+    with config.disable_value_validation():
+        return _certificate(_read_seg(dcmread(path), planes, refers=False), segmented, planes)
+
+
+def _moved(affine: Array, slice_: int) -> Array:
+    """That of one plane of a grid, whose third axis is a mm along the normal."""
+    normal = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return np.column_stack([affine[:, :2], (*normal, 0), affine @ (0, 0, slice_, 1)])
+
+
 def check_rtstruct(path: Path, segmented: Segmented) -> Certificate:
     with config.disable_value_validation():
         slices = _slices(segmented)
@@ -69,7 +88,7 @@ def _slices(segmented: Segmented) -> RawSlices:
     return segmented.slices
 
 
-def _read_seg(header: Dataset, slices: RawSlices) -> Found:
+def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> Found:
     number_of = {int(item.SegmentNumber): i for i, item in enumerate(header.SegmentSequence)}
     shared = header.SharedFunctionalGroupsSequence[0]
     frames: dict[tuple[int, int], int] = {}
@@ -78,7 +97,8 @@ def _read_seg(header: Dataset, slices: RawSlices) -> Found:
         place = _frame_geometry(header, shared, own)
         number = slices.nearest(place.affine[:3, 3])
         off_slice = max(off_slice, slices[number].grid.distance(place))
-        references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
+        if refers:
+            references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
         # Where there is one segment, highdicom says so for all frames together.
         shown = own.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
         segment = number_of[int(shown[0].ReferencedSegmentNumber)]
@@ -92,7 +112,8 @@ def _read_seg(header: Dataset, slices: RawSlices) -> Found:
         return None if i is None else _frame_bits(bits, i, shape)
 
     names = [str(item.SegmentLabel) for item in header.SegmentSequence]
-    return Found(names, str(header.FrameOfReferenceUID), references, off_slice, mask)
+    whole_names = [str(item.get("TrackingID") or "") for item in header.SegmentSequence]
+    return Found(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
 
 
 def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
@@ -134,7 +155,8 @@ def _read_rtstruct(header: Dataset, slices: RawSlices) -> Found:
         return None if own is None else filled(own, slices[number].grid.shape[:2]).T
 
     names = [str(item.ROIName) for item in header.StructureSetROISequence]
-    return Found(names, str(header.FrameOfReferenceUID), references, off_slice, mask)
+    whole_names = [str(item.get("ROIDescription") or "") for item in header.StructureSetROISequence]
+    return Found(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
 
 
 def _certificate(found: Found, segmented: Segmented, slices: RawSlices, by_dice: bool = False) -> Certificate:
@@ -153,14 +175,17 @@ def _certificate(found: Found, segmented: Segmented, slices: RawSlices, by_dice:
 
 def _wrong_names(found: Found, segmented: Segmented) -> Iterator[str]:
     expected = [structure.name for structure in segmented.labels.structures]
-    if [_comparable(name) for name in found.names] != [_comparable(name) for name in expected]:
-        yield f"its structures are {', '.join(found.names)} instead of {', '.join(expected)}"
+    names = [whole or short for short, whole in zip(found.names, found.whole_names, strict=True)]
+    if [_comparable(name) for name in names] != [_comparable(name) for name in expected]:
+        yield f"its structures are {', '.join(names)} instead of {', '.join(expected)}"
+    if len(set(found.names)) < len(found.names) or not all(0 < len(name) <= LONGEST_NAME for name in found.names):
+        yield f"the names {', '.join(found.names)} are empty, too long, or the same"
 
 
 def _comparable(name: str) -> str:
-    """DICOM has no backslashes in names, no control characters, and no more than 64 characters."""
-    kept = name.strip().replace("\\", "/")[:LONGEST_NAME]
-    return "".join(character for character in kept if character.isprintable() and not character.isspace())
+    """Without control characters, which DICOM doesn't have, and no longer than its longest text."""
+    kept = (character for character in name if character.isprintable() and not character.isspace())
+    return "".join(kept)[:MOST_TEXT] or UNNAMED
 
 
 def _wrong_references(found: Found, slices: RawSlices) -> Iterator[str]:

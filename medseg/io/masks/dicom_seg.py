@@ -1,6 +1,9 @@
 """Label maps as DICOM segmentations, on the slices of their source, through highdicom."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,8 @@ from pydicom.valuerep import DSfloat
 
 import medseg
 from medseg.files import written_whole
-from medseg.io.dicom.geometry import on_planes
+from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, on_planes
+from medseg.io.dicom.stack import stack_of
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.source_series import (
     CHARACTER_SET,
@@ -24,11 +28,14 @@ from medseg.io.masks.source_series import (
     derived_uid,
     instance_reference,
     source_series,
-    text,
 )
+from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.labels import Labels, Region
+from medseg.progress import warn
 from medseg.terminology import Code
-from medseg.volume import Array
+from medseg.volume import Array, Geometry
+
+ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is called
 
 SERIES_NUMBERS = 1000  # a mask's series has this number and that of its source
 SHARED = (
@@ -47,19 +54,65 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
     Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
     cannot be referred to, ``LabelError`` for values that are no label's.
     """
-    # What sources hold is repeated as it is, odd names and UIDs too.
-    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+    with _as_sources_are():
         series = source_series(segmented, path)
+        if not stack_of(series.planes, path).is_grid:
+            warn(
+                f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place a DICOM "
+                f"SEG wrong; for these write {ON_GRID} or rtstruct"
+            )
         segmentation = _segmentation(segmented, series)
-        _refer_to_source(segmentation, series)
-        segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
-        with written_whole(path) as temporary:
-            segmentation.save_as(temporary)
+        _refer_to_slices(segmentation, series)
+        return _saved(path, segmentation, series)
+
+
+def write_dicom_seg_on_grid(path: Path, segmented: Segmented) -> list[Path]:
+    """The same on the planes of the even, upright grid that the image was read on, for programs that know no others.
+
+    Where slices are tilted, uneven or missing these planes are none of the source's, so frames refer to no slice; the
+    file still names the series. Raises as ``write_dicom_seg`` does.
+    """
+    with _as_sources_are():
+        series = source_series(segmented, path)
+        series = replace(series, planes=_planes_of(segmented.geometry), references=[])
+        segmentation = _segmentation(segmented, series)
+        for frame in segmentation.PerFrameFunctionalGroupsSequence:
+            del frame.DerivationImageSequence
+        return _saved(path, segmentation, series)
+
+
+@contextmanager
+def _as_sources_are() -> Iterator[None]:
+    """What sources hold is repeated as it is, odd names and UIDs too."""
+    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+        yield
+
+
+def _saved(path: Path, segmentation: Segmentation, series: SourceSeries) -> list[Path]:
+    segmentation.SourceImageSequence = series.instances
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
+        instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
+        for instance in series.instances
+    ]
+    segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
+    with written_whole(path) as temporary:
+        segmentation.save_as(temporary)
     return [path]
 
 
+def _planes_of(grid: Geometry) -> list[Plane]:
+    x, y, z = grid.spacing
+    affine = LPS_TO_RAS @ grid.affine
+    columns, rows, n = grid.shape
+    return [
+        Plane(Path(), rows, columns, (x, y), affine[:3, 0] / x, affine[:3, 1] / y, (affine @ (0, 0, i, 1))[:3], z)
+        for i in range(n)
+    ]
+
+
 def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
-    content = content_of(segmented, series)
+    content, structures = content_of(segmented, series), segmented.labels.structures
+    labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [0]
     return Segmentation(
@@ -67,20 +120,20 @@ def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
         pixel_array=_segments(pixels[used], segmented.labels),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, structure, segmented.algorithm, content)
-            for number, structure in enumerate(segmented.labels.structures, start=1)
+            _description(number, label, structure, segmented.algorithm, content)
+            for number, (label, structure) in enumerate(zip(labels, structures, strict=True), start=1)
         ],
         series_instance_uid=derived_uid(content, "segmentation series"),
         series_number=SERIES_NUMBERS + series.number,
         sop_instance_uid=derived_uid(content, "segmentation"),
         instance_number=1,
         manufacturer="medseg",
-        manufacturer_model_name=text(segmented.algorithm),
+        manufacturer_model_name=dicom_label(segmented.algorithm),
         software_versions=medseg.__version__,
         device_serial_number="none",
         content_label="SEGMENTATION",
-        content_description=text(f"{segmented.algorithm} on {series.name}"),
-        series_description=text(f"Segmentation of {series.name}"),
+        content_description=dicom_label(f"{segmented.algorithm} on {series.name}"),
+        series_description=dicom_label(f"Segmentation of {series.name}"),
         specific_character_set=CHARACTER_SET,
         omit_empty_frames=bool(pixels.any()),
     )
@@ -98,19 +151,20 @@ def _segments(pixels: Array, labels: Labels) -> Array:
     return numbers
 
 
-def _description(number: int, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+    """The name as it is, which may be too long for a label, is the segment's TrackingID."""
     coding = structure.coding
     description = SegmentDescription(
         segment_number=number,
-        segment_label=text(structure.name),
+        segment_label=label,
         segmented_property_category=_concept(coding.category),
         segmented_property_type=_concept(coding.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=text(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
+            name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
         ),
         tracking_uid=derived_uid(content, "segment", str(number)),
-        tracking_id=text(structure.name),
+        tracking_id=as_text(structure.name).strip() or label,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )
     if coding.modifier is not None:
@@ -120,14 +174,14 @@ def _description(number: int, structure: Region, algorithm: str, content: str) -
 
 
 def _concept(code: Code) -> CodedConcept:
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=text(code.meaning))
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=dicom_label(code.meaning))
 
 
 def _classic_slice(series: SourceSeries, i: int) -> Dataset:
     """One slice as a classic image without pixels, named by its number.
 
     highdicom knows classic series and single enhanced files only. This gives it slices of any kind, where our reader
-    found them; ``_refer_to_source`` then names the files that they are in.
+    found them; ``_refer_to_slices`` then names the files that they are in.
     """
     plane = series.planes[i]
     image = Dataset()
@@ -153,14 +207,9 @@ def _decimals(*values: float) -> list[DSfloat]:
     return [DSfloat(value, auto_format=True) for value in values]
 
 
-def _refer_to_source(segmentation: Segmentation, series: SourceSeries) -> None:
+def _refer_to_slices(segmentation: Segmentation, series: SourceSeries) -> None:
     frames = segmentation.PerFrameFunctionalGroupsSequence
     sources = [frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in frames]
     for source in {id(source): source for source in sources}.values():  # segments on one slice share it
         source.update(series.references[int(source.ReferencedSOPInstanceUID)])
         source.SpatialLocationsPreserved = "NO" if series.in_mosaic else "YES"
-    segmentation.SourceImageSequence = series.instances
-    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
-        instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
-        for instance in series.instances
-    ]

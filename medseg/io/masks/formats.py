@@ -8,10 +8,10 @@ from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
 from medseg.io.folders import REJECTED
 from medseg.io.masks.certificate import Certificate
-from medseg.io.masks.check_dicom import check_dicom_seg, check_rtstruct
+from medseg.io.masks.check_dicom import check_dicom_seg, check_dicom_seg_on_grid, check_rtstruct
 from medseg.io.masks.check_surfaces import check_obj, check_stl
 from medseg.io.masks.check_voxels import check_nifti, check_nifti_per_label, check_picture, check_seg_nrrd
-from medseg.io.masks.dicom_seg import write_dicom_seg
+from medseg.io.masks.dicom_seg import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.masks.rtstruct import write_rtstruct
 from medseg.io.masks.seg_nrrd import write_seg_nrrd
 from medseg.io.masks.segmented import Segmented
@@ -61,11 +61,17 @@ FORMATS = {
         Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
         Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
+        Format(ON_GRID, write_dicom_seg_on_grid, check_dicom_seg_on_grid, ".grid.seg.dcm", (".dcm",), on_dicom=True),
         Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
         Format("stl", write_stl, check_stl, "_stl"),
         Format("obj", write_obj, check_obj, "_obj"),
     )
 }
+
+
+# What a file is called tells its format; where several fit, the first.
+BY_ENDING = {ending: each for each in (TIFF, PNG, *reversed(FORMATS.values())) for ending in each.endings}
+SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,24 @@ def format_named(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError(f"there is no format '{name}'{did_you_mean(name, FORMATS)}")
     return FORMATS[name]
+
+
+def ending_of(path: Path) -> str:
+    """What the name of a mask ends with, ``".nii.gz"``; empty for that of a folder."""
+    return next((ending for ending in (*BY_ENDING, *SURFACES) if path.name.lower().endswith(ending)), "")
+
+
+def format_of(path: Path, name: str | None) -> Format:
+    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
+    ending = ending_of(path)
+    if name is None and ending not in BY_ENDING:
+        raise OutputError(f"{path}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
+    chosen = BY_ENDING[ending] if name is None else format_named(name)
+    if chosen.is_folder and ending and not path.is_dir():
+        raise OutputError(f"{path}: {chosen.name} writes several files; give a folder with -o")
+    if not chosen.is_folder and ending not in chosen.endings:
+        raise OutputError(f"{path}: a file of {chosen.name} is named {' or '.join(chosen.endings)}")
+    return chosen
 
 
 def usual_format(source: ImageSource) -> Format:

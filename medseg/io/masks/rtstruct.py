@@ -21,14 +21,16 @@ from medseg.io.masks.source_series import (
     derived_uid,
     instance_reference,
     source_series,
-    text,
 )
+from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.labels import Region
 from medseg.terminology import CATEGORIES, Code
 from medseg.volume import Array
 
 SERIES_NUMBERS = 2000  # a structure set's series has this number and that of its source
 DECIMALS = 5  # of coordinates in mm; with them they fit into DICOM's 16 characters
+
+LONGEST_DESCRIPTION = 1024  # characters, value representation ST
 
 # What RTReferencedStudySequence refers to by custom, though it is retired.
 DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
@@ -56,10 +58,11 @@ def write_rtstruct(path: Path, segmented: Segmented) -> list[Path]:
 
 def _structure_set(segmented: Segmented, series: SourceSeries) -> FileDataset:
     structures = list(enumerate(segmented.labels.structures, start=1))
+    named = zip(structures, dicom_labels([structure.name for _, structure in structures]), strict=True)
     dataset = _file(segmented, series)
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(series)]
     dataset.StructureSetROISequence = [
-        _roi(number, structure, segmented.algorithm, series) for number, structure in structures
+        _roi(number, label, structure.name, dataset) for (number, structure), label in named
     ]
     dataset.ROIContourSequence = _roi_contours(segmented, series)
     dataset.RTROIObservationsSequence = [_observation(number, structure) for number, structure in structures]
@@ -79,11 +82,11 @@ def _file(segmented: Segmented, series: SourceSeries) -> FileDataset:
     dataset.SeriesInstanceUID = derived_uid(content, "structure set series")
     dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBERS + series.number, 1
     dataset.Modality, dataset.OperatorsName = "RTSTRUCT", ""
-    dataset.SeriesDescription = text(f"Structures of {series.name}")
-    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", text(segmented.algorithm)
+    dataset.SeriesDescription = dicom_label(f"Structures of {series.name}")
+    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(segmented.algorithm)
     dataset.SoftwareVersions = medseg.__version__
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = series.frame_of_reference_uid, ""
-    dataset.StructureSetLabel, dataset.StructureSetName = "medseg", text(segmented.algorithm)
+    dataset.StructureSetLabel, dataset.StructureSetName = "medseg", dicom_label(segmented.algorithm)
     dataset.StructureSetDate = dataset.InstanceCreationDate = f"{now:%Y%m%d}"
     dataset.StructureSetTime = dataset.InstanceCreationTime = f"{now:%H%M%S}"
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -102,12 +105,14 @@ def _frame_of_reference(series: SourceSeries) -> Dataset:
     return frame_of_reference
 
 
-def _roi(number: int, structure: Region, algorithm: str, series: SourceSeries) -> Dataset:
+def _roi(number: int, label: str, name: str, structure_set: Dataset) -> Dataset:
     roi = Dataset()
-    roi.ROINumber, roi.ROIName = number, text(structure.name)
-    roi.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
+    roi.ROINumber, roi.ROIName = number, label
+    if name != label:
+        roi.ROIDescription = as_text(name)[:LONGEST_DESCRIPTION]
+    roi.ReferencedFrameOfReferenceUID = structure_set.FrameOfReferenceUID
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
-    roi.ROIGenerationDescription = text(f"{algorithm} (medseg {medseg.__version__})")
+    roi.ROIGenerationDescription = dicom_label(f"{structure_set.ManufacturerModelName} (medseg {medseg.__version__})")
     return roi
 
 
@@ -165,5 +170,5 @@ def _observation(number: int, structure: Region) -> Dataset:
 
 def _coded(code: Code) -> Dataset:
     item = Dataset()
-    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = code.scheme, code.value, text(code.meaning)
+    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = code.scheme, code.value, dicom_label(code.meaning)
     return item

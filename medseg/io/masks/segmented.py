@@ -1,17 +1,20 @@
 """What is written as a mask."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from medseg.files import write_json
 from medseg.io.masks.raw_slices import RawSlices, raw_slices
+from medseg.io.names import file_names
 from medseg.io.source import ImageSource
 from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
+
+NAMES_FILE = "names.json"
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,18 @@ class Segmented:
         return mask
 
     def files(self, folder: Path, suffix: str) -> Iterator[tuple[Region, Path]]:
-        """A path for each structure, named after it; by its values too, where two names make one file name."""
+        """A path for each structure, named after it as far as file systems allow."""
         structures = self.labels.structures
-        names = [re.sub(r"[^\w.-]+", "_", structure.name) for structure in structures]
-        if len({name.lower() for name in names}) < len(names):
-            names = ["_".join(map(str, (name, *s.values))) for name, s in zip(names, structures, strict=True)]
+        names = file_names([structure.name for structure in structures])
         for structure, name in zip(structures, names, strict=True):
             yield structure, folder / f"{name}{suffix}"
+
+
+def with_names(written: Mapping[Path, str]) -> list[Path]:
+    """The files, named after structures as far as file systems allow; where that is not far enough, with a table of the
+    structures' names by file."""
+    suffixed = [path.name.startswith(f"{name}.") for path, name in written.items()]
+    if all(suffixed):
+        return list(written)
+    table = next(iter(written)).with_name(NAMES_FILE)
+    return [*written, write_json(table, {path.name: name for path, name in written.items()})]

@@ -46,7 +46,6 @@ KEYWORDS = (
 IDENTITY = ("PatientName", "PatientID")
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: names of patients and structures may be in any script
-LONGEST_TEXT = 64  # characters, value representation LO
 LARGEST_NUMBER = 10**9  # of a series, so that more can be added: DICOM's numbers end at 2**31
 
 
@@ -152,12 +151,6 @@ def instance_reference(class_uid: str, uid: str) -> Dataset:
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = class_uid, uid
     return reference
-
-
-def text(words: str, longest: int = LONGEST_TEXT) -> str:
-    """``words`` as one DICOM value: no backslash, which parts values, no control characters, not too long."""
-    printable = "".join(" " if not character.isprintable() else character for character in words.replace("\\", "/"))
-    return printable.strip()[:longest].strip()
 
 
 def _read_header(path: Path) -> Dataset:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.masks.segmented import Segmented
+from medseg.io.masks.segmented import Segmented, with_names
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
 
@@ -99,7 +99,7 @@ def _at_level(field: Array, level: float, n_voxels: int) -> tuple[Vertices, Face
 def _write_surfaces(
     write: Callable[[Path, Vertices, Faces], None], suffix: str, folder: Path, segmented: Segmented
 ) -> list[Path]:
-    paths = []
+    written = {}
     for structure, path in segmented.files(folder, suffix):
         mask = segmented.mask(structure)
         if not mask.any():
@@ -107,8 +107,8 @@ def _write_surfaces(
             continue
         with written_whole(path) as temporary:
             write(temporary, *surface(mask, segmented.geometry))
-        paths.append(path)
-    return paths
+        written[path] = structure.name
+    return with_names(written)
 
 
 def _write_stl(path: Path, vertices: Vertices, faces: Faces) -> None:

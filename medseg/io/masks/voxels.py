@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.io.image2d import write_image2d
-from medseg.io.masks.segmented import Segmented
+from medseg.io.masks.segmented import Segmented, with_names
 from medseg.io.nifti import write_nifti
 from medseg.progress import warn
 
@@ -19,14 +19,14 @@ def write_nifti_mask(path: Path, segmented: Segmented) -> list[Path]:
 
 def write_nifti_per_label(folder: Path, segmented: Segmented) -> list[Path]:
     """Writes a file of 0 and 1 for each label and region, named after it. Raises ``OutputError`` when it cannot."""
-    paths = []
+    written = {}
     for structure, path in segmented.files(folder, ".nii.gz"):
         mask = segmented.mask(structure)
         if not mask.any():
             warn(f"{path}: no voxel of {structure.name}; its file is empty")
         write_nifti(path, mask.astype(np.uint8), segmented.geometry, like=_header(segmented))
-        paths.append(path)
-    return paths
+        written[path] = structure.name
+    return with_names(written)
 
 
 def write_picture(path: Path, segmented: Segmented) -> list[Path]:

@@ -17,6 +17,7 @@ from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
 from medseg.io.dicom.pixels import check_size
 from medseg.io.dicom.slices import Slices, evenly_filled
+from medseg.io.names import whole_name
 from medseg.io.segmentations.placing import layers_on_grid
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
 from medseg.labels import Colour
@@ -95,7 +96,7 @@ def _described(header: Header, path: Path) -> list[tuple[int, SegmentHeader]]:
         headers = [
             SegmentHeader(
                 number,
-                item.text("SegmentLabel"),
+                whole_name(item.text("SegmentLabel"), item.text("TrackingID")),
                 colour=_colour(item),
                 category=code_in(item, "SegmentedPropertyCategoryCodeSequence"),
                 type=code_in(item, "SegmentedPropertyTypeCodeSequence"),

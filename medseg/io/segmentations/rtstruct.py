@@ -15,6 +15,7 @@ from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
+from medseg.io.names import whole_name
 from medseg.io.segmentations.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.labels import Colour
@@ -90,7 +91,7 @@ def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
         rois = [
             SegmentHeader(
                 number,
-                item.text("ROIName"),
+                whole_name(item.text("ROIName"), item.text("ROIDescription")),
                 colour=_colour(contours.get(number)),
                 **_codes(observations.get(number)),
             )

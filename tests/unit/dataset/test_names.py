@@ -57,3 +57,10 @@ def test_unique() -> None:
     assert unique(["a", "b", "a", "A", "a_2", ""]) == ["a", "b", "a_3", "A_4", "a_2", "case"]
     names = unique(["x"] * 5 + ["x_3", "X"])
     assert len({name.lower() for name in names}) == 7
+
+
+def test_names_of_cases_are_short_in_bytes_and_no_devices() -> None:
+    assert safe("肝" * 120) == "肝" * 40
+    assert safe("con") == "case_con"
+    assert safe("NUL.1") == "case_NUL.1"
+    assert safe("console") == "console"

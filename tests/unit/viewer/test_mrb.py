@@ -17,9 +17,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
-from medseg.errors import ConfigError, OutputError
+from medseg.dataset.layouts import find_cases
+from medseg.errors import ConfigError, OutputError, SourceError
+from medseg.io.read import read_volume, segments_of
 from medseg.volume import Geometry
 from medseg.workflows.evaluate import evaluate
+from medseg.workflows.export import export
+from medseg.workflows.inspect import inspect
 from medseg.workflows.view import to_slicer
 
 OF_SLICER = "vtkMRMLColorTableNode"  # nodes that every scene has
@@ -195,3 +199,29 @@ def test_the_command_says_how_to_open_it_and_bad_wishes_fail_in_a_line(
     (tmp_path / "folder.mrb").mkdir()
     with pytest.raises(OutputError, match=r"folder\.mrb"):
         to_slicer(image, tmp_path / "folder.mrb")
+
+
+def test_a_bundle_is_read_back(oblique: tuple[Path, Path], tmp_path: Path) -> None:
+    """inspect and predict see its image, export and evaluate its mask."""
+    image, mask = oblique
+    bundle = to_slicer(image, tmp_path / "case.mrb", [mask], reference=mask)
+    np.testing.assert_array_equal(read_volume(bundle).array, read_volume(image).array)
+    (case,) = find_cases(bundle, labelled=False).cases
+    assert "prediction" not in str(case.images[0].path)
+    given = read_volume(mask)
+    exported = export(bundle, tmp_path / "mask.seg.nrrd", like=image)
+    assert exported.certificate.n_different == 0
+    assert [segment.name for segment in segments_of(exported.path)] == NAMES
+    inside = tmp_path / "case.mrb" / "case" / "Data" / "reference.seg.nrrd"
+    for path in (bundle, inside):
+        export(path, tmp_path / "mask.nii.gz", like=image)
+        np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii.gz").array, given.array)
+        assert evaluate(path, mask).summary.over_labels["dice"].mean == 1
+
+
+def test_a_bundle_of_several_masks_says_their_paths(oblique: tuple[Path, Path], tmp_path: Path) -> None:
+    image, mask = oblique
+    bundle = to_slicer(image, tmp_path / "case.mrb", [mask, mask])
+    with pytest.raises(SourceError, match=r"holds 2 segmentations, name one of them: .*case\.mrb/case/Data/mask_1"):
+        export(bundle, tmp_path / "mask.nii.gz")
+    assert inspect(bundle).problems == ()

@@ -1,15 +1,18 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import GeometryError, LabelError, OutputError, SourceError
 from medseg.io.nifti import write_nifti
+from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.export import export
@@ -186,3 +189,37 @@ def test_command_prints_what_it_wrote(tmp_path: Path) -> None:
     paths = [Path(line) for line in result.stdout.splitlines()]
     assert paths == [tmp_path / "parts" / "label_2.nii.gz", tmp_path / "parts" / "label_5.nii.gz"]
     assert all(path.is_file() for path in paths)
+
+
+def test_a_study_of_several_volumes_on_one_grid(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
+    """Any of them will do, or one that is named."""
+    stored = np.random.default_rng(0).integers(0, 900, (8, 7, 6), dtype=np.int16)
+    for echo, values in ((10, stored[:4]), (90, stored[4:])):
+        tags = {"EchoTime": echo, "FrameOfReferenceUID": "1.4"}
+        write_slices(tmp_path / "series" / str(echo), values, uids=("P", "1.2", "1.3"), **tags)
+    label_map = np.zeros((6, 7, 4), np.uint8)
+    label_map[1:4, 2:6, 1:3] = 1
+    grid = read_geometry(tmp_path / "series" / "echo-10")
+    mask = written(tmp_path / "mask.nii.gz", Volume(label_map[None], grid))
+    for like in ("series", "series/echo-90"):
+        for name in ("out.nii.gz", "out.seg.dcm", "out.seg.nrrd"):
+            assert export(mask, tmp_path / name, like=tmp_path / like).certificate.n_different == 0
+    referred = dcmread(tmp_path / "out.seg.dcm").SourceImageSequence[0].ReferencedSOPInstanceUID
+    assert referred in {dcmread(path).SOPInstanceUID for path in (tmp_path / "series" / "90").iterdir()}
+
+
+def test_a_study_of_several_volumes_in_one_file(tmp_path: Path) -> None:
+    study = written(tmp_path / "study.nii.gz", Volume(np.zeros((3, *SHAPE), np.int16), oblique()))
+    mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()).oriented_as("LPS"))
+    for like in (study, study / "volume-2"):
+        export(mask, tmp_path / "out.nii.gz", like=like)
+        assert nibabel.load(tmp_path / "out.nii.gz").shape == SHAPE
+
+
+def test_volumes_on_several_grids_have_to_be_named(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
+    stored = np.zeros((4, 7, 6), np.int16)
+    for echo, spacing in ((10, (1.0, 1.0, 2.5)), (90, (2.0, 2.0, 2.5))):
+        write_slices(tmp_path / "series" / str(echo), stored, spacing=spacing, uids=("P", "1.2", "1.3"), EchoTime=echo)
+    mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
+    with pytest.raises(SourceError, match="holds 2 images, name one of them"):
+        export(mask, tmp_path / "out.nii.gz", like=tmp_path / "series")

@@ -118,7 +118,7 @@ def test_in_a_label_map_the_smaller_segment_is_on_top(
 
 def test_names_colours_and_regions_come_from_predictions(balls: Segmented, tmp_path: Path) -> None:
     labels = Labels.from_names({"tumour": 2}, {"liver": (1, 2)}).described({"liver": {"colour": (9, 8, 7)}})
-    (tmp_path / "predictions.json").write_text(json.dumps({"labels": labels.model_dump(mode="json")}))
+    (tmp_path / "predictions.json").write_text(json.dumps({"cases": [], "labels": labels.model_dump(mode="json")}))
     path = stored("nifti", balls, tmp_path)
     segments = segments_of(export(path, tmp_path / "out.seg.nrrd").path)
     assert [(segment.name, segment.colour) for segment in segments] == [

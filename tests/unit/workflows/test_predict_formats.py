@@ -1,6 +1,7 @@
 """predict --format: what is written of each case, and what is told of it. The network is one of thresholds."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.inference.model import ModelRecord, save_model
 from medseg.io.masks import formats
 from medseg.io.masks.formats import FORMATS
-from medseg.io.read import read_segmentation, segments_of
+from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.labels import Labels
 from medseg.plan import Plan
 
@@ -42,6 +43,7 @@ def run(tmp_path: Path, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Pat
     )  # fmt: skip
     save_model(tmp_path / "Balls 5" / "model", record, {})
     monkeypatch.setattr("medseg.inference.model.build_network", lambda *_: Thresholds())
+    monkeypatch.setattr("medseg.inference.model.shapes_of", lambda *_: None)
     return tmp_path / "Balls 5"
 
 
@@ -166,3 +168,47 @@ def test_masks_of_a_prediction_are_exported_with_its_names(run: Path, nifti: Pat
     medseg.predict(run, nifti, tmp_path / "masks", device="cpu")
     written = medseg.export(tmp_path / "masks" / "b.nii.gz", tmp_path / "b.seg.nrrd")
     assert [segment.name for segment in segments_of(written.path)] == ["core", "ball"]
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "Mask.seg.nrrd"])
+def test_one_case_goes_into_one_file(run: Path, nifti: Path, name: str, tmp_path: Path) -> None:
+    output = tmp_path / "new" / name
+    result = medseg.predict(run, nifti, output, device="cpu", backend="torch")
+    (prediction,) = result
+    assert (prediction.path, result.output) == (output, output)
+    assert [path.name for path in output.parent.iterdir()] == [name]
+    assert read_volume(output).array.any()
+    assert result.record["cases"][0]["masks"] == {prediction.masks[0].format.name: name}
+
+
+def test_one_file_of_a_dicom_study(run: Path, tmp_path: Path) -> None:
+    write_kind(tmp_path / "study", KINDS["CT"])
+    for chosen, kind in (((), "SEG"), (("rtstruct",), "RTSTRUCT")):
+        medseg.predict(run, tmp_path / "study", tmp_path / "mask.dcm", device="cpu", backend="torch", formats=chosen)
+        assert dcmread(tmp_path / "mask.dcm").Modality == kind
+
+
+def test_one_file_is_of_one_case_and_one_format(run: Path, nifti: Path, tmp_path: Path) -> None:
+    shutil.copy(nifti, nifti.with_name("c.nii.gz"))
+    how = {"device": "cpu", "backend": "torch"}
+    with pytest.raises(OutputError, match=r"mask\.nii\.gz is one file, and there are 2 cases \(b, c.*; give a folder"):
+        medseg.predict(run, nifti.parent, tmp_path / "mask.nii.gz", **how)
+    with pytest.raises(OutputError, match=r"is one file, and nifti, seg-nrrd are several; give a folder"):
+        medseg.predict(run, nifti, tmp_path / "mask.nii.gz", formats=["nifti", "seg-nrrd"], **how)
+    with pytest.raises(OutputError, match=r"a file of nifti is named \.nii\.gz or \.nii"):
+        medseg.predict(run, nifti, tmp_path / "mask.seg.nrrd", formats=["nifti"], **how)
+    with pytest.raises(OutputError, match=r"does not say what to write"):
+        medseg.predict(run, nifti, tmp_path / "mask.stl", **how)
+    with pytest.raises(OutputError, match=r"b\.nii\.gz is the image that is read"):
+        medseg.predict(run, nifti, nifti, **how)
+    with pytest.raises(ConfigError, match=r"uncertainty are written only where 'output' names a folder"):
+        medseg.predict(run, nifti, tmp_path / "mask.nii.gz", uncertainty=True, **how)
+    assert not list(tmp_path.glob("mask*"))
+
+
+def test_a_file_on_the_command_line(run: Path, nifti: Path, tmp_path: Path) -> None:
+    command = ["predict", str(run), str(nifti), "-o", str(tmp_path / "m.nii.gz"), "--device", "cpu", "--json"]
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)["cases"][0]["masks"] == {"nifti": "m.nii.gz"}
+    assert f"1 mask in {tmp_path / 'm.nii.gz'}" in told.stderr

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import medseg
 from medseg.config import InferenceConfig
@@ -98,3 +99,32 @@ def test_no_voxels_at_all_is_one_line(model: Path, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((5, 0, 4), dtype=np.float32), np.eye(4)), tmp_path / "case.nii.gz")
     with pytest.raises(SourceError, match="case"):
         medseg.predict(model, tmp_path / "case.nii.gz", tmp_path / "masks", device="cpu", backend="torch")
+
+
+@pytest.mark.parametrize("model", ["none"], indirect=True)
+def test_one_volume_of_several(model: Path, tmp_path: Path) -> None:
+    """The message says what there is; its path, or a glob, chooses."""
+    first, second = bright_box((12, 9, 10)), bright_box((12, 9, 10))[::-1].copy()
+    second[0] = 100
+    affine = np.diag([-1.0, 1, 1, 1])
+    path = tmp_path / "images" / "times.nii.gz"
+    path.parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.stack([first, second], axis=-1), affine), path)
+    how = {"device": "cpu", "backend": "torch"}
+    with pytest.raises(SourceError, match=r"by its path, .*times\.nii\.gz/volume-1 to volume-2, .*'\*\*/volume"):
+        medseg.predict(model, path, tmp_path / "masks", **how)
+    (named,) = medseg.predict(model, path / "volume-2", tmp_path / "masks", **how)
+    (matched,) = medseg.predict(model, path.parent, tmp_path / "matched", images="**/volume-2", **how)
+    for prediction, name in ((named, "times_volume-2"), (matched, "times")):
+        assert prediction.path is not None and prediction.path.name == f"{name}.nii.gz"
+        assert prediction.source == path / "volume-2"
+        mask = nibabel.load(prediction.path)
+        assert np.array_equal(np.asarray(mask.dataobj) == 1, second == 100)
+        assert np.array_equal(mask.affine, affine)
+
+
+@pytest.mark.parametrize("model", ["none"], indirect=True)
+def test_a_colour_picture_has_no_volume_to_choose(model: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "colours.png")
+    with pytest.raises(SourceError, match=r"number of channels is 3, .*; store it in grey values"):
+        medseg.predict(model, tmp_path / "colours.png", tmp_path / "masks", device="cpu", backend="torch")

@@ -16,6 +16,7 @@ from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.masks.check_dicom import check_dicom_seg
 from medseg.io.masks.dicom_seg import write_dicom_seg
+from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation
 from medseg.io.source import ImageSource
@@ -75,6 +76,36 @@ def assert_refers_to_its_slice(groups: pydicom.Dataset, corner: np.ndarray, sour
     else:
         assert "ReferencedFrameNumber" not in reference
     np.testing.assert_allclose(corner * (-1, -1, 1), header.ImagePositionPatient, atol=1e-6)
+
+
+TILTED = ["tilted by 20°", "tilted by -20°", "uneven", "missing slice", "enhanced tilted"]
+
+
+@pytest.mark.parametrize("kind", ["oblique", "enhanced", *TILTED])
+def test_on_the_grid_others_see_it_where_it_is(tmp_path: Path, segmented_balls: SegmentedBalls, kind: str) -> None:
+    segmented = segmented_balls(tmp_path / "series", kind)
+    path = write_mask(FORMATS["dicom-seg-grid"], tmp_path / "mask.dcm", segmented).path
+    assert_read_back(path, segmented)
+    for number, (mask, place) in segments_by_dcmqi(path, tmp_path / "dcmqi").items():
+        assert_same_in_world(mask, place, segmented.label_map == number, segmented.geometry)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("oblique", False), ("tilted by 20°", True), ("missing slice", True)])
+def test_slices_that_others_place_wrong_are_told(
+    tmp_path: Path, segmented_balls: SegmentedBalls, kind: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path, segmented_balls(tmp_path / "series", kind))
+    assert ("for these write dicom-seg-grid or rtstruct" in capsys.readouterr().err) is warned
+
+
+def test_both_forms_are_objects_of_their_own(tmp_path: Path, segmented_balls: SegmentedBalls) -> None:
+    segmented = segmented_balls(tmp_path / "series", "tilted by 20°")
+    on_slices = pydicom.dcmread(written(tmp_path, segmented))
+    (path,) = FORMATS["dicom-seg-grid"].write(tmp_path / "grid.dcm", segmented)
+    on_grid = pydicom.dcmread(path)
+    assert on_grid.SOPInstanceUID != on_slices.SOPInstanceUID
+    assert on_grid.ReferencedSeriesSequence[0].SeriesInstanceUID == segmented.source.series_uid
+    assert not any("DerivationImageSequence" in frame for frame in on_grid.PerFrameFunctionalGroupsSequence)
 
 
 @pytest.mark.parametrize("kind", ["tilted by 20°", "tilted by -20°", "uneven", "missing slice", "enhanced tilted"])

@@ -67,7 +67,7 @@ def centre(name: str, path: Path, number: int) -> np.ndarray:
         found = centre_of_voxels(path, (number,))
     elif name == "nifti-per-label":
         found = centre_of_voxels(path / f"{structure}.nii.gz", (1,))
-    elif name == "dicom-seg":
+    elif name.startswith("dicom-seg"):
         found = centre_of_frames(path, number)
     elif name == "rtstruct":
         found = centre_of_contours(dcmread(path).ROIContourSequence[number - 1])
@@ -126,7 +126,7 @@ def test_without_a_structure_there_is_a_label_map_at_most(name: str, balls: Segm
         write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
 
 
-@pytest.mark.parametrize("name", ["dicom-seg", "rtstruct"])
+@pytest.mark.parametrize("name", ["dicom-seg", "dicom-seg-grid", "rtstruct"])
 def test_masks_in_dicom_need_a_dicom_series(name: str, balls: Segmented, tmp_path: Path) -> None:
     nifti = ImageSource("nifti", Path("image.nii.gz"), (Path("image.nii.gz"),))
     for source, reason in ((None, "no image is given"), (nifti, "image.nii.gz is none; choose nifti or seg-nrrd")):
@@ -161,7 +161,7 @@ def test_a_sheared_grid_stays_sheared(name: str, tmp_path: Path) -> None:
 
 
 def test_formats_are_known_by_name() -> None:
-    names = ["nifti", "nifti-per-label", "seg-nrrd", "dicom-seg", "rtstruct", "stl", "obj"]
+    names = ["nifti", "nifti-per-label", "seg-nrrd", "dicom-seg", "dicom-seg-grid", "rtstruct", "stl", "obj"]
     assert list(FORMATS) == names
     assert [format_named(name).name for name in names] == names
     with pytest.raises(ConfigError, match="did you mean 'dicom-seg'"):

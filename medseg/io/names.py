@@ -1,0 +1,78 @@
+"""Names of structures, which may be any text, as file systems and DICOM can hold them."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+LONGEST_FILE_NAME = 120  # bytes, without suffixes: file systems hold 255, some that encrypt 143
+LONGEST_LABEL = 64  # characters, DICOM's value representation LO
+
+# Names of devices, which Windows takes for these whatever follows their first dot.
+RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\.|$)", re.IGNORECASE)
+
+
+def file_name(name: str, longest: int = LONGEST_FILE_NAME) -> str:
+    """A name that every file system takes, to which suffixes can be added: letters, digits, ``_``, ``-`` and dots
+    inside, of ``longest`` bytes at most."""
+    safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).strip(".")
+    safe = f"_{safe}" if RESERVED.match(safe) else safe
+    return cut(safe, longest) or "_"
+
+
+def file_names(names: Sequence[str], longest: int = LONGEST_FILE_NAME) -> list[str]:
+    """One for each, of which no file system takes two for one: it may ignore case."""
+    return _distinct(
+        [file_name(name, longest) for name in names],
+        lambda name, number: f"{cut(name, longest - len(str(number)) - 1)}_{number}",
+        str.casefold,
+    )
+
+
+def as_text(name: str) -> str:
+    """``name`` with spaces for what no file can hold as text: control characters, and halves of characters."""
+    return "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in name)
+
+
+def text_names(names: Sequence[str]) -> list[str]:
+    """As text, one for each, no two the same."""
+    return _distinct([as_text(name) for name in names], "{} ({})".format, str)
+
+
+def dicom_label(name: str, longest: int = LONGEST_LABEL) -> str:
+    """``name`` as one DICOM value: no backslash, which parts values, no control characters, not too long."""
+    return as_text(name).replace("\\", "/").strip()[:longest].strip()
+
+
+def dicom_labels(names: Sequence[str]) -> list[str]:
+    """One for each, not empty, and no two the same."""
+    return _distinct([dicom_label(name) or "unnamed" for name in names], _numbered, str)
+
+
+def whole_name(label: str, whole: str) -> str:
+    """The name that ``label`` is short for, where a file holds that too; else the label."""
+    short = dicom_label(whole)
+    number = re.search(r" \((\d+)\)$", label)
+    return whole if short and label in (short, _numbered(short, int(number[1])) if number else short) else label
+
+
+def cut(name: str, longest: int) -> str:
+    """Its first characters, of ``longest`` bytes in UTF-8 at most."""
+    return name.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
+
+
+def _numbered(label: str, number: int) -> str:
+    return f"{label[: LONGEST_LABEL - len(str(number)) - 3].strip()} ({number})"
+
+
+def _distinct(names: Sequence[str], numbered: Callable[[str, int], str], fold: Callable[[str], str]) -> list[str]:
+    """With a number for those that came before; ``fold``: what of two names may not be the same."""
+    given, taken = {fold(name) for name in names}, set[str]()
+    result = []
+    for name in names:
+        chosen, number = name, 1
+        while fold(chosen) in (taken if number == 1 else given | taken):
+            number += 1
+            chosen = numbered(name, number)
+        taken.add(fold(chosen))
+        result.append(chosen)
+    return result

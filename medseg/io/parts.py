@@ -1,0 +1,47 @@
+"""One volume of a file that holds several, such as time points: the part ``volume-2`` of an image source.
+
+DICOM series have parts too; there ``dicom.series`` splits them.
+"""
+
+from dataclasses import replace
+from math import prod
+
+from medseg.io.dicom.volumes import ATTRIBUTES
+from medseg.io.itk import open_itk
+from medseg.io.nifti import open_nifti
+from medseg.io.source import ImageSource
+from medseg.volume import Volume
+
+VOLUME = "volume"
+STARTS = tuple({f"{name}-" for name in (VOLUME, *(attribute.name for attribute in ATTRIBUTES))})
+
+
+def may_be_part(name: str) -> bool:
+    """Whether the last part of a path may name a volume: ``volume-2``, ``time-03``, ``b-1000``."""
+    return name.startswith(STARTS)
+
+
+def volumes_of(source: ImageSource) -> list[ImageSource]:
+    """The volumes of a NIfTI, NRRD or MetaImage file that holds several, each a source of its own; none of any other.
+    Raises ``SourceError`` for a damaged file."""
+    n = 1 if source.frames else _n_volumes(source)
+    return [replace(source, frames=(i,), part=volume_name(i, n)) for i in range(n)] if n > 1 else []
+
+
+def volume_name(number: int, n: int) -> str:
+    """Of one volume, counted from 0, of ``n``: those of a file are counted from 1."""
+    return f"{VOLUME}-{number + 1:0{len(str(n))}d}"
+
+
+def chosen(volume: Volume, source: ImageSource) -> Volume:
+    """Of all that a file holds, what the source stands for."""
+    return Volume(volume.array[list(source.frames)], volume.geometry) if source.frames else volume
+
+
+def _n_volumes(source: ImageSource) -> int:
+    if source.kind in ("nifti", "pair"):
+        return prod(map(int, open_nifti(source.path).shape[3:]))
+    if source.kind == "itk":
+        reader = open_itk(source.path)
+        return prod(map(int, reader.GetSize()[3:])) * int(reader.GetNumberOfComponents())
+    return 1
