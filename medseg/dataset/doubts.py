@@ -1,19 +1,23 @@
 """What makes one image doubtful, told by its header alone: ``inspect``, ``preprocess`` and ``predict`` all say it."""
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from medseg.dataset.cases import Case
+from medseg.dataset.grids import ROUNDED_SPACING
+from medseg.dataset.spacing import shown_spacing
 from medseg.io.content import content_mark
 from medseg.io.nifti_header import NiftiHeader, read_nifti_header
+from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
-from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
+from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry, Spacing3
 
 LOST_SPACING = "lost-spacing"
+SAID_SPACING = "said-spacing"
 
 LONGEST_MM = 3000.0  # lengths in another unit
 SHORTEST_MM = 1.0  # of the longest edge, where no unit is named: metres taken for mm
@@ -55,6 +59,11 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
         yield Doubt("unit", source.path, what, "masks keep the unit of the file", "note")
 
 
+def spacing_of_header(source: ImageSource) -> Spacing3:
+    """In mm, whatever the user says. Raises as ``read_geometry`` does."""
+    return read_geometry(replace(source, spacing=None)).spacing
+
+
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
     """Whether the header says no more than what programs write that were told nothing: 1×1×1 mm, at the origin."""
     if source.spacing is not None or not _is_unit(grid):
@@ -90,7 +99,13 @@ def _of_size(grid: Geometry) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:
-    """Lost millimetres."""
+    """Lost millimetres, and those that are said and that a header contradicts."""
+    if source.spacing is not None:
+        by_header = spacing_of_header(source)
+        if set(by_header) != {1.0} and not np.allclose(by_header, source.spacing, rtol=ROUNDED_SPACING, atol=0):
+            said, written = shown_spacing(source.spacing), shown_spacing(by_header)
+            what = f"its header gives voxels of {written} mm, where {said} mm is said and taken"
+            yield SAID_SPACING, what, "where its header is right, say only that of the others, in a cases.csv"
     if source.spacing is not None or set(grid.spacing) != {1.0}:
         return
     why = _why_lost(grid, header, says_no_spacing(source, grid))

@@ -68,12 +68,30 @@ def test_distances_of_masks_that_keep_the_header_are_in_the_millimetres_that_wer
 def test_all_say_that_it_is_lost_until_it_is_said(hearts: Path, tmp_path: Path) -> None:
     assert [finding.rule for finding in medseg.inspect(hearts, workers=1).findings] == ["lost-spacing"] * 2
     found = medseg.inspect(hearts, workers=1, spacing=SPACING)
-    assert found.findings == ()
+    assert {(finding.rule, finding.severity) for finding in found.findings} == {("said-spacing", "note")}
     assert len(found.files) == 4
     assert found.cases[0].volumes_ml == {"foreground": pytest.approx(25.0)}
     result = medseg.preprocess(hearts, tmp_path / "prepared", config=ONE_WORKER)
     assert ["--spacing" in warning.message for warning in result.warnings] == [True, True]
     assert medseg.preprocess(hearts, tmp_path / "prepared", config=ONE_WORKER, spacing=SPACING).warnings == ()
+
+
+def test_a_copy_gets_it_into_its_headers(hearts: Path, tmp_path: Path) -> None:
+    found = medseg.inspect(hearts, workers=1, spacing=SPACING, fix=tmp_path / "copy")
+    assert found.fixed is not None
+    assert {change.what for change in found.fixed.changes} == {"spacing, as said"}
+    assert found.fixed.left == medseg.inspect(tmp_path / "copy", workers=1).findings == ()
+    for path in (tmp_path / "copy").rglob("*.nii.gz"):
+        np.testing.assert_array_equal(nibabel.load(path).header.get_zooms(), SPACING)
+        before = nibabel.load(hearts / path.relative_to(tmp_path / "copy"))
+        np.testing.assert_array_equal(nibabel.load(path).dataobj, before.dataobj)
+
+
+def test_a_header_that_says_otherwise_is_told(tmp_path: Path, write_image: WriteImage) -> None:
+    affine = np.diag([0.9, 0.9, 3.0, 1.0])
+    path = write_image(tmp_path / "a.nii.gz", np.ones((12, 10, 3), np.int16), affine)
+    result = medseg.preprocess(path, tmp_path / "prepared", config=ONE_WORKER, spacing=SPACING)
+    assert ["0.9 0.9 3 mm, where 1.25 1.25 10 mm is said" in warning.message for warning in result.warnings] == [True]
 
 
 @pytest.fixture
