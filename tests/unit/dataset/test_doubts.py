@@ -92,6 +92,24 @@ def test_a_mha_of_a_numpy_array_is_doubted_and_a_stack_of_flat_pages(tmp_path: P
     ]
 
 
+def test_the_two_files_of_a_pair_are_doubted_as_one_is(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Pair(np.zeros((192, 192, 12), np.uint8), None)
+    nibabel.save(image, tmp_path / "a.hdr")
+    assert rules(source_of(tmp_path / "a.hdr")) == ["lost-spacing", "no-place"]
+
+
+@pytest.mark.parametrize(("edge", "rule"), [(0.0004, "unit"), (400.0, "spacing")])
+def test_lengths_in_metres_or_micrometres_are_doubted_in_any_format(tmp_path: Path, edge: float, rule: str) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.zeros((24, 20, 22), np.uint8))
+    image.SetSpacing((edge, edge, edge))
+    sitk.WriteImage(image, tmp_path / "a.mha")
+    affine = np.diag([edge, edge, edge, 1])
+    written(tmp_path / "a.nii.gz", (22, 20, 24), affine, unit="unknown")
+    assert [rules(source_of(tmp_path / name)) for name in ("a.mha", "a.nii.gz")] == [[rule], [rule]]
+
+
 def test_copies_are_told_whatever_their_names(tmp_path: Path) -> None:
     one = written(tmp_path / "a.nii", (4, 4, 4), np.eye(4))
     (tmp_path / "b.nii").write_bytes((tmp_path / "a.nii").read_bytes())
