@@ -50,8 +50,9 @@ Spacing = Annotated[
     typer.Option(
         "--spacing",
         metavar="X Y Z",
-        help="Edge lengths of the voxels in mm, along the array's axes, where the headers of images lost them; masks "
-        "keep these headers. A cases.csv may give one to each case in a column 'spacing' instead.",
+        help="Edge lengths of the voxels in mm, along the array's axes, where the headers of images lost them (not "
+        "those that the network is to see: preprocessing.spacing). A cases.csv may give one to each case, in a column "
+        "'spacing'.",
         show_default=False,
     ),
 ]

@@ -1,19 +1,30 @@
 """What makes one image doubtful, told by its header alone: ``inspect``, ``preprocess`` and ``predict`` all say it."""
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from medseg.dataset.cases import Case
+from medseg.dataset.grids import ROUNDED_SPACING
+from medseg.dataset.spacing import shown_spacing
 from medseg.io.content import content_mark
 from medseg.io.nifti_header import NiftiHeader, read_nifti_header
+from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
-from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry
+from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry, Spacing3
+
+NIFTI = ("nifti", "pair")  # kinds of sources whose header has codes
 
 LOST_SPACING = "lost-spacing"
+SAID_SPACING = "said-spacing"
+
+SAY_SPACING = (
+    "say what is true with --spacing X Y Z (mm), or in a cases.csv with a column 'spacing' (--spacing 1 1 1, where it "
+    "is right); else volumes and distances are wrong, and networks learn less"
+)
 
 LONGEST_MM = 3000.0  # lengths in another unit
 SHORTEST_MM = 1.0  # of the longest edge, where no unit is named: metres taken for mm
@@ -47,19 +58,28 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
     """
     if source.kind == "image2d" and grid.shape[2] == 1:
         return  # a picture has no place in a patient
-    header = read_nifti_header(source.path) if source.kind == "nifti" else None
-    oddities = [*_of_size(grid), *_of_spacing(source, grid, header), *(_of_place(header, grid) if header else ())]
+    header = read_nifti_header(source.path) if source.kind in NIFTI else None
+    oddities = [
+        *_of_size(grid, header),
+        *_of_spacing(source, grid, header),
+        *(_of_place(header, grid) if header else ()),
+    ]
     yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
     if header and header.unit not in ("mm", "unknown"):
         what = f"its header gives lengths in {header.unit}, which are converted to mm"
         yield Doubt("unit", source.path, what, "masks keep the unit of the file", "note")
 
 
+def spacing_of_header(source: ImageSource) -> Spacing3:
+    """In mm, whatever the user says. Raises as ``read_geometry`` does."""
+    return read_geometry(replace(source, spacing=None)).spacing
+
+
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
     """Whether the header says no more than what programs write that were told nothing: 1×1×1 mm, at the origin."""
     if source.spacing is not None or not _is_unit(grid):
         return False
-    is_placed = source.kind != "nifti" or read_nifti_header(source.path).has_place
+    is_placed = source.kind not in NIFTI or read_nifti_header(source.path).has_place
     return not is_placed or not grid.affine[:3, 3].any()
 
 
@@ -79,7 +99,7 @@ def copies_among(cases: Iterable[Case]) -> Iterator[tuple[Doubt, Case]]:
             yield Doubt("copy", source.path, what, to_do), case
 
 
-def _of_size(grid: Geometry) -> Iterator[tuple[str, str, str]]:
+def _of_size(grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:
     if grid.shear > SHEAR_TOLERANCE:
         angle = np.degrees(np.arcsin(min(grid.shear, 1.0)))
         what = f"its axes are not at right angles, but sheared by {angle:.1f}°"
@@ -87,20 +107,25 @@ def _of_size(grid: Geometry) -> Iterator[tuple[str, str, str]]:
     extent = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
     if extent > LONGEST_MM:
         yield "spacing", f"is {extent / 1000:.3g} m long", "check the spacing in its header: is it in mm?"
+    if extent < SHORTEST_MM and (header is None or header.unit == "unknown"):
+        what = f"its header names no unit of length; in mm, it is {extent:.2g} mm long"
+        yield "unit", what, "if these are metres, say the spacing in mm with --spacing, or correct the header"
 
 
 def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:
-    """Lost millimetres."""
+    """Lost millimetres, and those that are said and that a header contradicts."""
+    if source.spacing is not None:
+        by_header = spacing_of_header(source)
+        if set(by_header) != {1.0} and not np.allclose(by_header, source.spacing, rtol=ROUNDED_SPACING, atol=0):
+            said, written = shown_spacing(source.spacing), shown_spacing(by_header)
+            what = f"its header gives voxels of {written} mm, where {said} mm is said and taken"
+            yield SAID_SPACING, what, "where its header is right, say only that of the others, in a cases.csv"
     if source.spacing is not None or set(grid.spacing) != {1.0}:
         return
     why = _why_lost(grid, header, says_no_spacing(source, grid))
     if why:
         what = f"its header gives voxels of exactly 1×1×1 mm, {why}: the spacing seems to be lost"
-        to_do = (
-            "say what is true with --spacing X Y Z (mm), or in a cases.csv with a column 'spacing'; else volumes and "
-        )
-        to_do += "distances are wrong, and networks learn less (--spacing 1 1 1, where it is right)"
-        yield LOST_SPACING, what, to_do
+        yield LOST_SPACING, what, SAY_SPACING
 
 
 def _why_lost(grid: Geometry, header: NiftiHeader | None, at_origin: bool) -> str:
@@ -125,10 +150,6 @@ def _is_unit(grid: Geometry) -> bool:
 
 
 def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
-    longest = max(n * spacing for n, spacing in zip(grid.shape, grid.spacing, strict=True))
-    if header.unit == "unknown" and longest < SHORTEST_MM:
-        what = f"its header names no unit of length; in mm, it is {longest:.2g} mm long"
-        yield "unit", what, "if these are metres, say so in its header (xyzt_units), or what is true with --spacing"
     if not header.has_place:
         why = "it is Analyze" if header.is_analyze else "sform_code and qform_code are 0"
         what = (

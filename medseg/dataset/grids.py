@@ -35,7 +35,7 @@ def advice_off_grid(image: ImageSource, label: ImageSource, grids: tuple[Geometr
     if not goes_voxel_by_voxel(*grids):
         return f"is it the mask of this image? If so, '{export_like(label.path, image.path)}' brings it there"
     how = "write it again with the header of its image, voxels unchanged"
-    if label.kind == "nifti" and not read_nifti_header(label.path).is_analyze:
+    if label.kind in ("nifti", "pair") and not read_nifti_header(label.path).is_analyze:
         how = f"{FIX} gives it the header of its image, voxels unchanged"
     return f"its voxels are as many and as large, so that only a header is wrong: {how}"
 

@@ -1,5 +1,6 @@
 """A prediction and its reference from disk, on one grid."""
 
+from medseg.dataset.grids import goes_voxel_by_voxel
 from medseg.dataset.reading import read_segments
 from medseg.errors import GeometryError
 from medseg.evaluation.pairs import Mask, Pair
@@ -41,7 +42,19 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     difference = volume.geometry.difference(grid, grid_tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; bring one to the "
-            "grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
+            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; "
+            + _advice(goes_voxel_by_voxel(grid, as_said(read.geometry, pair)), pair)
         )
     return Volume(volume.array, grid)
+
+
+def _advice(voxel_by_voxel: bool, pair: Pair) -> str:
+    """What to do about grids that differ: of voxels that are as many and as large only a header is wrong."""
+    if not voxel_by_voxel:
+        return "bring one to the grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
+    if pair.reference.image is None:
+        return "their voxels are as many and as large: where a header is wrong, give it that of the other"
+    return (
+        "their voxels are as many and as large: where the reference has not the header of its image, 'medseg inspect "
+        "REFERENCES --fix COPY' gives it that, voxels unchanged; evaluate against COPY"
+    )

@@ -7,15 +7,16 @@ from typing import Protocol
 
 import numpy as np
 
+from medseg.dataset.spacing import shown_spacing
 from medseg.errors import OutputError
 from medseg.files import written_whole
 from medseg.io.folders import is_nifti
 from medseg.io.image2d import write_image2d
 from medseg.io.nifti import write_nifti
-from medseg.io.nifti_header import copy_place, read_nifti_header, write_place
+from medseg.io.nifti_header import copy_place, read_nifti_header, write_place, write_spacing
 from medseg.io.read import read_geometry, read_volume
 from medseg.progress import counted
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, Spacing3
 
 VALUES_SHOWN = 20
 SAME = 1e-6  # of the smallest voxel edge
@@ -92,6 +93,18 @@ class Place:
             _affine(before),
             _affine(self.geometry.affine),
         )
+
+
+@dataclass(frozen=True)
+class Respace:
+    """Writes the spacing that the user says into the header of a NIfTI file."""
+
+    spacing: Spacing3
+
+    def apply(self, path: Path) -> Change:
+        before = read_geometry(path).spacing
+        write_spacing(path, self.spacing)
+        return Change(path, "spacing, as said", shown_spacing(before), shown_spacing(self.spacing))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from medseg.dataset.cases import Case
-from medseg.dataset.doubts import doubts_about
+from medseg.dataset.doubts import SAID_SPACING, doubts_about, spacing_of_header
 from medseg.dataset.reading import read_images
+from medseg.dataset.spacing import shown_spacing
 from medseg.errors import MedsegError
 from medseg.inspection.finding import Finding, doubtful, told
+from medseg.inspection.repair import Respace
 from medseg.io.archives import origin
 from medseg.io.dicom.examination import Examination, read_examination
-from medseg.io.nifti_header import read_nifti_header
+from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
 from medseg.io.whole import check_whole
@@ -121,7 +123,7 @@ def _measured(series: Series, voxels: bool) -> Series:
         grid=grid,
         has_place=header is None or header.has_place,
         takes_place=header is not None and not header.is_analyze,
-        findings=(*series.findings, *(doubtful(doubt) for doubt in doubts_about(source, grid))),
+        findings=(*series.findings, *_doubtful(source, grid, header)),
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array
@@ -130,3 +132,19 @@ def _measured(series: Series, voxels: bool) -> Series:
     if source.kind in ("image2d", "itk"):
         return replace(placed, n_channels=len(read_volume(source).array))
     return replace(placed, n_channels=header.n_channels if header else 1)
+
+
+def _doubtful(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[Finding]:
+    """What is doubtful in a header, and what ``--fix`` can write into it since the user said it."""
+    can_be_said = header is not None and not header.is_analyze and source.spacing is not None
+    respace = Respace(source.spacing) if can_be_said and source.spacing is not None else None
+    doubts = list(doubts_about(source, grid))
+    for doubt in doubts:
+        yield replace(doubtful(doubt), repair=respace if doubt.rule == SAID_SPACING else None)
+    if (
+        respace
+        and not any(doubt.rule == SAID_SPACING for doubt in doubts)
+        and spacing_of_header(source) != grid.spacing
+    ):
+        what = f"its voxels are said to be {shown_spacing(grid.spacing)} mm, which its header does not know"
+        yield Finding("note", SAID_SPACING, source.path, what, "--fix writes it into the header", repair=respace)

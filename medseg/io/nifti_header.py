@@ -25,7 +25,7 @@ from medseg.io.nifti import (
     unit_of,
 )
 from medseg.io.nifti_pair import is_analyze, voxel_file
-from medseg.volume import Geometry
+from medseg.volume import Geometry, Spacing3
 
 Affine = npt.NDArray[np.float64]
 
@@ -103,6 +103,21 @@ def copy_place(path: Path, like: Path) -> None:
         header["pixdim"][:4] = original["pixdim"][:4]
         of_space = int(original["xyzt_units"]) & SPATIAL_UNIT
         header["xyzt_units"] = int(header["xyzt_units"]) & ~SPATIAL_UNIT | of_space
+
+    _rewrite(path, place)
+
+
+def write_spacing(path: Path, spacing: Spacing3) -> None:
+    """Gives the voxels of a file other edge lengths (mm); directions, the first voxel's place, codes and all its other
+    bytes stay. Raises as ``write_place`` does."""
+
+    def place(header: nibabel.Nifti1Header) -> None:
+        _, mm = unit_of(header)
+        sform, code = header.get_sform(coded=True)
+        if code:
+            sform[:3, :3] *= np.divide(spacing, mm) / np.linalg.norm(sform[:3, :3], axis=0)
+            header.set_sform(sform, code=code)
+        header["pixdim"][1:4] = np.divide(spacing, mm)  # the qform is directions times these
 
     _rewrite(path, place)
 

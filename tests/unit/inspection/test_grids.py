@@ -178,6 +178,21 @@ def test_a_mirrored_header_is_named(
     assert_put_right(study, look, tmp_path / "copy", study.label("a"))
 
 
+def test_the_header_of_a_pair_is_put_right_and_that_of_analyze_is_not(
+    study: Any, look: Any, affine: np.ndarray, tmp_path: Path
+) -> None:
+    for name, kind in (("a", nibabel.Nifti1Pair), ("b", nibabel.Spm99AnalyzeImage)):
+        study.add(name)
+        drawn = np.asarray(nibabel.load(study.label(name)).dataobj)
+        study.label(name).unlink()
+        nibabel.save(kind(drawn, shifted(affine, 1, 0, 0)), study.folder / "labels" / f"{name}.hdr")
+    found = look(study.folder, fix=tmp_path / "copy")
+    assert {finding.case_id: finding.repair is not None for finding in found.problems} == {"a": True, "b": False}
+    assert [finding.case_id for finding in found.fixed.left if finding.severity == "problem"] == ["b"]
+    there = read_geometry(tmp_path / "copy" / "labels" / "a.hdr")
+    assert there.difference(read_geometry(study.image("a")), 1e-5) is None
+
+
 def test_axes_in_another_order_are_named(study: Any, look: Any, findings: Any) -> None:
     study.add("a", label_map=np.ones((12, 20, 24), np.uint8))
     (finding,) = findings(look(study.folder), "grid-differs")
