@@ -35,6 +35,7 @@ from medseg.weights import read_shapes, read_tensors, write_tensors
 FORMAT_VERSION = 1
 RECORD = "model.json"
 WEIGHTS = "weights.safetensors"
+NAME_DATA = ("source", "init", "watchdog")  # in the provenance of version 0.1
 COPY = "copy the whole model folder again"
 
 
@@ -61,6 +62,11 @@ class ModelRecord(Record):
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
         return self
+
+    def shareable(self) -> Self:
+        """Without what older versions noted of the data: its path, and the cases that the watchdog spoke of."""
+        kept = {key: value for key, value in self.provenance.items() if key not in NAME_DATA}
+        return self.model_copy(update={"provenance": kept})
 
     @property
     def outputs(self) -> tuple[str, ...]:
