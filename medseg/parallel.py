@@ -7,11 +7,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -42,8 +43,9 @@ def run_in_workers(
     workers: int | None = None,
     preload: Sequence[str] = (),
 ) -> Iterator[Outcome[Item, Result]]:
-    """``function`` of each item, in the order in which they are done. ``preload`` modules are imported once, in a
-    server process that the workers are forked from.
+    """``function`` of each item, in their order, whichever is done first: what is made of the outcomes must not depend
+    on the number of workers. ``preload`` modules are imported once, in a server process that the workers are forked
+    from.
 
     With one worker, or one item, the work is done in this process.
     """
@@ -58,18 +60,21 @@ def _outcomes(
         for item in items:
             yield _attempt(function, item)
         return
-    lost: list[Item] = []
+    rest: list[Outcome[Item, Result]] = []  # from the first one on that a dead worker took along
     for outcome in _in_pool(function, items, workers, preload):
-        if outcome.error is None and outcome.result is None:
-            lost.append(outcome.item)
+        if rest or _is_lost(outcome):
+            rest.append(outcome)
         else:
             yield outcome
     # A worker that dies (killed for its memory, a crash in a decoder) takes its pool along. What was under way is
     # tried once more, each item in a pool of its own: only the one that kills its worker again is given up.
-    for item in lost:
-        for outcome in _in_pool(function, [item], 1, preload):
-            died = outcome.error is None and outcome.result is None
-            yield Outcome(item, error="the worker process died (out of memory?)") if died else outcome
+    for outcome in rest:
+        for again in _in_pool(function, [outcome.item], 1, preload) if _is_lost(outcome) else [outcome]:
+            yield Outcome(again.item, error="the worker process died (out of memory?)") if _is_lost(again) else again
+
+
+def _is_lost(outcome: Outcome[Item, Result]) -> bool:
+    return outcome.error is None and outcome.result is None
 
 
 def run_in_stages(
@@ -139,19 +144,16 @@ def _in_pool(
 ) -> Iterator[Outcome[Item, Result]]:
     """Outcomes with neither result nor error are those of items that a dead worker took along."""
     with ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_one_thread) as pool:
-        futures: dict[Future[Outcome[Item, Result]], Item] = {}
-        with _main_stays_here():
+        futures: list[Future[Outcome[Item, Result]]] = []
+        with _main_stays_here(), suppress(BrokenProcessPool):
             for item in items:
+                futures.append(pool.submit(_attempt, function, item))
+        try:
+            for item, future in zip_longest(items, futures):
                 try:
-                    futures[pool.submit(_attempt, function, item)] = item
+                    yield Outcome(item) if future is None else future.result()
                 except BrokenProcessPool:
                     yield Outcome(item)
-        try:
-            for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    yield Outcome(futures[future])
         finally:
             # After Ctrl-C the pool would finish all that waits before it lets go.
             pool.shutdown(cancel_futures=True)

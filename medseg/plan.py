@@ -120,7 +120,8 @@ class Plan(Record):
     # Patches are (x, y, z) also in 2D, where the slice axis has one voxel.
     patch_size: tuple[PositiveInt, PositiveInt, PositiveInt]
     batch_size: int = Field(ge=1, le=2**16)
-    median_shape: Shape3 | None = None  # of what patches are cut from; None in older prepared folders
+    # Of what patches are cut from; None in older prepared folders.
+    median_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     slice_axis: Axis | None  # the axis that 2D networks don't see; None in 3D
     architecture: Architecture
     mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right

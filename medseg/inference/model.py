@@ -18,7 +18,7 @@ import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
-from medseg.errors import ConfigError, ModelError, OutputError, reading
+from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.fused import fused
@@ -35,6 +35,7 @@ from medseg.weights import read_shapes, read_tensors, write_tensors
 FORMAT_VERSION = 1
 RECORD = "model.json"
 WEIGHTS = "weights.safetensors"
+NAME_DATA = ("source", "init", "watchdog")  # in the provenance of version 0.1
 COPY = "copy the whole model folder again"
 
 
@@ -61,6 +62,11 @@ class ModelRecord(Record):
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
         return self
+
+    def shareable(self) -> Self:
+        """Without what older versions noted of the data: its path, and the cases that the watchdog spoke of."""
+        kept = {key: value for key, value in self.provenance.items() if key not in NAME_DATA}
+        return self.model_copy(update={"provenance": kept})
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -188,11 +194,13 @@ def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network
         raise ModelError(f"{folder} has no {WEIGHTS}; {COPY}")
     misfit = ModelError(f"{file} does not fit the network in {RECORD}; {COPY}")
     network_of = len(record.channels), len(record.outputs), record.plan.architecture
-    with reading(folder / RECORD, "of a network that can be built", COPY, ModelError):
+    try:
         wanted = shapes_of(*network_of)
         if wanted is not None and wanted != read_shapes(file, COPY, ModelError):
             raise misfit  # before memory is taken for a network that isn't here
         network = build_network(*network_of)
+    except ConfigError as error:
+        raise ModelError(f"{folder / RECORD}: {error}") from error
     weights = read_tensors(file, COPY, ModelError)
     try:
         network.load_state_dict(weights)

@@ -16,18 +16,23 @@ from medseg.progress import track, warn
 from medseg.table import write_table
 
 CHANGES = "changes.csv"
+UNFINISHED = ".medseg-unfinished"  # in a copy until all is done
 TABLES = ("*.json", "*.csv")  # list files by their names
 LIST_OTHERS = (".csv", ".json", ".mhd", ".nhdr")  # what they list lies beside them
 
 
 def new_folder(folder: Path, source: Path) -> Path:
-    """Raises ``OutputError`` for a folder in the source, around it, or with something in it."""
+    """For a copy that is begun, or begun anew. Raises ``OutputError`` for a folder in the source, around it, or with
+    something else in it."""
     here, there = folder.resolve(), source.resolve()
     if here == there or here.is_relative_to(there) or there.is_relative_to(here):
         raise OutputError(f"{folder}: the copy has to lie apart from {source}; choose another folder")
+    if (folder / UNFINISHED).is_file():  # by a call that was killed: files in it may be put right, or not yet
+        shutil.rmtree(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder}: exists and is not empty; choose a new folder for the copy")
-    return ensure_folder(folder)
+    write_text(ensure_folder(folder) / UNFINISHED, "A copy that 'medseg inspect --fix' is making, or begins anew.\n")
+    return folder
 
 
 def copy_of(source: Path, folder: Path) -> Path:
@@ -62,8 +67,10 @@ def put_right(findings: Iterable[Finding], folder: Path) -> list[Change]:
 
 
 def write_changes(folder: Path, changes: Sequence[Change]) -> None:
+    """Writes what was changed, and so finishes the copy."""
     rows = [{**asdict(change), "path": change.path.relative_to(folder).as_posix()} for change in changes]
     write_table(folder / CHANGES, ("path", "what", "before", "after"), rows)
+    (folder / UNFINISHED).unlink()
 
 
 def _rename_in_tables(folder: Path, before: Path, after: Path) -> None:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.errors import ConfigError, did_you_mean
 from medseg.plan import Architecture
+from medseg.records import shown_value
 
 
 class Arguments(BaseModel):
@@ -36,4 +37,4 @@ def _explain(error: ValidationError, kind: type[Arguments], network: str) -> str
         hint = did_you_mean(key, kind.model_fields)
         return f"network.arguments.{key}: {network} has no such argument{hint or ', and no others'}"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"network.arguments.{key} of {network} cannot be {first['input']!r}: {message}"
+    return f"network.arguments.{key} of {network} cannot be {shown_value(first['input'])}: {message}"

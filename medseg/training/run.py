@@ -31,6 +31,7 @@ from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.progress import say
 from medseg.records import Record, read_record
+from medseg.report.evaluation import REPORT_FILE
 from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
 
@@ -120,7 +121,7 @@ def reopen_runs(folder: Path, dataset: PreparedDataset, changes: Config) -> list
     runs = [reopen_run(path.parent, dataset, changes) for path in folds]
     if changes.model_fields_set:
         for run in runs:  # they go on, and are validated again
-            (run.folder / "validation" / "metrics.json").unlink(missing_ok=True)
+            (run.folder / REPORT_FILE).unlink(missing_ok=True)
     return runs
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from medseg.errors import TrainingError
 from medseg.evaluation.overlap import Overlap, overlaps_in
+from medseg.progress import counted
 
 # A Dice that would be shown as .00.
 DEAD_DICE = 0.005
@@ -61,7 +62,7 @@ class Watchdog:
     rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     left_out: list[str] = field(default_factory=list)  # case ids
     tries: int = 0
-    notes: list[str] = field(default_factory=list)  # each change, in words
+    notes: list[str] = field(default_factory=list)  # each change, in words that name no case: models carry them
     good_at: float = 0.0  # progress of the state to go back to
     judged_at: tuple[int, float] = (0, 0.0)  # step and progress
     counts: list[list[int]] = field(default_factory=list)  # since then: by label and prediction, in voxels of patches
@@ -111,11 +112,12 @@ class Watchdog:
         error when enough was tried."""
         if damaged:
             self.left_out = sorted({*self.left_out, *damaged})
-            return self._noted(f"{', '.join(damaged)}: the image holds what is no number; left out of training")
+            reason = "the image holds what is no number; left out of training"
+            return self._noted(f"{', '.join(damaged)}: {reason}", told=f"{counted(len(damaged), 'case')}: {reason}")
         if self.tries >= TRIES:
             raise error
-        where = f"at step {error.step} (cases {', '.join(error.case_ids)})"
-        return self._lower_rate(f"the {error.what} is not a number {where}")
+        reason = f"the {error.what} is not a number at step {error.step}"
+        return self._lower_rate(reason, f" (cases {', '.join(error.case_ids)})")
 
     def is_good(self, progress: float) -> bool:
         """Whether the state is one to go back to: it is time for one, and no label that lived is dead."""
@@ -127,10 +129,11 @@ class Watchdog:
         if good:
             self.good_at = progress
 
-    def _lower_rate(self, reason: str) -> Change:
+    def _lower_rate(self, reason: str, where: str = "") -> Change:
         self.tries += 1
         self.rate_factor *= RATE_CHANGE
-        return self._noted(f"{reason}: learning rate to a third (change {self.tries} of at most {TRIES})")
+        change = f"learning rate to a third (change {self.tries} of at most {TRIES})"
+        return self._noted(f"{reason}{where}: {change}", told=f"{reason}: {change}")
 
     def _more_foreground(self, names: Sequence[str]) -> Change | None:
         self.helped += names
@@ -140,8 +143,9 @@ class Watchdog:
         share = f"{self.foreground_fraction:.0%} of the patches on labelled voxels from now on"
         return self._noted(f"Dice of {', '.join(names)} on the training patches stays 0: {share}", goes_back=False)
 
-    def _noted(self, note: str, goes_back: bool = True) -> Change:
-        self.notes.append(note)
+    def _noted(self, note: str, goes_back: bool = True, told: str = "") -> Change:
+        """``told``: the note without the cases that it names."""
+        self.notes.append(told or note)
         return Change(note, goes_back)
 
 

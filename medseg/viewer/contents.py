@@ -23,7 +23,8 @@ from medseg.volume import Array
 
 KEPT = 2  # cases in memory
 
-ADDRESS = re.compile(r"case/(\d+)/(?:(scene)\.json|(image|errors)\.nii|layer(\d+)\.nii|layer(\d+)-(\d+)\.mz3)")
+N = "([0-9]{1,9})"
+ADDRESS = re.compile(rf"case/{N}/(?:(scene)\.json|(image|errors)\.nii|layer{N}\.nii|layer{N}-{N}\.mz3)")
 
 
 class Content(NamedTuple):

@@ -1,5 +1,6 @@
 """Serves the viewer to the browser of this machine, and to nobody else."""
 
+import logging
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
@@ -7,7 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from medseg.errors import defect, of_the_machine
+from medseg.progress import warn
 from medseg.viewer.contents import Content, Contents
+
+logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
@@ -45,10 +50,24 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        token, _, address = unquote(urlsplit(self.path).path).removeprefix("/").partition("/")
+        try:
+            self._get()
+        except ConnectionError:  # the browser went elsewhere
+            self.close_connection = True
+        except Exception as error:
+            logger.debug("", exc_info=error)
+            warn(f"{self.path[:80]}: {of_the_machine(error) or defect(error)}")
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _get(self) -> None:
+        try:
+            path = unquote(urlsplit(self.path).path)
+        except ValueError:  # //[ is no address
+            path = ""
+        token, _, address = path.removeprefix("/").partition("/")
         if ".." in (token, *address.split("/")):
             self._refuse(HTTPStatus.NOT_FOUND)
-        elif not secrets.compare_digest(token.encode(), self.server.token.encode()):
+        elif not secrets.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
             self._refuse(HTTPStatus.FORBIDDEN)
         elif (content := self.server.find(address)) is None:
             self._refuse(HTTPStatus.NOT_FOUND)

@@ -4,6 +4,8 @@ DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, a
     comparison.json, .csv, .md    the table; comparison.png: the plot
 """
 
+import ctypes
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +37,8 @@ from medseg.report.comparison_plot import Panel, Point, plot_comparison
 from medseg.report.plots import log_rows
 from medseg.table import write_table
 from medseg.training.run import read_run_record
+
+PR_SET_PDEATHSIG = 1  # of Linux: prctl.h
 
 COMPARED = ("dice", "hd95_mm")
 
@@ -257,7 +261,13 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
     log = trial.folder / "train.log"
     with log.open("ab") as file:
         # In a session of its own: Ctrl-C reaches it once, by us, and it writes a checkpoint.
-        process = subprocess.Popen([*command, "--device", device], stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, "--device", device],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         try:
             code = process.wait()
         except BaseException:
@@ -273,6 +283,12 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("Error: ")]
     return (errors or lines or [f"exit status {code}"])[-1].removeprefix("Error: ")
+
+
+def _end_with_parent() -> None:
+    """Of a training, on Linux: where compare is killed, it would go on, and be in the way of the next call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @cache

@@ -1,5 +1,6 @@
 """package: a model as one file, as ONNX, or as a MONAI bundle."""
 
+import json
 import secrets
 import shutil
 import warnings
@@ -17,10 +18,11 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder, write_json, write_text, written_whole
 from medseg.inference.exported import window_shape, write_onnx
-from medseg.inference.model import Model, ModelRecord, load_model, model_folders
+from medseg.inference.model import RECORD, Model, ModelRecord, load_model, model_folders, read_model_record
 from medseg.inference.windows import GAUSSIAN_SIGMA
+from medseg.io.folders import is_hidden
 from medseg.plan import Normalisation
-from medseg.workflows.finish import GOLDEN, write_golden
+from medseg.workflows.finish import GOLDEN, LABEL_MAP, write_golden
 
 PackageFormat = Literal["zip", "onnx", "monai-bundle"]
 
@@ -53,17 +55,28 @@ def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Pa
 def _zip(model: Path, path: Path) -> Path:
     members = model_folders(model)
     folder = members[0] if len(members) == 1 else members[0].parent
-    if not (folder / GOLDEN).is_dir():
+    if not (folder / GOLDEN / LABEL_MAP).is_file():  # which is written last
         write_golden(load_model(folder, choose_device("cpu")), folder)
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            archive.write(file, f"{path.stem}/{file.relative_to(folder)}")
+        for file in _files(folder):
+            place = f"{path.stem}/{file.relative_to(folder).as_posix()}"
+            if file.name == RECORD:
+                content = read_model_record(file.parent).shareable().model_dump(mode="json")
+                archive.writestr(place, json.dumps(content, indent=1, ensure_ascii=False), zipfile.ZIP_DEFLATED)
+            else:
+                archive.write(file, place)
     return path
+
+
+def _files(folder: Path) -> list[Path]:
+    """All but hidden ones, which a call that was killed may have left half written."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
 def _onnx(model: Model, folder: Path) -> None:
     write_onnx(model.network, _window(model), folder / "network.onnx", any_batch=True)
-    content = model.record.model_dump(mode="json", exclude={"metrics"})
+    content = model.record.shareable().model_dump(mode="json", exclude={"metrics"})
     network = {
         "file": "network.onnx",
         "input": "image, float32 (batch, channel, *spatial): a window",

@@ -32,6 +32,7 @@ class PredictionsFile:
         self.made_by = made_by
         self.labels = labels
         self.before: dict[str, Entry] = {}  # of an earlier call, by case id; they stay
+        self.order: list[str] = []  # of case ids in the source
         self.written_at = time.monotonic()
 
     @classmethod
@@ -55,6 +56,7 @@ class PredictionsFile:
     def done_before(self, cases: Sequence[Case], formats: Sequence[Format], extras: Sequence[str]) -> list[str]:
         """Case ids of what an earlier call of the same model and settings wrote, whose images haven't changed since."""
         entries = self._entries()
+        self.order = [case.case_id for case in cases]
         for case in cases:
             entry = entries.get(case.case_id)
             names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
@@ -84,10 +86,12 @@ class PredictionsFile:
 
     def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> dict[str, Any]:
         """The content, which is not written where masks are not written into a folder."""
+        place = {case_id: i for i, case_id in enumerate(self.order)}
         content = {
             **self.made_by,
             "labels": self.labels.model_dump(mode="json"),
-            "cases": [*self.before.values(), *entries],
+            # A call that goes on with another's work leaves the same behind.
+            "cases": sorted([*self.before.values(), *entries], key=lambda each: place.get(each["case_id"], 0)),
             "problems": [
                 {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
                 for problem in problems

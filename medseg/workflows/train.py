@@ -26,6 +26,7 @@ from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_geometry
 from medseg.progress import counted, say, warn
 from medseg.records import read_object, validated
+from medseg.report.evaluation import REPORT_FILE
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.report.training import write_training
 from medseg.training.checkpoint import read_progress
@@ -41,7 +42,6 @@ from medseg.workflows.predict_case import Job
 RESERVE = 1.25
 # However long validation takes, at least this part of --max-time is spent on training.
 LEAST_TRAINING_SHARE = 0.5
-METRICS_FILE = "metrics.json"
 PATCHES_SHOWN = 8  # about
 
 
@@ -147,7 +147,7 @@ def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: floa
         for run in reversed(runs):
             run.write()
     for i, run in enumerate(runs):
-        if team.first((run.folder / "validation" / METRICS_FILE).is_file):
+        if team.first((run.folder / REPORT_FILE).is_file):  # what is written last
             say(f"Fold {i} is done")
             continue
         say(f"Fold {i}, {i + 1} of {len(runs)}")

@@ -51,6 +51,17 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
     assert lines[7] == "7 49 None"
 
 
+def late_first(n: int) -> int:
+    time.sleep(0.5 if n == 0 else 0)
+    return n
+
+
+def test_outcomes_come_in_the_order_of_their_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    function = __import__(HERE).late_first  # as workers import it
+    assert [outcome.result for outcome in run_in_workers(function, range(4), workers=2)] == list(range(4))
+
+
 def one_second(n: int) -> int:
     time.sleep(1)
     return n

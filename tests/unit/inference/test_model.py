@@ -50,14 +50,14 @@ def test_damaged_and_foreign_models_are_refused(saved: tuple[Path, torch.nn.Modu
     folder = saved[0] / "model"
     weights = folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"weights.safetensors: the weights cannot be read"):
+    with pytest.raises(ModelError, match=r"weights.safetensors: .*damaged or not safetensors"):
         load_model(folder, CPU)
     content = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**content, "format_version": 7}))
     with pytest.raises(ModelError, match="format version 7"):
         load_model(folder, CPU)
     (folder / "model.json").write_text("{")
-    with pytest.raises(ModelError, match="is damaged"):
+    with pytest.raises(ModelError, match="damaged or not JSON"):
         load_model(folder, CPU)
 
 
@@ -82,3 +82,55 @@ def test_weights_that_do_not_fit_on_the_disk_leave_the_old_ones(tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+ABSURD = {
+    "plan.architecture.features": [[-4, 8], [4, 8, 16], [], [4] * 17, [10**9, 8]],
+    "plan.architecture.strides": [[[1, 1, 1]], [[1, 1, 1], [2, 2]], [[1, 1, 1], [0, 2, 2]]],
+    "plan.architecture.arguments": [{"layers": 10**6}, {"unknown": 1}],
+    "plan.patch_size": [[10**9, 8, 8], [0, 8, 8], [8, 8]],
+    "plan.grid.orientation": ["RRS", "", 3],
+    "plan.grid.spacing": [[1, 1, -1], [1, 1, None]],
+    "plan.grid.normalisation": [[], [{"kind": "none"}] * 2],
+    "plan.slice_axis": [2, 7],
+    "plan.regions": [[{"name": "all", "values": [7], "value": 1}]],
+    "labels.items": [3, [{"name": "a", "value": 10**25, "colour": [0, 0, 0]}]],
+    "postprocessing": [[{"label": "liver"}]],
+    "channels": [[], None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in ABSURD.items() for value in values])
+def test_what_a_model_cannot_mean_is_refused_before_it_is_built(
+    saved: tuple[Path, torch.nn.Module], key: str, value: object
+) -> None:
+    path = saved[0] / "model" / "model.json"
+    content = json.loads(path.read_text())
+    place, *rest = [content, *key.split(".")]
+    for part in rest[:-1]:
+        place = place[part]
+    place[rest[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"model\.json: ") as caught:
+        load_model(path.parent, CPU)
+    assert len(str(caught.value)) < 1000
+
+
+def test_weights_that_do_not_fit_are_told_before_memory_is_taken(
+    saved: tuple[Path, torch.nn.Module], tiny_plan: Plan
+) -> None:
+    path = saved[0] / "model" / "model.json"
+    content = json.loads(path.read_text())
+    content["plan"]["architecture"]["features"] = [60_000, 60_000]  # 400 GB
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"weights\.safetensors does not fit"):
+        load_model(path.parent, CPU)
+
+
+def test_weights_that_are_no_numbers_are_refused(saved: tuple[Path, torch.nn.Module]) -> None:
+    folder, network = saved
+    weights = network.state_dict()
+    first = next(iter(weights))
+    write_tensors(folder / "model" / "weights.safetensors", {**weights, first: weights[first] * float("nan")})
+    with pytest.raises(ModelError, match=f"'{first}' holds what is no number"):
+        load_model(folder, CPU)

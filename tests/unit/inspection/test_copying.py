@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import OutputError
+from medseg.workflows import inspect as workflow
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -88,6 +89,25 @@ def test_the_copy_has_to_lie_apart(spoilt: Any, look: Any, place: str) -> None:
     with pytest.raises(OutputError, match="has to lie apart"):
         look(spoilt.folder, fix=spoilt.folder / place)
     assert hashes(spoilt.folder) == before
+
+
+def test_a_copy_that_was_killed_is_begun_anew(
+    spoilt: Any, look: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(spoilt.folder, fix=tmp_path / "whole")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(workflow, "write_changes", killed)
+        look(spoilt.folder, fix=tmp_path / "copy")
+    assert not (tmp_path / "copy/changes.csv").exists()
+    found = look(spoilt.folder, fix=tmp_path / "copy")
+    assert len(found.fixed.changes) == 2
+    assert hashes(tmp_path / "copy") == hashes(tmp_path / "whole")
+    with pytest.raises(OutputError, match="not empty"):
+        look(spoilt.folder, fix=tmp_path / "copy")
 
 
 def test_a_folder_with_something_in_it_is_refused(spoilt: Any, look: Any, tmp_path: Path) -> None:

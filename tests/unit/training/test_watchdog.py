@@ -125,6 +125,7 @@ def test_no_number_lowers_the_rate_three_times() -> None:
     assert watchdog.after(error, []).note == (
         "the loss is not a number at step 7 (cases a, b): learning rate to a third (change 1 of at most 3)"
     )
+    assert watchdog.notes == ["the loss is not a number at step 7: learning rate to a third (change 1 of at most 3)"]
     watchdog.after(error, [])
     watchdog.after(error, [])
     assert watchdog.rate_factor == pytest.approx(1 / 27)
@@ -137,6 +138,7 @@ def test_a_damaged_image_is_left_out_and_costs_no_try() -> None:
     assert watchdog.after(NotANumber("loss", 7, ["a", "b"]), ["b"]).note == (
         "b: the image holds what is no number; left out of training"
     )
+    assert watchdog.notes == ["1 case: the image holds what is no number; left out of training"]
     assert (watchdog.left_out, watchdog.tries, watchdog.rate_factor) == (["b"], 0, 1.0)
 
 

@@ -74,10 +74,38 @@ def test_dots_lead_nowhere(server: Server, get: Get, dots: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["nothing", "server.py", "niivue/LICENSE", "case/1/image.nii", "case/0/layer2.nii", "case/0/layer0-2.mz3"]
+    "path",
+    [
+        "nothing",
+        "server.py",
+        "niivue/LICENSE",
+        "case/1/image.nii",
+        "case/0/layer2.nii",
+        "case/0/layer0-2.mz3",
+        f"case/{'9' * 5000}/scene.json",
+        f"case/0/layer{'1' * 5000}.nii",
+        "case/%D9%A3/scene.json",  # an Arabic 3
+        "%ff",
+        "case/-1/scene.json",
+    ],
 )
 def test_nothing_else_is_served(server: Server, get: Get, path: str) -> None:
     assert get(f"/{server.token}/{path}")[0] == 404
+
+
+def test_an_address_that_is_none_is_refused(get: Get) -> None:
+    assert get("//[")[0] == 403
+
+
+def test_a_defect_is_told_in_a_line_and_answered(
+    server: Server, get: Get, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: str) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(server, "find", broken)
+    assert get(f"/{server.token}/")[0] == 500
+    assert "a defect of medseg" in capsys.readouterr().err
 
 
 def test_the_image_and_its_masks_come_as_nifti_in_one_orientation(server: Server, get: Get) -> None:

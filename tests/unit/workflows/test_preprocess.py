@@ -11,6 +11,7 @@ from medseg.config import load
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import LabelError, SourceError
+from medseg.table import read_table
 from medseg.workflows import preprocess as workflow
 
 WriteImage = Callable[..., Path]
@@ -113,3 +114,28 @@ def test_a_table_says_which_labels_were_annotated(scans: Path, tmp_path: Path) -
     assert set(np.unique(dataset.label_map("b"))) == {0, 1, 2, 255}
     again = {case.case_id: case.annotated for case in find_cases(tmp_path / "prepared").cases}
     assert again == annotated
+
+
+def test_the_prepared_folder_is_the_same_to_the_byte_whatever_the_workers(blobs: Path, tmp_path: Path) -> None:
+    contents = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        workflow.preprocess(blobs, folder, config=load(overrides=[f"preprocessing.workers={workers}"]))
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        contents.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 4 + 3 * 6
+
+
+def test_a_defect_is_told_from_a_fault_of_the_data(
+    objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("w2 should be positive")
+
+    monkeypatch.setattr(workflow, "measure", broken)
+    with pytest.raises(SourceError, match="no case is left"):
+        workflow.preprocess(objects, tmp_path / "out", config=load(overrides=["preprocessing.workers=1"]))
+    problems = read_table(tmp_path / "out" / "problems.csv", "")
+    assert [row["case_id"] for row in problems] == ["a", "b"]
+    assert "a defect of medseg, not of your data (ZeroDivisionError: w2 should be positive" in problems[0]["problem"]
