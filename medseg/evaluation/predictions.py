@@ -35,6 +35,7 @@ class Predictions(Record):
     labels: Labels
     cases: tuple[PredictedCase, ...]
     problems: tuple[Mapping[str, str], ...] = ()
+    asked: tuple[str, ...] = ()  # the cases that were to be predicted; a call that was killed has not done all of them
     medseg: str = "?"
     device: str = "?"
     model: str = ""

@@ -32,6 +32,7 @@ class PredictionsFile:
         self.made_by = made_by
         self.labels = labels
         self.before: dict[str, Entry] = {}  # of an earlier call, by case id; they stay
+        self.asked: list[str] = []  # ids of all cases that are to be predicted
         self.written_at = time.monotonic()
 
     @classmethod
@@ -88,6 +89,7 @@ class PredictionsFile:
         content = {
             **self.made_by,
             "labels": self.labels.model_dump(mode="json"),
+            "asked": sorted({*self.asked, *self.before}),
             "cases": [*self.before.values(), *entries],
             "problems": [
                 {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
