@@ -58,7 +58,7 @@ class MetricsRecord(Record):
     grid_tolerance: float = Field(gt=0)
     labels: Labels
     cases: dict[str, dict[str, Measured]]
-    failed: dict[str, str] = {}  # why predictions count as empty, by case
+    failed: Mapping[str, str] = Field(default_factory=dict)  # why predictions count as empty, by case
 
     @property
     def records(self) -> tuple[LabelMetrics, ...]:

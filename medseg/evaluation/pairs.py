@@ -142,7 +142,7 @@ def asked_for(predictions: Path) -> set[str] | None:
     if predicted is None:
         return None
     failed = (problem.get("case_id", "") for problem in predicted.problems)
-    return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed}
+    return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed} or None
 
 
 def labels_beside(path: Path) -> Labels | None:
