@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.dataset.cases import LabelSource
+from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.segments import name_labels, plain
+from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
+from medseg.records import read_record
 from medseg.volume import Spacing3
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
@@ -74,14 +77,16 @@ def find_pairs(
     ``references`` may also be a dataset in one of the layouts of ``medseg.dataset.layouts``, or a prepared
     folder: then its label maps are the references. Named segments (DICOM SEG, RTSTRUCT, .seg.nrrd) go with the labels
     of their names, which ``rename`` can change for the references. Names of labels come from predictions.json beside
-    the predictions, else from the dataset, else from the segments. With ``cases`` only the references of these case
-    ids are wanted, and where predictions.json says which cases were to be predicted, only those. Raises
-    ``SourceError`` when no reference has a prediction, ``LabelError`` when no segment has the name of a label.
+    the predictions, else from the dataset or from a dataset.json above the references, else from the segments. With
+    ``cases`` only the references of these case ids are wanted, and where predictions.json says which cases were to be
+    predicted, only those. Raises ``SourceError`` when no reference has a prediction, ``LabelError`` when no segment has
+    the name of a label.
     """
     predicted = _masks(predictions)
     if not predicted.masks:
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
     referred = _references(references, rename)
+    referred.labels = referred.labels or _labels_above(references)
     labels = labels_beside(predictions) or referred.labels or predicted.labels
     if labels and referred.labels:
         labels = labels.ignoring(referred.labels.ignore)
@@ -172,6 +177,19 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
             drawn = None if case.label.values is None else case.label
             side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0], case.annotated, case.spacing)
     return side if side.masks else _masks(references, rename)
+
+
+def _labels_above(references: Path) -> Labels | None:
+    """What a dataset.json names in the folder of the references, or in the one above, as above ``labelsTr``."""
+    folder = references.resolve() if references.is_dir() else references.resolve().parent
+    for each in (folder, folder.parent):
+        content = read_dataset_json(each)
+        if "format" in content:
+            return read_record(each / "dataset.json", DatasetRecord, "run 'medseg preprocess' again").labels
+        if content:
+            labels, _ = label_names(content, each / "dataset.json")
+            return labels
+    return None
 
 
 def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
