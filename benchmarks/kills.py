@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = ["training.epochs=3", "training.steps_per_epoch=3", "planning.cpu_base_features=4", "training.batch_size=2"]
 SETTINGS = [flag for setting in SMALL for flag in ("--set", setting)]
+SHORT = ["--epochs", "2", "--device", "cpu", *SETTINGS[2:]]  # without training.epochs
 FORMATS = [flag for name in ("nifti-per-label", "seg-nrrd", "stl") for flag in ("--format", name)]
 # What no two calls have in common: times, durations, memory, places, dates, and pictures of curves over time.
 VARIES = (
@@ -88,7 +89,7 @@ COMMANDS = {
         Command("package", ("package", "run", "-o", "model.zip"), "model.zip", ("prepared", "run")),
         Command(
             "compare",
-            ("compare", "prepared", "-o", "compared", "--networks", "unet,residual-unet", "--device", "cpu", *SETTINGS),
+            ("compare", "prepared", "-o", "compared", "--network", "unet", "--network", "unet++", *SHORT),
             "compared",
             ("prepared",),
             exact=False,

@@ -18,13 +18,13 @@ from medseg.parallel import run_in_workers
 PACKAGE = Path(medseg.__file__).parent
 COMMAND = typer.main.get_command(app)
 OPTIONS = {
-    name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for name, command in COMMAND.commands.items()
 }
 OF_ALL = {"--debug", "--version", "--help"}
 # Of programs that are called, or that messages tell to run: monai.bundle, 3D Slicer, dcmdjpeg; and names of colours.
 OF_OTHERS = {
-    "--bundle_root", "--input_dir", "--output_dir", "--python-script", "--raw", "--text", "--accent", "--problem"
+    "--bundle_root", "--config_file", "--input_dir", "--output_dir", "--python-script", "--raw", "--text", "--accent", "--problem"
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_settings_that_messages_name_exist() -> None:
     sections = "|".join({key.partition(".")[0] for key in known_keys()})
     pattern = rf"(?<![\w./])(?:{sections})\.[a-z_]+(?![\w/(])"
     named = [(where, key) for where, text in texts() if " " in text for key in re.findall(pattern, text)]
-    others = {"preprocessing.restoring", "network.onnx"}  # a module, a file
+    others = {"preprocessing.restoring", "network.onnx", "network.json"}  # a module, files
     assert [each for each in named if each[1] not in {*known_keys(), *others}] == []
 
 
