@@ -24,7 +24,8 @@ OPTIONS = {
 OF_ALL = {"--debug", "--version", "--help"}
 # Of programs that are called, or that messages tell to run: monai.bundle, 3D Slicer, dcmdjpeg; and names of colours.
 OF_OTHERS = {
-    "--bundle_root", "--config_file", "--input_dir", "--output_dir", "--python-script", "--raw", "--text", "--accent", "--problem"
+    "--bundle_root", "--config_file", "--input_dir", "--output_dir",
+    "--python-script", "--raw", "--text", "--accent", "--problem"
 }  # fmt: skip
 
 
