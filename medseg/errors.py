@@ -83,12 +83,13 @@ def reading(
     except Exception as error:
         if lacks_memory(error):
             raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
-        reason = reason_of(error)
+        reason = without_path(reason_of(error), path)
         raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether there was too little of it: PyTorch has errors of its own for that."""
+    error = cause_of(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
     )
@@ -112,7 +113,7 @@ def of_the_machine(error: BaseException) -> str:
 
 def defect(error: BaseException) -> str:
     """What is said of an error that no input should cause: where in medseg it happened, and what to do."""
-    package = str(Path(__file__).parent)
+    error, package = cause_of(error), str(Path(__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
     frame = next(
         (each for each in reversed(frames) if each.filename.startswith(package)), frames[-1] if frames else None
@@ -124,8 +125,24 @@ def defect(error: BaseException) -> str:
     )
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """The error itself; its cause, where it says no more than which step of MONAI's ``Compose`` raised that."""
+    while _WRAPPED.match(str(error)) and (cause := error.__cause__ or error.__context__):
+        error = cause
+    return error
+
+
+_WRAPPED = re.compile("applying transform ")
+
+
+def without_path(text: str, path: Path) -> str:
+    """What a library says of a file, without the path that the message begins with anyway."""
+    return re.sub(rf"""[ :,]*(?:(?:from|of|in|file) )*["'(]?{re.escape(str(path))}["')]?[:,]?""", "", text).strip()
+
+
 def reason_of(error: BaseException) -> str:
     """The first sentence of an error's text, or its class where it has none."""
+    error = cause_of(error)
     lines = str(error).strip().splitlines()
     return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
 

@@ -262,12 +262,12 @@ class Labels(Record):
         unknown = self.unannotated(names)
         return np.where(np.isin(label_map, unknown), 0, label_map) if unknown else label_map
 
-    def encode(self, label_map: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    def encode(self, label_map: npt.NDArray[np.generic], *, strict: bool = True) -> npt.NDArray[np.uint8]:
         """File values to network values, ``IGNORED`` for the ignore value. Raises ``LabelError`` when a value is no
-        label's, or no whole number."""
+        label's, or no whole number. Not ``strict``: what is no label's becomes background."""
         if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
             raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
-        self.check(int(value) for value in np.unique(label_map))
+        self.check((int(value) for value in np.unique(label_map)) if strict else ())
         encoded = np.zeros(label_map.shape, dtype=np.uint8)
         for i, value in enumerate(self.values):
             encoded[label_map == value] = i + 1

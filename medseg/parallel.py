@@ -16,7 +16,7 @@ from itertools import zip_longest
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from medseg.errors import MedsegError, defect, of_the_machine
+from medseg.errors import MedsegError, cause_of, defect, of_the_machine
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +200,7 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Re
         return Outcome(item, result=function(item))
     except Exception as error:
         trace = "".join(traceback.format_exception(error))
+        error = cause_of(error)
         if isinstance(error, MedsegError):
             return Outcome(item, error=str(error), trace=trace)
         reason = of_the_machine(error)

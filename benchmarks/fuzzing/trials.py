@@ -21,7 +21,7 @@ GOOD: tuple[Verdict, ...] = ("refused", "right", "unjudged", "told")
 BAD: tuple[Verdict, ...] = ("unclear", "unsaid", "differs", "exception", "crash", "hang")
 
 LONGEST_MESSAGE = 1500
-PLACE_IN_CODE = re.compile(r"\.py:\d+\)")  # of an error that a worker of medseg did not expect
+DEFECT = re.compile(r"a defect of medseg|\.py:\d+\)")  # of an error that medseg did not expect
 # The whole chain of commands, for one input in as many.
 ALL_COMMANDS_EVERY = 5
 
@@ -53,7 +53,7 @@ def attempt(kind: str, root: Path, target: Path, number: int) -> Outcome:
 def refusal(error: MedsegError, target: Path) -> Outcome:
     """Whether the message is one that helps."""
     text = str(error)
-    if PLACE_IN_CODE.search(text):
+    if DEFECT.search(text):
         return Outcome("exception", text[:300], text)
     if len(text) > LONGEST_MESSAGE:
         return Outcome("unclear", f"{len(text)} characters: {text[:200]} …")
@@ -76,7 +76,7 @@ def look(root: Path) -> tuple[str, ...]:
 
 def _expected(messages: Iterable[str]) -> None:
     for message in messages:
-        if PLACE_IN_CODE.search(message):
+        if DEFECT.search(message):
             raise Unexpected(message)
 
 

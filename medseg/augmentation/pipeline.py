@@ -19,7 +19,7 @@ from medseg.augmentation.intensity import (
 )
 from medseg.augmentation.spatial import RandAffineBatch, RandFlipBatch
 from medseg.config import AugmentationConfig
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, cause_of
 from medseg.plan import Plan
 from medseg.preprocessing.by_name import monai_transform
 
@@ -82,7 +82,8 @@ class EachSample(BatchTransform):
                 for key, before in sample.items()
             }
         except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            cause = cause_of(error)
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
             raise ConfigError(f"augmentation.transforms: {name} failed on a patch: {reason}") from error
         for key, before in sample.items():
             if result[key].shape != before.shape:

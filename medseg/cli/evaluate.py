@@ -1,7 +1,9 @@
 """medseg evaluate."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +14,20 @@ from medseg.cli.choosing import IgnoreValue, Rename, renames
 from medseg.cli.comparison import show_comparison
 from medseg.cli.status import tell_by_status
 from medseg.errors import ConfigError
-from medseg.progress import say
+from medseg.progress import counted, say
 
 if TYPE_CHECKING:
     from medseg.evaluation.summary import Average
+    from medseg.workflows.compare_predictions import ComparedMethods
     from medseg.workflows.evaluate import Evaluation
 
 WORST_SHOWN = 5
+
+
+class Failed(StrEnum):
+    MISSED = "missed"
+    LEFT_OUT = "left-out"
+
 
 # Columns of the table, the first few that were measured; the files have all metrics.
 SHOWN = {
@@ -82,6 +91,13 @@ def evaluate(
     ] = None,
     rename: Rename = None,
     ignore_value: IgnoreValue = None,
+    failed: Annotated[
+        Failed,
+        typer.Option(
+            help="What a case counts as whose prediction is missing, cannot be read or lies on another grid: all "
+            "labels of its reference are missed, or it is left out."
+        ),
+    ] = Failed.MISSED,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
     """Compares masks with references: overlap, volumes and surface distances per case and label; lesions, centre lines
@@ -89,9 +105,10 @@ def evaluate(
 
     Several predictions are ranked, and compared case by case by Wilcoxon's test.
 
-    Files are paired by name. Flipped axes are no difference; pairs on different grids are refused. A label
-    that only one of the two masks has scores 0, and is counted as missed or as a false alarm; one that
-    neither has is not scored.
+    Files are paired by name. Flipped axes are no difference. A label that only one of the two masks has scores 0, and
+    is counted as missed or as a false alarm; one that neither has is not scored. A prediction that is missing, cannot
+    be read or lies on another grid counts as empty (--failed); values that are no label's count as background, and are
+    told.
 
     Probabilities that 'medseg predict --save-probabilities' wrote beside the masks are found, and their calibration
     is reported.
@@ -120,6 +137,7 @@ def evaluate(
         workers=workers,
         rename=renames(rename),
         ignore_value=ignore_value,
+        failed=failed.value,
     )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
@@ -135,8 +153,17 @@ def evaluate(
         )
         say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
-        say(f"{len(evaluation.problems)} files could not be evaluated")
+        say(_summed_up(evaluation))
         tell_by_status([problem.is_defect for problem in evaluation.problems])
+
+
+def _summed_up(evaluation: "Evaluation | ComparedMethods") -> str:
+    """What became of the cases with problems, in a line."""
+    n_failed = evaluation.n_failed
+    others = len(evaluation.problems) - n_failed
+    parts = [f"{counted(n_failed, 'prediction')} that cannot be used, counted as missed"] if n_failed else []
+    parts += [f"{counted(others, 'file')} could not be evaluated"] if others else []
+    return "; ".join(parts)
 
 
 def tolerances(options: list[str]) -> dict[str, float]:
@@ -174,6 +201,8 @@ def show(evaluation: "Evaluation") -> None:
     for name, label in summary.labels.items():
         counts = (label.statuses["missed"], label.statuses["false_alarm"])
         table.add_row(escape(name), str(label.cases), *_cells(label.metrics, shown), *map(str, counts))
+    for value, n in sorted(Counter(value for each in evaluation.unknown.values() for value in each).items()):
+        table.add_row(f"(value {value}, no label)", "", *["–"] * (len(shown) + 1), "", str(n), style="dim")
     if len(summary.labels) > 1:
         table.add_section()
         table.add_row("mean", "", *_cells(summary.over_labels, shown), "", "", style="bold")

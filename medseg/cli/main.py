@@ -24,7 +24,7 @@ from medseg.cli.quantise import quantise
 from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
-from medseg.errors import MedsegError, defect, of_the_machine
+from medseg.errors import MedsegError, cause_of, defect, of_the_machine
 from medseg.progress import console, warn
 
 DEBUG = "--debug"
@@ -78,6 +78,7 @@ def main() -> None:
         app(sorted(sys.argv[1:], key=lambda argument: argument != DEBUG))  # it may stand after the command, too
     except Exception as error:
         logger.debug("", exc_info=error)
+        error = cause_of(error)
         reason = str(error) if isinstance(error, MedsegError) else of_the_machine(error)
         warn(f"Error: {reason or defect(error)}", style="red")
         sys.exit(FAULT_OF_INPUT if reason else FAULT_OF_OURS)

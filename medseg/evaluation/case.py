@@ -20,6 +20,7 @@ from medseg.volume import Spacing3
 Mask = npt.NDArray[np.bool_]
 Status = Literal["found", "missed", "false_alarm", "absent"]
 Values = dict[str, float | None]
+Failed = Literal["missed", "left-out"]
 
 # Surfaces this close are the same, where nothing else is said.
 TOLERANCE_MM = 1.0
@@ -42,11 +43,13 @@ class LabelMetrics(BaseModel):
 
 class Measures(NamedTuple):
     """What to measure: names of metrics, the tolerance of the surface Dice in mm (one for all labels, or by label, with
-    ``*`` for all others), and the IoU above which lesions match."""
+    ``*`` for all others), the IoU above which lesions match, and what a case counts as whose prediction cannot be
+    used."""
 
     metrics: tuple[str, ...] = tuple(chosen(DEFAULT))
     tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM
     lesion_iou: float = LEAST_IOU
+    failed: Failed = "missed"
 
     def tolerance_of(self, label: str) -> float:
         by_label = self.tolerance_mm

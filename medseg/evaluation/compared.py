@@ -1,7 +1,7 @@
 """What an evaluation compared: enough to open it again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class MetricsRecord(Record):
     grid_tolerance: float = Field(gt=0)
     labels: Labels
     cases: dict[str, dict[str, Measured]]
+    failed: Mapping[str, str] = Field(default_factory=dict)  # why predictions count as empty, by case
 
     @property
     def records(self) -> tuple[LabelMetrics, ...]:
@@ -79,7 +80,11 @@ class MetricsRecord(Record):
         """Raises ``SourceError`` when what was compared is gone."""
         predictions, references = Path(self.predictions), Path(self.references)
         found = find_pairs(predictions, references, list(self.cases), self.rename)
-        return Compared(predictions, references, found.pairs, self.labels, self.grid_tolerance, self.rename)
+        pairs = tuple(
+            replace(pair, prediction=None, failure=self.failed[pair.case_id]) if pair.case_id in self.failed else pair
+            for pair in found.pairs
+        )
+        return Compared(predictions, references, pairs, self.labels, self.grid_tolerance, self.rename)
 
 
 def known(measured: Measured) -> dict[str, float | None]:

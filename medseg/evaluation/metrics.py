@@ -82,6 +82,18 @@ EMPTY_MASKS = (
     "(After Maier-Hein et al., Metrics Reloaded, Nature Methods 2024.)"
 )
 
+FAILED = {
+    "missed": "a prediction that is missing, cannot be read or lies on another grid counts as an empty one: every "
+    "label that its reference has is missed",
+    "left-out": "cases whose prediction is missing, cannot be read or lies on another grid are left out, as was asked "
+    "for: metrics speak of the others only",
+}
+
+UNKNOWN_VALUES = (
+    "voxels of a prediction whose value is no label's count as background; they are false alarms of no label, and in "
+    "no metric"
+)
+
 LESIONS = (
     "connected components of a label with 26 neighbours (8 in images of one slice); a lesion of the prediction and one "
     "of the reference match when their IoU is above lesion_iou, pairs taken from the highest IoU down, each lesion once"
@@ -100,13 +112,16 @@ def chosen(names: Iterable[str]) -> list[str]:
     return [name for name, metric in METRICS.items() if name in wanted or metric.group in wanted]
 
 
-def definitions(metrics: Iterable[str]) -> dict[str, str]:
-    """What metrics.json says of the metrics in it."""
+def definitions(metrics: Iterable[str], failed: str = "missed") -> dict[str, str]:
+    """What metrics.json says of the metrics in it; ``failed``: what a case counts as whose prediction cannot be
+    used."""
     measured = list(metrics)
     notes: Mapping[str, str] = {
         "interval": "95 % percentile bootstrap interval of the mean, 2,000 resamples of the cases, seed 0",
         "over_labels": "mean over the labels of their means, medians and quartiles",
         "empty_masks": EMPTY_MASKS,
+        "failed": FAILED[failed],
+        "unknown_values": UNKNOWN_VALUES,
     }
     lesions = {"lesion": LESIONS} if any(METRICS[name].group == "lesions" for name in measured) else {}
     return {name: METRICS[name].definition for name in measured} | lesions | dict(notes)

@@ -53,6 +53,14 @@ def without_ignored(
     return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
 
 
+def unknown_values(prediction: LabelMap, encoded: LabelMap, reference: LabelMap) -> dict[int, int]:
+    """Voxels by value of a prediction in file values, where the ``encoded`` one has background instead. Not where the
+    reference, in network values, ignores them."""
+    unknown = prediction[(prediction != 0) & (encoded == 0) & (reference != IGNORED)]
+    values, counts = np.unique(unknown, return_counts=True)
+    return {int(value): int(n) for value, n in zip(values, counts, strict=True)}
+
+
 def what_counts(
     prediction: LabelMap, reference: LabelMap, labels: Labels, annotated: Sequence[str] | None
 ) -> tuple[LabelMap, LabelMap]:

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.dataset.cases import LabelSource
+from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.segments import name_labels, plain
+from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import BUNDLE, located, mask_of, sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
+from medseg.records import read_record
 from medseg.volume import Spacing3
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
@@ -38,13 +41,15 @@ class Pair:
     """A prediction and the reference of the same case."""
 
     case_id: str
-    prediction: Mask
+    prediction: Mask | None  # None: there is none that can be used; ``failure`` says why
     reference: Mask
+    failure: str = ""
 
 
 @dataclass(frozen=True)
 class PairList:
-    """All pairs, the labels where a file names them, the files that have no partner, and what is not compared."""
+    """All pairs, one for each reference; the labels where a file names them, the predictions that have no reference,
+    and what is not compared."""
 
     pairs: tuple[Pair, ...]
     labels: Labels | None
@@ -72,15 +77,17 @@ def find_pairs(
     ``references`` may also be a dataset in one of the layouts of ``medseg.dataset.layouts``, or a prepared
     folder: then its label maps are the references. Named segments (DICOM SEG, RTSTRUCT, .seg.nrrd) go with the labels
     of their names, which ``rename`` can change for the references. Names of labels come from predictions.json beside
-    the predictions, else from the dataset, else from the segments. With ``cases`` only the references of these case
-    ids are wanted. Raises ``SourceError`` when there is no pair, ``LabelError`` when no segment has the name of a
-    label.
+    the predictions, else from the dataset or from a dataset.json above the references, else from the segments. With
+    ``cases`` only the references of these case ids are wanted, and where predictions.json says which cases were to be
+    predicted, only those. Raises ``SourceError`` when no reference has a prediction, ``LabelError`` when no segment has
+    the name of a label.
     """
     predictions, references = located(predictions), located(references)
     predicted = _masks(predictions)
     if not predicted.masks:
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
     referred = _references(references, rename)
+    referred.labels = referred.labels or _labels_above(references)
     labels = labels_beside(predictions) or referred.labels or predicted.labels
     if labels and referred.labels:
         labels = labels.ignoring(referred.labels.ignore)
@@ -94,24 +101,54 @@ def find_pairs(
             f"no file of {predictions} has the name of a reference in {references}: predictions are "
             f"{_some(list(predicted.masks))}, references {_some(list(referred.masks))}; rename one side"
         )
-    problems = [
-        *predicted.problems,
-        *referred.problems,
-        *_without_partner(predicted, referred, f"has no reference of that name in {references}"),
-        *_without_partner(referred, predicted, f"has no prediction of that name in {predictions}"),
-    ]
+    notes = _leave_out_unasked(predictions, predicted, referred)
+    problems = [*referred.problems, *_without_reference(predicted, referred, references)]
     pairs = []
-    for name in common:
+    for name, mask in referred.masks.items():
         try:
-            prediction, reference = (_valued(side.masks[name], side.labels, labels) for side in (predicted, referred))
-            pairs.append(Pair(name, prediction, reference))
+            reference = _valued(mask, referred.labels, labels)
         except LabelError as error:
-            problems.append(Problem(name, predicted.masks[name].path, str(error)))
+            problems.append(Problem(name, mask.path, str(error)))
+            continue
+        pairs.append(_pair(name, predicted, reference, labels, predictions))
     if not pairs:
         raise LabelError(problems[-1].message)
     ignored = sorted({name for pair in pairs for name in _ignored(pair.reference, referred.masks[pair.case_id])})
-    notes = [f"no labels, and not compared: {_some(ignored)}; name them by --rename 'SEGMENT=LABEL'"] if ignored else []
+    if ignored:
+        notes.append(f"no labels, and not compared: {_some(ignored)}; name them by --rename 'SEGMENT=LABEL'")
     return PairList(tuple(pairs), labels, tuple(problems), tuple(notes))
+
+
+def _pair(name: str, predicted: _Side, reference: Mask, labels: Labels | None, predictions: Path) -> Pair:
+    """With the prediction of that name, or why there is none."""
+    if name not in predicted.masks:
+        told = [problem.message for problem in predicted.problems if problem.case_id == name]
+        alone = f"{reference.path}: has no prediction of that name in {predictions}"
+        return Pair(name, None, reference, "; ".join(told) or alone)
+    try:
+        return Pair(name, _valued(predicted.masks[name], predicted.labels, labels), reference)
+    except LabelError as error:
+        return Pair(name, None, reference, str(error))
+
+
+def _leave_out_unasked(predictions: Path, predicted: _Side, referred: _Side) -> list[str]:
+    """Leaves out the references of cases that nobody asked to be predicted; a note on these."""
+    asked = set(predicted.masks) if predictions.is_file() else asked_for(predictions)
+    unasked = [] if asked is None else [name for name in referred.masks if name not in asked | predicted.masks.keys()]
+    for name in unasked:
+        del referred.masks[name]
+    if not unasked or predictions.is_file():
+        return []
+    return [f"references of cases that were not to be predicted (predictions.json), left out: {_some(unasked)}"]
+
+
+def asked_for(predictions: Path) -> set[str] | None:
+    """The cases that predictions.json says were to be predicted; None without that file."""
+    predicted = read_predictions(predictions)
+    if predicted is None:
+        return None
+    failed = (problem.get("case_id", "") for problem in predicted.problems)
+    return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed} or None
 
 
 def labels_beside(path: Path) -> Labels | None:
@@ -143,6 +180,19 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
     return side if side.masks else _masks(references, rename)
 
 
+def _labels_above(references: Path) -> Labels | None:
+    """What a dataset.json names in the folder of the references, or in the one above, as above ``labelsTr``."""
+    folder = references.resolve() if references.is_dir() else references.resolve().parent
+    for each in (folder, folder.parent):
+        content = read_dataset_json(each)
+        if "format" in content:
+            return read_record(each / "dataset.json", DatasetRecord, "run 'medseg preprocess' again").labels
+        if content:
+            labels, _ = label_names(content, each / "dataset.json")
+            return labels
+    return None
+
+
 def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
     """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
     if not source.exists():
@@ -158,7 +208,8 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
         other = taken.setdefault(name, mask)
         if other is not mask and other.kind == mask.kind:
             raise SourceError(f"{other.path} and {mask.path} are both case '{name}'; leave one of them out")
-    side = _Side({name: Mask(mask.path) for name, mask in taken.items()}, problems=list(found.problems))
+    problems = [Problem(_name(problem.path), problem.path, problem.message) for problem in found.problems]
+    side = _Side({name: Mask(mask.path) for name, mask in taken.items()}, problems=problems)
     drawn = {name: [mask] for name, mask in taken.items() if mask.kind in SEGMENTATIONS}
     if drawn:
         named = name_labels(drawn, rename or {})
@@ -192,10 +243,12 @@ def _ignored(mask: Mask, before: Mask) -> set[str]:
     return set(given) - set(kept)
 
 
-def _without_partner(side: _Side, other: _Side, what: str) -> list[Problem]:
-    return [
-        Problem(name, mask.path, f"{mask.path} {what}") for name, mask in side.masks.items() if name not in other.masks
-    ]
+def _without_reference(predicted: _Side, referred: _Side, references: Path) -> list[Problem]:
+    """Predictions that nothing can be compared with, whether they can be read or not."""
+    told = [problem for problem in predicted.problems if problem.case_id not in referred.masks]
+    alone = [(name, mask.path) for name, mask in predicted.masks.items() if name not in referred.masks]
+    what = f"has no reference of that name in {references}"
+    return [*told, *(Problem(name, path, f"{path} {what}") for name, path in alone)]
 
 
 def _name(path: Path) -> str:

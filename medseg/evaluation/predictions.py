@@ -33,8 +33,9 @@ class Predictions(Record):
     model_config = ConfigDict(extra="allow")
 
     labels: Labels
-    cases: tuple[PredictedCase, ...]
+    cases: tuple[PredictedCase, ...] = ()  # others than medseg may write the labels alone
     problems: tuple[Mapping[str, str], ...] = ()
+    asked: tuple[str, ...] = ()  # the cases that were to be predicted; a call that was killed has not done all of them
     medseg: str = "?"
     device: str = "?"
     model: str = ""

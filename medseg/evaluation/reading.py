@@ -1,17 +1,24 @@
 """A prediction and its reference from disk, on one grid."""
 
+import numpy as np
+
 from medseg.dataset.grids import goes_voxel_by_voxel
-from medseg.dataset.reading import read_segments
+from medseg.dataset.reading import label_volume, read_segments
 from medseg.errors import GeometryError
 from medseg.evaluation.pairs import Mask, Pair
-from medseg.io.read import read_geometry, read_volume
+from medseg.io.discover import source_of
+from medseg.io.read import read_geometry
 from medseg.volume import Geometry, Volume
 
 
 def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
-    """Prediction and reference on one grid. Raises ``GeometryError`` when theirs differ."""
+    """Prediction and reference on one grid; where no prediction can be used, an empty one. Raises ``GeometryError``
+    when their grids differ, ``SourceError`` and ``LabelError`` for what is no label map."""
     grid = as_said(_grid(pair), pair)
-    return _read(pair.prediction, grid, pair, grid_tolerance), _read(pair.reference, grid, pair, grid_tolerance)
+    reference = _read(pair.reference, grid, pair, grid_tolerance)
+    if pair.prediction is None:
+        return Volume(np.zeros((1, *grid.shape), np.uint8), grid), reference
+    return _read(pair.prediction, grid, pair, grid_tolerance), reference
 
 
 def as_said(grid: Geometry, pair: Pair) -> Geometry:
@@ -26,7 +33,7 @@ def _grid(pair: Pair) -> Geometry:
     reference, prediction = pair.reference, pair.prediction
     if reference.drawn is not None and reference.image is not None:
         return read_geometry(reference.image)
-    if reference.drawn is not None and prediction.drawn is None:
+    if reference.drawn is not None and prediction is not None and prediction.drawn is None:
         return read_geometry(prediction.path)
     return read_geometry(reference.path)
 
@@ -35,14 +42,14 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     """On ``grid``, with its axes."""
     if mask.drawn is not None:
         return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
-    read = read_volume(mask.path)
+    read = label_volume(source_of(mask.path))
     volume = Volume(read.array, as_said(read.geometry, pair))
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = volume.geometry.difference(grid, grid_tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{pair.prediction.path} and {pair.reference.path} lie on different grids: {difference}; "
+            f"{mask.path} and {pair.reference.path} lie on different grids: {difference}; "
             + _advice(goes_voxel_by_voxel(grid, as_said(read.geometry, pair)), pair)
         )
     return Volume(volume.array, grid)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medseg.errors import SourceError, shown
+from medseg.errors import SourceError, shown, without_path
 from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom.directory import is_dicomdir, listed_files
 from medseg.io.dicom.series import find_series, series_among
@@ -69,7 +69,7 @@ def source_of(path: Path) -> ImageSource:
         more = f"; and {len(candidates) - 6} more" if len(candidates) > 6 else ""
         raise SourceError(f"{path}: holds {len(candidates)} images, name one of them: {listed}{more}")
     reasons = [problem.message for problem in found.problems] + list(found.notes)
-    because = reasons[0] if reasons else "no NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
+    because = without_path(reasons[0], path) if reasons else "no NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
     raise SourceError(f"{path}: no image found ({because})")
 
 

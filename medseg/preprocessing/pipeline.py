@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Orientationd
 
-from medseg.errors import ConfigError, SourceError
+from medseg.errors import ConfigError, SourceError, cause_of, lacks_memory
 from medseg.plan import Grid
 from medseg.preprocessing.by_name import monai_transform
 from medseg.preprocessing.common_grid import on_grid
@@ -73,7 +73,15 @@ def pipeline(grid: Grid, n_labels: int, keys: Sequence[str]) -> Compose:
 def _own_transforms(grid: Grid, data: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
     for spec in grid.transforms:
         before = geometry_of(data[IMAGE])
-        data = monai_transform(spec)(data)
+        transform = monai_transform(spec)
+        try:
+            data = transform(data)
+        except Exception as error:
+            cause = cause_of(error)
+            if lacks_memory(cause):
+                raise
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            raise ConfigError(f"preprocessing.transforms: {spec.get('name')} failed: {reason}") from error
         difference = before.difference(geometry_of(data[IMAGE]))
         if difference is not None:
             raise ConfigError(

@@ -245,7 +245,7 @@ def _disputed(
     pairs = {name: _pair(each, case) for name, each in firsts.items()}
     source = _image_of(case, firsts)
     slices, note = _pictures(case, source, firsts)
-    files = {name: pair.prediction.path for name, pair in pairs.items()}
+    files = {name: pair.prediction.path for name, pair in pairs.items() if pair.prediction}
     files["reference"] = next(iter(pairs.values())).reference.path
     if source is not None:
         files["image"] = source.path

@@ -60,6 +60,10 @@ class Evaluated(Protocol):
     def compared(self) -> Compared: ...
     @property
     def calibration(self) -> Mapping[str, LabelCalibration]: ...
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+    @property
+    def unknown(self) -> Mapping[str, Mapping[int, int]]: ...
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,11 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
         evaluation=evaluation,
         compared=compared,
         decisive=decisive,
-        left_out=list(_left_out(compared, rank)),
+        missed=[problem for problem in evaluation.problems if problem.case_id in evaluation.failed],
+        not_evaluated=[problem for problem in evaluation.problems if problem.case_id not in evaluation.failed],
+        left_out=[*_left_out(compared, rank), *_unknown(evaluation.unknown)],
         metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
-        definitions=definitions(evaluation.measures.metrics),
+        definitions=definitions(evaluation.measures.metrics, evaluation.measures.failed),
         figures=list(_figures(evaluation, decisive)),
         colours=colours,
         distributions=list(distributions(evaluation.records, compared.labels)),
@@ -130,6 +136,13 @@ def _left_out(compared: Compared, cases: Collection[str]) -> Iterator[str]:
         yield f"In {counted(n, 'case')} only {drawn} was annotated; other labels are not measured there."
 
 
+def _unknown(unknown: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
+    """Values of predictions that are no label's, in words."""
+    for case_id, voxels in unknown.items():
+        values = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in voxels.items())
+        yield f"The prediction of {case_id} has values that are no label's, and count as background: {values}."
+
+
 def titled(metric: str) -> str:
     """A metric's name for people."""
     return TITLES.get(metric, metric.replace("_", " "))
@@ -147,8 +160,10 @@ def _figures(evaluation: Evaluated, decisive: str | None) -> Iterator[tuple[str,
         n = sum(label.statuses.get(status, 0) for label in evaluation.summary.labels.values())
         if n:
             yield str(n), f"label{'s'[: n != 1]} missed" if status == "missed" else counted(n, "false alarm")[2:]
-    if evaluation.problems:
-        yield str(len(evaluation.problems)), "not evaluated"
+    if evaluation.failed:
+        yield str(len(evaluation.failed)), "counted as missed"
+    if len(evaluation.problems) > len(evaluation.failed):
+        yield str(len(evaluation.problems) - len(evaluation.failed)), "not evaluated"
 
 
 def _three(number: float) -> str:
@@ -167,14 +182,15 @@ def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str,
         pair = pairs[case_id]
         image = image_of(pair, sources)
         slices, note = _pictures(pair, image, compared)
-        files = {"prediction": pair.prediction.path, "reference": pair.reference.path}
+        files = {} if pair.prediction is None else {"prediction": pair.prediction.path}
+        files |= {"reference": pair.reference.path}
         yield ShownCase(
             case_id,
             reason,
             scores[case_id],
             tuple(record for record in evaluation.records if record.case_id == case_id),
             slices,
-            note,
+            f"The prediction counts as empty: {pair.failure}" if pair.failure else note,
             files | ({} if image is None else {"image": image.path}),
             _in_slicer(case_id),
         )

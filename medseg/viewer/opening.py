@@ -64,7 +64,9 @@ def _compared_scene(pair: Pair, compared: Compared, sources: Mapping[str, Path])
         Layer("prediction", "prediction", prediction.label_map, prediction.geometry, compared.labels),
         Layer("reference", "reference", reference.label_map, reference.geometry, compared.labels),
     )
-    return _with_image(source, layers)
+    scene = _with_image(source, layers)
+    notes = (f"the prediction counts as empty: {pair.failure}",) if pair.failure else ()
+    return replace(scene, notes=(*scene.notes, *notes))
 
 
 def _predicted(folder: Path) -> Iterator[ViewedCase]:

@@ -29,9 +29,9 @@ class Layer:
 
     @cached_property
     def encoded(self) -> Array:
-        """In network values: 1 for the first label; what is ignored is background. Raises ``LabelError`` for values
-        that are no label's."""
-        encoded = self.labels.encode(self.label_map)
+        """In network values: 1 for the first label; what is ignored, and what is no label's, is background. Raises
+        ``LabelError`` for values that are no whole numbers."""
+        encoded = self.labels.encode(self.label_map, strict=False)
         encoded[encoded == IGNORED] = 0
         return encoded
 

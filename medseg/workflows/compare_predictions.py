@@ -25,6 +25,11 @@ class ComparedMethods:
     evaluations: dict[str, list[Evaluated]]
     problems: tuple[Problem, ...]
 
+    @property
+    def n_failed(self) -> int:
+        """Predictions that cannot be used, of all methods."""
+        return sum(len(each.failed) for of_seeds in self.evaluations.values() for each in of_seeds)
+
     def as_json(self) -> dict[str, Any]:
         """The content of comparison.json."""
         predictions = {name: [str(path) for path in paths] for name, paths in self.predictions.items()}

@@ -1,27 +1,28 @@
 """evaluate: pair predictions with references, measure each pair, summarise, write."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.calibration import LabelCalibration, calibrate, count_case, saved_probabilities
-from medseg.evaluation.case import TOLERANCE_MM, LabelMetrics, Measures, measure_case
+from medseg.evaluation.case import TOLERANCE_MM, Failed, LabelMetrics, Measures, measure_case
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.lesions import LEAST_IOU
 from medseg.evaluation.metrics import DEFAULT, chosen, definitions
+from medseg.evaluation.overlap import unknown_values
 from medseg.evaluation.pairs import Pair, find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
-from medseg.progress import say, track, warn
+from medseg.progress import counted, say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE, Array, Volume
@@ -35,10 +36,21 @@ MODULES = ("medseg.workflows.evaluate",)
 PROBLEMS_SHOWN = 10
 
 
+class Measured(NamedTuple):
+    """Of one case. ``unknown``: voxels of the prediction by their values, of those that are no label's."""
+
+    records: list[LabelMetrics]
+    unknown: dict[int, int]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What ``evaluate`` measured: a record per case and label, their summary, and what went wrong. ``calibration`` by
-    label, where probabilities were saved."""
+    label, where probabilities were saved.
+
+    ``failed``: cases whose prediction cannot be used, and why; they are measured as if it were empty. ``unknown``: by
+    case, voxels of the prediction with values that are no label's, which count as background.
+    """
 
     measures: Measures
     records: tuple[LabelMetrics, ...]
@@ -46,6 +58,12 @@ class Evaluation:
     problems: tuple[Problem, ...]
     compared: Compared
     calibration: Mapping[str, LabelCalibration] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+    @property
+    def n_failed(self) -> int:
+        return len(self.failed)
 
     def as_json(self) -> dict[str, Any]:
         """The content of metrics.json. What is not defined is null."""
@@ -57,10 +75,12 @@ class Evaluation:
             **self.compared.as_json(),
             "tolerance_mm": {label: self.measures.tolerance_of(label) for label in self.summary.labels},
             "lesion_iou": self.measures.lesion_iou,
-            "definitions": definitions(self.measures.metrics),
+            "definitions": definitions(self.measures.metrics, self.measures.failed),
             "summary": self.summary.model_dump(),
             **({"calibration": {"definitions": CALIBRATION, "labels": calibration}} if calibration else {}),
             "cases": cases,
+            "failed": dict(self.failed),
+            "unknown_values": {case_id: dict(voxels) for case_id, voxels in self.unknown.items()},
             "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in self.problems],
         }
 
@@ -88,6 +108,7 @@ def evaluate(
     workers: int | None = None,
     rename: Mapping[str, str] | None = None,
     ignore_value: int | None = None,
+    failed: Failed = "missed",
 ) -> Evaluation | ComparedMethods:
     """Compares label maps with their references, case by case and label by label; regions that the
     labels name are measured as well, labels that are only parts of them are not.
@@ -95,8 +116,12 @@ def evaluate(
     Both are a file or a folder of label maps, DICOM SEG, RTSTRUCT or .seg.nrrd; files are paired by name.
     ``references`` may also be a dataset with images and label maps, a DICOM study with SEG or RTSTRUCT, or a prepared
     folder. ``rename`` gives named segments of the references the names of labels, as in ``{"GTV*": "tumour"}``.
-    A prediction may have its axes flipped or permuted against its reference; a pair on different grids is not measured
-    and stands in ``problems``, as does every file without a partner.
+    A prediction may have its axes flipped or permuted against its reference.
+
+    No case is dropped for what its prediction is. Where that is missing, cannot be read or lies on another grid, it
+    counts as empty: all labels of the reference are missed. ``failed="left-out"`` leaves such cases out. Voxels with
+    values that are no label's count as background, and are told as false alarms. A reference that cannot be used is a
+    problem, and its case is not measured; so is a prediction without a reference.
 
     A list of predictions is evaluated one by one and compared: ``ComparedMethods``. A folder in it that holds nothing
     but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
@@ -119,14 +144,14 @@ def evaluate(
         options = {
             "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
             "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
-            "ignore_value": ignore_value,
+            "ignore_value": ignore_value, "failed": failed,
         }  # fmt: skip
         return compare_methods(
             predictions,
             None if output is None else Path(output),
             lambda path, folder: evaluate(path, references, folder, **options),
         )
-    measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou)
+    measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou, failed)
     folder = None if output is None else ensure_folder(Path(output))
     found = find_pairs(Path(predictions), Path(references), cases, rename)
     for note in found.notes:
@@ -138,20 +163,64 @@ def evaluate(
     if unknown:
         raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(known.unions)}")
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
-    measured = _in_workers(measure, found.pairs, "Evaluating", workers, problems)
-    records = tuple(record for pair in found.pairs for record in measured.get(pair.case_id, ()))
+    pairs, measured = _measured(measure, found.pairs, measures.failed, workers, problems)
+    records = tuple(record for pair in pairs for record in measured[pair.case_id].records)
     if not records and not problems and not found.problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
-    compared = Compared(Path(predictions), Path(references), found.pairs, known, grid_tolerance, rename or {})
-    calibration = _calibration(compared, [pair for pair in found.pairs if pair.case_id in measured], workers, problems)
+    compared = Compared(Path(predictions), Path(references), pairs, known, grid_tolerance, rename or {})
+    calibration = _calibration(compared, [pair for pair in pairs if pair.prediction], workers, problems)
     problems += found.problems  # last, since there may be many files without a partner
-    evaluation = Evaluation(measures, records, summarise(records), tuple(problems), compared, calibration)
-    _tell(problems)
+    evaluation = Evaluation(
+        measures,
+        records,
+        summarise(records),
+        tuple(problems),
+        compared,
+        calibration,
+        {pair.case_id: pair.failure for pair in pairs if pair.failure},
+        {case_id: each.unknown for case_id, each in measured.items() if each.unknown},
+    )
+    _tell(evaluation)
     if folder is not None:
         write_json(folder / "metrics.json", evaluation.as_json())
         write_text(folder / "metrics.csv", evaluation.as_csv())
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
+
+
+def _measured(
+    measure: Callable[[Pair], Measured],
+    pairs: Sequence[Pair],
+    failed: Failed,
+    workers: int | None,
+    problems: list[Problem],
+) -> tuple[tuple[Pair, ...], dict[str, Measured]]:
+    """What was measured, by case, and the pairs of these cases; what went wrong is added to ``problems``.
+
+    Whatever ended the measurement of a pair, even the death of a worker: the prediction is at fault where the reference
+    can be measured against an empty one.
+    """
+    broken: list[Problem] = []
+    measured = _in_workers(measure, [pair for pair in pairs if pair.prediction], "Evaluating", workers, broken)
+    reasons = {problem.case_id: problem.message for problem in broken}
+    defects = {problem.case_id for problem in broken if problem.is_defect}
+    empty = [
+        replace(pair, prediction=None, failure=reasons.get(pair.case_id, pair.failure))
+        for pair in pairs
+        if pair.case_id not in measured
+    ]
+    usable = _in_workers(measure, empty, "Evaluating what has no prediction", workers, problems) if empty else {}
+    path_of = {pair.case_id: pair.prediction.path if pair.prediction else pair.reference.path for pair in pairs}
+    what = "counts as missed" if failed == "missed" else "left out"
+    at_fault = [pair for pair in empty if pair.case_id in usable]
+    problems += [
+        Problem(pair.case_id, path_of[pair.case_id], f"{pair.failure}; {what}", pair.case_id in defects)
+        for pair in at_fault
+    ]
+    if failed == "missed":
+        measured |= usable
+    known = {pair.case_id: pair for pair in (*pairs, *empty)}
+    return tuple(known[pair.case_id] for pair in pairs if pair.case_id in measured), measured
 
 
 def _calibration(
@@ -172,28 +241,32 @@ def _calibration(
     return calibrate(in_order, compared.labels)
 
 
-def _tell(problems: Sequence[Problem]) -> None:
-    for problem in problems[:PROBLEMS_SHOWN]:
-        warn(str(problem))
-    if len(problems) > PROBLEMS_SHOWN:
-        warn(f"… and {len(problems) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
+def _tell(evaluation: Evaluation) -> None:
+    unknown = [
+        f"{case_id}: {counted(n, 'voxel')} of the prediction {'has' if n == 1 else 'have'} the value {value}, which is "
+        f"no label's: {'it counts' if n == 1 else 'they count'} as background, and as a false alarm"
+        for case_id, voxels in evaluation.unknown.items()
+        for value, n in voxels.items()
+    ]
+    lines = [*unknown, *map(str, evaluation.problems)]
+    for line in lines[:PROBLEMS_SHOWN]:
+        warn(line)
+    if len(lines) > PROBLEMS_SHOWN:
+        warn(f"… and {len(lines) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
-def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> list[LabelMetrics]:
+def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> Measured:
     """Reads and measures one pair. Runs in a worker.
 
-    Raises ``GeometryError`` when the grids differ, ``LabelError`` for values that are no label's.
+    Raises ``GeometryError`` when the grids differ, ``LabelError`` for values of the reference that are no label's.
     """
     prediction, reference = read_pair(pair, grid_tolerance)
-    return measure_case(
-        pair.case_id,
-        _encoded(prediction, pair.prediction.path, labels.model_copy(update={"ignore": None})),
-        _encoded(reference, pair.reference.path, labels),
-        reference.geometry.spacing,
-        labels,
-        measures,
-        pair.reference.annotated,
+    referred = _encoded(reference, pair.reference.path, labels)
+    predicted = labels.model_copy(update={"ignore": None}).encode(prediction.label_map, strict=False)
+    records = measure_case(
+        pair.case_id, predicted, referred, reference.geometry.spacing, labels, measures, pair.reference.annotated
     )
+    return Measured(records, unknown_values(prediction.label_map, predicted, referred))
 
 
 def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
@@ -205,9 +278,12 @@ def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]
 
 
 def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None, ignore: int | None) -> Labels:
-    """A label for each value that occurs in a reference; only where there is none, those of the predictions. Pairs that
-    cannot be read are told of when they are measured."""
-    values = _in_workers(partial(values_of, grid_tolerance=grid_tolerance), pairs, "Looking for labels", workers, [])
+    """A label for each value that occurs in a reference; only where there is none, those of the predictions. What
+    cannot be read is told of when it is measured."""
+    look = partial(values_of, grid_tolerance=grid_tolerance)
+    values = _in_workers(look, [pair for pair in pairs if pair.prediction], "Looking for labels", workers, [])
+    others = [replace(pair, prediction=None) for pair in pairs if pair.case_id not in values]
+    values |= _in_workers(look, others, "Looking for labels", workers, []) if others else {}
     predicted, referred = (set().union(*sides) for sides in zip(*values.values(), strict=True)) if values else ((), ())
     drawn = set(referred or predicted) - {ignore}
     return Labels.from_names({f"label_{value}": value for value in sorted(drawn)}, ignore=ignore)
@@ -226,7 +302,8 @@ def _in_workers(
     for outcome in track(outcomes, description, len(pairs)):
         pair = outcome.item
         if outcome.result is None:
-            problems.append(Problem(pair.case_id, pair.prediction.path, outcome.error or "failed", outcome.is_defect))
+            path = (pair.prediction or pair.reference).path
+            problems.append(Problem(pair.case_id, path, outcome.error or "failed", outcome.is_defect))
         else:
             results[pair.case_id] = outcome.result
     return results
@@ -234,8 +311,6 @@ def _in_workers(
 
 def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
     """The label map in network values, errors with the path."""
-    if len(volume.array) != 1:
-        raise LabelError(f"{path} has {len(volume.array)} channels; a label map has one")
     try:
         return labels.encode(volume.label_map)
     except LabelError as error:

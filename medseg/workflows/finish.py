@@ -51,6 +51,8 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
 
     def held_back() -> Iterator[Held]:
         for pair in find_pairs(masks, dataset.folder, cases).pairs:
+            if pair.prediction is None:  # it could not be predicted
+                continue
             predicted, reference = read_pair(pair, tolerance)
             encode = record.labels.encode
             yield Held(

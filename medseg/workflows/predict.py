@@ -159,6 +159,7 @@ def predict_cases(
     for problem in failed:
         warn(str(problem))
     record = PredictionsFile.of(job.model, job.config, job.registered, job.folder)
+    record.asked = [case.case_id for case in cases]
     done = [] if overwrite else record.done_before(cases, job.formats, job.extras)
     if done:
         say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")

@@ -32,7 +32,7 @@ class PredictionsFile:
         self.made_by = made_by
         self.labels = labels
         self.before: dict[str, Entry] = {}  # of an earlier call, by case id; they stay
-        self.order: list[str] = []  # of case ids in the source
+        self.asked: list[str] = []  # ids of all cases that are to be predicted, in the order of the source
         self.written_at = time.monotonic()
 
     @classmethod
@@ -86,10 +86,11 @@ class PredictionsFile:
 
     def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> dict[str, Any]:
         """The content, which is not written where masks are not written into a folder."""
-        place = {case_id: i for i, case_id in enumerate(self.order)}
+        place = {case_id: i for i, case_id in enumerate(self.asked)}
         content = {
             **self.made_by,
             "labels": self.labels.model_dump(mode="json"),
+            "asked": sorted({*self.asked, *self.before}),
             # A call that goes on with another's work leaves the same behind.
             "cases": sorted([*self.before.values(), *entries], key=lambda each: place.get(each["case_id"], 0)),
             "problems": [

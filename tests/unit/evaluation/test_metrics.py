@@ -15,5 +15,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
 
 
 def test_each_metric_in_the_file_is_defined_there() -> None:
-    assert definitions(["dice"]).keys() == {"dice", "interval", "over_labels", "empty_masks"}
+    assert definitions(["dice"]).keys() == {
+        "dice", "interval", "over_labels", "empty_masks", "failed", "unknown_values"
+    }  # fmt: skip
     assert {"lesion", "lesion_f1"} < definitions(["lesion_f1"]).keys()

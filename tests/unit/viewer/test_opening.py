@@ -24,7 +24,8 @@ def spoilt(blobs: Path, folder: Path, missing: int = 4) -> Path:
 
 
 def test_cases_of_an_evaluation_come_worst_first_with_image_and_scores(blobs: Path, tmp_path: Path) -> None:
-    evaluate(spoilt(blobs, tmp_path / "masks"), blobs, tmp_path / "metrics", metrics=["overlap"], workers=1)
+    options = {"metrics": ["overlap"], "workers": 1, "failed": "left-out"}
+    evaluate(spoilt(blobs, tmp_path / "masks"), blobs, tmp_path / "metrics", **options)
     cases = open_cases(tmp_path / "metrics")
     assert [case.case_id for case in cases] == ["blob_02", "blob_01", "blob_00"]
     worst = cases[0].load()
@@ -39,7 +40,11 @@ def test_cases_of_an_evaluation_come_worst_first_with_image_and_scores(blobs: Pa
 
 def test_a_run_stands_for_its_validation(blobs: Path, tmp_path: Path) -> None:
     evaluate(spoilt(blobs, tmp_path / "masks"), blobs, tmp_path / "run" / "validation", metrics=["dice"], workers=1)
-    assert len(open_cases(tmp_path / "run")) == 3
+    cases = open_cases(tmp_path / "run")
+    assert len(cases) == 6
+    without_mask = next(case for case in cases if case.case_id == "blob_05").load()
+    assert not without_mask.layers[0].label_map.any()
+    assert "the prediction counts as empty" in without_mask.notes[-1]
 
 
 def test_a_folder_of_predictions_has_names_and_colours(blobs: Path, tmp_path: Path) -> None:

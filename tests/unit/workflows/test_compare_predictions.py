@@ -39,11 +39,18 @@ def test_several_predictions_are_compared_and_written(folders: Path) -> None:
         assert (folders / "out" / run / "metrics.json").is_file()
 
 
-def test_a_case_that_one_method_lacks_is_told_and_left_out(folders: Path) -> None:
-    (folders / "bad" / "case_3.nii.gz").unlink()
-    compared = medseg.evaluate([folders / "bad", folders / "good"], folders / "references", workers=1)
-    assert len(compared.comparison.cases) == 5
+def test_a_case_that_one_method_lacks_is_told_and_the_worst_of_it(folders: Path) -> None:
+    (folders / "good" / "case_3.nii.gz").unlink()
+    paths = [folders / "bad", folders / "good"]
+    compared = medseg.evaluate(paths, folders / "references", folders / "out", metrics=["dice"], workers=1)
+    assert len(compared.comparison.cases) == 6
     assert [problem.case_id for problem in compared.problems] == ["case_3"]
+    (record,) = [each for each in compared.evaluations["good"][0].records if each.case_id == "case_3"]
+    assert (record.status, record.values["dice"]) == ("missed", 0.0)
+    assert "counts as missed" in (folders / "out" / "report.html").read_text()
+    others = medseg.evaluate(paths, folders / "references", workers=1, failed="left-out")
+    assert len(others.comparison.cases) == 5
+    assert [problem.case_id for problem in others.problems] == ["case_3"]
 
 
 def test_methods_have_the_shortest_names_that_differ(tmp_path: Path) -> None:

@@ -81,39 +81,91 @@ def test_flipped_axes_change_no_metric(folders: tuple[Path, Path], tmp_path: Pat
         assert values == pytest.approx(expected[key])
 
 
-def test_another_grid_is_a_problem_of_that_case_only(folders: tuple[Path, Path]) -> None:
+def test_another_grid_counts_as_missed(folders: tuple[Path, Path]) -> None:
     predictions, _ = folders
     affine = GRID.affine.copy()
     affine[0, 3] += 3
     write(predictions / "b.nii.gz", organs(), Geometry(SHAPE, affine))
     evaluation = evaluate(*folders)
-    assert {record.case_id for record in evaluation.records} == {"a", "c"}
+    found = metrics(evaluation)
+    assert found["b", "liver"] == ("missed", 0.0, 0.0, None, 0.0)
+    assert {found["a", "liver"][0], found["c", "liver"][0]} == {"found"}
+    assert evaluation.summary.labels["liver"].metrics["dice"].n == 3
     (problem,) = evaluation.problems
     assert problem.case_id == "b"
     assert "different grids" in problem.message
     assert "3 mm apart" in problem.message
+    assert problem.message.endswith("; counts as missed")
+    without = evaluate(*folders, failed="left-out")
+    assert {record.case_id for record in without.records} == {"a", "c"}
+    assert without.problems[0].message.endswith("; left out")
 
 
-def test_files_without_a_partner_and_damaged_files_are_problems(folders: tuple[Path, Path]) -> None:
+def test_predictions_that_are_missing_or_damaged_count_as_missed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, references = folders
     (references / "a.nii.gz").rename(references / "z.nii.gz")
+    (predictions / "predictions.json").unlink()
     damaged = predictions / "b.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:60])
-    evaluation = evaluate(*folders)
-    assert {record.case_id for record in evaluation.records} == {"c"}
+    evaluation = evaluate(*folders, tmp_path / "metrics", labels=LABELS)
+    found = metrics(evaluation)
+    assert [(case, found[case, "tumour"][:2]) for case in "bz"] == [("b", ("missed", 0.0)), ("z", ("missed", 0.0))]
     messages = {problem.case_id: problem.message for problem in evaluation.problems}
     assert set(messages) == {"a", "b", "z"}
     assert "no reference" in messages["a"]
     assert "b.nii.gz" in messages["b"]
     assert "no prediction" in messages["z"]
+    content = json.loads((tmp_path / "metrics" / "metrics.json").read_text())
+    assert set(content["failed"]) == {"b", "z"}
+    assert "counts as an empty one" in content["definitions"]["failed"]
+    report = (tmp_path / "metrics" / "report.html").read_text()
+    assert "Counted as missed" in report
+    assert "The prediction counts as empty" in report
+    without = evaluate(*folders, tmp_path / "without", labels=LABELS, failed="left-out")
+    assert {record.case_id for record in without.records} == {"c"}
+    assert "left out" in json.loads((tmp_path / "without" / "metrics.json").read_text())["definitions"]["failed"]
 
 
-def test_a_value_that_is_no_label_is_a_problem(folders: tuple[Path, Path]) -> None:
+def test_a_reference_that_cannot_be_used_is_a_problem_and_left_out(folders: tuple[Path, Path]) -> None:
+    damaged = folders[1] / "b.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    write(folders[1] / "c.nii.gz", organs() * 3)
+    evaluation = evaluate(*folders)
+    assert {record.case_id for record in evaluation.records} == {"a"}
+    assert evaluation.failed == {}
+    messages = {problem.case_id: problem.message for problem in evaluation.problems}
+    assert "references/b.nii.gz" in messages["b"]
+    assert "references/c.nii.gz: label values [3, 12]" in messages["c"]
+
+
+def test_cases_that_were_not_to_be_predicted_are_left_out_with_a_note(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, _ = folders
+    (predictions / "c.nii.gz").unlink()
+    content = json.loads((predictions / "predictions.json").read_text())
+    cases = [{"case_id": name, "source": "", "masks": {}} for name in "ab"]
+    asked = {**content, "cases": cases}
+    (predictions / "predictions.json").write_text(json.dumps(asked))
+    evaluation = evaluate(*folders)
+    assert {record.case_id for record in evaluation.records} == {"a", "b"}
+    assert evaluation.problems == ()
+    assert "were not to be predicted (predictions.json), left out: c" in capsys.readouterr().err
+    (predictions / "predictions.json").write_text(json.dumps({**asked, "problems": [{"case_id": "c"}]}))
+    assert metrics(evaluate(*folders))["c", "liver"][0] == "missed"
+    (predictions / "predictions.json").write_text(json.dumps({**asked, "asked": ["a", "b", "c"]}))
+    assert metrics(evaluate(*folders))["c", "liver"][0] == "missed"
+
+
+def test_a_value_that_is_no_label_is_a_false_alarm(folders: tuple[Path, Path], tmp_path: Path) -> None:
     write(folders[0] / "a.nii.gz", organs() * 3)
-    (problem,) = evaluate(*folders).problems
-    assert problem.case_id == "a"
-    assert "[3, 12]" in problem.message
-    assert "a.nii.gz" in problem.message
+    evaluation = evaluate(*folders, tmp_path / "metrics")
+    assert metrics(evaluation)["a", "liver"][:2] == ("missed", 0.0)
+    assert evaluation.unknown == {"a": {3: 6**3 - 8, 12: 8}}
+    assert evaluation.problems == ()
+    content = json.loads((tmp_path / "metrics" / "metrics.json").read_text())
+    assert content["unknown_values"] == {"a": {"3": 208, "12": 8}}
+    assert "3 (208 voxels), 12 (8 voxels)" in (tmp_path / "metrics" / "report.html").read_text()
 
 
 def test_labels_without_names_are_all_that_occur(folders: tuple[Path, Path]) -> None:
@@ -173,7 +225,7 @@ def test_a_dataset_of_images_and_labels_is_a_reference(real_data: Path, tmp_path
     for name in ("hippocampus_001", "hippocampus_003"):
         (tmp_path / "predictions").mkdir(exist_ok=True)
         shutil.copy(real_data / "hippocampus" / "labelsTr" / f"{name}.nii.gz", tmp_path / "predictions")
-    evaluation = evaluate(tmp_path / "predictions", real_data / "hippocampus")
+    evaluation = evaluate(tmp_path / "predictions", real_data / "hippocampus", failed="left-out")
     assert list(evaluation.summary.labels) == ["Anterior", "Posterior"]
     assert [record.values["dice"] for record in evaluation.records] == [1.0] * 4
     assert len(evaluation.problems) == 206  # cases without a prediction
@@ -229,6 +281,9 @@ def test_command_shows_a_table_and_fails_on_problems(folders: tuple[Path, Path],
     for word in ("liver", "tumour", "missed", "mean"):
         assert word in result.stdout
     (folders[1] / "a.nii.gz").unlink()
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "1 file could not be evaluated" in result.output
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 1
     content = json.loads(result.stdout)
@@ -244,9 +299,9 @@ def test_a_value_that_no_reference_has_is_told(tmp_path: Path) -> None:
         write(tmp_path / "references" / f"{case_id}.nii.gz", organs())
     evaluation = evaluate(tmp_path / "predictions", tmp_path / "references", workers=1)
     assert list(evaluation.summary.labels) == ["label_1", "label_4"]
-    (problem,) = evaluation.problems
-    assert problem.case_id == "b"
-    assert "9" in problem.message
+    assert evaluation.unknown == {"b": {9: 1}}
+    assert evaluation.problems == ()
+    assert len(evaluation.records) == 4
 
 
 def test_the_ignore_value_of_the_references_counts_not_that_of_the_model(tmp_path: Path) -> None:
@@ -264,12 +319,12 @@ def test_the_ignore_value_of_the_references_counts_not_that_of_the_model(tmp_pat
     assert "label values [9] are not among the known" in whole.problems[0].message
 
 
-def test_a_prediction_with_the_ignore_value_is_a_problem(tmp_path: Path) -> None:
-    ignored = organs()
-    ignored[:5] = 9
-    for folder in ("masks", "references"):
+def test_a_prediction_with_the_ignore_value_is_told(tmp_path: Path) -> None:
+    for folder, last in (("masks", 6), ("references", 5)):
+        ignored = organs()
+        ignored[:last] = 9
         write(tmp_path / folder / "a.nii.gz", ignored)
     name_labels(tmp_path / "masks")
     evaluation = evaluate(tmp_path / "masks", tmp_path / "references", ignore_value=9, workers=1)
-    assert evaluation.records == ()
-    assert "masks/a.nii.gz: label values [9]" in evaluation.problems[0].message
+    assert evaluation.unknown == {"a": {9: SHAPE[1] * SHAPE[2]}}
+    assert evaluation.records[0].values["sensitivity"] == pytest.approx(2 / 3, abs=0.1)
