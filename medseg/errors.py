@@ -83,7 +83,7 @@ def reading(
     except Exception as error:
         if lacks_memory(error):
             raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
-        reason = reason_of(error)
+        reason = reason_of(error).replace(str(path), path.name)
         raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
 
 

@@ -17,9 +17,9 @@ DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files besid
 
 
 def image_sources(path: Path) -> Found:
-    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every segmentation
-    (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing is read but
-    headers of DICOM and NRRD.
+    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every
+    segmentation (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing
+    is read but headers of DICOM and NRRD.
 
     Raises ``SourceError`` when there is no such file or folder, and for an archive that cannot be unpacked.
     """

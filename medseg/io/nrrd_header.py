@@ -82,7 +82,8 @@ class Lines(NamedTuple):
 
 
 def read_nrrd_header(path: Path) -> RawImage:
-    """Raises ``ValueError`` for what is no NRRD, or damaged, ``SourceError`` and ``GeometryError`` for what is not read."""
+    """Raises ``ValueError`` for what is no NRRD, or damaged; ``SourceError`` and ``GeometryError`` for what is not
+    read."""
     lines = _lines(path)
     fields = lines.fields
     sizes = [int(word) for word in fields["sizes"].split()]
