@@ -14,11 +14,14 @@ from medseg.errors import LabelError, OutputError, SourceError, reading
 from medseg.files import written_whole
 from medseg.io.content import content_suffix
 from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown, as_stored, orientation_in
+from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.io.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
 from medseg.volume import Array, Geometry, Volume
 
 FORMATS = ("PNG", "JPEG", "BMP")  # of the others that Pillow opens, one runs programs (PostScript)
 MANY_PICTURES = ("MPO",)  # whose first picture is the one that is meant: photographs with a preview
+# No byte of a PNG, whose pixels may have one bit, or of a JPEG stands for more.
+PIXELS_A_BYTE = 8 * MOST_INFLATED
 ALPHA = {
     "LA": "L",
     "La": "L",
@@ -93,11 +96,12 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _opened(path: Path) -> Image.Image:
-    """Raises ``SourceError`` for what holds more than is read of it."""
+    """Raises ``SourceError`` for what holds more than is read of it, ``ValueError`` for what cannot hold its pixels."""
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise SourceError(f"{path}: has too many pixels ({error}); cut it, or convert it to TIFF") from error
+    check_size(image.width * image.height, path.stat().st_size, ratio=PIXELS_A_BYTE)
     n_pictures = getattr(image, "n_frames", 1)
     if n_pictures > 1 and image.format not in MANY_PICTURES:
         raise SourceError(f"{path}: holds {n_pictures} pictures; store each in a file, or all as the pages of a TIFF")
