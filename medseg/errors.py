@@ -24,6 +24,9 @@ def shown(text: str) -> str:
     return _UNPACKED.sub("", text)
 
 
+LONGEST_REASON = 200  # characters of what a library, or a stranger's file, says
+
+
 class MedsegError(Exception):
     """Something in the input was wrong. The command line shows the message and exits with status 1."""
 
@@ -83,7 +86,7 @@ def reading(
     except Exception as error:
         if lacks_memory(error):
             raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
-        reason = without_path(reason_of(error), path)
+        reason = printable(without_path(reason_of(error), path))
         raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
 
 
@@ -140,11 +143,17 @@ def without_path(text: str, path: Path) -> str:
     return re.sub(rf"""[ :,]*(?:(?:from|of|in|file) )*["'(]?{re.escape(str(path))}["')]?[:,]?""", "", text).strip()
 
 
+def printable(text: str) -> str:
+    """A text of somebody else, short and without characters that a terminal obeys."""
+    shortened = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+    return "".join(character if character.isprintable() else "�" for character in shortened)
+
+
 def reason_of(error: BaseException) -> str:
     """The first sentence of an error's text, or its class where it has none."""
     error = cause_of(error)
     lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,22 @@ message (``errors.shown``) leaves ``…/study.zip/series1/001.dcm``.
 """
 
 import atexit
-import lzma
 import re
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from medseg.errors import TEMPORARY, UNPACKED, Problem, SourceError, shown
+from medseg.errors import TEMPORARY, UNPACKED, Problem, SourceError, reading, shown
 from medseg.io.folders import is_hidden, walk
 from medseg.progress import say
 
 ZIPS = (".zip", ".mrb")  # a bundle of 3D Slicer is one
 SUFFIXES = (*ZIPS, ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-
-# What zipfile, tarfile and the decompressors raise on damaged files, and on methods that they don't know.
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, NotImplementedError)
 
 # An archive in an archive is unpacked, one in that too; then no more, since one can hold itself.
 MOST_NESTED = 3
@@ -139,23 +134,22 @@ def _remove(path: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    try:
+    with reading(archive, "an archive", "copy or download it again"):
         if archive.suffix.lower() in ZIPS:
             _unpack_zip(archive, folder)
         else:
             _unpack_tar(archive, folder)
-    except DAMAGED as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(":") or type(error).__name__
-        raise SourceError(f"{archive}: cannot be unpacked ({reason}); copy or download it again") from error
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         members = content.infolist()
+        seen: dict[str, bool] = {}
         for member in members:
             member.filename = member.filename.replace("\\", "/")  # as old programs on Windows write it
             kind = stat.S_IFMT(member.external_attr >> 16)
             _check(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+            _check_once(archive, member.filename, member.is_dir(), seen)
         if any(member.flag_bits & 1 for member in members):
             raise SourceError(f"{archive}: is encrypted; unpack it with its password and give the folder")
         _check_size(archive, sum(_on_disk(member.file_size) for member in members))
@@ -165,9 +159,11 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
     size = 0
+    seen: dict[str, bool] = {}
     with tarfile.open(archive) as content:
         for member in content:  # sizes are known before anything is written, member by member
             _check(archive, member.name, member.isreg() or member.isdir())
+            _check_once(archive, member.name, member.isdir(), seen)
             size += _on_disk(member.size)
             _check_size(archive, size, already=size - _on_disk(member.size))
             content.extract(member, folder, filter="data")
@@ -184,6 +180,14 @@ def _check(archive: Path, name: str, is_file_or_folder: bool) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         raise SourceError(f"{archive}: holds '{name}', a path that leads out of it, and is not unpacked")
+
+
+def _check_once(archive: Path, name: str, is_folder: bool, seen: dict[str, bool]) -> None:
+    """Programs differ in which of two members of one name they keep. Folders may be named again."""
+    key = PurePosixPath(name).as_posix()
+    if key in seen and not (is_folder and seen[key]):
+        raise SourceError(f"{archive}: holds '{name}' twice; unpack it yourself and give the folder")
+    seen[key] = is_folder
 
 
 def _on_disk(size: int) -> int:

@@ -1,20 +1,15 @@
-"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), in ITK's world but without ITK, which rubbish in a header can crash."""
+"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), placed as ITK places them, without ITK, which rubbish can crash."""
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.errors import GeometryError, SourceError, reading
-from medseg.io.dicom.geometry import LPS_TO_RAS
+from medseg.errors import SourceError, reading
 from medseg.io.metaimage_header import read_metaimage_header
 from medseg.io.nrrd_header import read_nrrd_header
 from medseg.io.raw_image import LONGEST_HEADER, RawImage, named_files, read_voxels
 from medseg.volume import Array, Geometry, Volume
-
-if TYPE_CHECKING:
-    from SimpleITK import ImageFileReader
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
@@ -40,8 +35,8 @@ def itk_geometry(path: Path) -> Geometry:
 
 
 def open_itk(path: Path) -> RawImage:
-    """The header, read and checked; the voxels, not yet. Raises ``SourceError`` for a file that is damaged or of another
-    kind, ``GeometryError`` for a place that programs read differently."""
+    """The header, read and checked; the voxels, not yet. Raises ``SourceError`` for a file that is damaged or of
+    another kind, ``GeometryError`` for a place that programs read differently."""
     with reading(path, "NRRD or MetaImage"):
         return read_nrrd_header(path) if path.suffix.lower() in NRRD_SUFFIXES else read_metaimage_header(path)
 
@@ -52,28 +47,11 @@ def data_files(path: Path) -> set[Path]:
         with path.open("rb") as stream:
             header = stream.read(LONGEST_HEADER).decode("utf-8", "replace")
         found = DATA_FILES.search(header)
-        names = found["names"].strip() if found else "LOCAL"
-        return (
-            set()
-            if found is None or names == "LOCAL"
-            else set(named_files(path, names, header[found.end() :].split("\n")))
-        )
+        if found is None or found["names"].strip() == "LOCAL":
+            return set()
+        return set(named_files(path, found["names"].strip(), header[found.end() :].split("\n")))
     except (OSError, ValueError):
         return set()
-
-
-def geometry_of(reader: "ImageFileReader", path: Path) -> Geometry:
-    """Raises ``GeometryError`` for an affine that cannot be inverted."""
-    n = reader.GetDimension()
-    spatial = min(n, 3)
-    affine = np.eye(4)
-    directions = np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing()
-    affine[:spatial, :spatial] = directions[:spatial, :spatial]
-    affine[:spatial, 3] = reader.GetOrigin()[:spatial]
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
-    x, y, z = (*reader.GetSize(), 1)[:3]
-    return Geometry((x, y, z), LPS_TO_RAS @ affine)
 
 
 def _channels_first(path: Path, array: Array) -> Array:

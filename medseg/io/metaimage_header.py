@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.errors import GeometryError, SourceError
+from medseg.errors import GeometryError, SourceError, printable
 from medseg.io.raw_image import LONGEST_HEADER, RawImage, grid_of, named_files
 from medseg.volume import Geometry
 
@@ -102,7 +102,8 @@ def _flag(values: Mapping[str, str], name: str, *, default: bool = False) -> boo
 def _dtype(path: Path, values: Mapping[str, str]) -> np.dtype[np.generic]:
     name = TYPES.get(values["ElementType"])
     if name is None:
-        raise SourceError(f"{path}: voxels of type {values['ElementType']} cannot be read; store integers or floats")
+        found = printable(values["ElementType"])
+        raise SourceError(f"{path}: voxels of type {found} cannot be read; store integers or floats")
     return np.dtype((">" if _flag(values, "BinaryDataByteOrderMSB") else "<") + name)
 
 
@@ -121,7 +122,7 @@ def _geometry(path: Path, values: Mapping[str, str], sizes: Sequence[int]) -> Ge
     n = len(sizes)
     spacing = _numbers(values, "ElementSpacing" if "ElementSpacing" in values else "ElementSize", [1.0] * n)
     if not (spacing > 0).all():
-        raise GeometryError(f"{path}: ElementSpacing is {values.get('ElementSpacing')}; correct its header")
+        raise GeometryError(f"{path}: ElementSpacing is {spacing.tolist()}; correct its header")
     axes = _numbers(values, "TransformMatrix", np.eye(n).ravel()).reshape(n, n)
     if n == 4 and (axes[3, :3].any() or axes[:3, 3].any()):
         raise GeometryError(f"{path}: its fourth axis is turned in space; split it into volumes")

@@ -1,7 +1,7 @@
 """NIfTI files, and Analyze 7.5, through nibabel."""
 
 import gzip
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.analyze import AnalyzeImage
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.openers import ImageOpener
 
 from medseg.errors import GeometryError, OutputError, SourceError, reading
 from medseg.files import written_whole
 from medseg.io.folders import is_gzipped, is_nifti, is_pair
 from medseg.io.nifti_pair import is_analyze, open_pair, voxel_file
-from medseg.io.sizes import check_size
+from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry, Volume
 
 # Codes of xyzt_units, by name and in mm. Any other code is read as mm, as ITK does.
@@ -25,6 +26,10 @@ SPATIAL_UNIT = 0b111  # bits of xyzt_units; the others are the unit of time
 
 # Values of sform_code and qform_code (nifti1.h, NIFTI_XFORM_*).
 XFORM_CODES = range(6)
+
+# Slopes that ITK does not take for 0, and values that its floats hold.
+SMALLEST_SLOPE = float(np.finfo(np.float64).eps)
+LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 CHUNK = 2**20
 
@@ -91,8 +96,9 @@ def open_nifti(path: Path) -> AnalyzeImage:
             raise SourceError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
         _check_type(path, image.dataobj.dtype)
         _check_codes(path, image)
+        _check_scaling(path, image)
         file = voxel_file(path)
-        check_size(n_bytes(image), file.stat().st_size, compressed=is_gzipped(file))
+        check_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
     return image
 
 
@@ -121,8 +127,8 @@ def in_unit_of(header: nibabel.Nifti1Header, affine: npt.ArrayLike) -> npt.NDArr
 def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
     if dtype.names:
         raise SourceError(
-            f"{path}: holds colours ({''.join(dtype.names)}), which are no intensities; store one grey value a voxel, or "
-            "the channels along a fourth axis"
+            f"{path}: holds colours ({''.join(dtype.names)}), which are no intensities; store one grey value a voxel, "
+            "or the channels along a fourth axis"
         )
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise SourceError(f"{path}: voxels of type {dtype} cannot be read; store integers or floats")
@@ -137,6 +143,26 @@ def _check_codes(path: Path, image: AnalyzeImage) -> None:
                 f"{path}: {name} is {code}, which NIfTI does not know ({XFORM_CODES[0]} to {XFORM_CODES[-1]}), so that "
                 "programs place it differently; set it to 1 if its place is right"
             )
+
+
+def _check_scaling(path: Path, image: AnalyzeImage) -> None:
+    """nibabel and ITK differ in an intercept without a slope, and in slopes that floats of 32 bits don't hold."""
+    if is_analyze(image):
+        return
+    with ImageOpener(path) as stream:  # nibabel has no scaling in the header of an image
+        header = type(image.header).from_fileobj(stream, check=False)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    is_scaled = isfinite(slope) and slope != 0
+    dtype = image.dataobj.dtype
+    highest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+    largest = abs(slope) * highest + abs(intercept)
+    if (not is_scaled and isfinite(intercept) and intercept != 0) or (
+        is_scaled and not (abs(slope) > SMALLEST_SLOPE and largest < LARGEST_VALUE)
+    ):
+        raise SourceError(
+            f"{path}: scales its values by {slope:g} and {intercept:g} (scl_slope, scl_inter), which programs read "
+            "differently; store the values as they are"
+        )
 
 
 def _voxels(path: Path, image: AnalyzeImage) -> Array:

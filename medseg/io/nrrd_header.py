@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.errors import GeometryError, SourceError
+from medseg.errors import GeometryError, SourceError, printable
 from medseg.io.raw_image import LONGEST_HEADER, Encoding, RawImage, grid_of, named_files
 from medseg.volume import Geometry
 
@@ -82,7 +82,8 @@ class Lines(NamedTuple):
 
 
 def read_nrrd_header(path: Path) -> RawImage:
-    """Raises ``ValueError`` for what is no NRRD, or damaged, ``SourceError`` and ``GeometryError`` for what is not read."""
+    """Raises ``ValueError`` for what is no NRRD, or damaged; ``SourceError`` and ``GeometryError`` for what is not
+    read."""
     lines = _lines(path)
     fields = lines.fields
     sizes = [int(word) for word in fields["sizes"].split()]
@@ -96,7 +97,9 @@ def read_nrrd_header(path: Path) -> RawImage:
     geometry = _geometry(path, fields, [sizes[i] for i in spatial], spatial)
     encoding = ENCODINGS.get(fields["encoding"].lower())
     if encoding is None:
-        raise SourceError(f"{path}: is encoded as {fields['encoding']}, which is not read; save it as raw or gzip")
+        raise SourceError(
+            f"{path}: is encoded as {printable(fields['encoding'])}, which is not read; save it as raw or gzip"
+        )
     detached = fields.get("data file")
     start = _start(path, fields, encoding, 0 if detached else lines.start)
     space = fields.get("space", "").lower()
@@ -164,7 +167,9 @@ def _component_axis(path: Path, fields: Mapping[str, str], n_axes: int) -> int |
         bits = 16 * np.dtype(_dtype(path, fields)).itemsize
         raise SourceError(f"{path}: voxels of type complex{bits} cannot be read; store integers or floats")
     if len(found) > 1 or found[0] not in (0, n_axes - 1) or kind not in COMPONENTS:
-        raise SourceError(f"{path}: axes of the kinds {fields['kinds']} are not read; store one list, first or last")
+        raise SourceError(
+            f"{path}: axes of the kinds {printable(fields['kinds'])} are not read; store one list, first or last"
+        )
     if COMPONENTS[kind] not in (0, size):
         raise ValueError(f"{size} components of the kind {kind}")
     return found[0]
@@ -173,7 +178,9 @@ def _component_axis(path: Path, fields: Mapping[str, str], n_axes: int) -> int |
 def _dtype(path: Path, fields: Mapping[str, str]) -> np.dtype[np.generic]:
     name = DTYPES.get(fields["type"].lower())
     if name is None:
-        raise SourceError(f"{path}: voxels of type {fields['type']} cannot be read; store integers or floats")
+        raise SourceError(
+            f"{path}: voxels of type {printable(fields['type'])} cannot be read; store integers or floats"
+        )
     if name[1] == "1" or fields["encoding"].lower() in ("ascii", "text", "txt"):
         return np.dtype(name)
     if fields.get("endian", "").lower() not in ENDIANS:
@@ -218,7 +225,9 @@ def _flips(path: Path, fields: Mapping[str, str], n: int) -> tuple[int, ...]:
         known = SPACES.get(fields["space"].lower())
     if known is None or len(known) != n:
         name = fields.get("space") or f"of dimension {fields['space dimension']}"
-        raise GeometryError(f"{path}: the space {name} of its {n} axes is not read; use left-posterior-superior")
+        raise GeometryError(
+            f"{path}: the space {printable(name)} of its {n} axes is not read; use left-posterior-superior"
+        )
     return known
 
 
@@ -246,7 +255,7 @@ def _spacings(path: Path, fields: Mapping[str, str], spatial: Sequence[int]) -> 
     every = [float(word) for word in fields["spacings"].split()]
     spacings = [every[i] for i in spatial] if len(every) > max(spatial) else []
     if not all(isfinite(spacing) and spacing > 0 for spacing in spacings) or len(spacings) != len(spatial):
-        raise GeometryError(f"{path}: the spacings {fields['spacings']} are none; correct its header")
+        raise GeometryError(f"{path}: the spacings {printable(fields['spacings'])} are none; correct its header")
     return spacings
 
 

@@ -40,8 +40,8 @@ def chosen(volume: Volume, source: ImageSource) -> Volume:
 
 def _n_volumes(source: ImageSource) -> int:
     if source.kind in ("nifti", "pair"):
-        return prod(map(int, open_nifti(source.path).shape[3:]))
+        return prod(int(n) for n in open_nifti(source.path).shape[3:])
     if source.kind == "itk":
-        reader = open_itk(source.path)
-        return prod(map(int, reader.GetSize()[3:])) * int(reader.GetNumberOfComponents())
+        n_components, _, _, *others = open_itk(source.path).shape
+        return n_components * prod(others[1:])
     return 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from medseg.errors import GeometryError
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.sizes import check_size
+from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry
 
 Encoding = Literal["raw", "deflate", "text"]
@@ -27,8 +27,8 @@ PATTERN = re.compile(r"(?P<form>[^%]*%0?\d{0,2}d[^%]*?) +(?P<first>\d+) +(?P<las
 
 @dataclass(frozen=True)
 class RawImage:
-    """What a header says. ``shape`` begins with the components of a pixel, also where it has one: ``(component, x, y)``,
-    with z, and with further volumes, where there are such."""
+    """What a header says. ``shape`` begins with the components of a pixel, also where it has one:
+    ``(component, x, y)``, with z, and with further volumes, where there are such."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]  # with its byte order
@@ -44,8 +44,8 @@ class RawImage:
 
 
 def read_voxels(image: RawImage) -> Array:
-    """(component, x, y, …) in native byte order. Raises ``ValueError``, ``OSError`` and ``zlib.error`` for files that do
-    not hold just that, ``MemoryError``; all of them before more memory is taken than the voxels need."""
+    """(component, x, y, …) in native byte order. Raises ``ValueError``, ``OSError`` and ``zlib.error`` for files that
+    do not hold just that, before more memory is taken than the voxels need, and ``MemoryError``."""
     stored = (*image.shape[1:], image.shape[0]) if image.components_last else image.shape
     if image.encoding == "text":
         values = _read_text(image)
@@ -104,8 +104,10 @@ def _check_file(image: RawImage, file: Path, n_bytes: int) -> None:
     there = file.stat().st_size - max(image.start, 0)
     if image.compressed_size is not None and image.compressed_size != there:
         raise ValueError(f"{image.compressed_size} compressed bytes are declared, and {there} are there")
-    compressed = image.encoding == "deflate"
-    check_size(n_bytes, there, compressed=compressed, exactly=not compressed and image.start >= 0)
+    if image.encoding == "deflate":
+        check_size(n_bytes, there, ratio=MOST_INFLATED)
+    else:
+        check_size(n_bytes, there, exactly=image.start >= 0)
 
 
 def _read_file(image: RawImage, file: Path, place: memoryview) -> None:

@@ -6,14 +6,14 @@ import os
 MOST_INFLATED = 1032
 
 
-def check_size(declared: int, there: int, *, compressed: bool = False, exactly: bool = False) -> None:
-    """Raises ``ValueError`` where ``there`` bytes cannot hold the ``declared`` ones, or aren't ``exactly`` as many, and
-    ``MemoryError`` where this machine cannot hold them; both are for ``errors.reading`` to tell."""
-    most = there * MOST_INFLATED if compressed else there
+def check_size(declared: int, there: int, *, ratio: int = 1, exactly: bool = False) -> None:
+    """Raises ``ValueError`` where ``there`` bytes, each of which may stand for ``ratio``, cannot hold the ``declared``
+    ones, or aren't ``exactly`` as many, and ``MemoryError`` where this machine cannot hold them. Both are for
+    ``errors.reading`` to tell."""
+    most = there * ratio
     if declared > most or (exactly and declared != most):
-        raise ValueError(
-            f"{declared} bytes are declared, and {there}{' compressed' if compressed else ''} ones are there"
-        )
+        compressed = " compressed" if ratio > 1 else ""
+        raise ValueError(f"{declared} bytes are declared, and {there}{compressed} ones are there")
     if declared > _memory():
         raise MemoryError
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL
+from PIL import Image, ImageOps, ImageSequence
 
 from medseg.io.masks.certificate import Certificate, together
 from medseg.io.masks.raw_slices import LPS_TO_RAS
@@ -64,7 +66,13 @@ def check_seg_nrrd(path: Path, segmented: Segmented) -> Certificate:
 
 
 def check_picture(path: Path, segmented: Segmented) -> Certificate:
-    found = _read_itk(path)
+    """SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by
+    Pillow. It has to have the orientation of its image."""
+    found, source = _read_itk(path), segmented.source
+    if source is not None and source.kind == "image2d" and (turn := _orientation(source.path)) != 1:
+        if _orientation(path) != turn:
+            return _nothing(found, "it is not stored in the orientation of its image")
+        found = _read_shown(path)
     return _compared(found, segmented, [np.asarray], found.geometry)  # pictures have no place in the world
 
 
@@ -145,6 +153,24 @@ def _read_itk(path: Path) -> Found:
         keys={key: image.GetMetaData(key) for key in image.GetMetaDataKeys()},
         image=image,
     )
+
+
+def _orientation(path: Path) -> int:
+    """EXIF's, or that of TIFF; 1 for pictures that are stored upright, or that Pillow cannot read."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except OSError:
+        return 1
+
+
+def _read_shown(path: Path) -> Found:
+    """A picture as viewers turn it."""
+    with Image.open(path) as image:  # of TIFF Pillow turns every page as it reads it
+        pages = [np.asarray(ImageOps.exif_transpose(page)) for page in ImageSequence.Iterator(image)]
+    layer = np.stack(pages).T
+    x, y, z = layer.shape
+    return Found(f"Pillow {PIL.__version__}", layer[None], Geometry((x, y, z), np.eye(4)))
 
 
 def _itk_geometry(path: Path) -> Geometry:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medseg.io.exif import UPRIGHT, orientation_of
 from medseg.io.image2d import write_image2d
 from medseg.io.masks.segmented import Segmented, with_names
 from medseg.io.nifti import write_nifti
@@ -30,8 +31,11 @@ def write_nifti_per_label(folder: Path, segmented: Segmented) -> list[Path]:
 
 
 def write_picture(path: Path, segmented: Segmented) -> list[Path]:
-    """Writes the label map as PNG, or as the pages of a TIFF. Raises as ``write_image2d`` does."""
-    write_image2d(path, segmented.label_map)
+    """Writes the label map as PNG, or as the pages of a TIFF, stored and turned as its image is. Raises as
+    ``write_image2d`` does."""
+    source = segmented.source
+    orientation = orientation_of(source.path) if source is not None and source.kind == "image2d" else UPRIGHT
+    write_image2d(path, segmented.label_map, orientation)
     return [path]
 
 

@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from collections import namedtuple
 from pathlib import Path
@@ -146,7 +147,8 @@ def test_truncated_archives_are_problems_and_leave_nothing(tmp_path: Path, kind:
     archive.write_bytes(whole[: int(kept * len(whole))])
     files, problems, _ = contents(tmp_path)
     assert not files
-    assert f"{archive}: cannot be unpacked (" in problems[0].message and "\n" not in problems[0].message
+    message = problems[0].message
+    assert f"{archive}: truncated, damaged or not an archive (" in message and "\n" not in message
     assert not archives._place(archive).exists()
 
 
@@ -156,7 +158,7 @@ def test_an_archive_damaged_inside(tmp_path: Path) -> None:
         data = bytearray(archive.read_bytes())
         data[2000] ^= 255
         archive.write_bytes(data)
-        with pytest.raises(SourceError, match="cannot be unpacked"):
+        with pytest.raises(SourceError, match="truncated, damaged or not an archive"):
             unpacked(archive)
 
 
@@ -214,3 +216,18 @@ def test_the_folder_goes_with_the_process(tmp_path: Path) -> None:
     assert shown(str(folder)) == str(archive)
     assert not folder.exists()
     assert not Path(str(folder).removesuffix(str(archive))).exists()
+
+
+def test_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as content:
+        for data in (b"one", b"other"):
+            member = tarfile.TarInfo("scan.nii")
+            member.size = len(data)
+            content.addfile(member, io.BytesIO(data))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as content, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile notices, too
+        content.writestr("scan.nii", b"one")
+        content.writestr("./scan.nii", b"other")
+    for name in ("a.tar", "a.zip"):
+        with pytest.raises(SourceError, match="twice"):
+            unpacked(tmp_path / name)

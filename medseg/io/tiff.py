@@ -1,0 +1,120 @@
+"""TIFF through tifffile: one picture, or pages that are the slices of a stack."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tifffile import PHOTOMETRIC, TiffFile, TiffPageSeries
+
+from medseg.errors import SourceError
+from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
+from medseg.io.sizes import check_size
+from medseg.volume import Array, Shape3
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+NOT_COMPRESSED = 1
+# Of what tifffile decodes, LZW makes the most of a byte.
+MOST_DECODED = 2000
+ALPHA = (1, 2)  # ExtraSamples that say how opaque a pixel is; others are channels
+
+
+def read_tiff(path: Path) -> Array:
+    """``(channel, x, y, z)``, turned as viewers show it. Alpha is dropped. Raises ``SourceError``, and what tifffile
+    does."""
+    with TiffFile(path) as tiff:
+        series = _only_series(path, tiff)
+        array: Array = _decoded(path, series)
+        axes = series.axes
+        extra = series.keyframe.extrasamples
+        orientation = _orientation(series)
+    channel = _channel_axis(axes)
+    if channel is None:
+        array, axes, channel = array[None], f"C{axes}", 0
+    depth = [i for i, axis in enumerate(axes) if axis not in "YX" and i != channel]
+    array = array.transpose(channel, axes.index("X"), axes.index("Y"), *depth)
+    array = array.reshape(*array.shape[:3], -1)
+    has_alpha = bool(extra) and extra[-1] in ALPHA and len(array) in (2, 4)
+    return as_shown(array[:-1] if has_alpha else array, orientation)
+
+
+def tiff_shape(path: Path) -> Shape3:
+    """Voxels along x, y, z, without reading them. Raises as ``read_tiff`` does."""
+    with TiffFile(path) as tiff:
+        series = _only_series(path, tiff)
+        sizes = dict(zip(series.axes, series.shape, strict=True))
+        channel = _channel_axis(series.axes)
+        n_channels = 1 if channel is None else series.shape[channel]
+        x, y = sizes["X"], sizes["Y"]
+        z = int(np.prod(series.shape)) // (x * y * n_channels)
+        swapped, _ = TURNS.get(_orientation(series), (False, ()))
+    return (y, x, z) if swapped else (x, y, z)
+
+
+def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
+    series: TiffPageSeries = tiff.series[0]
+    if len(tiff.series) > 1:
+        shapes = ", ".join(str(each.shape) for each in tiff.series)
+        raise SourceError(f"{path}: pages of different sizes ({shapes}); split them into files")
+    if sum(axis not in "YXSC" and n > 1 for axis, n in zip(series.axes, series.shape, strict=True)) > 1:
+        raise SourceError(f"{path}: axes {series.axes} {series.shape}; split it into files with one stack each")
+    if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE:
+        raise SourceError(
+            f"{path}: counts from white to black (WhiteIsZero), which programs read either way; save it as BlackIsZero"
+        )
+    if len(series.pages) < len(tiff.pages):
+        raise ValueError(f"{len(tiff.pages)} pages are there, and {len(series.pages)} of them make an image")
+    pages = [page for page in series.pages if page is not None]
+    if len(pages) < len(series.pages) and not tiff.is_imagej:  # ImageJ lists the first page of large stacks alone
+        raise ValueError(f"{len(series.pages)} pages are declared, and {len(pages)} are there")
+    size = path.stat().st_size
+    for page in pages:
+        _check_whole(page, size)
+    ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
+    check_size(int(series.nbytes), size, ratio=ratio)
+    _check_with_pillow(path, tiff, series)
+    return series
+
+
+def _check_whole(page: Any, size: int) -> None:
+    """tifffile makes zeros of what is not there."""
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if len(parts) < int(np.prod(page.chunked)) or not all(at > 0 and n > 0 and at + n <= size for at, n in parts):
+        raise ValueError("parts of its pixels are not there")
+
+
+def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
+    """Both have to see as many pages, and as many pixels in them."""
+    try:
+        with Image.open(path, formats=("TIFF",)) as image:
+            seen = (getattr(image, "n_frames", 1), *sorted(image.size))
+    except Exception:  # it knows fewer kinds of TIFF
+        return
+    keyframe = series.keyframe
+    expected = (len(tiff.pages), *sorted((keyframe.imagewidth, keyframe.imagelength)))
+    if seen != expected:
+        raise ValueError(f"tifffile sees {expected} pages and pixels, Pillow {seen}")
+
+
+def _decoded(path: Path, series: TiffPageSeries) -> Array:
+    try:
+        array: Array = series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise SourceError(f"{path}: is compressed ({error}); pip install imagecodecs") from error
+    return array
+
+
+def _orientation(series: TiffPageSeries) -> int:
+    tag = series.keyframe.tags.get(ORIENTATION)
+    return UPRIGHT if tag is None else int(tag.value)
+
+
+def _channel_axis(axes: str) -> int | None:
+    """S are samples of a colour pixel, C the channels of a microscope."""
+    for name in "SC":
+        if name in axes:
+            return axes.index(name)
+    return None
