@@ -5,6 +5,7 @@ message (``errors.shown``) leaves ``…/study.zip/series1/001.dcm``.
 """
 
 import atexit
+import gzip
 import re
 import shutil
 import stat
@@ -20,19 +21,21 @@ from medseg.io.folders import is_hidden, walk
 from medseg.progress import say
 
 ZIPS = (".zip", ".mrb")  # a bundle of 3D Slicer is one
-SUFFIXES = (*ZIPS, ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+COMPRESSED = (".dcm.gz",)  # one file each; NIfTI has readers for its own
+SUFFIXES = (*ZIPS, ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", *COMPRESSED)
 
 # An archive in an archive is unpacked, one in that too; then no more, since one can hold itself.
 MOST_NESTED = 3
 
 DISK_BLOCK = 4096  # bytes that the smallest file takes
+CHUNK = 2**24  # bytes that are decompressed at a time
 LONGEST_PADDING = 2**20  # bytes of zeros after the last file of a tar archive; by default up to 10 KB
 
 _stamps: dict[Path, tuple[int, int]] = {}  # time and size of what was unpacked, by place
 
 
 def is_archive(path: Path) -> bool:
-    """By name. A single compressed file, such as ``.nii.gz``, is none."""
+    """By name. A compressed DICOM file is one of one file; ``.nii.gz`` is none."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -49,7 +52,8 @@ def unpacked(archive: Path) -> Path:
         return place
     if sum(is_archive(Path(part)) for part in place.parts) > MOST_NESTED:
         raise SourceError(f"{archive}: lies in too many archives; unpack them and give the folder")
-    say(f"Unpacking {shown(str(archive))}")
+    if not _is_compressed(archive):  # there are hundreds of them
+        say(f"Unpacking {shown(str(archive))}")
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
     try:
@@ -137,6 +141,8 @@ def _unpack(archive: Path, folder: Path) -> None:
     with reading(archive, "an archive", "copy or download it again"):
         if archive.suffix.lower() in ZIPS:
             _unpack_zip(archive, folder)
+        elif _is_compressed(archive):
+            _decompress(archive, folder / archive.stem)
         else:
             _unpack_tar(archive, folder)
 
@@ -172,6 +178,19 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             # tarfile takes anything that is no header for the end, and checksums are compared where the file ends.
             if content.fileobj.read(LONGEST_PADDING).strip(b"\0"):
                 raise tarfile.ReadError("it ends in the middle")
+
+
+def _is_compressed(archive: Path) -> bool:
+    return archive.name.lower().endswith(COMPRESSED)
+
+
+def _decompress(archive: Path, path: Path) -> None:
+    size = 0
+    with gzip.open(archive) as content, path.open("wb") as file:
+        while chunk := content.read(CHUNK):
+            size += len(chunk)
+            _check_size(archive, size, already=size - len(chunk))
+            file.write(chunk)
 
 
 def _check(archive: Path, name: str, is_file_or_folder: bool) -> None:

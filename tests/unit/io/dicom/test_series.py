@@ -1,3 +1,4 @@
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,9 @@ from pydicom.uid import (
 )
 
 from medseg.errors import GeometryError, SourceError
+from medseg.io.archives import origin
 from medseg.io.dicom.series import dicom_geometry, find_series, read_dicom
+from medseg.io.discover import image_sources
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 
@@ -541,3 +544,15 @@ def test_repeated_slices_are_dropped_with_a_note(tmp_path: Path, write_slices: W
     source = the_series(tmp_path)
     assert "1 slices that repeat another one" in source.notes[0]
     np.testing.assert_array_equal(read_dicom(source).array[0].T, noise())
+
+
+def test_compressed_files(tmp_path: Path, write_slices: WriteSlices) -> None:
+    for path in write_slices(tmp_path / "data" / "ct", noise()):
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    (source,) = image_sources(tmp_path / "data").sources
+    assert origin(source.path) == tmp_path / "data" / "ct"
+    np.testing.assert_array_equal(read_dicom(source).array[0].T, noise())
+    (tmp_path / "data" / "ct" / "002.dcm.gz").write_bytes(gzip.compress(b"abc" * 99)[:-12])
+    found = image_sources(tmp_path / "data")
+    assert [problem.path.name for problem in found.problems] == ["002.dcm.gz"]
