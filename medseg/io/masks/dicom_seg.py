@@ -58,7 +58,7 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
         series = source_series(segmented, path)
         if not stack_of(series.planes, path).is_grid:
             warn(
-                f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place a DICOM "
+                f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place DICOM "
                 f"SEG wrong; for these write {ON_GRID} or rtstruct"
             )
         segmentation = _segmentation(segmented, series)

@@ -5,6 +5,7 @@ attributes are looked up where the standard has them, in a classic file at its t
 by the paths of its functional groups (C.7.6.16.2), and mosaics are nibabel's business.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ Vector = npt.NDArray[np.float64]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-TAGS: list[int | str] = [
-    "SOPInstanceUID", "FrameOfReferenceUID", "ImageType", "Rows", "Columns", "ImagePositionPatient",
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "ImageType", "Rows", "Columns", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
@@ -34,6 +35,9 @@ GROUPS = {
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "PixelSpacing": "PixelMeasuresSequence",
 }
+
+# X-rays (PS3.4, B.5): radiographs, mammograms, angiograms. They show a plane, and have none.
+PROJECTIONS = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|1\..*|12\.[12])")
 
 # Pixels by which slices of an upright series may lie beside each other, and are read as they are.
 UPRIGHT = 0.25
@@ -126,7 +130,8 @@ def _slices_of(path: Path, changed: int) -> Sequence[RawSlice] | None:
         grids = list(_tiles(path))
     else:
         places = [{keyword: _value(header, i, keyword) for keyword in GROUPS} for i in range(max(n_frames, 1))]
-        if any(value is None for value in places[0].values()):
+        is_projection = PROJECTIONS.fullmatch(str(header.get("SOPClassUID", "")))
+        if is_projection or any(value is None for value in places[0].values()):
             return None
         grids = [_grid(int(header.Rows), int(header.Columns), place) for place in places]
     uid, frame_of_reference = str(header.SOPInstanceUID), str(header.get("FrameOfReferenceUID") or "")

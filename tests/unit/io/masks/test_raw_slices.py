@@ -9,8 +9,9 @@ import pytest
 from dicom_kinds import KINDS
 from pydicom import Dataset, dcmread
 from pydicom.dataset import PrivateBlock
+from pydicom.uid import DigitalXRayImageStorageForProcessing
 
-from medseg.errors import OutputError
+from medseg.errors import GeometryError, OutputError
 from medseg.io.dicom import series
 from medseg.io.dicom.geometry import Plane
 from medseg.io.discover import image_sources
@@ -18,6 +19,7 @@ from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.raw_slices import raw_slices
 from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_geometry
+from medseg.labels import Labels
 from medseg.volume import Geometry
 
 SegmentedBalls = Callable[..., Segmented]
@@ -47,7 +49,7 @@ def test_a_reader_that_places_slices_wrong_is_caught(
 ) -> None:
     """The very same wrong place in the image and in its mask."""
     right = series.plane_of
-    monkeypatch.setattr(series, "plane_of", lambda *header: wrong(right(*header)))
+    monkeypatch.setattr(series, "plane_of", lambda header: wrong(right(header)))
     mask = segmented_balls(tmp_path / "series")
     with pytest.raises(OutputError, match="mm away from its place"):
         write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
@@ -56,19 +58,13 @@ def test_a_reader_that_places_slices_wrong_is_caught(
 def test_a_reader_of_frames_that_is_wrong_is_caught(
     segmented_balls: SegmentedBalls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = series.frame_headers
-
-    def shifted(header: Dataset, path: Path) -> list[Dataset]:
-        frames = right(header, path)
-        for frame in frames:
-            x, y, z = frame.ImagePositionPatient
-            frame.ImagePositionPatient = [x + 0.45, y, z]
-        return frames
-
-    monkeypatch.setattr(series, "frame_headers", shifted)
+    """As one was that took the positions in private sequences for those of the frames."""
+    right = series.plane_of
+    monkeypatch.setattr(series, "plane_of", lambda header: half_a_pixel(right(header)))
     mask = segmented_balls(tmp_path / "series", "enhanced")
-    with pytest.raises(OutputError, match=r"0\.45 mm away from its place"):
-        write_mask(FORMATS["nifti"], tmp_path / "case.nii.gz", mask)
+    for name in ("nifti", "dicom-seg", "dicom-seg-grid", "rtstruct"):
+        with pytest.raises(OutputError, match=r"0\.\d+ mm away from its place"):
+            write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
 
 
 def test_what_private_sequences_say_is_not_asked(segmented_balls: SegmentedBalls, tmp_path: Path) -> None:
@@ -117,13 +113,16 @@ def test_mosaics_lie_where_nibabel_says(real_data: Path) -> None:
     assert slices.off_mm(Geometry(grid.shape, moved)) == pytest.approx(0.45 * grid.spacing[1], rel=1e-4)
 
 
-def test_a_source_that_says_nothing_of_its_place(segmented_balls: SegmentedBalls, tmp_path: Path) -> None:
-    """As X-rays: only formats that lie on its slices need to know."""
-    mask = segmented_balls(tmp_path / "series")
-    assert mask.source is not None
-    for path in mask.source.files:
-        header = dcmread(path)
-        del header.ImagePositionPatient
-        header.save_as(path)
+def test_a_source_that_has_no_place(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
+    """An X-ray, whatever its header says of one: only formats that lie on slices need to know."""
+    (path,) = write_slices(
+        tmp_path / "xray", np.zeros((1, 8, 9), np.int16), SOPClassUID=DigitalXRayImageStorageForProcessing
+    )
+    (source,) = image_sources(path).sources
+    label_map = np.zeros((9, 8, 1), np.uint8)
+    label_map[2:5, 3:6] = 1
+    mask = Segmented(label_map, read_geometry(source), Labels.from_names({"lung": 1}), source)
     assert mask.slices is None
     assert write_mask(FORMATS["nifti"], tmp_path / "case.nii.gz", mask).certificate.passed
+    with pytest.raises(GeometryError, match="an X-ray projection has no place"):
+        write_mask(FORMATS["dicom-seg"], tmp_path / "case.dcm", mask)
