@@ -10,6 +10,7 @@ from pydantic import Field
 
 from medseg.dataset.cases import Case, CaseList
 from medseg.errors import ConfigError
+from medseg.progress import counted
 from medseg.volume import Spacing3
 
 # In mm: electron microscopes see nanometres, and no scanner leaves out ten centimetres.
@@ -42,12 +43,15 @@ def shown_spacing(spacing: Sequence[float]) -> str:
 
 
 def with_spacing(found: CaseList, given: str | Sequence[float] | None) -> CaseList:
-    """All cases with the said spacing, but for those that have one of their own (a column of cases.csv). Raises
-    ``ConfigError``."""
+    """All cases with the said spacing, but for those that have one of their own (a column of cases.csv, or a prepared
+    dataset). Raises ``ConfigError``."""
     if given is None:
         return found
     spacing = checked_spacing(given)
-    return replace(found, cases=tuple(spaced(case, case.spacing or spacing) for case in found.cases))
+    others = sum(case.spacing not in (None, spacing) for case in found.cases)
+    note = f"--spacing {shown_spacing(spacing)} does not hold for {counted(others, 'case')} with a spacing of its own"
+    cases = tuple(spaced(case, case.spacing or spacing) for case in found.cases)
+    return replace(found, cases=cases, notes=(*found.notes, *([note] if others else [])))
 
 
 def spaced(case: Case, spacing: Spacing3 | None) -> Case:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from medseg.dataset.grids import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
@@ -121,6 +122,11 @@ def _on_grid(volume: Volume, grid: Geometry, mask: Path, like: Path) -> Volume:
     if difference is None:
         return Volume(oriented.array, grid)
     warn(f"{mask} lies on another grid than {like} ({difference}): resampled to it, nearest neighbour")
+    if goes_voxel_by_voxel(grid, volume.geometry):
+        warn(
+            f"{mask}: its voxels are as many and as large as those of {like}; if drawn on these, only a header is "
+            f"wrong, and resampling moves what was drawn: {FIX} gives label maps the headers of their images instead"
+        )
     resampled = label_map_on_grid(volume.label_map, volume.geometry, grid)
     before, after = np.unique(volume.array), np.unique(resampled)
     lost = [int(value) for value in before if value != 0 and value not in after]

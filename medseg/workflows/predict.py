@@ -90,11 +90,12 @@ def predict(
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
+    found = with_spacing(found, spacing)
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
     in_order = placed if loaded.record.channel_dropout else in_order_of
-    found = with_spacing(in_order(loaded.record.channels, found), spacing)
+    found = in_order(loaded.record.channels, found)
     tell_channels(found.channels, loaded.record.channels)
     if config.mirror and not loaded.record.plan.mirrored_axes:
         warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")

@@ -145,7 +145,7 @@ def test_preprocess_names_each_bad_case_and_prepares_the_others(dataset: Dataset
         "two_channels": (dataset.image("two_channels"), "number of channels is 2, most cases have 1"),
         "no_image": (dataset.image("no_image"), "there is no such file"),
         "no_label": (dataset.label("no_label"), "there is no such file"),
-        "moved": (dataset.label("moved"), "corners lie up to 5 mm apart", "medseg export"),
+        "moved": (dataset.label("moved"), "corners lie up to 5 mm apart", "medseg inspect", "--fix"),
         "smaller": (dataset.label("smaller"), "shape 12×10×8 against 11×10×8", "medseg export"),
         "empty": (dataset.label("empty"), "is empty", "--set preprocessing.allow_empty_labels=true"),
         "unknown_value": (dataset.label("unknown_value"), "values [9]", "[0, 2, 5]", "dataset.json"),

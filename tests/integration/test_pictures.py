@@ -100,7 +100,8 @@ def test_masks_with_stray_values_are_refused_and_say_what_puts_them_right(folder
     assert result.record.labels is not None and result.record.labels.values == [255]
     (problem,) = result.problems
     assert problem.case_id == "b" and "was drawn in the values 0, 255" in problem.message
-    assert "'medseg inspect SOURCE --fix COPY'" in problem.message and "254 (1 voxel)" in problem.message
+    command = f"'medseg inspect {folder} --fix {folder.name}-fixed'"
+    assert command in problem.message and "254 (1 voxel)" in problem.message
 
 
 @pytest.mark.parametrize(

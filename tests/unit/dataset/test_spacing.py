@@ -70,7 +70,9 @@ def test_a_table_says_it_case_by_case(hearts: Path, tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_text("\n".join(rows))
     found = find_cases(tmp_path / "cases.csv")
     assert [case.spacing for case in found.cases] == [SPACING, None]
-    assert [case.spacing for case in with_spacing(found, (2, 2, 2)).cases] == [SPACING, (2.0, 2.0, 2.0)]
+    said = with_spacing(found, (2, 2, 2))
+    assert [case.spacing for case in said.cases] == [SPACING, (2.0, 2.0, 2.0)]
+    assert said.notes[-1] == "--spacing 2 2 2 does not hold for 1 case with a spacing of its own"
 
 
 def test_a_table_with_a_column_an_axis_and_one_wrong_row(hearts: Path, tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""What is said of a prediction and a reference that lie on different grids."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.errors import GeometryError
+from medseg.evaluation.pairs import Mask, Pair
+from medseg.evaluation.reading import read_pair
+from medseg.io.discover import source_of
+
+WriteImage = Callable[..., Path]
+
+
+def test_of_equal_voxels_only_a_header_is_wrong(tmp_path: Path, write_image: WriteImage) -> None:
+    """Never to be resampled, which would move what was drawn."""
+    moved = np.diag([1.0, 1, 2, 1])
+    moved[:3, 3] = 20
+    prediction = Mask(write_image(tmp_path / "prediction.nii.gz", affine=np.diag([1.0, 1, 2, 1])))
+    reference = Mask(write_image(tmp_path / "reference.nii.gz", affine=moved))
+    with pytest.raises(GeometryError, match="give it that of the other") as caught:
+        read_pair(Pair("a", prediction, reference), 0.05)
+    assert "export" not in str(caught.value)
+    reference = Mask(reference.path, image=source_of(prediction.path))
+    with pytest.raises(GeometryError, match="medseg inspect REFERENCES --fix COPY"):
+        read_pair(Pair("a", prediction, reference), 0.05)
+
+
+def test_of_other_voxels_one_is_resampled(tmp_path: Path, write_image: WriteImage) -> None:
+    prediction = Mask(write_image(tmp_path / "prediction.nii.gz", affine=np.diag([1.0, 1, 2, 1])))
+    reference = Mask(write_image(tmp_path / "reference.nii.gz", affine=np.diag([1.0, 1, 3, 1])))
+    with pytest.raises(GeometryError, match="medseg export PREDICTION -o FILE --like REFERENCE"):
+        read_pair(Pair("a", prediction, reference), 0.05)
