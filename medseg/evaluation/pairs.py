@@ -1,6 +1,6 @@
 """Which prediction belongs to which reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from medseg.dataset.segments import name_labels, plain
 from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.predictions import read_predictions
+from medseg.evaluation.structures import Part, has_surfaces, parts_in, values_of_structures
 from medseg.io.discover import BUNDLE, located, mask_of, sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import SEGMENTATIONS, ImageSource
@@ -32,6 +33,7 @@ class Mask:
     path: Path
     drawn: LabelSource | None = None  # named segments, and their label values; None for a label map
     image: ImageSource | None = None  # what it was drawn on, where that is known
+    parts: tuple[Part, ...] = ()  # where there is a mask of each structure
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     spacing: Spacing3 | None = None  # what the user said of the voxels of its image, in mm
 
@@ -84,10 +86,12 @@ def find_pairs(
     """
     predictions, references = located(predictions), located(references)
     predicted = _masks(predictions)
-    if not predicted.masks:
-        raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it")
     referred = _references(references, rename)
     referred.labels = referred.labels or _labels_above(references)
+    _add_parts(predicted, predictions, referred.masks)
+    if not predicted.masks:
+        surfaces = "; surfaces cannot be compared, predict with another --format" if has_surfaces(predictions) else ""
+        raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it{surfaces}")
     labels = labels_beside(predictions) or referred.labels or predicted.labels
     if labels and referred.labels:
         labels = labels.ignoring(referred.labels.ignore)
@@ -129,6 +133,23 @@ def _pair(name: str, predicted: _Side, reference: Mask, labels: Labels | None, p
         return Pair(name, _valued(predicted.masks[name], predicted.labels, labels), reference)
     except LabelError as error:
         return Pair(name, None, reference, str(error))
+
+
+def _add_parts(predicted: _Side, predictions: Path, cases: Collection[str]) -> None:
+    """Adds the cases that have a folder with a mask of each structure, where they have no other mask."""
+    added = {}
+    for name in cases if predictions.is_dir() else ():
+        parts = () if name in predicted.masks else parts_in(predictions / name)
+        if parts:
+            added[name] = parts
+    names = sorted({part.name for parts in added.values() for part in parts})
+    own = Labels.from_names({name: value for value, name in enumerate(names, start=1)})
+    values = values_of_structures(own)
+    for name, parts in added.items():
+        valued = tuple(replace(part, value=values[part.name]) for part in parts)
+        predicted.masks[name] = Mask(predictions / name, parts=valued)
+    if added and predicted.labels is None:
+        predicted.labels = own
 
 
 def _leave_out_unasked(predictions: Path, predicted: _Side, referred: _Side) -> list[str]:
@@ -176,7 +197,9 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
     for case in found.cases:
         if case.label is not None:
             drawn = None if case.label.values is None else case.label
-            side.masks[case.case_id] = Mask(case.label.path, drawn, case.images[0], case.annotated, case.spacing)
+            side.masks[case.case_id] = Mask(
+                case.label.path, drawn, case.images[0], annotated=case.annotated, spacing=case.spacing
+            )
     return side if side.masks else _masks(references, rename)
 
 
@@ -223,9 +246,12 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
 def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
     that are no label are left out. Raises ``LabelError`` when all are."""
-    if mask.drawn is None or mask.drawn.values is None or labels is None or own is None:
+    if labels is None or own is None or (not mask.parts and (mask.drawn is None or mask.drawn.values is None)):
         return mask
     value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
+    value_of |= {plain(name): value for name, value in values_of_structures(labels).items()}
+    if mask.parts:
+        return replace(mask, parts=_valued_parts(mask, value_of, labels))
     name_of = dict(zip(own.values, map(plain, own.names), strict=True))
     values = {name: value_of.get(name_of[value]) for name, value in mask.drawn.values.items()}
     known = {name: value for name, value in values.items() if value is not None}
@@ -235,6 +261,16 @@ def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
             f"which of the references are by --rename '{next(iter(values))}={labels.names[0]}'"
         )
     return replace(mask, drawn=replace(mask.drawn, values=known))
+
+
+def _valued_parts(mask: Mask, value_of: Mapping[str, int], labels: Labels) -> tuple[Part, ...]:
+    """Those that are labels, with their values."""
+    named = [(part, value_of.get(plain(part.name))) for part in mask.parts]
+    known = tuple(replace(part, value=value) for part, value in named if value is not None)
+    if not known:
+        files = _some([part.path.name for part in mask.parts])
+        raise LabelError(f"{mask.path}: its files ({files}) are named after none of the labels {_some(labels.names)}")
+    return known
 
 
 def _ignored(mask: Mask, before: Mask) -> set[str]:

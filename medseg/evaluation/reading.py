@@ -1,11 +1,14 @@
 """A prediction and its reference from disk, on one grid."""
 
+from pathlib import Path
+
 import numpy as np
 
 from medseg.dataset.grids import goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume, read_segments
 from medseg.errors import GeometryError
 from medseg.evaluation.pairs import Mask, Pair
+from medseg.evaluation.structures import put_together, read_part
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.volume import Geometry, Volume
@@ -34,7 +37,7 @@ def _grid(pair: Pair) -> Geometry:
     if reference.drawn is not None and reference.image is not None:
         return read_geometry(reference.image)
     if reference.drawn is not None and prediction is not None and prediction.drawn is None:
-        return read_geometry(prediction.path)
+        return read_geometry(prediction.parts[0].path if prediction.parts else prediction.path)
     return read_geometry(reference.path)
 
 
@@ -42,14 +45,20 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     """On ``grid``, with its axes."""
     if mask.drawn is not None:
         return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
-    read = label_volume(source_of(mask.path))
+    if mask.parts:
+        parts = {part: _on(grid, read_part(part), part.path, pair, grid_tolerance) for part in mask.parts}
+        return Volume(put_together(parts, grid.shape)[None], grid)
+    return _on(grid, label_volume(source_of(mask.path)), mask.path, pair, grid_tolerance)
+
+
+def _on(grid: Geometry, read: Volume, path: Path, pair: Pair, grid_tolerance: float) -> Volume:
     volume = Volume(read.array, as_said(read.geometry, pair))
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
     difference = volume.geometry.difference(grid, grid_tolerance)
     if difference is not None:
         raise GeometryError(
-            f"{mask.path} and {pair.reference.path} lie on different grids: {difference}; "
+            f"{path} and {pair.reference.path} lie on different grids: {difference}; "
             + _advice(goes_voxel_by_voxel(grid, as_said(read.geometry, pair)), pair)
         )
     return Volume(volume.array, grid)

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from medseg.cli.main import app
 from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.image2d import write_image2d
+from medseg.io.masks.formats import format_named
+from medseg.io.masks.segmented import Segmented
 from medseg.io.nifti import write_nifti
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
@@ -328,3 +330,46 @@ def test_a_prediction_with_the_ignore_value_is_told(tmp_path: Path) -> None:
     evaluation = evaluate(tmp_path / "masks", tmp_path / "references", ignore_value=9, workers=1)
     assert evaluation.unknown == {"a": {9: SHAPE[1] * SHAPE[2]}}
     assert evaluation.records[0].values["sensitivity"] == pytest.approx(2 / 3, abs=0.1)
+
+
+TUMOURS = Labels.from_names({}, {"whole / tumour": (1, 2, 4), "core": (1, 4), "enhancing": (4,)})
+ORGANS = Labels.from_names({"liver": 1, "tumour / core": 4})
+
+
+def nested() -> Array:
+    label_map = np.zeros(SHAPE, np.uint8)
+    label_map[2:9, 2:9, 2:9], label_map[3:7, 3:7, 3:7], label_map[4:6, 4:6, 4:6] = 2, 1, 4
+    return label_map
+
+
+@pytest.mark.parametrize("name", ["nifti-per-label", "seg-nrrd"])
+@pytest.mark.parametrize(("labels", "drawn"), [(ORGANS, organs()), (TUMOURS, nested())], ids=["labels", "regions"])
+def test_structures_in_files_and_segments_of_their_own(tmp_path: Path, name: str, labels: Labels, drawn: Array) -> None:
+    format_, masks = format_named(name), tmp_path / "masks"
+    masks.mkdir()
+    for case_id, label_map in (("a", drawn), ("b", np.roll(drawn, 1, axis=0))):
+        format_.write(format_.path(masks, case_id), Segmented(label_map, GRID, labels))
+        write(tmp_path / "references" / f"{case_id}.nii.gz", drawn)
+        write(tmp_path / "label maps" / f"{case_id}.nii.gz", label_map)
+    for folder in ("masks", "label maps"):
+        (tmp_path / folder / "predictions.json").write_text(json.dumps({"labels": labels.model_dump(mode="json")}))
+    found = evaluate(masks, tmp_path / "references", workers=1)
+    expected = evaluate(tmp_path / "label maps", tmp_path / "references", workers=1)
+    assert found.problems == expected.problems == ()
+    assert found.records == expected.records
+    assert len(found.summary.labels) == len(labels.structures)
+
+
+def test_files_of_structures_without_predictions_json_go_by_their_names(tmp_path: Path) -> None:
+    for name, value in (("Liver", 1), ("tumour", 4)):
+        write(tmp_path / "masks" / "a" / f"{name}.nii.gz", (organs() == value).astype(np.uint8))
+    write(tmp_path / "data" / "labelsTr" / "a.nii.gz", organs())
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "tumour": 4}}))
+    evaluation = evaluate(tmp_path / "masks", tmp_path / "data" / "labelsTr", workers=1)
+    assert {record.label: record.values["dice"] for record in evaluation.records} == {"liver": 1.0, "tumour": 1.0}
+
+
+def test_surfaces_are_refused_by_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "meshes" / "a_stl").mkdir(parents=True)
+    with pytest.raises(SourceError, match="surfaces cannot be compared, predict with another --format"):
+        evaluate(tmp_path / "meshes", folders[1])
