@@ -12,9 +12,7 @@ from medseg.io.read import read_geometry
 
 
 def test_what_nrrd_and_metaimage_do_not_say_is_doubted(tmp_path: Path) -> None:
-    nrrd = (
-        'NRRD0004\ntype: uint8\nencoding: raw\ndimension: 3\nsizes: 2 2 2\nunits: "um" "um" "um"\n\n'
-    )
+    nrrd = 'NRRD0004\ntype: uint8\nencoding: raw\ndimension: 3\nsizes: 2 2 2\nunits: "um" "um" "um"\n\n'
     (tmp_path / "a.nrrd").write_bytes(nrrd.encode() + bytes(8))
     source = source_of(tmp_path / "a.nrrd")
     found = {doubt.rule: doubt.severity for doubt in doubts_about(source, read_geometry(source))}
