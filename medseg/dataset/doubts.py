@@ -10,7 +10,10 @@ import numpy as np
 from medseg.dataset.cases import Case
 from medseg.dataset.grids import ROUNDED_SPACING
 from medseg.dataset.spacing import shown_spacing
+from medseg.errors import printable
 from medseg.io.content import content_mark
+from medseg.io.exif import UPRIGHT, orientation_of
+from medseg.io.itk import open_itk
 from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -56,8 +59,13 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
 
     ``grid``: that of the image, as it is read. Raises ``SourceError`` for a file that is damaged.
     """
+    if source.kind == "image2d" and (orientation := orientation_of(source.path)) != UPRIGHT:
+        what = f"is stored turned (EXIF orientation {orientation}), and read as viewers show it"
+        yield Doubt("turned", source.path, what, "its label map has to be drawn on what they show", "note")
     if source.kind == "image2d" and grid.shape[2] == 1:
         return  # a picture has no place in a patient
+    if source.kind == "itk":
+        yield from _of_raw_header(source)
     header = read_nifti_header(source.path) if source.kind in NIFTI else None
     oddities = [
         *_of_size(grid, header),
@@ -73,6 +81,19 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
 def spacing_of_header(source: ImageSource) -> Spacing3:
     """In mm, whatever the user says. Raises as ``read_geometry`` does."""
     return read_geometry(replace(source, spacing=None)).spacing
+
+
+def _of_raw_header(source: ImageSource) -> Iterator[Doubt]:
+    """Of NRRD and MetaImage."""
+    header = open_itk(source.path)
+    if header.unit != "mm":
+        what = f"its header gives lengths in {printable(header.unit)}, which no program converts: they are taken for mm"
+        yield Doubt("unit", source.path, what, "store it in mm, or say what is true with --spacing")
+    if not header.has_place:
+        what = (
+            "its header does not say which way left and right are; it is taken for left-posterior-superior, as by ITK"
+        )
+        yield Doubt("no-place", source.path, what, "give it a space that says it, if it shows a patient", "note")
 
 
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
@@ -157,6 +178,7 @@ def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, s
         )
         yield "no-place", what, "convert it again from the original"
     if header.sform is None or header.qform is None:
+        yield from _of_voxel_sizes(header, grid)
         return
     try:
         apart = Geometry(grid.shape, header.sform).distance(Geometry(grid.shape, header.qform))
@@ -165,3 +187,16 @@ def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, s
     if apart > GRID_TOLERANCE * min(grid.spacing):
         what = f"sform and qform in its header lie {apart:.3g} mm apart, and programs differ in which they take"
         yield "two-places", what, "the sform is taken here; find out which is right, and set both to it"
+
+
+def _of_voxel_sizes(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
+    """ITK scales the directions of an sform by pixdim."""
+    sizes = (*header.spacing, *grid.spacing)[:3]
+    apart = max(abs(a - b) * (n - 1) for a, b, n in zip(sizes, grid.spacing, grid.shape, strict=True))
+    if header.sform is not None and apart > GRID_TOLERANCE * min(grid.spacing):
+        what = f"voxel sizes by sform and pixdim in its header differ by {apart:.3g} mm over the image"
+        yield (
+            "two-places",
+            what,
+            "the sform is taken here, ITK takes pixdim; find out which is right, and set both to it",
+        )

@@ -91,8 +91,8 @@ def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> N
 
 
 def _is_tiff(path: Path) -> bool:
-    """By its content."""
-    return content_suffix(path) == ".tif"
+    """By its name, or by its content under the name of another picture."""
+    return path.suffix.lower() in TIFF_SUFFIXES or content_suffix(path) == ".tif"
 
 
 def _opened(path: Path) -> Image.Image:

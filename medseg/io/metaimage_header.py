@@ -123,7 +123,7 @@ def _geometry(path: Path, values: Mapping[str, str], sizes: Sequence[int]) -> Ge
     spacing = _numbers(values, "ElementSpacing" if "ElementSpacing" in values else "ElementSize", [1.0] * n)
     if not (spacing > 0).all():
         raise GeometryError(f"{path}: ElementSpacing is {spacing.tolist()}; correct its header")
-    axes = _numbers(values, "TransformMatrix", np.eye(n).ravel()).reshape(n, n)
+    axes = _numbers(values, "TransformMatrix", np.eye(n).ravel().tolist()).reshape(n, n)
     if n == 4 and (axes[3, :3].any() or axes[:3, 3].any()):
         raise GeometryError(f"{path}: its fourth axis is turned in space; split it into volumes")
     affine = np.eye(4)

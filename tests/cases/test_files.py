@@ -37,7 +37,7 @@ def test_mixed_units_are_one_dataset(cases_that_go_wrong: Path, tmp_path: Path) 
         nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), to_mm @ image.affine, header), path)
     result = preprocess(tmp_path / "mixed", tmp_path / "prepared", config=ONE_WORKER)
     assert result.problems == ()
-    spacings = [case.source_grid["spacing"] for case in result.record.cases]
+    spacings = [case.source_grid.geometry.spacing for case in result.record.cases]
     np.testing.assert_allclose(spacings, [spacings[0]] * 4, rtol=1e-6)
 
 
@@ -69,3 +69,15 @@ def test_colours_are_named_by_every_command(cases_that_go_wrong: Path, tmp_path:
     assert "holds colours (RGB)" in (tmp_path / "prepared" / "problems.csv").read_text()
     with pytest.raises(SourceError, match="holds colours"):  # as 'predict' reads it
         read_volume(source / "images" / "c0.nii.gz")
+
+
+def test_photographs_lie_on_their_label_maps(cases_that_go_wrong: Path, tmp_path: Path) -> None:
+    source = cases_that_go_wrong / "09_exif" / "exif3"
+    found = inspect(source, workers=1)
+    assert {finding.rule for finding in found.findings if finding.severity != "problem"} >= {"turned"}
+    for label in sorted((source / "labels").iterdir()):
+        drawn = read_volume(label).label_map > 0
+        image = read_volume(source / "images" / f"{label.stem}.jpg").array[0].astype(float)
+        turned = np.flip(image, (0, 1))
+        difference, otherwise = (abs(each[drawn].mean() - each[~drawn].mean()) for each in (image, turned))
+        assert difference > 2 * otherwise

@@ -101,7 +101,7 @@ def _nameless(layers: Sequence[Array], segments: Sequence[Segment], path: Path) 
     named = {(segment.layer, segment.value) for segment in segments}
     for number, layer in enumerate(layers):
         counts = value_counts(layer)
-        for value in np.flatnonzero(counts):
+        for value in np.flatnonzero(counts).tolist():
             if value and (number, value) not in named:
                 yield f"{path.name}: voxels of value {value}, which it names no segment: {counts[value]}; left out"
 
