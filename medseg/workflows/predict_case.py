@@ -29,6 +29,7 @@ from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.postprocessing.components import postprocess
+from medseg.preprocessing.intensities import unlike
 from medseg.preprocessing.pipeline import Prepared, prepare
 from medseg.progress import say
 from medseg.volume import Array, Geometry, Volume
@@ -47,6 +48,7 @@ class Ready:
 
     case: Case
     prepared: Prepared
+    oddities: tuple[str, ...]  # of the values of its images
     chosen: Chosen | None  # where memory is to be saved
     warnings: tuple[str, ...]  # about its images
     stages: dict[str, float]  # seconds of work so far
@@ -60,6 +62,7 @@ class Answer:
     warnings: tuple[str, ...]  # about its images
     segmentation: Segmentation
     geometry: Geometry
+    oddities: tuple[str, ...]
     maps: dict[str, Maps]
     expected_dice: dict[str, float]
     forecast_mb: float | None
@@ -105,8 +108,14 @@ class Job:
             say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
         prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
         prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
+<<<<<<< HEAD
         warnings = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
         return Ready(case, prepared, chosen, warnings, {"read": time.perf_counter() - start})
+=======
+        return Ready(
+            case, prepared, tuple(_oddities(case, record, prepared)), chosen, {"read": time.perf_counter() - start}
+        )
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
     def segment(self, ready: Ready) -> Answer:
         """Lets the network see a case, and postprocesses what it says."""
@@ -128,6 +137,7 @@ class Job:
             warnings=ready.warnings,
             segmentation=segmentation,
             geometry=geometry,
+            oddities=ready.oddities,
             maps=maps,
             expected_dice=confidence.expected_dice,
             forecast_mb=None if chosen is None else chosen.forecast / 2**20,
@@ -143,7 +153,8 @@ class Job:
         label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], of_header)
         voxels = _voxels(answer.segmentation.label_map, record.labels)
         volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
-        reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
+        reasons = list(answer.oddities)
+        reasons += [] if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
         segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name)
         masks: tuple[Written, ...] = ()
         not_written: tuple[str, ...] = ()
@@ -163,9 +174,13 @@ class Job:
             volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
             expected_dice=answer.expected_dice,
             estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
-            review=None if record.review is None else bool(reasons),
+            review=None if record.review is None and not reasons else bool(reasons),
             review_reasons=tuple(reasons),
+<<<<<<< HEAD
             warnings=(*answer.warnings, *answer.segmentation.warnings, *_warnings(case, record, voxels)),
+=======
+            warnings=(*answer.oddities, *answer.segmentation.warnings, *_warnings(case, record, voxels)),
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
             windows=answer.segmentation.windows,
             skipped_windows=answer.segmentation.skipped_windows,
             masks=masks,
@@ -223,6 +238,7 @@ def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
     )
 
 
+<<<<<<< HEAD
 def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
     """What is doubtful about the images of a case, as ``inspect`` says it. ``first``: the grid of the first image."""
     for number, source in enumerate(case.images):
@@ -243,6 +259,18 @@ def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
 def _header_grid(source: ImageSource, grid: Geometry) -> Geometry:
     """That of masks, which keep the header of the source, whatever was said of its voxels. ``grid``: as it was read."""
     return grid if source.spacing is None else read_geometry(replace(source, spacing=None))
+=======
+def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[str]:
+    """What is odd about the values of a case's images: in themselves, and against those of the training data."""
+    for i, channel in enumerate(record.channels):
+        if i in case.missing:
+            continue
+        what = prepared.oddities.get(i)
+        if what is None and record.usual_values:
+            what = unlike(prepared.profiles[i], record.usual_values[i])
+        if what is not None:
+            yield f"{channel}: {what}"
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
 
 def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:

@@ -32,7 +32,7 @@ class Prediction:
     not_written: tuple[str, ...] = ()  # why it was not in the others
     expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, of what has a mask
     estimated_dice: dict[str, float] = field(default_factory=dict)  # with a reference, by what held-back cases had
-    review: bool | None = None  # whether a person should look at it; None where the model has no rules for that
+    review: bool | None = None  # whether a person should look; None where nothing is odd and the model has no rules
     review_reasons: tuple[str, ...] = ()
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
     extras: tuple[str, ...] = ()  # what was written beside the masks

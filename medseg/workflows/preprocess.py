@@ -5,7 +5,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,9 +30,10 @@ from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import MANY_LABELS, Labels
 from medseg.parallel import run_in_workers
-from medseg.plan import Grid, Plans
+from medseg.plan import Grid, Normalisation, Plans, UsualValues
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
+from medseg.preprocessing.intensities import Floats, unlike_the_others, usual_values
 from medseg.progress import counted, say, track, warn
 from medseg.table import write_table
 from medseg.volume import Array, Geometry
@@ -53,13 +54,18 @@ ALIKE_TOLD = 3
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels."""
+    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels. ``warnings`` are of
+    cases that were taken, and may be wrong."""
 
     folder: Path
     record: DatasetRecord
     plans: Plans | None
     problems: tuple[Problem, ...]
+<<<<<<< HEAD
     warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
+=======
+    warnings: tuple[Problem, ...] = ()
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class Checked:
     notes: tuple[str, ...] = ()  # on how its label map was read
     doubts: tuple[Doubt, ...] = ()  # about its images
     model_grid: Geometry | None = None
+    profiles: tuple[Floats, ...] = ()  # of the values of each channel
+    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
 
     @property
     def case_id(self) -> str:
@@ -123,13 +131,20 @@ def preprocess(
     known = _labels(found, checked, config.preprocessing.ignore_value)
     checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
+<<<<<<< HEAD
     warnings = _warnings(checked)
     _tell_warnings(warnings, source)
     plans = None
+=======
+    plans, warnings = None, list[Problem]()
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
     if known is not None and checked:
         measured = fingerprint([item.measures for item in checked])
         plans = derive_plans(measured, channels, config)
         checked = _store(checked, folder, plans.plan_2d.grid, known, config.preprocessing, problems)
+        usual, odd = _compared(checked, plans.plan_2d.grid.normalisation, channels)
+        warnings += odd
+        measured = measured.model_copy(update={"usual_values": usual})
         write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
         write_json(folder / "plan.json", plans.model_dump(mode="json"))
     _write_problems(folder / "problems.csv", problems)
@@ -144,7 +159,11 @@ def preprocess(
         cases=tuple(_stored_case(item, folder, known) for item in sorted(checked, key=lambda i: i.case_id)),
     )
     write_json(folder / "dataset.json", record.model_dump(mode="json"))
+<<<<<<< HEAD
     return PreprocessResult(folder, record, plans, tuple(problems), tuple(warning for _, warning in warnings))
+=======
+    return PreprocessResult(folder, record, plans, tuple(problems), tuple(warnings))
+>>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
 
 def _output_folder(folder: Path, source: Path) -> Path:
@@ -265,7 +284,29 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())
     write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
-    return replace(item, model_grid=prepared.geometry)
+    return replace(item, model_grid=prepared.geometry, profiles=prepared.profiles, oddities=prepared.oddities)
+
+
+def _compared(
+    checked: Sequence[Checked], rules: Sequence[Normalisation], channels: Sequence[str]
+) -> tuple[tuple[UsualValues, ...], list[Problem]]:
+    """What values are usual, by channel, and the cases whose values are odd, which are not counted for that."""
+    cases = sorted(checked, key=lambda item: item.case_id)
+    usual, warnings = [], []
+    for i, (rule, channel) in enumerate(zip(rules, channels, strict=True)):
+        flat_or_clipped = {item.case_id: item.oddities[i] for item in cases if i in item.oddities}
+        ordinary = [item for item in cases if item.case_id not in flat_or_clipped]
+        unlike = unlike_the_others([item.profiles[i] for item in ordinary], rule)
+        odd = flat_or_clipped | {ordinary[at].case_id: what for at, what in unlike.items()}
+        usual.append(usual_values([item.profiles[i] for item in cases if item.case_id not in odd], rule))
+        warnings += [_warning(item, f"{channel}: {odd[item.case_id]}") for item in cases if item.case_id in odd]
+    return tuple(usual), warnings
+
+
+def _warning(item: Checked, message: str) -> Problem:
+    warning = Problem(item.case_id, item.case.images[0].path, message)
+    warn(str(warning))
+    return warning
 
 
 def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
