@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,6 +160,10 @@ def model_folders(path: Path) -> list[Path]:
             f"give {path / 'model-last'} if that is there"
         )
     return sorted(file.parent for file in folder.glob("fold_*/model.json")) or [folder]
+
+
+def without_postprocessing(model: Model) -> Model:
+    return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:

@@ -10,6 +10,7 @@ from medseg.errors import OutputError
 from medseg.io.masks.formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
+from medseg.postprocessing.components import Change
 from medseg.volume import Spacing3, Volume
 from medseg.workflows.predictions_file import Stamp
 
@@ -26,6 +27,7 @@ class Prediction:
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()  # by postprocessing
     windows: int = 0
     skipped_windows: int = 0  # of them: those that were answered without asking the network
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
@@ -80,6 +82,7 @@ class Prediction:
             "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
             "review": self.review,
             "review_reasons": list(self.review_reasons),
+            "postprocessed": [change.as_json() for change in self.changes],
             "warnings": list(self.warnings),
             "extras": list(self.extras),
             "images": [list(stamp) for stamp in self.images],

@@ -54,18 +54,13 @@ ALIKE_TOLD = 3
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels. ``warnings`` are of
-    cases that were taken, and may be wrong."""
+    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels."""
 
     folder: Path
     record: DatasetRecord
     plans: Plans | None
     problems: tuple[Problem, ...]
-<<<<<<< HEAD
     warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
-=======
-    warnings: tuple[Problem, ...] = ()
->>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
 
 @dataclass(frozen=True)
@@ -131,18 +126,15 @@ def preprocess(
     known = _labels(found, checked, config.preprocessing.ignore_value)
     checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
-<<<<<<< HEAD
     warnings = _warnings(checked)
-    _tell_warnings(warnings, source)
+    _tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None
-=======
-    plans, warnings = None, list[Problem]()
->>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
     if known is not None and checked:
         measured = fingerprint([item.measures for item in checked])
         plans = derive_plans(measured, channels, config)
         checked = _store(checked, folder, plans.plan_2d.grid, known, config.preprocessing, problems)
         usual, odd = _compared(checked, plans.plan_2d.grid.normalisation, channels)
+        _tell_warnings(odd, "--json")
         warnings += odd
         measured = measured.model_copy(update={"usual_values": usual})
         write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
@@ -159,11 +151,7 @@ def preprocess(
         cases=tuple(_stored_case(item, folder, known) for item in sorted(checked, key=lambda i: i.case_id)),
     )
     write_json(folder / "dataset.json", record.model_dump(mode="json"))
-<<<<<<< HEAD
     return PreprocessResult(folder, record, plans, tuple(problems), tuple(warning for _, warning in warnings))
-=======
-    return PreprocessResult(folder, record, plans, tuple(problems), tuple(warnings))
->>>>>>> 7275255 (Intensities are recorded with the model and compared: odd values are told by preprocess, inspect and predict)
 
 
 def _output_folder(folder: Path, source: Path) -> Path:
@@ -289,24 +277,19 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
 
 def _compared(
     checked: Sequence[Checked], rules: Sequence[Normalisation], channels: Sequence[str]
-) -> tuple[tuple[UsualValues, ...], list[Problem]]:
+) -> tuple[tuple[UsualValues, ...], list[tuple[str, Problem]]]:
     """What values are usual, by channel, and the cases whose values are odd, which are not counted for that."""
     cases = sorted(checked, key=lambda item: item.case_id)
-    usual, warnings = [], []
+    usual, warnings = [], list[tuple[str, Problem]]()
     for i, (rule, channel) in enumerate(zip(rules, channels, strict=True)):
         flat_or_clipped = {item.case_id: item.oddities[i] for item in cases if i in item.oddities}
         ordinary = [item for item in cases if item.case_id not in flat_or_clipped]
         unlike = unlike_the_others([item.profiles[i] for item in ordinary], rule)
         odd = flat_or_clipped | {ordinary[at].case_id: what for at, what in unlike.items()}
         usual.append(usual_values([item.profiles[i] for item in cases if item.case_id not in odd], rule))
-        warnings += [_warning(item, f"{channel}: {odd[item.case_id]}") for item in cases if item.case_id in odd]
+        told = [(item, f"{channel}: {odd[item.case_id]}") for item in cases if item.case_id in odd]
+        warnings += [("odd-values", Problem(item.case_id, item.case.images[0].path, what)) for item, what in told]
     return tuple(usual), warnings
-
-
-def _warning(item: Checked, message: str) -> Problem:
-    warning = Problem(item.case_id, item.case.images[0].path, message)
-    warn(str(warning))
-    return warning
 
 
 def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
@@ -438,15 +421,15 @@ def _warnings(checked: Sequence[Checked]) -> list[tuple[str, Problem]]:
     return [(doubt.rule, Problem(case.case_id, doubt.path, f"{doubt.path}: {doubt}")) for doubt, case in doubts]
 
 
-def _tell_warnings(warnings: Sequence[tuple[str, Problem]], source: str | Path) -> None:
-    """A few of each kind."""
+def _tell_warnings(warnings: Sequence[tuple[str, Problem]], tells_all: str) -> None:
+    """A few of each kind. ``tells_all``: what does."""
     for rule in dict.fromkeys(rule for rule, _ in warnings):
         alike = [warning for of_rule, warning in warnings if of_rule == rule]
         for warning in alike[:ALIKE_TOLD]:
             warn(str(warning))
         if len(alike) > ALIKE_TOLD:
             more = counted(len(alike) - ALIKE_TOLD, "more case")
-            warn(f"… and the same of {more}; 'medseg inspect {shlex.quote(str(source))}' tells all")
+            warn(f"… and the same of {more}; {tells_all} tells all")
 
 
 def _tell_annotated(checked: Sequence[Checked]) -> None:
