@@ -47,7 +47,7 @@ class UsualValues(Record):
     lowest: tuple[float, ...]
     median: tuple[float, ...]
     highest: tuple[float, ...]
-    width: tuple[float, float]  # of the middle nine tenths of a case's values: the narrowest and the widest
+    width: tuple[float, float]  # from a case's lowest to its highest percentile: the narrowest and the widest
     largest_difference: float | None  # of a case from all others; None of a single case
 
     @model_validator(mode="after")

@@ -76,6 +76,13 @@ class ModelRecord(Record):
         """What each channel of the network's output stands for."""
         return self.plan.outputs(self.labels)
 
+    def validated_cases(self, label: str) -> int | None:
+        """How many cases with this label it was validated on; None where the metrics don't say."""
+        try:
+            return int(self.metrics["validation"]["labels"][label]["cases"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
 
 @dataclass(frozen=True)
 class Model:

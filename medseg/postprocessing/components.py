@@ -9,7 +9,7 @@ from typing import Any
 
 import cc3d
 import numpy as np
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from scipy.ndimage import binary_fill_holes, find_objects
 
 from medseg.records import Record
@@ -23,6 +23,7 @@ class Rule(Record):
     fill_holes: bool = False
     largest_component: bool = False
     min_volume_ml: NonNegativeFloat = 0.0  # of a component
+    chosen_on: PositiveInt | None = None  # how many held-back cases; None in models of older versions
 
     @property
     def steps(self) -> str:

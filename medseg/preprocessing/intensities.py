@@ -33,10 +33,10 @@ MARGIN = 0.05
 # What is told at least, whatever the cases differ in: the part of the voxels that is too much of a tail (ct, none) …
 LEAST_SHARE = 0.25
 # … and the mean distance between percentiles, as part of the width of the distribution (zscore).
-LEAST_DISTANCE = 0.05
+LEAST_DISTANCE = 0.035
 # Where cases differ more from one another, a case is told that differs this many times as much.
 DIFFERENCE_FACTOR = 2.0
-# Widths that are so many times as narrow or wide are told. A small field of view within a body has a quarter.
+# Ranges that are so many times as narrow or wide are told. A small field of view within a body has a third.
 WIDTH_FACTOR = 5.0
 # Of fewer cases none can be called unlike the others.
 LEAST_CASES = 4
@@ -114,7 +114,7 @@ def _percentiles(values: Floats) -> Floats:
 
 def _usual(together: _Together, rule: Normalisation, cases: int, largest_difference: float | None) -> UsualValues:
     percentiles = together.percentiles
-    widths = percentiles[:, HIGH] - percentiles[:, LOW]
+    widths = percentiles[:, -1] - percentiles[:, 0]
     return UsualValues(
         kind=rule.kind,
         nonzero=rule.nonzero,
@@ -180,12 +180,12 @@ def _another_form(values: Floats, usual: UsualValues, where: str) -> str | None:
 
 def _another_width(values: Floats, usual: UsualValues, where: str) -> str | None:
     mine = _percentiles(values)
-    width, (narrowest, widest) = mine[HIGH] - mine[LOW], usual.width
+    width, (narrowest, widest) = mine[-1] - mine[0], usual.width
     if narrowest <= WIDTH_FACTOR * width and width <= WIDTH_FACTOR * widest:
         return None
     return (
-        f"nine tenths of its voxels have values between {mine[LOW]:.4g} and {mine[HIGH]:.4g}, {where} between "
-        f"{usual.median[LOW]:.4g} and {usual.median[HIGH]:.4g}; were they scaled, or is it of another modality?"
+        f"98 of 100 of its voxels have values between {mine[0]:.4g} and {mine[-1]:.4g}, {where} between "
+        f"{usual.median[0]:.4g} and {usual.median[-1]:.4g}; were they scaled, or is it of another modality?"
     )
 
 

@@ -13,7 +13,7 @@ from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
-from medseg.inference.model import Model, load_model, without_postprocessing
+from medseg.inference.model import ModelRecord, load_model, without_postprocessing
 from medseg.inference.room import Cap, bytes_of
 from medseg.io.masks.formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
@@ -107,7 +107,7 @@ def predict(
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
     together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
     say(f"Predicting on {loaded.device} with {loaded.folder}{together}{by}")
-    _tell_rules(loaded)
+    _tell_rules(loaded.record)
     folder = None if output is None or file is not None else ensure_folder(Path(output))
     _refuse_to_overwrite(found.cases, folder, file)
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
@@ -123,12 +123,11 @@ def predict(
     return result
 
 
-def _tell_rules(model: Model) -> None:
+def _tell_rules(record: ModelRecord) -> None:
     """Those that an older version chose on few cases: they may remove what is right."""
-    validated = model.record.metrics.get("validation", {}).get("labels", {})
-    for rule in model.record.postprocessing:
-        n = rule.chosen_on or validated.get(rule.label, {}).get("cases", 0)
-        if n < LEAST_CASES:
+    for rule in record.postprocessing:
+        n = rule.chosen_on or record.validated_cases(rule.label)
+        if n is None or n < LEAST_CASES:
             warn(
                 f"The model postprocesses {rule}; an older version chose that on {n or 'an unknown number of'} cases, "
                 f"where {LEAST_CASES} are needed, and it may remove what is right; --no-postprocessing leaves it out"
