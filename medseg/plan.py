@@ -17,6 +17,11 @@ LARGEST_KERNEL = 63
 LARGEST_ARGUMENT = 2**14
 MOST_PATCH_VOXELS = 2**28
 
+# Of the values of a case, what is kept in a fingerprint.
+PERCENTS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0)
+
+NormalisationKind = Literal["ct", "zscore", "none"]
+
 Axis = Annotated[int, Field(ge=0, le=2)]
 Step = Annotated[int, Field(ge=1, le=LARGEST_KERNEL)]
 Spacings = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
@@ -31,6 +36,27 @@ class Intensities(Record):
     percentile_99_5: float
 
 
+class UsualValues(Record):
+    """How the values of one channel are spread in each of ``cases`` cases: the lowest, the median and the highest over
+    the cases of each percentile (``medseg.preprocessing.intensities``, which says what is measured and compared)."""
+
+    kind: NormalisationKind
+    nonzero: bool
+    cases: int
+    percents: tuple[float, ...]
+    lowest: tuple[float, ...]
+    median: tuple[float, ...]
+    highest: tuple[float, ...]
+    width: tuple[float, float]  # from a case's lowest to its highest percentile: the narrowest and the widest
+    largest_difference: float | None  # of a case from all others; None of a single case
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.percents != PERCENTS or {len(self.lowest), len(self.median), len(self.highest)} != {len(PERCENTS)}:
+            raise ValueError(f"percentiles should be those at {PERCENTS}")
+        return self
+
+
 class Fingerprint(Record):
     """What was measured. Shapes and spacings are those of the oriented and cropped cases."""
 
@@ -40,13 +66,14 @@ class Fingerprint(Record):
     # Median voxels that cropping to non-zero leaves, as part of all voxels.
     cropped_part: float
     intensities: tuple[Intensities, ...]  # one a channel
+    usual_values: tuple[UsualValues, ...] = ()  # one a channel; () in older prepared folders
 
 
 class Normalisation(Record):
     """Of one channel. ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint.
     ``zscore``: mean and std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is."""
 
-    kind: Literal["ct", "zscore", "none"]
+    kind: NormalisationKind
     nonzero: bool = False
     lower: float = 0.0
     upper: float = 0.0

@@ -84,6 +84,13 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write the entropy of the probabilities (0 to 1), as NIfTI, too.")
     ] = False,
+    postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--postprocessing/--no-postprocessing",
+            help="Apply the rules that were chosen for this model: holes filled, components removed.",
+        ),
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what an earlier call of the same model has done.")
     ] = False,
@@ -136,6 +143,7 @@ def predict(
         backend=backend,
         save_probabilities=save_probabilities,
         uncertainty=uncertainty,
+        postprocessing=postprocessing,
         overwrite=overwrite,
         head=head,
     )

@@ -65,6 +65,8 @@ def preprocess(
         typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
     else:
         _show(result, chosen)
+    if result.warnings:
+        say(f"{counted(len(result.warnings), 'warning')}, see above: these cases were taken, and may be wrong")
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / 'problems.csv'}")
         tell_by_status([problem.is_defect for problem in result.problems])

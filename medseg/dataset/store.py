@@ -24,7 +24,7 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import SourceError, reading
 from medseg.files import written_whole
 from medseg.labels import IGNORED, Labels
-from medseg.plan import Plan, Plans
+from medseg.plan import Fingerprint, Plan, Plans, UsualValues
 from medseg.records import PathInside, Record, read_record
 from medseg.volume import Array, Geometry, Spacing3
 
@@ -122,6 +122,11 @@ class PreparedDataset:
         for plan in (plans.plan_2d, plans.plan_3d):
             _check_plan(plan, self.record, path)
         return plans
+
+    @cached_property
+    def usual_values(self) -> tuple[UsualValues, ...]:
+        """What values cases have, one a channel; () where an older version prepared them."""
+        return _read(self.folder / "fingerprint.json", Fingerprint).usual_values
 
     @cached_property
     def cases(self) -> dict[str, StoredCase]:

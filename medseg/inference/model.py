@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_of
-from medseg.plan import Plan
+from medseg.plan import Plan, UsualValues
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_object, shown_value, validated
 from medseg.weights import read_shapes, read_tensors, write_tensors
@@ -51,6 +51,7 @@ class ModelRecord(Record):
     said_spacings: tuple[SaidSpacing, ...] = ()  # of training images whose headers lost theirs, in mm
     inference: InferenceConfig
     postprocessing: tuple[Rule, ...] = ()
+    usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
     provenance: dict[str, Any]  # versions, date, number of cases, steps; nothing that names data
     metrics: dict[str, Any]  # validation
@@ -58,6 +59,8 @@ class ModelRecord(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.plan.check_fits(self.labels, self.channels)
+        if len(self.usual_values) not in (0, len(self.channels)):
+            raise ValueError(f"{len(self.usual_values)} usual values of {len(self.channels)} channels")
         unknown = {rule.label for rule in self.postprocessing} - set(self.labels.names)
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
@@ -72,6 +75,13 @@ class ModelRecord(Record):
     def outputs(self) -> tuple[str, ...]:
         """What each channel of the network's output stands for."""
         return self.plan.outputs(self.labels)
+
+    def validated_cases(self, label: str) -> int | None:
+        """How many cases with this label it was validated on; None where the metrics don't say."""
+        try:
+            return int(self.metrics["validation"]["labels"][label]["cases"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,10 @@ def model_folders(path: Path) -> list[Path]:
             f"give {path / 'model-last'} if that is there"
         )
     return sorted(file.parent for file in folder.glob("fold_*/model.json")) or [folder]
+
+
+def without_postprocessing(model: Model) -> Model:
+    return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:

@@ -3,10 +3,13 @@
 Of each label: how the Dice that is expected (``medseg.inference.confidence``) goes with the Dice that masks really had,
 what volumes are usual, and whether every case has it. Of all labels together: how far below its usual estimate the
 worst label of a case may lie.
+
+Whatever rules there are, a case is looked at whose image has odd values (``medseg.preprocessing.intensities``), and one
+from which postprocessing took what the network was sure of.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -16,6 +19,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from scipy.optimize import isotonic_regression
 from scipy.stats import spearmanr
 
+from medseg.postprocessing.components import Change
 from medseg.records import Record
 
 # Held-back cases with a label below which nothing is said of it: of fewer, no tenth can be told from the rest.
@@ -26,6 +30,10 @@ MOST = 0.9
 FENCE = 2.2
 LEAST_FACTOR = 2.0  # beyond the quartiles, however alike the held-back cases are
 PARTS = 10  # of the held-back cases, each judged by rules learnt from the others
+
+
+# Mean probability from which on a component that postprocessing removes should be looked at.
+SURE = 0.8
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,11 @@ class Review(Record):
                 if volumes_ml.get(name) and not label.volumes_ml[0] <= volumes_ml[name] <= label.volumes_ml[1]
             ),
         ]
+
+
+def removed_surely(changes: Iterable[Change]) -> Iterator[str]:
+    """Of what postprocessing changed, in words: what it removed though the network was sure of it."""
+    return (str(change) for change in changes if (change.mean_probability or 0.0) >= SURE)
 
 
 def learn_review(held: Sequence[HeldBack]) -> Review | None:

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
-from medseg.inference.confidence import Confidence
+from medseg.inference.accumulator import Slab
 from medseg.inference.first_look import MARGIN_MM, first_look
 from medseg.inference.predictor import Predictor
 from medseg.inference.room import Room
@@ -14,6 +15,13 @@ from medseg.inference.stream import Stream, body_of
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.restoring import Observer, Restoring
 from medseg.volume import Array
+
+
+class Watcher(Protocol):
+    """Of logits on the model grid."""
+
+    def take(self, slab: Slab) -> None:
+        """The next slab."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,10 @@ def segment(
     config: InferenceConfig,
     room: Room | None = None,
     observers: Sequence[Observer] = (),
-    confidence: Confidence | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Segmentation:
     """``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
-    ``confidence`` sees the logits on the model grid."""
+    ``watchers`` see the logits on the model grid."""
     start, restoring_seconds = time.perf_counter(), 0.0
     region, warnings = None, []
     if config.first_look:
@@ -50,8 +58,8 @@ def segment(
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():
-        if confidence is not None:
-            confidence.take(slab)
+        for watcher in watchers:
+            watcher.take(slab)
         finished = time.perf_counter()
         restoring.take(slab.logits, slab.start)
         restoring_seconds += time.perf_counter() - finished

@@ -10,6 +10,7 @@ from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import MedsegError
 from medseg.inspection.finding import Finding, doubtful, told
+from medseg.inspection.intensities import spread_findings
 from medseg.inspection.repair import Respace
 from medseg.io.archives import origin
 from medseg.io.dicom.examination import Examination, read_examination
@@ -17,6 +18,7 @@ from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
 from medseg.io.whole import check_whole
+from medseg.preprocessing.intensities import Floats, quantiles
 from medseg.volume import GRID_TOLERANCE, Geometry
 
 # unused: of no case.
@@ -44,6 +46,7 @@ class Series:
     takes_place: bool = False  # whether the header of the file can be given another place
     n_channels: int = 1
     values: tuple[float, float] | None = None
+    quantiles: tuple[Floats, ...] = ()  # of these values, one a channel
     segments: tuple[str, ...] = ()
     examination: Examination = field(default_factory=Examination)
     findings: tuple[Finding, ...] = ()
@@ -127,7 +130,13 @@ def _measured(series: Series, voxels: bool) -> Series:
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array
-        return replace(placed, n_channels=len(array), values=(float(array.min()), float(array.max())))
+        return replace(
+            placed,
+            n_channels=len(array),
+            values=(float(array.min()), float(array.max())),
+            quantiles=tuple(quantiles(channel) for channel in array),
+            findings=(*placed.findings, *spread_findings(source.path, array)),
+        )
     check_whole(source)
     if source.kind in ("image2d", "itk"):
         return replace(placed, n_channels=len(read_volume(source).array))

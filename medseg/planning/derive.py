@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.config import Config
 from medseg.errors import ConfigError
-from medseg.plan import Architecture, Fingerprint, Grid, Normalisation, Plan, Plans
+from medseg.plan import Architecture, Fingerprint, Grid, Normalisation, NormalisationKind, Plan, Plans
 from medseg.volume import Array, Shape3, Spacing3
 
 # An axis is coarse when its spacing is three times the others', and its shape a third of theirs.
@@ -144,7 +144,7 @@ def _normalisation(fingerprint: Fingerprint, channels: Sequence[str], config: Co
     chosen = config.preprocessing.normalisation
     result = []
     for channel, intensities in zip(channels, fingerprint.intensities, strict=True):
-        kind = chosen if chosen != "auto" else "ct" if channel.strip().upper() == "CT" else "zscore"
+        kind = usual_kind(channel) if chosen == "auto" else chosen
         if kind == "ct":
             result.append(
                 Normalisation(
@@ -158,6 +158,11 @@ def _normalisation(fingerprint: Fingerprint, channels: Sequence[str], config: Co
         else:
             result.append(Normalisation(kind=kind, nonzero=nonzero and kind == "zscore"))
     return tuple(result)
+
+
+def usual_kind(channel: str) -> NormalisationKind:
+    """That of a channel of this name, where the user chose none."""
+    return "ct" if channel.strip().upper() == "CT" else "zscore"
 
 
 def _shapes_on_grid(fingerprint: Fingerprint, spacing: Spacing3) -> Array:

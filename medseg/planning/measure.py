@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.plan import Fingerprint, Intensities
+from medseg.preprocessing.extremes import find_extremes
 from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
 
 # Foreground voxels a case and channel from which intensities are measured (nnU-Net takes as many).
@@ -91,4 +92,9 @@ def _intensities(array: Array, label_map: Array | None, ignore: int | None) -> n
     if len(inside) > INTENSITIES_PER_CASE:
         # A fixed seed: the fingerprint of the same data is the same.
         inside = np.random.default_rng(0).choice(inside, INTENSITIES_PER_CASE, replace=False)
-    return flat[:, inside].astype(np.float32)
+    intensities = flat[:, inside].astype(np.float32)
+    for channel in intensities:
+        extremes = find_extremes(channel) if channel.size else None
+        if extremes is not None:  # one voxel of 1e30 would decide the mean of all cases
+            np.clip(channel, extremes.lowest, extremes.highest, out=channel)
+    return intensities

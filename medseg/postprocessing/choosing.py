@@ -10,6 +10,8 @@ from medseg.labels import IGNORED
 from medseg.postprocessing.components import Rule, changed
 from medseg.volume import Array
 
+# Held-back cases with a label below which nothing is chosen for it: what helps in two cases may be chance.
+LEAST_CASES = 10
 # Mean Dice that a rule has to gain; less is noise.
 LEAST_GAIN = 0.001
 
@@ -41,7 +43,8 @@ class Choice(NamedTuple):
 
 def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
     """For each label the rule that gives the highest mean Dice, where it gains enough and makes more cases better than
-    worse. A case that hasn't the label counts 1 where it isn't predicted, and 0 where it is.
+    worse; none where fewer than ``LEAST_CASES`` cases were annotated with it. A case that hasn't the label counts 1
+    where it isn't predicted, and 0 where it is.
     """
     rules = {name: _candidates(name) for name in names}
     dice: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
@@ -54,7 +57,7 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
             part, wanted, known = case.predicted[box], case.reference[box] == i + 1, case.reference[box] != IGNORED
             tried = (changed(part, i + 1, rule, case.voxel_volume_ml) for rule in rules[name])
             dice[name].append([_dice(mask & known, wanted) for mask in tried])
-    choices = (_best(rules[name], dice[name]) for name in names if dice[name])
+    choices = (_best(rules[name], dice[name]) for name in names if len(dice[name]) >= LEAST_CASES)
     return [choice for choice in choices if choice is not None]
 
 
@@ -78,7 +81,8 @@ def _best(rules: Sequence[Rule], dice: Sequence[Sequence[float]]) -> Choice | No
     better = sum(b > a for a, b in zip(before, after, strict=True))
     worse = sum(b < a for a, b in zip(before, after, strict=True))
     gain = means[best] - means[0]
-    return Choice(rules[best], gain, better, worse) if gain >= LEAST_GAIN and better > worse else None
+    rule = rules[best].model_copy(update={"chosen_on": len(dice)})
+    return Choice(rule, gain, better, worse) if gain >= LEAST_GAIN and better > worse else None
 
 
 def _dice(mask: Array, reference: Array) -> float:

@@ -3,11 +3,13 @@
 Labels are taken one by one, in one pass over the box that holds each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from scipy.ndimage import binary_fill_holes, find_objects
 
 from medseg.records import Record
@@ -21,27 +23,105 @@ class Rule(Record):
     fill_holes: bool = False
     largest_component: bool = False
     min_volume_ml: NonNegativeFloat = 0.0  # of a component
+    chosen_on: PositiveInt | None = None  # how many held-back cases; None in models of older versions
 
-    def __str__(self) -> str:
+    @property
+    def steps(self) -> str:
+        """What it does, in words."""
         steps = ["holes filled"] * self.fill_holes + ["the largest component only"] * self.largest_component
         if self.min_volume_ml:
             steps.append(f"no component below {self.min_volume_ml:.3g} ml")
-        return f"{self.label}: {', '.join(steps)}"
+        return ", ".join(steps)
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.steps}"
 
 
-def postprocess(label_map: Array, rules: Sequence[Rule], names: Sequence[str], voxel_volume_ml: float) -> None:
-    """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``. Components are of voxels that touch
-    at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three dimensions."""
+@dataclass(frozen=True)
+class Change:
+    """What a rule changed in a case: ``components`` of so many voxels were removed, and ``filled`` voxels were holes.
+    Probabilities are what the network gave the removed voxels; None where they were not kept."""
+
+    rule: Rule
+    components: int
+    voxels: int
+    filled: int
+    voxel_volume_ml: float
+    mean_probability: float | None = None
+    max_probability: float | None = None
+
+    def __str__(self) -> str:
+        done = []
+        if self.voxels:
+            components = "1 component" if self.components == 1 else f"{self.components} components"
+            sure = ""
+            if self.mean_probability is not None and self.max_probability is not None:
+                sure = f", probability {self.mean_probability:.2f} on average, {self.max_probability:.2f} at most"
+            done.append(f"removed {components} ({_amount(self.voxels, self.voxel_volume_ml)}{sure})")
+        if self.filled:
+            done.append(f"filled holes ({_amount(self.filled, self.voxel_volume_ml)})")
+        return (
+            f"postprocessing {' and '.join(done)} of {self.rule.label}, by its rule '{self.rule.steps}'; "
+            "--no-postprocessing leaves the mask as it is"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "label": self.rule.label,
+            "rule": self.rule.steps,
+            "components": self.components,
+            "removed_voxels": self.voxels,
+            "removed_ml": round(self.voxels * self.voxel_volume_ml, 4),
+            "filled_voxels": self.filled,
+            "mean_probability": self.mean_probability and round(self.mean_probability, 4),
+            "max_probability": self.max_probability and round(self.max_probability, 4),
+        }
+
+
+Probabilities = Callable[[Array], Array]  # of voxels (n, 3), as indices of the label map
+
+
+def postprocess(
+    label_map: Array,
+    rules: Sequence[Rule],
+    names: Sequence[str],
+    voxel_volume_ml: float,
+    probabilities: Probabilities | None = None,
+) -> tuple[Change, ...]:
+    """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``, and says what it changed. Components
+    are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three
+    dimensions."""
     boxes = find_objects(label_map, max_label=len(names)) if rules else []
+    changes = []
     for rule in rules:
         label = names.index(rule.label) + 1
         box = boxes[label - 1]
         if box is None:
             continue
         part = label_map[box]
-        kept = changed(part, label, rule, voxel_volume_ml)
-        part[part == label] = 0
+        kept, before = changed(part, label, rule, voxel_volume_ml), part == label
+        removed = before & ~kept
+        if not np.array_equal(kept, before):
+            indices = np.argwhere(removed) + [each.start for each in box]
+            sure = probabilities(indices) if probabilities is not None and len(indices) else None
+            changes.append(
+                Change(
+                    rule,
+                    components=int(cc3d.connected_components(removed, connectivity=26).max()),
+                    voxels=len(indices),
+                    filled=int(np.count_nonzero(kept & ~before)),
+                    voxel_volume_ml=voxel_volume_ml,
+                    mean_probability=None if sure is None else float(sure.mean()),
+                    max_probability=None if sure is None else float(sure.max()),
+                )
+            )
+        part[before] = 0
         part[kept] = label
+    return tuple(changes)
+
+
+def _amount(voxels: int, voxel_volume_ml: float) -> str:
+    return f"{voxels} voxel{'s' * (voxels != 1)}, {voxels * voxel_volume_ml:.3g} ml"
 
 
 def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) -> Array:

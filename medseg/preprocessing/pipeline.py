@@ -3,8 +3,8 @@
 The way is a ``monai.transforms.Compose``. The way back (``medseg.preprocessing.restoring``) needs the two grids only.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,11 +15,15 @@ from medseg.errors import ConfigError, SourceError, cause_of, lacks_memory
 from medseg.plan import Grid
 from medseg.preprocessing.by_name import monai_transform
 from medseg.preprocessing.common_grid import on_grid
+from medseg.preprocessing.extremes import without_extremes
+from medseg.preprocessing.intensities import Floats, profile, quantiles
 from medseg.preprocessing.transforms import LABEL, Normalised, ResampleToSpacingd, geometry_of
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 IMAGE = "image"
+# In units of normalised values, which are stored in steps of a thousandth.
+FLAT_BELOW = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Prepared:
     label_map: torch.Tensor | None
     geometry: Geometry
     source: Geometry
+    profiles: tuple[Floats, ...] = ()  # of the source's values, one a channel
+    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel, in words
 
 
 def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) -> Prepared:
@@ -43,6 +49,8 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     if len(volume.array) != len(grid.normalisation):
         raise SourceError(f"{len(volume.array)} channels where the plan has {len(grid.normalisation)}")
     source = volume.geometry
+    array, oddities = without_extremes(volume.array, grid.normalisation)
+    volume = Volume(array, source)
     if source.shear > SHEAR_TOLERANCE:
         upright = upright_grid(source)
         volume = on_grid(volume, upright)
@@ -56,7 +64,9 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     # The user's transforms may have changed the types.
     image = data[IMAGE].as_tensor().float().contiguous()
     label = data[LABEL].as_tensor()[0].to(torch.uint8).contiguous() if LABEL in data else None
-    return Prepared(image, label, geometry_of(data[IMAGE]), source)
+    profiles = tuple(profile(quantiles(channel), rule) for channel, rule in zip(array, grid.normalisation, strict=True))
+    oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image)}
+    return Prepared(image, label, geometry_of(data[IMAGE]), source, profiles, oddities)
 
 
 def pipeline(grid: Grid, n_labels: int, keys: Sequence[str]) -> Compose:
@@ -89,6 +99,20 @@ def _own_transforms(grid: Grid, data: dict[str, MetaTensor]) -> dict[str, MetaTe
                 "values can be added, set preprocessing.spacing or .orientation for the grid"
             )
     return data
+
+
+def _flat_channels(image: torch.Tensor) -> Iterator[int]:
+    """Of a normalised image, those with nothing in them that a network could see."""
+    for i, channel in enumerate(image):
+        if float(channel.max() - channel.min()) < FLAT_BELOW:
+            yield i
+
+
+def _why_flat(channel: Array) -> str:
+    lowest, highest = float(channel.min()), float(channel.max())
+    if lowest == highest:
+        return f"it is constant: all its voxels have the value {lowest:.4g}"
+    return f"nothing is left of it after normalisation: its values lie between {lowest:.4g} and {highest:.4g}"
 
 
 def _any_channel_nonzero(image: torch.Tensor) -> torch.Tensor:

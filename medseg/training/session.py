@@ -270,6 +270,7 @@ class Session:
             said_spacings=run.dataset.record.said_spacings,
             channel_dropout=run.config.augmentation.channel_dropout_probability > 0,
             inference=run.config.inference,
+            usual_values=run.dataset.usual_values,
             provenance={
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "python": platform.python_version(),

@@ -21,7 +21,7 @@ from medseg.inference.review import HeldBack, learn_review
 from medseg.io.discover import source_of
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_volume
-from medseg.postprocessing.choosing import Held, choose_rules
+from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say
 from medseg.volume import Array, Geometry
 from medseg.workflows.evaluate import Evaluation
@@ -42,10 +42,13 @@ def plain(model: Model) -> Model:
 
 def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
     """Writes the rules that help into the model's folder. ``masks`` are what it, or for an ensemble the member that
-    didn't see the case, predicted for the ``cases`` that were not trained on. Not where labels lie in regions: what is
-    taken from a label would leave a hole in these."""
+    didn't see the case, predicted for the ``cases`` that were not trained on; of fewer than ten nothing is chosen. Not
+    where labels lie in regions: what is taken from a label would leave a hole in these."""
     record = read_model_record(model)
     if record.labels.regions:
+        return
+    if len(cases) < LEAST_CASES:
+        say(f"No postprocessing is chosen: that takes {LEAST_CASES} held-back cases, and there are {len(cases)}")
         return
     tolerance = record.plan.grid.tolerance
 

@@ -24,6 +24,7 @@ from medseg.inspection.drawn import Drawn, look_at_label
 from medseg.inspection.finding import DEFECT, SEVERITIES, Finding, problem_found, told
 from medseg.inspection.grids import grid_findings
 from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
+from medseg.inspection.intensities import odd_value_findings
 from medseg.inspection.names import foreign, misnamed
 from medseg.inspection.page import write_page
 from medseg.inspection.patients import identity_findings, patients_of
@@ -139,6 +140,7 @@ def look_through(
     ]
     # What is usual in a dataset is told by the cases that can be used, as in ``preprocess``.
     findings += channel_count_findings(cases.cases, cases.channels, series, _sound(cases, findings))
+    findings += odd_value_findings(cases.cases, cases.channels, series, _sound(cases, findings))
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
     findings += rare_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))

@@ -13,10 +13,11 @@ from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.files import ensure_folder
 from medseg.inference.backends import with_backend
-from medseg.inference.model import load_model
+from medseg.inference.model import ModelRecord, load_model, without_postprocessing
 from medseg.inference.room import Cap, bytes_of
 from medseg.io.masks.formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
+from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.progress import counted, say, track, warn
 from medseg.workflows.predict_case import UNCERTAINTY, Answer, Job
 from medseg.workflows.prediction import Prediction, PredictResult
@@ -41,6 +42,7 @@ def predict(
     backend: str = "auto",
     save_probabilities: bool = False,
     uncertainty: bool = False,
+    postprocessing: bool = True,
     overwrite: bool = False,
     head: int | None = None,
 ) -> PredictResult:
@@ -74,6 +76,9 @@ def predict(
     ``save_probabilities`` writes the probability of each label and region, ``uncertainty`` the entropy of all (0 to 1),
     as NIfTI in folders of these names beside the masks.
 
+    ``postprocessing`` False leaves out the model's rules (holes filled, components removed); what they change stands in
+    the warnings of a case.
+
     ``head`` prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
 
     Cases that are in the output already, by the same model with the same settings of an image that hasn't changed
@@ -87,6 +92,7 @@ def predict(
     most = None if max_memory is None else bytes_of(max_memory)
     models = [model] if isinstance(model, str | Path) else model
     loaded = with_backend(load_model([Path(each) for each in models], choose_device(device), head), backend)
+    loaded = loaded if postprocessing else without_postprocessing(loaded)
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
@@ -102,6 +108,7 @@ def predict(
     by = "" if loaded.backend == "torch" else f", by {loaded.backend}"
     together = f", an ensemble of {len(loaded.members)}" if loaded.members else ""
     say(f"Predicting on {loaded.device} with {loaded.folder}{together}{by}")
+    _tell_rules(loaded.record)
     folder = None if output is None or file is not None else ensure_folder(Path(output))
     _refuse_to_overwrite(found.cases, folder, file)
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
@@ -115,6 +122,17 @@ def predict(
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
+
+
+def _tell_rules(record: ModelRecord) -> None:
+    """Those that an older version chose on few cases: they may remove what is right."""
+    for rule in record.postprocessing:
+        n = rule.chosen_on or record.validated_cases(rule.label)
+        if n is None or n < LEAST_CASES:
+            warn(
+                f"The model postprocesses {rule}; an older version chose that on {n or 'an unknown number of'} cases, "
+                f"where {LEAST_CASES} are needed, and it may remove what is right; --no-postprocessing leaves it out"
+            )
 
 
 def _file(output: str | Path | None) -> Path | None:

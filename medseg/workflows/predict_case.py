@@ -19,8 +19,10 @@ from medseg.evaluation.calibration import PROBABILITIES, map_paths
 from medseg.inference.confidence import Confidence
 from medseg.inference.model import Model, ModelRecord
 from medseg.inference.predictor import Predictor
+from medseg.inference.review import removed_surely
 from medseg.inference.room import Cap, Chosen, in_units
-from medseg.inference.segmentation import Segmentation, segment
+from medseg.inference.segmentation import Segmentation, Watcher, segment
+from medseg.inference.sureness import Sureness
 from medseg.inference.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
@@ -28,7 +30,8 @@ from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.postprocessing.components import postprocess
+from medseg.postprocessing.components import Change, postprocess
+from medseg.preprocessing.intensities import unlike
 from medseg.preprocessing.pipeline import Prepared, prepare
 from medseg.progress import say
 from medseg.volume import Array, Geometry, Volume
@@ -49,6 +52,7 @@ class Ready:
     prepared: Prepared
     chosen: Chosen | None  # where memory is to be saved
     warnings: tuple[str, ...]  # about its images
+    oddities: tuple[str, ...]  # of their values, for which a person should look at it
     stages: dict[str, float]  # seconds of work so far
 
 
@@ -60,6 +64,8 @@ class Answer:
     warnings: tuple[str, ...]  # about its images
     segmentation: Segmentation
     geometry: Geometry
+    oddities: tuple[str, ...]  # of the values of its images
+    changes: tuple[Change, ...]  # by postprocessing
     maps: dict[str, Maps]
     expected_dice: dict[str, float]
     forecast_mb: float | None
@@ -105,8 +111,9 @@ class Job:
             say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
         prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
         prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
-        warnings = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
-        return Ready(case, prepared, chosen, warnings, {"read": time.perf_counter() - start})
+        doubts = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
+        oddities = tuple(_oddities(case, record, prepared))
+        return Ready(case, prepared, chosen, doubts, oddities, {"read": time.perf_counter() - start})
 
     def segment(self, ready: Ready) -> Answer:
         """Lets the network see a case, and postprocesses what it says."""
@@ -118,16 +125,22 @@ class Job:
         axes = record.plan.mirrored_axes if self.config.mirror else ()
         predictor = Predictor(self.model.network, record.plan, self.model.device, axes)
         room = None if chosen is None else chosen.room
-        segmentation = segment(predictor, prepared, self.config, room, list(maps.values()), confidence)
+        rules = record.postprocessing
+        sureness = Sureness(prepared.geometry) if rules and not record.plan.regions else None
+        watchers: list[Watcher] = [confidence] if sureness is None else [confidence, sureness]
+        segmentation = segment(predictor, prepared, self.config, room, list(maps.values()), watchers)
         for change in self.model.device.threads.told():
             say(change)
-        postprocess(segmentation.label_map, record.postprocessing, record.labels.names, geometry.voxel_volume_ml)
+        sure = None if sureness is None else lambda voxels: sureness.at(geometry.world(voxels))
+        changes = postprocess(segmentation.label_map, rules, record.labels.names, geometry.voxel_volume_ml, sure)
         network = segmentation.network_seconds
         return Answer(
             case=ready.case,
             warnings=ready.warnings,
             segmentation=segmentation,
             geometry=geometry,
+            oddities=ready.oddities,
+            changes=changes,
             maps=maps,
             expected_dice=confidence.expected_dice,
             forecast_mb=None if chosen is None else chosen.forecast / 2**20,
@@ -143,7 +156,8 @@ class Job:
         label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], of_header)
         voxels = _voxels(answer.segmentation.label_map, record.labels)
         volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
-        reasons = () if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
+        reasons = [*answer.oddities, *removed_surely(answer.changes)]
+        reasons += [] if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
         segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name)
         masks: tuple[Written, ...] = ()
         not_written: tuple[str, ...] = ()
@@ -163,9 +177,16 @@ class Job:
             volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
             expected_dice=answer.expected_dice,
             estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
-            review=None if record.review is None else bool(reasons),
+            review=None if record.review is None and not reasons else bool(reasons),
             review_reasons=tuple(reasons),
-            warnings=(*answer.warnings, *answer.segmentation.warnings, *_warnings(case, record, voxels)),
+            changes=answer.changes,
+            warnings=(
+                *answer.warnings,
+                *answer.oddities,
+                *answer.segmentation.warnings,
+                *map(str, answer.changes),
+                *_warnings(case, record, voxels),
+            ),
             windows=answer.segmentation.windows,
             skipped_windows=answer.segmentation.skipped_windows,
             masks=masks,
@@ -243,6 +264,18 @@ def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
 def _header_grid(source: ImageSource, grid: Geometry) -> Geometry:
     """That of masks, which keep the header of the source, whatever was said of its voxels. ``grid``: as it was read."""
     return grid if source.spacing is None else read_geometry(replace(source, spacing=None))
+
+
+def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[str]:
+    """What is odd about the values of a case's images: in themselves, and against those of the training data."""
+    for i, channel in enumerate(record.channels):
+        if i in case.missing:
+            continue
+        what = prepared.oddities.get(i)
+        if what is None and record.usual_values:
+            what = unlike(prepared.profiles[i], record.usual_values[i])
+        if what is not None:
+            yield f"{channel}: {what}"
 
 
 def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:

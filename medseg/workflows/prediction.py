@@ -10,6 +10,7 @@ from medseg.errors import OutputError
 from medseg.io.masks.formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
+from medseg.postprocessing.components import Change
 from medseg.volume import Spacing3, Volume
 from medseg.workflows.predictions_file import Stamp
 
@@ -26,13 +27,14 @@ class Prediction:
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()  # by postprocessing
     windows: int = 0
     skipped_windows: int = 0  # of them: those that were answered without asking the network
     masks: tuple[Written, ...] = ()  # one for each format that it was written in
     not_written: tuple[str, ...] = ()  # why it was not in the others
     expected_dice: dict[str, float] = field(default_factory=dict)  # with its probabilities, of what has a mask
     estimated_dice: dict[str, float] = field(default_factory=dict)  # with a reference, by what held-back cases had
-    review: bool | None = None  # whether a person should look at it; None where the model has no rules for that
+    review: bool | None = None  # whether a person should look; None where nothing is odd and the model has no rules
     review_reasons: tuple[str, ...] = ()
     forecast_mb: float | None = None  # of the peak, where memory was to be saved
     extras: tuple[str, ...] = ()  # what was written beside the masks
@@ -80,6 +82,7 @@ class Prediction:
             "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
             "review": self.review,
             "review_reasons": list(self.review_reasons),
+            "postprocessed": [change.as_json() for change in self.changes],
             "warnings": list(self.warnings),
             "extras": list(self.extras),
             "images": [list(stamp) for stamp in self.images],

@@ -4,8 +4,8 @@ import shlex
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,9 +30,11 @@ from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import MANY_LABELS, Labels
 from medseg.parallel import run_in_workers
-from medseg.plan import Grid, Plans
+from medseg.plan import Grid, Normalisation, Plans, UsualValues
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import CaseMeasures, fingerprint, measure
+from medseg.preprocessing.intensities import Floats, unlike_the_others, usual_values
+from medseg.preprocessing.vanishing import Vanished, find_vanished, spacing_to_keep
 from medseg.progress import counted, say, track, warn
 from medseg.table import write_table
 from medseg.volume import Array, Geometry
@@ -73,6 +75,9 @@ class Checked:
     notes: tuple[str, ...] = ()  # on how its label map was read
     doubts: tuple[Doubt, ...] = ()  # about its images
     model_grid: Geometry | None = None
+    profiles: tuple[Floats, ...] = ()  # of the values of each channel
+    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
+    vanished: tuple[Vanished, ...] = ()  # what of its labels is too small for the model grid
 
     @property
     def case_id(self) -> str:
@@ -124,12 +129,19 @@ def preprocess(
     checked = _with_known_labels(checked, known, problems)
     _tell_notes(checked, channels)
     warnings = _warnings(checked)
-    _tell_warnings(warnings, source)
+    _tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None
     if known is not None and checked:
         measured = fingerprint([item.measures for item in checked])
         plans = derive_plans(measured, channels, config)
         checked = _store(checked, folder, plans.plan_2d.grid, known, config.preprocessing, problems)
+        usual, odd = _compared(checked, plans.plan_2d.grid.normalisation, channels)
+        warnings += odd
+        lost = _lost_labels(checked, known, plans.plan_2d.grid)
+        warnings += lost
+        _tell_warnings([*odd, *lost], "--json")
+        _tell_finest(checked, plans.plan_2d.grid)
+        measured = measured.model_copy(update={"usual_values": usual})
         write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
         write_json(folder / "plan.json", plans.model_dump(mode="json"))
     _write_problems(folder / "problems.csv", problems)
@@ -265,7 +277,68 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())
     write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
-    return replace(item, model_grid=prepared.geometry)
+    vanished = []
+    if label_map is not None and encoded is not None:
+        vanished = find_vanished(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)
+    return replace(
+        item,
+        model_grid=prepared.geometry,
+        profiles=prepared.profiles,
+        oddities=prepared.oddities,
+        vanished=tuple(vanished),
+    )
+
+
+def _compared(
+    checked: Sequence[Checked], rules: Sequence[Normalisation], channels: Sequence[str]
+) -> tuple[tuple[UsualValues, ...], list[tuple[str, Problem]]]:
+    """What values are usual, by channel, and the cases whose values are odd, which are not counted for that."""
+    cases = sorted(checked, key=lambda item: item.case_id)
+    usual, warnings = [], list[tuple[str, Problem]]()
+    for i, (rule, channel) in enumerate(zip(rules, channels, strict=True)):
+        flat_or_clipped = {item.case_id: item.oddities[i] for item in cases if i in item.oddities}
+        ordinary = [item for item in cases if item.case_id not in flat_or_clipped]
+        unlike = unlike_the_others([item.profiles[i] for item in ordinary], rule)
+        odd = flat_or_clipped | {ordinary[at].case_id: what for at, what in unlike.items()}
+        usual.append(usual_values([item.profiles[i] for item in cases if item.case_id not in odd], rule))
+        told = [(item, f"{channel}: {odd[item.case_id]}") for item in cases if item.case_id in odd]
+        warnings += [("odd-values", Problem(item.case_id, item.case.images[0].path, what)) for item, what in told]
+    return tuple(usual), warnings
+
+
+def _lost_labels(checked: Sequence[Checked], labels: Labels, grid: Grid) -> list[tuple[str, Problem]]:
+    """What of label maps is gone on the model grid, by case, and what keeps it."""
+    warnings = []
+    for item in sorted(checked, key=lambda item: item.case_id):
+        source_grid = item.measures.source_grid
+        own = _list(spacing_to_keep(source_grid, grid.orientation))
+        for each in item.vanished:
+            keeping = f"--set preprocessing.spacing={own}, the spacing of this case, keeps it"
+            if each.cropped:
+                keeping = "it lies where the image is zero, and --set preprocessing.crop_to_nonzero=false keeps it"
+            name, ml = labels.names[each.label - 1], each.voxels * source_grid.voxel_volume_ml
+            part = "all of it" if each.entirely else f"{each.lost} of its {each.components} components"
+            what = f"{name}: {part} ({counted(each.voxels, 'voxel')}, {ml:.2g} ml) is gone on the model grid; {keeping}"
+            path = item.case.label.path if item.case.label else item.case.images[0].path
+            warnings.append(("vanished", Problem(item.case_id, path, what)))
+    return warnings
+
+
+def _tell_finest(checked: Sequence[Checked], grid: Grid) -> None:
+    """A spacing for all cases of whose labels something is gone."""
+    cases = [item for item in checked if any(not each.cropped for each in item.vanished)]
+    spacings = [spacing_to_keep(item.measures.source_grid, grid.orientation) for item in cases]
+    if spacings:
+        finest = _list([min(along) for along in zip(*spacings, strict=True)])
+        warn(
+            f"Labels or components of them are gone on the model grid of {_list(grid.spacing)} mm in "
+            f"{counted(len(cases), 'case')}; --set preprocessing.spacing={finest} is as fine as the finest of these"
+        )
+
+
+def _list(spacing: Iterable[float]) -> str:
+    """As ``--set`` takes it."""
+    return f"[{','.join(f'{edge:g}' for edge in spacing)}]"
 
 
 def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
@@ -397,15 +470,15 @@ def _warnings(checked: Sequence[Checked]) -> list[tuple[str, Problem]]:
     return [(doubt.rule, Problem(case.case_id, doubt.path, f"{doubt.path}: {doubt}")) for doubt, case in doubts]
 
 
-def _tell_warnings(warnings: Sequence[tuple[str, Problem]], source: str | Path) -> None:
-    """A few of each kind."""
+def _tell_warnings(warnings: Sequence[tuple[str, Problem]], tells_all: str) -> None:
+    """A few of each kind. ``tells_all``: what does."""
     for rule in dict.fromkeys(rule for rule, _ in warnings):
         alike = [warning for of_rule, warning in warnings if of_rule == rule]
         for warning in alike[:ALIKE_TOLD]:
             warn(str(warning))
         if len(alike) > ALIKE_TOLD:
             more = counted(len(alike) - ALIKE_TOLD, "more case")
-            warn(f"… and the same of {more}; 'medseg inspect {shlex.quote(str(source))}' tells all")
+            warn(f"… and the same of {more}; {tells_all} tells all")
 
 
 def _tell_annotated(checked: Sequence[Checked]) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -189,10 +189,21 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     cases = [case_id for run in runs for case_id in run.split.validation]
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
     evaluation = evaluate(folder, dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
-    choose_postprocessing(model / "fold_0", folder, dataset, cases)  # an ensemble has the record of the first
     expected = {entry["case_id"]: entry.get("expected_dice", {}) for entry in together["cases"]}  # older ones have none
-    learn_to_review(model / "fold_0", evaluation, expected)
+    learn_rules(runs, model / "fold_0", folder, evaluation, expected)  # an ensemble has the record of the first
     return evaluation
+
+
+def learn_rules(
+    runs: Sequence[Run], model: Path, masks: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Postprocessing, and which cases to review, from the held-back cases; neither where these were trained on."""
+    if any(set(run.split.validation) & set(run.split.training) for run in runs):
+        say("Validated on cases that were trained on, so neither postprocessing nor rules for review are chosen")
+        return
+    cases = [case_id for run in runs for case_id in run.split.validation]
+    choose_postprocessing(model, masks, runs[0].dataset, cases)
+    learn_to_review(model, evaluation, expected)
 
 
 def _predictions(folder: Path) -> dict[str, Any]:
@@ -240,8 +251,7 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     metrics = {**model.record.metrics, "validation": evaluation.summary.model_dump(mode="json")}
     record = model.record.model_copy(update={"metrics": metrics})
     write_json(model.folder / "model.json", record.model_dump(mode="json"))
-    choose_postprocessing(model.folder, folder, run.dataset, run.split.validation)
-    learn_to_review(model.folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
+    learn_rules([run], model.folder, folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
     write_golden(model, model.folder)
     return evaluation
 

@@ -76,7 +76,7 @@ def test_who_is_less_sure_expects_less_and_a_mask_that_is_not_there_has_no_dice(
     for sureness in (10.0, 1.0, float("nan")):
         watching = Confidence(LABELS, SOFTMAX, grid.shape)
         prepared = Prepared(image, None, grid, grid)
-        segment(Predictor(Sure(sureness), plan(3), CPU), prepared, InferenceConfig(overlap=0), confidence=watching)
+        segment(Predictor(Sure(sureness), plan(3), CPU), prepared, InferenceConfig(overlap=0), watchers=[watching])
         found.append(watching.expected_dice)
     assert found[0] == {"core": pytest.approx(1.0, abs=1e-4), "both": pytest.approx(1.0, abs=1e-4)}
     assert found[1]["core"] == pytest.approx(1 / (1 + np.exp(-2)), abs=0.02)  # half of the image, so sure of each voxel

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medseg.labels import IGNORED
-from medseg.postprocessing.choosing import Held, choose_rules
+from medseg.postprocessing.choosing import LEAST_CASES, Choice, Held, choose_rules
 from medseg.postprocessing.components import Rule, postprocess
 
 NAMES = ("liver", "cyst")
@@ -58,14 +58,18 @@ def test_nothing_of_a_label_is_nothing_to_do() -> None:
     assert not done(np.zeros((3, 3, 3), dtype=np.uint8), largest_component=True, fill_holes=True).any()
 
 
+def chosen(*cases: Held) -> list[Choice]:
+    """Where each of the cases was held back often enough."""
+    return choose_rules(list(cases) * LEAST_CASES, NAMES)
+
+
 def test_what_helps_is_chosen_label_by_label(label_map: np.ndarray) -> None:
     reference = label_map.copy()
     reference[6:] = 0
     reference[2, 2, 2] = 1
-    cases = [Held(label_map, reference, 0.001), Held(reference, reference, 0.001)]
-    (choice,) = choose_rules(cases, NAMES)
+    (choice,) = chosen(Held(label_map, reference, 0.001), Held(reference, reference, 0.001))
     assert (choice.rule.label, choice.rule.largest_component, choice.rule.fill_holes) == ("liver", True, True)
-    assert (choice.better, choice.worse) == (1, 0)
+    assert (choice.better, choice.worse) == (10, 0)
     assert choice.gain == pytest.approx((1 - 2 * 123 / (123 + 9 + 124)) / 2)
     assert "liver: holes filled, the largest component only (Dice +0.0195" in str(choice)
 
@@ -74,7 +78,7 @@ def test_nothing_is_chosen_where_it_harms_as_many_cases(label_map: np.ndarray) -
     alone = label_map.copy()
     alone[6:] = 0
     # With islands that are right in one case, and wrong in the other.
-    assert choose_rules([Held(label_map, label_map, 0.001), Held(label_map, alone, 0.001)], NAMES) == []
+    assert chosen(Held(label_map, label_map, 0.001), Held(label_map, alone, 0.001)) == []
 
 
 def test_false_alarms_count() -> None:
@@ -82,7 +86,7 @@ def test_false_alarms_count() -> None:
     empty = np.zeros((4, 4, 4), dtype=np.uint8)
     speck = empty.copy()
     speck[1, 1, 1] = 1
-    (choice,) = choose_rules([Held(speck, empty, 1.0), Held(empty, empty, 1.0)], NAMES)
+    (choice,) = chosen(Held(speck, empty, 1.0), Held(empty, empty, 1.0))
     assert choice.rule.min_volume_ml == 3.0
     assert choice.gain == pytest.approx(0.5)
 
@@ -90,7 +94,38 @@ def test_false_alarms_count() -> None:
 def test_what_was_not_annotated_decides_nothing(label_map: np.ndarray) -> None:
     reference = label_map.copy()
     reference[6:] = IGNORED  # the islands: nobody knows whether they are right
-    assert choose_rules([Held(label_map, reference, 0.001)], NAMES) == []
+    assert chosen(Held(label_map, reference, 0.001)) == []
     reference[6:] = 0
-    assert [choice.rule.label for choice in choose_rules([Held(label_map, reference, 0.001)], NAMES)] == ["liver"]
-    assert choose_rules([Held(label_map, reference, 0.001, annotated=("cyst",))], NAMES) == []
+    assert [choice.rule.label for choice in chosen(Held(label_map, reference, 0.001))] == ["liver"]
+    assert chosen(Held(label_map, reference, 0.001, annotated=("cyst",))) == []
+
+
+def test_nothing_is_chosen_on_few_cases(label_map: np.ndarray) -> None:
+    reference = label_map.copy()
+    reference[6:] = 0
+    held = [Held(label_map, reference, 0.001)] * LEAST_CASES
+    (choice,) = choose_rules(held, NAMES)
+    assert choice.rule.chosen_on == LEAST_CASES
+    assert choose_rules(held[1:], NAMES) == []
+    assert choose_rules([*held[1:], held[0]._replace(annotated=("cyst",))], NAMES) == []
+
+
+def test_what_is_removed_and_filled_is_told(label_map: np.ndarray) -> None:
+    rule = Rule(label="liver", largest_component=True, fill_holes=True)
+    asked = []
+
+    def probabilities(voxels: np.ndarray) -> np.ndarray:
+        asked.append(voxels)
+        return np.linspace(0.5, 0.9, len(voxels))
+
+    (change,) = postprocess(label_map.copy(), [rule], NAMES, 0.001, probabilities)
+    assert sorted(map(tuple, asked[0])) == sorted(map(tuple, np.argwhere(label_map[6:] == 1) + [6, 0, 0]))
+    assert (change.components, change.voxels, change.filled) == (2, 9, 1)
+    assert str(change) == (
+        "postprocessing removed 2 components (9 voxels, 0.009 ml, probability 0.70 on average, 0.90 at most) and "
+        "filled holes (1 voxel, 0.001 ml) of liver, by its rule 'holes filled, the largest component only'; "
+        "--no-postprocessing leaves the mask as it is"
+    )
+    clean = label_map.copy()
+    clean[6:] = 0
+    assert postprocess(clean, [Rule(label="liver", largest_component=True)], NAMES, 0.001) == ()

@@ -13,6 +13,8 @@ from medseg.device import Device
 from medseg.errors import ModelError
 from medseg.inference.model import Model, ModelRecord, load_model, read_model_record, save_model
 from medseg.networks.registry import build_network
+from medseg.postprocessing import choosing
+from medseg.workflows import finish
 from medseg.workflows.finish import check_golden, choose_postprocessing, write_golden
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -57,7 +59,11 @@ def test_a_model_without_a_golden_case_says_so(model: Model) -> None:
 
 
 def test_postprocessing_that_helps_is_told_kept_and_used(
-    model: Model, prepared: PreparedDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Model,
+    prepared: PreparedDataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cases, masks = list(prepared.cases)[:3], tmp_path / "masks"
     masks.mkdir()
@@ -66,6 +72,11 @@ def test_postprocessing_that_helps_is_told_kept_and_used(
         predicted = np.asarray(reference.dataobj).copy()
         predicted[:2, :2, :2] = 2  # an island
         nibabel.save(nibabel.Nifti1Image(predicted, reference.affine), masks / f"{case_id}.nii.gz")
+    choose_postprocessing(model.folder, masks, prepared, cases)
+    assert read_model_record(model.folder).postprocessing == ()
+    assert "that takes 10 held-back cases, and there are 3" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr(choosing, "LEAST_CASES", 3)
+    monkeypatch.setattr(finish, "LEAST_CASES", 3)
     choose_postprocessing(model.folder, masks, prepared, cases)
     record = read_model_record(model.folder)
     (rule,) = record.postprocessing

@@ -1,0 +1,59 @@
+"""Values of images that say nothing, and images whose values are unlike those of the others."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.dataset.cases import Case
+from medseg.inspection.finding import Finding
+from medseg.io.source import ImageSource
+from medseg.plan import Normalisation
+from medseg.planning.derive import NONZERO_BELOW, usual_kind
+from medseg.preprocessing.extremes import find_extremes
+from medseg.preprocessing.intensities import Floats, profile, unlike_the_others
+from medseg.volume import Array
+
+if TYPE_CHECKING:
+    from medseg.inspection.series import Series
+
+TO_DO = "look at it; leave the case out, or convert its image again, where that is wrong"
+
+
+def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
+    """Constant channels (channel, x, y, z), and extreme values in the others."""
+    for i, channel in enumerate(array):
+        which = f"channel {i} " if len(array) > 1 else ""
+        if channel.min() == channel.max():
+            what = f"{which}is constant: all its voxels have the value {float(channel.min()):.4g}"
+            yield Finding("warning", "constant-image", path, what, TO_DO)
+            continue
+        extremes = find_extremes(channel)
+        if extremes is not None:
+            to_do = "replace them; preprocess and predict clip them to that range"
+            yield Finding("warning", "extreme-values", path, f"{which}{extremes}", to_do)
+
+
+def odd_value_findings(
+    cases: Sequence[Case], channels: Sequence[str], series_of: Mapping[ImageSource, "Series"], sound: Collection[str]
+) -> Iterator[Finding]:
+    """Images whose values are unlike those of the other ``sound`` cases, by the normalisation that ``preprocess``
+    takes by itself. Only where voxels were read."""
+    profiles = {case.case_id: [q for source in case.images for q in series_of[source].quantiles] for case in cases}
+    whole = [case for case in cases if case.case_id in sound and len(profiles[case.case_id]) == len(channels)]
+    for i, channel in enumerate(channels):
+        varied = [case for case in whole if np.ptp(profiles[case.case_id][i]) > 0]
+        of_cases: list[Floats] = [profiles[case.case_id][i] for case in varied]
+        zeros = np.median([(each == 0).mean() for each in of_cases]) if of_cases else 0.0
+        rule = Normalisation(kind=usual_kind(channel), nonzero=bool(1 - zeros < NONZERO_BELOW))
+        for at, what in unlike_the_others([profile(each, rule) for each in of_cases], rule).items():
+            case = varied[at]
+            yield Finding(
+                "warning",
+                "odd-values",
+                case.images[min(i, len(case.images) - 1)].path,
+                f"{channel}: {what}",
+                TO_DO,
+                case.case_id,
+            )

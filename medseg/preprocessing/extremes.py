@@ -1,0 +1,90 @@
+"""A few voxels whose values are so large that nothing else of the image would be left beside them.
+
+Damaged files, and tools that mark voxels by 1e30, have such ones. One of them decides the mean and the standard
+deviation of a whole volume.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.plan import Normalisation
+from medseg.volume import Array
+
+SAMPLED_VOXELS = 20_000
+# A standard deviation of so many times what 98 of 100 voxels span isn't that of these voxels.
+FACTOR = 10.0
+# So many voxels, or this part of all if that is more, may be extremes; what more of them have is a part of the image.
+MOST_VOXELS = 10
+MOST_PART = 1e-5
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """``n`` voxels beyond ``lowest`` and ``highest``, the range of all others; ``worst`` lies furthest away."""
+
+    n: int
+    worst: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        voxels = f"{self.n} voxel has an extreme value" if self.n == 1 else f"{self.n} voxels have extreme values"
+        return (
+            f"{voxels}, up to {self.worst:.4g}, where all others lie between {self.lowest:.4g} and {self.highest:.4g}"
+        )
+
+
+def find_extremes(channel: Array, nonzero: bool = False) -> Extremes | None:
+    """Of a channel (x, y, z); ``nonzero``: zeros are not looked at. None where there are none, as nearly always: that
+    is seen from the lowest and the highest value and a sample."""
+    flat = channel.ravel(order="K")
+    lowest, highest = float(flat.min()), float(flat.max())
+    if not lowest < highest:
+        return None
+    if flat.size > SAMPLED_VOXELS:
+        sample = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLED_VOXELS)].astype(np.float64)
+    else:
+        sample = flat.astype(np.float64)
+    if nonzero:
+        sample = sample[sample != 0]
+    low, middle, high = np.percentile(sample, (1, 50, 99)) if sample.size else (0.0, 0.0, 0.0)
+    # Where 98 of 100 voxels are equal, the few others are what the image shows.
+    if not high > low or max(highest - middle, middle - lowest) <= FACTOR * (high - low):
+        return None
+    values = flat.astype(np.float64)
+    values = values[values != 0] if nonzero else values
+    most = max(MOST_VOXELS, round(MOST_PART * values.size))
+    if values.size <= 2 * most:
+        return None
+    far = np.argpartition(np.abs(values - middle), values.size - most - 1)[values.size - most - 1 :]
+    far = far[np.argsort(np.abs(values[far] - middle))]
+    # What lies beyond the largest gap between them is extreme, and the others are the last ones of the image.
+    distances = np.maximum(np.abs(values[far] - middle), high - low)
+    extreme = far[int(np.argmax(distances[1:] / distances[:-1])) + 1 :]
+    rest = np.delete(values, extreme)
+    if _deviation(values, middle) <= FACTOR * (high - low) or _deviation(rest, middle) > FACTOR * (high - low):
+        return None
+    return Extremes(len(extreme), float(values[extreme[-1]]), float(rest.min()), float(rest.max()))
+
+
+def _deviation(values: Array, middle: float) -> float:
+    """From the median; in units that keep squares within floats."""
+    deviations = np.abs(values - middle)
+    largest = float(deviations.max())
+    return largest * float(np.mean((deviations / largest) ** 2)) ** 0.5 if largest else 0.0
+
+
+def without_extremes(array: Array, rules: Sequence[Normalisation]) -> tuple[Array, dict[int, str]]:
+    """The array (channel, x, y, z) with extremes clipped to the range of all other voxels in channels that are
+    normalised by their own mean and deviation, and what was done, by channel. It is the very array where there are
+    none."""
+    notes = {}
+    for i, rule in enumerate(rules):
+        found = find_extremes(array[i], rule.nonzero) if rule.kind == "zscore" else None
+        if found is not None:
+            array = array.copy() if not notes else array
+            np.clip(array[i], found.lowest, found.highest, out=array[i])
+            notes[i] = f"{found}; {'it was' if found.n == 1 else 'they were'} clipped to that range"
+    return array, notes
