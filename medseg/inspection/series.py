@@ -124,6 +124,7 @@ def _measured(series: Series, voxels: bool) -> Series:
         has_place=header is None or header.has_place,
         takes_place=header is not None and not header.is_analyze,
         findings=(*series.findings, *_doubtful(source, grid, header)),
+        segments=(source.structure,) if source.structure else (),
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array

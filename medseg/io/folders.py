@@ -45,6 +45,12 @@ def walk(folder: Path) -> Walk:
     return Walk(sorted(found), sorted(outputs))
 
 
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without what ``walk`` does not walk into."""
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    return [path for path in below if not _is_output(path, [file.name for file in path.iterdir()])]
+
+
 def files_under(folder: Path) -> list[Path]:
     """Those of ``walk``."""
     return walk(folder).files

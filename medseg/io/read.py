@@ -80,8 +80,10 @@ def read_segmentation(
 
 
 def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
-    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels. Raises
-    ``SourceError``."""
+    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels; of the mask of
+    one structure, this. Raises ``SourceError``."""
+    if isinstance(source, ImageSource) and source.structure:
+        return (SegmentHeader(1, source.structure),)
     source = _segmentation_source(source)
     return SEGMENT_READERS[source.kind](source.path)
 

@@ -191,7 +191,7 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     for case in cases.cases:
         for source in _sources(case):
             roles[source] = ("image" if source in case.images else "label map", case.case_id)
-    said = {replace(source, spacing=None): source for source in roles}
+    said = {replace(source, spacing=None, structure=""): source for source in roles}
     sources = list(
         dict.fromkeys([*(said.get(source, source) for source in (*found.sources, *found.segmentations)), *roles])
     )
@@ -237,6 +237,8 @@ def _told_by_the_search(listing: Listing, cases: CaseList) -> Iterator[Finding]:
     for problem in dict.fromkeys(cases.problems):
         if problem not in listing.found.problems:
             yield problem_found(problem, "left-out", "add what is missing, or list images and labels in a cases.csv")
+    for doubt in cases.doubts:
+        yield Finding("warning", "label-maps-among-images", listing.path, *told(doubt, listing.path))
     notes = ((case.case_id, note) for case in cases.cases for source in _sources(case) for note in source.notes)
     of_series = {f"{case_id}: {note}" for case_id, note in notes}
     for note in dict.fromkeys([*listing.found.notes, *cases.notes]):

@@ -93,6 +93,8 @@ def predict(
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
+    for doubt in found.doubts:
+        warn(doubt)
     in_order = placed if loaded.record.channel_dropout else in_order_of
     found = with_spacing(in_order(loaded.record.channels, found), spacing)
     tell_channels(found.channels, loaded.record.channels)

@@ -161,6 +161,8 @@ def _tell(source: str | Path, found: CaseList) -> None:
     )
     for note in found.notes:
         say(f"  {note}")
+    for doubt in found.doubts:
+        warn(doubt)
     for case in found.cases:
         for image in case.images:
             if image.kind == "dicom" and case.label is None:
@@ -289,7 +291,7 @@ def _kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: 
     source = case.label.sources[0]
     if case.label.values is None and not is_temporary(source.path):
         return case.label
-    if source.kind in ONE_FILE:
+    if case.label.values is None and source.kind in ONE_FILE:
         return LabelSource((_copied(source, folder, case.case_id),))
     return LabelSource((_written(folder / f"{case.case_id}.nii.gz", drawn.array, geometry),))
 
