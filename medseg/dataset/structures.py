@@ -56,7 +56,7 @@ def structures_beside_images(listing: Listing) -> Draft | None:
         for name, start in starts.items():
             draft.add_image(_join(folder, start), files[name], rest_after(start, name) or "")
         known = sorted(set(starts.values()), key=len, reverse=True)
-        for name in files.keys() - starts.keys():
+        for name in sorted(files.keys() - starts.keys()):
             core = mask_core(name) or name
             start = next((each for each in known if rest_after(each, core)), known[0] if len(known) == 1 else name)
             structure = "" if core == start else rest_after(start, core) or core
