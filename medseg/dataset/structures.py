@@ -12,6 +12,7 @@ from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after
 from medseg.dataset.segments import plain
 from medseg.io.source import ImageSource
 from medseg.progress import counted
+from medseg.terminology import PRIVATE, coding
 
 MODALITY = re.compile(
     rf"(?:(.*?){SEPARATOR})?(?:ct|cta|mri?|pet|t1\w{{0,3}}|t2\w?|flair|dwi|adc|us|pd|swi)", re.IGNORECASE
@@ -132,7 +133,8 @@ def _is_likely(draft: Draft) -> bool:
         draft.notes.append(
             f"a mask a structure, named by its file: {what}; where they overlap, the one with fewer voxels lies on top"
         )
-        return n_cases == 1 or max(structures.values()) > 1
+        known = any(coding(name).type.scheme != PRIVATE for name in structures)
+        return max(structures.values()) > 1 or (n_cases == 1 and (known or len(structures) > 1))
     return bool(labelled)
 
 

@@ -35,8 +35,10 @@ def untaken(draft: Draft, listing: Listing) -> list[str]:
 
 
 def doubts(draft: Draft, listing: Listing) -> list[str]:
-    """Warnings about images that look like label maps, with the patterns that would pair them."""
-    images = [source for case in draft.cases.values() for source in case.images.values()]
+    """Warnings about images that look like label maps, with the patterns that would pair them. Images that have a label
+    map of their own may look like anything."""
+    cases = [case for case in draft.cases.values() if not case.labels and case.unlabelled_as in ("", "scan")]
+    images = [source for case in cases for source in case.images.values()]
     likely = {source for source in images if is_named_like_label(listing.place(source))}
     step = max(1, len(images) // MOST_LOOKED_AT)
     likely |= {source for source in images[::step] if source not in likely and holds_few_integers(source)}
