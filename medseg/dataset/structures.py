@@ -126,6 +126,9 @@ def _is_likely(draft: Draft) -> bool:
     if all(len(case.images) <= 1 for case in labelled):
         for case in labelled:
             case.images = dict(zip([""], case.images.values(), strict=True))
+    if all(len(case.labels) == 1 and not _is_known(case.labels[0].structure) for case in labelled):
+        for case in labelled:  # one mask a case: its values say what is drawn
+            case.labels = [replace(case.labels[0], structure="")]
     structures = Counter(source.structure for case in labelled for source in case.labels if source.structure)
     if structures:
         n_cases = sum(any(source.structure for source in case.labels) for case in labelled)
@@ -133,9 +136,13 @@ def _is_likely(draft: Draft) -> bool:
         draft.notes.append(
             f"a mask a structure, named by its file: {what}; where they overlap, the one with fewer voxels lies on top"
         )
-        known = any(coding(name).type.scheme != PRIVATE for name in structures)
+        known = any(map(_is_known, structures))
         return max(structures.values()) > 1 or (n_cases == 1 and (known or len(structures) > 1))
     return bool(labelled)
+
+
+def _is_known(structure: str) -> bool:
+    return coding(structure).type.scheme != PRIVATE
 
 
 def _take_named(draft: Draft) -> None:
