@@ -1,16 +1,17 @@
 """Datasets that have a folder of images and a folder of label maps: once, in parts (train, val), or one level down."""
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from medseg.dataset.dataset_json import channel_names, label_names, training_note
+from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
 from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import split_channel
 from medseg.dataset.pairing import paired_by_name, paired_folders
 from medseg.errors import SourceError
 from medseg.io.folders import stem
+from medseg.progress import counted
 
 IMAGE = r"(?:images?|imgs?|scans?|volumes?)"
 # The first is taken where there are several for one folder of images.
@@ -39,9 +40,10 @@ def image_and_label_folders(listing: Listing) -> Draft | None:
     draft = Draft(_title(labelled))
     names, notes = label_names(listing.content, listing.path / "dataset.json")
     draft.labels, draft.channels = names, channel_names(listing.content)
-    draft.notes += notes
+    draft.notes += [*notes, *channel_note(listing.content)]
     for pair in labelled:
         draft.add_all(paired_folders(pair.images, pair.labels or listing), pair.part)
+    draft.notes += _of_other_formats(draft, listing.content)
     draft.notes += training_note(listing.content, sum(bool(case.labels) for case in draft.cases.values()))
     for pair in pairs:
         if pair not in labelled:
@@ -112,6 +114,24 @@ def _title(pairs: list[Pair]) -> str:
     if first.part == "tr" and numbered:
         return "nnU-Net (imagesTr, labelsTr, _0000)"
     return f"{first.images.name}/ and {first.labels.name if first.labels else ''}/"
+
+
+def _of_other_formats(draft: Draft, content: Mapping[str, Any]) -> list[str]:
+    """Leaves out images of another format than "file_ending" says, where some are of that; a note."""
+    ending = content.get("file_ending")
+    if not isinstance(ending, str) or not ending:
+        return []
+    images = [image for case in draft.cases.values() for image in case.images.values()]
+    others = {image for image in images if not image.path.name.lower().endswith(ending.lower())}
+    if not others:
+        return []
+    said = f"dataset.json says file_ending '{ending}'"
+    if len(others) == len(images):
+        return [f"{said}, which no image has: {images[0].path.name}"]
+    for case in draft.cases.values():
+        case.images = {channel: image for channel, image in case.images.items() if image not in others}
+    draft.cases = {key: case for key, case in draft.cases.items() if case.images or case.labels}
+    return [f"{said}; of other formats, left out: {counted(len(others), 'image')}"]
 
 
 def _add_testing(draft: Draft, pair: Pair) -> None:

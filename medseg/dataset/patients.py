@@ -65,7 +65,7 @@ def _below_parts(path: list[str]) -> list[str]:
 
 
 def _without_occasions(path: Sequence[str]) -> tuple[str, ...]:
-    kept = []
+    kept: list[str] = []
     for part in path:
         patient = PATIENT.match(part)
         if patient:

@@ -126,19 +126,22 @@ def _is_likely(draft: Draft) -> bool:
     if all(len(case.images) <= 1 for case in labelled):
         for case in labelled:
             case.images = dict(zip([""], case.images.values(), strict=True))
-    if all(len(case.labels) == 1 and not _is_known(case.labels[0].structure) for case in labelled):
-        for case in labelled:  # one mask a case: its values say what is drawn
-            case.labels = [replace(case.labels[0], structure="")]
     structures = Counter(source.structure for case in labelled for source in case.labels if source.structure)
-    if structures:
-        n_cases = sum(any(source.structure for source in case.labels) for case in labelled)
+    if not structures:
+        return bool(labelled)
+    n_cases = sum(any(source.structure for source in case.labels) for case in labelled)
+    known = any(map(_is_known, structures))
+    if max(structures.values()) == 1 and (n_cases > 1 or not (known or len(structures) > 1)):
+        return False
+    if known or any(len(case.labels) > 1 for case in labelled):
         what = counted(len(structures), "structure")
         draft.notes.append(
             f"a mask a structure, named by its file: {what}; where they overlap, the one with fewer voxels lies on top"
         )
-        known = any(map(_is_known, structures))
-        return max(structures.values()) > 1 or (n_cases == 1 and (known or len(structures) > 1))
-    return bool(labelled)
+    else:
+        for case in labelled:  # one mask a case: its values say what is drawn
+            case.labels = [replace(source, structure="") for source in case.labels]
+    return True
 
 
 def _is_known(structure: str) -> bool:

@@ -1,5 +1,5 @@
-"""A table of cases: case_id, image (or image_<channel>, several), label, group, annotated, spacing (in mm, where headers
-are wrong)."""
+"""A table of cases: case_id, image (or image_<channel>, several), label, group, annotated, spacing (in mm, where
+headers are wrong)."""
 
 import csv
 import io
