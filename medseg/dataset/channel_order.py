@@ -40,6 +40,13 @@ def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
     return replace(case, images=images, missing=tuple(sorted(set(range(len(trained))) - set(places))))
 
 
+def told_of_channels(names: Sequence[str], n_channels: int) -> str:
+    """A warning, where a dataset names more or fewer channels than its images have."""
+    return (
+        f"{len(names)} channels are named ({', '.join(names)}), but images have {n_channels}: the names are not taken"
+    )
+
+
 def tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
     """Channels are taken by their order: where names differ, that order may be another one."""
     if len(found) == len(trained) > 1 and tuple(found) != tuple(trained):

@@ -31,6 +31,7 @@ from medseg.inspection.repair import Change
 from medseg.inspection.series import DICOM, Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.inspection.values import (
+    absent_findings,
     annotated_findings,
     number_findings,
     rare_findings,
@@ -142,6 +143,7 @@ def look_through(
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
     findings += rare_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
+    findings += absent_findings(source, drawn, cases.labels)
     findings += annotated_findings(cases.cases, known)
     findings += sparse_findings(source, drawn)
     findings += side_findings(drawn, cases.labels)
