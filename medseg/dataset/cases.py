@@ -18,7 +18,8 @@ class LabelSource:
     names (DICOM SEG, RTSTRUCT, ``.seg.nrrd``), or a mask for each structure."""
 
     sources: tuple[ImageSource, ...]
-    # The label value of each segment that is taken, by its name in the sources; None: the one source holds values.
+    # The label value of each segment that is taken, by its name in the sources; None: the one source holds values and
+    # has a grid of its own; empty: it holds values, in a picture for each slice of the image.
     values: Mapping[str, int] | None = None
 
     @property

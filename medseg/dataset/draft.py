@@ -220,7 +220,9 @@ class Draft:
 
 
 def _label(case: FoundCase, named: NamedLabels | None) -> LabelSource:
-    return named.sources[case.key] if named and case.is_segmented else LabelSource(tuple(case.labels))
+    if named and case.is_segmented:
+        return named.sources[case.key]
+    return LabelSource(tuple(case.labels), {} if case.labels[0].kind == "pictures" else None)
 
 
 def _notes_of(cases: tuple[Case, ...]) -> list[str]:

@@ -15,7 +15,7 @@ from medseg.dataset.prepared import prepared
 from medseg.dataset.segmented import note_unused
 from medseg.dataset.smir import virtual_skeleton
 from medseg.dataset.structures import masks_in_folders, structures_beside_images
-from medseg.dataset.studies import dicom_studies, segmented_studies
+from medseg.dataset.studies import dicom_studies, segmented_studies, studies_with_pictures
 from medseg.dataset.table import cases_csv
 from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.dataset.untaken import doubts, untaken
@@ -140,6 +140,7 @@ LAYOUTS: tuple[Callable[[Listing], Draft | None], ...] = (
     virtual_skeleton,
     dataset_below,
     image_and_label_folders,
+    studies_with_pictures,
     paired_with_masks,
     masks_in_folders,
     structures_beside_images,

@@ -10,6 +10,7 @@ from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.grids import advice_off_grid
 from medseg.dataset.rounding import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
+from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
@@ -99,6 +100,8 @@ def read_segments(
 
     Raises what ``read_segmentation`` does; for masks of one structure each ``GeometryError`` and ``LabelError`` too.
     """
+    if label.sources[0].kind == "pictures":
+        return LabelMap(_pictures_on(grid, label.sources[0], image, tolerance))
     if all(source.structure for source in label.sources):
         return _put_together(label, grid, tolerance, image)
     if image is not None and image.spacing is not None:  # segments lie in the world of its header
@@ -157,6 +160,22 @@ def _put_together(label: LabelSource, grid: Geometry, tolerance: float, image: I
     label_map: Array = np.array([0, *(values[source.structure] for source in taken)], np.int32)[top]
     overlap = f"structures overlap in {counted(n_overlapping, 'voxel')}: the one with fewer voxels lies on top"
     return LabelMap(label_map, (overlap,) if n_overlapping else ())
+
+
+def _pictures_on(grid: Geometry, source: ImageSource, image: ImageSource | None, tolerance: float) -> Array:
+    """A picture for each slice of a DICOM series: (x, y, z). Raises ``GeometryError`` where the slices are not those of
+    ``grid``, since they were resampled to it."""
+    label_map = label_volume(source).label_map
+    if label_map.shape != grid.shape:
+        raise GeometryError(f"{source.path}: its pictures make {label_map.shape} voxels, its image has {grid.shape}")
+    planes = source_planes(image) if image is not None and image.kind == "dicom" else []
+    apart = [np.linalg.norm(plane.geometry.world((0, 0, 0)) - grid.world((0, 0, z))) for z, plane in enumerate(planes)]
+    if max(apart, default=0) > tolerance * min(grid.spacing):
+        raise GeometryError(
+            f"{source.path}: its pictures are of slices that are tilted or uneven, and its image was resampled; make a "
+            "label map in NIfTI of them"
+        )
+    return label_map
 
 
 def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:

@@ -34,7 +34,9 @@ def masks_in_folders(listing: Listing) -> Draft | None:
             images[_folder(listing, source)].append(source)
     draft = listing.draft("a folder a case, a file a structure")
     for folder, found in masks.items():
-        _add_case(draft, listing, folder, images.pop(folder, []), found)
+        beside = images.pop(folder, [])
+        if {source.kind for source in beside} != {"dicom"} or {mask.kind for mask in found.values()} != {"image2d"}:
+            _add_case(draft, listing, folder, beside, found)
     for folder, sources in images.items():
         for source in sources:
             name = listing.place(source).name

@@ -20,7 +20,8 @@ PLACEHOLDERS = ("case", "scan", "part")
 
 def untaken(draft: Draft, listing: Listing) -> list[str]:
     """A note that counts the files that no case has, by kind, where no problem tells of them."""
-    taken = {source.path for case in draft.cases.values() for source in (*case.images.values(), *case.labels)}
+    used = [source for case in draft.cases.values() for source in (*case.images.values(), *case.labels)]
+    taken = {path for source in used for path in (source.path, *source.files)}
     told = {problem.path for problem in draft.problems}
     left = [source for source in listing.found.sources if source.path not in taken | told and not source.derived]
     kinds: dict[str, list[ImageSource]] = defaultdict(list)

@@ -223,7 +223,7 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
 def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
     that are no label are left out. Raises ``LabelError`` when all are."""
-    if mask.drawn is None or mask.drawn.values is None or labels is None or own is None:
+    if mask.drawn is None or not mask.drawn.values or labels is None or own is None:
         return mask
     value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
     name_of = dict(zip(own.values, map(plain, own.names), strict=True))

@@ -27,6 +27,7 @@ FORMATS = {
     "nifti": "NIfTI",
     "pair": "hdr/img",
     "image2d": "picture",
+    "pictures": "pictures",
     "dicom_seg": "SEG",
     "rtstruct": "RTSTRUCT",
     "seg_nrrd": "seg.nrrd",
@@ -108,6 +109,8 @@ def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
     try:
         if source.kind in get_args(SegmentationKind):
             return replace(series, segments=tuple(segment.name for segment in segments_of(source)))
+        if source.kind == "pictures":
+            return series
         return _measured(series, voxels)
     except MedsegError as error:
         damaged = Finding("problem", "unreadable", source.path, *told(str(error), source.path))

@@ -194,9 +194,9 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
         for source in _sources(case):
             roles[source] = ("image" if source in case.images else "label map", case.case_id)
     said = {replace(source, spacing=None, structure=""): source for source in roles}
-    sources = list(
-        dict.fromkeys([*(said.get(source, source) for source in (*found.sources, *found.segmentations)), *roles])
-    )
+    slices = {file for source in roles if source.kind == "pictures" for file in source.files}
+    others = [source for source in (*found.sources, *found.segmentations) if source.path not in slices]
+    sources = list(dict.fromkeys([*(said.get(source, source) for source in others), *roles]))
     looks = {}
     for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
         role, case_id = roles.get(outcome.item, ("unused", ""))

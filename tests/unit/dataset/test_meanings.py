@@ -8,12 +8,18 @@ from unicodedata import normalize
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from medseg.config import load
 from medseg.dataset.channel_order import in_order_of
 from medseg.dataset.dataset_json import channel_names, label_names, labels_above
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.patients import patients_of
+from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError, LabelError, SourceError
+from medseg.io.read import read_geometry
+from medseg.workflows.inspect import inspect
+from medseg.workflows.preprocess import preprocess
 
 WriteImage = Callable[..., Path]
 PATH = Path("dataset.json")
@@ -220,9 +226,6 @@ def test_a_group_column_is_believed(tmp_path: Path, write_image: WriteImage) -> 
 
 
 def test_overlapping_structures(tmp_path: Path, write_image: WriteImage) -> None:
-    from medseg.dataset.reading import read_label_map
-    from medseg.io.read import read_geometry
-
     shape = (4, 3, 2)
     masks = {"liver": np.ones(shape, np.uint8), "tumour": np.zeros(shape, np.uint8)}
     masks["tumour"][1] = 255
@@ -265,3 +268,53 @@ def test_a_model_takes_its_channels_among_others(tmp_path: Path, write_image: Wr
     found = in_order_of(("T2w", "FLAIR"), find_cases(tmp_path, labelled=False))
     assert found.channels == ("T2w", "FLAIR")
     assert [image.path.name for image in found.cases[0].images] == ["sub-1_T2w.nii.gz", "sub-1_FLAIR.nii.gz"]
+
+
+# DICOM series with pictures
+
+
+def chaos(folder: Path, write_slices: Callable[..., list[Path]], *, reverse: bool = False) -> np.ndarray:
+    """As CHAOS lies: a picture for each slice, by the order of names in CT and by names in MR. Returns what is drawn
+    in MR, (x, y, z)."""
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 900, (3, 5, 4)).astype(np.int16)
+    drawn = random.integers(0, 2, (3, 5, 4)).astype(np.uint8) * 63
+    straight = (1, 0, 0, 0, 1, 0)
+    ct = folder / "CT" / "1"
+    names = ["i0002.dcm", "i0001.dcm", "i0000.dcm"] if reverse else ["i0000.dcm", "i0001.dcm", "i0002.dcm"]
+    write_slices(ct / "DICOM_anon", stored, orientation=straight, names=names, uids=("1", "1.1", "1.1.1"))
+    for phase, first in (("InPhase", 1), ("OutPhase", 0)):
+        files = [f"IMG-{2 * n + first:03d}.dcm" for n in range(3)]
+        place = folder / "MR" / "1" / "T1DUAL" / "DICOM_anon" / phase
+        write_slices(place, stored, orientation=straight, names=files, uids=("1", "1.2", f"1.2.{first}"), Modality="MR")
+    for z in range(3):
+        for path in (ct / "Ground" / f"liver_GT_{z:03d}.png", folder / f"MR/1/T1DUAL/Ground/IMG-{2 * z + 1:03d}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn[z]).save(path)
+    return drawn.transpose(2, 1, 0)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_chaos(tmp_path: Path, write_slices: Callable[..., list[Path]], reverse: bool) -> None:
+    drawn = chaos(tmp_path / "Train", write_slices, reverse=reverse)
+    found = find_cases(tmp_path / "Train")
+    assert not found.problems and "DICOM series with a label picture for each slice" in found.layout
+    assert {case.case_id for case in found.cases} == {"CT_1_DICOM_anon", "MR_1_T1DUAL_DICOM_anon_InPhase"}
+    assert "without label maps, left out: 1 scan" in found.notes
+    for case in found.cases:
+        expected = drawn[:, :, ::-1] if reverse and case.case_id.startswith("CT") else drawn
+        label_map = read_label_map(case, read_geometry(case.images[0]), 0.05).array
+        assert np.array_equal(label_map, expected)
+    inspected = inspect(tmp_path / "Train", workers=1)
+    assert not inspected.problems and [set(case.voxels or ()) for case in inspected.cases] == [{"foreground"}] * 2
+    result = preprocess(
+        tmp_path / "Train", tmp_path / "prepared", config=load(overrides=["preprocessing.workers=1"]), images="MR/**"
+    )
+    assert not result.problems and (tmp_path / "prepared" / "labels" / f"{found.cases[1].case_id}.nii.gz").is_file()
+
+
+def test_pictures_that_are_not_as_many_as_slices(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
+    chaos(tmp_path, write_slices)
+    (tmp_path / "CT" / "1" / "Ground" / "liver_GT_001.png").unlink()
+    (problem,) = find_cases(tmp_path).problems
+    assert "2 label pictures; beside them is no series that has as many slices" in problem.message
