@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import SourceError, reading
+from medseg.errors import SourceError
 from medseg.labels import Labels
 from medseg.records import read_object
 from medseg.terminology import PRIVATE, coding
@@ -65,20 +65,6 @@ def training_note(content: dict[str, Any], n_cases: int) -> list[str]:
     if not isinstance(stated, int) or stated == n_cases:
         return []
     return [f"dataset.json says numTraining {stated}; training cases that were found: {n_cases}"]
-
-
-def labels_above(folder: Path) -> Labels | None:
-    """What the dataset.json in a folder of label maps, or in the one above it, names; None without one. Raises
-    ``SourceError``."""
-    for place in (folder, folder.resolve().parent):
-        content = read_dataset_json(place)
-        if content.get("format") == "medseg-prepared":
-            with reading(place / "dataset.json", "written by 'medseg preprocess'", "run that again"):
-                return Labels.model_validate(content["labels"]) if content.get("labels") else None
-        labels, _ = label_names(content, place / "dataset.json")
-        if labels is not None:
-            return labels
-    return None
 
 
 def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, list[str]]:

@@ -49,7 +49,7 @@ class Listing:
     def folders(self) -> dict[str, "Listing"]:
         """The folders and archives in it by their names, in lower case and without suffix; those that medseg wrote
         aren't among them."""
-        archives = [path for path in self.path.iterdir() if path.is_file() and is_archive(path)]
+        archives = [path for path in self.path.iterdir() if is_archive(path) and path.is_file()]
         entries = (*sorted(archives), *subfolders(self.path))  # a folder goes before an archive
         return {without_suffix(path).name.lower(): Listing(path) for path in entries}
 

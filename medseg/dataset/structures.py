@@ -18,6 +18,8 @@ MODALITY = re.compile(
     rf"(?:(.*?){SEPARATOR})?(?:ct|cta|mri?|pet|t1\w{{0,3}}|t2\w?|flair|dwi|adc|us|pd|swi)", re.IGNORECASE
 )
 
+MOST_LOOKED_AT = 200  # files, spread over all: where none of them is a mask, the others are not looked at
+
 Masks = dict[str, ImageSource]  # by structure
 
 
@@ -51,7 +53,10 @@ def structures_beside_images(listing: Listing) -> Draft | None:
     for source in listing.found.sources:
         if source.kind != "dicom":
             folders[_folder(listing, source)][listing.place(source).name] = source
-    masks = {source for files in folders.values() for name, source in files.items() if _is_mask(name, source)}
+    named = [(name, source) for files in folders.values() for name, source in files.items()]
+    if not any(_is_mask(*each) for each in named[:: max(1, len(named) // MOST_LOOKED_AT)]):
+        return None
+    masks = {source for name, source in named if _is_mask(name, source)}
     masks |= _named_alike(folders, masks)
     draft = listing.draft("a file a structure, beside their image")
     for folder, files in folders.items():

@@ -47,8 +47,9 @@ def walk(folder: Path) -> Walk:
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without what ``walk`` does not walk into."""
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
-    return [path for path in below if not _is_output(path, [file.name for file in path.iterdir()])]
+    with os.scandir(folder) as entries:  # which knows folders without asking of each of many files
+        below = sorted(Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+    return [path for path in below if not _is_output(path, [name for name in OUTPUTS if (path / name).is_file()])]
 
 
 def files_under(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medseg.config import load
 from medseg.dataset.channel_order import in_order_of
-from medseg.dataset.dataset_json import channel_names, label_names, labels_above
+from medseg.dataset.dataset_json import channel_names, label_names
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.patients import patients_of
 from medseg.dataset.reading import read_label_map
@@ -131,9 +131,6 @@ def test_what_is_done_with_dataset_json_is_said(tmp_path: Path, write_image: Wri
     assert "0, named 'Luft', is the background" in told and "numTraining 7; training cases that were found: 1" in told
     assert "'channel_names' (MR, MR 2) is taken, not 'modality' (T1, T2)" in told
     assert "names no labels" in " ".join(label_names({"name": "x"}, PATH)[1])
-    labels = labels_above(tmp_path / "labelsTr")
-    assert labels is not None and labels.names == ["liver"]
-    assert labels_above(tmp_path.parent / "nothing") is None
 
 
 def test_images_of_another_format_than_dataset_json_says(tmp_path: Path, write_image: WriteImage) -> None:
