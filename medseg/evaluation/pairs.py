@@ -12,7 +12,7 @@ from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import BUNDLE, located, mask_of, sources_among
-from medseg.io.folders import is_hidden, stem
+from medseg.io.folders import is_hidden, is_nifti, stem, subfolders
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import Labels
 from medseg.records import read_record
@@ -20,6 +20,9 @@ from medseg.volume import Spacing3
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
 KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
+
+# Folders that ``predict`` writes beside the masks.
+OTHER_FOLDERS = ("probabilities", "uncertainty")
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
 DICOM_ENDINGS = (".grid.seg", ".seg", ".rtstruct")
@@ -194,7 +197,8 @@ def _labels_above(references: Path) -> Labels | None:
 
 
 def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
-    """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
+    """The masks in a folder, or in a single file, which may be a bundle of 3D Slicer; of its subfolders those that have
+    the name of a case, and a mask for each structure."""
     if not source.exists():
         raise SourceError(f"{source}: no such file or folder")
     if source.suffix.lower() == BUNDLE:
@@ -211,6 +215,9 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
     problems = [Problem(_name(problem.path), problem.path, problem.message) for problem in found.problems]
     side = _Side({name: Mask(mask.path) for name, mask in taken.items()}, problems=problems)
     drawn = {name: [mask] for name, mask in taken.items() if mask.kind in SEGMENTATIONS}
+    for name, structures in (_of_structures(source) if source.is_dir() else {}).items():
+        if name not in taken:
+            side.masks[name], drawn[name] = Mask(structures[0].path), structures
     if drawn:
         named = name_labels(drawn, rename or {})
         side.labels = named.labels
@@ -218,6 +225,17 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
         for name, error in named.errors.items():
             side.problems.append(Problem(name, side.masks.pop(name).path, error))
     return side
+
+
+def _of_structures(folder: Path) -> dict[str, list[ImageSource]]:
+    """The masks in the subfolders of a folder, by the names of these: a file a structure, as ``nifti-per-label``."""
+    found = {}
+    for subfolder in subfolders(folder):
+        files = [file for file in sorted(subfolder.iterdir()) if is_nifti(file) and not is_hidden(file.name)]
+        if files and subfolder.name not in OTHER_FOLDERS:
+            sources = sources_among(files).sources
+            found[subfolder.name] = [replace(source, structure=stem(source.path)) for source in sources]
+    return found
 
 
 def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:

@@ -1,5 +1,6 @@
 """Rows of the table of cases: what people mean by their folders."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from medseg.cli.main import app
 from medseg.dataset.layouts import find_cases
 from medseg.errors import SourceError
+from medseg.workflows.evaluate import evaluate
 from medseg.workflows.inspect import inspect
 
 
@@ -50,3 +52,18 @@ def test_columns_of_a_table(cases_that_go_wrong: Path, name: str) -> None:
 def test_dataset_json_that_cannot_be_meant(cases_that_go_wrong: Path, name: str, words: str) -> None:
     with pytest.raises(SourceError, match=words):
         find_cases(cases_that_go_wrong / "12_dataset_json" / name)
+
+
+def test_what_predict_writes_as_a_file_a_label_is_evaluated(cases_that_go_wrong: Path, tmp_path: Path) -> None:
+    folder = cases_that_go_wrong / "11_file_per_structure" / "ts"
+    for case in find_cases(folder).cases:
+        assert case.label is not None
+        for source in case.label.sources:
+            place = tmp_path / "masks" / case.case_id / source.path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source.path, place)
+    found = evaluate(tmp_path / "masks", folder, metrics=["dice"], workers=1)
+    assert not found.problems and not found.failed
+    dice = {(record.case_id, record.label): record.values["dice"] for record in found.records}
+    assert {label for _, label in dice} == {"kidney_left", "liver", "spleen"}
+    assert {value for (_, label), value in dice.items() if label != "spleen"} == {1.0}
