@@ -230,6 +230,11 @@ class Labels(Record):
         if unknown:
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
 
+    def absent(self, present: Iterable[int]) -> str:
+        """Says which labels have no voxel anywhere, given the values that occur; empty where all have."""
+        names = [label.name for label in self.items if label.value not in set(present)]
+        return f"in no label map: {', '.join(names)}; nothing can be learnt of what is nowhere" if names else ""
+
     def check_annotated(self, names: Sequence[str] | None) -> None:
         """``names``: the labels that were annotated in a case; None: all. Raises ``LabelError`` for an empty list, or
         one with other names."""

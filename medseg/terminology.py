@@ -16,6 +16,8 @@ from medseg.records import Record
 
 TABLE = Path(__file__).with_name("structures.csv")
 
+PRIVATE = "99MEDSEG"  # the scheme of names that say nothing
+
 LONGEST_VALUE = 16  # characters that DICOM has for a code's value (SH), and for its meaning (LO)
 LONGEST_MEANING = 64
 
@@ -122,4 +124,4 @@ def _table() -> dict[Words, tuple[str, Code]]:
 def _private(name: str) -> Code:
     readable = re.fullmatch(rf"\w{{1,{LONGEST_VALUE}}}", name, flags=re.ASCII)
     value = name.upper() if readable else f"{zlib.crc32(name.encode()):08X}"
-    return Code(scheme="99MEDSEG", value=value, meaning=name[:LONGEST_MEANING])
+    return Code(scheme=PRIVATE, value=value, meaning=name[:LONGEST_MEANING])

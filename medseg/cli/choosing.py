@@ -12,13 +12,17 @@ Images = Annotated[
     typer.Option(
         "--images",
         help="Glob below SOURCE that selects images, as in '*/CT_image.nii.gz'; several are the channels of a case, as "
-        "in 'CT=*/CT.nii.gz'.",
+        "in 'CT=*/CT.nii.gz' or '{case}/*_{channel}.nii.gz'.",
     ),
 ]
 
 LabelMaps = Annotated[
     str | None,
-    typer.Option("--labels", help="Glob that selects their label maps; * stands for what it matched in --images."),
+    typer.Option(
+        "--labels",
+        help="Glob that selects their label maps; * stands for what it matched in --images. With names, as in "
+        "'{case}/{structure}.nii.gz', these are compared instead; a file a structure is found by {structure}.",
+    ),
 ]
 
 Registered = Annotated[

@@ -1,7 +1,7 @@
 """A case: the images of one examination, and the label map drawn on them, as found on disk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import Problem
@@ -14,11 +14,12 @@ __all__ = ["Case", "CaseList", "LabelSource", "Problem"]
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Where the label map of a case comes from: one file that holds label values, or segmentations whose segments have
-    names (DICOM SEG, RTSTRUCT, ``.seg.nrrd``)."""
+    """Where the label map of a case comes from: one file that holds label values, segmentations whose segments have
+    names (DICOM SEG, RTSTRUCT, ``.seg.nrrd``), or a mask for each structure."""
 
     sources: tuple[ImageSource, ...]
-    # The label value of each segment that is taken, by its name in the sources; None: the one source holds values.
+    # The label value of each segment that is taken, by its name in the sources; None: the one source holds values and
+    # has a grid of its own; empty: it holds values, in a picture for each slice of the image.
     values: Mapping[str, int] | None = None
 
     @property
@@ -55,4 +56,5 @@ class CaseList:
     channels: tuple[str, ...]  # names, such as ("CT",) or ("T1", "FLAIR"); from dataset.json or DICOM where known
     labels: Labels | None = None  # None: names and values have to be read from the label maps
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = field(default=())  # what was decided, and what was left out on purpose
+    notes: tuple[str, ...] = ()  # what was decided, and what was left out on purpose
+    doubts: tuple[str, ...] = ()  # what may be meant otherwise than it was taken: warnings

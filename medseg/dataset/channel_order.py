@@ -8,9 +8,13 @@ from medseg.progress import say, warn
 
 
 def in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
-    """Channels that have the names of training in the order of training."""
-    if sorted(found.channels) != sorted(trained) or any(len(case.images) != len(trained) for case in found.cases):
+    """Channels that have the names of training in the order of training; others beside them are left out."""
+    has_all = set(trained) <= set(found.channels) and len(set(found.channels)) == len(found.channels)
+    if not has_all or any(len(case.images) != len(found.channels) for case in found.cases):
         return found
+    unused = [name for name in found.channels if name not in trained]
+    if unused:
+        say(f"The model was not trained on {', '.join(unused)}: left out")
     order = [found.channels.index(name) for name in trained]
     cases = tuple(replace(case, images=tuple(case.images[i] for i in order)) for case in found.cases)
     return replace(found, cases=cases, channels=tuple(trained))
@@ -34,6 +38,13 @@ def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
         return None
     images = tuple(case.images[places.index(place)] for place in sorted(places))
     return replace(case, images=images, missing=tuple(sorted(set(range(len(trained))) - set(places))))
+
+
+def told_of_channels(names: Sequence[str], n_channels: int) -> str:
+    """A warning, where a dataset names more or fewer channels than its images have."""
+    return (
+        f"{len(names)} channels are named ({', '.join(names)}), but images have {n_channels}: the names are not taken"
+    )
 
 
 def tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:

@@ -1,13 +1,33 @@
 """dataset.json, as the Medical Segmentation Decathlon and nnU-Net write it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import SourceError
 from medseg.labels import Labels
 from medseg.records import read_object
+from medseg.terminology import PRIVATE, coding
 
 IGNORE = "ignore"  # nnU-Net's name for what is not annotated
+
+# Names that label 0 has; in lower case.
+BACKGROUND = (
+    "background",
+    "bg",
+    "back",
+    "clear label",
+    "none",
+    "nothing",
+    "unlabeled",
+    "unlabelled",
+    "other",
+    "rest",
+    "0",
+    "",
+)
+
+FORM = """write {"background": 0, "liver": 1, "tumour": 2}"""
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
@@ -17,12 +37,34 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
 
 
 def channel_names(content: dict[str, Any]) -> tuple[str, ...]:
-    """From "channel_names" (nnU-Net 2) or "modality" (Decathlon), ordered by number; () when neither is
-    there."""
-    names = content.get("channel_names") or content.get("modality") or {}
-    if isinstance(names, dict):
-        return tuple(str(names[key]) for key in sorted(names, key=_number))
-    return tuple(str(name) for name in names) if isinstance(names, list) else (str(names),)
+    """From "channel_names" (nnU-Net 2) or "modality" (Decathlon), ordered by number, the second of a name with a
+    number; () when neither is there."""
+    given = content.get("channel_names") or content.get("modality") or {}
+    names = [str(given[key]) for key in sorted(given, key=_number)] if isinstance(given, dict) else given
+    names = [str(name) for name in names] if isinstance(names, list) else [str(names)]
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return tuple(result)
+
+
+def channel_note(content: dict[str, Any]) -> list[str]:
+    """Says which names are taken where the two entries disagree."""
+    one, other = ({"modality": content.get(key)} for key in ("channel_names", "modality"))
+    names, others = channel_names(one), channel_names(other)
+    if not names or not others or names == others:
+        return []
+    return [f"dataset.json: 'channel_names' ({', '.join(names)}) is taken, not 'modality' ({', '.join(others)})"]
+
+
+def training_note(content: dict[str, Any], n_cases: int) -> list[str]:
+    """Says that there are not as many training cases as "numTraining" says."""
+    stated = content.get("numTraining")
+    if not isinstance(stated, int) or stated == n_cases:
+        return []
+    return [f"dataset.json says numTraining {stated}; training cases that were found: {n_cases}"]
 
 
 def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, list[str]]:
@@ -36,18 +78,22 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     Raises ``SourceError``.
     """
     given = content.get("labels")
-    if not isinstance(given, dict) or not given:
-        return None, []
+    if given is None or given == {}:
+        unnamed = f"{path.name} names no labels: they are called by their values"
+        return None, [unnamed] if content and "format" not in content else []
     try:
+        if not isinstance(given, dict):
+            raise TypeError(f"is a {type(given).__name__}")
         values, regions = _values_and_regions(given)
         ignore = values.pop(IGNORE, None)
+        notes = _background_note(values, path)
         labels = Labels.from_names(values, regions, ignore)
         labels = labels.model_copy(update={"region_order": _region_order(content, labels)})
         labels = labels.described(content.get("structures") or {})
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise SourceError(f"{path}: 'labels' cannot be used ({reason}); write {{'liver': 1, …}}") from error
-    notes = [] if ignore is None else [f"{path.name}: voxels of value {ignore} ('{IGNORE}') are not annotated"]
+        raise SourceError(f"{path}: 'labels' cannot be used ({reason}); {FORM}") from error
+    notes += [] if ignore is None else [f"{path.name}: voxels of value {ignore} ('{IGNORE}') are not annotated"]
     if labels.regions:
         names = ", ".join(region.name for region in labels.regions)
         notes.append(
@@ -68,14 +114,27 @@ def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, i
 
 
 def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """By name. Raises ``ValueError`` for what is named twice."""
+    """By name, in the form of the Decathlon ({"1": "liver"}) or of nnU-Net ({"liver": 1}), entry by entry. Raises
+    ``ValueError`` for what is named twice, or is no whole number."""
     values: dict[str, int] = {}
     regions: dict[str, tuple[int, ...]] = {}
     for key, value in given.items():
-        name, numbers = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
-        union = tuple(int(number) for number in numbers) if isinstance(numbers, list) else (int(numbers),)
+        if _is_number(key) and _is_number(value) and _whole(key) != _whole(value):
+            raise ValueError(f"{key!r}: {value!r} names no label")
+        name, numbers = (value, key) if _is_number(key) and not _is_number(value) else (key, value)
+        if not isinstance(name, str):
+            raise TypeError(f"{key!r}: {value!r} names no label")
+        name = IGNORE if name.strip().lower() == IGNORE else name
+        union = tuple(map(_whole, numbers)) if isinstance(numbers, list) else (_whole(numbers),)
+        if name == IGNORE and len(union) > 1:
+            raise ValueError(
+                f"'{IGNORE}' has the values {list(union)}, and can have one: give all voxels that nobody annotated one "
+                "value in the label maps, as in 'ignore': 255"
+            )
         if str(name) in {**values, **regions}:
             raise ValueError(f"'{name}' occurs twice")
+        if not union:
+            raise ValueError(f"'{name}' has no value")
         if len(union) > 1:
             regions[str(name)] = union
             continue
@@ -84,6 +143,34 @@ def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str
             raise ValueError(f"{number} stands for two labels")
         values[str(name)] = number
     return values, regions
+
+
+def _background_note(values: dict[str, int], path: Path) -> list[str]:
+    """Says what is taken for the background by another name than usual. Raises ``ValueError`` where 0 is a label, or
+    another value the background."""
+    zero = next((name for name, value in values.items() if value == 0), None)
+    wrong = next((name for name, value in values.items() if value and name.strip().lower() == "background"), None)
+    if wrong is not None:
+        other = "" if zero is None else f", and 0 is '{zero}'"
+        raise ValueError(
+            f"'{wrong}' has the value {values[wrong]}{other}: 0 is always the background, in the label maps too"
+        )
+    if zero is None or zero.strip().lower() in BACKGROUND:
+        return []
+    if coding(zero).type.scheme != PRIVATE:
+        raise ValueError(f"'{zero}' has the value 0, which is always the background; give it another in the label maps")
+    return [f"{path.name}: 0, named '{zero}', is the background, as always"]
+
+
+def _is_number(given: object) -> bool:
+    text = str(given).strip()
+    return not isinstance(given, bool | list) and text.lstrip("-").isdecimal()
+
+
+def _whole(given: object) -> int:
+    if not _is_number(given) and not (isinstance(given, float) and given.is_integer()):
+        raise ValueError(f"{given!r} is no whole number")
+    return int(str(given).strip()) if _is_number(given) else int(float(str(given)))
 
 
 def _number(key: str) -> tuple[int, str]:

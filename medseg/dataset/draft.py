@@ -8,11 +8,12 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.names import rest_after, safe, unique
+from medseg.dataset.patients import patients_note, patients_of
 from medseg.dataset.segments import NamedLabels, name_labels
 from medseg.dataset.spacing import spaced
 from medseg.errors import ConfigError, Problem, SourceError
 from medseg.io.archives import origin, without_suffix
-from medseg.io.source import SEGMENTATIONS, ImageSource
+from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.progress import counted
 from medseg.volume import Spacing3
@@ -46,7 +47,7 @@ class FoundCase:
     @property
     def is_segmented(self) -> bool:
         """Whether its label has named segments rather than values."""
-        return any(source.kind in SEGMENTATIONS for source in self.labels)
+        return any(source.has_segments for source in self.labels)
 
 
 @dataclass
@@ -60,6 +61,9 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)  # notes about what could be chosen with --images
+    groups_given: bool = False  # whether the user says which cases are of one patient
+    doubts: list[str] = field(default_factory=list)  # warnings: what may be meant otherwise
+    is_whole: bool = True  # whether what no case has is worth telling: not where the user chose
     searched: bool = False  # whether the images were searched for, and not listed by the user
 
     def add_image(self, key: str, source: ImageSource, channel: str = "") -> FoundCase:
@@ -72,11 +76,20 @@ class Draft:
 
     def add_label(self, key: str, source: ImageSource) -> FoundCase:
         case = self.cases.setdefault(key, FoundCase(key))
-        if case.labels and not {case.labels[0].kind, source.kind} <= set(SEGMENTATIONS):
+        if case.labels and not (case.labels[0].has_segments and source.has_segments):
             self.add_problem(case, source.path, f"a second label map beside {case.labels[0].path}")
         else:
             case.labels.append(source)
         return case
+
+    def add_all(self, other: "Draft", part: str) -> None:
+        """Adds the cases of another draft; below the name of its ``part`` where a name is taken."""
+        prefix = f"{part}/" if other.cases.keys() & self.cases.keys() else ""
+        for case in other.cases.values():
+            case.key = f"{prefix}{case.key}"
+            self.cases[case.key] = case
+        self.problems += other.problems
+        self.notes += other.notes
 
     def add_problem(self, case: FoundCase, path: Path, message: str) -> None:
         self.problems.append(Problem(case.name, path, f"{path}: {message}; left out"))
@@ -111,6 +124,7 @@ class Draft:
         if named is not None:
             usable = [case for case in usable if case.key not in named.errors]
         channels = self._channel_names(usable)
+        told = self._group_by_names(usable)
         folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
         names = unique([case.name or folder.name for case in usable])
         cases = tuple(
@@ -127,9 +141,19 @@ class Draft:
             )
             for name, case in zip(names, usable, strict=True)
         )
-        notes = [*self.notes, *(named.notes if named else ()), *self.hints, *_notes_of(cases)]
+        notes = [*self.notes, *(named.notes if named else ()), *self.hints, *told, *_notes_of(cases)]
         labels = (named.labels if named else self.labels) if wanted else None
-        return CaseList(self.layout, cases, channels, labels, tuple(self.problems), tuple(notes))
+        return CaseList(self.layout, cases, channels, labels, tuple(self.problems), tuple(notes), tuple(self.doubts))
+
+    def _group_by_names(self, usable: list[FoundCase]) -> list[str]:
+        """Gives cases that nobody grouped the patients that their names tell of; notes on these."""
+        nameless = [case for case in usable if not case.group]
+        if self.groups_given or not nameless:
+            return []
+        patients = patients_of(sorted({*self.cases, *(case.key for case in usable)}))
+        for case in nameless:
+            case.group = patients.get(case.key, "")
+        return patients_note([case.group for case in nameless if case.group])
 
     def _without_unlabelled(self, cases: list[FoundCase]) -> list[FoundCase]:
         """Without the cases that have no label map by intention, which are noted."""
@@ -151,7 +175,9 @@ class Draft:
         """The labels by name, where segments have names; cases whose segments cannot be used become problems."""
         sources = {case.key: case.labels for case in cases if case.is_segmented}
         if not sources and rename:
-            raise ConfigError("--rename: there is no DICOM SEG, RTSTRUCT or .seg.nrrd whose segments could be renamed")
+            raise ConfigError(
+                "--rename: there is no DICOM SEG, RTSTRUCT or .seg.nrrd, and no file a structure, that could be renamed"
+            )
         if not sources:
             return None
         named = name_labels(sources, rename, self.labels)
@@ -194,7 +220,9 @@ class Draft:
 
 
 def _label(case: FoundCase, named: NamedLabels | None) -> LabelSource:
-    return named.sources[case.key] if named and case.is_segmented else LabelSource(tuple(case.labels))
+    if named and case.is_segmented:
+        return named.sources[case.key]
+    return LabelSource(tuple(case.labels), {} if case.labels[0].kind == "pictures" else None)
 
 
 def _notes_of(cases: tuple[Case, ...]) -> list[str]:

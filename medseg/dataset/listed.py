@@ -3,15 +3,61 @@
 import re
 from collections.abc import Mapping, Sequence
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
+from unicodedata import normalize
 
+from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
 from medseg.dataset.draft import Draft, FoundCase
+from medseg.dataset.listing import Listing
 from medseg.dataset.spacing import checked_spacing
 from medseg.errors import Problem, SourceError
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
+from medseg.progress import counted
 from medseg.volume import Spacing3
+
+
+def decathlon(listing: Listing) -> Draft | None:
+    """dataset.json with a list of training cases; nnU-Net 1 writes it too, without the _0000 of its files."""
+    content = listing.content
+    if not isinstance(content.get("training"), list):
+        return None
+    path = listing.path / "dataset.json"
+    labels, notes = label_names(content, path)
+    draft = Draft("Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes)
+    draft.notes += [*channel_note(content), *training_note(content, len(content["training"]))]
+    validation = _entries(content, "validation", path)
+    for entry in [*_entries(content, "training", path), *validation]:
+        case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
+        if case:
+            case.annotated = annotated_labels(entry.get("annotated"), path)
+    if validation:
+        draft.notes.append(f"'validation' is taken too, and split anew: {counted(len(validation), 'case')}")
+    for entry in _entries(content, "test", path):
+        # Test labels are listed by some who keep them to themselves.
+        label = entry.get("label")
+        there = label is not None and _on_disk(listing.path / label).exists()
+        case = add_listed(draft, listing.path, entry["image"], label if there else None)
+        if case:
+            case.unlabelled_as = "test image"
+    return draft
+
+
+def _entries(content: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
+    """Of a list in dataset.json; a path alone is a test image. Raises ``SourceError``."""
+    given = content.get(name) or []
+    if not isinstance(given, list):
+        raise SourceError(f"{path}: '{name}' has to be a list of images with their labels, not {given!r}")
+    entries = [{"image": each} if isinstance(each, str) and name == "test" else each for each in given]
+    for entry in entries:
+        image = entry.get("image") if isinstance(entry, dict) else None
+        label = entry.get("label") if isinstance(entry, dict) else None
+        several = isinstance(image, list) and image and all(isinstance(each, str) for each in image)
+        if not (isinstance(image, str) or several) or not isinstance(label, str | None):
+            raise SourceError(f"{path}: entries of '{name}' need 'image' and 'label', not {entry!r}")
+    return entries
 
 
 def add_listed(
@@ -31,8 +77,8 @@ def add_listed(
     try:
         sources: dict[str, ImageSource] = {}
         for channel, image in by_channel.items():
-            sources |= _sources_of(folder / image, channel)
-        label_source = source_of(folder / label) if label else None
+            sources |= _sources_of(_on_disk(folder / image), channel)
+        label_source = source_of(_on_disk(folder / label)) if label else None
     except SourceError as error:
         draft.problems.append(Problem(FoundCase(key).name, folder / (label or key), f"{error}; case left out"))
         return None
@@ -63,6 +109,26 @@ def listed_spacing(row: Mapping[str, str | None], path: Path) -> Spacing3 | None
     if whole:
         return checked_spacing(whole, f"{path}: spacing")
     return checked_spacing(parts, f"{path}: spacing_x, spacing_y, spacing_z") if any(parts) else None
+
+
+def _on_disk(path: Path) -> Path:
+    """The path as it is spelled on disk: composed or decomposed (NFC, NFD), in capitals or not, with slashes for
+    backslashes; as it is where there is no such file, or are several."""
+    if path.exists() or path == path.parent:
+        return path
+    if "\\" in path.name:
+        return _on_disk(path.parent / PureWindowsPath(path.name).as_posix())
+    parent = _on_disk(path.parent)
+    entries = list(parent.iterdir()) if parent.is_dir() else []
+    for spelled in (_composed, lambda name: _composed(name).casefold()):
+        alike = [entry for entry in entries if spelled(entry.name) == spelled(path.name)]
+        if len(alike) == 1:
+            return alike[0]
+    return parent / path.name
+
+
+def _composed(name: str) -> str:
+    return normalize("NFC", name)
 
 
 def _by_channel(images: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:

@@ -1,17 +1,17 @@
 """What lies in a source."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.draft import Draft
 from medseg.dataset.names import safe
 from medseg.io.archives import content_of, is_archive, is_temporary, origin, without_suffix
 from medseg.io.discover import existing, image_sources, located
-from medseg.io.folders import stem
+from medseg.io.folders import stem, subfolders
 from medseg.io.source import Found, ImageSource
 
 
@@ -19,9 +19,17 @@ class Listing:
     """What lies in a source; searched at most once, and only by the layouts that have to."""
 
     def __init__(self, path: Path) -> None:
-        path = located(path)
-        self.path = content_of(path) if is_archive(path) and path.is_file() else path
-        self._below: dict[Path, Listing] = {}
+        self.given = located(path)
+        self.is_archive = is_archive(self.given) and self.given.is_file()
+
+    @cached_property
+    def path(self) -> Path:
+        """Of a folder or file; for an archive where it is unpacked."""
+        return content_of(self.given) if self.is_archive else self.given
+
+    @property
+    def name(self) -> str:
+        return without_suffix(self.given).name
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -37,12 +45,13 @@ class Listing:
         """All that may be the label map of a case: label maps are images too, by their format."""
         return (*self.found.sources, *self.found.segmentations)
 
-    def below(self, names: Iterable[str]) -> "Listing | None":
-        """The first of ``names`` that is a folder here, or an archive, whatever its case."""
-        entries = sorted(self.path.iterdir(), key=Path.is_dir)  # a folder goes before an archive
-        folders = {without_suffix(e).name.lower(): e for e in entries if e.is_dir() or is_archive(e)}
-        path = next((folders[name] for name in names if name in folders), None)
-        return self._below.setdefault(path, Listing(path)) if path else None
+    @cached_property
+    def folders(self) -> dict[str, "Listing"]:
+        """The folders and archives in it by their names, in lower case and without suffix; those that medseg wrote
+        aren't among them."""
+        archives = [path for path in self.path.iterdir() if is_archive(path) and path.is_file()]
+        entries = (*sorted(archives), *subfolders(self.path))  # a folder goes before an archive
+        return {without_suffix(path).name.lower(): Listing(path) for path in entries}
 
     def relative(self, source: ImageSource) -> str:
         """Path of a source below this one, with slashes: ``STS_001/CT_image.nii.gz``, ``STS_001/CT`` for DICOM.
@@ -56,14 +65,15 @@ class Listing:
         path = path.relative_to(base) if path.is_relative_to(base) else path
         if self.shares_folder(source):
             path /= safe(source.description) or source.series_uid
-        return (path / source.part).as_posix()
+        # macOS writes names decomposed (NFD), zip archives and other systems composed.
+        return normalize("NFC", (path / source.part).as_posix())
 
     def place(self, source: ImageSource) -> PurePosixPath:
         """The same without suffixes: ``STS_001/CT_image``."""
         path = PurePosixPath(*(without_suffix(Path(part)).name for part in PurePosixPath(self.relative(source)).parts))
         if source.kind == "dicom":
             return path
-        file = (path.parent if source.part else path).with_name(stem(source.path))
+        file = (path.parent if source.part else path).with_name(normalize("NFC", stem(source.path)))
         return file / source.part
 
     def shares_folder(self, source: ImageSource) -> bool:

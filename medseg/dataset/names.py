@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from medseg.io.names import LONGEST_FILE_NAME, RESERVED, cut
 
-MASK_WORD = r"(?:masks?|seg(?:m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|annotations?|manual)"
+MASK_WORD = (
+    r"(?:(?:lesions?[_\-. ]?)?masks?|msk|d?seg(?:s|m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|"
+    r"annotations?|manual|rois?|lesions?|contours?)"
+)
 IMAGE_WORD = r"(?:images?|imgs?|imaging|vol(?:umes?)?|scans?|data|orig|raw)"
 SEPARATOR = r"[_\-. ]"
 CHANNEL = re.compile(r"^(?P<base>.+)_(?P<channel>\d{4})$")

@@ -1,18 +1,19 @@
 """Images and the label maps drawn on them, paired by their names."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from medseg.dataset.dataset_json import channel_names, label_names
 from medseg.dataset.draft import Draft
+from medseg.dataset.label_like import is_label_folder
 from medseg.dataset.listing import Listing
-from medseg.dataset.names import image_core, mask_core, rest_after, split_channel
+from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after, split_channel
 from medseg.dataset.segmented import SAY_THEIR_IMAGE
 from medseg.io.source import ImageSource
 
-# Folders that part a dataset, and aren't patients.
-PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "data")
+FILM = re.compile(rf"{SEPARATOR}4d$", re.IGNORECASE)  # beside its labelled frames: patient001_4d
 
 Masks = dict[tuple[str, str], list[ImageSource]]  # by folder and core name
 
@@ -22,33 +23,40 @@ def paired_by_name(listing: Listing) -> list[ImageSource]:
     return [source for source in listing.label_maps if source.kind not in SAY_THEIR_IMAGE]
 
 
-def paired_folders(listing: Listing, images: Listing, labels: Listing, layout: str) -> Draft:
+def paired_folders(images: Listing, labels: Listing) -> Draft:
     """Images in one folder, label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
 
-    An image may also be a folder: with one DICOM series, or with one file a channel.
+    An image may also be a folder: with one DICOM series, or with one file a channel. So may be a label map: with a mask
+    for each structure.
     """
-    names, notes = label_names(listing.content, listing.path / "dataset.json")
-    draft = Draft(layout, channel_names(listing.content), names, notes=notes)
+    draft = Draft(f"{images.name}/ and {labels.name}/")
     for found in (images.found, labels.found):
         draft.problems += found.problems
         draft.notes += found.notes
     known = _label_keys(labels)
     matches = {}
     for source in images.found.sources:
-        readings = _readings(images.place(source))
-        matches[source] = next((reading for reading in readings if reading[0] in known), None)
+        readings = list(_readings(images.place(source)))
+        matches[source] = next(
+            (reading for fold in (str, str.casefold) for reading in readings if fold(reading[0]) in known), None
+        )
     in_channels = any(match and match[1] for match in matches.values())
     keys_of_labels: dict[ImageSource, str] = {}
     for source, match in matches.items():
         if match:
-            keys_of_labels[known[match[0]]] = match[0]
+            keys_of_labels[known.get(match[0]) or known[match[0].casefold()]] = match[0]
             draft.add_image(match[0], source, match[1])
         else:
             name = images.place(source).as_posix()
             key, channel = split_channel(name) if in_channels else (name, "")
             draft.add_image(key, source, channel)
     for label in paired_by_name(labels):
-        draft.add_label(keys_of_labels.get(label, labels.place(label).as_posix()), label)
+        place = labels.place(label)
+        folder, name = _parts(place)
+        if label not in keys_of_labels and folder in draft.cases:
+            draft.add_label(folder, replace(label, structure=name))
+        else:
+            draft.add_label(keys_of_labels.get(label, place.as_posix()), label)
     return draft
 
 
@@ -71,13 +79,17 @@ def paired_with_masks(listing: Listing) -> Draft | None:
         if source.kind == "dicom" and (path := _join(folder, name)) in cores:
             folder, name = path, ""  # the mask lies among the slices
         mask, channel = _mask_of(name, cores.get(folder, []))
-        draft.add_image(_join(folder, name if mask is None else mask), source, channel)
+        if mask is None and is_label_folder(PurePosixPath(folder).name):
+            continue  # masks of single objects, beside the label map of all: instances/
+        case = draft.add_image(_join(folder, name if mask is None else mask), source, channel)
+        if mask is None and FILM.search(name):
+            case.unlabelled_as = "film of all frames"
     for (folder, core), sources in masks.items():
         for source in sources:
             draft.add_label(_join(folder, core), source)
     if not any(case.images and case.labels for case in draft.cases.values()):
         return None
-    _group_by_patient(draft, listing, masks)
+    _name_kinds(draft, listing, masks)
     return draft
 
 
@@ -91,7 +103,9 @@ def _label_keys(labels: Listing) -> dict[str, ImageSource]:
         core = mask_core(name)
         if core is not None:
             loose.setdefault(_join(folder, core), source)
-    return loose | exact
+    keys = loose | exact
+    folded = Counter(key.casefold() for key in keys)
+    return {key.casefold(): source for key, source in keys.items() if folded[key.casefold()] == 1} | keys
 
 
 def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
@@ -137,14 +151,12 @@ def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
     return None, ""
 
 
-def _group_by_patient(draft: Draft, listing: Listing, masks: Masks) -> None:
-    """Where names recur from folder to folder, a folder is a patient, and the names are kinds of images."""
+def _name_kinds(draft: Draft, listing: Listing, masks: Masks) -> None:
+    """Where names recur from folder to folder, they are kinds of images."""
     kinds = sorted(core for core, n in Counter(core for _, core in masks).items() if n > 1)
     for folder, core in masks:
-        parts = [part for part in folder.split("/") if part.lower() not in PARTS]
-        if parts and core in kinds:
+        if folder and core in kinds:
             case = draft.cases[_join(folder, core)]
-            case.group = parts[0]
             # The kind names the channel, which tells CT from the rest once one kind is taken.
             case.images = {channel or core: source for channel, source in case.images.items()}
     images = (

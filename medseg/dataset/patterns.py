@@ -3,7 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from medseg.dataset.draft import Draft
 from medseg.dataset.listing import Listing
@@ -15,6 +17,10 @@ from medseg.io.parts import may_be_part, volumes_of
 from medseg.io.source import ImageSource
 
 WILDCARDS = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
+PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
+
+# Placeholders that say something else than which case a file is of.
+CHANNEL, STRUCTURE = "channel", "structure"
 
 NAMED = re.compile(r"(?:([^=/*?]+)=)?(.*)")  # CT=*/CT.nii.gz
 
@@ -23,13 +29,15 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
     """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
     ``labels``, paired by what the ``*`` of each match; DICOM series also by their study.
 
-    Raises ``ConfigError`` when the globs differ in their wildcards, ``SourceError`` when one matches nothing.
+    Where globs have placeholders, they are paired by these, and ``*`` is anything: ``"{case}/*_{channel}.nii.gz"`` and
+    ``"{case}/segmentations/{structure}.nii.gz"``, which is a mask for each structure.
+
+    Raises ``ConfigError`` when the globs differ in what they can be paired by, ``SourceError`` when one matches
+    nothing.
     """
-    globs = _channels(images)
-    patterns = [*globs.values(), *([labels] if labels else [])]
-    if len({_pattern(glob).groups for glob in patterns}) > 1:
-        shown = ", ".join(f"'{glob}'" for glob in patterns)
-        raise ConfigError(f"--images and --labels need equally many * to be paired by: {shown}")
+    globs = {name: normalize("NFC", glob) for name, glob in _channels(images).items()}
+    labels = normalize("NFC", labels) if labels else None
+    _check(list(globs.values()), labels)
     draft = listing.draft(f"images {', '.join(globs.values())}" + (f" with labels {labels}" if labels else ""))
     draft.channels = tuple(name for name in globs if name)
     label_maps = _matches(listing, listing.label_maps, "--labels", labels) if labels else {}
@@ -39,11 +47,37 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
         first = first or matches
         for source, key in _of_one_study(matches, first).items():
             if source not in label_maps:
-                case = draft.add_image(key, source, channel)
-                case.group = source.patient_id or (key.split("/")[0] if "/" in key else "")
+                name = _placed(glob, CHANNEL, listing.relative(source)) or channel
+                draft.add_image(key, source, name).group = source.patient_id
     for source, key in label_maps.items():
-        draft.add_label(key, source)
+        structure = _placed(labels or "", STRUCTURE, listing.relative(source))
+        draft.add_label(key, replace(source, structure=structure) if structure else source)
     return draft
+
+
+def _check(images: Sequence[str], labels: str | None) -> None:
+    """Raises ``ConfigError`` for globs that cannot be paired."""
+    patterns = [*images, *([labels] if labels else [])]
+    shown = ", ".join(f"'{glob}'" for glob in patterns)
+    placeholders = [set(PLACEHOLDER.findall(glob)) - {CHANNEL, STRUCTURE} for glob in patterns]
+    if any(placeholders) and any(each != placeholders[0] for each in placeholders):
+        raise ConfigError(f"--images and --labels need the same placeholders to be paired by: {shown}")
+    if any(f"{{{STRUCTURE}}}" in glob for glob in images) or f"{{{CHANNEL}}}" in (labels or ""):
+        raise ConfigError(f"{{{CHANNEL}}} is for --images, {{{STRUCTURE}}} for --labels: {shown}")
+    if not any(placeholders) and len({_pattern(glob).groups for glob in patterns}) > 1:
+        raise ConfigError(
+            f"--images and --labels need equally many * to be paired by: {shown}; or say what is the same in both, "
+            "as in --images '{case}/ct.nii.gz' --labels '{case}/segmentations/{structure}.nii.gz'"
+        )
+
+
+def paired_keys(images: str, labels: str, image_paths: Sequence[str], label_paths: Sequence[str]) -> set[str]:
+    """What the files are called that two globs pair."""
+    first, second = (
+        {_key(match) for path in paths if (match := _pattern(glob).fullmatch(path))}
+        for glob, paths in ((images, image_paths), (labels, label_paths))
+    )
+    return first & second
 
 
 def is_named(image: str) -> bool:
@@ -112,7 +146,9 @@ def _of_one_study(matches: Mapping[ImageSource, str], first: Mapping[ImageSource
 
 
 def _key(match: re.Match[str]) -> str:
-    parts = "/".join(part.strip("/") for part in match.groups() if part).split("/")
+    named = {name: part for name, part in match.groupdict().items() if name not in (CHANNEL, STRUCTURE)}
+    groups = [named[name] for name in sorted(named)] if named else match.groups()
+    parts = "/".join(part.strip("/") for part in groups if part).split("/")
     return "/".join(key for part in parts if (key := _without_suffix(part)))
 
 
@@ -142,7 +178,26 @@ def _words(glob: str) -> str:
     return next((word for part in parts if (word := image_core(part))), "")
 
 
+def _placed(glob: str, placeholder: str, path: str) -> str:
+    """What a placeholder stands for in a path that matches; empty where the glob has no such."""
+    match = _pattern(glob).fullmatch(path)
+    return _without_suffix(match[placeholder]) if match and placeholder in match.groupdict() else ""
+
+
 def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression with one group for each wildcard; ``**/`` matches any depth."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob.removeprefix("./").rstrip("/"))
-    return re.compile("".join(WILDCARDS.get(part, re.escape(part)) for part in parts))
+    """A glob as a regular expression with one group for each wildcard, or for each placeholder where there are such;
+    ``**/`` matches any depth. A placeholder that occurs twice has to match the same twice."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\{[a-z]+\})", glob.removeprefix("./").rstrip("/"))
+    names = set(PLACEHOLDER.findall(glob))
+    seen: set[str] = set()
+    expression = ""
+    for part in parts:
+        placeholder = PLACEHOLDER.fullmatch(part)
+        if placeholder is None:
+            wildcard = WILDCARDS.get(part, re.escape(part))
+            expression += wildcard.replace("(", "(?:", 1) if names and part in WILDCARDS else wildcard
+            continue
+        name = placeholder[1]
+        expression += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
+        seen.add(name)
+    return re.compile(expression)

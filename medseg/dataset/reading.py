@@ -10,13 +10,16 @@ from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.grids import advice_off_grid
 from medseg.dataset.rounding import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
+from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.preprocessing.common_grid import on_grid
-from medseg.volume import Array, Geometry, Volume
+from medseg.progress import counted
+from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 
 MOST_COLOURS = 8
+MOST_VALUES = 8  # in a message
 
 
 class LabelMap(NamedTuple):
@@ -84,24 +87,23 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
     if case.label is None:
         raise ValueError(f"{case.case_id} has no label map")
     if case.label.values is not None:
-        return read_segments(case.label, grid, case.images[0])
+        return read_segments(case.label, grid, case.images[0], tolerance)
     (source,) = case.label.sources
-    volume = label_volume(source)
-    own = volume.geometry
-    if volume.geometry.orientation != grid.orientation:
-        volume = volume.oriented_as(grid.orientation)
-    difference = grid.difference(volume.geometry, tolerance)
-    if difference is not None:
-        raise GeometryError(
-            f"{source.path} does not lie on the grid of its image: {difference}; "
-            + advice_off_grid(case.images[0], source, (grid, own))
-        )
-    return LabelMap(volume.label_map)
+    return LabelMap(_label_map_on(grid, source, tolerance, case.images[0]))
 
 
-def read_segments(label: LabelSource, grid: Geometry, image: ImageSource | None) -> LabelMap:
-    """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Raises what
-    ``read_segmentation`` does."""
+def read_segments(
+    label: LabelSource, grid: Geometry, image: ImageSource | None, tolerance: float = GRID_TOLERANCE
+) -> LabelMap:
+    """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Where segments
+    overlap, the one with fewer voxels lies on top.
+
+    Raises what ``read_segmentation`` does; for masks of one structure each ``GeometryError`` and ``LabelError`` too.
+    """
+    if label.sources[0].kind == "pictures":
+        return LabelMap(_pictures_on(grid, label.sources[0], image, tolerance))
+    if all(source.structure for source in label.sources):
+        return _put_together(label, grid, tolerance, image)
     if image is not None and image.spacing is not None:  # segments lie in the world of its header
         image = replace(image, spacing=None)
         grid = read_geometry(image)
@@ -127,6 +129,67 @@ def label_volume(source: ImageSource) -> Volume:
     if volume.array.dtype.kind == "f" and not np.array_equal(volume.array, np.rint(volume.array)):
         raise LabelError(f"{source.path} {not_whole(volume.array, source)}")
     return volume
+
+
+def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
+    """A label map, which has to lie on ``grid``, in the order of its axes: (x, y, z)."""
+    volume = label_volume(source)
+    own = volume.geometry
+    if volume.geometry.orientation != grid.orientation:
+        volume = volume.oriented_as(grid.orientation)
+    difference = grid.difference(volume.geometry, tolerance)
+    if difference is not None:
+        advice = "is it the mask of this image?" if image is None else advice_off_grid(image, source, (grid, own))
+        raise GeometryError(f"{source.path} does not lie on the grid of its image: {difference}; {advice}")
+    return volume.label_map
+
+
+def _put_together(label: LabelSource, grid: Geometry, tolerance: float, image: ImageSource | None) -> LabelMap:
+    """One label map of the masks of single structures, one after the other: there may be a hundred of them."""
+    values = label.values or {}
+    top = np.zeros(grid.shape, np.uint16)  # number of the structure, from 1
+    voxels = [top.size + 1]
+    taken = [source for source in label.sources if source.structure in values]
+    n_overlapping = 0
+    for number, source in enumerate(taken, start=1):
+        mask = _mask_on(grid, source, tolerance, image)
+        below = top[mask]
+        voxels.append(len(below))
+        n_overlapping += int(np.count_nonzero(below))
+        top[mask] = np.where(np.array(voxels)[below] > len(below), number, below)
+    label_map: Array = np.array([0, *(values[source.structure] for source in taken)], np.int32)[top]
+    overlap = f"structures overlap in {counted(n_overlapping, 'voxel')}: the one with fewer voxels lies on top"
+    return LabelMap(label_map, (overlap,) if n_overlapping else ())
+
+
+def _pictures_on(grid: Geometry, source: ImageSource, image: ImageSource | None, tolerance: float) -> Array:
+    """A picture for each slice of a DICOM series: (x, y, z). Raises ``GeometryError`` where the slices are not those of
+    ``grid``, since they were resampled to it."""
+    label_map = label_volume(source).label_map
+    if label_map.shape != grid.shape:
+        raise GeometryError(f"{source.path}: its pictures make {label_map.shape} voxels, its image has {grid.shape}")
+    planes = source_planes(image) if image is not None and image.kind == "dicom" else []
+    apart = [np.linalg.norm(plane.geometry.world((0, 0, 0)) - grid.world((0, 0, z))) for z, plane in enumerate(planes)]
+    if max(apart, default=0) > tolerance * min(grid.spacing):
+        raise GeometryError(
+            f"{source.path}: its pictures are of slices that are tilted or uneven, and its image was resampled; make a "
+            "label map in NIfTI of them"
+        )
+    return label_map
+
+
+def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
+    """Boolean (x, y, z). Raises ``LabelError`` for more than one value beside the background."""
+    array = _label_map_on(grid, source, tolerance, image)
+    mask: Array = array != 0
+    drawn = array[mask]
+    if len(drawn) and (drawn != drawn[0]).any():
+        values = ", ".join(map(str, np.unique(drawn)[:MOST_VALUES].tolist()))
+        raise LabelError(
+            f"{source.path}: is taken for the mask of one structure, '{source.structure}', but holds the values "
+            f"{values}; pair it as a label map by --images and --labels"
+        )
+    return mask
 
 
 def _read_finite(source: ImageSource) -> Volume:

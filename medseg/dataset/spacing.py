@@ -61,6 +61,6 @@ def spaced(case: Case, spacing: Spacing3 | None) -> Case:
         return case
     images = tuple(replace(image, spacing=spacing) for image in case.images)
     label = case.label
-    if label is not None and label.values is None:
+    if label is not None and all(not source.has_segments or source.structure for source in label.sources):
         label = replace(label, sources=tuple(replace(source, spacing=spacing) for source in label.sources))
     return replace(case, images=images, label=label)

@@ -20,6 +20,14 @@ class Split:
     training: tuple[str, ...]
     validation: tuple[str, ...]
 
+    def on_both_sides(self, group_by_case: Mapping[str, str]) -> list[str]:
+        """The groups that have other cases in training than in validation, sorted."""
+        only_trained, only_validated = (
+            {group_by_case[case] for case in set(these) - set(others)}
+            for these, others in ((self.training, self.validation), (self.validation, self.training))
+        )
+        return sorted(only_trained & only_validated)
+
 
 def split_fold(
     group_by_case: Mapping[str, str], fold: int, folds: int, present: Mapping[str, frozenset[str]] | None = None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg.dataset.cases import Case
+from medseg.dataset.channel_order import told_of_channels
 from medseg.dataset.doubts import copies_among
 from medseg.dataset.reading import have_one_frame
 from medseg.inspection.finding import Finding, doubtful
@@ -45,6 +46,8 @@ def channel_count_findings(
     counts = {case.case_id: sum(series_of[source].n_channels for source in case.images) for case in cases}
     numbers = Counter(counts[case_id] for case_id in sound)
     usual = len(names) if len(names) in numbers or not numbers else numbers.most_common(1)[0][0]
+    if cases and 1 < len(names) != usual:
+        yield Finding("warning", "channel-names", cases[0].images[0].path, told_of_channels(names, usual))
     for case in cases:
         if case.case_id in sound and counts[case.case_id] != usual:
             what = f"number of channels is {counts[case.case_id]}, most cases have {usual}"

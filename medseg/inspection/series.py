@@ -29,6 +29,7 @@ FORMATS = {
     "nifti": "NIfTI",
     "pair": "hdr/img",
     "image2d": "picture",
+    "pictures": "pictures",
     "dicom_seg": "SEG",
     "rtstruct": "RTSTRUCT",
     "seg_nrrd": "seg.nrrd",
@@ -111,6 +112,8 @@ def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
     try:
         if source.kind in get_args(SegmentationKind):
             return replace(series, segments=tuple(segment.name for segment in segments_of(source)))
+        if source.kind == "pictures":
+            return series
         return _measured(series, voxels)
     except MedsegError as error:
         damaged = Finding("problem", "unreadable", source.path, *told(str(error), source.path))
@@ -127,6 +130,7 @@ def _measured(series: Series, voxels: bool) -> Series:
         has_place=header is None or header.has_place,
         takes_place=header is not None and not header.is_analyze,
         findings=(*series.findings, *_doubtful(source, grid, header)),
+        segments=(source.structure,) if source.structure else (),
     )
     if voxels:
         array = read_images(Case("", (source,)), GRID_TOLERANCE).array

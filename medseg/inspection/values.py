@@ -51,6 +51,14 @@ def rare_findings(
             yield Finding("warning", "rare-value", path, *told_as_rare(value, most))
 
 
+def absent_findings(path: Path, drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Finding]:
+    """Known labels that occur in no label map. ``path``: the source."""
+    if known is not None and any(each.voxels for each in drawn):
+        message = known.absent({value for each in drawn for value in each.voxels or ()})
+        if message:
+            yield Finding("warning", "absent-labels", path, *told(message, path))
+
+
 def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator[Finding]:
     """Cases that say of something else than a known label that it was annotated."""
     for case in cases:

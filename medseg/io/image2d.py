@@ -4,6 +4,7 @@ A picture has no place in a patient: its affine is the identity, with x along th
 viewers show it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def read_image2d(path: Path) -> Volume:
     if array.dtype.kind not in "iuf":
         raise SourceError(f"{path}: pixels of type {array.dtype} cannot be read; store integers or floats")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    x, y, z = array.shape[1:]
+    return Volume(array, Geometry((x, y, z), np.eye(4)))
+
+
+def read_pictures(paths: Sequence[Path]) -> Volume:
+    """Reads pictures as the slices of one volume, ``(channel, x = column, y = row, z)``. Raises ``SourceError``, also
+    where they are of several sizes."""
+    arrays = [read_image2d(path).array for path in paths]
+    odd = next((i for i, array in enumerate(arrays) if array.shape != (*arrays[0].shape[:3], 1)), None)
+    if odd is not None:
+        raise SourceError(f"{paths[odd]}: is of another size, or has other channels, than {paths[0].name}")
+    array = np.concatenate(arrays, axis=-1)
     x, y, z = array.shape[1:]
     return Volume(array, Geometry((x, y, z), np.eye(4)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import dicom_geometry, read_dicom, source_planes
 from medseg.io.discover import source_of
-from medseg.io.image2d import image2d_geometry, read_image2d
+from medseg.io.image2d import image2d_geometry, read_image2d, read_pictures
 from medseg.io.itk import itk_geometry, read_itk
 from medseg.io.nifti import nifti_geometry, read_nifti
 from medseg.io.parts import chosen
@@ -20,6 +20,7 @@ READERS = {
     "nifti": lambda source: chosen(read_nifti(source.path), source),
     "pair": lambda source: chosen(read_nifti(source.path), source),
     "image2d": lambda source: read_image2d(source.path),
+    "pictures": lambda source: read_pictures(source.files),
     "itk": lambda source: chosen(read_itk(source.path), source),
     "dicom": read_dicom,
 }
@@ -80,8 +81,10 @@ def read_segmentation(
 
 
 def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
-    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels. Raises
-    ``SourceError``."""
+    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels; of the mask of
+    one structure, this. Raises ``SourceError``."""
+    if isinstance(source, ImageSource) and source.structure:
+        return (SegmentHeader(1, source.structure),)
     source = _segmentation_source(source)
     return SEGMENT_READERS[source.kind](source.path)
 

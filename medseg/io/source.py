@@ -8,7 +8,7 @@ from medseg.errors import Problem
 from medseg.volume import Spacing3
 
 # "pair": Analyze or NIfTI in two files, of which the header is the first.
-ImageKind = Literal["nifti", "pair", "dicom", "image2d", "itk"]
+ImageKind = Literal["nifti", "pair", "dicom", "image2d", "pictures", "itk"]
 # Hold named segments rather than the voxels of an image.
 SegmentationKind = Literal["dicom_seg", "rtstruct", "seg_nrrd"]
 Kind = ImageKind | SegmentationKind
@@ -29,6 +29,7 @@ class ImageSource:
     path: Path
     files: tuple[Path, ...]
     frames: tuple[int, ...] = ()  # as long as ``files``, or empty: each file is a slice (or a mosaic of slices)
+    structure: str = ""  # what is drawn, where a file holds the mask of one structure: "liver"
     part: str = ""  # which volume of a series that holds several: "echo-2", "time-03", "b-1000"
     modality: str = ""  # "CT", "MR", "PT", … where DICOM says so
     description: str = ""  # SeriesDescription
@@ -40,6 +41,11 @@ class ImageSource:
     refers_to: tuple[str, ...] = ()  # the series UIDs that a DICOM SEG or RTSTRUCT says it was drawn on
     notes: tuple[str, ...] = field(default=())
     spacing: Spacing3 | None = None  # mm, in array-axis order: what the user says, where the header is wrong
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether what is drawn in it has a name, rather than a label value."""
+        return self.kind in SEGMENTATIONS or bool(self.structure)
 
 
 class Found(NamedTuple):

@@ -29,7 +29,7 @@ from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 from medseg.planning.ladder import Rung, climb, ladder
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
-from medseg.progress import say
+from medseg.progress import say, warn
 from medseg.records import Record, read_record
 from medseg.report.evaluation import REPORT_FILE
 from medseg.training.budget import Budget
@@ -147,6 +147,9 @@ def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
     if gone:
         raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
     split = Split(record.training, record.validation)
+    shared = split.on_both_sides({case_id: case.group for case_id, case in dataset.cases.items()})
+    if shared:
+        warn(f"{folder}: training and validation share {shared[0]}, as cases are grouped now: validation is too good")
     with reading(folder / "run.json", "of this dataset", "start a new run", TrainingError):
         record.plan.check_fits(dataset.labels, dataset.record.channels)
     return Run(folder, _changed(load([folder / "config.yaml"]), changes), record.plan, split, dataset)

@@ -32,6 +32,7 @@ from medseg.inspection.repair import Change
 from medseg.inspection.series import DICOM, Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.inspection.values import (
+    absent_findings,
     annotated_findings,
     number_findings,
     rare_findings,
@@ -144,6 +145,7 @@ def look_through(
     findings += value_findings(drawn, cases.labels, _sound(cases, findings))
     findings += rare_findings(source, drawn, cases.labels, _sound(cases, findings))
     findings += number_findings(source, drawn, cases.labels, _sound(cases, findings))
+    findings += absent_findings(source, drawn, cases.labels)
     findings += annotated_findings(cases.cases, known)
     findings += sparse_findings(source, drawn)
     findings += side_findings(drawn, cases.labels)
@@ -193,10 +195,10 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     for case in cases.cases:
         for source in _sources(case):
             roles[source] = ("image" if source in case.images else "label map", case.case_id)
-    said = {replace(source, spacing=None): source for source in roles}
-    sources = list(
-        dict.fromkeys([*(said.get(source, source) for source in (*found.sources, *found.segmentations)), *roles])
-    )
+    said = {replace(source, spacing=None, structure=""): source for source in roles}
+    slices = {file for source in roles if source.kind == "pictures" for file in source.files}
+    others = [source for source in (*found.sources, *found.segmentations) if source.path not in slices]
+    sources = list(dict.fromkeys([*(said.get(source, source) for source in others), *roles]))
     looks = {}
     for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
         role, case_id = roles.get(outcome.item, ("unused", ""))
@@ -239,6 +241,8 @@ def _told_by_the_search(listing: Listing, cases: CaseList) -> Iterator[Finding]:
     for problem in dict.fromkeys(cases.problems):
         if problem not in listing.found.problems:
             yield problem_found(problem, "left-out", "add what is missing, or list images and labels in a cases.csv")
+    for doubt in cases.doubts:
+        yield Finding("warning", "label-maps-among-images", listing.path, *told(doubt, listing.path))
     notes = ((case.case_id, note) for case in cases.cases for source in _sources(case) for note in source.notes)
     of_series = {f"{case_id}: {note}" for case_id, note in notes}
     for note in dict.fromkeys([*listing.found.notes, *cases.notes]):

@@ -100,6 +100,8 @@ def predict(
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")
+    for doubt in found.doubts:
+        warn(doubt)
     in_order = placed if loaded.record.channel_dropout else in_order_of
     found = in_order(loaded.record.channels, found)
     tell_channels(found.channels, loaded.record.channels)

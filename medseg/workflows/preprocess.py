@@ -13,6 +13,7 @@ from typing import TypeVar
 import medseg
 from medseg.config import Config, PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, LabelSource, Problem
+from medseg.dataset.channel_order import told_of_channels
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.doubts import Doubt, copies_among, doubts_about
 from medseg.dataset.grids import FIX, filled_in
@@ -127,6 +128,9 @@ def preprocess(
         _tell_rare(checked)
     known = _labels(found, checked, config.preprocessing.ignore_value)
     checked = _with_known_labels(checked, known, problems)
+    absent = known.absent({value for item in checked for value in item.measures.voxels}) if known and checked else ""
+    if absent:
+        warn(absent)
     _tell_notes(checked, channels)
     warnings = _warnings(checked)
     _tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
@@ -173,6 +177,8 @@ def _tell(source: str | Path, found: CaseList) -> None:
     )
     for note in found.notes:
         say(f"  {note}")
+    for doubt in found.doubts:
+        warn(doubt)
     for case in found.cases:
         for image in case.images:
             if image.kind == "dicom" and case.label is None:
@@ -362,7 +368,7 @@ def _kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: 
     source = case.label.sources[0]
     if case.label.values is None and not is_temporary(source.path):
         return case.label
-    if source.kind in ONE_FILE:
+    if case.label.values is None and source.kind in ONE_FILE:
         return LabelSource((_copied(source, folder, case.case_id),))
     return LabelSource((_written(folder / f"{case.case_id}.nii.gz", drawn.array, geometry),))
 
@@ -398,6 +404,8 @@ def _same_channels(
         warn(str(problems[-1]))
     if len(names) == usual:
         return kept, names
+    if len(names) > 1:
+        warn(told_of_channels(names, usual))
     return kept, tuple(f"{names[0] if names else 'channel'}_{i}" for i in range(usual))
 
 

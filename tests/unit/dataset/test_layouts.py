@@ -481,7 +481,7 @@ def test_dicom_studies(tmp_path: Path, write_slices: WriteSlices) -> None:
     }
     assert [case.group for case in found.cases] == ["P2", "P/1", "P/1"]
     assert found.channels == ("CT",)
-    assert "left out: 1 image of other formats" in found.notes[0]
+    assert "taken for no case, left out: 1 image (screenshot.png)" in found.notes
 
 
 def test_one_image(tmp_path: Path, write_tree: Callable[..., Path], write_slices: WriteSlices) -> None:
@@ -638,6 +638,8 @@ def test_real_patients_with_three_kinds_of_images(real_data: Path) -> None:
     assert found.notes == (
         "3 kinds of images (CT, MR_T1, PET), each with its own mask: each pair is one case; take one kind "
         "with --images '*/CT_image.nii.gz'",
+        "taken for one patient by their names, and never on both sides of a split: STS_001 (3 cases), STS_002 (3 "
+        "cases), STS_003 (3 cases) and 10 more; a cases.csv with the column group says otherwise",
     )
 
 

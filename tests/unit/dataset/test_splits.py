@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.dataset.splits import split_fold
+from medseg.dataset.splits import Split, split_fold
 from medseg.errors import ConfigError
 
 
@@ -57,3 +57,11 @@ def test_few_groups_make_few_folds_and_one_validates_on_itself() -> None:
     assert alone.training == alone.validation == ("a",)
     with pytest.raises(ConfigError, match=r"training.fold=3: there are 2 folds"):
         split_fold({"a": "a", "b": "b"}, 3, 5)
+
+
+def test_a_patient_on_both_sides_is_found() -> None:
+    groups = {"a_1": "a", "a_2": "a", "b": "b", "c": "c"}
+    assert Split(("a_1", "b"), ("a_2", "c")).on_both_sides(groups) == ["a"]
+    assert Split(("a_1", "a_2"), ("b",)).on_both_sides(groups) == []
+    everything = tuple(groups)
+    assert Split(everything, everything).on_both_sides(groups) == []

@@ -1,0 +1,147 @@
+"""Datasets that have a folder of images and a folder of label maps: once, in parts (train, val), or one level down."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
+from medseg.dataset.draft import Draft
+from medseg.dataset.listing import Listing
+from medseg.dataset.names import split_channel
+from medseg.dataset.pairing import paired_by_name, paired_folders
+from medseg.errors import SourceError
+from medseg.io.folders import stem
+from medseg.progress import counted
+
+IMAGE = r"(?:images?|imgs?|scans?|volumes?)"
+# The first is taken where there are several for one folder of images.
+LABELS = (r"labels?", r"masks?", r"segmentations?", r"annotations?", r"(?:segs?|gts?|msks?|lbls?|ground[-_ ]?truths?)")
+PARTS = r"(?:tr|va|ts|train|val|test)"
+
+TESTING = ("ts", "test", "testing")
+DEEPEST = 3  # folders down from the source
+
+
+class Pair(NamedTuple):
+    """A folder of images and, unless there is none, that of their label maps."""
+
+    part: str  # "train", "Tr", "A"; empty where there is one pair
+    images: Listing
+    labels: Listing | None
+
+
+def image_and_label_folders(listing: Listing) -> Draft | None:
+    """images/ and labels/, or what else they may be called, with the same names in both; each part of a dataset may
+    have its own."""
+    pairs = list(_pairs_below(listing))
+    labelled = [pair for pair in pairs if pair.labels and pair.images.found.sources and pair.part not in TESTING]
+    if not labelled:
+        return None
+    draft = Draft(_title(labelled))
+    names, notes = label_names(listing.content, listing.path / "dataset.json")
+    draft.labels, draft.channels = names, channel_names(listing.content)
+    draft.notes += [*notes, *channel_note(listing.content)]
+    for pair in labelled:
+        draft.add_all(paired_folders(pair.images, pair.labels or listing), pair.part)
+    draft.notes += _of_other_formats(draft, listing.content)
+    draft.notes += training_note(listing.content, sum(bool(case.labels) for case in draft.cases.values()))
+    for pair in pairs:
+        if pair not in labelled:
+            _add_testing(draft, pair)
+    if len(labelled) > 1:
+        draft.notes.append(
+            f"{', '.join(pair.part for pair in labelled)} are taken together, and split anew; give one of these "
+            "folders to take it alone"
+        )
+    return draft
+
+
+def one_level_down(listing: Listing) -> Listing | None:
+    """The only folder below that has a dataset.json beside its imagesTr/, as below ``nnUNet_raw``; None without any.
+
+    Raises ``SourceError`` where there are several.
+    """
+    found = list(_datasets_below(listing, DEEPEST - 1))
+    if len(found) > 1:
+        names = ", ".join(dataset.path.relative_to(listing.path).as_posix() for dataset in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise SourceError(f"{listing.path}: holds {len(found)} datasets, {names}{more}; give one of these folders")
+    return found[0] if found else None
+
+
+def _datasets_below(listing: Listing, levels: int) -> Iterator[Listing]:
+    for folder in listing.folders.values():
+        if not folder.is_archive and (folder.path / "dataset.json").is_file() and "imagestr" in folder.folders:
+            yield folder
+        elif not folder.is_archive and levels > 1:
+            yield from _datasets_below(folder, levels - 1)
+
+
+def _pairs_below(listing: Listing, levels: int = DEEPEST, part: str = "") -> Iterator[Pair]:
+    """Pairs in this folder, or, where there are none, in those below."""
+    pairs = list(_pairs_in(listing, part))
+    yield from pairs
+    if not pairs and levels > 1:
+        for name, folder in listing.folders.items():
+            if not folder.is_archive:
+                yield from _pairs_below(folder, levels - 1, name)
+
+
+def _pairs_in(listing: Listing, part: str) -> Iterator[Pair]:
+    cores = {name: _core(IMAGE, name) for name in listing.folders}
+    named = {core: listing.folders[name] for name, core in cores.items() if core is not None}
+    labels = [(_core(word, name), name) for word in LABELS for name in listing.folders]
+    taken: set[str] = set()
+    for core, name in labels:
+        images = None if core is None or core in taken else named.get(core) or (core and listing.folders.get(core))
+        if core is not None and images and paired_by_name(listing.folders[name]):
+            taken.add(core)
+            yield Pair(core or part, images, listing.folders[name])
+    for core, images in named.items():
+        if core not in taken and (core or part) in TESTING:
+            yield Pair(core or part, images, None)
+
+
+def _core(word: str, name: str) -> str | None:
+    """``"tr"`` of ``imagesTr``, ``"a"`` of ``LABEL_A``, ``""`` of ``images``; None for a name without the word."""
+    match = re.fullmatch(rf"(?:(.+)[-_ ])?{word}(?:[-_ ](.+)|({PARTS}))?", name, re.IGNORECASE)
+    return "_".join(part.lower() for part in match.groups() if part) if match else None
+
+
+def _title(pairs: list[Pair]) -> str:
+    first = pairs[0]
+    numbered = all(split_channel(stem(source.path))[1] for source in first.images.found.sources)
+    if first.part == "tr" and numbered:
+        return "nnU-Net (imagesTr, labelsTr, _0000)"
+    return f"{first.images.name}/ and {first.labels.name if first.labels else ''}/"
+
+
+def _of_other_formats(draft: Draft, content: Mapping[str, Any]) -> list[str]:
+    """Leaves out images of another format than "file_ending" says, where some are of that; a note."""
+    ending = content.get("file_ending")
+    if not isinstance(ending, str) or not ending:
+        return []
+    images = [image for case in draft.cases.values() for image in case.images.values()]
+    others = {image for image in images if not image.path.name.lower().endswith(ending.lower())}
+    if not others:
+        return []
+    said = f"dataset.json says file_ending '{ending}'"
+    if len(others) == len(images):
+        return [f"{said}, which no image has: {images[0].path.name}"]
+    for case in draft.cases.values():
+        case.images = {channel: image for channel, image in case.images.items() if image not in others}
+    draft.cases = {key: case for key, case in draft.cases.items() if case.images or case.labels}
+    return [f"{said}; of other formats, left out: {counted(len(others), 'image')}"]
+
+
+def _add_testing(draft: Draft, pair: Pair) -> None:
+    """Images that a model is to be tried on."""
+    taken = set(draft.cases)
+    in_channels = any(len(case.images) > 1 or "" not in case.images for case in draft.cases.values())
+    for source in pair.images.found.sources:
+        name = pair.images.place(source).as_posix()
+        key, channel = split_channel(name) if in_channels else (name, "")
+        case = draft.add_image(f"{pair.images.name}/{key}" if key in taken else key, source, channel)
+        case.unlabelled_as = "test image"
+    if pair.labels and pair.labels.found.sources:
+        draft.notes.append(f"{pair.labels.name}/ has the label maps of test images: they are not trained on")
