@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.files import write_json
 from medseg.io.masks.raw_slices import RawSlices, raw_slices
-from medseg.io.names import file_names
+from medseg.io.names import file_name, file_names
 from medseg.io.source import ImageSource
 from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
@@ -45,18 +45,21 @@ class Segmented:
         return mask
 
     def files(self, folder: Path, suffix: str) -> Iterator[tuple[Region, Path]]:
-        """A path for each structure, named after it as far as file systems allow."""
+        """A path for each structure, named after it as far as file systems allow; by its values too, where two names
+        make one file name."""
         structures = self.labels.structures
-        names = file_names([structure.name for structure in structures])
+        names = [structure.name for structure in structures]
+        if len({file_name(name).casefold() for name in names}) < len(names):
+            names = ["_".join(map(str, (name, *s.values))) for name, s in zip(names, structures, strict=True)]
+        names = file_names(names)
         for structure, name in zip(structures, names, strict=True):
             yield structure, folder / f"{name}{suffix}"
 
 
 def with_names(written: Mapping[Path, str]) -> list[Path]:
-    """The files, named after structures as far as file systems allow; where that is not far enough, with a table of the
-    structures' names by file."""
-    suffixed = [path.name.startswith(f"{name}.") for path, name in written.items()]
-    if all(suffixed):
+    """The files, named after structures; with a table of the true names by file, where these differ by more than a
+    space."""
+    if all(path.name.startswith(f"{name.replace(' ', '_')}.") for path, name in written.items()):
         return list(written)
     table = next(iter(written)).with_name(NAMES_FILE)
     return [*written, write_json(table, {path.name: name for path, name in written.items()})]

@@ -108,7 +108,7 @@ def test_names_that_make_one_file_name_are_told_apart(tmp_path: Path) -> None:
     mask = written(tmp_path / "mask.nii.gz", Volume(structures()[None], oblique()))
     labels = Labels.from_names({"node a": 2, "node/a": 5})
     paths = export(mask, tmp_path / "parts", format="nifti-per-label", labels=labels).files
-    assert [path.name for path in paths] == ["node_a_2.nii.gz", "node_a_5.nii.gz"]
+    assert [path.name for path in paths] == ["node_a_2.nii.gz", "node_a_5.nii.gz", "names.json"]
 
 
 def test_a_mask_of_floats_becomes_integers(tmp_path: Path) -> None:
