@@ -130,7 +130,7 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
         raise OutputError(f"{path}: {format_.name} has a file for each structure, and there is none")
     files = format_.write(path, segmented)
     try:
-        certificate, fault = _judged(format_, path, segmented)
+        certificate, fault, cause = _judged(format_, path, segmented)
     except BaseException:  # an interruption: nobody knows what it is
         _delete(files, path)
         raise
@@ -138,19 +138,19 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
         aside = _kept_aside(files, path)
         raise OutputError(
             f"{path}: is not what was to be written ({fault}); it is kept aside as {aside.name}; choose another format"
-        )
+        ) from cause
     return Written(format_, path, tuple(files), certificate)
 
 
-def _judged(format_: Format, path: Path, segmented: Segmented) -> tuple[Certificate | None, str]:
-    """What the reader says, and what is wrong with the mask; no certificate where the reader cannot read it."""
+def _judged(format_: Format, path: Path, segmented: Segmented) -> tuple[Certificate | None, str, Exception | None]:
+    """What the reader says, what is wrong with the mask, and why the reader cannot read it, where it cannot."""
     try:
         certificate = format_.check(path, segmented)
         if segmented.slices is not None:
             certificate = certificate.moved(segmented.slices.off_mm(segmented.geometry))
     except Exception as error:  # each reader raises its own kinds
-        return None, f"it cannot be read back ({type(error).__name__}: {error})"
-    return certificate, f"{certificate.reader} reads it, and {certificate.fault}" if certificate.fault else ""
+        return None, f"it cannot be read back ({type(error).__name__}: {error})", error
+    return certificate, f"{certificate.reader} reads it, and {certificate.fault}" if certificate.fault else "", None
 
 
 def _kept_aside(files: Sequence[Path], path: Path) -> Path:
