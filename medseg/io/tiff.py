@@ -65,12 +65,12 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
         )
     if len(series.pages) < len(tiff.pages):
         raise ValueError(f"{len(tiff.pages)} pages are there, and {len(series.pages)} of them make an image")
-    pages = [page for page in series.pages if page is not None]
-    if len(pages) < len(series.pages) and not tiff.is_imagej:  # ImageJ lists the first page of large stacks alone
-        raise ValueError(f"{len(series.pages)} pages are declared, and {len(pages)} are there")
+    if series.size != series.keyframe.size * len(series.pages) and not tiff.is_imagej:  # which lists one page of many
+        raise ValueError(f"pixels {series.shape} are declared, and {len(series.pages)} pages for them are there")
     size = path.stat().st_size
-    for page in pages:
-        _check_whole(page, size)
+    for page in series.pages:
+        if page is not None:
+            _check_whole(page, size)
     ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
     check_size(int(series.nbytes), size, ratio=ratio)
     _check_with_pillow(path, tiff, series)

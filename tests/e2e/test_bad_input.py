@@ -231,7 +231,7 @@ def test_bad_pictures_and_a_3d_network_for_2d_images(tmp_path: Path) -> None:
     assert "save the mask as PNG or TIFF" in line_about("jpeg", done.stderr)
     assert "number of channels is 3, most cases have 1" in line_about("colour", done.stderr)
     assert "shape 16×24×1 against 16×22×1" in line_about("smaller", done.stderr)
-    assert "images/damaged.png: cannot be read" in line_about("damaged", done.stderr)
+    assert "images/damaged.png: truncated, damaged or not an image" in line_about("damaged", done.stderr)
     assert prepared_cases(tmp_path / "prepared") == ["good_1", "good_2"]
     assert refused("train", tmp_path / "prepared", "-o", tmp_path / "run", "--dims", 3).endswith(
         "prepared holds 2D images, or volumes of too few slices; train with --dims 2"

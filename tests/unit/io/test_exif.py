@@ -107,3 +107,14 @@ def test_parts_of_a_tiff_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(whole[:at] + bytes(4) + whole[at + 4 :])
     with pytest.raises(SourceError, match="not there|truncated, damaged"):
         read_image2d(tmp_path / "a.tif")
+
+
+def test_pages_that_only_a_description_declares(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY] * 4), photometric="minisblack")
+    whole = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        at = tiff.pages[0].offset + 2 + 12 * len(tiff.pages[0].tags)  # where the next page is said to be
+    whole[at : at + 4] = bytes(4)
+    (tmp_path / "a.tif").write_bytes(whole)
+    with pytest.raises(SourceError, match="pages"):
+        read_image2d(tmp_path / "a.tif")
