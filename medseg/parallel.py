@@ -131,7 +131,8 @@ def _then(function: Callable[[Any], Result], outcome: Outcome[Item, Any]) -> Out
     """Goes on with a result; an error stays one."""
     if outcome.error is not None:
         return replace(outcome, result=None)
-    return replace(_attempt(function, outcome.result), item=outcome.item)
+    done = _attempt(function, outcome.result)
+    return Outcome(outcome.item, done.result, done.error, done.is_defect, done.trace)
 
 
 def processor_count() -> int:

@@ -250,6 +250,6 @@ def _check_plan(plan: Plan | None, record: DatasetRecord, path: Path) -> None:
 def _read(path: Path, record: type[R]) -> R:
     if not path.is_file():
         raise SourceError(
-            f"{path.parent} is no prepared dataset (it has no {path.name}); make one with 'medseg preprocess'"
+            f"{path.parent} is no prepared dataset ({path.name} cannot be read); make one with 'medseg preprocess'"
         )
     return read_record(path, record, "run 'medseg preprocess' on your dataset, and train on what it makes")

@@ -27,17 +27,18 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the libraries about themselves
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
+        program = torch.onnx.export(
             network,
             (window,),
-            path,
             input_names=["image"],
             output_names=["logits"],
             dynamic_shapes=(batch,),
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # traces with the paths of this machine
+        program.save(path, external_data=False)
 
 
 def window_shape(network: torch.nn.Module, patch: tuple[int, ...]) -> tuple[int, ...]:

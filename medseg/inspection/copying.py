@@ -77,6 +77,7 @@ def _rename_in_tables(folder: Path, before: Path, after: Path) -> None:
     old, new = (path.relative_to(folder).as_posix() for path in (before, after))
     name = re.compile(rf"(?<![\w/-]){re.escape(old)}(?![\w.])|(?<=\./){re.escape(old)}(?![\w.])")
     for table in (table for pattern in TABLES for table in folder.glob(pattern)):
-        text = table.read_text(encoding="utf-8", errors="surrogateescape")
+        text = table.read_bytes().decode("utf-8", "surrogateescape")
         if name.search(text):
-            write_text(table, name.sub(lambda _: new, text))
+            with written_whole(table) as temporary:  # bytes that are no text stay what they are
+                temporary.write_text(name.sub(lambda _: new, text), "utf-8", "surrogateescape", newline="")

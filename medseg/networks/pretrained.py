@@ -20,6 +20,8 @@ def load_pretrained(network: torch.nn.Module, path: Path) -> list[str]:
     R50+ViT-B_16 (Dosovitskiy et al. 2021), which the authors begin with. Raises ``ConfigError`` when the file cannot
     be read, or when nothing in it fits.
     """
+    if not path.is_file():
+        raise ConfigError(f"network.weights: there is no such file as {path}")
     own = network.state_dict()
     weights = _google(network, path) if path.suffix == ".npz" else _safetensors(path)
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
@@ -42,7 +44,7 @@ def _google(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
     if not found or len(found[0][1].multiple_of) != 2:
         raise ConfigError(f"network.weights: {path} holds weights of transunet in 2D; other networks take .safetensors")
     prefix, transunet = found[0]
-    with reading(path, "an .npz", "copy it again", ConfigError):
+    with reading(path, "an .npz", "give another file by network.weights", ConfigError):
         if not zipfile.is_zipfile(path):
             raise ConfigError(f"network.weights: {path} is no .npz; copy it again")
         with np.load(path, allow_pickle=False) as file:

@@ -11,6 +11,8 @@ from medseg.records import Record, parse_json, validated
 from medseg.training.watchdog import Watchdog
 from medseg.weights import Tensors, read_metadata, read_tensors, write_tensors
 
+# What Muon, its AdamW, torch's AdamW and SGD keep of each parameter.
+KEPT = ({"momentum"}, {"step", "mean", "square"}, {"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})
 ADVICE = "training cannot be resumed from it; start a new run"
 
 
@@ -74,10 +76,9 @@ def _states(tensors: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimize
     first = 0
     for group in optimiser.param_groups:
         of_group = {i: states.get(first + i, {}) for i in range(len(group["params"]))}
-        fields = {name for state in of_group.values() for name in state}
         for i, state in of_group.items():
             shape = group["params"][i].shape
-            if state and (state.keys() != fields or any(each.shape not in ((), shape) for each in state.values())):
+            if state and (set(state) not in KEPT or any(each.shape not in ((), shape) for each in state.values())):
                 raise ValueError(f"the optimiser's state of parameter {first + i} is not of this network")
         first += len(of_group)
     if states and not 0 <= min(states) <= max(states) < first:

@@ -131,6 +131,8 @@ def _bundle(model: Model, folder: Path) -> None:
         raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
     with torch.no_grad():
         exported = torch.export.export(model.network, (_window(model),))
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # with the paths of this machine
     models, configs = ensure_folder(folder / "models"), ensure_folder(folder / "configs")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights that share memory are told of

@@ -61,7 +61,7 @@ def test_a_network_of_other_weights_is_not_used(run: Path, blobs: Path) -> None:
     with pytest.raises(ConfigError, match="was not quantised with these weights; run 'medseg quantise RUN'"):
         medseg.predict(run, image, device="cpu", backend="int8")
     path.write_text("{")
-    with pytest.raises(ModelError, match=r"network\.json: is damaged"):
+    with pytest.raises(ModelError, match=r"network\.json: .*not JSON|network\.json: .*run 'medseg quantise' again"):
         medseg.predict(run, image, device="cpu", backend="int8")
 
 

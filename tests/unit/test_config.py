@@ -56,7 +56,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     broken.write_text("training: [1\n")
     with pytest.raises(ConfigError, match=r"broken.yaml: .* not YAML \(.*, line 2, column 1\)"):
         load([broken])
-    with pytest.raises(ConfigError, match=r"missing.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"missing.yaml: there is no such file"):
         load([tmp_path / "missing.yaml"])
 
 

@@ -95,11 +95,11 @@ def test_wrong_files_of_weights_are_refused(tmp_path: Path) -> None:
     save_file({"something": torch.zeros(1)}, tmp_path / "other.safetensors")
     for taker, file, message in (
         (network, "other.npz", "is not Google's R50"),
-        (network, "pickled.npz", "cannot be read"),
-        (network, "broken.npz", "cannot be read"),
+        (network, "pickled.npz", "not an .npz|is no .npz"),
+        (network, "broken.npz", "not an .npz|is no .npz"),
         (unet, "other.npz", "weights of transunet in 2D"),
         (network, "other.safetensors", "nothing in .* fits"),
-        (network, "absent.safetensors", "cannot be read"),
+        (network, "absent.safetensors", "no such file"),
     ):
-        with pytest.raises(ConfigError, match=f"network.weights: .*{message}"):
+        with pytest.raises(ConfigError, match=f"network.weights.*({message})|({message}).*network.weights"):
             load_pretrained(taker, tmp_path / file)

@@ -12,8 +12,9 @@ from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
-from medseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from medseg.training.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
 from medseg.training.learner import Learner
+from medseg.weights import read_metadata, read_tensors, write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -159,6 +160,47 @@ def test_a_broken_checkpoint_is_named(learner: Callable[..., Learner], tmp_path:
     subject = learner()
     with pytest.raises(TrainingError, match="cannot be resumed from it"):
         load_checkpoint(path, subject.network, subject.average, subject.optimiser)
+
+
+def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    last = next(name for name in tensors if name.startswith("optimiser."))
+    return {f"{name}x" if name == last else name: tensor for name, tensor in tensors.items()}
+
+
+def reshaped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    last = next(name for name in tensors if name.startswith("optimiser.") and tensors[name].ndim > 1)
+    return {**tensors, last: tensors[last].flatten()}
+
+
+@pytest.mark.parametrize("spoil", [renamed, reshaped, lambda tensors: {**tensors, "optimiser.999.x": torch.zeros(1)}])
+@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
+def test_states_of_other_parameters_are_refused(
+    learner: Callable[..., Learner], tmp_path: Path, optimiser: str, spoil: Callable[..., dict[str, torch.Tensor]]
+) -> None:
+    subject, path = learner(optimiser=optimiser), tmp_path / "last.safetensors"
+    subject.epoch(batches(), 0, 2, lambda step: step / 10)
+    save_checkpoint(path, Progress(), subject.network.state_dict(), subject.average.state_dict(), subject.optimiser)
+    tensors, metadata = read_tensors(path, "", TrainingError), read_metadata(path, "", TrainingError)
+    write_tensors(path, spoil(tensors), metadata)
+    with pytest.raises(TrainingError, match="optimiser's state"):
+        load_checkpoint(path, subject.network, subject.average, subject.optimiser)
+
+
+@pytest.mark.parametrize(
+    ("progress", "reason"),
+    [
+        ("{", "not a checkpoint"),
+        ('{"step": -1}', "'step' cannot be -1"),
+        ('{"watchdog": {"foreground_fraction": 7}}', "watchdog.foreground_fraction"),
+        ('{"watchdog": {"foreground_fraction": 0.5, "counts": "many"}}', "watchdog.counts"),
+        ('{"scaler": {"scale": NaN}}', "scaler.scale"),
+    ],
+)
+def test_progress_that_cannot_be_is_refused(tmp_path: Path, progress: str, reason: str) -> None:
+    path = tmp_path / "last.safetensors"
+    write_tensors(path, {"x": torch.zeros(1)}, {"progress": progress})
+    with pytest.raises(TrainingError, match=reason):
+        read_progress(path)
 
 
 def test_statistics_of_batch_normalisation_are_part_of_the_average(tiny_plan: Plan) -> None:

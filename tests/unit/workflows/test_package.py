@@ -102,6 +102,25 @@ def regions(plan: Plan, tmp_path: Path) -> Path:
     return write_model(tmp_path / "regions" / "model", plan, TUMOUR)
 
 
+@pytest.mark.parametrize("format_", ["zip", "onnx", "monai-bundle"])
+def test_packages_name_neither_data_nor_machine(model: Path, tmp_path: Path, format_: str) -> None:
+    path = model / "model.json"
+    content = json.loads(path.read_text())
+    secret = "/home/alice/patients"
+    content["provenance"] = {"source": secret, "init": f"{secret}/run", "watchdog": ["(cases patient_7)"], "steps": 3}
+    path.write_text(json.dumps(content))  # as version 0.1 wrote it
+    (model / ".model.0a1b2c3d.json").write_text("half wri")  # by a call that was killed
+    packed = medseg.package(model, tmp_path / f"packed{'.zip' * (format_ == 'zip')}", format=format_)
+    files = [packed] if packed.is_file() else [file for file in packed.rglob("*") if file.is_file()]
+    contents = [file.read_bytes() for file in files]
+    for file in (file for file in files if zipfile.is_zipfile(file)):
+        with zipfile.ZipFile(file) as archive:
+            contents += [archive.read(name) for name in archive.namelist()]
+            assert not [name for name in archive.namelist() if "0a1b2c3d" in name]
+    for word in (b"alice", b"patient_7", str(Path(medseg.__file__).parent).encode(), str(tmp_path).encode()):
+        assert not [each for each in contents if word in each]
+
+
 def test_onnx_says_how_regions_make_a_label_map(regions: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     folder = medseg.package(regions, tmp_path / "onnx", format="onnx")
