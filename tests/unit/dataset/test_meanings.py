@@ -149,6 +149,22 @@ def test_names_of_channels_are_in_order_of_numbers() -> None:
     assert channel_names({"channel_names": {"10": "c", "2": "b", "0": "a"}}) == ("a", "b", "c")
 
 
+def test_what_is_for_testing_is_not_trained_on(tmp_path: Path, write_image: WriteImage) -> None:
+    for part in ("train", "test"):
+        write_image(tmp_path / part / "images" / "a.nii.gz")
+        write_image(tmp_path / part / "labels" / "a.nii.gz")
+    found = find_cases(tmp_path)
+    assert [case.images[0].path.parent.parent.name for case in found.cases] == ["train"]
+    assert "labels/ has the label maps of test images: they are not trained on" in found.notes
+    assert all(case.label for case in find_cases(tmp_path / "test").cases)
+    entry = {"image": "test/images/a.nii.gz", "label": "test/labels/a.nii.gz"}
+    training = [{"image": "train/images/a.nii.gz", "label": "train/labels/a.nii.gz"}]
+    write = (tmp_path / "dataset.json").write_text
+    write(json.dumps({"labels": {"x": 1}, "training": training, "test": [entry]}))
+    found = find_cases(tmp_path)
+    assert len(found.cases) == 1 and "'test' has label maps, too: they are not trained on" in found.notes
+
+
 # Names
 
 
