@@ -255,6 +255,17 @@ def test_overlapping_structures(tmp_path: Path, write_image: WriteImage) -> None
         read_label_map(case, read_geometry(case.images[0]), 0.05)
 
 
+def test_what_medseg_writes_as_a_file_a_label_is_read_as_labels(tmp_path: Path, write_image: WriteImage) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.nii.gz")
+        for structure in ("left_kidney", "GTV_1_2"):
+            write_image(tmp_path / "labels" / name / f"{structure}.nii.gz")
+        table = {"left_kidney.nii.gz": "left kidney", "GTV_1_2.nii.gz": "GTV 1/2"}
+        (tmp_path / "labels" / name / "names.json").write_text(json.dumps(table))
+    found = find_cases(tmp_path)
+    assert not found.problems and found.labels is not None and found.labels.names == ["GTV 1/2", "left kidney"]
+
+
 def test_dataset_json_chooses_structures(tmp_path: Path, write_image: WriteImage) -> None:
     for n in "12":
         write_image(tmp_path / n / "ct.nii.gz")
