@@ -34,7 +34,8 @@ def image_and_label_folders(listing: Listing) -> Draft | None:
     """images/ and labels/, or what else they may be called, with the same names in both; each part of a dataset may
     have its own."""
     pairs = list(_pairs_below(listing))
-    labelled = [pair for pair in pairs if pair.labels and pair.images.found.sources and pair.part not in TESTING]
+    drawn = [pair for pair in pairs if pair.labels and pair.images.found.sources]
+    labelled = [pair for pair in drawn if pair.part not in TESTING] or drawn
     if not labelled:
         return None
     draft = Draft(_title(labelled))

@@ -35,13 +35,13 @@ def decathlon(listing: Listing) -> Draft | None:
             case.annotated = annotated_labels(entry.get("annotated"), path)
     if validation:
         draft.notes.append(f"'validation' is taken too, and split anew: {counted(len(validation), 'case')}")
-    for entry in _entries(content, "test", path):
-        # Test labels are listed by some who keep them to themselves.
-        label = entry.get("label")
-        there = label is not None and _on_disk(listing.path / label).exists()
-        case = add_listed(draft, listing.path, entry["image"], label if there else None)
+    testing = _entries(content, "test", path)
+    for entry in testing:
+        case = add_listed(draft, listing.path, entry["image"], None)
         if case:
             case.unlabelled_as = "test image"
+    if any(entry.get("label") and _on_disk(listing.path / entry["label"]).exists() for entry in testing):
+        draft.notes.append("'test' has label maps, too: they are not trained on")
     return draft
 
 

@@ -3,7 +3,6 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from medseg.dataset.draft import Draft
@@ -11,6 +10,7 @@ from medseg.dataset.label_like import is_label_folder
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after, split_channel
 from medseg.dataset.segmented import SAY_THEIR_IMAGE
+from medseg.dataset.structures import structure_of
 from medseg.io.source import ImageSource
 
 FILM = re.compile(rf"{SEPARATOR}4d$", re.IGNORECASE)  # beside its labelled frames: patient001_4d
@@ -54,7 +54,7 @@ def paired_folders(images: Listing, labels: Listing) -> Draft:
         place = labels.place(label)
         folder, name = _parts(place)
         if label not in keys_of_labels and folder in draft.cases:
-            draft.add_label(folder, replace(label, structure=name))
+            draft.add_label(folder, structure_of(label, name))
         else:
             draft.add_label(keys_of_labels.get(label, place.as_posix()), label)
     return draft

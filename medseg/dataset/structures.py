@@ -10,8 +10,10 @@ from medseg.dataset.label_like import holds_few_integers, is_label_folder
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after
 from medseg.dataset.segments import plain
+from medseg.io.masks.segmented import NAMES_FILE
 from medseg.io.source import ImageSource
 from medseg.progress import counted
+from medseg.records import read_object
 from medseg.terminology import PRIVATE, coding
 
 MODALITY = re.compile(
@@ -77,7 +79,15 @@ def of_structures(case: str, masks: Mapping[str, ImageSource]) -> list[ImageSour
     its name says."""
     if len(masks) == 1 and any(mask_core(name) == "" or name == case for name in masks):
         return list(masks.values())
-    return [replace(source, structure=mask_core(name) or name) for name, source in masks.items()]
+    return [structure_of(source, mask_core(name) or name) for name, source in masks.items()]
+
+
+def structure_of(source: ImageSource, name: str) -> ImageSource:
+    """The mask of a structure, called as names.json beside it says, which medseg writes, else ``name``. Raises
+    ``SourceError`` for a names.json that cannot be read."""
+    table = source.path.with_name(NAMES_FILE)
+    names = read_object(table) if table.is_file() else {}
+    return replace(source, structure=str(names.get(source.path.name, name)))
 
 
 def _add_case(draft: Draft, listing: Listing, folder: str, images: Sequence[ImageSource], masks: Masks) -> None:

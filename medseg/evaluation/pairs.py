@@ -246,12 +246,14 @@ def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
 def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
     that are no label are left out. Raises ``LabelError`` when all are."""
-    if labels is None or own is None or (not mask.parts and (mask.drawn is None or mask.drawn.values is None)):
+    if labels is None or own is None:
         return mask
     value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
     value_of |= {plain(name): value for name, value in values_of_structures(labels).items()}
     if mask.parts:
         return replace(mask, parts=_valued_parts(mask, value_of, labels))
+    if mask.drawn is None or not mask.drawn.values:
+        return mask
     name_of = dict(zip(own.values, map(plain, own.names), strict=True))
     values = {name: value_of.get(name_of[value]) for name, value in mask.drawn.values.items()}
     known = {name: value for name, value in values.items() if value is not None}

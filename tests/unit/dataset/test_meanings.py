@@ -149,6 +149,22 @@ def test_names_of_channels_are_in_order_of_numbers() -> None:
     assert channel_names({"channel_names": {"10": "c", "2": "b", "0": "a"}}) == ("a", "b", "c")
 
 
+def test_what_is_for_testing_is_not_trained_on(tmp_path: Path, write_image: WriteImage) -> None:
+    for part in ("train", "test"):
+        write_image(tmp_path / part / "images" / "a.nii.gz")
+        write_image(tmp_path / part / "labels" / "a.nii.gz")
+    found = find_cases(tmp_path)
+    assert [case.images[0].path.parent.parent.name for case in found.cases] == ["train"]
+    assert "labels/ has the label maps of test images: they are not trained on" in found.notes
+    assert all(case.label for case in find_cases(tmp_path / "test").cases)
+    entry = {"image": "test/images/a.nii.gz", "label": "test/labels/a.nii.gz"}
+    training = [{"image": "train/images/a.nii.gz", "label": "train/labels/a.nii.gz"}]
+    write = (tmp_path / "dataset.json").write_text
+    write(json.dumps({"labels": {"x": 1}, "training": training, "test": [entry]}))
+    found = find_cases(tmp_path)
+    assert len(found.cases) == 1 and "'test' has label maps, too: they are not trained on" in found.notes
+
+
 # Names
 
 
@@ -237,6 +253,17 @@ def test_overlapping_structures(tmp_path: Path, write_image: WriteImage) -> None
     write_image(tmp_path / "s1" / "segmentations" / "tumour.nii.gz", masks["tumour"])
     with pytest.raises(LabelError, match="'tumour', but holds the values 7, 255"):
         read_label_map(case, read_geometry(case.images[0]), 0.05)
+
+
+def test_what_medseg_writes_as_a_file_a_label_is_read_as_labels(tmp_path: Path, write_image: WriteImage) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.nii.gz")
+        for structure in ("left_kidney", "GTV_1_2"):
+            write_image(tmp_path / "labels" / name / f"{structure}.nii.gz")
+        table = {"left_kidney.nii.gz": "left kidney", "GTV_1_2.nii.gz": "GTV 1/2"}
+        (tmp_path / "labels" / name / "names.json").write_text(json.dumps(table))
+    found = find_cases(tmp_path)
+    assert not found.problems and found.labels is not None and found.labels.names == ["GTV 1/2", "left kidney"]
 
 
 def test_dataset_json_chooses_structures(tmp_path: Path, write_image: WriteImage) -> None:
