@@ -45,7 +45,7 @@ def inspect(
         typer.Option(help="New folder for a copy in which is put right what can be, with changes.csv."),
     ] = None,
     voxels: Annotated[
-        bool, typer.Option("--voxels", help="Read all voxels too: finds all damage, and takes longer.")
+        bool, typer.Option("--voxels", help="Read all voxels too: finds all damage and odd values, and takes longer.")
     ] = False,
     images: Images = None,
     labels: LabelMaps = None,

@@ -80,7 +80,7 @@ def without_extremes(array: Array, rules: Sequence[Normalisation]) -> tuple[Arra
     """The array (channel, x, y, z) with extremes clipped to the range of all other voxels in channels that are
     normalised by their own mean and deviation, and what was done, by channel. It is the very array where there are
     none."""
-    notes = {}
+    notes: dict[int, str] = {}
     for i, rule in enumerate(rules):
         found = find_extremes(array[i], rule.nonzero) if rule.kind == "zscore" else None
         if found is not None:

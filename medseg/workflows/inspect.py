@@ -74,10 +74,10 @@ def inspect(
 ) -> Inspection:
     """Says what a source (any that ``preprocess`` takes) holds, and what in it is odd or wrong.
 
-    Of images only headers are read, and with ``voxels`` all of them, which finds all damage and values that are no
-    numbers; label maps are read. ``images``, ``labels`` and ``rename`` select and pair files as in ``preprocess``, and
-    what is no problem here is none there. ``ignore_value`` is that of voxels that nobody annotated, where dataset.json
-    names none, ``spacing`` that of voxels in mm whose headers lost it.
+    Of images only headers are read, and with ``voxels`` all of them, which finds all damage, values that are no
+    numbers, and images whose values are odd; label maps are read. ``images``, ``labels`` and ``rename`` select and pair
+    files as in ``preprocess``, and what is no problem here is none there. ``ignore_value`` is that of voxels that
+    nobody annotated, where dataset.json names none, ``spacing`` that of voxels in mm whose headers lost it.
 
     ``html`` is a file that gets a report with a picture of each image. ``fix`` is a new folder that gets a copy of the
     source in which is put right what can be, and changes.csv, a list of what was changed. The source is never changed.
