@@ -143,19 +143,20 @@ def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None)
             yield SAID_SPACING, what, "where its header is right, say only that of the others, in a cases.csv"
     if source.spacing is not None or set(grid.spacing) != {1.0}:
         return
-    why = _why_lost(grid, header, says_no_spacing(source, grid))
+    why = _why_lost(source, grid, header)
     if why:
         what = f"its header gives voxels of exactly 1×1×1 mm, {why}: the spacing seems to be lost"
-        yield LOST_SPACING, what, SAY_SPACING
+        yield LOST_SPACING, what, "export it again" if source.kind == "dicom" else SAY_SPACING
 
 
-def _why_lost(grid: Geometry, header: NiftiHeader | None, at_origin: bool) -> str:
+def _why_lost(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> str:
     """Empty where 1×1×1 mm may well be true."""
+    at_origin = says_no_spacing(source, grid)
     shape, longest, shortest = "×".join(map(str, grid.shape)), max(grid.shape), min(grid.shape)
     if longest >= SUSPICIOUS_SIZE:
         return f"which is {longest} mm over {longest} voxels"
-    if shortest == 1:
-        return ""  # one slice
+    if shortest == 1 or source.kind == "dicom":
+        return ""  # one slice, or millimetres that a scanner wrote
     if header is not None and not header.has_place:
         return "and neither place nor directions"
     if longest >= LEAST_SIZE and longest >= (FLAT_AT_ORIGIN if at_origin else FLAT) * shortest:

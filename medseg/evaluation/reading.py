@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.dataset.grids import goes_voxel_by_voxel
+from medseg.dataset.grids import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume, read_segments
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, LabelError
 from medseg.evaluation.pairs import Mask, Pair
 from medseg.evaluation.structures import put_together, read_part
 from medseg.io.discover import source_of
@@ -48,7 +48,11 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     if mask.parts:
         parts = {part: _on(grid, read_part(part), part.path, pair, grid_tolerance) for part in mask.parts}
         return Volume(put_together(parts, grid.shape)[None], grid)
-    return _on(grid, label_volume(source_of(mask.path)), mask.path, pair, grid_tolerance)
+    try:
+        read = label_volume(source_of(mask.path))
+    except LabelError as error:  # a folder of masks alone is no source that could be put right as a whole
+        raise LabelError(str(error).replace(f"{FIX} gives", "give")) from error
+    return _on(grid, read, mask.path, pair, grid_tolerance)
 
 
 def _on(grid: Geometry, read: Volume, path: Path, pair: Pair, grid_tolerance: float) -> Volume:

@@ -247,7 +247,7 @@ def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
 def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
     """What is doubtful about the images of a case, as ``inspect`` says it. ``first``: the grid of the first image."""
     for number, source in enumerate(case.images):
-        grid = read_geometry(source) if number else first
+        grid = first if number == 0 or source.kind == "dicom" else read_geometry(source)  # DICOM's takes long
         which = f"{source.path.name}: " if len(case.images) > 1 else ""
         yield from (f"{which}{note}" for note in source.notes)
         is_as_in_training = bool(record.said_spacings) and says_no_spacing(source, grid)

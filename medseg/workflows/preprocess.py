@@ -245,7 +245,7 @@ def check_case(
     images = tuple(_kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
     label = _kept_label(case, drawn, image.geometry, folder / "labels")
     resampled = tuple(channel.resampled for channel in channels)
-    grids = [image.geometry, *map(read_geometry, case.images[1:])]
+    grids = [c.volume.geometry if c.source.kind == "dicom" else read_geometry(c.source) for c in channels]
     doubts = tuple(doubt for each in map(doubts_about, case.images, grids) for doubt in each)
     notes = drawn.notes if drawn else ()
     return Checked(replace(case, images=images, label=label), measures, resampled, notes, doubts)
@@ -358,7 +358,8 @@ def _kept_image(case: Case, number: int, channel: Channel, folder: Path) -> Imag
     if source.kind in ONE_FILE and as_it_is:
         return _copied(source, folder, name)
     array = channel.volume.array
-    return _written(folder / f"{name}.nii.gz", array[0] if len(array) == 1 else array, channel.volume.geometry)
+    written = _written(folder / f"{name}.nii.gz", array[0] if len(array) == 1 else array, channel.volume.geometry)
+    return replace(written, spacing=source.spacing)
 
 
 def _kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: Path) -> LabelSource | None:

@@ -1,5 +1,6 @@
 """What a header says that can hardly be true."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -108,6 +109,13 @@ def test_lengths_in_metres_or_micrometres_are_doubted_in_any_format(tmp_path: Pa
     affine = np.diag([edge, edge, edge, 1])
     written(tmp_path / "a.nii.gz", (22, 20, 24), affine, unit="unknown")
     assert [rules(source_of(tmp_path / name)) for name in ("a.mha", "a.nii.gz")] == [[rule], [rule]]
+
+
+def test_millimetres_of_a_scanner_are_believed(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
+    """No spacing can be said in place of DICOM's, either."""
+    upright = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    write_slices(tmp_path / "s", np.zeros((3, 80, 80), np.int16), spacing=(1.0, 1.0, 1.0), orientation=upright)
+    assert rules(source_of(tmp_path / "s")) == []
 
 
 def test_copies_are_told_whatever_their_names(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, LabelError
 from medseg.evaluation.pairs import Mask, Pair
 from medseg.evaluation.reading import read_pair
 from medseg.io.discover import source_of
@@ -33,3 +33,15 @@ def test_of_other_voxels_one_is_resampled(tmp_path: Path, write_image: WriteImag
     reference = Mask(write_image(tmp_path / "reference.nii.gz", affine=np.diag([1.0, 1, 3, 1])))
     with pytest.raises(GeometryError, match="medseg export PREDICTION -o FILE --like REFERENCE"):
         read_pair(Pair("a", prediction, reference), 0.05)
+
+
+def test_values_that_are_nearly_whole_are_named_without_a_command_that_cannot_help(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    drawn = np.zeros((8, 8, 4), np.float32)
+    drawn[2:6, 2:6] = 1
+    reference = Mask(write_image(tmp_path / "reference.nii.gz", drawn))
+    prediction = Mask(write_image(tmp_path / "prediction.nii.gz", drawn * np.float32(1.00001)))
+    with pytest.raises(LabelError, match="nearly whole numbers.*; give each voxel the nearest of 0, 1") as caught:
+        read_pair(Pair("a", prediction, reference), 0.05)
+    assert "inspect" not in str(caught.value)

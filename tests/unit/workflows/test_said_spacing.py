@@ -1,12 +1,14 @@
 """Where headers lost the spacing, what the user says holds in every command, and masks keep the header."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 import medseg
@@ -74,6 +76,21 @@ def test_all_say_that_it_is_lost_until_it_is_said(hearts: Path, tmp_path: Path) 
     result = medseg.preprocess(hearts, tmp_path / "prepared", config=ONE_WORKER)
     assert ["--spacing" in warning.message for warning in result.warnings] == [True, True]
     assert medseg.preprocess(hearts, tmp_path / "prepared", config=ONE_WORKER, spacing=SPACING).warnings == ()
+
+
+def test_what_is_written_anew_and_what_is_copied_go_together(hearts: Path, tmp_path: Path) -> None:
+    """Of an archive, MetaImage becomes NIfTI with the spacing that is said, and NIfTI is copied as it is."""
+    for path in (hearts / "images").iterdir():
+        sitk.WriteImage(sitk.ReadImage(path), path.with_name(path.name.replace(".nii.gz", ".mha")))
+        path.unlink()
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", hearts)
+    result = medseg.preprocess(archive, tmp_path / "prepared", config=ONE_WORKER, spacing=SPACING)
+    assert [case.spacing for case in result.record.cases] == [SPACING] * 2
+    for case in find_cases(tmp_path / "prepared").cases:
+        assert case.label is not None
+        image, label = (medseg.read_volume(source) for source in (case.images[0], case.label.sources[0]))
+        assert image.geometry.difference(label.geometry) is None
+        assert image.geometry.spacing == SPACING
 
 
 def test_a_copy_gets_it_into_its_headers(hearts: Path, tmp_path: Path) -> None:
