@@ -201,8 +201,8 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Re
         return Outcome(item, result=function(item))
     except Exception as error:
         trace = "".join(traceback.format_exception(error))
-        error = cause_of(error)
-        if isinstance(error, MedsegError):
-            return Outcome(item, error=str(error), trace=trace)
-        reason = of_the_machine(error)
-        return Outcome(item, error=reason or defect(error), is_defect=not reason, trace=trace)
+        cause = cause_of(error)
+        if isinstance(cause, MedsegError):
+            return Outcome(item, error=str(cause), trace=trace)
+        reason = of_the_machine(cause)
+        return Outcome(item, error=reason or defect(cause), is_defect=not reason, trace=trace)

@@ -170,7 +170,10 @@ def _without_alpha(array: np.ndarray) -> np.ndarray:
 def series_by_sitk(folder: Path) -> Read:
     reader = sitk.ImageSeriesReader()
     (series,) = reader.GetGDCMSeriesIDs(str(folder))
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series))
+    names = reader.GetGDCMSeriesFileNames(str(folder), series)
+    if len(names) < len(list(folder.iterdir())):  # it leaves out what it cannot read
+        raise ValueError("not all files")
+    reader.SetFileNames(names)
     return _of_sitk(reader.Execute())
 
 

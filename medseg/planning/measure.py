@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from medseg.errors import LabelError
 from medseg.plan import Fingerprint, Intensities
 from medseg.preprocessing.extremes import find_extremes
 from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
@@ -53,8 +54,10 @@ def measure(
 
 
 def fingerprint(cases: Sequence[CaseMeasures]) -> Fingerprint:
-    """Puts the measures of all cases together."""
+    """Puts the measures of all cases together. Raises ``LabelError`` where no voxel of any is labelled."""
     together = np.concatenate([case.intensities for case in cases], axis=1, dtype=np.float64)
+    if not together.shape[1]:
+        raise LabelError("no case has a labelled voxel, so that there is nothing to learn; add cases that have some")
     return Fingerprint(
         n_cases=len(cases),
         shapes=tuple(case.shape for case in cases),

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medseg.errors import LabelError
 from medseg.planning.measure import fingerprint, measure
 from medseg.volume import Geometry, Volume
 
@@ -49,3 +50,9 @@ def test_what_is_ignored_is_not_measured() -> None:
     assert measures.voxels == {0: 32, 1: 16}
     assert measures.annotated_part == 0.75
     assert sorted(measures.intensities[0]) == list(range(16))
+
+
+def test_cases_without_a_labelled_voxel_are_refused() -> None:
+    volume = Volume(np.ones((1, 4, 4, 4), np.float32), Geometry((4, 4, 4), np.eye(4)))
+    with pytest.raises(LabelError, match="no case has a labelled voxel"):
+        fingerprint([measure(volume, np.zeros((4, 4, 4), np.uint8), "RAS", True)])
