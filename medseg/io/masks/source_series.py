@@ -154,31 +154,29 @@ def instance_reference(class_uid: str, uid: str) -> Dataset:
 
 
 def _read_header(path: Path) -> Dataset:
-    """What is malformed is left out. Raises ``SourceError`` where a UID is missing or is none."""
+    """What is malformed is left out. Raises ``SourceError`` where a UID is missing then."""
     with reading(path, "DICOM"):  # some have no preamble, hence force
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS), force=True)
         for tag in list(header.keys()):
             if not _is_well_formed(header, tag):
                 del header[tag]
                 warn(f"{path}: {keyword_for_tag(tag)} in its header is malformed; masks are written without it")
-    missing = [name for name in UIDS if not UID(str(header.get(name) or "")).is_valid]
+    missing = [name for name in UIDS if not header.get(name)]
     if missing:
         raise SourceError(
-            f"{path}: has no valid {', '.join(missing)}, so no DICOM mask can refer to it; choose nifti or seg-nrrd"
+            f"{path}: has no {', '.join(missing)}, so no DICOM mask can refer to it; choose nifti or seg-nrrd"
         )
     return header
 
 
 def _is_well_formed(header: Dataset, tag: BaseTag) -> bool:
-    """Whether its value is of the kind that the standard says, and can be read. UIDs have to be such as well."""
+    """Whether its value is of the kind that the standard says, and can be read. Of UIDs there is one, odd or not."""
     try:
         element = header[tag]
     except Exception:  # pydicom raises many kinds on malformed values
         return False
-    values = element.value if isinstance(element.value, MultiValue) else [element.value]
-    uids = values if element.VR == "UI" and not element.is_empty else []
     several = element.VM > 1 and dictionary_VM(tag) == "1" and element.keyword not in (*TYPE_2, *TYPE_3)
-    return element.VR in dictionary_VR(tag) and not several and all(UID(str(uid)).is_valid for uid in uids)
+    return element.VR in dictionary_VR(tag) and not several
 
 
 def _reference(header: Dataset, frames: list[int]) -> Dataset:
