@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import DataElement, Dataset, config, dcmread
-from pydicom.datadict import dictionary_VM
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
-from medseg.errors import OutputError, SourceError
+from medseg.errors import OutputError, SourceError, reading
 from medseg.io.dicom.geometry import Plane
+from medseg.io.dicom.header import Header
 from medseg.io.dicom.series import source_planes
 from medseg.io.masks.segmented import Segmented
 from medseg.io.source import ImageSource
@@ -45,6 +47,9 @@ KEYWORDS = (
 # By these an archive knows whose mask it is: they are repeated however they are spelled.
 IDENTITY = ("PatientName", "PatientID")
 
+# By these a mask refers to its images.
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: names of patients and structures may be in any script
 LARGEST_NUMBER = 10**9  # of a series, so that more can be added: DICOM's numbers end at 2**31
 
@@ -68,11 +73,8 @@ class SourceSeries:
     @property
     def number(self) -> int:
         """SeriesNumber; 0 where there is none, or an odd one."""
-        try:
-            number = int(self.header.get("SeriesNumber") or 0)
-        except (TypeError, ValueError):
-            return 0
-        return number if 0 <= number <= LARGEST_NUMBER else 0
+        number = Header(self.planes[0].path, self.header).number_if_any("SeriesNumber") or 0
+        return int(number) if 0 <= number <= LARGEST_NUMBER else 0
 
     @property
     def name(self) -> str:
@@ -86,10 +88,8 @@ class SourceSeries:
     @property
     def slice_thickness(self) -> float:
         """In mm: as the header says, else the distance between slices."""
-        try:
-            return abs(float(self.header.SliceThickness)) or self.slice_distance
-        except (AttributeError, TypeError, ValueError):
-            return self.slice_distance
+        thickness = Header(self.planes[0].path, self.header).number_if_any("SliceThickness")
+        return abs(thickness or 0.0) or self.slice_distance
 
     @property
     def slice_distance(self) -> float:
@@ -154,14 +154,29 @@ def instance_reference(class_uid: str, uid: str) -> Dataset:
 
 
 def _read_header(path: Path) -> Dataset:
-    # Some have no preamble, hence force.
-    header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS), force=True)
-    missing = [name for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID") if not header.get(name)]
+    """What is malformed is left out. Raises ``SourceError`` where a UID is missing then."""
+    with reading(path, "DICOM"):  # some have no preamble, hence force
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS), force=True)
+        for tag in list(header.keys()):
+            if not _is_well_formed(header, tag):
+                del header[tag]
+                warn(f"{path}: {keyword_for_tag(tag)} in its header is malformed; masks are written without it")
+    missing = [name for name in UIDS if not header.get(name)]
     if missing:
         raise SourceError(
             f"{path}: has no {', '.join(missing)}, so no DICOM mask can refer to it; choose nifti or seg-nrrd"
         )
     return header
+
+
+def _is_well_formed(header: Dataset, tag: BaseTag) -> bool:
+    """Whether its value is of the kind that the standard says, and can be read. Of UIDs there is one, odd or not."""
+    try:
+        element = header[tag]
+    except Exception:  # pydicom raises many kinds on malformed values
+        return False
+    several = element.VM > 1 and dictionary_VM(tag) == "1" and element.keyword not in (*TYPE_2, *TYPE_3)
+    return element.VR in dictionary_VR(tag) and not several
 
 
 def _reference(header: Dataset, frames: list[int]) -> Dataset:
@@ -173,7 +188,7 @@ def _reference(header: Dataset, frames: list[int]) -> Dataset:
 
 
 def _n_frames(header: Dataset) -> int:
-    return int(header.get("NumberOfFrames") or 1)
+    return int(Header(Path(), header).number_if_any("NumberOfFrames") or 1)
 
 
 def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
@@ -186,7 +201,7 @@ def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
         try:
             if keyword in header:
                 copied.add(_valid(header[keyword]))
-        except ValueError as error:
+        except Exception as error:  # pydicom raises many kinds on values that are none
             warn(f"{source.path}: {keyword} is left empty in masks, since DICOM does not allow it ({error})")
     for keyword in TYPE_2_OF_TRIALS if "ClinicalTrialSponsorName" in copied else ():
         if keyword not in copied:
