@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
@@ -117,7 +117,7 @@ def _syntax(path: Path, dataset: FileDataset) -> UID:
 def _pixels_at(stream: BinaryIO, dataset: FileDataset) -> StoredPixels | None:
     """What begins where parsing has stopped."""
     is_implicit, is_little = dataset.original_encoding
-    order = "little" if is_little else "big"
+    order: Literal["little", "big"] = "little" if is_little else "big"
     offset, start = stream.tell(), stream.read(12)
     group, element = int.from_bytes(start[:2], order), int.from_bytes(start[2:4], order)
     vr = "OW" if is_implicit else start[4:6].decode("ascii", "replace")

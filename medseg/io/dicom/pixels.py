@@ -10,9 +10,8 @@ from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.encaps import parse_basic_offsets, parse_fragments
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders import JPEGExtended12BitDecoder
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from medseg.errors import MedsegError, SourceError, reason_of
 from medseg.io.dicom.header import FILES_KEPT, FileHeader
@@ -28,7 +27,7 @@ LONGEST_EDGE = 2**16 - 1
 # No codec makes images of tissue this much smaller: such a header asks for memory that the file cannot fill.
 MOST_COMPRESSED = 10_000
 
-JPEGExtended12BitDecoder.add_plugin("medseg", ("medseg.io.dicom.jpeg_extended", "decode_frame"))
+get_decoder(JPEGExtended12Bit).add_plugin("medseg", ("medseg.io.dicom.jpeg_extended", "decode_frame"))
 
 
 def check_pixels(file: FileHeader) -> None:

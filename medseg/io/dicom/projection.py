@@ -45,9 +45,9 @@ def is_negative(header: Header) -> bool:
 def turned_over(stored: Array, header: Header) -> Array:
     """The values of a negative as those of a positive, in the range of the stored bits: bone is bright in all."""
     if stored.dtype.kind != "u":
-        return np.invert(stored) if stored.dtype.kind == "i" else -stored
+        return np.asarray(np.invert(stored) if stored.dtype.kind == "i" else -stored)
     bits = header.whole("BitsStored") or stored.dtype.itemsize * 8
-    return np.subtract(stored.dtype.type(2**bits - 1), stored, dtype=stored.dtype)
+    return np.asarray(stored.dtype.type(2**bits - 1) - stored)
 
 
 def projection_notes(header: Header) -> list[str]:
