@@ -1,11 +1,10 @@
 """TIFF through tifffile: one picture, or pages that are the slices of a stack."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TiffFile, TiffPageSeries
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
 from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
@@ -70,18 +69,24 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
     size = path.stat().st_size
     for page in series.pages:
         if page is not None:
-            _check_whole(page, size)
+            _check_whole(page.aspage(), series.keyframe, size)
     ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
     check_size(int(series.nbytes), size, ratio=ratio)
     _check_with_pillow(path, tiff, series)
     return series
 
 
-def _check_whole(page: Any, size: int) -> None:
-    """tifffile makes zeros of what is not there."""
+def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
+    """tifffile makes zeros of what is not there, and takes all pages to be stored as the first one is."""
+    if page.hash != keyframe.hash:
+        raise ValueError("its pages are stored in different ways")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if len(parts) < int(np.prod(page.chunked)) or not all(at > 0 and n > 0 and at + n <= size for at, n in parts):
         raise ValueError("parts of its pixels are not there")
+    if page.compression == NOT_COMPRESSED and page.is_tiled and page.dtype is not None:
+        tile = int(np.prod(page.chunks)) * page.bitspersample // 8
+        if any(n < tile for _, n in parts):
+            raise ValueError("parts of its pixels are not there")
 
 
 def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
