@@ -45,7 +45,7 @@ def masks_in_folders(listing: Listing) -> Draft | None:
         for source in sources:
             name = listing.place(source).name
             draft.add_image(folder if len(sources) == 1 else _join(folder, name), source)
-    return draft if _is_likely(draft) else None
+    return draft if _is_likely(draft, in_folders=True) else None
 
 
 def structures_beside_images(listing: Listing) -> Draft | None:
@@ -71,7 +71,7 @@ def structures_beside_images(listing: Listing) -> Draft | None:
             start = next((each for each in known if rest_after(each, core)), known[0] if len(known) == 1 else name)
             structure = "" if core == start else rest_after(start, core) or core
             draft.add_label(_join(folder, start), replace(files[name], structure=structure))
-    return draft if _is_likely(draft) else None
+    return draft if _is_likely(draft, in_folders=False) else None
 
 
 def of_structures(case: str, masks: Mapping[str, ImageSource]) -> list[ImageSource]:
@@ -135,7 +135,7 @@ def _named_alike(folders: Mapping[str, Masks], masks: set[ImageSource]) -> set[I
     }
 
 
-def _is_likely(draft: Draft) -> bool:
+def _is_likely(draft: Draft, in_folders: bool) -> bool:
     """Whether there are cases with images and masks, and names of structures recur from case to case: names that don't
     are those of objects, or of something else."""
     _take_named(draft)
@@ -148,7 +148,8 @@ def _is_likely(draft: Draft) -> bool:
         return bool(labelled)
     n_cases = sum(any(source.structure for source in case.labels) for case in labelled)
     known = any(map(_is_known, structures))
-    if max(structures.values()) == 1 and (n_cases > 1 or not (known or len(structures) > 1)):
+    # A single case has names that mean something, or a folder for its masks: else these may be masks of anything.
+    if max(structures.values()) == 1 and (n_cases > 1 or not (known or (in_folders and len(structures) > 1))):
         return False
     if known or any(len(case.labels) > 1 for case in labelled):
         what = counted(len(structures), "structure")

@@ -56,6 +56,13 @@ def test_only_label_maps(tmp_path: Path, write_image: WriteImage) -> None:
     assert "all 2 images may be label maps" in doubt and "give a folder that holds their images too" in doubt
 
 
+def test_label_maps_beside_one_odd_file_are_no_structures_of_it(tmp_path: Path, write_image: WriteImage) -> None:
+    for name in ("a", "c"):
+        write_image(tmp_path / f"{name}.nii.gz", label_map())
+    (tmp_path / "b.nii.gz").write_bytes(b"no image")
+    assert not any(case.label for case in find_cases(tmp_path).cases)
+
+
 @pytest.mark.parametrize("value", [-1000, 0, 7])
 def test_images_of_one_value_are_no_label_maps(tmp_path: Path, write_image: WriteImage, value: int) -> None:
     write_image(tmp_path / "air.nii.gz", np.full(SHAPE, value, np.int16))
