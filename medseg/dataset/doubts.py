@@ -70,7 +70,7 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
     oddities = [
         *_of_size(grid, header),
         *_of_spacing(source, grid, header),
-        *(_of_place(header, grid) if header else ()),
+        *(_of_place(header, _grid_of_header(source)) if header else ()),
     ]
     yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
     if header and header.unit not in ("mm", "unknown"):
@@ -80,7 +80,11 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
 
 def spacing_of_header(source: ImageSource) -> Spacing3:
     """In mm, whatever the user says. Raises as ``read_geometry`` does."""
-    return read_geometry(replace(source, spacing=None)).spacing
+    return _grid_of_header(source).spacing
+
+
+def _grid_of_header(source: ImageSource) -> Geometry:
+    return read_geometry(replace(source, spacing=None))
 
 
 def _of_raw_header(source: ImageSource) -> Iterator[Doubt]:
