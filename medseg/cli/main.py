@@ -78,9 +78,9 @@ def main() -> None:
         app(sorted(sys.argv[1:], key=lambda argument: argument != DEBUG))  # it may stand after the command, too
     except Exception as error:
         logger.debug("", exc_info=error)
-        error = cause_of(error)
-        reason = str(error) if isinstance(error, MedsegError) else of_the_machine(error)
-        warn(f"Error: {reason or defect(error)}", style="red")
+        cause = cause_of(error)
+        reason = str(cause) if isinstance(cause, MedsegError) else of_the_machine(cause)
+        warn(f"Error: {reason or defect(cause)}", style="red")
         sys.exit(FAULT_OF_INPUT if reason else FAULT_OF_OURS)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
