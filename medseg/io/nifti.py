@@ -27,6 +27,8 @@ SPATIAL_UNIT = 0b111  # bits of xyzt_units; the others are the unit of time
 # Values of sform_code and qform_code (nifti1.h, NIFTI_XFORM_*).
 XFORM_CODES = range(6)
 
+EXTENSION_FLAG = 4  # bytes after the header of a single file, before which voxels cannot begin
+
 # Slopes that ITK does not take for 0, and values that its floats hold.
 SMALLEST_SLOPE = float(np.finfo(np.float64).eps)
 LARGEST_VALUE = float(np.finfo(np.float32).max)
@@ -95,8 +97,12 @@ def open_nifti(path: Path) -> AnalyzeImage:
         if not isinstance(image, AnalyzeImage):  # so is NIfTI
             raise SourceError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
         _check_type(path, image.dataobj.dtype)
-        _check_codes(path, image)
-        _check_scaling(path, image)
+        if not is_analyze(image):
+            header = _stored_header(path, image)
+            _check_codes(path, header)
+            _check_scaling(path, header, image.dataobj.dtype)
+        if not is_pair(path) and image.dataobj.offset < image.header.sizeof_hdr + EXTENSION_FLAG:
+            raise ValueError(f"its voxels are said to begin in the header, at byte {image.dataobj.offset}")
         file = voxel_file(path)
         check_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
     return image
@@ -134,10 +140,16 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
         raise SourceError(f"{path}: voxels of type {dtype} cannot be read; store integers or floats")
 
 
-def _check_codes(path: Path, image: AnalyzeImage) -> None:
+def _stored_header(path: Path, image: AnalyzeImage) -> nibabel.Nifti1Header:
+    """As it stands in the file: in that of an image nibabel has mended codes, and forgotten the scaling."""
+    with ImageOpener(path) as stream:
+        return type(image.header).from_fileobj(stream, check=False)
+
+
+def _check_codes(path: Path, header: nibabel.Nifti1Header) -> None:
     """Programs differ in whether a code that NIfTI does not know says that the sform, or the qform, counts."""
-    for name in () if is_analyze(image) else ("sform_code", "qform_code"):
-        code = int(image.header[name])
+    for name in ("sform_code", "qform_code"):
+        code = int(header[name])
         if code not in XFORM_CODES:
             raise GeometryError(
                 f"{path}: {name} is {code}, which NIfTI does not know ({XFORM_CODES[0]} to {XFORM_CODES[-1]}), so that "
@@ -145,15 +157,10 @@ def _check_codes(path: Path, image: AnalyzeImage) -> None:
             )
 
 
-def _check_scaling(path: Path, image: AnalyzeImage) -> None:
+def _check_scaling(path: Path, header: nibabel.Nifti1Header, dtype: np.dtype[Any]) -> None:
     """nibabel and ITK differ in an intercept without a slope, and in slopes that floats of 32 bits don't hold."""
-    if is_analyze(image):
-        return
-    with ImageOpener(path) as stream:  # nibabel has no scaling in the header of an image
-        header = type(image.header).from_fileobj(stream, check=False)
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     is_scaled = isfinite(slope) and slope != 0
-    dtype = image.dataobj.dtype
     highest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
     largest = abs(slope) * highest + abs(intercept)
     if (not is_scaled and isfinite(intercept) and intercept != 0) or (

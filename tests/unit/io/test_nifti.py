@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.errors import GeometryError, OutputError, SourceError
+from medseg.errors import GeometryError, MedsegError, OutputError, SourceError
 from medseg.io.nifti import nifti_geometry, read_nifti, write_nifti
 from medseg.volume import Geometry
 
@@ -163,6 +163,7 @@ def test_complex_voxels_and_singular_affines_are_refused(tmp_path: Path, write_i
     with pytest.raises(SourceError, match="complex64"):
         read_nifti(write_image(tmp_path / "a.nii.gz", ramp(5, 4, 3).astype(np.complex64)))
     image = nibabel.Nifti1Image(ramp(5, 4, 3), np.eye(4))
+    image.header["vox_offset"] = 352
     image.header["srow_z"] = 0
     image.header["sform_code"] = 1
     (tmp_path / "flat.nii").write_bytes(image.header.binaryblock + b"\0" * 4 + ramp(5, 4, 3).tobytes())
@@ -273,3 +274,26 @@ def test_real_cases_equal_simpleitk(real_data: Path) -> None:
         last = [n - 1 for n in volume.geometry.shape]
         lps = np.array(reference.TransformIndexToPhysicalPoint(last))
         np.testing.assert_allclose(volume.geometry.world(last), lps * [-1, -1, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("vox_offset", 0, "begin in the header"),
+        ("sform_code", 300, "sform_code is 300"),
+        ("qform_code", -1, "qform_code is -1"),
+        ("scl_inter", 5, "programs read differently"),  # without a slope: ITK adds it, nibabel does not
+        ("scl_slope", 1e-30, "programs read differently"),
+        ("scl_slope", 3e38, "programs read differently"),
+        ("dim", [3, 5, 4, 30000, 1, 1, 1, 1], "bytes are declared"),
+    ],
+)
+def test_what_programs_read_differently_is_refused(tmp_path: Path, field: str, value: object, reason: str) -> None:
+    header = nibabel.Nifti1Image(ramp(5, 4, 3), OBLIQUE).header
+    header["vox_offset"], header["scl_slope"], header["scl_inter"] = 352, 0, 0
+    header[field] = value
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + ramp(5, 4, 3).tobytes())
+    with pytest.raises(MedsegError, match=reason):
+        read_nifti(tmp_path / "a.nii")
+    with pytest.raises(MedsegError, match=reason):
+        nifti_geometry(tmp_path / "a.nii")
