@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the libraries about themselves
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             network,
             (window,),
             input_names=["image"],
