@@ -48,7 +48,7 @@ def write_model(folder: Path, plan: Plan, labels: Labels = LABELS) -> Path:
         provenance={},
         metrics={},
     )
-    network = build_network(1, len(record.outputs), plan.architecture)
+    network = build_network(len(record.channels), len(record.outputs), plan.architecture)
     with torch.no_grad():  # labels of random weights, and as many voxels of each
         for parameter in network.parameters():
             parameter.normal_(std=0.3)
