@@ -69,11 +69,14 @@ COMMANDS = {
             exact=False,
         ),
         Command(
-            "predict", ("predict", "run", "data/images", "-o", "masks", "--device", "cpu"), "masks", ("prepared", "run")
+            "predict",
+            ("predict", "run", "data/images", "-o", "masks", "--device", "cpu", "--backend", "torch"),
+            "masks",
+            ("prepared", "run"),
         ),
         Command(
             "formats",
-            ("predict", "run", "data/images", "-o", "many", "--device", "cpu", *FORMATS),
+            ("predict", "run", "data/images", "-o", "many", "--device", "cpu", "--backend", "torch", *FORMATS),
             "many",
             ("prepared", "run"),
         ),

@@ -86,7 +86,7 @@ def find_pairs(
     """
     predictions, references = located(predictions), located(references)
     predicted = _masks(predictions)
-    referred = _references(references, rename)
+    referred = _references(references, rename, predicted.masks)
     referred.labels = referred.labels or _labels_above(references)
     _add_parts(predicted, predictions, referred.masks)
     if not predicted.masks:
@@ -181,8 +181,9 @@ def labels_beside(path: Path) -> Labels | None:
     return None if predicted is None else predicted.labels
 
 
-def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
-    """The label maps or segments of a dataset; else those of a file, or of the files in a folder."""
+def _references(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> _Side:
+    """The label maps or segments of a dataset; else those of a file, or of the files in a folder. Files that are called
+    like ``predicted`` cases are these, and no masks of single structures."""
     files = _masks(references, rename) if references.is_file() else None
     if files is not None and files.masks:
         return files
@@ -193,6 +194,10 @@ def _references(references: Path, rename: Mapping[str, str] | None) -> _Side:
         if not files.masks:
             raise
         return files
+    if any(source.structure for case in found.cases if case.label for source in case.label.sources):
+        files = _masks(references, rename)
+        if not files.masks.keys().isdisjoint(predicted):
+            return files
     side = _Side({}, found.labels, list(found.problems))
     for case in found.cases:
         if case.label is not None:
