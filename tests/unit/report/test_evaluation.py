@@ -114,7 +114,8 @@ def test_without_images_there_are_still_outlines(blobs: Path, tmp_path: Path) ->
     assert page.count('class="reference"') >= 9
 
 
-def test_each_case_says_how_it_is_opened_in_slicer(evaluated: Path) -> None:
+def test_each_case_says_how_it_is_opened_in_slicer(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(evaluated)
     page = html.unescape((evaluated / "report.html").read_text())
     command = re.search(r"medseg (view .+ --slicer \S+\.mrb)", page)
     assert command is not None
