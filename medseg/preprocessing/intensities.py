@@ -38,8 +38,8 @@ LEAST_DISTANCE = 0.035
 DIFFERENCE_FACTOR = 2.0
 # Ranges that are so many times as narrow or wide are told. A small field of view within a body has a third.
 WIDTH_FACTOR = 5.0
-# Of fewer cases none can be called unlike the others.
-LEAST_CASES = 4
+# Against fewer others no case is called unlike them: forms of distributions differ more than values.
+LEAST_OTHERS = {"ct": 3, "none": 3, "zscore": 6}
 
 
 def quantiles(channel: Array) -> Floats:
@@ -70,8 +70,9 @@ def usual_values(profiles: Sequence[Floats], rule: Normalisation) -> UsualValues
 
 
 def unlike_the_others(profiles: Sequence[Floats], rule: Normalisation) -> dict[int, str]:
-    """The cases, by index, that are unlike all others, with what is odd about them; none of fewer than four."""
-    if len(profiles) < LEAST_CASES:
+    """The cases, by index, that are unlike all others, with what is odd about them; none where there
+    are fewer than ``LEAST_OTHERS``."""
+    if len(profiles) <= LEAST_OTHERS[rule.kind]:
         return {}
     differences = _differences(profiles, rule)
     together = _Together.of(profiles)
@@ -165,7 +166,7 @@ def _width(usual: UsualValues) -> float:
 
 
 def _another_form(values: Floats, usual: UsualValues, where: str) -> str | None:
-    if usual.largest_difference is None or usual.cases < LEAST_CASES:
+    if usual.largest_difference is None or usual.cases < LEAST_OTHERS["zscore"]:
         return None  # too little is known of how far cases differ
     difference = _distance(values, usual)
     limit = max(LEAST_DISTANCE, DIFFERENCE_FACTOR * usual.largest_difference)

@@ -185,7 +185,10 @@ def _cases(
     except SourceError as error:
         if listing.path.is_file() and not listing.found.segmentations:
             raise
-        finding = Finding("problem", "no-cases", listing.path, *told(str(error), listing.path))
+        # Spectra, reports or raw data alone are no fault of the data: what they are has been told.
+        only_others = bool(listing.found.notes) and not listing.found.problems and not listing.found.sources
+        severity = "warning" if only_others else "problem"
+        finding = Finding(severity, "no-cases", listing.path, *told(str(error), listing.path))
         return CaseList("no dataset that medseg knows", (), ()), [finding]
 
 
