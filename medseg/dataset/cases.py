@@ -26,6 +26,11 @@ class LabelSource:
     def path(self) -> Path:
         return self.sources[0].path
 
+    @property
+    def is_of_structures(self) -> bool:
+        """Whether each of the sources is the mask of one structure."""
+        return all(source.structure for source in self.sources)
+
 
 @dataclass(frozen=True)
 class Case:

@@ -1,6 +1,6 @@
 """One case from disk into memory, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -102,14 +102,50 @@ def read_segments(
     """
     if label.sources[0].kind == "pictures":
         return LabelMap(_pictures_on(grid, label.sources[0], image, tolerance))
-    if all(source.structure for source in label.sources):
-        return _put_together(label, grid, tolerance, image)
+    if label.is_of_structures:
+        return put_together(label, grid.shape, lambda source: _mask_on(grid, source, tolerance, image))
     if image is not None and image.spacing is not None:  # segments lie in the world of its header
         image = replace(image, spacing=None)
         grid = read_geometry(image)
     parts = [read_segmentation(source, grid, image) for source in label.sources]
     notes = tuple(note for part in parts for note in part.notes)
     return LabelMap(_merged(parts).label_map(label.values or {}), notes)
+
+
+def put_together(label: LabelSource, shape: tuple[int, ...], read: Callable[[ImageSource], Array]) -> LabelMap:
+    """One label map (x, y, z) of the masks of single structures. Where they overlap, the one with fewer voxels lies on
+    top: a core in its tumour.
+
+    ``read`` gives each of them on the grid, boolean: one after the other, since there may be a hundred.
+    """
+    values = label.values or {}
+    top = np.zeros(shape, np.uint16)  # number of the structure, from 1
+    voxels = [top.size + 1]
+    taken = [source for source in label.sources if source.structure in values]
+    n_overlapping = 0
+    for number, source in enumerate(taken, start=1):
+        mask = read(source)
+        below = top[mask]
+        voxels.append(len(below))
+        n_overlapping += int(np.count_nonzero(below))
+        top[mask] = np.where(np.array(voxels)[below] > len(below), number, below)
+    label_map: Array = np.array([0, *(values[source.structure] for source in taken)], np.int32)[top]
+    overlap = f"structures overlap in {counted(n_overlapping, 'voxel')}: the one with fewer voxels lies on top"
+    return LabelMap(label_map, (overlap,) if n_overlapping else ())
+
+
+def one_structure(array: Array, source: ImageSource) -> Array:
+    """Where the structure of ``source`` is drawn, boolean. Raises ``LabelError`` for more than one value beside the
+    background."""
+    mask: Array = array != 0
+    drawn = array[mask]
+    if len(drawn) and (drawn != drawn[0]).any():
+        values = ", ".join(map(str, np.unique(drawn)[:MOST_VALUES].tolist()))
+        raise LabelError(
+            f"{source.path}: is taken for the mask of one structure, '{source.structure}', but holds the values "
+            f"{values}"
+        )
+    return mask
 
 
 def label_volume(source: ImageSource) -> Volume:
@@ -144,22 +180,13 @@ def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: 
     return volume.label_map
 
 
-def _put_together(label: LabelSource, grid: Geometry, tolerance: float, image: ImageSource | None) -> LabelMap:
-    """One label map of the masks of single structures, one after the other: there may be a hundred of them."""
-    values = label.values or {}
-    top = np.zeros(grid.shape, np.uint16)  # number of the structure, from 1
-    voxels = [top.size + 1]
-    taken = [source for source in label.sources if source.structure in values]
-    n_overlapping = 0
-    for number, source in enumerate(taken, start=1):
-        mask = _mask_on(grid, source, tolerance, image)
-        below = top[mask]
-        voxels.append(len(below))
-        n_overlapping += int(np.count_nonzero(below))
-        top[mask] = np.where(np.array(voxels)[below] > len(below), number, below)
-    label_map: Array = np.array([0, *(values[source.structure] for source in taken)], np.int32)[top]
-    overlap = f"structures overlap in {counted(n_overlapping, 'voxel')}: the one with fewer voxels lies on top"
-    return LabelMap(label_map, (overlap,) if n_overlapping else ())
+def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
+    """The mask of one structure, boolean (x, y, z)."""
+    array = _label_map_on(grid, source, tolerance, image)
+    try:
+        return one_structure(array, source)
+    except LabelError as error:
+        raise LabelError(f"{error}; pair it as a label map by --images and --labels") from error
 
 
 def _pictures_on(grid: Geometry, source: ImageSource, image: ImageSource | None, tolerance: float) -> Array:
@@ -176,20 +203,6 @@ def _pictures_on(grid: Geometry, source: ImageSource, image: ImageSource | None,
             "label map in NIfTI of them"
         )
     return label_map
-
-
-def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
-    """Boolean (x, y, z). Raises ``LabelError`` for more than one value beside the background."""
-    array = _label_map_on(grid, source, tolerance, image)
-    mask: Array = array != 0
-    drawn = array[mask]
-    if len(drawn) and (drawn != drawn[0]).any():
-        values = ", ".join(map(str, np.unique(drawn)[:MOST_VALUES].tolist()))
-        raise LabelError(
-            f"{source.path}: is taken for the mask of one structure, '{source.structure}', but holds the values "
-            f"{values}; pair it as a label map by --images and --labels"
-        )
-    return mask
 
 
 def _read_finite(source: ImageSource) -> Volume:

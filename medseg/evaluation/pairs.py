@@ -1,41 +1,19 @@
 """Which prediction belongs to which reference."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.dataset.cases import LabelSource
 from medseg.dataset.dataset_json import label_names, read_dataset_json
-from medseg.dataset.layouts import find_cases
-from medseg.dataset.segments import name_labels, plain
+from medseg.dataset.segments import plain
 from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
+from medseg.evaluation.masks import Mask, Side, add_structures, mask_files, named, references_at
 from medseg.evaluation.predictions import read_predictions
-from medseg.evaluation.structures import Part, has_surfaces, parts_in, values_of_structures
-from medseg.io.discover import BUNDLE, located, mask_of, sources_among
-from medseg.io.folders import is_hidden, stem
-from medseg.io.source import SEGMENTATIONS, ImageSource
+from medseg.evaluation.structures import has_surfaces, values_of_structures
+from medseg.io.discover import located
 from medseg.labels import Labels
 from medseg.records import read_record
-from medseg.volume import Spacing3
-
-# Of a case that has masks of several kinds the first is taken. A DICOM series is none.
-KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
-
-# What ``predict`` appends to the name of a case, beside the suffix .dcm.
-DICOM_ENDINGS = (".grid.seg", ".seg", ".rtstruct")
-
-
-@dataclass(frozen=True)
-class Mask:
-    """One side of a pair."""
-
-    path: Path
-    drawn: LabelSource | None = None  # named segments, and their label values; None for a label map
-    image: ImageSource | None = None  # what it was drawn on, where that is known
-    parts: tuple[Part, ...] = ()  # where there is a mask of each structure
-    annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
-    spacing: Spacing3 | None = None  # what the user said of the voxels of its image, in mm
 
 
 @dataclass(frozen=True)
@@ -59,15 +37,6 @@ class PairList:
     notes: tuple[str, ...] = ()
 
 
-@dataclass
-class _Side:
-    """The masks of the predictions, or of the references, by case id, and their labels where these are named."""
-
-    masks: dict[str, Mask]
-    labels: Labels | None = None
-    problems: list[Problem] = field(default_factory=list)
-
-
 def find_pairs(
     predictions: Path,
     references: Path,
@@ -85,10 +54,12 @@ def find_pairs(
     the name of a label.
     """
     predictions, references = located(predictions), located(references)
-    predicted = _masks(predictions)
-    referred = _references(references, rename, predicted.masks)
+    files = mask_files(predictions)
+    referred = references_at(references, rename, files.of_case)
     referred.labels = referred.labels or _labels_above(references)
-    _add_parts(predicted, predictions, referred.masks)
+    if predictions.is_dir():
+        add_structures(files, predictions, referred.masks)
+    predicted = named(files)
     if not predicted.masks:
         surfaces = "; surfaces cannot be compared, predict with another --format" if has_surfaces(predictions) else ""
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it{surfaces}")
@@ -123,7 +94,7 @@ def find_pairs(
     return PairList(tuple(pairs), labels, tuple(problems), tuple(notes))
 
 
-def _pair(name: str, predicted: _Side, reference: Mask, labels: Labels | None, predictions: Path) -> Pair:
+def _pair(name: str, predicted: Side, reference: Mask, labels: Labels | None, predictions: Path) -> Pair:
     """With the prediction of that name, or why there is none."""
     if name not in predicted.masks:
         told = [problem.message for problem in predicted.problems if problem.case_id == name]
@@ -135,24 +106,7 @@ def _pair(name: str, predicted: _Side, reference: Mask, labels: Labels | None, p
         return Pair(name, None, reference, str(error))
 
 
-def _add_parts(predicted: _Side, predictions: Path, cases: Collection[str]) -> None:
-    """Adds the cases that have a folder with a mask of each structure, where they have no other mask."""
-    added = {}
-    for name in cases if predictions.is_dir() else ():
-        parts = () if name in predicted.masks else parts_in(predictions / name)
-        if parts:
-            added[name] = parts
-    names = sorted({part.name for parts in added.values() for part in parts})
-    own = Labels.from_names({name: value for value, name in enumerate(names, start=1)})
-    values = values_of_structures(own)
-    for name, parts in added.items():
-        valued = tuple(replace(part, value=values[part.name]) for part in parts)
-        predicted.masks[name] = Mask(predictions / name, parts=valued)
-    if added and predicted.labels is None:
-        predicted.labels = own
-
-
-def _leave_out_unasked(predictions: Path, predicted: _Side, referred: _Side) -> list[str]:
+def _leave_out_unasked(predictions: Path, predicted: Side, referred: Side) -> list[str]:
     """Leaves out the references of cases that nobody asked to be predicted; a note on these."""
     asked = set(predicted.masks) if predictions.is_file() else asked_for(predictions)
     unasked = [] if asked is None else [name for name in referred.masks if name not in asked | predicted.masks.keys()]
@@ -181,33 +135,6 @@ def labels_beside(path: Path) -> Labels | None:
     return None if predicted is None else predicted.labels
 
 
-def _references(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> _Side:
-    """The label maps or segments of a dataset; else those of a file, or of the files in a folder. Files that are called
-    like ``predicted`` cases are these, and no masks of single structures."""
-    files = _masks(references, rename) if references.is_file() else None
-    if files is not None and files.masks:
-        return files
-    try:
-        found = find_cases(references, rename=rename)
-    except SourceError:
-        files = _masks(references, rename)
-        if not files.masks:
-            raise
-        return files
-    if any(source.structure for case in found.cases if case.label for source in case.label.sources):
-        files = _masks(references, rename)
-        if not files.masks.keys().isdisjoint(predicted):
-            return files
-    side = _Side({}, found.labels, list(found.problems))
-    for case in found.cases:
-        if case.label is not None:
-            drawn = None if case.label.values is None else case.label
-            side.masks[case.case_id] = Mask(
-                case.label.path, drawn, case.images[0], annotated=case.annotated, spacing=case.spacing
-            )
-    return side if side.masks else _masks(references, rename)
-
-
 def _labels_above(references: Path) -> Labels | None:
     """What a dataset.json names in the folder of the references, or in the one above, as above ``labelsTr``."""
     folder = references.resolve() if references.is_dir() else references.resolve().parent
@@ -221,33 +148,6 @@ def _labels_above(references: Path) -> Labels | None:
     return None
 
 
-def _masks(source: Path, rename: Mapping[str, str] | None = None) -> _Side:
-    """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
-    if not source.exists():
-        raise SourceError(f"{source}: no such file or folder")
-    if source.suffix.lower() == BUNDLE:
-        source = mask_of(source).path
-    files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
-    found = sources_among([file for file in files if not is_hidden(file.name)])
-    masks = [mask for mask in (*found.sources, *found.segmentations) if mask.kind in KINDS]
-    taken: dict[str, ImageSource] = {}
-    for mask in sorted(masks, key=lambda mask: KINDS.index(mask.kind)):
-        name = _name(mask.path)
-        other = taken.setdefault(name, mask)
-        if other is not mask and other.kind == mask.kind:
-            raise SourceError(f"{other.path} and {mask.path} are both case '{name}'; leave one of them out")
-    problems = [Problem(_name(problem.path), problem.path, problem.message) for problem in found.problems]
-    side = _Side({name: Mask(mask.path) for name, mask in taken.items()}, problems=problems)
-    drawn = {name: [mask] for name, mask in taken.items() if mask.kind in SEGMENTATIONS}
-    if drawn:
-        named = name_labels(drawn, rename or {})
-        side.labels = named.labels
-        side.masks |= {name: Mask(label.path, label) for name, label in named.sources.items()}
-        for name, error in named.errors.items():
-            side.problems.append(Problem(name, side.masks.pop(name).path, error))
-    return side
-
-
 def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
     that are no label are left out. Raises ``LabelError`` when all are."""
@@ -255,8 +155,6 @@ def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
         return mask
     value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
     value_of |= {plain(name): value for name, value in values_of_structures(labels).items()}
-    if mask.parts:
-        return replace(mask, parts=_valued_parts(mask, value_of, labels))
     if mask.drawn is None or not mask.drawn.values:
         return mask
     name_of = dict(zip(own.values, map(plain, own.names), strict=True))
@@ -270,35 +168,18 @@ def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     return replace(mask, drawn=replace(mask.drawn, values=known))
 
 
-def _valued_parts(mask: Mask, value_of: Mapping[str, int], labels: Labels) -> tuple[Part, ...]:
-    """Those that are labels, with their values."""
-    named = [(part, value_of.get(plain(part.name))) for part in mask.parts]
-    known = tuple(replace(part, value=value) for part, value in named if value is not None)
-    if not known:
-        files = _some([part.path.name for part in mask.parts])
-        raise LabelError(f"{mask.path}: its files ({files}) are named after none of the labels {_some(labels.names)}")
-    return known
-
-
 def _ignored(mask: Mask, before: Mask) -> set[str]:
     """Names of the segments that were left out of it."""
     kept, given = ((each.drawn and each.drawn.values) or {} for each in (mask, before))
     return set(given) - set(kept)
 
 
-def _without_reference(predicted: _Side, referred: _Side, references: Path) -> list[Problem]:
+def _without_reference(predicted: Side, referred: Side, references: Path) -> list[Problem]:
     """Predictions that nothing can be compared with, whether they can be read or not."""
     told = [problem for problem in predicted.problems if problem.case_id not in referred.masks]
     alone = [(name, mask.path) for name, mask in predicted.masks.items() if name not in referred.masks]
     what = f"has no reference of that name in {references}"
     return [*told, *(Problem(name, path, f"{path} {what}") for name, path in alone)]
-
-
-def _name(path: Path) -> str:
-    """The case id."""
-    name = stem(path)
-    ending = next((ending for ending in DICOM_ENDINGS if name.endswith(ending)), "")
-    return name.removesuffix(ending)
 
 
 def _some(names: Sequence[str]) -> str:

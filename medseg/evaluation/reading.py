@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from medseg.dataset.grids import FIX, goes_voxel_by_voxel
-from medseg.dataset.reading import label_volume, read_segments
+from medseg.dataset.reading import label_volume, one_structure, put_together, read_segments
 from medseg.errors import GeometryError, LabelError
-from medseg.evaluation.pairs import Mask, Pair
-from medseg.evaluation.structures import put_together, read_part
+from medseg.evaluation.masks import Mask
+from medseg.evaluation.pairs import Pair
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
-from medseg.volume import Geometry, Volume
+from medseg.io.source import ImageSource
+from medseg.volume import Array, Geometry, Volume
 
 
 def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
@@ -36,18 +37,25 @@ def _grid(pair: Pair) -> Geometry:
     reference, prediction = pair.reference, pair.prediction
     if reference.drawn is not None and reference.image is not None:
         return read_geometry(reference.image)
-    if reference.drawn is not None and prediction is not None and prediction.drawn is None:
-        return read_geometry(prediction.parts[0].path if prediction.parts else prediction.path)
+    if reference.drawn is not None and prediction is not None:
+        if prediction.drawn is None:
+            return read_geometry(prediction.path)
+        if prediction.drawn.is_of_structures:
+            return read_geometry(prediction.drawn.sources[0])
     return read_geometry(reference.path)
 
 
 def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volume:
     """On ``grid``, with its axes."""
+
+    def read_mask(source: ImageSource) -> Array:
+        volume = _on(grid, label_volume(source), source.path, pair, grid_tolerance)
+        return one_structure(volume.label_map, source)
+
+    if mask.drawn is not None and mask.drawn.is_of_structures and mask.image is None:
+        return Volume(put_together(mask.drawn, grid.shape, read_mask).array[None], grid)
     if mask.drawn is not None:
         return Volume(read_segments(mask.drawn, grid, pair.reference.image).array[None], grid)
-    if mask.parts:
-        parts = {part: _on(grid, read_part(part), part.path, pair, grid_tolerance) for part in mask.parts}
-        return Volume(put_together(parts, grid.shape)[None], grid)
     try:
         read = label_volume(source_of(mask.path))
     except LabelError as error:  # a folder of masks alone is no source that could be put right as a whole

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medseg.errors import GeometryError, LabelError
-from medseg.evaluation.pairs import Mask, Pair
+from medseg.evaluation.masks import Mask
+from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.io.discover import source_of
 

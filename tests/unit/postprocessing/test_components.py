@@ -119,7 +119,7 @@ def test_what_is_removed_and_filled_is_told(label_map: np.ndarray) -> None:
         return np.linspace(0.5, 0.9, len(voxels))
 
     (change,) = postprocess(label_map.copy(), [rule], NAMES, 0.001, probabilities)
-    assert sorted(map(tuple, asked[0])) == sorted(map(tuple, np.argwhere(label_map[6:] == 1) + [6, 0, 0]))
+    assert sorted(map(tuple, asked[0])) == sorted(map(tuple, np.add(np.argwhere(label_map[6:] == 1), [6, 0, 0])))
     assert (change.components, change.voxels, change.filled) == (2, 9, 1)
     assert str(change) == (
         "postprocessing removed 2 components (9 voxels, 0.009 ml, probability 0.70 on average, 0.90 at most) and "

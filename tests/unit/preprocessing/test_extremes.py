@@ -62,7 +62,15 @@ def test_the_rest_of_the_image_is_prepared_as_without_them(image: np.ndarray) ->
     assert spoilt[0, 0, 0] == 1e30  # the source's array stays
 
 
-@pytest.mark.parametrize(("kind", "value", "told"), [("zscore", 0, "constant"), ("zscore", 5, "constant"), ("ct", 9, "constant"), ("ct", None, "nothing is left of it after normalisation")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("zscore", 0, "constant"),
+        ("zscore", 5, "constant"),
+        ("ct", 9, "constant"),
+        ("ct", None, "nothing is left of it after normalisation"),
+    ],
+)
 def test_flat_images_are_told(image: np.ndarray, kind: str, value: float | None, told: str) -> None:
     rule = Normalisation(kind=kind, lower=-200, upper=-100, mean=-150, std=20)  # type: ignore[arg-type]
     grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(rule,))

@@ -13,6 +13,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.errors import LabelError, SourceError
 from medseg.table import read_table
 from medseg.workflows import preprocess as workflow
+from medseg.workflows import preprocess_case
 
 WriteImage = Callable[..., Path]
 
@@ -45,7 +46,7 @@ def test_an_interrupted_preparation_leaves_no_dataset_of_two_plans(
 
     folder = workflow.preprocess(objects, tmp_path / "prepared").folder
     assert len(PreparedDataset(folder).cases) == 2
-    monkeypatch.setattr(workflow, "_store", interrupted)
+    monkeypatch.setattr(workflow, "store_cases", interrupted)
     with pytest.raises(KeyboardInterrupt):
         workflow.preprocess(objects, folder)
     with pytest.raises(SourceError, match="no prepared dataset"):
@@ -133,7 +134,7 @@ def test_a_defect_is_told_from_a_fault_of_the_data(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("w2 should be positive")
 
-    monkeypatch.setattr(workflow, "measure", broken)
+    monkeypatch.setattr(preprocess_case, "measure", broken)
     with pytest.raises(SourceError, match="no case is left"):
         workflow.preprocess(objects, tmp_path / "out", config=load(overrides=["preprocessing.workers=1"]))
     problems = read_table(tmp_path / "out" / "problems.csv", "")

@@ -1,0 +1,136 @@
+"""What makes one dataset of cases: as many channels in each, and the same labels."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from medseg.dataset.cases import CaseList, Problem
+from medseg.dataset.channel_order import told_of_channels
+from medseg.dataset.grids import FIX
+from medseg.dataset.strays import rare_values, stray_values, told_as_rare
+from medseg.errors import LabelError
+from medseg.labels import MANY_LABELS, Labels
+from medseg.progress import counted, warn
+from medseg.workflows.preprocess_case import Checked, leave_out
+
+VALUES_SHOWN = 8
+
+
+class Agreement(NamedTuple):
+    """The cases that agree, and the names of what they have in common; no labels without label maps."""
+
+    cases: list[Checked]
+    channels: tuple[str, ...]
+    labels: Labels | None
+
+
+def agree(
+    checked: Sequence[Checked],
+    found: CaseList,
+    ignore: int | None,
+    problems: list[Problem],
+    fix: Callable[[str], str],
+) -> Agreement:
+    """The cases that make one dataset; the others are added to ``problems``.
+
+    ``ignore``: the value of voxels that nobody annotated. ``fix`` completes messages with the command that puts things
+    right. Raises ``LabelError`` where all label maps are empty.
+    """
+    cases, channels = _same_channels(checked, found.channels, problems)
+    if found.labels is None:
+        cases = _without_strays(cases, problems, fix)
+        _tell_rare(cases)
+    labels = _labels(found, cases, ignore)
+    cases = _with_known_labels(cases, labels, problems)
+    drawn = {value for item in cases for value in item.measures.voxels}
+    absent = labels.absent(drawn) if labels is not None and cases else ""
+    if absent:
+        warn(absent)
+    return Agreement(cases, channels, labels)
+
+
+def _same_channels(
+    checked: Sequence[Checked], names: tuple[str, ...], problems: list[Problem]
+) -> tuple[list[Checked], tuple[str, ...]]:
+    """Cases with the number of channels that most have, and the channels' names."""
+    if not checked:
+        return [], names
+    counts = Counter(len(item.measures.intensities) for item in checked)
+    usual = len(names) if len(names) in counts else counts.most_common(1)[0][0]
+    kept = []
+    for item in checked:
+        n_channels = len(item.measures.intensities)
+        if n_channels == usual:
+            kept.append(item)
+            continue
+        message = f"{item.case.images[0].path}: number of channels is {n_channels}, most cases have {usual}; left out"
+        leave_out(Problem(item.case_id, item.case.images[0].path, message), problems)
+    if len(names) == usual:
+        return kept, names
+    if len(names) > 1:
+        warn(told_of_channels(names, usual))
+    return kept, tuple(f"{names[0] if names else 'channel'}_{i}" for i in range(usual))
+
+
+def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Callable[[str], str]) -> list[Checked]:
+    """Cases whose label maps hold no stray values; the others become problems."""
+    counts = sum((Counter(item.measures.voxels) for item in checked), Counter())
+    strays = stray_values(counts) or {}
+    drawn = sorted(set(counts) - set(strays) | {0})
+    kept = []
+    for item in checked:
+        found = {value: n for value, n in item.measures.voxels.items() if value in strays}
+        if not found or item.case.label is None:
+            kept.append(item)
+            continue
+        message = (
+            f"{item.case.label.path}: was drawn in the values {', '.join(map(str, drawn))}, but holds others too, as "
+            f"JPEG, resizing or a slip of the brush leave them: {_some_values(found)}; round them, as {FIX} does, or "
+            "name all values in a dataset.json where each is a label; left out"
+        )
+        leave_out(Problem(item.case_id, item.case.label.path, fix(message)), problems)
+    return kept
+
+
+def _some_values(voxels: Mapping[int, int]) -> str:
+    """The most frequent ones."""
+    most = sorted(voxels.items(), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most[:VALUES_SHOWN])
+    return shown if len(most) <= VALUES_SHOWN else f"{shown}, … ({len(most)} values)"
+
+
+def _tell_rare(checked: Sequence[Checked]) -> None:
+    for value, most in sorted(rare_values([item.measures.voxels for item in checked]).items()):
+        warn("; ".join(told_as_rare(value, most)).capitalize())
+
+
+def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> Labels | None:
+    """The labels that the layout names, else one for each value that occurs; None without label maps."""
+    if not any(case.label for case in found.cases):
+        return None
+    if found.labels is not None:
+        return found.labels
+    values = sorted({value for item in checked for value in item.measures.voxels} - {0})
+    if checked and not values:
+        raise LabelError("all label maps are empty (background only); there is nothing to learn from them")
+    if len(values) > MANY_LABELS:
+        warn(
+            f"The label maps hold {len(values)} different values, and each becomes a label of its own. Where a value "
+            "is just the number of an object (a cell, a lesion), write 1 for all objects first; where each is a "
+            "structure, name them in a dataset.json"
+        )
+    return Labels.from_values(values, ignore)
+
+
+def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, problems: list[Problem]) -> list[Checked]:
+    """Cases that say of known labels only that they were annotated; the others become problems."""
+    kept = []
+    for item in checked:
+        try:
+            if labels is not None:
+                labels.check_annotated(item.case.annotated)
+            kept.append(item)
+        except LabelError as error:
+            path = item.drawn_path
+            leave_out(Problem(item.case_id, path, f"{path}: {error}; left out"), problems)
+    return kept

@@ -1,0 +1,83 @@
+"""The files of a prepared folder that describe all of its cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import medseg
+from medseg.dataset.cases import Problem
+from medseg.dataset.dataset_json import read_dataset_json
+from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid
+from medseg.errors import OutputError
+from medseg.files import ensure_folder, write_json
+from medseg.labels import Labels
+from medseg.plan import Fingerprint, Plans
+from medseg.table import write_table
+from medseg.workflows.agreement import Agreement
+from medseg.workflows.preprocess_case import Checked
+
+
+def begin_folder(folder: Path, source: Path) -> Path:
+    """The folder, which is no dataset before ``write_dataset``: until then its cases may be of two plans.
+
+    Raises ``OutputError`` where the user's own dataset.json would be overwritten.
+    """
+    content = read_dataset_json(folder)
+    if folder.resolve() == source.resolve() or (content and content.get("format") != "medseg-prepared"):
+        raise OutputError(f"{folder}: holds a dataset that is not to be overwritten; choose another folder with -o")
+    folder = ensure_folder(folder)
+    (folder / "dataset.json").unlink(missing_ok=True)
+    return folder
+
+
+def write_problems(folder: Path, problems: Sequence[Problem]) -> Path:
+    """Writes problems.csv: the cases that were left out, and why."""
+    path = folder / "problems.csv"
+    rows = [{"case_id": each.case_id, "path": each.path, "problem": each.message} for each in problems]
+    write_table(path, ("case_id", "path", "problem"), rows)
+    return path
+
+
+def write_plans(folder: Path, measured: Fingerprint, plans: Plans) -> None:
+    """Writes fingerprint.json and plan.json."""
+    write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
+    write_json(folder / "plan.json", plans.model_dump(mode="json"))
+
+
+def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) -> DatasetRecord:
+    """Writes dataset.json, which makes a dataset of the folder."""
+    in_order = sorted(agreed.cases, key=lambda item: item.case_id)
+    record = DatasetRecord(
+        medseg=medseg.__version__,
+        source=str(source.resolve()),
+        layout=layout,
+        channels=agreed.channels,
+        labels=agreed.labels,
+        cases=tuple(_stored_case(item, folder, agreed.labels) for item in in_order),
+    )
+    write_json(folder / "dataset.json", record.model_dump(mode="json"))
+    return record
+
+
+def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCase:
+    annotated = item.case.annotated
+    pairs = zip(labels.values, labels.names, strict=True) if labels else ()
+    names = {value: name for value, name in pairs if annotated is None or name in annotated}
+    voxel_ml = item.measures.source_grid.voxel_volume_ml
+    return StoredCase(
+        case_id=item.case_id,
+        group=item.case.group or item.case_id,
+        images=tuple(_recorded(source.path, folder) for source in item.case.images),
+        label=None if item.case.label is None else _recorded(item.case.label.path, folder),
+        source_grid=StoredGrid(**item.measures.source_grid.as_json()),
+        model_grid=None if item.model_grid is None else StoredGrid(**item.model_grid.as_json()),
+        volumes_ml={names[v]: round(n * voxel_ml, 4) for v, n in item.measures.voxels.items() if v in names},
+        annotated=annotated,
+        annotated_part=item.measures.annotated_part,
+        spacing=item.case.spacing,
+    )
+
+
+def _recorded(path: Path, folder: Path) -> str:
+    """Relative to the prepared folder for files in it, so that it can be moved; absolute for the user's own."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -1,0 +1,179 @@
+"""One case: read, checked and measured; then brought to the model grid and stored."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from medseg.config import PreprocessingConfig
+from medseg.dataset.cases import Case, CaseList, Problem
+from medseg.dataset.doubts import Doubt, doubts_about
+from medseg.dataset.keeping import kept_image, kept_label
+from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
+from medseg.dataset.store import write_case
+from medseg.errors import LabelError, MedsegError
+from medseg.io.read import read_geometry
+from medseg.labels import Labels
+from medseg.parallel import run_in_workers
+from medseg.plan import Grid
+from medseg.planning.measure import CaseMeasures, measure
+from medseg.preprocessing.intensities import Floats
+from medseg.preprocessing.vanishing import Vanished, find_vanished
+from medseg.progress import track, warn
+from medseg.volume import Geometry
+
+Item = TypeVar("Item", bound="Case | Checked")
+Result = TypeVar("Result")
+
+# Imported once, in the process that workers are forked from. What ``store_case`` needs on top (torch, MONAI) workers
+# import themselves: checking and converting do without.
+WORKER_MODULES = ("medseg.workflows.preprocess_case",)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A case that was read and found right; what cannot be read as it is any time later was written into the prepared
+    folder."""
+
+    case: Case
+    measures: CaseMeasures
+    resampled: tuple[bool, ...]  # of each image, whether it was brought to the grid of the first
+    notes: tuple[str, ...] = ()  # on how its label map was read
+    doubts: tuple[Doubt, ...] = ()  # about its images
+    model_grid: Geometry | None = None
+    profiles: tuple[Floats, ...] = ()  # of the values of each channel
+    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
+    vanished: tuple[Vanished, ...] = ()  # what of its labels is too small for the model grid
+
+    @property
+    def case_id(self) -> str:
+        return self.case.case_id
+
+    @property
+    def drawn_path(self) -> Path:
+        """Of its label map; of its first image where it has none."""
+        return self.case.label.path if self.case.label else self.case.images[0].path
+
+
+def check_cases(
+    found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem], fix: Callable[[str], str]
+) -> list[Checked]:
+    """The cases that can be read and are right; what is wrong with the others is added to ``problems``.
+
+    ``fix`` completes messages with the command that puts things right.
+    """
+    check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
+    return _in_workers(check, found.cases, "Checking", config.workers, problems)
+
+
+def store_cases(
+    checked: Sequence[Checked],
+    folder: Path,
+    grid: Grid,
+    labels: Labels,
+    config: PreprocessingConfig,
+    problems: list[Problem],
+) -> list[Checked]:
+    """The cases that could be brought to the model grid and stored; what is wrong with the others is added to
+    ``problems``."""
+    store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config)
+    return _in_workers(store, checked, "Preparing", config.workers, problems)
+
+
+def check_case(
+    case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None, fix: Callable[[str], str] = str
+) -> Checked:
+    """Reads a case, checks and measures it, and writes what cannot stay where it is. Runs in a worker.
+
+    Raises ``MedsegError`` for a case that is to be left out.
+    """
+    channels = read_channels(case, config.geometry_tolerance, config.registered)
+    image = stacked(channels)
+    try:
+        drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
+    except MedsegError as error:
+        raise type(error)(fix(str(error))) from error
+    ignore = config.ignore_value if labels is None else labels.ignore
+    measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero, ignore)
+    if case.label is not None:
+        _check_values(measures.voxels, case.label.path, labels, config)
+    images = tuple(kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
+    label = kept_label(case, drawn, image.geometry, folder / "labels")
+    resampled = tuple(channel.resampled for channel in channels)
+    grids = [c.volume.geometry if c.source.kind == "dicom" else read_geometry(c.source) for c in channels]
+    doubts = tuple(doubt for each in map(doubts_about, case.images, grids) for doubt in each)
+    notes = drawn.notes if drawn else ()
+    return Checked(replace(case, images=images, label=label), measures, resampled, notes, doubts)
+
+
+def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
+    """Raises ``LabelError`` for a label map that nothing can be learnt from. ``voxels``: those of each value that was
+    annotated in it."""
+    values = [value for value in voxels if value]
+    if not voxels:
+        raise LabelError(f"{path}: no voxel is annotated, all have the ignore value; leave the case out")
+    if not values and not config.allow_empty_labels:
+        raise LabelError(
+            f"{path} is empty (background only); leave the case out, or accept it with "
+            "--set preprocessing.allow_empty_labels=true"
+        )
+    if labels is not None:
+        try:
+            labels.check(values)
+        except LabelError as error:
+            raise LabelError(f"{path}: {error}; correct the label map, or name all values in dataset.json") from error
+
+
+def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
+    """Brings a case to the model grid and stores it. Runs in a worker."""
+    # Here, since it brings torch and MONAI: checking and converting do without.
+    from medseg.preprocessing.pipeline import prepare
+
+    image = read_images(item.case, config.geometry_tolerance)
+    label_map = None
+    if item.case.label is not None:
+        drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
+        label_map = labels.encode(labels.only_annotated(drawn, item.case.annotated))
+    prepared = prepare(image, label_map, grid, len(labels.items))
+    encoded = None if prepared.label_map is None else prepared.label_map.numpy()
+    # The same voxels are kept as foreground however often the case is prepared.
+    seed = zlib.crc32(item.case_id.encode())
+    write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
+    vanished = []
+    if label_map is not None and encoded is not None:
+        vanished = find_vanished(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)
+    return replace(
+        item,
+        model_grid=prepared.geometry,
+        profiles=prepared.profiles,
+        oddities=prepared.oddities,
+        vanished=tuple(vanished),
+    )
+
+
+def _in_workers(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    workers: int | None,
+    problems: list[Problem],
+) -> list[Result]:
+    """The results; what went wrong is added to ``problems`` with its case."""
+    results = []
+    outcomes = run_in_workers(function, items, workers=workers, preload=WORKER_MODULES)
+    for outcome in track(outcomes, description, len(items)):
+        if outcome.result is not None:
+            results.append(outcome.result)
+        else:
+            case = outcome.item if isinstance(outcome.item, Case) else outcome.item.case
+            error = outcome.error or "failed"
+            leave_out(Problem(case.case_id, case.images[0].path, error, outcome.is_defect), problems)
+    return results
+
+
+def leave_out(problem: Problem, problems: list[Problem]) -> None:
+    """Adds a problem for which a case is left out to ``problems``, and tells it."""
+    problems.append(problem)
+    warn(str(problem))
