@@ -23,6 +23,7 @@ META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+SAMPLES_PER_PIXEL = 277
 # How far JPEG decoders may differ.
 JPEG_TOLERANCE = 6
 
@@ -163,6 +164,16 @@ def _picture_by_sitk(path: Path) -> Read:
     return Read(_without_alpha(read.array), None)
 
 
+def _tiff_by_sitk(path: Path) -> Read:
+    """Of tiles, and of all else that it does not know, ITK makes RGBA of 8 bits, and warns of lost values."""
+    with Image.open(path) as image:
+        n_samples = image.tag_v2.get(SAMPLES_PER_PIXEL, 1)
+    read = _of_sitk(sitk.ReadImage(str(path)))
+    if len(read.array) == 4 != n_samples:
+        raise ValueError("not the file's own samples")
+    return Read(_without_alpha(read.array), None)
+
+
 def _without_alpha(array: np.ndarray) -> np.ndarray:
     return array[: {2: 1, 4: 3}.get(len(array), len(array))]
 
@@ -295,7 +306,7 @@ VOLUMES: dict[str, tuple[Callable[[Path], Read], ...]] = {
     "mha": (by_hand_mha, _by_sitk("MetaImageIO")),
     "mhd": (by_hand_mha, _by_sitk("MetaImageIO")),
     "png": (by_pillow, _picture_by_sitk),
-    "tiff": (by_pillow, _picture_by_sitk),
+    "tiff": (by_pillow, _tiff_by_sitk),
     "jpeg": (by_pillow, _picture_by_sitk),
     "dicom": (series_by_hand, series_by_sitk),
     "packed dicom": (series_by_hand, series_by_sitk),
