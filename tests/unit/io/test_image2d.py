@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
@@ -28,6 +29,30 @@ def assert_reads(path: Path, channels: list[np.ndarray], dtype: type) -> None:
 def test_grey(tmp_path: Path, name: str) -> None:
     Image.fromarray(GREY).save(tmp_path / name)
     assert_reads(tmp_path / name, [GREY], np.uint8)
+
+
+@pytest.mark.parametrize("colours", ["grey", "full", "halved"])
+def test_damaged_jpeg_is_read_as_another_program_reads_it_or_refused(tmp_path: Path, colours: str) -> None:
+    random, path, n_read = np.random.default_rng(0), tmp_path / "a.jpg", 0
+    pixels = random.integers(0, 256, (40, 48) if colours == "grey" else (40, 48, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=90, subsampling=2 if colours == "halved" else 0)
+    content = path.read_bytes()
+    for _ in range(60):
+        damaged = bytearray(content)
+        damaged[int(random.integers(len(content) // 2, len(content)))] = int(random.integers(256))
+        path.write_bytes(damaged)
+        try:
+            ours = read_image2d(path).array[..., 0].T
+        except SourceError:
+            continue
+        n_read += 1
+        theirs = sitk.GetArrayFromImage(sitk.ReadImage(path)).reshape(ours.shape)
+        if colours == "halved":  # of which the colours are filled up in several ways
+            is_inside = ((theirs > 0) & (theirs < 255)).all(axis=-1)
+            ours, theirs = (each[is_inside] @ (0.299, 0.587, 0.114) for each in (ours, theirs))
+            ours, theirs = ours // 40, theirs // 40
+        np.testing.assert_allclose(ours, theirs, atol=3)
+    assert n_read < 60
 
 
 def test_jpeg(tmp_path: Path) -> None:
