@@ -81,6 +81,8 @@ def _of_sitk(image: sitk.Image) -> Read:
     matrix = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
     affine[:spatial, :spatial] = matrix[:spatial, :spatial]
     affine[:spatial, 3] = image.GetOrigin()[:spatial]
+    if not np.isfinite(affine).all():
+        raise ValueError("no place")
     array = sitk.GetArrayFromImage(image).T
     if image.GetNumberOfComponentsPerPixel() == 1:
         array = array[None]

@@ -1,5 +1,5 @@
-"""JPEG with damaged pixels: libjpeg goes on with whatever it finds, and Pillow says nothing of that. How it goes on differs
-from program to program, so that two of them tell."""
+"""JPEG with damaged pixels: libjpeg goes on with whatever it finds, and Pillow says nothing of that. How it goes on
+differs from program to program, so that two of them tell."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TIFF, TiffFile, TiffPage, TiffPageSeries
+from tifffile import PHOTOMETRIC, PLANARCONFIG, TIFF, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
 from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
@@ -86,6 +86,10 @@ def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
     lost = (OF_PIXELS & set(_listed_tags(page))) - {tag.code for tag in page.tags}
     if lost:
         raise ValueError(f"its {TIFF.TAGS.get(min(lost))} cannot be read")
+    if page.samplesperpixel > 1 and page.planarconfig not in tuple(PLANARCONFIG):
+        raise ValueError(
+            f"its PlanarConfiguration is {int(page.planarconfig)}, so that its samples may lie in two ways"
+        )
     if page.hash != keyframe.hash:
         raise ValueError("its pages are stored in different ways")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))

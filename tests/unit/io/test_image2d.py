@@ -214,3 +214,27 @@ def test_real_pictures_equal_pillow(real_data: Path) -> None:
         np.testing.assert_array_equal(volume.array[0, :, :, 0].T, expected)
     stack = read_image2d(real_data / "nuclei" / "img3d.tif")
     np.testing.assert_array_equal(stack.array[0].T, tifffile.imread(real_data / "nuclei" / "img3d.tif"))
+
+
+def test_tiff_whose_samples_may_lie_in_two_ways_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, COLOUR, photometric="rgb")
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags["PlanarConfiguration"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at] = 0
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="its PlanarConfiguration is 0"):
+        read_image2d(path)
+
+
+def test_tiff_with_a_tag_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([GREY, GREY]), photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[1].aspage().tags["SamplesPerPixel"].offset
+    content = bytearray(path.read_bytes())
+    content[at + 2 : at + 4] = b"\x9c\x75"  # a type that there is not
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="its SamplesPerPixel cannot be read"):
+        read_image2d(path)

@@ -78,6 +78,7 @@ def test_pixels_that_could_be_read_in_two_ways(
     ("tags", "words"),
     [
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
+        ({"RescaleIntercept": "1e308"}, "beyond those of 32-bit floats"),
         ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "make no plane"),
         ({"ImagePositionPatient": [1e30, 0, 0]}, "make no plane"),
         ({"NumberOfFrames": 3}, "3 frames without functional groups"),

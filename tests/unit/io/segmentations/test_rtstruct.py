@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from medseg.errors import GeometryError, SourceError
@@ -203,6 +204,18 @@ def test_two_rois_of_one_number_are_refused(tmp_path: Path, write_rtstruct: Writ
         header.save_as(path)
     with pytest.raises(SourceError, match=f"{sequence} has two items of ROI 1"):
         read_rtstruct(path, GRID)
+
+
+def test_numbers_beyond_those_of_dicom_are_counted_anew(tmp_path: Path, write_rtstruct: Write) -> None:
+    path = write_rtstruct(tmp_path / "a.dcm", {"organ": [square(1.5, 4.5, 3)]})
+    with dcmread(path) as header:
+        for item in (header.StructureSetROISequence[0], header.ROIContourSequence[0]):
+            tag = item["ROINumber" if "ROINumber" in item else "ReferencedROINumber"].tag
+            item._dict[tag] = RawDataElement(tag, "IS", 20, b"9223372036854775808 ", 0, False, True)
+        header.save_as(path)
+    (roi,) = rtstruct_headers(path)
+    assert roi.number == 1
+    assert the_mask(path)[0].sum() == 9
 
 
 def test_contours_outside_of_the_image(tmp_path: Path, write_rtstruct: Write) -> None:
