@@ -107,6 +107,7 @@ def test_a_lost_sop_class_costs_no_geometry(tmp_path: Path, write_slices: WriteS
     assert volume.geometry.difference(expected.geometry, 0.0) is None
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
@@ -117,6 +118,10 @@ def test_a_lost_sop_class_costs_no_geometry(tmp_path: Path, write_slices: WriteS
         ({"SOPClassUID": "1.3.12.2.1107.5.9.1", "PixelData": None}, "Siemens' raw data"),
         ({"SOPClassUID": "1.3.46.670589.11.0.0.12.2", "PixelData": None}, "private data of Philips"),
         ({"SOPClassUID": "1.2.3.4.5", "PixelData": None}, "CT of the private class 1.2.3.4.5, without an image"),
+        (
+            {"SOPClassUID": f"1.2.3.{'4' * 900}", "PixelData": None},  # damaged; messages stay short
+            f"CT of the private class 1.2.3.{'4' * 900}"[:200] + "…",
+        ),
         (
             {"SOPClassUID": UltrasoundImageStorage, "ImagePositionPatient": None},
             "Ultrasound Image without a place in the patient",
