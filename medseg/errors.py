@@ -86,7 +86,7 @@ def reading(
     except Exception as error:
         if lacks_memory(error):
             raise raises(f"{path}: asks for more memory than there is; is it damaged?") from error
-        reason = printable(without_path(reason_of(error), path))
+        reason = printable(without_path(_first_sentence(error), path))
         raise raises(f"{path}: truncated, damaged or not {kind} ({reason}); {advice}") from error
 
 
@@ -150,7 +150,11 @@ def printable(text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first sentence of an error's text, or its class where it has none."""
+    """The first sentence of an error's text, short and printable; its class where it has none."""
+    return printable(_first_sentence(error))
+
+
+def _first_sentence(error: BaseException) -> str:
     error = cause_of(error)
     lines = str(error).strip().splitlines()
     return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__

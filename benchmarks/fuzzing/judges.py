@@ -23,6 +23,7 @@ META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+SAMPLES_PER_PIXEL = 277
 # How far JPEG decoders may differ.
 JPEG_TOLERANCE = 6
 
@@ -31,6 +32,7 @@ class Read(NamedTuple):
     array: np.ndarray
     affine: np.ndarray | None
     n_axes: int = 3  # that the file has a place for
+    apart: float = 0.01  # part of the smallest edge from which on places differ
 
 
 class Segment(NamedTuple):
@@ -45,10 +47,10 @@ def difference(ours: Read, theirs: Read, tolerance: float = 0.0) -> str | None:
     a, b = (each.array.astype(np.float64) for each in (ours, theirs))
     if ours.affine is not None and theirs.affine is not None:
         n = min(ours.n_axes, theirs.n_axes)
-        place = _place(ours.affine, theirs.affine, b.shape[1:], n)
+        place = _place(ours.affine, theirs.affine, b.shape[1:], n, theirs.apart)
         if n == 3 and (place or a.shape != b.shape):
             (a, affine), (b, other) = (_canonical(array, read.affine) for array, read in ((a, ours), (b, theirs)))
-            place = _place(affine, other, b.shape[1:], n) if a.shape == b.shape else None
+            place = _place(affine, other, b.shape[1:], n, theirs.apart) if a.shape == b.shape else None
         if place:
             return place
     if a.shape != b.shape:
@@ -65,11 +67,11 @@ def _canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.moveaxis(np.asarray(image.dataobj), -1, 0), image.affine
 
 
-def _place(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], n: int) -> str | None:
+def _place(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], n: int, part: float) -> str | None:
     corners = np.stack(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij"), -1).reshape(-1, 3)
     apart = [corners @ each[:3, :3].T + each[:3, 3] for each in (affine, other)]
     distance = np.linalg.norm((apart[0] - apart[1])[:, :n], axis=1).max()
-    allowed = 0.01 * np.linalg.norm(other[:3, :n], axis=0).min() + 1e-5 * np.abs(apart[1]).max()
+    allowed = part * np.linalg.norm(other[:3, :n], axis=0).min() + 1e-5 * np.abs(apart[1]).max()
     return None if distance <= allowed else f"corners lie {distance:.3g} mm apart"
 
 
@@ -79,6 +81,8 @@ def _of_sitk(image: sitk.Image) -> Read:
     matrix = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
     affine[:spatial, :spatial] = matrix[:spatial, :spatial]
     affine[:spatial, 3] = image.GetOrigin()[:spatial]
+    if not np.isfinite(affine).all():
+        raise ValueError("no place")
     array = sitk.GetArrayFromImage(image).T
     if image.GetNumberOfComponentsPerPixel() == 1:
         array = array[None]
@@ -92,6 +96,12 @@ def _by_sitk(reader: str) -> Callable[[Path], Read]:
         return _of_sitk(sitk.ReadImage(str(path), imageIO=reader))
 
     return read
+
+
+def _nifti_by_sitk(path: Path) -> Read:
+    """ITK takes some of sform, qform and pixdim, medseg others: of that it speaks from a twentieth of a voxel on, below
+    which grids are one (docs/architecture.md)."""
+    return _by_sitk("NiftiImageIO")(path)._replace(apart=0.05)
 
 
 def by_nibabel(path: Path) -> Read:
@@ -160,6 +170,16 @@ def by_pillow(path: Path) -> Read:
 
 def _picture_by_sitk(path: Path) -> Read:
     read = _of_sitk(sitk.ReadImage(str(path)))
+    return Read(_without_alpha(read.array), None)
+
+
+def _tiff_by_sitk(path: Path) -> Read:
+    """Of tiles, and of all else that it does not know, ITK makes RGBA of 8 bits, and warns of lost values."""
+    with Image.open(path) as image:
+        n_samples = image.tag_v2.get(SAMPLES_PER_PIXEL, 1)
+    read = _of_sitk(sitk.ReadImage(str(path)))
+    if len(read.array) == 4 != n_samples:
+        raise ValueError("not the file's own samples")
     return Read(_without_alpha(read.array), None)
 
 
@@ -290,12 +310,12 @@ def _segment(points: np.ndarray, voxel_mm3: float) -> Segment:
 
 
 VOLUMES: dict[str, tuple[Callable[[Path], Read], ...]] = {
-    "nifti": (_by_sitk("NiftiImageIO"), by_nibabel),
+    "nifti": (_nifti_by_sitk, by_nibabel),
     "nrrd": (_by_sitk("NrrdImageIO"), by_pynrrd),
     "mha": (by_hand_mha, _by_sitk("MetaImageIO")),
     "mhd": (by_hand_mha, _by_sitk("MetaImageIO")),
     "png": (by_pillow, _picture_by_sitk),
-    "tiff": (by_pillow, _picture_by_sitk),
+    "tiff": (by_pillow, _tiff_by_sitk),
     "jpeg": (by_pillow, _picture_by_sitk),
     "dicom": (series_by_hand, series_by_sitk),
     "packed dicom": (series_by_hand, series_by_sitk),

@@ -147,7 +147,8 @@ def _work(connection: Connection, setting: Setting) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)
-    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
+    # As the command line has it: names of files may hold what UTF-8 has not.
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", errors="backslashreplace")  # noqa: SIM115 (open to the end)
     limit_memory(setting.memory)
     trials.RUN = setting.run
     while True:

@@ -11,7 +11,7 @@ from medseg.dataset.dataset_json import channel_names, channel_note, label_names
 from medseg.dataset.draft import Draft, FoundCase
 from medseg.dataset.listing import Listing
 from medseg.dataset.spacing import checked_spacing
-from medseg.errors import Problem, SourceError
+from medseg.errors import Problem, SourceError, printable
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.source import ImageSource
@@ -40,7 +40,7 @@ def decathlon(listing: Listing) -> Draft | None:
         case = add_listed(draft, listing.path, entry["image"], None)
         if case:
             case.unlabelled_as = "test image"
-    if any(entry.get("label") and _on_disk(listing.path / entry["label"]).exists() for entry in testing):
+    if any(entry.get("label") and _is_there(listing.path / entry["label"]) for entry in testing):
         draft.notes.append("'test' has label maps, too: they are not trained on")
     return draft
 
@@ -111,10 +111,25 @@ def listed_spacing(row: Mapping[str, str | None], path: Path) -> Spacing3 | None
     return checked_spacing(parts, f"{path}: spacing_x, spacing_y, spacing_z") if any(parts) else None
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return _on_disk(path).exists()
+    except SourceError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    """Raises ``SourceError`` for a name that no file can have."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SourceError(f"{printable(str(path))}: is listed, and cannot be a file ({error.strerror})") from error
+
+
 def _on_disk(path: Path) -> Path:
     """The path as it is spelled on disk: composed or decomposed (NFC, NFD), in capitals or not, with slashes for
     backslashes; as it is where there is no such file, or are several."""
-    if path.exists() or path == path.parent:
+    if _exists(path) or path == path.parent:
         return path
     if "\\" in path.name:
         return _on_disk(path.parent / PureWindowsPath(path.name).as_posix())

@@ -35,10 +35,15 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
             what = _refused(known, found)
         to_do = "correct the label map, or name all values in a dataset.json where each is a label"
         repair = None
-        if each.case.label.sources[0].kind in REWRITABLE and min(b - a for a, b in pairwise(meant)) >= LEAST_GAP:
+        if each.case.label.sources[0].kind in REWRITABLE and _least_gap(meant) >= LEAST_GAP:
             repair = Revalue(tuple(meant))
             to_do = "--fix gives each voxel the nearest of these values; or name all values in a dataset.json"
         yield Finding("problem", "stray-values", each.case.label.path, what, to_do, each.case.case_id, repair)
+
+
+def _least_gap(values: Sequence[int]) -> int:
+    """Between neighbours; 0 where nothing but the background is meant."""
+    return min((b - a for a, b in pairwise(values)), default=0)
 
 
 def rare_findings(

@@ -15,11 +15,13 @@ from medseg.errors import LabelError, OutputError, SourceError, reading
 from medseg.files import written_whole
 from medseg.io.content import content_suffix
 from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown, as_stored, orientation_in
+from medseg.io.jpeg import check_jpeg
 from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.io.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
 from medseg.volume import Array, Geometry, Volume
 
 FORMATS = ("PNG", "JPEG", "BMP")  # of the others that Pillow opens, one runs programs (PostScript)
+JPEG = ("JPEG", "MPO")
 MANY_PICTURES = ("MPO",)  # whose first picture is the one that is meant: photographs with a preview
 # No byte of a PNG, whose pixels may have one bit, or of a JPEG stands for more.
 PIXELS_A_BYTE = 8 * MOST_INFLATED
@@ -133,6 +135,9 @@ def _read_picture(path: Path) -> Array:
         if image.mode not in EXACT_MODES:
             image = image.convert("RGB")
         array = np.asarray(image)
+        is_jpeg = image.format in JPEG
+    if is_jpeg:
+        check_jpeg(path)
     return as_shown(array.T[:, :, :, None] if array.ndim == 3 else array.T[None, :, :, None], orientation)
 
 

@@ -194,7 +194,8 @@ def _channels_first(path: Path, array: Array) -> Array:
 def _geometry(path: Path, image: AnalyzeImage) -> Geometry:
     x, y, z = (*image.shape, 1, 1, 1)[:3]
     affine = np.asarray(image.affine, np.float64) if is_analyze(image) else in_mm(image.affine, image.header)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+    is_flat = np.linalg.matrix_rank(affine[:3, :3]) < 3 if np.isfinite(affine).all() else True
+    if is_flat or np.linalg.det(affine) == 0:  # which is 0 for voxels that are all but nothing
         raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
     if 0 in (x, y, z):
         raise SourceError(f"{path}: holds no voxels (shape {image.shape})")

@@ -1,10 +1,11 @@
 """TIFF through tifffile: one picture, or pages that are the slices of a stack."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+from tifffile import PHOTOMETRIC, PLANARCONFIG, TIFF, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
 from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
@@ -14,6 +15,9 @@ from medseg.volume import Array, Shape3
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 NOT_COMPRESSED = 1
+# What says how pixels are stored: ImageWidth to PhotometricInterpretation, FillOrder, StripOffsets, SamplesPerPixel to
+# StripByteCounts, PlanarConfiguration, Predictor, tiles, ExtraSamples, SampleFormat.
+OF_PIXELS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 # Of what tifffile decodes, LZW makes the most of a byte.
 MOST_DECODED = 2000
 ALPHA = (1, 2)  # ExtraSamples that say how opaque a pixel is; others are channels
@@ -77,7 +81,15 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
 
 
 def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
-    """tifffile makes zeros of what is not there, and takes all pages to be stored as the first one is."""
+    """tifffile makes zeros of what is not there, passes over tags that it cannot read, and takes all pages to be stored
+    as the first one is."""
+    lost = (OF_PIXELS & set(_listed_tags(page))) - {tag.code for tag in page.tags}
+    if lost:
+        raise ValueError(f"its {TIFF.TAGS.get(min(lost))} cannot be read")
+    if page.samplesperpixel > 1 and page.planarconfig not in tuple(PLANARCONFIG):
+        raise ValueError(
+            f"its PlanarConfiguration is {int(page.planarconfig)}, so that its samples may lie in two ways"
+        )
     if page.hash != keyframe.hash:
         raise ValueError("its pages are stored in different ways")
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
@@ -87,6 +99,15 @@ def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
         tile = int(np.prod(page.chunks)) * page.bitspersample // 8
         if any(n < tile for _, n in parts):
             raise ValueError("parts of its pixels are not there")
+
+
+def _listed_tags(page: TiffPage) -> list[int]:
+    """The codes of a page's tags, those that cannot be read among them."""
+    form, stream = page.parent.tiff, page.parent.filehandle
+    stream.seek(page.offset)
+    (n_tags,) = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
+    entries = stream.read(n_tags * form.tagsize)
+    return [code for code, *_ in struct.iter_unpack(f"{form.byteorder}H{form.tagsize - 2}s", entries)]
 
 
 def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:

@@ -85,6 +85,7 @@ def without_extremes(array: Array, rules: Sequence[Normalisation]) -> tuple[Arra
         found = find_extremes(array[i], rule.nonzero) if rule.kind == "zscore" else None
         if found is not None:
             array = array.copy() if not notes else array
-            np.clip(array[i], found.lowest, found.highest, out=array[i])
+            lowest, highest = array.dtype.type(found.lowest), array.dtype.type(found.highest)  # values of the image
+            np.clip(array[i], lowest, highest, out=array[i])
             notes[i] = f"{found}; {'it was' if found.n == 1 else 'they were'} clipped to that range"
     return array, notes

@@ -20,7 +20,7 @@ from medseg.config import Config, load
 from medseg.dataset.splits import Split, count_folds, split_fold
 from medseg.dataset.store import PreparedDataset, StoredCase
 from medseg.device import Device
-from medseg.errors import ConfigError, TrainingError, reading
+from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
@@ -145,7 +145,7 @@ def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
     record = read_run_record(folder)
     gone = sorted({*record.training, *record.validation} - set(dataset.cases))
     if gone:
-        raise TrainingError(f"{dataset.folder} has no case '{gone[0]}', which the run in {folder} uses")
+        raise TrainingError(f"{dataset.folder} has no case '{printable(gone[0])}', which the run in {folder} uses")
     split = Split(record.training, record.validation)
     shared = split.on_both_sides({case_id: case.group for case_id, case in dataset.cases.items()})
     if shared:

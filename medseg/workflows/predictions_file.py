@@ -78,7 +78,7 @@ class PredictionsFile:
             warn(f"{error}; all is predicted again")
             return {}
         same = all(content.get(key) == value for key, value in self.made_by.items())
-        return {entry["case_id"]: entry for entry in content["cases"]} if same else {}
+        return {entry["case_id"]: entry for entry in content.get("cases", ())} if same else {}
 
     @property
     def is_due(self) -> bool:

@@ -2,6 +2,7 @@
 
 from pydicom.uid import UID
 
+from medseg.errors import printable
 from medseg.io.dicom.header import FileHeader, Header
 from medseg.io.dicom.projection import is_projection
 
@@ -50,6 +51,10 @@ MAPS = {
 
 def no_image(header: FileHeader) -> str:
     """Why a DICOM object is not an image to segment; empty when it is one. Raises ``SourceError``."""
+    return printable(_no_image(header))  # damaged values among it are long
+
+
+def _no_image(header: FileHeader) -> str:
     modality, sop_class = header.text("Modality"), header.sop_class
     if modality in NOT_IMAGES:
         return f"{modality} ({NOT_IMAGES[modality]}, no image)"

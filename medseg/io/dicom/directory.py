@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import config, dcmread
 
-from medseg.errors import Problem, SourceError, reason_of
+from medseg.errors import Problem, reading
 from medseg.io.archives import Contents
 from medseg.io.dicom.header import Header
 
@@ -38,14 +38,9 @@ def listed_files(path: Path) -> Contents:
 
 def _listed(path: Path) -> list[tuple[str, ...]]:
     """The components of each path."""
-    with config.disable_value_validation():
-        try:
-            records = Header(path, dcmread(path)).items("DirectoryRecordSequence")
-            names = [tuple(record.texts("ReferencedFileID")) for record in records]
-        except Exception as error:  # pydicom raises many kinds on damaged files
-            raise SourceError(
-                f"{path}: cannot be read as DICOMDIR ({reason_of(error)}); give the folder that it lies in"
-            ) from error
+    with config.disable_value_validation(), reading(path, "a DICOMDIR", "give the folder that it lies in"):
+        records = Header(path, dcmread(path)).items("DirectoryRecordSequence")
+        names = [tuple(record.texts("ReferencedFileID")) for record in records]
     return [name for name in names if name]
 
 

@@ -9,18 +9,28 @@ from medseg.errors import SourceError, reason_of
 from medseg.io.dicom.header import Header
 from medseg.volume import Array
 
+LARGEST_STORED = 2.0**32
+LARGEST_VALUE = float(np.finfo(np.float32).max)
+
 Stored = tuple[Header, Array]  # header and stored values (row, column) of a slice
 
 
 def scale_of(header: Header) -> tuple[float, float]:
-    """Slope and intercept. Raises ``SourceError`` where they cannot be read, and for a slope of 0."""
+    """Slope and intercept. Raises ``SourceError`` where they cannot be read, for a slope of 0, and for values that no
+    image has."""
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise SourceError(
             f"{header.path}: RescaleSlope is 0, which some programs read as 1 and others as an image of one value; "
             "correct it or export the file again"
         )
-    return 1.0 if slope is None else slope, intercept or 0.0
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if not abs(slope) * LARGEST_STORED + abs(intercept) < LARGEST_VALUE:
+        raise SourceError(
+            f"{header.path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values beyond those of "
+            "32-bit floats, which programs read differently; correct them or export the file again"
+        )
+    return slope, intercept
 
 
 def rescaled(slices: list[Stored]) -> Array:

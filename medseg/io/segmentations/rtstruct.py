@@ -42,6 +42,7 @@ def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Pla
         header = _read(path)
         described = _described(header)
         contours, left_out = _contours(header)
+        unnamed = sorted(contours.keys() - {number for number, _ in described})
     layers = Layers(grid.shape, len(described))
     notes = defaultdict(list)  # the same note about several ROIs is one note
     segments = []
@@ -54,8 +55,9 @@ def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Pla
             notes[remark].append(roi.name)
     if is_outside and any(contours.values()):
         raise GeometryError(f"{path}: all contours lie outside of the image; were they drawn on this one?")
-    lines = tuple(f"{some_of(names)}: {note}" for note, names in notes.items())
-    return Segmentation(grid, tuple(layers.arrays), tuple(segments), lines)
+    lines = [f"{some_of(names)}: {note}" for note, names in notes.items()]
+    lines += [f"contours of ROI {number} left out: no ROI has that number" for number in unnamed]
+    return Segmentation(grid, tuple(layers.arrays), tuple(segments), tuple(lines))
 
 
 def rtstruct_headers(path: Path) -> tuple[SegmentHeader, ...]:
@@ -85,9 +87,11 @@ def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
     """The ROIs, and what ROINumber the other sequences refer to each by."""
     try:
         items = header.items("StructureSetROISequence")
-        numbers = [_number(item, "ROINumber") for item in items]
-        contours = _by_number(header, "ROIContourSequence")
-        observations = _by_number(header, "RTROIObservationsSequence")
+        numbers = list(_once(header, "StructureSetROISequence", "ROINumber"))
+        contours = _once(header, "ROIContourSequence", "ReferencedROINumber")
+        observations = {  # an ROI may have several
+            _number(item, "ReferencedROINumber"): item for item in header.items("RTROIObservationsSequence")
+        }
         rois = [
             SegmentHeader(
                 number,
@@ -104,8 +108,16 @@ def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
     return list(zip(numbers, settled(rois, "ROI"), strict=True))
 
 
-def _by_number(header: Header, sequence: str) -> dict[int, Header]:
-    return {_number(item, "ReferencedROINumber"): item for item in header.items(sequence)}
+def _once(header: Header, sequence: str, keyword: str) -> dict[int, Header]:
+    """The items of a sequence by their numbers of ROIs. Raises ``SourceError`` where two have the same one: programs
+    differ in which of them counts."""
+    found: dict[int, Header] = {}
+    for item in header.items(sequence):
+        number = _number(item, keyword)
+        if number in found:
+            raise SourceError(f"{header.path}: {sequence} has two items of ROI {number}; export it again")
+        found[number] = item
+    return found
 
 
 def _number(item: Header, keyword: str) -> int:
@@ -142,7 +154,7 @@ def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[s
     """Closed contours (n, 3) in RAS mm by ROINumber, and what was left out."""
     contours: dict[int, list[Vector]] = defaultdict(list)
     left_out: dict[int, list[str]] = defaultdict(list)
-    for number, item in _by_number(header, "ROIContourSequence").items():
+    for number, item in _once(header, "ROIContourSequence", "ReferencedROINumber").items():
         kinds: Counter[str] = Counter()
         for contour in item.items("ContourSequence"):
             kind = contour.text("ContourGeometricType") or CLOSED[0]

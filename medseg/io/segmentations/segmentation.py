@@ -103,10 +103,10 @@ class Layers:
 
 
 def settled(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader, ...]:
-    """With names that are unique and not empty, and numbers that are unique and positive: files have two "GTV",
-    nameless segments, and ROIs that are numbered from 0. A nameless one is called by its ``kind`` and number."""
+    """With names that are unique and not empty, and numbers that are unique, positive and of 31 bits: files have two
+    "GTV", nameless segments, and ROIs that are numbered from 0. A nameless one is called by its ``kind`` and number."""
     numbers = [header.number for header in headers]
-    if len(set(numbers)) < len(numbers) or min(numbers, default=1) < 1:
+    if len(set(numbers)) < len(numbers) or not all(0 < n < 2**31 for n in numbers):
         headers = [replace(header, number=i) for i, header in enumerate(headers, start=1)]
     wanted = [header.name.strip() or f"{kind} {header.number}" for header in headers]
     names: list[str] = []

@@ -93,6 +93,16 @@ def test_decathlon(write_tree: Callable[..., Path]) -> None:
     assert predicted.labels is None
 
 
+def test_a_name_that_no_file_can_have_costs_its_case(write_tree: Callable[..., Path]) -> None:
+    folder = write_tree("imagesTr/a.nii.gz", "labelsTr/a.nii.gz")
+    listed = [{"image": f"imagesTr/{name}.nii.gz", "label": "labelsTr/a.nii.gz"} for name in ("a", "[" * 3000)]
+    content = {"labels": {"0": "background", "1": "organ"}, "modality": {"0": "CT"}, "training": listed}
+    write_json(folder / "dataset.json", content)
+    (problem,) = find_cases(folder).problems
+    assert "is listed, and cannot be a file (File name too long)" in problem.message
+    assert len(problem.message) < 1000
+
+
 def test_decathlon_with_missing_files(write_tree: Callable[..., Path]) -> None:
     folder = write_tree(
         "imagesTr/a.nii.gz",

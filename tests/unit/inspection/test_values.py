@@ -11,6 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
+from medseg.dataset.cases import Case, LabelSource
+from medseg.inspection.drawn import Drawn
+from medseg.inspection.values import value_findings
+from medseg.io.source import ImageSource
+from medseg.labels import Labels
 
 
 def picture(path: Path, pixels: np.ndarray, **options: Any) -> Path:
@@ -48,6 +53,13 @@ def test_strays_in_a_mask_are_rounded(pictures: Path, look: Any, tmp_path: Path)
     (change,) = found.fixed.changes
     assert (change.what, change.before, change.after) == ("values of 6 voxels", "1 254", "0 255")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "copy/labels/a.png")), mask())
+
+
+def test_values_where_no_label_is_known(pictures: Path) -> None:
+    source = ImageSource(kind="image2d", path=pictures / "labels/a.png", files=(pictures / "labels/a.png",))
+    case = Case("a", (source,), LabelSource((source,)))
+    (finding,) = value_findings([Drawn(case, {255: 9})], Labels(items=()), {"a"})
+    assert finding.rule == "stray-values" and finding.repair is None
 
 
 def test_a_jpeg_mask_becomes_png(pictures: Path, look: Any, tmp_path: Path) -> None:

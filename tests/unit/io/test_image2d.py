@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
@@ -28,6 +29,30 @@ def assert_reads(path: Path, channels: list[np.ndarray], dtype: type) -> None:
 def test_grey(tmp_path: Path, name: str) -> None:
     Image.fromarray(GREY).save(tmp_path / name)
     assert_reads(tmp_path / name, [GREY], np.uint8)
+
+
+@pytest.mark.parametrize("colours", ["grey", "full", "halved"])
+def test_damaged_jpeg_is_read_as_another_program_reads_it_or_refused(tmp_path: Path, colours: str) -> None:
+    random, path, n_read = np.random.default_rng(0), tmp_path / "a.jpg", 0
+    pixels = random.integers(0, 256, (40, 48) if colours == "grey" else (40, 48, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=90, subsampling=2 if colours == "halved" else 0)
+    content = path.read_bytes()
+    for _ in range(60):
+        damaged = bytearray(content)
+        damaged[int(random.integers(len(content) // 2, len(content)))] = int(random.integers(256))
+        path.write_bytes(damaged)
+        try:
+            ours = read_image2d(path).array[..., 0].T
+        except SourceError:
+            continue
+        n_read += 1
+        theirs = sitk.GetArrayFromImage(sitk.ReadImage(path)).reshape(ours.shape)
+        if colours == "halved":  # of which the colours are filled up in several ways
+            is_inside = ((theirs > 0) & (theirs < 255)).all(axis=-1)
+            ours, theirs = (each[is_inside] @ (0.299, 0.587, 0.114) for each in (ours, theirs))
+            ours, theirs = ours // 40, theirs // 40
+        np.testing.assert_allclose(ours, theirs, atol=3)
+    assert n_read < 60
 
 
 def test_jpeg(tmp_path: Path) -> None:
@@ -189,3 +214,27 @@ def test_real_pictures_equal_pillow(real_data: Path) -> None:
         np.testing.assert_array_equal(volume.array[0, :, :, 0].T, expected)
     stack = read_image2d(real_data / "nuclei" / "img3d.tif")
     np.testing.assert_array_equal(stack.array[0].T, tifffile.imread(real_data / "nuclei" / "img3d.tif"))
+
+
+def test_tiff_whose_samples_may_lie_in_two_ways_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, COLOUR, photometric="rgb")
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[0].tags["PlanarConfiguration"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at] = 0
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="its PlanarConfiguration is 0"):
+        read_image2d(path)
+
+
+def test_tiff_with_a_tag_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([GREY, GREY]), photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[1].aspage().tags["SamplesPerPixel"].offset
+    content = bytearray(path.read_bytes())
+    content[at + 2 : at + 4] = b"\x9c\x75"  # a type that there is not
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="its SamplesPerPixel cannot be read"):
+        read_image2d(path)

@@ -276,6 +276,15 @@ def test_real_cases_equal_simpleitk(real_data: Path) -> None:
         np.testing.assert_allclose(volume.geometry.world(last), lps * [-1, -1, 1], atol=1e-3)
 
 
+def test_voxels_of_all_but_no_size_are_refused(tmp_path: Path) -> None:
+    header = nibabel.Nifti2Image(ramp(5, 4, 3), np.eye(4)).header
+    header["sform_code"], header["vox_offset"] = 1, 544
+    header["srow_x"], header["srow_y"], header["srow_z"] = 1e-319 * np.eye(4)[:3]
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + ramp(5, 4, 3).tobytes())
+    with pytest.raises(MedsegError, match="a.nii: the affine in the header cannot be inverted"):
+        nifti_geometry(tmp_path / "a.nii")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [

@@ -47,6 +47,13 @@ def test_an_image_without_extremes_is_the_same_array(image: np.ndarray) -> None:
     assert notes == {}
 
 
+def test_extremes_of_integers_are_clipped() -> None:
+    image = np.random.default_rng(0).integers(90, 110, SHAPE).astype(np.uint16)
+    image[0, 0, 0] = 60_000
+    array, notes = without_extremes(image[None], [Normalisation(kind="zscore")])
+    assert array.dtype == np.uint16 and array.max() == 109 and list(notes) == [0]
+
+
 def test_the_rest_of_the_image_is_prepared_as_without_them(image: np.ndarray) -> None:
     grid = Grid(
         orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="zscore"),)

@@ -19,6 +19,7 @@ from medseg.inference.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalisation, Plan
+from medseg.workflows.predictions_file import PredictionsFile
 
 
 @pytest.fixture
@@ -139,3 +140,9 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
     assert nibabel.load(masks / "case_0.nii.gz").get_fdata().shape == (12, 11, 9)
     again = medseg.predict(model, images, masks, device="cpu")
     assert (predicted(again), again.done_before) == (["case_1", "case_2"], ("case_0",))
+
+
+def test_a_file_without_cases_counts_for_nothing(tmp_path: Path) -> None:
+    labels = Labels.from_names({"a": 1})
+    (tmp_path / "predictions.json").write_text(json.dumps({"labels": labels.model_dump(mode="json")}))
+    assert PredictionsFile(tmp_path / "predictions.json", {}, labels).done_before([], [], []) == []

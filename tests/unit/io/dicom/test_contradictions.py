@@ -78,6 +78,7 @@ def test_pixels_that_could_be_read_in_two_ways(
     ("tags", "words"),
     [
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
+        ({"RescaleIntercept": "1e308"}, "beyond those of 32-bit floats"),
         ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "make no plane"),
         ({"ImagePositionPatient": [1e30, 0, 0]}, "make no plane"),
         ({"NumberOfFrames": 3}, "3 frames without functional groups"),
@@ -106,6 +107,7 @@ def test_a_lost_sop_class_costs_no_geometry(tmp_path: Path, write_slices: WriteS
     assert volume.geometry.difference(expected.geometry, 0.0) is None
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
@@ -116,6 +118,10 @@ def test_a_lost_sop_class_costs_no_geometry(tmp_path: Path, write_slices: WriteS
         ({"SOPClassUID": "1.3.12.2.1107.5.9.1", "PixelData": None}, "Siemens' raw data"),
         ({"SOPClassUID": "1.3.46.670589.11.0.0.12.2", "PixelData": None}, "private data of Philips"),
         ({"SOPClassUID": "1.2.3.4.5", "PixelData": None}, "CT of the private class 1.2.3.4.5, without an image"),
+        (
+            {"SOPClassUID": f"1.2.3.{'4' * 900}", "PixelData": None},  # damaged; messages stay short
+            f"CT of the private class 1.2.3.{'4' * 900}"[:200] + "…",
+        ),
         (
             {"SOPClassUID": UltrasoundImageStorage, "ImagePositionPatient": None},
             "Ultrasound Image without a place in the patient",

@@ -65,8 +65,20 @@ def test_missing_files_are_problems(disc: Path) -> None:
 
 def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(b"nothing")
-    with pytest.raises(SourceError, match="cannot be read as DICOMDIR .*; give the folder that it lies in"):
+    with pytest.raises(SourceError, match="truncated, damaged or not a DICOMDIR .*; give the folder that it lies in"):
         image_sources(tmp_path / "DICOMDIR")
+
+
+def test_a_directory_that_was_cut_short_is_named_once(disc: Path) -> None:
+    path, content, messages = disc / "DICOMDIR", (disc / "DICOMDIR").read_bytes(), []
+    for length in range(400, len(content), 20):
+        path.write_bytes(content[:length])
+        try:
+            image_sources(path)
+        except SourceError as error:
+            messages.append(str(error))
+    assert any("DirectoryRecordSequence" in message for message in messages)
+    assert all(message.count(str(path)) == 1 for message in messages)
 
 
 def test_in_a_folder_and_in_an_archive_it_is_passed_over(disc: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from medseg.errors import GeometryError, SourceError
@@ -181,6 +183,39 @@ def test_rois_without_contours_are_empty(tmp_path: Path, write_rtstruct: Write) 
     assert found.notes == ("'nothing', 'iso', 'ROI 4': no closed contours, so it is empty",)
     nothing = read_rtstruct(write_rtstruct(tmp_path / "b.dcm", {"iso": []}), GRID)
     assert not nothing.layers[0].any()
+
+
+def test_contours_of_an_roi_that_is_not_named_are_told(tmp_path: Path, write_rtstruct: Write) -> None:
+    path = write_rtstruct(tmp_path / "a.dcm", {"organ": [square(1.5, 4.5, 3)], "lost": [square(1.5, 9.5, 3)]})
+    with dcmread(path) as header:
+        header.StructureSetROISequence = header.StructureSetROISequence[:1]
+        header.save_as(path)
+    mask, notes = the_mask(path)
+    assert mask.sum() == 9
+    assert notes == ("contours of ROI 2 left out: no ROI has that number",)
+
+
+@pytest.mark.parametrize("sequence", ["StructureSetROISequence", "ROIContourSequence"])
+def test_two_rois_of_one_number_are_refused(tmp_path: Path, write_rtstruct: Write, sequence: str) -> None:
+    path = write_rtstruct(tmp_path / "a.dcm", {"organ": [square(1.5, 4.5, 3)], "other": [square(1.5, 9.5, 3)]})
+    with dcmread(path) as header:
+        second = header[sequence].value[1]
+        second["ROINumber" if "ROINumber" in second else "ReferencedROINumber"].value = 1
+        header.save_as(path)
+    with pytest.raises(SourceError, match=f"{sequence} has two items of ROI 1"):
+        read_rtstruct(path, GRID)
+
+
+def test_numbers_beyond_those_of_dicom_are_counted_anew(tmp_path: Path, write_rtstruct: Write) -> None:
+    path = write_rtstruct(tmp_path / "a.dcm", {"organ": [square(1.5, 4.5, 3)]})
+    with dcmread(path) as header:
+        for item in (header.StructureSetROISequence[0], header.ROIContourSequence[0]):
+            tag = item["ROINumber" if "ROINumber" in item else "ReferencedROINumber"].tag
+            item._dict[tag] = RawDataElement(tag, "IS", 20, b"9223372036854775808 ", 0, False, True)
+        header.save_as(path)
+    (roi,) = rtstruct_headers(path)
+    assert roi.number == 1
+    assert the_mask(path)[0].sum() == 9
 
 
 def test_contours_outside_of_the_image(tmp_path: Path, write_rtstruct: Write) -> None:
