@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
+from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -144,7 +146,7 @@ def _in_pool(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str]
 ) -> Iterator[Outcome[Item, Result]]:
     """Outcomes with neither result nor error are those of items that a dead worker took along."""
-    with ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_begin_worker) as pool:
         futures: list[Future[Outcome[Item, Result]]] = []
         with _main_stays_here(), suppress(BrokenProcessPool):
             for item in items:
@@ -180,11 +182,21 @@ def _main_stays_here() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     """Workers share the cores as processes; threads of each would only get in each other's way."""
+    threading.Thread(target=_end_with_main, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _end_with_main() -> None:
+    """Where the main process is killed, its workers would finish what they are at, in the way of the next call, and
+    then wait for more for ever."""
+    main = multiprocessing.parent_process()
+    if main is not None:
+        wait([main.sentinel])
+        os._exit(1)
 
 
 def _logged(outcome: Outcome[Item, Result]) -> Outcome[Item, Result]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from medseg.errors import SourceError
@@ -49,6 +50,31 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
     assert lines[4].startswith("4 None a defect of medseg, not of your data (ZeroDivisionError: a defect, ")
     assert lines[5] == "5 None the worker process died (out of memory?)"
     assert lines[7] == "7 49 None"
+
+
+def tell_pid(n: int) -> None:
+    print(os.getpid(), flush=True)
+    time.sleep(n)
+
+
+def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        f"from {HERE} import tell_pid\n"
+        "from medseg.parallel import run_in_workers\n"
+        "list(run_in_workers(tell_pid, [600, 600, 0], workers=2))\n"
+    )
+    main = subprocess.Popen([sys.executable, script, Path(__file__).parent], stdout=subprocess.PIPE, text=True)
+    assert main.stdout is not None
+    workers = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
+    servers = [worker.parent() for worker in workers]
+    main.kill()
+    main.wait()
+    _, alive = psutil.wait_procs([*workers, *filter(None, servers)], timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def late_first(n: int) -> int:
