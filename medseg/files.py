@@ -4,6 +4,7 @@ encoding that they show."""
 import codecs
 import json
 import math
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from medseg.errors import OutputError
 UNKNOWN = "backslashreplace"  # for names of files that are not UTF-8; in JSON, such an escape is read as it was
 
 LONGEST_START = 40  # characters of a name that its temporary one repeats: file systems hold 255 bytes
+TEMPORARY = re.compile(rf"\.probe-[0-9a-f]{{8}}|\..{{1,{LONGEST_START}}}\.[0-9a-f]{{8}}(\..*)?", re.DOTALL)
 
 
 @contextmanager
@@ -35,6 +37,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); choose another -o") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it has the name of what ``written_whole`` and ``ensure_folder`` make, and a killed call leaves behind."""
+    return TEMPORARY.fullmatch(path.name) is not None
 
 
 def ensure_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medseg.errors import MedsegError, OutputError
-from medseg.files import ensure_folder, write_text, written_whole
+from medseg.files import ensure_folder, is_temporary, write_text, written_whole
 from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Change
 from medseg.io.archives import content_of, is_archive
@@ -29,7 +29,7 @@ def new_folder(folder: Path, source: Path) -> Path:
         raise OutputError(f"{folder}: the copy has to lie apart from {source}; choose another folder")
     if (folder / UNFINISHED).is_file():  # by a call that was killed: files in it may be put right, or not yet
         shutil.rmtree(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(map(is_temporary, folder.iterdir()))):
         raise OutputError(f"{folder}: exists and is not empty; choose a new folder for the copy")
     write_text(ensure_folder(folder) / UNFINISHED, "A copy that 'medseg inspect --fix' is making, or begins anew.\n")
     return folder

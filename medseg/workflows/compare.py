@@ -5,13 +5,14 @@ DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, a
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median
@@ -34,6 +35,7 @@ from medseg.inference.model import read_model_record
 from medseg.networks.registry import build_network, entry_of
 from medseg.progress import say, warn
 from medseg.report.comparison_plot import Panel, Point, plot_comparison
+from medseg.report.evaluation import REPORT_FILE
 from medseg.report.plots import log_rows
 from medseg.table import write_table
 from medseg.training.run import read_run_record
@@ -78,7 +80,7 @@ class Trial:
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / "validation" / "metrics.json").is_file()
+        return (self.folder / REPORT_FILE).is_file()  # what is written last
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
             stdout=file,
             stderr=file,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(_end_with, os.getpid()),
         )
         try:
             code = process.wait()
@@ -285,10 +287,12 @@ def _train(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> st
     return (errors or lines or [f"exit status {code}"])[-1].removeprefix("Error: ")
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Of a training, on Linux: where compare is killed, it would go on, and be in the way of the next call."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed already
+            os._exit(1)
 
 
 @cache
