@@ -174,7 +174,8 @@ def without_postprocessing(model: Model) -> Model:
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
-    """Of the network pruned to a head (Zhou et al. 2018). Raises ``ConfigError`` where there is nothing to prune."""
+    """Of the network pruned to a head (Zhou et al. 2018). Raises ``ConfigError`` where there is nothing to prune, or no
+    such head."""
     if head is None:
         return record
     architecture = record.plan.architecture
@@ -184,6 +185,7 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
             f"--head {head}: the model is a {architecture.name}, and only {having} has heads; leave it out"
         )
     pruned = architecture.model_copy(update={"arguments": architecture.arguments | {"head": head}})
+    shapes_of(len(record.channels), len(record.outputs), pruned)  # refuses a head that isn't there
     return record.model_copy(update={"plan": record.plan.model_copy(update={"architecture": pruned})})
 
 

@@ -34,7 +34,8 @@ def header_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
 def compare_values(
     checked: Sequence[Checked], rules: Sequence[Normalisation], channels: Sequence[str]
 ) -> tuple[tuple[UsualValues, ...], list[CaseWarning]]:
-    """What values are usual, by channel, and the cases whose values are odd, which are not counted for that."""
+    """What values are usual, by channel, and the cases whose values are odd, which are not counted for that; nothing
+    is usual where a channel is odd in all of them."""
     cases = sorted(checked, key=lambda item: item.case_id)
     usual, warnings = [], list[CaseWarning]()
     for i, (rule, channel) in enumerate(zip(rules, channels, strict=True)):
@@ -42,12 +43,13 @@ def compare_values(
         ordinary = [item for item in cases if item.case_id not in flat_or_clipped]
         unlike = unlike_the_others([item.profiles[i] for item in ordinary], rule)
         odd = flat_or_clipped | {ordinary[at].case_id: what for at, what in unlike.items()}
-        usual.append(usual_values([item.profiles[i] for item in cases if item.case_id not in odd], rule))
+        if len(odd) < len(cases):
+            usual.append(usual_values([item.profiles[i] for item in cases if item.case_id not in odd], rule))
         told = [(item, f"{channel}: {odd[item.case_id]}") for item in cases if item.case_id in odd]
         warnings += [
             CaseWarning("odd-values", Problem(item.case_id, item.case.images[0].path, what)) for item, what in told
         ]
-    return tuple(usual), warnings
+    return tuple(usual) if len(usual) == len(channels) else (), warnings
 
 
 def lost_labels(checked: Sequence[Checked], labels: Labels, grid: Grid) -> list[CaseWarning]:

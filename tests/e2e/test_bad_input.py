@@ -193,7 +193,7 @@ def test_channels_on_different_grids_and_an_accepted_empty_label(
 
 def test_dicom_files_that_are_damaged_or_none(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
     study = tmp_path / "study"
-    stored = np.random.default_rng(0).integers(0, 500, (5, 8, 6)).astype(np.int16)
+    stored = np.random.default_rng(0).integers(0, 500, (6, 8, 6)).astype(np.int16)
     for name in ("good", "beside junk", "gap", "cut short"):
         files = write_slices(study / name, stored, SeriesDescription=name)
     files[2].write_bytes(files[2].read_bytes()[:-40])
@@ -269,14 +269,18 @@ def test_evaluate_refuses_pairs_on_different_grids(dataset: Dataset, tmp_path: P
     done = command("evaluate", tmp_path / "masks/labels", dataset.folder / "labels", "-o", tmp_path / "metrics")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    for name, reason in (("moved", "corners lie up to 3 mm apart"), ("smaller", "shape 12×9×8 against 12×10×8")):
+    for name, reason, advice in (
+        ("moved", "corners lie up to 3 mm apart", "where a header is wrong, give it that of the other"),
+        ("smaller", "shape 12×9×8 against 12×10×8", "medseg export"),
+    ):
         line = line_about(name, done.stderr)
         assert f"different grids: {reason}" in line
-        assert "medseg export" in line
+        assert advice in line
+        assert line.endswith("counts as missed")
     assert "whole numbers" in line_about("image", done.stderr)
     metrics = json.loads((tmp_path / "metrics" / "metrics.json").read_text())
-    assert metrics["cases"].keys() == {"good"}
-    assert metrics["summary"]["over_labels"]["dice"]["mean"] == 1
+    assert metrics["cases"].keys() == {"good", "moved", "smaller", "image"}
+    assert metrics["summary"]["over_labels"]["dice"]["mean"] == 0.25
     assert {problem["case_id"] for problem in metrics["problems"]} == {"moved", "smaller", "image"}
 
 
@@ -317,6 +321,9 @@ def test_sources_with_nothing_in_them(tmp_path: Path) -> None:
     line = refused("preprocess", tmp_path / "nowhere", "-o", tmp_path / "prepared")
     assert f"{tmp_path / 'nowhere'}: there is no such file or folder" in line
     line = refused("evaluate", tmp_path / "letters", tmp_path / "letters")
+    assert f"{tmp_path / 'letters'}: no images found" in line
+    Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / "reference.png")
+    line = refused("evaluate", tmp_path / "letters", tmp_path / "reference.png")
     assert f"{tmp_path / 'letters'}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it" in line
     assert not (tmp_path / "prepared").exists()
 

@@ -123,7 +123,8 @@ def test_new_brains_are_predicted_and_evaluated(run: Path, tmp_path: Path) -> No
     assert set(np.unique(label_map)) == {0, 1, 2, 4}
     # The model grid is that of the image: what was written is what is more likely than not.
     inside = {
-        name: np.asarray(nibabel.load(masks / "probabilities" / "new" / f"{name}.nii.gz").dataobj) for name in REGIONS
+        name: np.asarray(nibabel.load(masks / "probabilities" / "new" / f"{name.replace(' ', '_')}.nii.gz").dataobj)
+        for name in REGIONS
     }
     assert np.array_equal(label_map == 4, inside["enhancing tumour"] > 0.5)
     for outer, inner in pairwise(REGIONS):

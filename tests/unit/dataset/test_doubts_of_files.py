@@ -23,6 +23,7 @@ def test_voxel_sizes_of_pixdim_that_itk_takes_are_doubted(tmp_path: Path) -> Non
     image = nibabel.Nifti1Image(np.zeros((9, 9, 9), np.uint8), np.diag([2, 2, 2, 1]))
     image.set_qform(None, 0)
     image.header["pixdim"][3] = 3
+    image.header["vox_offset"] = 352
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4 + 729))
     source = source_of(tmp_path / "a.nii")
     (doubt,) = (each for each in doubts_about(source, read_geometry(source)) if each.rule == "two-places")

@@ -21,8 +21,9 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
     network = build_network(2, 3, tiny_plan.architecture)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)  # biases too
+    two = tiny_plan.grid.model_copy(update={"normalisation": tiny_plan.grid.normalisation * 2})
     record = ModelRecord(
-        medseg="0", plan=tiny_plan, labels=LABELS, channels=("T1", "T2"), inference=InferenceConfig(), provenance={},
+        medseg="0", plan=tiny_plan.model_copy(update={"grid": two}), labels=LABELS, channels=("T1", "T2"), inference=InferenceConfig(), provenance={},
         metrics={},
     )  # fmt: skip
     save_model(tmp_path / "model", record, network.state_dict())

@@ -148,7 +148,7 @@ def test_names_colours_and_codes(tmp_path: Path, balls: Segmented) -> None:
     path = written(tmp_path, replace(balls, labels=labels))
     assert [line for line in complaints(path) if "99MEDSEG" not in line] == []
     other, kidney, oedema = read_segmentation(path, balls.geometry).segments
-    assert (other.name, kidney.name, oedema.name) == ("Leber", "kidney_left", "Hirnödem / 髄膜腫")
+    assert (other.name, kidney.name, oedema.name) == ("Leber", "kidney_left", "Hirnödem \\ 髄膜腫")
     assert other.colour == (221, 130, 101)
     assert kidney.type is not None and kidney.type.meaning == "Kidney"
     assert kidney.modifier is not None and kidney.modifier.meaning == "Left"
