@@ -21,7 +21,7 @@ from medseg.inspection.channels import (
 )
 from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
 from medseg.inspection.drawn import Drawn, look_at_label
-from medseg.inspection.finding import DEFECT, SEVERITIES, Finding, problem_found, told
+from medseg.inspection.finding import DEFECT, SEVERITIES, Finding, Severity, problem_found, told
 from medseg.inspection.grids import grid_findings
 from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
 from medseg.inspection.intensities import odd_value_findings
@@ -187,7 +187,7 @@ def _cases(
             raise
         # Spectra, reports or raw data alone are no fault of the data: what they are has been told.
         only_others = bool(listing.found.notes) and not listing.found.problems and not listing.found.sources
-        severity = "warning" if only_others else "problem"
+        severity: Severity = "warning" if only_others else "problem"
         finding = Finding(severity, "no-cases", listing.path, *told(str(error), listing.path))
         return CaseList("no dataset that medseg knows", (), ()), [finding]
 

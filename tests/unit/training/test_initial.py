@@ -23,8 +23,8 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
         torch.nn.init.normal_(parameter)  # biases too
     two = tiny_plan.grid.model_copy(update={"normalisation": tiny_plan.grid.normalisation * 2})
     record = ModelRecord(
-        medseg="0", plan=tiny_plan.model_copy(update={"grid": two}), labels=LABELS, channels=("T1", "T2"), inference=InferenceConfig(), provenance={},
-        metrics={},
+        medseg="0", plan=tiny_plan.model_copy(update={"grid": two}), labels=LABELS, channels=("T1", "T2"),
+        inference=InferenceConfig(), provenance={}, metrics={},
     )  # fmt: skip
     save_model(tmp_path / "model", record, network.state_dict())
     return InitialModel.read(tmp_path), network.eval()
