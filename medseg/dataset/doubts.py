@@ -17,7 +17,8 @@ from medseg.io.itk import open_itk
 from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
-from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Geometry, Spacing3
+from medseg.preprocessing.extremes import find_extremes
+from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Array, Geometry, Spacing3
 
 NIFTI = ("nifti", "pair")  # kinds of sources whose header has codes
 
@@ -39,6 +40,8 @@ LEAST_SIZE = 64  # of the longest axis, in voxels; small crops may have any shap
 FLAT_AT_ORIGIN = 4  # the longest axis as a multiple of the shortest, where the first voxel lies at the origin too
 FLAT = 10  # the same, wherever it lies
 
+LOOK_AT_IT = "look at it; leave the case out, or convert its image again, where that is wrong"
+
 
 @dataclass(frozen=True)
 class Doubt:
@@ -52,6 +55,18 @@ class Doubt:
 
     def __str__(self) -> str:
         return f"{self.what}; {self.to_do}" if self.to_do else self.what
+
+
+def doubts_about_values(path: Path, array: Array) -> Iterator[Doubt]:
+    """Constant channels (channel, x, y, z), and extreme values in the others."""
+    for i, channel in enumerate(array):
+        which = f"channel {i} " if len(array) > 1 else ""
+        if channel.min() == channel.max():
+            what = f"{which}is constant: all its voxels have the value {float(channel.min()):.4g}"
+            yield Doubt("constant-image", path, what, LOOK_AT_IT)
+        elif (extremes := find_extremes(channel)) is not None:
+            to_do = "replace them; preprocess and predict clip them to that range"
+            yield Doubt("extreme-values", path, f"{which}{extremes}", to_do)
 
 
 def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:

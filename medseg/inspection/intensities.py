@@ -7,32 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.dataset.cases import Case
-from medseg.inspection.finding import Finding
+from medseg.dataset.doubts import LOOK_AT_IT, doubts_about_values
+from medseg.inspection.finding import Finding, doubtful
 from medseg.io.source import ImageSource
 from medseg.plan import Normalisation
 from medseg.planning.derive import NONZERO_BELOW, usual_kind
-from medseg.preprocessing.extremes import find_extremes
 from medseg.preprocessing.intensities import Floats, profile, unlike_the_others
 from medseg.volume import Array
 
 if TYPE_CHECKING:
     from medseg.inspection.series import Series
 
-TO_DO = "look at it; leave the case out, or convert its image again, where that is wrong"
-
 
 def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
     """Constant channels (channel, x, y, z), and extreme values in the others."""
-    for i, channel in enumerate(array):
-        which = f"channel {i} " if len(array) > 1 else ""
-        if channel.min() == channel.max():
-            what = f"{which}is constant: all its voxels have the value {float(channel.min()):.4g}"
-            yield Finding("warning", "constant-image", path, what, TO_DO)
-            continue
-        extremes = find_extremes(channel)
-        if extremes is not None:
-            to_do = "replace them; preprocess and predict clip them to that range"
-            yield Finding("warning", "extreme-values", path, f"{which}{extremes}", to_do)
+    return map(doubtful, doubts_about_values(path, array))
 
 
 def odd_value_findings(
@@ -54,6 +43,6 @@ def odd_value_findings(
                 "odd-values",
                 case.images[min(i, len(case.images) - 1)].path,
                 f"{channel}: {what}",
-                TO_DO,
+                LOOK_AT_IT,
                 case.case_id,
             )

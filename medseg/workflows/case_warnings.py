@@ -20,6 +20,7 @@ class CaseWarning(NamedTuple):
 
     rule: str
     problem: Problem
+    is_note: bool = False  # what was made of it is right as far as medseg knows
 
 
 def header_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
@@ -27,7 +28,8 @@ def header_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
     doubts = [(doubt, item.case) for item in checked for doubt in item.doubts]
     doubts += copies_among(item.case for item in checked)
     return [
-        CaseWarning(doubt.rule, Problem(case.case_id, doubt.path, f"{doubt.path}: {doubt}")) for doubt, case in doubts
+        CaseWarning(doubt.rule, Problem(case.case_id, doubt.path, f"{doubt.path}: {doubt}"), doubt.severity == "note")
+        for doubt, case in doubts
     ]
 
 

@@ -90,7 +90,8 @@ def preprocess(
     if not agreed.cases:
         raise SourceError(f"{source}: no case is left to prepare; {listed} says why for each")
     record = write_dataset(folder, Path(source), found.layout, agreed)
-    return PreprocessResult(folder, record, plans, tuple(problems), tuple(each.problem for each in warnings))
+    doubted = tuple(each.problem for each in warnings if not each.is_note)
+    return PreprocessResult(folder, record, plans, tuple(problems), doubted)
 
 
 def _plan_and_store(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
-from medseg.dataset.doubts import Doubt, doubts_about
+from medseg.dataset.doubts import Doubt, doubts_about, doubts_about_values
 from medseg.dataset.keeping import kept_image, kept_label
 from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
 from medseg.dataset.store import write_case
@@ -103,9 +103,11 @@ def check_case(
     label = kept_label(case, drawn, image.geometry, folder / "labels")
     resampled = tuple(channel.resampled for channel in channels)
     grids = [c.volume.geometry if c.source.kind == "dicom" else read_geometry(c.source) for c in channels]
-    doubts = tuple(doubt for each in map(doubts_about, case.images, grids) for doubt in each)
+    doubts = [doubt for each in map(doubts_about, case.images, grids) for doubt in each]
+    if case.label is None:  # else its values are compared with those of other cases, once it is prepared
+        doubts += doubts_about_values(case.images[0].path, image.array)
     notes = drawn.notes if drawn else ()
-    return Checked(replace(case, images=images, label=label), measures, resampled, notes, doubts)
+    return Checked(replace(case, images=images, label=label), measures, resampled, notes, tuple(doubts))
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
