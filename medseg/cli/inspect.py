@@ -45,8 +45,12 @@ def inspect(
         typer.Option(help="New folder for a copy in which is put right what can be, with changes.csv."),
     ] = None,
     voxels: Annotated[
-        bool, typer.Option("--voxels", help="Read all voxels too: finds all damage and odd values, and takes longer.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Read the voxels of images too: finds all damage and odd values. By itself where files take less than "
+            "a gigabyte together."
+        ),
+    ] = None,
     images: Images = None,
     labels: LabelMaps = None,
     rename: Rename = None,

@@ -49,6 +49,9 @@ from medseg.progress import say, track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# Bytes of files whose voxels are read without being asked for: some seconds on two cores.
+READ_BY_ITSELF = 10**9
+
 # What a finding may be no more than a consequence of.
 CAUSES = {"unreadable": "wrong-suffix", "no-place": "lost-place"}
 
@@ -65,7 +68,7 @@ def inspect(
     images: str | Sequence[str] | None = None,
     labels: str | None = None,
     rename: Mapping[str, str] | None = None,
-    voxels: bool = False,
+    voxels: bool | None = None,
     html: str | Path | None = None,
     fix: str | Path | None = None,
     workers: int | None = None,
@@ -74,8 +77,9 @@ def inspect(
 ) -> Inspection:
     """Says what a source (any that ``preprocess`` takes) holds, and what in it is odd or wrong.
 
-    Of images only headers are read, and with ``voxels`` all of them, which finds all damage, values that are no
-    numbers, and images whose values are odd; label maps are read. ``images``, ``labels`` and ``rename`` select and pair
+    Headers and label maps are read, and with ``voxels`` the voxels of images too, which finds all damage, values that
+    are no numbers, and images whose values are odd. None reads them where files take less than a gigabyte together.
+    ``images``, ``labels`` and ``rename`` select and pair
     files as in ``preprocess``, and what is no problem here is none there. ``ignore_value`` is that of voxels that
     nobody annotated, where dataset.json names none, ``spacing`` that of voxels in mm whose headers lost it.
 
@@ -111,7 +115,7 @@ def look_through(
     images: str | Sequence[str] | None,
     labels: str | None,
     rename: Mapping[str, str] | None,
-    voxels: bool,
+    voxels: bool | None,
     workers: int | None,
     ignore_value: int | None,
     spacing: Sequence[float] | None,
@@ -192,7 +196,7 @@ def _cases(
         return CaseList("no dataset that medseg knows", (), ()), [finding]
 
 
-def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) -> dict[ImageSource, Series]:
+def _series(found: Found, cases: CaseList, voxels: bool | None, workers: int | None) -> dict[ImageSource, Series]:
     """A look at every image and segmentation, those that a table lists elsewhere included."""
     roles: dict[ImageSource, tuple[Role, str]] = {}
     for case in cases.cases:
@@ -202,8 +206,14 @@ def _series(found: Found, cases: CaseList, voxels: bool, workers: int | None) ->
     slices = {file for source in roles if source.kind == "pictures" for file in source.files}
     others = [source for source in (*found.sources, *found.segmentations) if source.path not in slices]
     sources = list(dict.fromkeys([*(said.get(source, source) for source in others), *roles]))
+    if voxels is None:
+        files = {file for source in sources for file in source.files if file.is_file()}
+        voxels = sum(file.stat().st_size for file in files) <= READ_BY_ITSELF
+        if not voxels:
+            say("Voxels of images are not read, since they are many; --voxels reads them")
     looks = {}
-    for outcome in _in_workers(partial(look_at, voxels=voxels), sources, "Reading headers", workers):
+    what = "Reading images" if voxels else "Reading headers"
+    for outcome in _in_workers(partial(look_at, voxels=voxels), sources, what, workers):
         role, case_id = roles.get(outcome.item, ("unused", ""))
         series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome),))
         of_it = (each for each in series.findings if not (role == "label map" and each.rule == LOST_SPACING))
