@@ -126,7 +126,14 @@ class PreparedDataset:
     @cached_property
     def usual_values(self) -> tuple[UsualValues, ...]:
         """What values cases have, one a channel; () where an older version prepared them."""
-        return _read(self.folder / "fingerprint.json", Fingerprint).usual_values
+        path = self.folder / "fingerprint.json"
+        values = _read(path, Fingerprint).usual_values
+        if len(values) not in (0, len(self.record.channels)):
+            raise SourceError(
+                f"{path}: has usual values of {len(values)} channels, where there are {len(self.record.channels)}; "
+                f"{AGAIN}"
+            )
+        return values
 
     @cached_property
     def cases(self) -> dict[str, StoredCase]:

@@ -38,12 +38,19 @@ def model_facts(predictions: Path, report: Path) -> Iterator[Fact]:
         return
     folder = Path(predicted.model)
     yield "model", seen_from(report, folder)
-    if (folder / RECORD).is_file():
+    if _is_file(folder / RECORD):
         yield from record_facts(read_model_record(folder))
     weights = folder / WEIGHTS
-    if weights.is_file():
+    if _is_file(weights):
         with weights.open("rb") as stream:
             yield "weights", f"SHA-256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def record_facts(record: ModelRecord) -> Iterator[Fact]:

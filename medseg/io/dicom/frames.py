@@ -124,6 +124,12 @@ def _enhanced(header: Header, groups: list[Header]) -> list[Header]:
     pointers = tuple(_pointer(item) for item in header.items("DimensionIndexSequence"))
     shared = header.item("SharedFunctionalGroupsSequence").dataset
     frame = FrameHeader(header.path, header.dataset, shared=shared, pointers=pointers)
+    for item in (header.item("SharedFunctionalGroupsSequence"), *groups):
+        if len(item.items("PixelValueTransformationSequence")) > 1:
+            raise SourceError(
+                f"{header.path}: a frame has several items in its PixelValueTransformationSequence, so that its values "
+                "are unknown; export it again"
+            )
     several = len(groups) > 1
     return [replace(frame, own=own.dataset, frame=i if several else None) for i, own in enumerate(groups)]
 

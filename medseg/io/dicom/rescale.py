@@ -30,6 +30,13 @@ def scale_of(header: Header) -> tuple[float, float]:
             f"{header.path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values beyond those of "
             "32-bit floats, which programs read differently; correct them or export the file again"
         )
+    bits = header.whole("BitsStored") or 16
+    is_whole = slope.is_integer() and intercept.is_integer()
+    if is_whole and bits <= 16 and abs(slope) * 2**bits + abs(intercept) >= 2**31:
+        raise SourceError(
+            f"{header.path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} make whole numbers of more than "
+            f"32 bits from stored values of {bits}, which programs read differently; correct them or export it again"
+        )
     return slope, intercept
 
 

@@ -79,6 +79,7 @@ def test_pixels_that_could_be_read_in_two_ways(
     [
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
         ({"RescaleIntercept": "1e308"}, "beyond those of 32-bit floats"),
+        ({"RescaleIntercept": "2147483648"}, "whole numbers of more than 32 bits"),
         ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "make no plane"),
         ({"ImagePositionPatient": [1e30, 0, 0]}, "make no plane"),
         ({"NumberOfFrames": 3}, "3 frames without functional groups"),
@@ -203,6 +204,21 @@ class TestIdentity:
         assert [source.part for source in sources] == ["volume-1", "volume-2"]
         assert "4 slices share a SOPInstanceUID" in sources[0].notes[0]
         np.testing.assert_array_equal(read_dicom(sources[1]).array[0].T, noise()[2:])
+
+
+def test_a_frame_with_two_transformations_of_values_is_refused(tmp_path: Path) -> None:
+    from dicom_drawn import write_enhanced
+
+    path = write_enhanced(tmp_path, noise(3), [{"position": [0.0, 0.0, 3.0 * z]} for z in range(3)])
+    header = pydicom.dcmread(path)
+    scale = dataset(RescaleSlope=1, RescaleIntercept=-1024)
+    for groups in (header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence[1]):
+        groups.PixelValueTransformationSequence = [scale, scale]
+        header.save_as(path)
+        found = find_series(tmp_path)
+        assert found.sources == ()
+        assert "several items in its PixelValueTransformationSequence" in found.problems[0].message
+        del groups.PixelValueTransformationSequence
 
 
 def test_private_groups_never_override(tmp_path: Path) -> None:
