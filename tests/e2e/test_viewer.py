@@ -57,7 +57,7 @@ def metrics(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "shell", "value": 2, "colour": [228, 26, 28]},
         {"name": "core", "value": 5, "colour": [0, 90, 255]},
     ]
-    (masks / "predictions.json").write_text(json.dumps({"labels": {"items": labels}, "cases": []}))
+    (masks / "predictions.json").write_text(json.dumps({"labels": {"items": labels}, "asked": ["blob_00", "blob_01"]}))
     evaluate(masks, blobs, folder / "metrics", metrics=["overlap"], workers=1)
     return folder / "metrics"
 
