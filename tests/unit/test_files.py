@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import OutputError
-from medseg.files import ensure_folder, write_text, written_whole
+from medseg.files import ensure_folder, is_temporary, write_text, written_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -28,6 +28,14 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
         assert temporary.name.endswith(".nii.gz")
         temporary.touch()
     assert (tmp_path / "x.nii.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", ".medseg-unfinished", "a name of many letters" * 9 + ".csv", "\n"])
+def test_temporary_names_are_known(tmp_path: Path, name: str) -> None:
+    with written_whole(tmp_path / name) as temporary:
+        assert is_temporary(temporary)
+        temporary.touch()
+    assert not is_temporary(tmp_path / name)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

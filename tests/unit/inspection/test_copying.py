@@ -128,3 +128,17 @@ def test_names_that_are_no_text_go_everywhere(study: Any, look: Any, tmp_path: P
     assert found.findings == ()
     assert (tmp_path / "copy" / odd).is_file()
     assert "Gr\\udcf6\\udcdfe.nii.gz" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_copy_that_was_killed_before_its_first_file_begins_anew(study: Any, look: Any, tmp_path: Path) -> None:
+    study.add("a")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in (".probe-0123abcd", ".medseg-unfinished.0123abcd"):
+        (copy / name).touch()
+    look(study.folder, fix=copy)
+    assert (copy / "changes.csv").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/.hidden").touch()
+    with pytest.raises(OutputError, match="is not empty"):
+        look(study.folder, fix=tmp_path / "other")

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medseg.config import Config
+from medseg.files import write_text
 from medseg.report.comparison_plot import Panel, Point, plot_comparison
 from medseg.workflows.compare import (
     COLUMNS,
     Estimate,
     NetworkComparison,
     NetworkResult,
+    Trial,
     estimate,
     markdown,
 )
@@ -54,3 +57,11 @@ def test_the_plot_has_a_mark_for_each_network(tmp_path: Path) -> None:
     none = np.asarray(Image.open(plot_comparison(["a", "b"], [empty, amounts], tmp_path / "none.png")).convert("RGB"))
     blue = [(np.abs(each.astype(int) - (31, 78, 121)).sum(-1) < 30).sum() for each in (both, none)]
     assert blue[0] > blue[1] > 0
+
+
+def test_a_training_that_was_killed_after_its_metrics_goes_on(tmp_path: Path) -> None:
+    trial = Trial("unet", 0, 0, tmp_path, Config())
+    write_text(tmp_path / "validation" / "metrics.json", "{}")
+    assert not trial.is_finished
+    write_text(tmp_path / "report.html", "")
+    assert trial.is_finished
