@@ -105,6 +105,9 @@ def _grid_of_header(source: ImageSource) -> Geometry:
 def _of_raw_header(source: ImageSource) -> Iterator[Doubt]:
     """Of NRRD and MetaImage."""
     header = open_itk(source.path)
+    if source.path.name.lower().endswith(".seg.nrrd"):
+        what = "is named as a segmentation, but names no segments: it is taken for an image"
+        yield Doubt("no-segments", source.path, what, "write it again, or name it .nrrd")
     if header.unit != "mm":
         what = f"its header gives lengths in {printable(header.unit)}, which no program converts: they are taken for mm"
         yield Doubt("unit", source.path, what, "store it in mm, or say what is true with --spacing")

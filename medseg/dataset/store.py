@@ -14,7 +14,7 @@ The arrays are plain ``.npy`` files, memory-mapped when read: a patch costs the 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,7 @@ class StoredGrid(Record):
 class StoredCase(Record):
     """An entry of dataset.json. Paths are absolute, or relative to the folder of dataset.json."""
 
-    case_id: PathInside
+    case_id: Annotated[PathInside, Field(max_length=255)]
     group: str
     images: tuple[str, ...] = Field(min_length=1)
     label: str | None = None

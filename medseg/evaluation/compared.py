@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from medseg.errors import SourceError
 from medseg.evaluation.case import LabelMetrics, Status
 from medseg.evaluation.metrics import METRICS
 from medseg.evaluation.pairs import Pair, find_pairs
@@ -79,6 +80,9 @@ class MetricsRecord(Record):
     def reopened(self) -> Compared:
         """Raises ``SourceError`` when what was compared is gone."""
         predictions, references = Path(self.predictions), Path(self.references)
+        for folder in (predictions, references):
+            if folder == folder.parent:  # all that is on the machine would be looked through
+                raise SourceError(f"{folder}: is no folder of masks, as {METRICS_FILE} says; evaluate again")
         found = find_pairs(predictions, references, list(self.cases), self.rename)
         pairs = tuple(
             replace(pair, prediction=None, failure=self.failed[pair.case_id]) if pair.case_id in self.failed else pair

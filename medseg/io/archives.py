@@ -47,7 +47,8 @@ def unpacked(archive: Path) -> Path:
     """
     archive = archive.resolve()
     place = _place(archive)
-    stamp = (archive.stat().st_mtime_ns, archive.stat().st_size)
+    with reading(archive, "an archive"):  # a link may lead nowhere
+        stamp = (archive.stat().st_mtime_ns, archive.stat().st_size)
     if _stamps.get(place) == stamp and place.is_dir():
         return place
     if sum(is_archive(Path(part)) for part in place.parts) > MOST_NESTED:

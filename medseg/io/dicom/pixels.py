@@ -136,6 +136,8 @@ def _inflated(file: FileHeader) -> bytes:
 def _check_bits(file: FileHeader) -> None:
     allocated, stored = _needed(file, "BitsAllocated"), _needed(file, "BitsStored")
     representation, high = _needed(file, "PixelRepresentation"), file.whole("HighBit")
+    if not file.text("PhotometricInterpretation"):
+        raise _lacking(file, "PhotometricInterpretation")
     if not 1 <= stored <= allocated:
         raise _contradiction(file, f"BitsStored is {stored}, and BitsAllocated {allocated}")
     if high is not None and high != stored - 1:
@@ -152,10 +154,14 @@ def _n_frames(file: FileHeader) -> int:
 def _needed(file: FileHeader, keyword: str) -> int:
     value = file.whole(keyword)
     if value is None:
-        raise SourceError(
-            f"{file.path}: has no {keyword}, without which its pixels can be read in several ways; export it again"
-        )
+        raise _lacking(file, keyword)
     return value
+
+
+def _lacking(file: FileHeader, keyword: str) -> SourceError:
+    return SourceError(
+        f"{file.path}: has no {keyword}, without which its pixels can be read in several ways; export it again"
+    )
 
 
 def _contradiction(file: FileHeader, what: str) -> SourceError:

@@ -31,6 +31,8 @@ FRACTION = 0.5
 # Label maps have a segment 0 or one of this code (DCM) for what is no structure (supplement 243).
 BACKGROUND = ("DCM", "125040")
 
+LARGEST_NUMBER = 2**16 - 1  # of a segment (PS3.6: value representation US)
+
 
 def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Plane] = ()) -> Segmentation:
     """Reads the segments on ``grid``, or on a grid of their own.
@@ -126,6 +128,8 @@ def _segment_number(item: Header, keyword: str = "SegmentNumber") -> int:
     number = item.whole(keyword)
     if number is None:
         raise SourceError(f"{item.path}: has a segment or a frame without {keyword}; export it again")
+    if not 0 <= number <= LARGEST_NUMBER:
+        raise SourceError(f"{item.path}: {keyword} is {number}, which no segment can have; export it again")
     return number
 
 

@@ -19,6 +19,7 @@ from medseg.io.names import whole_name
 from medseg.io.segmentations.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.labels import Colour
+from medseg.progress import counted
 from medseg.volume import Geometry
 
 KEYWORDS = [
@@ -156,14 +157,19 @@ def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[s
     left_out: dict[int, list[str]] = defaultdict(list)
     for number, item in _once(header, "ROIContourSequence", "ReferencedROINumber").items():
         kinds: Counter[str] = Counter()
+        seen, repeated = set[bytes](), 0
         for contour in item.items("ContourSequence"):
             kind = contour.text("ContourGeometricType") or CLOSED[0]
             points = _points(contour)
-            if kind in CLOSED and len(points) >= 3:
+            if kind in CLOSED and len(points) >= 3 and points.tobytes() in seen:
+                repeated += 1  # together they would enclose nothing
+            elif kind in CLOSED and len(points) >= 3:
+                seen.add(points.tobytes())
                 contours[number].append(points)
             else:
                 kinds[f"{kind} of {len(points)} points" if kind in CLOSED else kind] += 1
         left_out[number] = [f"{count} {kind} left out, enclosing nothing" for kind, count in kinds.items()]
+        left_out[number] += [f"{counted(repeated, 'contour')} left out, repeating another one"] if repeated else []
     return contours, left_out
 
 

@@ -17,6 +17,9 @@ def test_what_nrrd_and_metaimage_do_not_say_is_doubted(tmp_path: Path) -> None:
     source = source_of(tmp_path / "a.nrrd")
     found = {doubt.rule: doubt.severity for doubt in doubts_about(source, read_geometry(source))}
     assert found == {"unit": "warning", "no-place": "note"}
+    (tmp_path / "a.nrrd").rename(tmp_path / "a.seg.nrrd")
+    source = source_of(tmp_path / "a.seg.nrrd")
+    assert "no-segments" in {doubt.rule for doubt in doubts_about(source, read_geometry(source))}
 
 
 def test_voxel_sizes_of_pixdim_that_itk_takes_are_doubted(tmp_path: Path) -> None:

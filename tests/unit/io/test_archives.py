@@ -231,3 +231,11 @@ def test_members_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a.tar", "a.zip"):
         with pytest.raises(SourceError, match="twice"):
             unpacked(tmp_path / name)
+
+
+def test_a_link_to_an_archive_that_is_gone_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").symlink_to(tmp_path / "nowhere.zip")
+    (tmp_path / "b.txt").touch()
+    found = contents(tmp_path)
+    assert [file.name for file in found.files] == ["b.txt"]
+    assert not any("defect" in problem.message for problem in found.problems)

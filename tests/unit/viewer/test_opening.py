@@ -38,6 +38,16 @@ def test_cases_of_an_evaluation_come_worst_first_with_image_and_scores(blobs: Pa
     assert cases[2].scores["label_2"]["dice"] == 1
 
 
+def test_an_evaluation_that_names_a_whole_disk_is_refused(blobs: Path, tmp_path: Path) -> None:
+    evaluate(spoilt(blobs, tmp_path / "masks"), blobs, tmp_path / "metrics", metrics=["overlap"], workers=1)
+    path = tmp_path / "metrics" / "metrics.json"
+    content = json.loads(path.read_text())
+    for key in ("predictions", "references"):
+        path.write_text(json.dumps({**content, key: tmp_path.anchor}))
+        with pytest.raises(SourceError, match="is no folder of masks"):
+            open_cases(tmp_path / "metrics")
+
+
 def test_a_run_stands_for_its_validation(blobs: Path, tmp_path: Path) -> None:
     evaluate(spoilt(blobs, tmp_path / "masks"), blobs, tmp_path / "run" / "validation", metrics=["dice"], workers=1)
     cases = open_cases(tmp_path / "run")

@@ -58,6 +58,7 @@ def the_series(folder: Path) -> ImageSource:
         ({"BitsStored": None}, "has no BitsStored"),
         ({"BitsAllocated": 12}, "BitsAllocated is 12"),
         ({"PixelRepresentation": None}, "has no PixelRepresentation"),
+        ({"PhotometricInterpretation": ""}, "has no PhotometricInterpretation"),
         ({"PixelRepresentation": 2}, "PixelRepresentation is 2 instead of 0 or 1"),
         ({"Rows": 60000, "Columns": 60000}, "60 bytes instead of 7200000000"),
         ({"Rows": 2}, "NumberOfFrames is 1, and there are pixels for 2 frames"),

@@ -116,6 +116,17 @@ def test_what_dcmqi_writes_of_its_other_label_maps(real_data: Path, tmp_path: Pa
         np.testing.assert_allclose(segment.colour, (10, value * 40, 200), atol=1)
 
 
+def test_a_number_that_no_segment_can_have_is_refused(tmp_path: Path, write_seg: Write) -> None:
+    path = write_seg(tmp_path / "a.dcm", [(1, FIRST, pixels())])
+    header = pydicom.dcmread(path)
+    element = header.SegmentSequence[0]["SegmentNumber"]
+    element.VR, element.value = "SL", -2147483648
+    header.save_as(path)
+    for read in (dicom_seg_headers, read_dicom_seg):
+        with pytest.raises(SourceError, match="SegmentNumber is -2147483648, which no segment can have"):
+            read(path)
+
+
 @pytest.mark.parametrize("shared_groups", [True, False])
 def test_frames_in_any_order_with_absent_slices(tmp_path: Path, write_seg: Write, shared_groups: bool) -> None:
     one, other, third = pixels(), pixels(), pixels()

@@ -173,6 +173,12 @@ def test_points_and_open_lines_are_left_out(tmp_path: Path, write_rtstruct: Writ
     )
 
 
+def test_a_contour_twice_does_not_cancel_itself(tmp_path: Path, write_rtstruct: Write) -> None:
+    mask, notes = the_mask(write_rtstruct(tmp_path / "a.dcm", {"ring": [square(1.5, 9.5, 6), square(1.5, 9.5, 6)]}))
+    assert mask.sum() == 8 * 8
+    assert notes == ("'ring': 1 contour left out, repeating another one",)
+
+
 def test_rois_without_contours_are_empty(tmp_path: Path, write_rtstruct: Write) -> None:
     rois = {"organ": [square(1.5, 4.5, 3)], "nothing": [], "iso": [], "": []}
     found = read_rtstruct(write_rtstruct(tmp_path / "a.dcm", rois, first_number=0), GRID)
