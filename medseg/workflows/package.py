@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from medseg.device import choose_device
-from medseg.errors import ConfigError, OutputError, did_you_mean
+from medseg.errors import ConfigError, OutputError, did_you_mean, reading
 from medseg.files import ensure_folder, write_json, write_text, written_whole
 from medseg.inference.exported import window_shape, write_onnx
 from medseg.inference.model import RECORD, Model, ModelRecord, load_model, model_folders, read_model_record
@@ -35,37 +35,53 @@ def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Pa
     folder that ``python -m monai.bundle run --config_file configs/inference.json`` predicts with, without medseg.
 
     Raises ``ConfigError`` for another format, and for a model that it cannot hold; ``OutputError`` when ``output`` is
-    there already.
+    there already, and is no zip of just that model.
     """
     if format not in get_args(PackageFormat):
         raise ConfigError(f"--format {format}: is not known{did_you_mean(format, get_args(PackageFormat))}")
     path = Path(output)
-    if path.exists():
-        raise OutputError(f"{path} is there already; remove it, or choose another -o")
     if format == "zip":
         if path.suffix != ".zip":
             raise OutputError(f"{path}: a packaged model is named .zip")
         return _zip(Path(model), path)
+    if path.exists():
+        raise _is_there(path)
     loaded = load_model(Path(model), choose_device("cpu", "fp32"))
     with _written_folder(path) as folder:
         (_onnx if format == "onnx" else _bundle)(loaded, folder)
     return path
 
 
+def _is_there(path: Path) -> OutputError:
+    return OutputError(f"{path} is there already; remove it, or choose another -o")
+
+
 def _zip(model: Path, path: Path) -> Path:
+    """Where the same package is there already, as after a call that was killed at its very end, it stays."""
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise _is_there(path)
     members = model_folders(model)
     folder = members[0] if len(members) == 1 else members[0].parent
     if not (folder / GOLDEN / LABEL_MAP).is_file():  # which is written last
         write_golden(load_model(folder, choose_device("cpu")), folder)
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in _files(folder):
-            place = f"{path.stem}/{file.relative_to(folder).as_posix()}"
-            if file.name == RECORD:
-                content = read_model_record(file.parent).shareable().model_dump(mode="json")
-                archive.writestr(place, json.dumps(content, indent=1, ensure_ascii=False), zipfile.ZIP_DEFLATED)
-            else:
-                archive.write(file, place)
+    with written_whole(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in _files(folder):
+                place = f"{path.stem}/{file.relative_to(folder).as_posix()}"
+                if file.name == RECORD:
+                    content = read_model_record(file.parent).shareable().model_dump(mode="json")
+                    archive.writestr(place, json.dumps(content, indent=1, ensure_ascii=False), zipfile.ZIP_DEFLATED)
+                else:
+                    archive.write(file, place)
+        if path.exists() and _sums(path) != _sums(temporary):
+            raise _is_there(path)
     return path
+
+
+def _sums(package: Path) -> dict[str, int]:
+    """The checksum of each member."""
+    with reading(package, "a zip archive"), zipfile.ZipFile(package) as archive:
+        return {member.filename: member.CRC for member in archive.infolist()}
 
 
 def _files(folder: Path) -> list[Path]:

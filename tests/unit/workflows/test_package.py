@@ -151,6 +151,18 @@ def test_a_bundle_predicts_by_monai_alone(
     assert np.allclose(*affines)
 
 
+def test_the_same_package_again_is_no_error_and_another_one_is(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    before = medseg.package(model, path).stat().st_size
+    assert medseg.package(model, path).stat().st_size == before
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/more.txt", "more")
+    changed = path.read_bytes()
+    with pytest.raises(OutputError, match="is there already"):
+        medseg.package(model, path)
+    assert path.read_bytes() == changed
+
+
 def test_what_cannot_be_packed_is_said(model: Path, plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'onnx'"):
         medseg.package(model, tmp_path / "a", format="onx")
