@@ -106,7 +106,7 @@ def test_a_copy_gets_it_into_its_headers(hearts: Path, tmp_path: Path) -> None:
 
 def test_a_header_that_says_otherwise_is_told(tmp_path: Path, write_image: WriteImage) -> None:
     affine = np.diag([0.9, 0.9, 3.0, 1.0])
-    path = write_image(tmp_path / "a.nii.gz", np.ones((12, 10, 3), np.int16), affine)
+    path = write_image(tmp_path / "a.nii.gz", np.arange(360, dtype=np.int16).reshape(12, 10, 3), affine)
     result = medseg.preprocess(path, tmp_path / "prepared", config=ONE_WORKER, spacing=SPACING)
     assert ["0.9 0.9 3 mm, where 1.25 1.25 10 mm is said" in warning.message for warning in result.warnings] == [True]
 
