@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# What the cases of all commands need. A Python process has one server that workers are forked from, and what this has
+# imported when it begins is all that it ever shares: were it the modules of one command, every pool of the next one
+# would import its own, for seconds each. PyTorch and MONAI are not among them: checking and measuring do without.
+PRELOADED = ("medseg.workflows.inspect", "medseg.workflows.preprocess_case", "medseg.evaluation.measure")
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
@@ -43,27 +48,25 @@ def run_in_workers(
     items: Sequence[Item],
     *,
     workers: int | None = None,
-    preload: Sequence[str] = (),
 ) -> Iterator[Outcome[Item, Result]]:
     """``function`` of each item, in their order, whichever is done first: what is made of the outcomes must not depend
-    on the number of workers. ``preload`` modules are imported once, in a server process that the workers are forked
-    from.
+    on the number of workers.
 
     With one worker, or one item, the work is done in this process.
     """
-    for outcome in _outcomes(function, items, min(workers or processor_count(), len(items)), preload):
+    for outcome in _outcomes(function, items, min(workers or processor_count(), len(items))):
         yield _logged(outcome)
 
 
 def _outcomes(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str]
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Outcome[Item, Result]]:
     if workers <= 1:
         for item in items:
             yield _attempt(function, item)
         return
     rest: list[Outcome[Item, Result]] = []  # from the first one on that a dead worker took along
-    for outcome in _in_pool(function, items, workers, preload):
+    for outcome in _in_pool(function, items, workers):
         if rest or _is_lost(outcome):
             rest.append(outcome)
         else:
@@ -71,7 +74,7 @@ def _outcomes(
     # A worker that dies (killed for its memory, a crash in a decoder) takes its pool along. What was under way is
     # tried once more, each item in a pool of its own: only the one that kills its worker again is given up.
     for outcome in rest:
-        for again in _in_pool(function, [outcome.item], 1, preload) if _is_lost(outcome) else [outcome]:
+        for again in _in_pool(function, [outcome.item], 1) if _is_lost(outcome) else [outcome]:
             yield Outcome(again.item, error="the worker process died (out of memory?)") if _is_lost(again) else again
 
 
@@ -143,10 +146,10 @@ def processor_count() -> int:
 
 
 def _in_pool(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str]
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Outcome[Item, Result]]:
     """Outcomes with neither result nor error are those of items that a dead worker took along."""
-    with ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_begin_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker) as pool:
         futures: list[Future[Outcome[Item, Result]]] = []
         with _main_stays_here(), suppress(BrokenProcessPool):
             for item in items:
@@ -162,11 +165,11 @@ def _in_pool(
             pool.shutdown(cancel_futures=True)
 
 
-def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
+def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload(list(PRELOADED))
     return context
 
 

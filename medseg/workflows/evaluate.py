@@ -4,20 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
-
-import numpy as np
+from typing import Any, TypeVar, overload
 
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.calibration import LabelCalibration, calibrate, count_case, saved_probabilities
-from medseg.evaluation.case import TOLERANCE_MM, Failed, LabelMetrics, Measures, measure_case
+from medseg.evaluation.case import TOLERANCE_MM, Failed, LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.lesions import LEAST_IOU
+from medseg.evaluation.measure import Measured, measure_pair, values_of
 from medseg.evaluation.metrics import DEFAULT, chosen, definitions
-from medseg.evaluation.overlap import unknown_values
 from medseg.evaluation.pairs import Pair, find_pairs
-from medseg.evaluation.reading import read_pair
 from medseg.evaluation.summary import Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.labels import Labels
@@ -25,22 +22,12 @@ from medseg.parallel import run_in_workers
 from medseg.progress import counted, say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.table import table_text
-from medseg.volume import GRID_TOLERANCE, Array, Volume
+from medseg.volume import GRID_TOLERANCE
 from medseg.workflows.compare_predictions import ComparedMethods, compare_methods
 
 Result = TypeVar("Result")
 
-# Imported once, in the process that workers are forked from.
-MODULES = ("medseg.workflows.evaluate",)
-
 PROBLEMS_SHOWN = 10
-
-
-class Measured(NamedTuple):
-    """Of one case. ``unknown``: voxels of the prediction by their values, of those that are no label's."""
-
-    records: list[LabelMetrics]
-    unknown: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -255,28 +242,6 @@ def _tell(evaluation: Evaluation) -> None:
         warn(f"… and {len(lines) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
-def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> Measured:
-    """Reads and measures one pair. Runs in a worker.
-
-    Raises ``GeometryError`` when the grids differ, ``LabelError`` for values of the reference that are no label's.
-    """
-    prediction, reference = read_pair(pair, grid_tolerance)
-    referred = _encoded(reference, pair.reference.path, labels)
-    predicted = labels.model_copy(update={"ignore": None}).encode(prediction.label_map, strict=False)
-    records = measure_case(
-        pair.case_id, predicted, referred, reference.geometry.spacing, labels, measures, pair.reference.annotated
-    )
-    return Measured(records, unknown_values(prediction.label_map, predicted, referred))
-
-
-def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
-    """The label values in the prediction, and in the reference. Runs in a worker."""
-    prediction, reference = (
-        {int(value) for value in np.unique(volume.array)} - {0} for volume in read_pair(pair, grid_tolerance)
-    )
-    return prediction, reference
-
-
 def _values_as_labels(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None, ignore: int | None) -> Labels:
     """A label for each value that occurs in a reference; only where there is none, those of the predictions. What
     cannot be read is told of when it is measured."""
@@ -298,7 +263,7 @@ def _in_workers(
 ) -> dict[str, Result]:
     """Results by case id; what went wrong is added to ``problems``."""
     results = {}
-    outcomes = run_in_workers(function, pairs, workers=workers, preload=MODULES)
+    outcomes = run_in_workers(function, pairs, workers=workers)
     for outcome in track(outcomes, description, len(pairs)):
         pair = outcome.item
         if outcome.result is None:
@@ -307,11 +272,3 @@ def _in_workers(
         else:
             results[pair.case_id] = outcome.result
     return results
-
-
-def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
-    """The label map in network values, errors with the path."""
-    try:
-        return labels.encode(volume.label_map)
-    except LabelError as error:
-        raise LabelError(f"{path}: {error}") from error

@@ -55,8 +55,6 @@ READ_BY_ITSELF = 10**9
 # What a finding may be no more than a consequence of.
 CAUSES = {"unreadable": "wrong-suffix", "no-place": "lost-place"}
 
-# Imported once, in the process that workers are forked from.
-WORKER_MODULES = ("medseg.workflows.inspect",)
 
 # Some faults can only be seen when others are put right: a label map has to be readable before its values are read.
 MOST_ROUNDS = 3
@@ -303,7 +301,7 @@ def _pictures(found: Inspection, workers: int | None) -> tuple[dict[ImageSource,
 def _in_workers(
     function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int | None
 ) -> Iterator[Outcome[Item, Result]]:
-    outcomes = run_in_workers(function, items, workers=workers, preload=WORKER_MODULES)
+    outcomes = run_in_workers(function, items, workers=workers)
     yield from track(outcomes, description, len(items))
 
 

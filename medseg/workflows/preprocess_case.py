@@ -27,10 +27,6 @@ from medseg.volume import Geometry
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
 
-# Imported once, in the process that workers are forked from. What ``store_case`` needs on top (torch, MONAI) workers
-# import themselves: checking and converting do without.
-WORKER_MODULES = ("medseg.workflows.preprocess_case",)
-
 
 @dataclass(frozen=True)
 class Checked:
@@ -164,7 +160,7 @@ def _in_workers(
 ) -> list[Result]:
     """The results; what went wrong is added to ``problems`` with its case."""
     results = []
-    outcomes = run_in_workers(function, items, workers=workers, preload=WORKER_MODULES)
+    outcomes = run_in_workers(function, items, workers=workers)
     for outcome in track(outcomes, description, len(items)):
         if outcome.result is not None:
             results.append(outcome.result)

@@ -34,7 +34,7 @@ def test_errors_come_back_with_their_item(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         f"from {HERE} import square\n"
         "from medseg.parallel import run_in_workers\n"
-        f"outcomes = run_in_workers(square, range(8), workers=2, preload=['{HERE}'])\n"
+        f"outcomes = run_in_workers(square, range(8), workers=2)\n"
         "for o in sorted(outcomes, key=lambda o: o.item): print(o.item, o.result, o.error)\n"
     )
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
@@ -102,7 +102,7 @@ def test_work_that_waits_is_dropped_when_the_user_interrupts() -> None:
 
 
 def test_one_worker_works_in_this_process() -> None:
-    outcomes = list(run_in_workers(partial(pow, 2), [1, 2, 3], workers=1, preload=[]))
+    outcomes = list(run_in_workers(partial(pow, 2), [1, 2, 3], workers=1))
     assert [outcome.result for outcome in outcomes] == [2, 4, 8]
 
 
