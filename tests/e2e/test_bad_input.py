@@ -18,6 +18,9 @@ import medseg
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 
+# Each calls the command line many times, and each call imports all of it.
+pytestmark = pytest.mark.slow
+
 TINY = ["planning.cpu_base_features=4", "training.batch_size=2", "training.steps_per_epoch=2", "training.epochs=1"]
 
 

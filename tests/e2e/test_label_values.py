@@ -31,8 +31,12 @@ def write_shells(folder: Path, values: tuple[int, ...], dtype: type, write_image
 
 @pytest.mark.parametrize(
     ("values", "dtype"),
-    [((1, 2, 4), np.uint8), ((5, 2), np.int16), ((255,), np.uint8), ((1000, -1), np.int16)],
-    ids=["BraTS", "0 2 5", "0 255", "negative and large"],
+    [
+        pytest.param((1, 2, 4), np.uint8, id="BraTS", marks=pytest.mark.slow),
+        pytest.param((5, 2), np.int16, id="0 2 5", marks=pytest.mark.slow),
+        pytest.param((255,), np.uint8, id="0 255", marks=pytest.mark.slow),
+        pytest.param((1000, -1), np.int16, id="negative and large"),
+    ],
 )
 def test_masks_hold_the_values_of_the_label_maps(
     values: tuple[int, ...], dtype: type, tmp_path: Path, write_image: Callable[..., Path]

@@ -70,6 +70,7 @@ def test_a_network_learns_and_everything_is_written(run: Path, prepared: Prepare
     assert model["metrics"]["validation"]["over_labels"]["dice"]["mean"] > 0.8
 
 
+@pytest.mark.slow
 def test_python_returns_what_the_command_writes(run: Path, blobs: Path, tmp_path: Path) -> None:
     kept = medseg.predict(run, blobs / "images", device="cpu")
     command = [
@@ -106,6 +107,7 @@ def test_mirroring_and_overlap_are_options_of_prediction(run: Path, blobs: Path)
     assert not np.array_equal(plain, mirrored)
 
 
+@pytest.mark.slow
 def test_the_2d_network_of_the_same_dataset(prepared: PreparedDataset, tmp_path: Path) -> None:
     config = settings("training.epochs=8", "training.batch_size=8")
     result = medseg.train(prepared.folder, tmp_path / "run", dims=2, config=config, device="cpu")

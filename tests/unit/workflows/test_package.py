@@ -130,6 +130,7 @@ def test_onnx_says_how_regions_make_a_label_map(regions: Path, tmp_path: Path) -
     assert "the logit above 0" in step and step.endswith("whole 2, core 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", pytest.param("regions", marks=pytest.mark.slow)])
 def test_a_bundle_predicts_by_monai_alone(
     name: str, request: pytest.FixtureRequest, image: Path, tmp_path: Path

@@ -103,6 +103,7 @@ def test_it_tells_how_many_windows_were_skipped(tiny_plan: Plan, tmp_path: Path)
     assert not any(warning.startswith("first look: ") for warning in usual["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
     model: Path, images: Path, tmp_path: Path, stop: signal.Signals

@@ -88,7 +88,13 @@ def refusal(read: Callable[[ImageSource], object], source: ImageSource) -> list[
 
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of character sets that are none
 @pytest.mark.parametrize(
-    ("way", "is_implicit"), [*((way, False) for way in WAYS), ("two values", True), ("text", True), ("rubbish", True)]
+    ("way", "is_implicit"),
+    [
+        ("rubbish", False),
+        ("text", True),
+        *(pytest.param(way, False, marks=pytest.mark.slow) for way in WAYS if way != "rubbish"),
+        *(pytest.param(way, True, marks=pytest.mark.slow) for way in ("two values", "rubbish")),
+    ],
 )
 def test_an_element_of_one_file(tmp_path: Path, write_slices: WriteSlices, way: str, is_implicit: bool) -> None:
     stored = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)

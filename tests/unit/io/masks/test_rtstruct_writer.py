@@ -112,6 +112,7 @@ def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: Segmented, uni
     assert_rasterised(path, organs, united)
 
 
+@pytest.mark.slow
 def test_noise(tmp_path: Path, balls: Segmented) -> None:
     """Every way in which pixels can touch."""
     label_map = np.random.default_rng(0).integers(0, 3, balls.geometry.shape).astype(np.uint8)
