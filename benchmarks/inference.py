@@ -32,16 +32,16 @@ from scipy.ndimage import zoom
 import medseg
 from medseg.config import InferenceConfig
 from medseg.device import choose_device
-from medseg.inference.model import ModelRecord, load_model, save_model, weights_fingerprint
-from medseg.inference.quantised import QuantisedRecord, quantised, save_quantised
+from medseg.inferers.model import ModelRecord, load_model, save_model, weights_fingerprint
+from medseg.inferers.quantised import QuantisedRecord, quantised, save_quantised
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Architecture, Grid, Normalization, Plan
 
 SECONDS_BETWEEN_SAMPLES = 0.5
 LEAST_FREE = 2**30  # bytes
 CALIBRATION = 4  # windows
-RULE = Normalisation(kind="ct", lower=-160, upper=240, mean=40, std=80)
+RULE = Normalization(kind="ct", lower=-160, upper=240, mean=40, std=80)
 
 
 class Cost(NamedTuple):
@@ -128,7 +128,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         kernel_sizes=((3, 3, 3),) * n,
         deep_supervision=False,
     )
-    grid = Grid(orientation="RAS", spacing=(arguments.spacing,) * 3, crop_to_nonzero=False, normalisation=(RULE,))
+    grid = Grid(orientation="RAS", spacing=(arguments.spacing,) * 3, crop_to_nonzero=False, normalization=(RULE,))
     patch = tuple(arguments.patch)
     return Plan(dims=3, grid=grid, patch_size=patch, batch_size=2, slice_axis=None, architecture=architecture)
 

@@ -20,11 +20,11 @@ from medseg.config import Config
 from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.inference.backends import OneByOne
-from medseg.inference.model import load_model
-from medseg.inference.openvino_graph import graph_of, runner
-from medseg.inference.predictor import Predictor
-from medseg.inference.quantised import quantised
+from medseg.inferers.backends import OneByOne
+from medseg.inferers.model import load_model
+from medseg.inferers.openvino_graph import graph_of, runner
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.quantised import quantised
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 from medseg.training.run import reopen_run

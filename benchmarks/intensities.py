@@ -3,7 +3,7 @@
     python benchmarks/intensities.py HIPPOCAMPUS SARCOMA
 
 HIPPOCAMPUS is MSD Task04, SARCOMA a folder of patients with CT_image, MR_T1_image and PET_image as NIfTI. Each dataset
-in turn is what a model was trained on, normalised as ``preprocess`` does by itself. Ordinary images are those of a
+in turn is what a model was trained on, normalized as ``preprocess`` does by itself. Ordinary images are those of a
 fifth that is left out, ten times over; the others are all images of the other datasets, and its own ones, altered.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from medseg.io.discover import source_of
 from medseg.io.read import read_volume
-from medseg.plan import Normalisation
+from medseg.plan import Normalization
 from medseg.planning.derive import usual_kind
 from medseg.preprocessing.intensities import profile, quantiles, unlike, usual_values
 
@@ -37,12 +37,12 @@ def read(paths: list[Path]) -> list[Floats]:
     return [quantiles(read_volume(source_of(path)).array[0]) for path in paths]
 
 
-def found(images: list[Floats], trained: list[Floats], rule: Normalisation) -> int:
+def found(images: list[Floats], trained: list[Floats], rule: Normalization) -> int:
     usual = usual_values([profile(image, rule) for image in trained], rule)
     return sum(np.ptp(image) == 0 or unlike(profile(image, rule), usual) is not None for image in images)
 
 
-def left_out(images: list[Floats], rule: Normalisation) -> tuple[int, int]:
+def left_out(images: list[Floats], rule: Normalization) -> tuple[int, int]:
     """Of images that were left out of training, how many are told, and how many there are."""
     told = n = 0
     for repeat in range(REPEATS):
@@ -67,8 +67,8 @@ def rows(name: str, datasets: dict[str, list[Floats]]) -> dict[str, str]:
     return result
 
 
-def rule_of(name: str) -> Normalisation:
-    return Normalisation(kind=usual_kind(name.split()[-1]))
+def rule_of(name: str) -> Normalization:
+    return Normalization(kind=usual_kind(name.split()[-1]))
 
 
 def main(hippocampus: Path, sarcoma: Path) -> None:

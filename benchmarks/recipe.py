@@ -1,6 +1,6 @@
 """The search for the recipe: trains with other settings for the same time, on fold 0, and adds a line each to a log.
 
-    python benchmarks/recipe.py HIPPOCAMPUS --max-time 5m --try "augmentation.mirror=all" --try "training.optimiser=sgd
+    python benchmarks/recipe.py HIPPOCAMPUS --max-time 5m --try "augmentation.mirror=all" --try "training.optimizer=sgd
     training.learning_rate=0.01 training.schedule=poly"
 
 The split is nnU-Net's: KFold(5, shuffle=True, random_state=12345) over sorted names; Dice is that of the held-back

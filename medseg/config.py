@@ -23,7 +23,10 @@ from pydantic import (
 )
 
 from medseg.errors import ConfigError, did_you_mean, reason_of
-from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value
+from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value, with_new_names
+
+# As version 0.1 spelt them: runs, and the users' own files, still have these.
+OLD_NAMES = {"preprocessing": {"normalization": "normalisation"}, "training": {"optimizer": "optimiser"}}
 
 MOST_PARTS = 8  # of a key: section.key, and more where the value is a mapping
 
@@ -67,13 +70,14 @@ class PreprocessingConfig(Section):
     orientation: str = Field("RAS", pattern=ORIENTATION)
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None  # mm; None: derived from the fingerprint
     crop_to_nonzero: bool = True
-    normalisation: Literal["auto", "ct", "zscore", "none"] = "auto"  # auto: ct where the channel's name is CT
+    normalization: Literal["auto", "ct", "zscore", "none"] = "auto"  # auto: ct where the channel's name is CT
     geometry_tolerance: float = Field(0.05, gt=0, lt=1)  # part of the smallest voxel edge
     registered: bool = False  # the channels of a case show one place, and are resampled to the grid of the first
     allow_empty_labels: bool = False
     ignore_value: int | None = None  # of voxels that nobody annotated; dataset.json may name it too: {"ignore": 255}
     workers: int | None = Field(None, ge=1)  # None: one a processor core
-    transforms: list[TransformSpec] = []  # MONAI dictionary transforms by name, after normalisation and resampling
+
+    transforms: list[TransformSpec] = []  # MONAI dictionary transforms by name, after normalization and resampling
 
 
 class PlanningConfig(Section):
@@ -136,7 +140,7 @@ class TrainingConfig(Section):
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     fit_to_time: bool = True  # max_time also chooses width, patch and batch, by how long steps take on this machine
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
-    optimiser: Literal["muon", "adamw", "sgd"] = "muon"
+    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: float | None = Field(None, gt=0)  # None: the network's, for muon and adamw; see 'medseg networks'
     weight_decay: float = Field(1e-2, ge=0)
     momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov
@@ -232,6 +236,7 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
     """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
+    change = {section: with_new_names(keys, **OLD_NAMES.get(section, {})) for section, keys in change.items()}
     _validated(change, shown_value(origin, bare=True))
     for section, keys in change.items():
         content.setdefault(section, {}).update(keys)

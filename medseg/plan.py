@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medseg.labels import Labels
-from medseg.records import ORIENTATION, Record
+from medseg.records import ORIENTATION, Record, with_new_names
 from medseg.volume import GRID_TOLERANCE, Shape3, Spacing3
 
 # Beyond these a plan is damaged, or means harm: no machine could do what it says.
@@ -20,7 +20,7 @@ MOST_PATCH_VOXELS = 2**28
 # Of the values of a case, what is kept in a fingerprint.
 PERCENTS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0)
 
-NormalisationKind = Literal["ct", "zscore", "none"]
+NormalizationKind = Literal["ct", "zscore", "none"]
 
 Axis = Annotated[int, Field(ge=0, le=2)]
 Step = Annotated[int, Field(ge=1, le=LARGEST_KERNEL)]
@@ -40,7 +40,7 @@ class UsualValues(Record):
     """How the values of one channel are spread in each of ``cases`` cases: the lowest, the median and the highest over
     the cases of each percentile (``medseg.preprocessing.intensities``, which says what is measured and compared)."""
 
-    kind: NormalisationKind
+    kind: NormalizationKind
     nonzero: bool
     cases: int
     percents: tuple[float, ...]
@@ -69,11 +69,11 @@ class Fingerprint(Record):
     usual_values: tuple[UsualValues, ...] = ()  # one a channel; () in older prepared folders
 
 
-class Normalisation(Record):
+class Normalization(Record):
     """Of one channel. ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint.
     ``zscore``: mean and std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is."""
 
-    kind: NormalisationKind
+    kind: NormalizationKind
     nonzero: bool = False
     lower: float = 0.0
     upper: float = 0.0
@@ -120,12 +120,17 @@ class Grid(Record):
     orientation: str = Field(pattern=ORIENTATION)
     spacing: Spacings  # mm, in the order of the oriented axes
     crop_to_nonzero: bool
-    normalisation: tuple[Normalisation, ...] = Field(min_length=1)  # one a channel
+    normalization: tuple[Normalization, ...] = Field(min_length=1)  # one a channel
     # How far apart the grids of one case may lie, as part of the smallest voxel edge.
     tolerance: float = Field(GRID_TOLERANCE, gt=0, lt=1)
     # Whether channels on other grids than the first are resampled to it: the user said that they show one place.
     registered: bool = False
     transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_0_1(cls, content: object) -> object:
+        return with_new_names(content, normalization="normalisation")
 
 
 class LearntRegion(Record):
@@ -171,8 +176,8 @@ class Plan(Record):
 
     def check_fits(self, labels: Labels, channels: Sequence[str]) -> None:
         """Raises ``ValueError`` where the plan is of other labels or channels."""
-        if len(self.grid.normalisation) != len(channels):
-            raise ValueError(f"{len(self.grid.normalisation)} normalisations of {len(channels)} channels")
+        if len(self.grid.normalization) != len(channels):
+            raise ValueError(f"{len(self.grid.normalization)} normalizations of {len(channels)} channels")
         for region in self.regions:
             if max(*region.values, region.value) > len(labels.items):
                 raise ValueError(f"region '{region.name}' is of labels that are not there")

@@ -31,6 +31,15 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def with_new_names(content: object, **old: str) -> object:
+    """``content`` of a record or a section of settings as version 0.1 spelt it, with today's names: ``new="old"``.
+    Where it has both, the old one stays, and is refused."""
+    if not isinstance(content, dict):
+        return content
+    new = {before: after for after, before in old.items() if after not in content}
+    return {new.get(key, key): value for key, value in content.items()}
+
+
 # Where array axes point: three letters, one of each pair.
 ORIENTATION = "^(?:[RL](?:[AP][SI]|[SI][AP])|[AP](?:[RL][SI]|[SI][RL])|[SI](?:[RL][AP]|[AP][RL]))$"
 

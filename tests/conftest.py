@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import CTImageStorage, generate_uid
 
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Architecture, Grid, Normalization, Plan
 
 # The networks of the tests are tiny: threads cost them more than they give. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -175,6 +175,6 @@ def prepared(blobs: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ig
 @pytest.fixture
 def tiny_plan() -> Plan:
     """3D, 8×8×8 voxels of 1 mm, two stages of 4 and 8 features."""
-    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="none"),))
+    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalization=(Normalization(kind="none"),))
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     return Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)

@@ -3,7 +3,7 @@
 import torch
 
 from medseg.device import Device
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Architecture, Grid, Normalization, Plan
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -13,7 +13,7 @@ def plan(dims: int, orientation: str = "RAS") -> Plan:
         orientation=orientation,
         spacing=(1, 1, 1),
         crop_to_nonzero=False,
-        normalisation=(Normalisation(kind="none"),),
+        normalization=(Normalization(kind="none"),),
     )
     architecture = Architecture(features=(4,), strides=((1,) * dims,), kernel_sizes=((3,) * dims,))
     axis = 1 if dims == 2 else None

@@ -185,11 +185,11 @@ class RandGammaBatch(RandIntensityBatch):
 
 
 def gaussian_weights(sigmas: Reals, radius: int) -> Reals:
-    """Halves of normalised Gaussians: weights (..., radius + 1), centre first, of ``sigmas`` (..., 1)."""
+    """Halves of normalized Gaussians: weights (..., radius + 1), centre first, of ``sigmas`` (..., 1)."""
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigmas) ** 2)
     total = 2 * weights.sum(axis=-1, keepdims=True) - weights[..., :1]
-    normalised: Reals = weights / total
-    return normalised
+    normalized: Reals = weights / total
+    return normalized
 
 
 def _correlate(channels: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:

@@ -129,8 +129,8 @@ def _plan_table(result: "PreprocessResult", config: "Config") -> object:
     if plans is None or grid is None:
         return table
     table.add_row("spacing", "×".join(f"{s:.4g}" for s in grid.spacing) + f" mm, axes {grid.orientation}")
-    rules = zip(record.channels, grid.normalisation, strict=True)
-    table.add_row("normalisation", ", ".join(f"{channel}: {rule.kind}" for channel, rule in rules))
+    rules = zip(record.channels, grid.normalization, strict=True)
+    table.add_row("normalization", ", ".join(f"{channel}: {rule.kind}" for channel, rule in rules))
     for plan in (plans.plan_2d, plans.plan_3d):
         if plan is not None:
             table.add_row(f"{plan.dims}D on a GPU", _sizes(plan))

@@ -2,7 +2,7 @@
 
     PREPARED/dataset.json               cases, channels, labels, grids
              fingerprint.json, plan.json
-             cases/<case_id>/image.npy       float16 (channel, x, y, z), normalised, on the model grid
+             cases/<case_id>/image.npy       float16 (channel, x, y, z), normalized, on the model grid
                              label_map.npy   uint8 (x, y, z), network values
                              foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
                              annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
@@ -30,7 +30,7 @@ from medseg.volume import Array, Geometry, Spacing3
 
 R = TypeVar("R", bound=BaseModel)
 
-# float16 keeps eleven bits: normalised values are known to better than one part in a thousand, at half the disk.
+# float16 keeps eleven bits: normalized values are known to better than one part in a thousand, at half the disk.
 IMAGE_DTYPE = np.float16
 LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
@@ -210,7 +210,7 @@ def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -
     largest = float(np.abs(image).max())
     if not largest <= LARGEST_VALUE:  # also NaN, as a transform of the user may make
         raise SourceError(
-            f"normalised values reach {largest:.3g}, which cannot be stored; check the image for outliers, or add "
+            f"normalized values reach {largest:.3g}, which cannot be stored; check the image for outliers, or add "
             "a clipping transform to preprocessing.transforms"
         )
     arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}

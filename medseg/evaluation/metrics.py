@@ -41,7 +41,7 @@ METRICS: dict[str, Metric] = {
     "surface_dice": Metric(
         "surface",
         "high",
-        "part of both surfaces, by area, within tolerance_mm of the other: normalised surface distance, NSD "
+        "part of both surfaces, by area, within tolerance_mm of the other: normalized surface distance, NSD "
         "(Nikolov et al. 2018)",
     ),
     "lesion_sensitivity": Metric("lesions", "high", "matched lesions / lesions of the reference"),

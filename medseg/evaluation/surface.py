@@ -104,7 +104,7 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
 
     Surface elements are weighted by their area (2D: contour elements by their length), as in Nikolov et al.,
     Deep learning to achieve clinically applicable segmentation of head and neck anatomy, 2018
-    (arXiv:1809.04430; JMIR 2021), and in the authors' ``surface-distance``. Also called normalised surface
+    (arXiv:1809.04430; JMIR 2021), and in the authors' ``surface-distance``. Also called normalized surface
     distance (NSD).
     """
     limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)

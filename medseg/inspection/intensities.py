@@ -10,7 +10,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.doubts import LOOK_AT_IT, doubts_about_values
 from medseg.inspection.finding import Finding, doubtful
 from medseg.io.source import ImageSource
-from medseg.plan import Normalisation
+from medseg.plan import Normalization
 from medseg.planning.derive import NONZERO_BELOW, usual_kind
 from medseg.preprocessing.intensities import Floats, profile, unlike_the_others
 from medseg.volume import Array
@@ -27,7 +27,7 @@ def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
 def odd_value_findings(
     cases: Sequence[Case], channels: Sequence[str], series_of: Mapping[ImageSource, "Series"], sound: Collection[str]
 ) -> Iterator[Finding]:
-    """Images whose values are unlike those of the other ``sound`` cases, by the normalisation that ``preprocess``
+    """Images whose values are unlike those of the other ``sound`` cases, by the normalization that ``preprocess``
     takes by itself. Only where voxels were read."""
     profiles = {case.case_id: [q for source in case.images for q in series_of[source].quantiles] for case in cases}
     whole = [case for case in cases if case.case_id in sound and len(profiles[case.case_id]) == len(channels)]
@@ -35,7 +35,7 @@ def odd_value_findings(
         varied = [case for case in whole if np.ptp(profiles[case.case_id][i]) > 0]
         of_cases: list[Floats] = [profiles[case.case_id][i] for case in varied]
         zeros = np.median([(each == 0).mean() for each in of_cases]) if of_cases else 0.0
-        rule = Normalisation(kind=usual_kind(channel), nonzero=bool(1 - zeros < NONZERO_BELOW))
+        rule = Normalization(kind=usual_kind(channel), nonzero=bool(1 - zeros < NONZERO_BELOW))
         for at, what in unlike_the_others([profile(each, rule) for each in of_cases], rule).items():
             case = varied[at]
             yield Finding(

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
-from medseg.networks.blocks import NormName, convolutions, initialise, max_pool, normalisation, pointwise
+from medseg.networks.blocks import NormName, convolutions, initialise, max_pool, normalization, pointwise
 from medseg.networks.fitting import cropped, padded
 from medseg.networks.network import Network
 from medseg.plan import Architecture
@@ -46,7 +46,7 @@ class Gate(nn.Module):
         self.theta = Conv["conv", dims](width, width, stride, stride, bias=False)
         self.phi = pointwise(gating_width, width, dims)
         self.psi = pointwise(width, 1, dims)
-        self.out = nn.Sequential(pointwise(width, width, dims), normalisation(norm, width, dims))
+        self.out = nn.Sequential(pointwise(width, width, dims), normalization(norm, width, dims))
 
     def forward(self, skip: torch.Tensor, gating: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weights = torch.sigmoid(self.psi(torch.relu(self.theta(skip) + self.phi(gating))))

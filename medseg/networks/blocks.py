@@ -26,13 +26,13 @@ def convolutions(
     layers: list[nn.Module] = []
     for before, after in pairwise((inputs, *widths)):
         convolution = Conv["conv", dims](before, after, tuple(kernel_size), padding=padding)
-        layers += [convolution, normalisation(norm, after, dims), nn.ReLU(inplace=True)]
+        layers += [convolution, normalization(norm, after, dims), nn.ReLU(inplace=True)]
     if dropout:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
 
-def normalisation(norm: NormName, width: int, dims: int) -> nn.Module:
+def normalization(norm: NormName, width: int, dims: int) -> nn.Module:
     layer: nn.Module = nn.Identity() if norm == "none" else Norm[norm, dims](width, affine=True)
     return layer
 

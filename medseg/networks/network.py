@@ -26,7 +26,7 @@ class Network(nn.Module):
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The smallest shape, at least as large, that ``forward`` takes."""
         fitting = tuple(-(-n // multiple) * multiple for n, multiple in zip(shape, self.multiple_of, strict=True))
-        # Normalisation needs more than one voxel at the lowest resolution.
+        # Normalization needs more than one voxel at the lowest resolution.
         return fitting if fitting != self.multiple_of else (*fitting[:-1], 2 * fitting[-1])
 
     @property

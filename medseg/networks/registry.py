@@ -33,7 +33,7 @@ from medseg.plan import Architecture
 Builder = Callable[[int, int, Architecture], Network]
 
 
-# Without normalisation, or with a transformer, 1e-2 learns worse. Hippocampus in 2D, 300 steps of 8 patches: Dice was
+# Without normalization, or with a transformer, 1e-2 learns worse. Hippocampus in 2D, 300 steps of 8 patches: Dice was
 # .05 at 1e-2, .45 at 3e-3 and .32 at 1e-3 for unet-2015, .35, .52 and .46 for transunet, .38 at 1e-2 and .44 at 3e-3
 # for unet++, .62, .70 and .75 for swin-unetr.
 CAREFUL_RATE = 3e-3
@@ -62,7 +62,7 @@ NETWORKS: dict[str, Entry] = {
     ),
     "unet-2015-padded": Entry(
         padded_unet_2015,
-        "U-Net, padded, with batch normalisation",
+        "U-Net, padded, with batch normalization",
         "after Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
         arguments=PaddedUNet2015Arguments,
     ),

@@ -1,10 +1,10 @@
-"""U-Net as published (Ronneberger et al. 2015), and its padded form with normalisation.
+"""U-Net as published (Ronneberger et al. 2015), and its padded form with normalization.
 
 With the published features 64, 128, 256, 512, 1024, one channel in and two outputs it has the 31,030,658 parameters of
 the paper's figure, and makes logits of 388×388 from 572×572 pixels. The 3D form is the same definition with 3D
 convolutions. Dropout stands at the end of the contracting path, in its two deepest stages, as in the authors' release.
 (MONAI's UNet is another network, of strided residual units; its BasicUNet is padded, halves its features elsewhere,
-and has normalisation.)
+and has normalization.)
 """
 
 from pydantic import Field
@@ -28,13 +28,13 @@ class PaddedUNet2015Arguments(Arguments):
 
 
 def unet_2015(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
-    """Valid convolutions and no normalisation, as in the paper."""
+    """Valid convolutions and no normalization, as in the paper."""
     arguments = arguments_of(architecture, UNet2015Arguments)
     return _unet(inputs, outputs, architecture, "none", False, arguments.dropout)
 
 
 def padded_unet_2015(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
-    """Logits as large as the image, and batch normalisation: the form that most code calls U-Net today."""
+    """Logits as large as the image, and batch normalization: the form that most code calls U-Net today."""
     arguments = arguments_of(architecture, PaddedUNet2015Arguments)
     return _unet(inputs, outputs, architecture, arguments.norm, True, arguments.dropout)
 

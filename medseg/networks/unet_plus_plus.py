@@ -5,8 +5,8 @@ up-convolved X(i+1,j-1). X(i,0) are the encoder; head j answers from X(0,j), at 
 i + j up to its own number only.
 
 With features 32, 64, 128, 256, 512 in 2D, one channel in and one output, it has 9,041,601 parameters, the paper's
-9.04 M: convolutions of 3×3 with bias, 2×2 up-convolutions with bias, head 4 alone, no normalisation. Three further
-heads are 99 more. (MONAI's BasicUNetPlusPlus has another width at full resolution, normalisation, and five stages
+9.04 M: convolutions of 3×3 with bias, 2×2 up-convolutions with bias, head 4 alone, no normalization. Three further
+heads are 99 more. (MONAI's BasicUNetPlusPlus has another width at full resolution, normalization, and five stages
 whatever the plan says, and computes all heads always. The authors' code also drops half of the features after each
 convolution; the paper doesn't, and neither does this.)
 """

@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.config import Config
 from medseg.errors import ConfigError
-from medseg.plan import Architecture, Fingerprint, Grid, Normalisation, NormalisationKind, Plan, Plans
+from medseg.plan import Architecture, Fingerprint, Grid, Normalization, NormalizationKind, Plan, Plans
 from medseg.volume import Array, Shape3, Spacing3
 
 # An axis is coarse when its spacing is three times the others', and its shape a third of theirs.
@@ -39,7 +39,7 @@ def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Conf
         orientation=config.preprocessing.orientation,
         spacing=config.preprocessing.spacing or target_spacing(fingerprint),
         crop_to_nonzero=config.preprocessing.crop_to_nonzero,
-        normalisation=_normalisation(fingerprint, channels, config),
+        normalization=_normalization(fingerprint, channels, config),
         tolerance=config.preprocessing.geometry_tolerance,
         registered=config.preprocessing.registered,
         transforms=tuple(config.preprocessing.transforms),
@@ -139,15 +139,15 @@ def replan(
     )
 
 
-def _normalisation(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> tuple[Normalisation, ...]:
+def _normalization(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> tuple[Normalization, ...]:
     nonzero = fingerprint.cropped_part < NONZERO_BELOW
-    chosen = config.preprocessing.normalisation
+    chosen = config.preprocessing.normalization
     result = []
     for channel, intensities in zip(channels, fingerprint.intensities, strict=True):
         kind = usual_kind(channel) if chosen == "auto" else chosen
         if kind == "ct":
             result.append(
-                Normalisation(
+                Normalization(
                     kind="ct",
                     lower=intensities.percentile_00_5,
                     upper=intensities.percentile_99_5,
@@ -156,11 +156,11 @@ def _normalisation(fingerprint: Fingerprint, channels: Sequence[str], config: Co
                 )
             )
         else:
-            result.append(Normalisation(kind=kind, nonzero=nonzero and kind == "zscore"))
+            result.append(Normalization(kind=kind, nonzero=nonzero and kind == "zscore"))
     return tuple(result)
 
 
-def usual_kind(channel: str) -> NormalisationKind:
+def usual_kind(channel: str) -> NormalizationKind:
     """That of a channel of this name, where the user chose none."""
     return "ct" if channel.strip().upper() == "CT" else "zscore"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.plan import Normalisation
+from medseg.plan import Normalization
 from medseg.volume import Array
 
 SAMPLED_VOXELS = 20_000
@@ -76,9 +76,9 @@ def _deviation(values: Array, middle: float) -> float:
     return largest * float(np.mean((deviations / largest) ** 2)) ** 0.5 if largest else 0.0
 
 
-def without_extremes(array: Array, rules: Sequence[Normalisation]) -> tuple[Array, dict[int, str]]:
+def without_extremes(array: Array, rules: Sequence[Normalization]) -> tuple[Array, dict[int, str]]:
     """The array (channel, x, y, z) with extremes clipped to the range of all other voxels in channels that are
-    normalised by their own mean and deviation, and what was done, by channel. It is the very array where there are
+    normalized by their own mean and deviation, and what was done, by channel. It is the very array where there are
     none."""
     notes: dict[int, str] = {}
     for i, rule in enumerate(rules):

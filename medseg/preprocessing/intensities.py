@@ -1,13 +1,13 @@
 """Whether the values of an image are like those of other images: of the training data, or of the rest of a dataset.
 
-What is compared is what the network would notice, and that depends on the normalisation of the channel:
+What is compared is what the network would notice, and that depends on the normalization of the channel:
 
 * ``ct`` and ``none``: values mean something, and are compared as they are in the file. Cases differ in how much of them
   is air, fat or bone, so that a part of the voxels may well be brighter than those of any other case; but not a part
   several times as large as the others have at all. And their values may not lie ten times as close together, as
   they do when somebody has scaled them to 0–1, or ten times as far apart.
-* ``zscore``: the normalisation takes out any scale and any offset of a whole image, so these do no harm, and are not
-  seen here. What is left is the form of the distribution: normalised values are compared percentile by percentile.
+* ``zscore``: the normalization takes out any scale and any offset of a whole image, so these do no harm, and are not
+  seen here. What is left is the form of the distribution: normalized values are compared percentile by percentile.
   It is another one in another modality, in an inverted or a saturated image, or where the background isn't 0 any more.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medseg.plan import PERCENTS, Normalisation, UsualValues
+from medseg.plan import PERCENTS, Normalization, UsualValues
 from medseg.volume import Array
 
 Floats = npt.NDArray[np.float64]
@@ -52,24 +52,24 @@ def quantiles(channel: Array) -> Floats:
     return result
 
 
-def profile(quantiles: Floats, rule: Normalisation) -> Floats:
-    """What is compared: for ``zscore`` the quantiles of normalised values, of non-zero voxels where the rule says so;
+def profile(quantiles: Floats, rule: Normalization) -> Floats:
+    """What is compared: for ``zscore`` the quantiles of normalized values, of non-zero voxels where the rule says so;
     else they themselves."""
     if rule.kind != "zscore":
         return quantiles
     values = quantiles[quantiles != 0] if rule.nonzero and quantiles.any() else quantiles
-    normalised: Floats = (values - values.mean()) / max(float(values.std()), 1e-8)
-    return normalised
+    normalized: Floats = (values - values.mean()) / max(float(values.std()), 1e-8)
+    return normalized
 
 
-def usual_values(profiles: Sequence[Floats], rule: Normalisation) -> UsualValues:
+def usual_values(profiles: Sequence[Floats], rule: Normalization) -> UsualValues:
     """Of one channel in all cases: one profile a case."""
     together = _Together.of(profiles)
     largest = None if len(profiles) < 2 else max(_differences(profiles, rule))
     return _usual(together, rule, len(profiles), largest)
 
 
-def unlike_the_others(profiles: Sequence[Floats], rule: Normalisation) -> dict[int, str]:
+def unlike_the_others(profiles: Sequence[Floats], rule: Normalization) -> dict[int, str]:
     """The cases, by index, that are unlike all others, with what is odd about them; none where there
     are fewer than ``LEAST_OTHERS``."""
     if len(profiles) <= LEAST_OTHERS[rule.kind]:
@@ -113,7 +113,7 @@ def _percentiles(values: Floats) -> Floats:
     return percentiles
 
 
-def _usual(together: _Together, rule: Normalisation, cases: int, largest_difference: float | None) -> UsualValues:
+def _usual(together: _Together, rule: Normalization, cases: int, largest_difference: float | None) -> UsualValues:
     percentiles = together.percentiles
     widths = percentiles[:, -1] - percentiles[:, 0]
     return UsualValues(
@@ -129,7 +129,7 @@ def _usual(together: _Together, rule: Normalisation, cases: int, largest_differe
     )
 
 
-def _differences(profiles: Sequence[Floats], rule: Normalisation) -> list[float]:
+def _differences(profiles: Sequence[Floats], rule: Normalization) -> list[float]:
     """Of each case from all others."""
     together = _Together.of(profiles)
     others = (_usual(together.without(i), rule, len(profiles) - 1, None) for i in range(len(profiles)))
@@ -173,7 +173,7 @@ def _another_form(values: Floats, usual: UsualValues, where: str) -> str | None:
     if difference <= limit:
         return None
     return (
-        f"its values are spread otherwise than {where} (percentiles of the normalised values lie {difference:.2f} of "
+        f"its values are spread otherwise than {where} (percentiles of the normalized values lie {difference:.2f} of "
         f"their range apart, up to {limit:.2f} is ordinary); is it of another modality or sequence, inverted, or with "
         "another background?"
     )

@@ -1,4 +1,4 @@
-"""From a volume to an array on the model grid: orient, crop, normalise, resample, then the user's own transforms.
+"""From a volume to an array on the model grid: orient, crop, normalize, resample, then the user's own transforms.
 
 The way is a ``monai.transforms.Compose``. The way back (``medseg.preprocessing.restoring``) needs the two grids only.
 """
@@ -17,12 +17,12 @@ from medseg.preprocessing.by_name import monai_transform
 from medseg.preprocessing.common_grid import on_grid
 from medseg.preprocessing.extremes import without_extremes
 from medseg.preprocessing.intensities import Floats, profile, quantiles
-from medseg.preprocessing.transforms import LABEL, Normalised, ResampleToSpacingd, geometry_of
+from medseg.preprocessing.transforms import LABEL, Normalized, ResampleToSpacingd, geometry_of
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 IMAGE = "image"
-# In units of normalised values, which are stored in steps of a thousandth.
+# In units of normalized values, which are stored in steps of a thousandth.
 FLAT_BELOW = 1e-3
 
 
@@ -46,10 +46,10 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     Raises ``SourceError`` for a wrong number of channels and ``ConfigError`` for transforms of the user that break
     the grid.
     """
-    if len(volume.array) != len(grid.normalisation):
-        raise SourceError(f"{len(volume.array)} channels where the plan has {len(grid.normalisation)}")
+    if len(volume.array) != len(grid.normalization):
+        raise SourceError(f"{len(volume.array)} channels where the plan has {len(grid.normalization)}")
     source = volume.geometry
-    array, oddities = without_extremes(volume.array, grid.normalisation)
+    array, oddities = without_extremes(volume.array, grid.normalization)
     volume = Volume(array, source)
     if source.shear > SHEAR_TOLERANCE:
         upright = upright_grid(source)
@@ -64,7 +64,7 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     # The user's transforms may have changed the types.
     image = data[IMAGE].as_tensor().float().contiguous()
     label = data[LABEL].as_tensor()[0].to(torch.uint8).contiguous() if LABEL in data else None
-    profiles = tuple(profile(quantiles(channel), rule) for channel, rule in zip(array, grid.normalisation, strict=True))
+    profiles = tuple(profile(quantiles(channel), rule) for channel, rule in zip(array, grid.normalization, strict=True))
     oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image)}
     return Prepared(image, label, geometry_of(data[IMAGE]), source, profiles, oddities)
 
@@ -75,7 +75,7 @@ def pipeline(grid: Grid, n_labels: int, keys: Sequence[str]) -> Compose:
     if grid.crop_to_nonzero:
         # A fully black image is left as it is (allow_smaller has no meaning without padding).
         steps.append(CropForegroundd(keys, source_key=IMAGE, select_fn=_any_channel_nonzero, allow_smaller=True))
-    steps.append(Normalised([IMAGE], grid.normalisation))
+    steps.append(Normalized([IMAGE], grid.normalization))
     steps.append(ResampleToSpacingd(keys, grid.spacing, n_labels))
     return Compose(steps)
 
@@ -102,7 +102,7 @@ def _own_transforms(grid: Grid, data: dict[str, MetaTensor]) -> dict[str, MetaTe
 
 
 def _flat_channels(image: torch.Tensor) -> Iterator[int]:
-    """Of a normalised image, those with nothing in them that a network could see."""
+    """Of a normalized image, those with nothing in them that a network could see."""
     for i, channel in enumerate(image):
         if float(channel.max() - channel.min()) < FLAT_BELOW:
             yield i
@@ -112,7 +112,7 @@ def _why_flat(channel: Array) -> str:
     lowest, highest = float(channel.min()), float(channel.max())
     if lowest == highest:
         return f"it is constant: all its voxels have the value {lowest:.4g}"
-    return f"nothing is left of it after normalisation: its values lie between {lowest:.4g} and {highest:.4g}"
+    return f"nothing is left of it after normalization: its values lie between {lowest:.4g} and {highest:.4g}"
 
 
 def _any_channel_nonzero(image: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from medseg.plan import Normalisation
+from medseg.plan import Normalization
 from medseg.preprocessing.resample import Interpolation, grid_with_spacing, resample, resample_label_map
 from medseg.volume import Array, Geometry, Spacing3
 
@@ -54,10 +54,10 @@ class ResampleToSpacingd(MapTransform):  # type: ignore[misc]
         return result
 
 
-class Normalised(MapTransform):  # type: ignore[misc]
-    """Each channel by its own rule (see ``medseg.plan.Normalisation``); float32."""
+class Normalized(MapTransform):  # type: ignore[misc]
+    """Each channel by its own rule (see ``medseg.plan.Normalization``); float32."""
 
-    def __init__(self, keys: Sequence[str], rules: Sequence[Normalisation]) -> None:
+    def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
         super().__init__(keys)
         self.rules = rules
 
@@ -65,12 +65,12 @@ class Normalised(MapTransform):  # type: ignore[misc]
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
-            channels = [_normalise(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)]
+            channels = [_normalize(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)]
             result[key] = MetaTensor(torch.stack(channels), affine=tensor.affine)
         return result
 
 
-def _normalise(channel: torch.Tensor, rule: Normalisation) -> torch.Tensor:
+def _normalize(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
     channel = channel.float()
     if rule.kind == "ct":
         return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)

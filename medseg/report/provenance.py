@@ -8,7 +8,7 @@ from pathlib import Path
 
 import medseg
 from medseg.evaluation.predictions import read_predictions
-from medseg.inference.model import RECORD, WEIGHTS, ModelRecord, read_model_record
+from medseg.inferers.model import RECORD, WEIGHTS, ModelRecord, read_model_record
 from medseg.report.links import seen_from
 
 LIBRARIES = ("torch", "monai", "numpy", "scipy", "nibabel", "pydicom", "SimpleITK")

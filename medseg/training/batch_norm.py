@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch that several processes share: the statistics are those of all its samples.
+"""Batch normalization over a batch that several processes share: the statistics are those of all its samples.
 
 torch's SyncBatchNorm does the same, on CUDA only.
 """
@@ -13,15 +13,15 @@ from medseg.training.distributed import Team
 
 
 def share_batch_norm(network: nn.Module, team: Team) -> None:
-    """Makes all batch normalisation in ``network`` take its statistics from the team. Names of weights stay."""
+    """Makes all batch normalization in ``network`` take its statistics from the team. Names of weights stay."""
     if team.size == 1:
         return
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.forward = partial(_normalised, module, team)  # type: ignore[method-assign]
+            module.forward = partial(_normalized, module, team)  # type: ignore[method-assign]
 
 
-def _normalised(module: _BatchNorm, team: Team, features: torch.Tensor) -> torch.Tensor:
+def _normalized(module: _BatchNorm, team: Team, features: torch.Tensor) -> torch.Tensor:
     """``features`` (sample, channel, *spatial), each process's own samples."""
     if not module.training:
         return type(module).forward(module, features)

@@ -36,14 +36,14 @@ def save_checkpoint(
     progress: Progress,
     network: Mapping[str, torch.Tensor],
     average: Mapping[str, torch.Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """``network`` and ``average`` are state dicts: the weights, and the exponential average of them."""
     tensors = {f"network.{name}": tensor for name, tensor in network.items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
-    for index, state in optimiser.state_dict()["state"].items():
+    for index, state in optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimiser.{index}.{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)
+            f"optimizer.{index}.{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)
         }
     write_tensors(path, tensors, {"progress": progress.model_dump_json()})
 
@@ -52,7 +52,7 @@ def load_checkpoint(
     path: Path,
     network: torch.nn.Module,
     average: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> Progress:
     """Puts everything back in place. Raises ``TrainingError`` when the file is missing, damaged or of another
     network."""
@@ -61,28 +61,29 @@ def load_checkpoint(
     with reading(path, "a checkpoint of this network", ADVICE, TrainingError):
         network.load_state_dict(_below(tensors, "network."))
         average.load_state_dict(_below(tensors, "average."))
-        content = optimiser.state_dict()
-        content["state"] = _states(_below(tensors, "optimiser."), optimiser)
-        optimiser.load_state_dict(content)
+        content = optimizer.state_dict()
+        state = _below(tensors, "optimizer.") or _below(tensors, "optimiser.")  # so version 0.1 spelt it
+        content["state"] = _states(state, optimizer)
+        optimizer.load_state_dict(content)
     return progress
 
 
-def _states(tensors: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> dict[int, Tensors]:
-    """By number of the parameter. Raises ``ValueError`` where they aren't those of the optimiser's parameters."""
+def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:
+    """By number of the parameter. Raises ``ValueError`` where they aren't those of the optimizer's parameters."""
     states: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         index, _, field = name.partition(".")
         states.setdefault(int(index), {})[field] = tensor
     first = 0
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         of_group = {i: states.get(first + i, {}) for i in range(len(group["params"]))}
         for i, state in of_group.items():
             shape = group["params"][i].shape
             if state and (set(state) not in KEPT or any(each.shape not in ((), shape) for each in state.values())):
-                raise ValueError(f"the optimiser's state of parameter {first + i} is not of this network")
+                raise ValueError(f"the optimizer's state of parameter {first + i} is not of this network")
         first += len(of_group)
     if states and not 0 <= min(states) <= max(states) < first:
-        raise ValueError(f"the optimiser's state is of other parameters than 0 to {first - 1}")
+        raise ValueError(f"the optimizer's state is of other parameters than 0 to {first - 1}")
     return states
 
 

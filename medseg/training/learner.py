@@ -1,4 +1,4 @@
-"""The learner: a network, the average of its weights and an optimiser, taught one batch at a time."""
+"""The learner: a network, the average of its weights and an optimizer, taught one batch at a time."""
 
 import copy
 import time
@@ -73,7 +73,7 @@ class Learner:
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
-        self.optimiser = make_optimiser(self.network, peak, config)
+        self.optimizer = make_optimizer(self.network, peak, config)
         self.scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.needs_loss_scaling)
 
     def epoch(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
@@ -119,7 +119,7 @@ class Learner:
         )
 
     def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
         annotated = None if batch.annotated is None else self.device.send(batch.annotated)
@@ -128,15 +128,15 @@ class Learner:
         image = data["image"].contiguous(memory_format=self.memory_format)
         if self.to_compile is not None:
             self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         with self.device.autocast():
             logits = self.trained(image)
         loss = self.loss(logits, data["label"], annotated)
         self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self._update_average(step)
         counts = []
@@ -154,7 +154,7 @@ class Learner:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
             for averaged, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                averaged.copy_(current)  # the statistics of batch normalisation are averages already
+                averaged.copy_(current)  # the statistics of batch normalization are averages already
 
 
 def confusion(
@@ -178,8 +178,8 @@ def _check(losses: torch.Tensor, norms: torch.Tensor, seen: list[tuple[str, ...]
         raise NotANumber("gradient" if losses[at].isfinite() else "loss", first + at, seen[at])
 
 
-def make_optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
-    if config.optimiser == "sgd":
+def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
         return torch.optim.SGD(
             network.parameters(),
             lr=rate,
@@ -187,7 +187,7 @@ def make_optimiser(network: torch.nn.Module, rate: float, config: TrainingConfig
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
-    if config.optimiser == "muon":
+    if config.optimizer == "muon":
         matrices = filter(_is_matrix, network.parameters())
         others = filterfalse(_is_matrix, network.parameters())
         return Muon(matrices, others, lr=rate, weight_decay=config.weight_decay)

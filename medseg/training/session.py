@@ -16,7 +16,7 @@ from medseg.augmentation.pipeline import augmentation_of
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError, reading
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
@@ -308,11 +308,11 @@ class Session:
             watchdog=self.watchdog,
             threads=self.device.threads.count,
         )
-        save_checkpoint(path, progress, learner.network.state_dict(), learner.average.state_dict(), learner.optimiser)
+        save_checkpoint(path, progress, learner.network.state_dict(), learner.average.state_dict(), learner.optimizer)
 
     def _load(self, path: Path) -> Progress:
         learner = self.learner
-        progress = load_checkpoint(path, learner.network, learner.average, learner.optimiser)
+        progress = load_checkpoint(path, learner.network, learner.average, learner.optimizer)
         if progress.scaler:
             with reading(path, "a checkpoint of fp16 training", ADVICE, TrainingError):
                 learner.scaler.load_state_dict(progress.scaler)

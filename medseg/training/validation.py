@@ -12,7 +12,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.evaluation.overlap import count_overlaps, without_ignored
-from medseg.inference.stream import predict_labels
+from medseg.inferers.stream import predict_labels
 from medseg.plan import Plan
 from medseg.training.distributed import ALONE, Team
 from medseg.volume import Array, Geometry

@@ -14,8 +14,8 @@ from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ModelError, SourceError
 from medseg.files import ensure_folder
-from medseg.inference.model import load_model
-from medseg.inference.stream import predict_logits
+from medseg.inferers.model import load_model
+from medseg.inferers.stream import predict_logits
 from medseg.io.nifti import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.preprocessing.pipeline import prepare
@@ -26,7 +26,7 @@ from medseg.volume import Volume
 def attention_maps(
     model: str | Path, image: str | Path, output: str | Path | None = None, *, device: str = "auto"
 ) -> tuple[Volume, Volume]:
-    """The image as the network sees it (channel, x, y, z), normalised, and what each gate lets through, from 0 to 1
+    """The image as the network sees it (channel, x, y, z), normalized, and what each gate lets through, from 0 to 1
     (gate, x, y, z), both on the model grid; two gates a skip, from the finest gated skip down.
 
     ``model`` is a RUN or a model folder of attention-unet, ``image`` what ``predict`` takes, with one case in it. Maps

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from medseg.dataset.cases import Problem
 from medseg.dataset.doubts import copies_among
 from medseg.labels import Labels
-from medseg.plan import Grid, Normalisation, UsualValues
+from medseg.plan import Grid, Normalization, UsualValues
 from medseg.preprocessing.intensities import unlike_the_others, usual_values
 from medseg.preprocessing.vanishing import spacing_to_keep
 from medseg.progress import counted, warn
@@ -34,7 +34,7 @@ def header_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
 
 
 def compare_values(
-    checked: Sequence[Checked], rules: Sequence[Normalisation], channels: Sequence[str]
+    checked: Sequence[Checked], rules: Sequence[Normalization], channels: Sequence[str]
 ) -> tuple[tuple[UsualValues, ...], list[CaseWarning]]:
     """What values are usual, by channel, and the cases whose values are odd, which are not counted for that; nothing
     is usual where a channel is odd in all of them."""

@@ -31,7 +31,7 @@ from medseg.evaluation.comparison import compare as compare_runs
 from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.evaluation.summary import RESAMPLES, SEED, Floats, interval, resamples
 from medseg.files import ensure_folder, write_json, write_text
-from medseg.inference.model import read_model_record
+from medseg.inferers.model import read_model_record
 from medseg.networks.registry import build_network, entry_of
 from medseg.progress import say, warn
 from medseg.report.comparison_plot import Panel, Point, plot_comparison

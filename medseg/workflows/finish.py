@@ -15,9 +15,9 @@ from medseg.errors import ModelError
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.files import write_json
-from medseg.inference.backends import with_backend
-from medseg.inference.model import Model, load_model, read_model_record
-from medseg.inference.review import HeldBack, learn_review
+from medseg.inferers.backends import with_backend
+from medseg.inferers.model import Model, load_model, read_model_record
+from medseg.inferers.review import HeldBack, learn_review
 from medseg.io.discover import source_of
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_volume
@@ -110,7 +110,7 @@ def write_golden(model: Model, folder: Path) -> None:
         row, sign = codes[code]
         affine[row, axis] = sign * spacing
     geometry = Geometry((x, y, z), affine)
-    for i, rule in enumerate(grid.normalisation):
+    for i, rule in enumerate(grid.normalization):
         noise = gaussian_filter(np.random.default_rng(i).standard_normal(geometry.shape), 2.0)
         mean, std = (rule.mean, rule.std) if rule.kind == "ct" else (1000.0, 200.0)
         values = np.rint(mean + std * noise / noise.std()).astype(np.int16)

@@ -17,11 +17,11 @@ import torch
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, did_you_mean, reading
 from medseg.files import ensure_folder, write_json, write_text, written_whole
-from medseg.inference.exported import window_shape, write_onnx
-from medseg.inference.model import RECORD, Model, ModelRecord, load_model, model_folders, read_model_record
-from medseg.inference.windows import GAUSSIAN_SIGMA
+from medseg.inferers.exported import window_shape, write_onnx
+from medseg.inferers.model import RECORD, Model, ModelRecord, load_model, model_folders, read_model_record
+from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.io.folders import is_hidden
-from medseg.plan import Normalisation
+from medseg.plan import Normalization
 from medseg.workflows.finish import GOLDEN, LABEL_MAP, write_golden
 
 PackageFormat = Literal["zip", "onnx", "monai-bundle"]
@@ -110,7 +110,7 @@ def steps(model: Model) -> list[str]:
     return [
         f"image: axes to {grid.orientation}",
         *crop,
-        *(f"channel {name}: {_in_words(rule)}" for name, rule in zip(record.channels, grid.normalisation, strict=True)),
+        *(f"channel {name}: {_in_words(rule)}" for name, rule in zip(record.channels, grid.normalization, strict=True)),
         f"resample to {'×'.join(f'{mm:g}' for mm in grid.spacing)} mm, cubic",
         f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
         f"weighted by a Gaussian of {GAUSSIAN_SIGMA:g} of the edge",
@@ -130,7 +130,7 @@ def _decoding_in_words(record: ModelRecord) -> str:
     )
 
 
-def _in_words(rule: Normalisation) -> str:
+def _in_words(rule: Normalization) -> str:
     if rule.kind == "ct":
         return f"clip to {rule.lower:g} … {rule.upper:g}, subtract {rule.mean:g}, divide by {rule.std:g}"
     if rule.kind == "zscore":
@@ -217,7 +217,7 @@ def _inference(model: Model) -> dict[str, Any]:
         {"_target_": "CopyItemsd", "keys": "image", "names": "source"},
         {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None},
         *crop,
-        *_normalisation(grid.normalisation),
+        *_normalization(grid.normalization),
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
     ]
     undo = [
@@ -274,8 +274,8 @@ def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
     return [pick, {"_target_": "MapLabelValued", "keys": "pred", **table}]
 
 
-def _normalisation(rules: Sequence[Normalisation]) -> list[dict[str, Any]]:
-    """MONAI normalises all channels by one rule. Raises ``ConfigError`` where they have several."""
+def _normalization(rules: Sequence[Normalization]) -> list[dict[str, Any]]:
+    """MONAI normalizes all channels by one rule. Raises ``ConfigError`` where they have several."""
     first = rules[0]
     if first.kind == "ct" and all(rule == first for rule in rules):
         ends = [(value - first.mean) / first.std for value in (first.lower, first.upper)]
@@ -286,7 +286,7 @@ def _normalisation(rules: Sequence[Normalisation]) -> list[dict[str, Any]]:
         return [{"_target_": "NormalizeIntensityd", "keys": "image", **how}]
     if all(rule.kind == "none" for rule in rules):
         return []
-    raise ConfigError("--format monai-bundle: cannot normalise channels by different rules; take --format onnx")
+    raise ConfigError("--format monai-bundle: cannot normalize channels by different rules; take --format onnx")
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.files import ensure_folder
-from medseg.inference.backends import with_backend
-from medseg.inference.model import ModelRecord, load_model, without_postprocessing
-from medseg.inference.room import Cap, bytes_of
+from medseg.inferers.backends import with_backend
+from medseg.inferers.model import ModelRecord, load_model, without_postprocessing
+from medseg.inferers.room import Cap, bytes_of
 from medseg.io.masks.formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES

@@ -16,14 +16,14 @@ from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
 from medseg.errors import MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_paths
-from medseg.inference.confidence import Confidence
-from medseg.inference.model import Model, ModelRecord
-from medseg.inference.predictor import Predictor
-from medseg.inference.review import removed_surely
-from medseg.inference.room import Cap, Chosen, in_units
-from medseg.inference.segmentation import Segmentation, Watcher, segment
-from medseg.inference.sureness import Sureness
-from medseg.inference.uncertainty import Maps
+from medseg.inferers.confidence import Confidence
+from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.review import removed_surely
+from medseg.inferers.room import Cap, Chosen, in_units
+from medseg.inferers.segmentation import Segmentation, Watcher, segment
+from medseg.inferers.sureness import Sureness
+from medseg.inferers.uncertainty import Maps
 from medseg.io.masks.formats import Format, Written, usual_format, write_mask
 from medseg.io.masks.segmented import Segmented
 from medseg.io.parts import volumes_of
@@ -110,7 +110,7 @@ class Job:
         if chosen is not None:
             say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
         prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
-        prepared.image[list(case.missing)] = 0  # whatever the normalisation makes of zeros
+        prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
         doubts = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
         oddities = tuple(_oddities(case, record, prepared))
         return Ready(case, prepared, chosen, doubts, oddities, {"read": time.perf_counter() - start})

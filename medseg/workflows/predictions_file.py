@@ -11,7 +11,7 @@ from medseg.dataset.cases import Case, Problem
 from medseg.errors import SourceError
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json
-from medseg.inference.model import Model
+from medseg.inferers.model import Model
 from medseg.io.masks.formats import Format, usual_format
 from medseg.labels import Labels
 from medseg.progress import warn

@@ -103,7 +103,7 @@ def _plan_and_store(
     plans = derive_plans(measured, agreed.channels, config)
     grid = plans.plan_2d.grid
     stored = store_cases(agreed.cases, folder, grid, labels, config.preprocessing, problems)
-    usual, odd = compare_values(stored, grid.normalisation, agreed.channels)
+    usual, odd = compare_values(stored, grid.normalization, agreed.channels)
     lost = lost_labels(stored, labels, grid)
     tell_warnings([*odd, *lost], "--json")
     tell_finest_spacing(stored, grid)

@@ -12,11 +12,11 @@ from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
-from medseg.inference.backends import OneByOne, precision_of
-from medseg.inference.exported import window_shape
-from medseg.inference.model import load_model, weights_fingerprint
-from medseg.inference.openvino_graph import runner
-from medseg.inference.quantised import FOLDER, QuantisedRecord, quantised, save_quantised
+from medseg.inferers.backends import OneByOne, precision_of
+from medseg.inferers.exported import window_shape
+from medseg.inferers.model import load_model, weights_fingerprint
+from medseg.inferers.openvino_graph import runner
+from medseg.inferers.quantised import FOLDER, QuantisedRecord, quantised, save_quantised
 from medseg.progress import counted, say
 from medseg.training.run import Run, read_run_record, reopen_run
 from medseg.training.validation import validate

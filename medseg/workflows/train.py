@@ -19,7 +19,7 @@ from medseg.device import Device, choose_device
 from medseg.errors import MedsegError, SourceError, TrainingError
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json, written_whole
-from medseg.inference.model import load_model, save_ensemble
+from medseg.inferers.model import load_model, save_ensemble
 from medseg.io.discover import source_of
 from medseg.io.masks.formats import usual_format, write_mask
 from medseg.io.masks.segmented import Segmented

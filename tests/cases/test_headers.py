@@ -11,7 +11,7 @@ import pytest
 import medseg
 from medseg.config import InferenceConfig, load
 from medseg.errors import SourceError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

@@ -13,7 +13,7 @@ from pydicom import dcmread
 import medseg
 from medseg.config import InferenceConfig
 from medseg.errors import SourceError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.io.discover import source_of
 from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.segmented import Segmented

@@ -14,11 +14,11 @@ import medseg
 import medseg.labels
 from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
-from medseg.inference.accumulator import Slab
-from medseg.inference.model import ModelRecord, read_model_record, save_model
-from medseg.inference.segmentation import Segmentation
+from medseg.inferers.accumulator import Slab
+from medseg.inferers.model import ModelRecord, read_model_record, save_model
+from medseg.inferers.segmentation import Segmentation
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalisation, Plan
+from medseg.plan import Architecture, Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
 from medseg.workflows import predict_case
 
@@ -86,7 +86,7 @@ def test_05_postprocessing_that_drops_a_lesion(
     folder = cases_that_go_wrong / "05_postprocessing_drops_lesion"
     reference = (np.asarray(nibabel.load(folder / "reference.nii.gz").dataobj) == 1).astype(np.uint8)
     grid = Grid(
-        orientation="RAS", spacing=(1, 1, 2), crop_to_nonzero=False, normalisation=(Normalisation(kind="zscore"),)
+        orientation="RAS", spacing=(1, 1, 2), crop_to_nonzero=False, normalization=(Normalization(kind="zscore"),)
     )
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)

@@ -344,6 +344,6 @@ def test_wrong_settings_name_the_right_ones(prepared: PreparedDataset, blobs: Pa
     train = ("train", prepared.folder, "-o", tmp_path / "run")
     line = refused(*train, "--set", "training.epoch=3")
     assert "there is no setting 'training.epoch'; did you mean 'training.epochs'?" in line
-    line = refused("preprocess", blobs, "-o", tmp_path / "prepared", "--set", "preprocessing.normalisation=zscores")
-    assert "preprocessing.normalisation cannot be 'zscores'; did you mean 'zscore'?" in line
+    line = refused("preprocess", blobs, "-o", tmp_path / "prepared", "--set", "preprocessing.normalization=zscores")
+    assert "preprocessing.normalization cannot be 'zscores'; did you mean 'zscore'?" in line
     assert "give --max-time or --epochs, not both" in refused(*train, "--max-time", "10m", "--epochs", 3, status=2)

@@ -11,8 +11,8 @@ from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.files import write_json
-from medseg.inference.model import ModelRecord, read_model_record, save_model
-from medseg.inference.segmentation import Segmentation
+from medseg.inferers.model import ModelRecord, read_model_record, save_model
+from medseg.inferers.segmentation import Segmentation
 from medseg.networks.registry import build_network
 from medseg.preprocessing.pipeline import Prepared
 from medseg.workflows import predict_case as predicting

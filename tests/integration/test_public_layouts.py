@@ -266,8 +266,8 @@ def test_command(recipe: Recipe, tmp_path: Path, write_slices: WriteSlices, monk
         assert dict(zip(record.labels.names, record.labels.values, strict=True)) == expected.labels
         assert (Path("prepared") / "cases" / expected.cases[-1] / "image.npy").is_file()
         plans = json.loads(Path("prepared", "plan.json").read_text())
-        kinds = {rule["kind"] for rule in plans["plan_2d"]["grid"]["normalisation"]}
-        assert kinds == {"ct" if "preprocessing.normalisation=ct" in recipe.arguments else "zscore"}
+        kinds = {rule["kind"] for rule in plans["plan_2d"]["grid"]["normalization"]}
+        assert kinds == {"ct" if "preprocessing.normalization=ct" in recipe.arguments else "zscore"}
 
 
 def test_frames_of_one_patient_are_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import medseg
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, ModelError, TrainingError
-from medseg.inference.quantised import FOLDER, RECORD, read_quantised_record
+from medseg.inferers.quantised import FOLDER, RECORD, read_quantised_record
 from medseg.workflows import quantise as workflow
 
 pytest.importorskip("nncf", reason="NNCF is not installed (medseg[int8])")

@@ -19,7 +19,7 @@ from medseg.io.masks.segmented import Segmented
 from medseg.io.nifti import write_nifti
 from medseg.io.read import read_segmentation, read_volume
 from medseg.labels import Labels
-from medseg.plan import Grid, Normalisation
+from medseg.plan import Grid, Normalization
 from medseg.preprocessing.pipeline import prepare
 from medseg.preprocessing.restoring import restore
 from medseg.volume import Array, Geometry, Volume
@@ -167,7 +167,7 @@ def test_prepared_and_restored(drawn: tuple[Array, Geometry], orientation: str, 
         orientation=orientation,
         spacing=geometry.oriented_as(orientation).spacing,
         crop_to_nonzero=crop,
-        normalisation=(Normalisation(kind="zscore"),),
+        normalization=(Normalization(kind="zscore"),),
     )
     prepared = prepare(Volume(image[None], geometry), label_map, plan, 2)
     assert prepared.label_map is not None and prepared.geometry.orientation == orientation

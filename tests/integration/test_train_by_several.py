@@ -15,10 +15,10 @@ from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 
 # A batch that two cannot share evenly. Not AdamW: it makes steps of full size out of the rounding of gradients that are
-# zero, as those of biases before a normalisation.
+# zero, as those of biases before a normalization.
 SETTINGS = [
     "network.features=[4,8,8]", "training.batch_size=3", "training.steps_per_epoch=5", "training.epochs=2",
-    "training.seed=3", "training.precision=fp32", "training.optimiser=sgd", "training.learning_rate=0.01",
+    "training.seed=3", "training.precision=fp32", "training.optimizer=sgd", "training.learning_rate=0.01",
     "training.validation_share=0.9",
 ]  # fmt: skip
 FLAGS = [flag for override in SETTINGS for flag in ("--set", override)]
@@ -90,7 +90,7 @@ def test_two_processes_reach_the_weights_of_one(alone: Path, prepared: PreparedD
 
 
 @pytest.mark.slow
-def test_batch_normalisation_is_that_of_the_whole_batch(prepared: PreparedDataset, tmp_path: Path) -> None:
+def test_batch_normalization_is_that_of_the_whole_batch(prepared: PreparedDataset, tmp_path: Path) -> None:
     settings = [*SETTINGS, "network.name=unet-2015-padded", "training.epochs=1"]
     medseg.train(prepared.folder, tmp_path / "one", config=load(overrides=settings), device="cpu")
     flags = [flag for override in settings for flag in ("--set", override)]

@@ -30,7 +30,7 @@ def test_files_then_overrides(tmp_path: Path) -> None:
         ("preprocessing.spacing=[1,1]", r"spacing cannot be \[1, 1\]: it has too few numbers"),
         ("learning_rate=1", "did you mean 'training.learning_rate'"),
         ("trainin.seed=1", "did you mean 'training'"),
-        ("training.optimiser=adam", "did you mean 'adamw'"),
+        ("training.optimizer=adam", "did you mean 'adamw'"),
         ("training.precision=bf61", "did you mean 'bf16'"),
         ("training.epochs=-1", "greater than or equal to 1"),
         ("training.epochs=many", "valid integer"),
@@ -70,3 +70,10 @@ def test_the_resolved_config_reads_back_as_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_configs_are_valid_and_change_something(path: Path) -> None:
     assert load([path]) != Config()
+
+
+def test_names_of_version_0_1_are_those_of_today(tmp_path: Path) -> None:
+    old = tmp_path / "config.yaml"
+    old.write_text("training:\n  optimiser: sgd\npreprocessing:\n  normalisation: ct\n")
+    config = load([old], ["training.optimizer=adamw"])
+    assert (config.training.optimizer, config.preprocessing.normalization) == ("adamw", "ct")

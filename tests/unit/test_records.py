@@ -5,6 +5,7 @@ import pytest
 
 from medseg.errors import ConfigError, SourceError
 from medseg.files import write_json
+from medseg.plan import Grid
 from medseg.records import Record, inside, read_json, read_record, read_yaml
 
 
@@ -116,3 +117,10 @@ def test_paths_inside(path: str) -> None:
 def test_paths_that_leave(path: str) -> None:
     with pytest.raises(ValueError, match="inside"):
         inside(path)
+
+
+def test_plans_of_version_0_1_are_read() -> None:
+    content = {
+        "orientation": "RAS", "spacing": (1.0, 1.0, 1.0), "crop_to_nonzero": True, "normalisation": [{"kind": "zscore"}],
+    }  # fmt: skip
+    assert Grid.model_validate(content).normalization[0].kind == "zscore"

@@ -50,11 +50,11 @@ def loss_of(outputs: torch.Tensor | list[torch.Tensor], label: torch.Tensor | No
 
 
 def trained_a_little(network: Network, image: torch.Tensor, steps: int = 2) -> Network:
-    optimiser = torch.optim.SGD(network.train().parameters(), lr=1e-2)
+    optimizer = torch.optim.SGD(network.train().parameters(), lr=1e-2)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss_of(network(image)).backward()
-        optimiser.step()
+        optimizer.step()
     return network
 
 
@@ -203,13 +203,13 @@ def test_two_cases_are_learnt_by_heart(name: str, dims: int) -> None:
     image[:, 0] += label[:, 0]
     cut = [slice(margin, n - margin) for margin, n in zip(network.margin, image.shape[2:], strict=True)]
     label = label[(slice(None), slice(None), *cut)]
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     dice = torch.zeros(2)
     for step in range(400):
         network.train()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss_of(network(image), label).backward()
-        optimiser.step()
+        optimizer.step()
         if step % 10 == 9:
             with torch.no_grad():
                 found = network.eval()(image).argmax(dim=1, keepdim=True)

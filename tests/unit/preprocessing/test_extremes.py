@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.plan import Grid, Normalisation
+from medseg.plan import Grid, Normalization
 from medseg.preprocessing.extremes import find_extremes, without_extremes
 from medseg.preprocessing.pipeline import prepare
 from medseg.volume import Geometry, Volume
@@ -41,7 +41,7 @@ def test_what_an_image_shows_is_not_extreme(image: np.ndarray) -> None:
 
 
 def test_an_image_without_extremes_is_the_same_array(image: np.ndarray) -> None:
-    rule = Normalisation(kind="zscore")
+    rule = Normalization(kind="zscore")
     array, notes = without_extremes(image[None], [rule])
     assert array.base is image
     assert notes == {}
@@ -50,13 +50,13 @@ def test_an_image_without_extremes_is_the_same_array(image: np.ndarray) -> None:
 def test_extremes_of_integers_are_clipped() -> None:
     image = np.random.default_rng(0).integers(90, 110, SHAPE).astype(np.uint16)
     image[0, 0, 0] = 60_000
-    array, notes = without_extremes(image[None], [Normalisation(kind="zscore")])
+    array, notes = without_extremes(image[None], [Normalization(kind="zscore")])
     assert array.dtype == np.uint16 and array.max() == 109 and list(notes) == [0]
 
 
 def test_the_rest_of_the_image_is_prepared_as_without_them(image: np.ndarray) -> None:
     grid = Grid(
-        orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(Normalisation(kind="zscore"),)
+        orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalization=(Normalization(kind="zscore"),)
     )
     geometry = Geometry(SHAPE, np.eye(4))
     expected = prepare(Volume(image[None], geometry), None, grid, 1)
@@ -75,12 +75,12 @@ def test_the_rest_of_the_image_is_prepared_as_without_them(image: np.ndarray) ->
         ("zscore", 0, "constant"),
         ("zscore", 5, "constant"),
         ("ct", 9, "constant"),
-        ("ct", None, "nothing is left of it after normalisation"),
+        ("ct", None, "nothing is left of it after normalization"),
     ],
 )
 def test_flat_images_are_told(image: np.ndarray, kind: str, value: float | None, told: str) -> None:
-    rule = Normalisation(kind=kind, lower=-200, upper=-100, mean=-150, std=20)  # type: ignore[arg-type]
-    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalisation=(rule,))
+    rule = Normalization(kind=kind, lower=-200, upper=-100, mean=-150, std=20)  # type: ignore[arg-type]
+    grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalization=(rule,))
     array = image if value is None else np.full(SHAPE, float(value))
     prepared = prepare(Volume(array[None], Geometry(SHAPE, np.eye(4))), None, grid, 1)
     assert told in prepared.oddities[0]

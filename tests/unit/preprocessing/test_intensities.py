@@ -3,10 +3,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from medseg.plan import Normalisation, UsualValues
+from medseg.plan import Normalization, UsualValues
 from medseg.preprocessing.intensities import profile, quantiles, unlike, unlike_the_others, usual_values
 
-CT, ZSCORE, NONZERO = Normalisation(kind="ct"), Normalisation(kind="zscore"), Normalisation(kind="zscore", nonzero=True)
+CT, ZSCORE, NONZERO = Normalization(kind="ct"), Normalization(kind="zscore"), Normalization(kind="zscore", nonzero=True)
 SHAPE = (40, 40, 12)
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -32,12 +32,12 @@ def mr(seed: int) -> np.ndarray:
     return np.where(body, np.random.default_rng(seed).uniform(0.2, 5) * (tissue + image / 10), 0)
 
 
-def usual(images: list[np.ndarray], rule: Normalisation) -> UsualValues:
+def usual(images: list[np.ndarray], rule: Normalization) -> UsualValues:
     learnt = usual_values([profile(quantiles(image), rule) for image in images], rule)
     return UsualValues.model_validate_json(learnt.model_dump_json())  # as a model keeps it
 
 
-def odd(image: np.ndarray, usual: UsualValues, rule: Normalisation) -> str:
+def odd(image: np.ndarray, usual: UsualValues, rule: Normalization) -> str:
     return unlike(profile(quantiles(image), rule), usual) or ""
 
 
@@ -66,7 +66,7 @@ def test_another_field_of_view_is_ordinary() -> None:
 
 
 @pytest.mark.parametrize("rule", [ZSCORE, NONZERO])
-def test_scale_does_no_harm_where_it_is_taken_out(rule: Normalisation) -> None:
+def test_scale_does_no_harm_where_it_is_taken_out(rule: Normalization) -> None:
     trained = usual([mr(seed) for seed in range(6)], rule)
     for change in (lambda image: image, lambda image: image / 1000, lambda image: image * 50):
         assert odd(change(mr(10)), trained, rule) == ""
@@ -92,8 +92,8 @@ def test_cases_unlike_the_others_of_a_dataset_are_found() -> None:
 
 
 def test_where_cases_differ_much_more_is_ordinary() -> None:
-    """Images in any scale, which are not normalised: another scale is no news."""
-    rule = Normalisation(kind="none")
+    """Images in any scale, which are not normalized: another scale is no news."""
+    rule = Normalization(kind="none")
     trained = usual([ct(seed) * 10**seed for seed in range(5)], rule)
     assert odd(ct(10) * 300, trained, rule) == ""
 

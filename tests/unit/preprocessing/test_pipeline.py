@@ -4,7 +4,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from medseg.errors import ConfigError, SourceError
-from medseg.plan import Grid, Normalisation
+from medseg.plan import Grid, Normalization
 from medseg.preprocessing.pipeline import prepare
 from medseg.preprocessing.restoring import restore
 from medseg.volume import Geometry, Volume
@@ -27,7 +27,7 @@ def phantom(spacing: tuple[float, float, float] = (1.0, 1.5, 3.0), degrees: floa
 def grid(spacing: tuple[float, float, float], *, crop: bool = True, orientation: str = "RAS", **rest: object) -> Grid:
     return Grid(
         orientation=orientation, spacing=spacing, crop_to_nonzero=crop,
-        normalisation=(Normalisation(kind="zscore"),), **rest,
+        normalization=(Normalization(kind="zscore"),), **rest,
     )  # fmt: skip
 
 
@@ -63,17 +63,17 @@ def test_resampled_labels_come_back_nearly_the_same() -> None:
         assert 2 * both / ((restored == value).sum() + (label_map == value).sum()) > 0.93
 
 
-def test_zscore_and_ct_normalisation() -> None:
+def test_zscore_and_ct_normalization() -> None:
     volume, _ = phantom()
     image = prepare(volume, None, grid((1.0, 1.5, 3.0)), 1).image
     assert float(image.mean()) == pytest.approx(0, abs=1e-5)
     assert float(image.std()) == pytest.approx(1, abs=1e-3)
-    ct = Normalisation(kind="ct", lower=-50, upper=150, mean=50, std=25)
-    plan = grid((1.0, 1.5, 3.0)).model_copy(update={"normalisation": (ct,)})
+    ct = Normalization(kind="ct", lower=-50, upper=150, mean=50, std=25)
+    plan = grid((1.0, 1.5, 3.0)).model_copy(update={"normalization": (ct,)})
     image = prepare(volume, None, plan, 1).image
     assert float(image.max()) == pytest.approx(4)
     nonzero = grid((1.0, 1.5, 3.0), crop=False).model_copy(
-        update={"normalisation": (Normalisation(kind="zscore", nonzero=True),)}
+        update={"normalization": (Normalization(kind="zscore", nonzero=True),)}
     )
     image = prepare(volume, None, nonzero, 1).image
     assert float((image == 0).float().mean()) > 0.2  # the black border stays exactly zero

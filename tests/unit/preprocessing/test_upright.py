@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.plan import Grid, Normalisation
+from medseg.plan import Grid, Normalization
 from medseg.preprocessing.pipeline import prepare
 from medseg.preprocessing.restoring import restore
 from medseg.preprocessing.upright import label_map_on_grid, upright_grid
@@ -57,8 +57,8 @@ def test_prepared_and_restored_is_the_identity_on_a_sheared_grid(orientation: st
     labels = np.zeros(geometry.shape, np.uint8)
     labels[3:9, 4:11, 2:6] = 1
     labels[5:7, 6:8, 3:5] = 2
-    normalisation = (Normalisation(kind="none"),)
-    grid = Grid(orientation=orientation, spacing=(0.9, 1.1, 3.0), crop_to_nonzero=False, normalisation=normalisation)
+    normalization = (Normalization(kind="none"),)
+    grid = Grid(orientation=orientation, spacing=(0.9, 1.1, 3.0), crop_to_nonzero=False, normalization=normalization)
     prepared = prepare(Volume(labels[None].astype(np.float32), geometry), labels, grid, 2)
     assert prepared.geometry.shear < 1e-6
     assert prepared.label_map is not None
@@ -75,7 +75,7 @@ def test_the_image_is_interpolated_at_its_place_in_the_world() -> None:
         orientation="RAS",
         spacing=(0.9, 1.1, 3.0),
         crop_to_nonzero=False,
-        normalisation=(Normalisation(kind="none"),),
+        normalization=(Normalization(kind="none"),),
     )
     prepared = prepare(Volume(image[None], geometry), None, grid, 1)
     values = prepared.image[0].numpy()

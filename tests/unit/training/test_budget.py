@@ -66,5 +66,5 @@ def test_a_real_step_is_tried(prepared: PreparedDataset, plan: Plan, processes: 
 
 
 def test_a_rate_that_is_too_high_is_left_to_the_watchdog(prepared: PreparedDataset, plan: Plan) -> None:
-    config = load(overrides=["training.learning_rate=1e6", "training.optimiser=sgd"])
+    config = load(overrides=["training.learning_rate=1e6", "training.optimizer=sgd"])
     assert Budget(1000.0, prepared, config, CPU).pays_for(Rung(plan, 1))

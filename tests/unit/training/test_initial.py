@@ -5,7 +5,7 @@ import torch
 
 from medseg.config import InferenceConfig, load
 from medseg.errors import ConfigError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
@@ -21,7 +21,7 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
     network = build_network(2, 3, tiny_plan.architecture)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)  # biases too
-    two = tiny_plan.grid.model_copy(update={"normalisation": tiny_plan.grid.normalisation * 2})
+    two = tiny_plan.grid.model_copy(update={"normalization": tiny_plan.grid.normalization * 2})
     record = ModelRecord(
         medseg="0", plan=tiny_plan.model_copy(update={"grid": two}), labels=LABELS, channels=("T1", "T2"),
         inference=InferenceConfig(), provenance={}, metrics={},

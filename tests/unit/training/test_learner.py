@@ -48,9 +48,9 @@ def batches(nan_at: int | None = None):  # type: ignore[no-untyped-def]
         step += 1
 
 
-@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
-def test_the_loss_falls(learner: Callable[..., Learner], optimiser: str) -> None:
-    subject = learner(optimiser=optimiser, learning_rate=1e-2, momentum=0.9)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+def test_the_loss_falls(learner: Callable[..., Learner], optimizer: str) -> None:
+    subject = learner(optimizer=optimizer, learning_rate=1e-2, momentum=0.9)
     source = batches()
     first = subject.epoch(source, 0, 5, lambda step: step / 100)
     for start in range(5, 45, 10):
@@ -137,20 +137,20 @@ def test_gradients_that_overflow_in_fp16_skip_their_step(learner: Callable[..., 
     assert not torch.equal(flat(subject.network.parameters()), begin)
 
 
-@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
-def test_a_checkpoint_brings_everything_back(learner: Callable[..., Learner], tmp_path: Path, optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+def test_a_checkpoint_brings_everything_back(learner: Callable[..., Learner], tmp_path: Path, optimizer: str) -> None:
     def go_on(subject: Learner, first: int) -> list[torch.Tensor]:
         subject.epoch(batches(), first, first + 3, lambda step: step / 10)
         return [*subject.network.parameters(), *subject.average.parameters()]
 
-    subject = learner(optimiser=optimiser)
+    subject = learner(optimizer=optimizer)
     go_on(subject, 0)
     progress = Progress(step=3, seconds=1.5, best_dice=0.5)
     path = tmp_path / "last.safetensors"
-    save_checkpoint(path, progress, subject.network.state_dict(), subject.average.state_dict(), subject.optimiser)
+    save_checkpoint(path, progress, subject.network.state_dict(), subject.average.state_dict(), subject.optimizer)
     unbroken = go_on(subject, 3)
-    other = learner(optimiser=optimiser)
-    assert load_checkpoint(path, other.network, other.average, other.optimiser) == progress
+    other = learner(optimizer=optimizer)
+    assert load_checkpoint(path, other.network, other.average, other.optimizer) == progress
     assert all(torch.equal(a, b) for a, b in zip(unbroken, go_on(other, 3), strict=True))
 
 
@@ -159,31 +159,31 @@ def test_a_broken_checkpoint_is_named(learner: Callable[..., Learner], tmp_path:
     path.write_bytes(b"nothing")
     subject = learner()
     with pytest.raises(TrainingError, match="cannot be resumed from it"):
-        load_checkpoint(path, subject.network, subject.average, subject.optimiser)
+        load_checkpoint(path, subject.network, subject.average, subject.optimizer)
 
 
 def renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    last = next(name for name in tensors if name.startswith("optimiser."))
+    last = next(name for name in tensors if name.startswith("optimizer."))
     return {f"{name}x" if name == last else name: tensor for name, tensor in tensors.items()}
 
 
 def reshaped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    last = next(name for name in tensors if name.startswith("optimiser.") and tensors[name].ndim > 1)
+    last = next(name for name in tensors if name.startswith("optimizer.") and tensors[name].ndim > 1)
     return {**tensors, last: tensors[last].flatten()}
 
 
-@pytest.mark.parametrize("spoil", [renamed, reshaped, lambda tensors: {**tensors, "optimiser.999.x": torch.zeros(1)}])
-@pytest.mark.parametrize("optimiser", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("spoil", [renamed, reshaped, lambda tensors: {**tensors, "optimizer.999.x": torch.zeros(1)}])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 def test_states_of_other_parameters_are_refused(
-    learner: Callable[..., Learner], tmp_path: Path, optimiser: str, spoil: Callable[..., dict[str, torch.Tensor]]
+    learner: Callable[..., Learner], tmp_path: Path, optimizer: str, spoil: Callable[..., dict[str, torch.Tensor]]
 ) -> None:
-    subject, path = learner(optimiser=optimiser), tmp_path / "last.safetensors"
+    subject, path = learner(optimizer=optimizer), tmp_path / "last.safetensors"
     subject.epoch(batches(), 0, 2, lambda step: step / 10)
-    save_checkpoint(path, Progress(), subject.network.state_dict(), subject.average.state_dict(), subject.optimiser)
+    save_checkpoint(path, Progress(), subject.network.state_dict(), subject.average.state_dict(), subject.optimizer)
     tensors, metadata = read_tensors(path, "", TrainingError), read_metadata(path, "", TrainingError)
     write_tensors(path, spoil(tensors), metadata)
-    with pytest.raises(TrainingError, match="optimiser's state"):
-        load_checkpoint(path, subject.network, subject.average, subject.optimiser)
+    with pytest.raises(TrainingError, match="optimizer's state"):
+        load_checkpoint(path, subject.network, subject.average, subject.optimizer)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_progress_that_cannot_be_is_refused(tmp_path: Path, progress: str, reaso
         read_progress(path)
 
 
-def test_statistics_of_batch_normalisation_are_part_of_the_average(tiny_plan: Plan) -> None:
+def test_statistics_of_batch_normalization_are_part_of_the_average(tiny_plan: Plan) -> None:
     architecture = tiny_plan.architecture.model_copy(update={"name": "unet-2015-padded"})
     learner = Learner(build_network(1, 2, architecture), tiny_plan, TrainingConfig(), Augmentation([]), CPU)
     learner.epoch(batches(), 0, 3, lambda step: 0.5)

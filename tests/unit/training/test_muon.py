@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medseg.config import TrainingConfig
-from medseg.training.learner import make_optimiser
+from medseg.training.learner import make_optimizer
 from medseg.training.muon import LIKE_ADAMW, Muon, orthogonal
 
 
@@ -35,8 +35,8 @@ def test_vectors_and_the_outermost_layers_learn_as_by_adamw() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(1, 16, 3), nn.Conv3d(16, 16, 3), nn.Conv3d(16, 3, 1))
     twin = copy.deepcopy(network)
-    by_muon = make_optimiser(network, 1e-2, TrainingConfig(optimiser="muon"))
-    by_adamw = make_optimiser(twin, 1e-2, TrainingConfig(optimiser="adamw"))
+    by_muon = make_optimizer(network, 1e-2, TrainingConfig(optimizer="muon"))
+    by_adamw = make_optimizer(twin, 1e-2, TrainingConfig(optimizer="adamw"))
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         for one, other in zip(network.parameters(), twin.parameters(), strict=True):
@@ -52,19 +52,19 @@ def test_vectors_and_the_outermost_layers_learn_as_by_adamw() -> None:
 def test_its_state_can_be_saved_and_gives_the_same_weights() -> None:
     torch.manual_seed(0)
     network = nn.Conv2d(8, 8, 3)
-    optimiser = make_optimiser(network, 1e-2, TrainingConfig(optimiser="muon"))
+    optimizer = make_optimizer(network, 1e-2, TrainingConfig(optimizer="muon"))
 
-    def steps(network: nn.Module, optimiser: torch.optim.Optimizer, n: range) -> None:
+    def steps(network: nn.Module, optimizer: torch.optim.Optimizer, n: range) -> None:
         for seed in n:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             image = torch.randn(1, 8, 6, 6, generator=torch.Generator().manual_seed(seed))
             network(image).square().mean().backward()
-            optimiser.step()
+            optimizer.step()
 
-    steps(network, optimiser, range(3))
+    steps(network, optimizer, range(3))
     other = copy.deepcopy(network)
-    resumed = make_optimiser(other, 1e-2, TrainingConfig(optimiser="muon"))
-    resumed.load_state_dict(copy.deepcopy(optimiser.state_dict()))
-    steps(network, optimiser, range(3, 6))
+    resumed = make_optimizer(other, 1e-2, TrainingConfig(optimizer="muon"))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    steps(network, optimizer, range(3, 6))
     steps(other, resumed, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))

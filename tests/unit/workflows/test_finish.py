@@ -11,7 +11,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ModelError
-from medseg.inference.model import Model, ModelRecord, load_model, read_model_record, save_model
+from medseg.inferers.model import Model, ModelRecord, load_model, read_model_record, save_model
 from medseg.networks.registry import build_network
 from medseg.postprocessing import choosing
 from medseg.workflows import finish

@@ -13,18 +13,18 @@ import medseg
 from medseg.config import InferenceConfig
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError
-from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Normalisation, Plan
+from medseg.plan import Normalization, Plan
 from medseg.planning.regions import learnt_regions
 from medseg.workflows.finish import check_golden
 
 
 @pytest.fixture
 def plan(tiny_plan: Plan) -> Plan:
-    rule = Normalisation(kind="ct", lower=-100, upper=200, mean=40, std=60)
-    grid = tiny_plan.grid.model_copy(update={"crop_to_nonzero": False, "normalisation": (rule,)})
+    rule = Normalization(kind="ct", lower=-100, upper=200, mean=40, std=60)
+    grid = tiny_plan.grid.model_copy(update={"crop_to_nonzero": False, "normalization": (rule,)})
     return tiny_plan.model_copy(update={"grid": grid})
 
 
@@ -43,7 +43,7 @@ def write_model(folder: Path, plan: Plan, labels: Labels = LABELS) -> Path:
         medseg=medseg.__version__,
         plan=plan,
         labels=labels,
-        channels=("CT", "PET")[: len(plan.grid.normalisation)],
+        channels=("CT", "PET")[: len(plan.grid.normalization)],
         inference=InferenceConfig(),
         provenance={},
         metrics={},
@@ -172,7 +172,7 @@ def test_what_cannot_be_packed_is_said(model: Path, plan: Plan, tmp_path: Path) 
     (tmp_path / "there.zip").touch()
     with pytest.raises(OutputError, match="is there already"):
         medseg.package(model, tmp_path / "there.zip")
-    mixed = plan.grid.model_copy(update={"normalisation": (Normalisation(kind="none"), Normalisation(kind="zscore"))})
+    mixed = plan.grid.model_copy(update={"normalization": (Normalization(kind="none"), Normalization(kind="zscore"))})
     write_model(tmp_path / "mixed", plan.model_copy(update={"grid": mixed}))
     with pytest.raises(ConfigError, match="different rules"):
         medseg.package(tmp_path / "mixed", tmp_path / "b", format="monai-bundle")

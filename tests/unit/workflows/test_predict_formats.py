@@ -18,7 +18,7 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.errors import ConfigError, OutputError, SourceError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.io.masks import formats
 from medseg.io.masks.formats import FORMATS
 from medseg.io.read import read_segmentation, read_volume, segments_of
@@ -42,8 +42,8 @@ def run(tmp_path: Path, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Pat
         inference=InferenceConfig(), provenance={}, metrics={},
     )  # fmt: skip
     save_model(tmp_path / "Balls 5" / "model", record, {})
-    monkeypatch.setattr("medseg.inference.model.build_network", lambda *_: Thresholds())
-    monkeypatch.setattr("medseg.inference.model.shapes_of", lambda *_: None)
+    monkeypatch.setattr("medseg.inferers.model.build_network", lambda *_: Thresholds())
+    monkeypatch.setattr("medseg.inferers.model.shapes_of", lambda *_: None)
     return tmp_path / "Balls 5"
 
 

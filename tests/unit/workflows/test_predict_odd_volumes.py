@@ -11,17 +11,17 @@ from PIL import Image
 import medseg
 from medseg.config import InferenceConfig
 from medseg.errors import SourceError
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Normalisation, Plan
+from medseg.plan import Architecture, Normalization, Plan
 
 
 @pytest.fixture(params=["zscore", "ct", "none"])
 def model(request: pytest.FixtureRequest, tiny_plan: Plan, tmp_path: Path) -> Path:
-    """Says 1 of voxels above 0.5 (normalised), else background."""
-    rule = Normalisation(kind=request.param, lower=-1000, upper=1000)
-    grid = tiny_plan.grid.model_copy(update={"normalisation": (rule,)})
+    """Says 1 of voxels above 0.5 (normalized), else background."""
+    rule = Normalization(kind=request.param, lower=-1000, upper=1000)
+    grid = tiny_plan.grid.model_copy(update={"normalization": (rule,)})
     architecture = Architecture(
         name="unet", features=(1,), strides=((1, 1, 1),), kernel_sizes=((1, 1, 1),), convolutions_per_stage=1
     )

@@ -15,10 +15,10 @@ import torch
 
 import medseg
 from medseg.config import InferenceConfig
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Normalisation, Plan
+from medseg.plan import Normalization, Plan
 from medseg.workflows.predictions_file import PredictionsFile
 
 
@@ -83,8 +83,8 @@ def test_a_second_call_does_what_is_missing(model: Path, images: Path, tmp_path:
 
 
 def test_it_tells_how_many_windows_were_skipped(tiny_plan: Plan, tmp_path: Path) -> None:
-    rule = Normalisation(kind="ct", lower=-1000, upper=1000, mean=0, std=100)
-    grid = tiny_plan.grid.model_copy(update={"normalisation": (rule,)})
+    rule = Normalization(kind="ct", lower=-1000, upper=1000, mean=0, std=100)
+    grid = tiny_plan.grid.model_copy(update={"normalization": (rule,)})
     model = write_model(tmp_path / "model", tiny_plan.model_copy(update={"grid": grid}), seed=0)
     scan = np.random.default_rng(0).normal(-900, 20, size=(60, 11, 9)).astype(np.float32)
     scan[40:] = 50

@@ -15,7 +15,7 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig, load
 from medseg.dataset.layouts import find_cases
-from medseg.inference.model import ModelRecord, save_model
+from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
-from medseg.plan import Grid, Normalisation
+from medseg.inferers.coarse_mask import CoarseMask, block_maxima, block_step
+from medseg.plan import Grid, Normalization
 from medseg.volume import Array
 
 # Lungs and gas lie below it; they are found as holes.
@@ -18,7 +18,7 @@ MARGIN_MM = 10.0
 SPECK_ML = 1.0
 SPECK_PART = 1e-3
 
-# In normalised units: far above float32's rounding, far below the noise of any scan.
+# In normalized units: far above float32's rounding, far below the noise of any scan.
 ROUNDING = 1e-3
 
 
@@ -28,11 +28,11 @@ def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
     None where air can't be told: in images that aren't CT in every channel, whose values the user's own transforms
     changed, or that hold no body at all.
     """
-    if grid.transforms or any(rule.kind != "ct" for rule in grid.normalisation):
+    if grid.transforms or any(rule.kind != "ct" for rule in grid.normalization):
         return None
     step = block_step(grid.spacing)
     solid = np.zeros(0, dtype=bool)
-    for channel, rule in zip(image, grid.normalisation, strict=True):
+    for channel, rule in zip(image, grid.normalization, strict=True):
         # Not "greater than": what is not a number is not air.
         own = ~(block_maxima(channel, step) <= _threshold(rule)).numpy()
         solid = solid | own if solid.size else own
@@ -45,11 +45,11 @@ def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
 def even_air(image: torch.Tensor, grid: Grid) -> tuple[float, ...]:
     """The value of each channel in air: the least that CT can have; in other images, the least that there is."""
     least = image.amin((1, 2, 3)).tolist()
-    rules = zip(grid.normalisation, least, strict=True)
+    rules = zip(grid.normalization, least, strict=True)
     return tuple((rule.lower - rule.mean) / rule.std if rule.kind == "ct" else value for rule, value in rules)
 
 
-def _threshold(rule: Normalisation) -> float:
+def _threshold(rule: Normalization) -> float:
     """Where the rule clips above it, all that is not clipped is body."""
     return (max(BODY_HU, rule.lower) - rule.mean) / rule.std + ROUNDING
 

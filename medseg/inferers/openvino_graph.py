@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from medseg.inference.exported import write_onnx
-from medseg.inference.predictor import Backend
+from medseg.inferers.exported import write_onnx
+from medseg.inferers.predictor import Backend
 
 
 def graph_of(network: torch.nn.Module, window: torch.Tensor) -> Any:

@@ -6,10 +6,10 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError
-from medseg.inference import backends
-from medseg.inference.backends import OneByOne, with_backend
-from medseg.inference.model import Model, ModelRecord
-from medseg.inference.stream import predict_logits
+from medseg.inferers import backends
+from medseg.inferers.backends import OneByOne, with_backend
+from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.stream import predict_logits
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
@@ -25,7 +25,7 @@ def model(request: pytest.FixtureRequest, tiny_plan: Plan) -> Model:
         plan = plan.model_copy(
             update={"dims": 2, "slice_axis": 2, "patch_size": (8, 8, 1), "architecture": architecture}
         )
-    grid = plan.grid.model_copy(update={"normalisation": 2 * plan.grid.normalisation})
+    grid = plan.grid.model_copy(update={"normalization": 2 * plan.grid.normalization})
     plan = plan.model_copy(update={"grid": grid})
     record = ModelRecord(
         medseg="0",

@@ -15,7 +15,7 @@ import torch
 
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
-from medseg.inference.openvino_graph import graph_of
+from medseg.inferers.openvino_graph import graph_of
 from medseg.records import Record, read_record
 
 FOLDER = "int8"

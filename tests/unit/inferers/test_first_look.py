@@ -3,9 +3,9 @@ import torch
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.inference.first_look import MARGIN_MM, first_look, shrunk
-from medseg.inference.predictor import Predictor
-from medseg.inference.segmentation import Segmentation, segment
+from medseg.inferers.first_look import MARGIN_MM, first_look, shrunk
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.segmentation import Segmentation, segment
 from medseg.plan import Plan
 from medseg.preprocessing.pipeline import Prepared
 from medseg.volume import Geometry
@@ -85,7 +85,7 @@ def test_small_images_get_no_first_look() -> None:
 
 
 class BrightOrEven(Bright):
-    """Finds structures in even windows too, as networks with instance normalisation may."""
+    """Finds structures in even windows too, as networks with instance normalization may."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         even = image.amax((1, 2, 3, 4), keepdim=True) - image.amin((1, 2, 3, 4), keepdim=True) < 1e-6

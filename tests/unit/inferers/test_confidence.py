@@ -5,11 +5,11 @@ from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
-from medseg.inference import confidence
-from medseg.inference.confidence import Confidence
-from medseg.inference.predictor import Predictor
-from medseg.inference.segmentation import segment
-from medseg.inference.stream import Stream, predict_logits
+from medseg.inferers import confidence
+from medseg.inferers.confidence import Confidence
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.segmentation import segment
+from medseg.inferers.stream import Stream, predict_logits
 from medseg.labels import Labels
 from medseg.preprocessing.pipeline import Prepared
 from medseg.volume import Geometry, Shape3

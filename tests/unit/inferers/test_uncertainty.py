@@ -10,10 +10,10 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.errors import MedsegError
-from medseg.inference.predictor import Predictor
-from medseg.inference.segmentation import segment
-from medseg.inference.stream import predict_logits
-from medseg.inference.uncertainty import Maps
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.segmentation import segment
+from medseg.inferers.stream import predict_logits
+from medseg.inferers.uncertainty import Maps
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.resample import grid_with_spacing, resample
 from medseg.volume import Geometry

@@ -4,9 +4,9 @@ from torch import nn
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """Puts group normalisation of one channel a group, which is the same, in place of instance normalisation.
+    """Puts group normalization of one channel a group, which is the same, in place of instance normalization.
 
-    PyTorch's kernel for it takes channels last, where that of instance normalisation copies there and back: half of the
+    PyTorch's kernel for it takes channels last, where that of instance normalization copies there and back: half of the
     time that a network takes on a processor. Weights are shared; their names stay. In float32 it is less exact (logits
     differ by up to 4e-3, measured), far below the rounding of bf16, for which it is meant.
     """

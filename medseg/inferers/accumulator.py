@@ -11,7 +11,7 @@ from math import prod
 
 import torch
 
-from medseg.inference.windows import Layout, Row
+from medseg.inferers.windows import Layout, Row
 from medseg.volume import Shape3
 
 # Values of a piece that is added at a time on a processor: it stays in the cache, which is ten times as fast.

@@ -1,7 +1,7 @@
 """Where the windows of a case lie on the model grid: the same for validation and prediction, for 2D and 3D.
 
 Windows lie as MONAI's ``sliding_window_inference`` lays them. They are visited in rows along one axis, so that what no
-window to come will touch can leave: see ``medseg.inference.stream``.
+window to come will touch can leave: see ``medseg.inferers.stream``.
 """
 
 from collections.abc import Sequence

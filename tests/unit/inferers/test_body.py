@@ -7,24 +7,24 @@ from monai.inferers import sliding_window_inference
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
-from medseg.inference.body import body_mask, even_air
-from medseg.inference.coarse_mask import CoarseMask
-from medseg.inference.predictor import Predictor
-from medseg.inference.stream import Stream, predict_labels, predict_logits
-from medseg.inference.windows import GAUSSIAN_SIGMA
-from medseg.plan import Normalisation, Plan
+from medseg.inferers.body import body_mask, even_air
+from medseg.inferers.coarse_mask import CoarseMask
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.stream import Stream, predict_labels, predict_logits
+from medseg.inferers.windows import GAUSSIAN_SIGMA
+from medseg.plan import Normalization, Plan
 from medseg.volume import Spacing3
 
-CT = Normalisation(kind="ct", lower=-900, upper=300, mean=50, std=100)
+CT = Normalization(kind="ct", lower=-900, upper=300, mean=50, std=100)
 
 
-def ct_plan(dims: int = 3, rules: Sequence[Normalisation] = (CT,), spacing: Spacing3 = (1, 1, 1)) -> Plan:
+def ct_plan(dims: int = 3, rules: Sequence[Normalization] = (CT,), spacing: Spacing3 = (1, 1, 1)) -> Plan:
     base = plan(dims)
-    grid = base.grid.model_copy(update={"normalisation": tuple(rules), "spacing": spacing})
+    grid = base.grid.model_copy(update={"normalization": tuple(rules), "spacing": spacing})
     return base.model_copy(update={"grid": grid})
 
 
-def normalised(hu: torch.Tensor, rule: Normalisation = CT) -> torch.Tensor:
+def normalized(hu: torch.Tensor, rule: Normalization = CT) -> torch.Tensor:
     return hu.clamp(rule.lower, rule.upper).sub(rule.mean).div(rule.std)
 
 
@@ -42,7 +42,7 @@ def covered(mask: CoarseMask, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_lungs_are_in_the_body_and_air_far_from_it_is_not() -> None:
-    mask = body_mask(normalised(chest()), ct_plan().grid)
+    mask = body_mask(normalized(chest()), ct_plan().grid)
     assert mask is not None
     inside = covered(mask, (64, 64, 48))
     assert inside[24:60, 24:60].all()
@@ -52,7 +52,7 @@ def test_lungs_are_in_the_body_and_air_far_from_it_is_not() -> None:
 def test_the_margin_is_as_wide_as_it_says_in_mm() -> None:
     hu = torch.full((1, 60, 60, 30), -1000.0)
     hu[:, 29:31, 29:31, 14:16] = 0
-    mask = body_mask(normalised(hu), ct_plan(spacing=(1, 1, 3)).grid)
+    mask = body_mask(normalized(hu), ct_plan(spacing=(1, 1, 3)).grid)
     assert mask is not None
     inside = covered(mask, (60, 60, 30))
     assert inside[20:40, 30, 15].all() and inside[30, 30, 12:19].all()
@@ -62,9 +62,9 @@ def test_the_margin_is_as_wide_as_it_says_in_mm() -> None:
 def test_specks_of_noise_are_no_body_but_small_animals_are() -> None:
     grid, hu = ct_plan(spacing=(4, 4, 4)).grid, torch.full((1, 64, 64, 48), -1000.0)
     hu[:, 2, 2, 2] = 200
-    alone = body_mask(normalised(hu), grid)
+    alone = body_mask(normalized(hu), grid)
     hu[:, 30:60, 30:60, 10:40] = 0
-    beside_a_body = body_mask(normalised(hu), grid)
+    beside_a_body = body_mask(normalized(hu), grid)
     assert alone is not None and covered(alone, (64, 64, 48))[2, 2, 2]
     assert beside_a_body is not None and not covered(beside_a_body, (64, 64, 48))[2, 2, 2]
 
@@ -73,7 +73,7 @@ def test_where_air_is_clipped_away_all_that_is_above_the_clip_is_body() -> None:
     rule = CT.model_copy(update={"lower": -100.0})
     hu = torch.full((1, 64, 64, 48), -1000.0)
     hu[:, 40:60, 40:60, 10:40] = -60  # fat
-    mask = body_mask(normalised(hu, rule), ct_plan(rules=[rule]).grid)
+    mask = body_mask(normalized(hu, rule), ct_plan(rules=[rule]).grid)
     assert mask is not None
     inside = covered(mask, (64, 64, 48))
     assert inside[40:60, 40:60, 10:40].all() and not inside[:16, :16].any()
@@ -88,23 +88,23 @@ def test_what_is_not_a_number_is_body() -> None:
 @pytest.mark.parametrize(
     ("rules", "transforms", "hu"),
     [
-        ([Normalisation(kind="zscore")], (), 0.0),
-        ([CT, Normalisation(kind="zscore")], (), 0.0),
+        ([Normalization(kind="zscore")], (), 0.0),
+        ([CT, Normalization(kind="zscore")], (), 0.0),
         ([CT], ({"name": "ScaleIntensityd", "keys": ["image"]},), 0.0),
         ([CT], (), -1000.0),  # as of values that are no HU
     ],
 )
 def test_there_is_no_mask_where_air_cannot_be_told(
-    rules: Sequence[Normalisation], transforms: tuple[dict[str, object], ...], hu: float
+    rules: Sequence[Normalization], transforms: tuple[dict[str, object], ...], hu: float
 ) -> None:
     grid = ct_plan(rules=rules).grid.model_copy(update={"transforms": transforms})
-    image = normalised(torch.full((len(rules), 16, 16, 16), hu))
+    image = normalized(torch.full((len(rules), 16, 16, 16), hu))
     image[:, 4:] = -8.5
     assert body_mask(image, grid) is None
 
 
 def test_even_air_is_the_least_value() -> None:
-    image = normalised(torch.full((1, 8, 8, 8), -2000.0))
+    image = normalized(torch.full((1, 8, 8, 8), -2000.0))
     assert even_air(image, ct_plan().grid) == pytest.approx(image[:, 0, 0, 0].tolist())
     assert even_air(image, plan(3).grid) == tuple(image[:, 0, 0, 0].tolist())
 
@@ -112,7 +112,7 @@ def test_even_air_is_the_least_value() -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_logits_in_the_body_are_those_without_skipping(dims: int) -> None:
     """Every window over a voxel of the body holds that voxel, and so was asked about."""
-    plan_, image = ct_plan(dims), normalised(chest())
+    plan_, image = ct_plan(dims), normalized(chest())
     mask = body_mask(image, plan_.grid)
     assert mask is not None
     stream = Stream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(overlap=0.25), body=mask)
@@ -124,7 +124,7 @@ def test_logits_in_the_body_are_those_without_skipping(dims: int) -> None:
 
 
 def test_air_gets_what_the_network_says_of_even_air() -> None:
-    plan_, image = ct_plan(), normalised(chest())
+    plan_, image = ct_plan(), normalized(chest())
     mask = body_mask(image, plan_.grid)
     assert mask is not None
     stream = Stream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(), body=mask)
@@ -144,7 +144,7 @@ def test_labels_are_the_same_and_air_is_asked_about_once() -> None:
             seen.append(len(image))
             return torch.cat([image, 0 * image], dim=1)  # label 0 where bright, 1 elsewhere: air included
 
-    image = normalised(chest())
+    image = normalized(chest())
     labels = predict_labels(Threshold(), image, ct_plan(), InferenceConfig(), CPU)
     skipping = sum(seen)
     seen.clear()
@@ -156,7 +156,7 @@ def test_labels_are_the_same_and_air_is_asked_about_once() -> None:
 def test_windows_that_reach_beyond_a_small_image_are_found_in_the_mask() -> None:
     hu = torch.full((1, 5, 40, 5), -1000.0)
     hu[:, :, 30:, :] = 0
-    image = normalised(hu)
+    image = normalized(hu)
     small = ct_plan()
     labels = predict_labels(Ramps(), image, small, InferenceConfig(), CPU)
     expected = predict_labels(Ramps(), image, small, InferenceConfig(skip_air=False), CPU)

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from medseg.config import InferenceConfig
-from medseg.inference.coarse_mask import CoarseMask, block_maxima, block_step
-from medseg.inference.predictor import Predictor
-from medseg.inference.room import Room
-from medseg.inference.stream import Stream, body_of
-from medseg.inference.windows import Layout
+from medseg.inferers.coarse_mask import CoarseMask, block_maxima, block_step
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.room import Room
+from medseg.inferers.stream import Stream, body_of
+from medseg.inferers.windows import Layout
 
 SHRUNK = 2
 

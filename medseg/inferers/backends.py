@@ -12,11 +12,11 @@ import torch
 
 from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
-from medseg.inference.exported import window_shape, write_onnx
-from medseg.inference.model import Model, weights_fingerprint
-from medseg.inference.openvino_graph import graph_of, runner
-from medseg.inference.predictor import Backend, Predictor
-from medseg.inference.quantised import FOLDER, GRAPH, read_quantised_record
+from medseg.inferers.exported import window_shape, write_onnx
+from medseg.inferers.model import Model, weights_fingerprint
+from medseg.inferers.openvino_graph import graph_of, runner
+from medseg.inferers.predictor import Backend, Predictor
+from medseg.inferers.quantised import FOLDER, GRAPH, read_quantised_record
 from medseg.networks.network import Network
 from medseg.progress import warn
 

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
-from medseg.inference.accumulator import Slab
-from medseg.inference.first_look import MARGIN_MM, first_look
-from medseg.inference.predictor import Predictor
-from medseg.inference.room import Room
-from medseg.inference.stream import Stream, body_of
+from medseg.inferers.accumulator import Slab
+from medseg.inferers.first_look import MARGIN_MM, first_look
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.room import Room
+from medseg.inferers.stream import Stream, body_of
 from medseg.preprocessing.pipeline import Prepared
 from medseg.preprocessing.restoring import Observer, Restoring
 from medseg.volume import Array

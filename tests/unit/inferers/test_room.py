@@ -5,9 +5,9 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
-from medseg.inference.predictor import Predictor
-from medseg.inference.room import Demand, Room, bytes_of, in_units, usual_room, window_bytes
-from medseg.inference.windows import Layout
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.room import Demand, Room, bytes_of, in_units, usual_room, window_bytes
+from medseg.inferers.windows import Layout
 
 CUDA = Device(torch.device("cuda"), torch.float16)
 LAYOUT = Layout((512, 512, 300), (128, 128, 128), (0, 0, 0), 0.5)

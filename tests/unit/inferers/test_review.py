@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.inference.review import HeldBack, Review, learn_review
+from medseg.inferers.review import HeldBack, Review, learn_review
 
 
 def held_back(n: int, label: str = "liver", seed: int = 0, truth: float = 1.0) -> list[HeldBack]:

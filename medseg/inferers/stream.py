@@ -15,12 +15,12 @@ from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
-from medseg.inference.accumulator import Accumulator, Slab
-from medseg.inference.body import body_mask, even_air
-from medseg.inference.coarse_mask import CoarseMask
-from medseg.inference.predictor import Backend, Predictor
-from medseg.inference.room import Room, usual_room
-from medseg.inference.windows import Layout, Row
+from medseg.inferers.accumulator import Accumulator, Slab
+from medseg.inferers.body import body_mask, even_air
+from medseg.inferers.coarse_mask import CoarseMask
+from medseg.inferers.predictor import Backend, Predictor
+from medseg.inferers.room import Room, usual_room
+from medseg.inferers.windows import Layout, Row
 from medseg.plan import Grid, Plan
 from medseg.progress import warn
 from medseg.volume import Shape3

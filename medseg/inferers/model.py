@@ -20,9 +20,9 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
-from medseg.inference.ensemble import Ensemble
-from medseg.inference.fused import fused
-from medseg.inference.review import Review
+from medseg.inferers.ensemble import Ensemble
+from medseg.inferers.fused import fused
+from medseg.inferers.review import Review
 from medseg.io.archives import content_of, is_archive
 from medseg.labels import Labels
 from medseg.networks.network import Network
@@ -92,7 +92,7 @@ class Model:
     record: ModelRecord
     network: torch.nn.Module
     device: Device
-    backend: str = "torch"  # what runs the network: see ``medseg.inference.backends``
+    backend: str = "torch"  # what runs the network: see ``medseg.inferers.backends``
     members: tuple[Path, ...] = ()  # of an ensemble: the folder of each model
 
     @property

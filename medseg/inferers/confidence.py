@@ -5,7 +5,7 @@ from math import isfinite, prod
 import torch
 
 from medseg.decoding import Decoding
-from medseg.inference.accumulator import Slab
+from medseg.inferers.accumulator import Slab
 from medseg.labels import Labels
 from medseg.volume import Shape3
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.inference.fused import fused
+from medseg.inferers.fused import fused
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 
@@ -26,7 +26,7 @@ def test_logits_and_names_of_weights_stay(name: str, dims: int) -> None:
     assert torch.allclose(logits, expected, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_normalisation_without_weights_is_taken_too() -> None:
+def test_normalization_without_weights_is_taken_too() -> None:
     network = fused(nn.Sequential(nn.InstanceNorm2d(3)))
     image = torch.randn(2, 3, 5, 4)
     assert torch.allclose(network(image), nn.functional.instance_norm(image), atol=1e-5)

@@ -1,6 +1,6 @@
 """Which cases a person should look at: rules learnt from the cases that were held back from training.
 
-Of each label: how the Dice that is expected (``medseg.inference.confidence``) goes with the Dice that masks really had,
+Of each label: how the Dice that is expected (``medseg.inferers.confidence``) goes with the Dice that masks really had,
 what volumes are usual, and whether every case has it. Of all labels together: how far below its usual estimate the
 worst label of a case may lie.
 

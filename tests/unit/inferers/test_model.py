@@ -8,7 +8,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ModelError, OutputError
-from medseg.inference.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
@@ -91,7 +91,7 @@ ABSURD = {
     "plan.patch_size": [[10**9, 8, 8], [0, 8, 8], [8, 8]],
     "plan.grid.orientation": ["RRS", "", 3],
     "plan.grid.spacing": [[1, 1, -1], [1, 1, None]],
-    "plan.grid.normalisation": [[], [{"kind": "none"}] * 2],
+    "plan.grid.normalization": [[], [{"kind": "none"}] * 2],
     "plan.slice_axis": [2, 7],
     "plan.regions": [[{"name": "all", "values": [7], "value": 1}]],
     "labels.items": [3, [{"name": "a", "value": 10**25, "colour": [0, 0, 0]}]],

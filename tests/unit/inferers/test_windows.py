@@ -3,7 +3,7 @@ import torch
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.inference.stream import predict_logits
+from medseg.inferers.stream import predict_logits
 
 
 class Identity(torch.nn.Module):

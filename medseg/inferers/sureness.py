@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.inference.accumulator import Slab
+from medseg.inferers.accumulator import Slab
 from medseg.volume import Array, Geometry
 
 STEPS = 255  # of a probability in a byte

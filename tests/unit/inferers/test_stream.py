@@ -12,12 +12,12 @@ from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
-from medseg.inference import predictor
-from medseg.inference.predictor import Predictor
-from medseg.inference.room import Room
-from medseg.inference.segmentation import segment
-from medseg.inference.stream import Stream, predict_labels, predict_logits
-from medseg.inference.windows import GAUSSIAN_SIGMA, Row
+from medseg.inferers import predictor
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.room import Room
+from medseg.inferers.segmentation import segment
+from medseg.inferers.stream import Stream, predict_labels, predict_logits
+from medseg.inferers.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
 from medseg.preprocessing.pipeline import Prepared

@@ -13,9 +13,9 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
-from medseg.inference.model import Model
-from medseg.inference.predictor import Predictor
-from medseg.inference.windows import Layout
+from medseg.inferers.model import Model
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.windows import Layout
 from medseg.plan import Plan
 from medseg.preprocessing.resample import grid_with_spacing
 from medseg.volume import Shape3, Volume
