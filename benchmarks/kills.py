@@ -220,7 +220,7 @@ def run(arguments: tuple[str, ...], place: Path, before_file: int | None) -> Non
     for stream in (1, 2):
         os.dup2(log, stream)
     sys.argv = ["medseg", *arguments]
-    parallel._context = lambda preload: FORK  # type: ignore[assignment]
+    parallel._context = lambda: FORK  # type: ignore[assignment]
     known, main_process, named = set(sys.modules), os.getpid(), [0]
 
     def counting(rename: Callable[..., None]) -> Callable[..., None]:

@@ -121,6 +121,6 @@ def test_paths_that_leave(path: str) -> None:
 
 def test_plans_of_version_0_1_are_read() -> None:
     content = {
-        "orientation": "RAS", "spacing": (1.0, 1.0, 1.0), "crop_to_nonzero": True, "normalisation": [{"kind": "zscore"}],
+        "orientation": "RAS", "spacing": (1.0, 1.0, 1.0), "crop_to_nonzero": True, "normalisation": [{"kind": "ct"}],
     }  # fmt: skip
-    assert Grid.model_validate(content).normalization[0].kind == "zscore"
+    assert Grid.model_validate(content).normalization[0].kind == "ct"
