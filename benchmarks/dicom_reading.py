@@ -22,7 +22,7 @@ import SimpleITK as sitk
 from environment import describe
 
 from medseg.io.dicom.series import find_series, read_dicom
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.phantom.dicom_study import write_dicom_series
 from medseg.volume import Geometry
 

@@ -16,7 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from medseg.io.nifti import write_nifti as write_label_map
+    from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
     from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare import compare
@@ -47,7 +47,7 @@ _HOMES = {
     "read_volume": "medseg.io.read:read_volume",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
-    "write_label_map": "medseg.io.nifti:write_nifti",
+    "write_label_map": "medseg.io.nifti.writer:write_nifti",
 }
 
 __all__ = [

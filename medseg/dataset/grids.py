@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.io.archives import origin
-from medseg.io.nifti_header import read_nifti_header
+from medseg.io.nifti.header import read_nifti_header
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry
 

@@ -9,7 +9,7 @@ from medseg.dataset.reading import Channel, LabelMap
 from medseg.files import written_whole
 from medseg.io.archives import is_temporary
 from medseg.io.folders import stem
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.source import ImageSource
 from medseg.volume import Array, Geometry
 

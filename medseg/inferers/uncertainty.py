@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from medseg.errors import MedsegError
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.preprocessing.restoring import Restored, oriented
 from medseg.volume import SHEAR_TOLERANCE, Geometry
 

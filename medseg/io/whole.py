@@ -4,7 +4,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from medseg.io.nifti_header import check_whole_nifti
+from medseg.io.nifti.header import check_whole_nifti
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 

@@ -8,7 +8,7 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from medseg.files import write_json
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.phantom.anatomy import LABELS, SUPINE_AXIAL, abdomen
 from medseg.phantom.dicom_study import write_dicom_series
 from medseg.progress import track

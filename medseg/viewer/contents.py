@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg.errors import MedsegError
-from medseg.io.nifti import nifti_bytes
+from medseg.io.nifti.writer import nifti_bytes
 from medseg.report.display import window
 from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR

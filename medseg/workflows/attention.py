@@ -16,7 +16,7 @@ from medseg.errors import ModelError, SourceError
 from medseg.files import ensure_folder
 from medseg.inferers.model import load_model
 from medseg.inferers.stream import predict_logits
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.preprocessing.pipeline import prepare
 from medseg.report.attention import plot_attention

@@ -10,7 +10,7 @@ from medseg.config import Config, load
 from medseg.device import Device, choose_device
 from medseg.errors import OutputError
 from medseg.files import ensure_folder
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.phantom.study_set import StudySet, make_study_set
 from medseg.progress import say

@@ -19,7 +19,7 @@ from medseg.inferers.backends import with_backend
 from medseg.inferers.model import Model, load_model, read_model_record
 from medseg.inferers.review import HeldBack, learn_review
 from medseg.io.discover import source_of
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say

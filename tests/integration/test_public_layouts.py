@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.dataset.store import DatasetRecord
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.volume import Geometry
 
 README = Path(__file__).resolve().parents[2] / "data" / "README.md"

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medseg.io.nifti import PLACE_FIELDS
+from medseg.io.nifti.reader import PLACE_FIELDS
 from medseg.io.read import read_geometry
 from medseg.volume import Geometry
 

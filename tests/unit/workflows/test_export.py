@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import GeometryError, LabelError, OutputError, SourceError
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume

@@ -16,7 +16,7 @@ from medseg.errors import ConfigError, GeometryError, LabelError, MedsegError, O
 from medseg.io.discover import source_of
 from medseg.io.masks.formats import FORMATS, write_mask
 from medseg.io.masks.segmented import Segmented
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.labels import Labels
 from medseg.workflows.export import export

@@ -17,7 +17,7 @@ from medseg.io.folders import files_under
 from medseg.io.masks.certificate import Certificate, together
 from medseg.io.masks.formats import FORMATS, PNG, TIFF, Format, write_mask
 from medseg.io.masks.segmented import Segmented
-from medseg.io.masks.voxels import write_nifti_mask
+from medseg.io.nifti.writer import write_nifti_mask
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.volume import Geometry

@@ -13,7 +13,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from medseg.files import written_whole
 from medseg.io.folders import is_gzipped
-from medseg.io.nifti import (
+from medseg.io.nifti.pair import is_analyze, voxel_file
+from medseg.io.nifti.reader import (
     PLACE_FIELDS,
     SPATIAL_UNIT,
     UNKNOWN_UNIT,
@@ -24,7 +25,6 @@ from medseg.io.nifti import (
     read_nifti,
     unit_of,
 )
-from medseg.io.nifti_pair import is_analyze, voxel_file
 from medseg.volume import Geometry, Spacing3
 
 Affine = npt.NDArray[np.float64]

@@ -12,10 +12,9 @@ from nibabel.analyze import AnalyzeImage
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.openers import ImageOpener
 
-from medseg.errors import GeometryError, OutputError, SourceError, reading
-from medseg.files import written_whole
-from medseg.io.folders import is_gzipped, is_nifti, is_pair
-from medseg.io.nifti_pair import is_analyze, open_pair, voxel_file
+from medseg.errors import GeometryError, SourceError, reading
+from medseg.io.folders import is_gzipped, is_pair
+from medseg.io.nifti.pair import is_analyze, open_pair, voxel_file
 from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry, Volume
 
@@ -50,7 +49,7 @@ def read_nifti(path: Path) -> Volume:
     that is damaged or no NIfTI, ``GeometryError`` for an affine that cannot be inverted.
     """
     image = open_nifti(path)
-    geometry = _geometry(path, image)
+    geometry = image_geometry(path, image)
     with reading(path, "NIfTI"):
         array = _voxels(path, image)
     return Volume(_channels_first(path, array.astype(array.dtype.newbyteorder("="), copy=False)), geometry)
@@ -58,32 +57,7 @@ def read_nifti(path: Path) -> Volume:
 
 def nifti_geometry(path: Path) -> Geometry:
     """The grid of a NIfTI file, from its header alone. Raises as ``read_nifti`` does."""
-    return _geometry(path, open_nifti(path))
-
-
-def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None = None) -> None:
-    """Writes ``array`` (x, y, z) or (channel, x, y, z) as .nii or .nii.gz, whole or not at all.
-
-    qform and sform both hold the affine (code 1), in mm. With ``like``, a NIfTI file on the same grid, both are
-    copied from its header to the bit, in its unit of length, and a 2D file gets a 2D one, so that every viewer places
-    the two alike. float64 is stored as float32.
-
-    Raises ``GeometryError`` when ``like`` lies on another grid, ``OutputError`` when the file cannot be
-    written.
-    """
-    if not is_nifti(path):
-        raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
-    image = _image(array, geometry)
-    if like is not None:
-        image = _placed_like(image, path, geometry, like)
-    with written_whole(path) as temporary:
-        nibabel.save(image, temporary)
-
-
-def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
-    """The content of a .nii file, as ``write_nifti`` would write it."""
-    content: bytes = _image(array, geometry).to_bytes()
-    return content
+    return image_geometry(path, open_nifti(path))
 
 
 def open_nifti(path: Path) -> AnalyzeImage:
@@ -191,7 +165,8 @@ def _channels_first(path: Path, array: Array) -> Array:
     return np.moveaxis(array.reshape(*shape[:3], *(n_channels or [1])), -1, 0)
 
 
-def _geometry(path: Path, image: AnalyzeImage) -> Geometry:
+def image_geometry(path: Path, image: AnalyzeImage) -> Geometry:
+    """The grid of an image opened by ``open_nifti``. Raises ``GeometryError`` for an affine that cannot be inverted."""
     x, y, z = (*image.shape, 1, 1, 1)[:3]
     affine = np.asarray(image.affine, np.float64) if is_analyze(image) else in_mm(image.affine, image.header)
     is_flat = np.linalg.matrix_rank(affine[:3, :3]) < 3 if np.isfinite(affine).all() else True
@@ -200,44 +175,3 @@ def _geometry(path: Path, image: AnalyzeImage) -> Geometry:
     if 0 in (x, y, z):
         raise SourceError(f"{path}: holds no voxels (shape {image.shape})")
     return Geometry((x, y, z), affine)
-
-
-def _image(array: Array, geometry: Geometry) -> nibabel.Nifti1Image:
-    if array.ndim not in (3, 4) or array.shape[-3:] != geometry.shape:
-        raise ValueError(f"array {array.shape} does not lie on the grid {geometry.shape}")
-    if array.ndim == 4:
-        array = np.moveaxis(array, 0, -1)
-    image = nibabel.Nifti1Image(_storable(array), geometry.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(geometry.affine, code=1)
-    image.set_sform(geometry.affine, code=1)
-    return image
-
-
-def _storable(array: Array) -> Array:
-    """In a type that NIfTI readers know."""
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    if array.dtype in (np.float64, np.float16):
-        return array.astype(np.float32)
-    if array.dtype in (np.int64, np.uint64):
-        if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
-            raise ValueError(f"values up to {array.max()} do not fit into 32 bits")
-        return array.astype(np.int32)
-    return array
-
-
-def _placed_like(image: nibabel.Nifti1Image, path: Path, geometry: Geometry, like: Path) -> nibabel.Nifti1Image:
-    original = open_nifti(like)
-    difference = geometry.difference(_geometry(like, original))
-    if difference is not None:
-        raise GeometryError(f"{path} cannot be written on the grid of {like}: {difference}")
-    array, header = np.asarray(image.dataobj), image.header
-    if len(original.shape) == 2 and array.ndim == 3:
-        array = array[..., 0]
-        header.set_data_shape(array.shape)
-    for name in PLACE_FIELDS:
-        header[name] = original.header[name]
-    header["pixdim"][:4] = original.header["pixdim"][:4]
-    header["xyzt_units"] = int(original.header["xyzt_units"]) % 8  # the bits above are the unit of time
-    return nibabel.Nifti1Image(array, None, header)  # without an affine, which nibabel would write into the header

@@ -11,7 +11,7 @@ from nibabel.analyze import AnalyzeImage
 
 from medseg.errors import SourceError
 from medseg.io.discover import image_sources, source_of
-from medseg.io.nifti_header import check_whole_nifti, read_nifti_header
+from medseg.io.nifti.header import check_whole_nifti, read_nifti_header
 from medseg.io.read import read_geometry, read_volume
 
 ARRAY = np.arange(5 * 4 * 3, dtype=np.int16).reshape(5, 4, 3)

@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import GeometryError, MedsegError, OutputError, SourceError
-from medseg.io.nifti import nifti_geometry, read_nifti, write_nifti
+from medseg.io.nifti.reader import nifti_geometry, read_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.volume import Geometry
 
 WriteImage = Callable[..., Path]

@@ -1,0 +1,104 @@
+"""NIfTI files written through nibabel: volumes, label maps, and a mask for each structure."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from medseg.errors import GeometryError, OutputError
+from medseg.files import written_whole
+from medseg.io.folders import is_nifti
+from medseg.io.masks.segmented import Segmented, with_names
+from medseg.io.nifti.reader import PLACE_FIELDS, image_geometry, open_nifti
+from medseg.progress import warn
+from medseg.volume import Array, Geometry
+
+
+def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None = None) -> None:
+    """Writes ``array`` (x, y, z) or (channel, x, y, z) as .nii or .nii.gz, whole or not at all.
+
+    qform and sform both hold the affine (code 1), in mm. With ``like``, a NIfTI file on the same grid, both are
+    copied from its header to the bit, in its unit of length, and a 2D file gets a 2D one, so that every viewer places
+    the two alike. float64 is stored as float32.
+
+    Raises ``GeometryError`` when ``like`` lies on another grid, ``OutputError`` when the file cannot be
+    written.
+    """
+    if not is_nifti(path):
+        raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
+    image = _image(array, geometry)
+    if like is not None:
+        image = _placed_like(image, path, geometry, like)
+    with written_whole(path) as temporary:
+        nibabel.save(image, temporary)
+
+
+def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
+    """The content of a .nii file, as ``write_nifti`` would write it."""
+    content: bytes = _image(array, geometry).to_bytes()
+    return content
+
+
+def write_nifti_mask(path: Path, segmented: Segmented) -> list[Path]:
+    """Writes the label map, with the very sform and qform of a source that is NIfTI. Raises ``OutputError`` when the
+    file cannot be written."""
+    write_nifti(path, segmented.label_map, segmented.geometry, like=_header_to_copy(segmented))
+    return [path]
+
+
+def write_nifti_per_label(folder: Path, segmented: Segmented) -> list[Path]:
+    """Writes a file of 0 and 1 for each label and region, named after it. Raises ``OutputError`` when it cannot."""
+    written = {}
+    for structure, path in segmented.files(folder, ".nii.gz"):
+        mask = segmented.mask(structure)
+        if not mask.any():
+            warn(f"{path}: no voxel of {structure.name}; its file is empty")
+        write_nifti(path, mask.astype(np.uint8), segmented.geometry, like=_header_to_copy(segmented))
+        written[path] = structure.name
+    return with_names(written)
+
+
+def _header_to_copy(segmented: Segmented) -> Path | None:
+    source = segmented.source
+    return source.path if source is not None and source.kind == "nifti" else None
+
+
+def _image(array: Array, geometry: Geometry) -> nibabel.Nifti1Image:
+    if array.ndim not in (3, 4) or array.shape[-3:] != geometry.shape:
+        raise ValueError(f"array {array.shape} does not lie on the grid {geometry.shape}")
+    if array.ndim == 4:
+        array = np.moveaxis(array, 0, -1)
+    image = nibabel.Nifti1Image(_storable(array), geometry.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(geometry.affine, code=1)
+    image.set_sform(geometry.affine, code=1)
+    return image
+
+
+def _storable(array: Array) -> Array:
+    """In a type that NIfTI readers know."""
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype in (np.float64, np.float16):
+        return array.astype(np.float32)
+    if array.dtype in (np.int64, np.uint64):
+        if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
+            raise ValueError(f"values up to {array.max()} do not fit into 32 bits")
+        return array.astype(np.int32)
+    return array
+
+
+def _placed_like(image: nibabel.Nifti1Image, path: Path, geometry: Geometry, like: Path) -> nibabel.Nifti1Image:
+    original = open_nifti(like)
+    difference = geometry.difference(image_geometry(like, original))
+    if difference is not None:
+        raise GeometryError(f"{path} cannot be written on the grid of {like}: {difference}")
+    array, header = np.asarray(image.dataobj), image.header
+    if len(original.shape) == 2 and array.ndim == 3:
+        array = array[..., 0]
+        header.set_data_shape(array.shape)
+    for name in PLACE_FIELDS:
+        header[name] = original.header[name]
+    header["pixdim"][:4] = original.header["pixdim"][:4]
+    header["xyzt_units"] = int(original.header["xyzt_units"]) % 8  # the bits above are the unit of time
+    return nibabel.Nifti1Image(array, None, header)  # without an affine, which nibabel would write into the header
