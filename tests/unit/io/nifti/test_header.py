@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import SourceError
-from medseg.io import nifti_header
+from medseg.io.nifti import header as nifti_header
 from medseg.io.nifti.header import check_whole_nifti, read_nifti_header, write_place
 from medseg.io.nifti.reader import nifti_geometry
 from medseg.volume import Geometry
