@@ -11,9 +11,9 @@ from medseg.dataset.spacing import shown_spacing
 from medseg.errors import OutputError
 from medseg.files import written_whole
 from medseg.io.folders import is_nifti
-from medseg.io.image2d import write_image2d
 from medseg.io.nifti.header import copy_place, read_nifti_header, write_place, write_spacing
 from medseg.io.nifti.writer import write_nifti
+from medseg.io.picture.writer import write_image2d
 from medseg.io.read import read_geometry, read_volume
 from medseg.progress import counted
 from medseg.volume import Array, Geometry, Spacing3

@@ -16,8 +16,8 @@ from medseg.io.masks.rtstruct import write_rtstruct
 from medseg.io.masks.seg_nrrd import write_seg_nrrd
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.surface import write_obj, write_stl
-from medseg.io.masks.voxels import write_picture
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
+from medseg.io.picture.writer import write_picture
 from medseg.io.source import ImageSource
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from tifffile import PHOTOMETRIC, PLANARCONFIG, TIFF, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
-from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
+from medseg.io.picture.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
 from medseg.io.sizes import check_size
 from medseg.volume import Array, Shape3
 

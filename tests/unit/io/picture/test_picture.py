@@ -7,7 +7,8 @@ import tifffile
 from PIL import Image
 
 from medseg.errors import LabelError, OutputError, SourceError
-from medseg.io.image2d import image2d_geometry, read_image2d, write_image2d
+from medseg.io.picture.reader import image2d_geometry, read_image2d
+from medseg.io.picture.writer import write_image2d
 
 ROWS, COLUMNS = 3, 5
 GREY = np.arange(ROWS * COLUMNS, dtype=np.uint8).reshape(ROWS, COLUMNS)

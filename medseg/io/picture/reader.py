@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tifffile import imwrite
 
-from medseg.errors import LabelError, OutputError, SourceError, reading
-from medseg.files import written_whole
+from medseg.errors import SourceError, reading
 from medseg.io.content import content_suffix
-from medseg.io.exif import ORIENTATION, TURNS, UPRIGHT, as_shown, as_stored, orientation_in
-from medseg.io.jpeg import check_jpeg
+from medseg.io.picture.exif import TURNS, as_shown, orientation_in
+from medseg.io.picture.jpeg import check_jpeg
+from medseg.io.picture.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
 from medseg.io.sizes import MOST_INFLATED, check_size
-from medseg.io.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
 from medseg.volume import Array, Geometry, Volume
 
 FORMATS = ("PNG", "JPEG", "BMP")  # of the others that Pillow opens, one runs programs (PostScript)
@@ -75,34 +73,6 @@ def image2d_geometry(path: Path) -> Geometry:
             swapped, _ = TURNS.get(orientation_in(image), (False, ()))
             x, y = (image.height, image.width) if swapped else (image.width, image.height)
     return Geometry((x, y, 1), np.eye(4))
-
-
-def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> None:
-    """Writes a label map (x, y, 1) as PNG, or (x, y, z) as the pages of a TIFF, in 8 or 16 bits. It is stored as an
-    image of that ``orientation`` is, and has its tag.
-
-    Raises ``LabelError`` for values that don't fit into 16 bits, ``OutputError`` when the file cannot be
-    written.
-    """
-    lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
-    if lowest < 0 or highest > 65535:
-        raise LabelError(f"{path}: a picture holds labels from 0 to 65535, not {lowest} to {highest}; use NIfTI")
-    pages = as_stored(label_map, orientation).T.astype(np.uint8 if highest < 256 else np.uint16)
-    is_tiff = path.suffix.lower() in TIFF_SUFFIXES
-    if not is_tiff and path.suffix.lower() != ".png":
-        raise OutputError(f"{path}: label maps are written as .png or .tif (others lose values)")
-    if not is_tiff and len(pages) != 1:
-        raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}; use .tif or .nii.gz")
-    with written_whole(path) as temporary:
-        if is_tiff:
-            tags = [] if orientation == UPRIGHT else [(ORIENTATION, "H", 1, orientation, False)]
-            stored = np.ascontiguousarray(pages if len(pages) > 1 else pages[0])
-            imwrite(temporary, stored, photometric="minisblack", compression="zlib", extratags=tags)
-        else:
-            exif = Image.Exif()
-            if orientation != UPRIGHT:
-                exif[ORIENTATION] = orientation
-            Image.fromarray(np.ascontiguousarray(pages[0])).save(temporary, exif=exif)
 
 
 def _is_tiff(path: Path) -> bool:

@@ -1,0 +1,51 @@
+"""Label maps as pictures: PNG, and the pages of a TIFF."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tifffile import imwrite
+
+from medseg.errors import LabelError, OutputError
+from medseg.files import written_whole
+from medseg.io.masks.segmented import Segmented
+from medseg.io.picture.exif import ORIENTATION, UPRIGHT, as_stored, orientation_of
+from medseg.io.picture.tiff import TIFF_SUFFIXES
+from medseg.volume import Array
+
+
+def write_picture(path: Path, segmented: Segmented) -> list[Path]:
+    """Writes the label map as PNG, or as the pages of a TIFF, stored and turned as its image is. Raises as
+    ``write_image2d`` does."""
+    source = segmented.source
+    orientation = orientation_of(source.path) if source is not None and source.kind == "image2d" else UPRIGHT
+    write_image2d(path, segmented.label_map, orientation)
+    return [path]
+
+
+def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> None:
+    """Writes a label map (x, y, 1) as PNG, or (x, y, z) as the pages of a TIFF, in 8 or 16 bits. It is stored as an
+    image of that ``orientation`` is, and has its tag.
+
+    Raises ``LabelError`` for values that don't fit into 16 bits, ``OutputError`` when the file cannot be
+    written.
+    """
+    lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
+    if lowest < 0 or highest > 65535:
+        raise LabelError(f"{path}: a picture holds labels from 0 to 65535, not {lowest} to {highest}; use NIfTI")
+    pages = as_stored(label_map, orientation).T.astype(np.uint8 if highest < 256 else np.uint16)
+    is_tiff = path.suffix.lower() in TIFF_SUFFIXES
+    if not is_tiff and path.suffix.lower() != ".png":
+        raise OutputError(f"{path}: label maps are written as .png or .tif (others lose values)")
+    if not is_tiff and len(pages) != 1:
+        raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}; use .tif or .nii.gz")
+    with written_whole(path) as temporary:
+        if is_tiff:
+            tags = [] if orientation == UPRIGHT else [(ORIENTATION, "H", 1, orientation, False)]
+            stored = np.ascontiguousarray(pages if len(pages) > 1 else pages[0])
+            imwrite(temporary, stored, photometric="minisblack", compression="zlib", extratags=tags)
+        else:
+            exif = Image.Exif()
+            if orientation != UPRIGHT:
+                exif[ORIENTATION] = orientation
+            Image.fromarray(np.ascontiguousarray(pages[0])).save(temporary, exif=exif)
