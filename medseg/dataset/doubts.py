@@ -12,8 +12,8 @@ from medseg.dataset.grids import ROUNDED_SPACING
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import printable
 from medseg.io.content import content_mark
-from medseg.io.itk import open_itk
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
+from medseg.io.nrrd.reader import open_itk
 from medseg.io.picture.exif import UPRIGHT, orientation_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource

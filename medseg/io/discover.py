@@ -8,8 +8,8 @@ from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom.directory import is_dicomdir, listed_files
 from medseg.io.dicom.series import find_series, series_among
 from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture
-from medseg.io.itk import data_files
 from medseg.io.nifti.pair import header_file, is_pair_header, voxels_beside
+from medseg.io.nrrd.reader import data_files
 from medseg.io.parts import may_be_part, volumes_of
 from medseg.io.segmentations.seg_nrrd import holds_segments
 from medseg.io.source import Found, ImageSource, Kind

@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import prod
 
 from medseg.io.dicom.volumes import ATTRIBUTES
-from medseg.io.itk import open_itk
 from medseg.io.nifti.reader import open_nifti
+from medseg.io.nrrd.reader import open_itk
 from medseg.io.source import ImageSource
 from medseg.volume import Volume
 

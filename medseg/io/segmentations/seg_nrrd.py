@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import LabelError, SourceError
-from medseg.io.itk import open_itk, read_itk
-from medseg.io.raw_image import LONGEST_HEADER
+from medseg.io.nrrd.raw_image import LONGEST_HEADER
+from medseg.io.nrrd.reader import open_itk, read_itk
 from medseg.io.segmentations.placing import layers_on_grid
 from medseg.io.segmentations.segmentation import (
     Segment,

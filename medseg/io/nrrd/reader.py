@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import SourceError, reading
-from medseg.io.metaimage_header import read_metaimage_header
-from medseg.io.nrrd_header import read_nrrd_header
-from medseg.io.raw_image import LONGEST_HEADER, RawImage, named_files, read_voxels
+from medseg.io.nrrd.header import read_nrrd_header
+from medseg.io.nrrd.metaimage_header import read_metaimage_header
+from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, named_files, read_voxels
 from medseg.volume import Array, Geometry, Volume
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")

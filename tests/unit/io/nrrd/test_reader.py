@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from medseg.errors import SourceError
 from medseg.io.discover import image_sources
-from medseg.io.itk import data_files, itk_geometry, read_itk
+from medseg.io.nrrd.reader import data_files, itk_geometry, read_itk
 from medseg.io.read import read_geometry, read_volume
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.errors import GeometryError, SourceError, printable
-from medseg.io.raw_image import LONGEST_HEADER, RawImage, grid_of, named_files
+from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, grid_of, named_files
 from medseg.volume import Geometry
 
 TYPES = {

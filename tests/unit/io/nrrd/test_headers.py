@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from medseg.errors import MedsegError
 from medseg.io.discover import image_sources
-from medseg.io.itk import itk_geometry, open_itk, read_itk
+from medseg.io.nrrd.reader import itk_geometry, open_itk, read_itk
 
 SHAPE = (4, 3, 2)
 VOXELS = bytes(range(24))
