@@ -11,7 +11,7 @@ from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture
 from medseg.io.nifti.pair import header_file, is_pair_header, voxels_beside
 from medseg.io.nrrd.reader import data_files
 from medseg.io.parts import may_be_part, volumes_of
-from medseg.io.segmentations.seg_nrrd import holds_segments
+from medseg.io.seg_nrrd.reader import holds_segments
 from medseg.io.source import Found, ImageSource, Kind
 
 BUNDLE = ".mrb"  # of 3D Slicer: an archive

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from medseg.io.masks.seg_nrrd import LABEL_MAP, SURFACE
 from medseg.io.names import as_text
+from medseg.io.seg_nrrd.writer import LABEL_MAP, SURFACE
 from medseg.volume import Array, Geometry
 
 VERSION = "Slicer4.4.0"  # of the format

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.discover import image_sources
 from medseg.io.read import read_geometry, read_segmentation, read_volume, segments_of
-from medseg.io.segmentations.seg_nrrd import read_seg_nrrd, seg_nrrd_headers
+from medseg.io.seg_nrrd.reader import read_seg_nrrd, seg_nrrd_headers
 from medseg.terminology import Code
 from medseg.volume import Geometry
 
