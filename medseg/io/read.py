@@ -4,13 +4,13 @@ from pathlib import Path
 
 from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import dicom_geometry, read_dicom, source_planes
+from medseg.io.dicom_seg.reader import dicom_seg_headers, read_dicom_seg
 from medseg.io.discover import source_of
 from medseg.io.nifti.reader import nifti_geometry, read_nifti
 from medseg.io.nrrd.reader import itk_geometry, read_itk
 from medseg.io.parts import chosen
 from medseg.io.picture.reader import image2d_geometry, read_image2d, read_pictures
 from medseg.io.seg_nrrd.reader import read_seg_nrrd, seg_nrrd_headers
-from medseg.io.segmentations.dicom_seg import dicom_seg_headers, read_dicom_seg
 from medseg.io.segmentations.rtstruct import read_rtstruct, rtstruct_headers
 from medseg.io.segmentations.segmentation import Segmentation, SegmentHeader
 from medseg.io.source import ImageSource

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
+from medseg.io.dicom_seg.writer import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.folders import REJECTED
 from medseg.io.masks.certificate import Certificate
 from medseg.io.masks.check_dicom import check_dicom_seg, check_dicom_seg_on_grid, check_rtstruct
 from medseg.io.masks.check_surfaces import check_obj, check_stl
 from medseg.io.masks.check_voxels import check_nifti, check_nifti_per_label, check_picture, check_seg_nrrd
-from medseg.io.masks.dicom_seg import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.masks.rtstruct import write_rtstruct
 from medseg.io.masks.segmented import Segmented
 from medseg.io.masks.surface import write_obj, write_stl

@@ -10,8 +10,8 @@ from pydicom.uid import RLELossless
 
 from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import find_series, source_planes
+from medseg.io.dicom_seg.reader import dicom_seg_headers, read_dicom_seg
 from medseg.io.read import read_geometry, read_segmentation
-from medseg.io.segmentations.dicom_seg import dicom_seg_headers, read_dicom_seg
 from medseg.terminology import Code
 from medseg.volume import Geometry
 
