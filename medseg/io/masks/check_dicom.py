@@ -18,7 +18,7 @@ from pydicom import Dataset, config, dcmread
 from medseg.io.masks.certificate import Certificate
 from medseg.io.masks.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
 from medseg.io.masks.segmented import Segmented
-from medseg.io.segmentations.polygons import filled
+from medseg.io.rtstruct.polygons import filled
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 # The centre of a pixel that lies nearer than this (in voxels) to the border of two voxels may be in either.

@@ -9,7 +9,7 @@ from medseg.io.dicom.series import source_planes
 from medseg.io.dicom.slices import Slices
 from medseg.io.dicom.stack import PLACE_TOLERANCE
 from medseg.io.dicom_seg.reader import dicom_seg_planes
-from medseg.io.segmentations.rtstruct import rtstruct_contours
+from medseg.io.rtstruct.reader import rtstruct_contours
 from medseg.io.source import ImageSource
 
 

@@ -16,7 +16,7 @@ from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
 from medseg.io.names import whole_name
-from medseg.io.segmentations.contours import NOTHING, Filled, fill, outline_of
+from medseg.io.rtstruct.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.labels import Colour
 from medseg.progress import counted

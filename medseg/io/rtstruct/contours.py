@@ -17,7 +17,7 @@ import numpy as np
 
 from medseg.io.dicom.geometry import NUDGE, Plane, Vector
 from medseg.io.dicom.stack import PLACE_TOLERANCE
-from medseg.io.segmentations.polygons import filled
+from medseg.io.rtstruct.polygons import filled
 from medseg.volume import Array, Geometry
 
 # Contours closer than this lie in one plane, unless slices are that thin.

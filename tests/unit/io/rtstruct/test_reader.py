@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.read import read_geometry, read_segmentation, read_volume
-from medseg.io.segmentations.rtstruct import read_rtstruct, rtstruct_headers
+from medseg.io.rtstruct.reader import read_rtstruct, rtstruct_headers
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
 
-from medseg.io.masks.outlines import Line, outlines
-from medseg.io.segmentations.polygons import filled
+from medseg.io.rtstruct.outlines import Line, outlines
+from medseg.io.rtstruct.polygons import filled
 
 RING = [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 0, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
-from medseg.io.segmentations.polygons import filled
+from medseg.io.rtstruct.polygons import filled
 
 SHAPE = (23, 17)
 
