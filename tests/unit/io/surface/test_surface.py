@@ -6,7 +6,7 @@ import trimesh
 from dicom_kinds import BALLS
 
 from medseg.io.masks.segmented import Segmented
-from medseg.io.masks.surface import surface, write_obj, write_stl
+from medseg.io.surface.writer import surface, write_obj, write_stl
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry
 
