@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation
+from medseg.io.segmented import Segmented
 from medseg.volume import Geometry
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medseg.dataset.bids import bids
 from medseg.dataset.cases import CaseList
+from medseg.dataset.dicom_segmentations import note_unused
 from medseg.dataset.draft import Draft
 from medseg.dataset.folders import image_and_label_folders, one_level_down
 from medseg.dataset.listed import decathlon
@@ -12,7 +13,6 @@ from medseg.dataset.listing import Listing
 from medseg.dataset.pairing import paired_with_masks
 from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.prepared import prepared
-from medseg.dataset.segmented import note_unused
 from medseg.dataset.smir import virtual_skeleton
 from medseg.dataset.structures import masks_in_folders, structures_beside_images
 from medseg.dataset.studies import dicom_studies, segmented_studies, studies_with_pictures

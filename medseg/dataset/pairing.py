@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from medseg.dataset.dicom_segmentations import SAY_THEIR_IMAGE
 from medseg.dataset.draft import Draft
 from medseg.dataset.label_like import is_label_folder
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after, split_channel
-from medseg.dataset.segmented import SAY_THEIR_IMAGE
 from medseg.dataset.structures import structure_of
 from medseg.io.source import ImageSource
 

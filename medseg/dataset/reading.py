@@ -12,7 +12,7 @@ from medseg.dataset.rounding import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume
-from medseg.io.segmentations.segmentation import Segmentation
+from medseg.io.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.preprocessing.common_grid import on_grid
 from medseg.progress import counted

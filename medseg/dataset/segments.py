@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from medseg.dataset.cases import LabelSource
 from medseg.errors import ConfigError, LabelError, MedsegError, did_you_mean
 from medseg.io.read import segments_of
-from medseg.io.segmentations.segmentation import SegmentHeader
+from medseg.io.segmentation import SegmentHeader
 from medseg.io.source import ImageSource
 from medseg.labels import Label, Labels
 

@@ -10,7 +10,7 @@ from medseg.dataset.label_like import holds_few_integers, is_label_folder
 from medseg.dataset.listing import Listing
 from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after
 from medseg.dataset.segments import plain
-from medseg.io.masks.segmented import NAMES_FILE
+from medseg.io.segmented import NAMES_FILE
 from medseg.io.source import ImageSource
 from medseg.progress import counted
 from medseg.records import read_object

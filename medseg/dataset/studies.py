@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg.dataset.dicom_segmentations import SAY_THEIR_IMAGE, add_segmentations
 from medseg.dataset.draft import Draft
 from medseg.dataset.label_like import is_label_folder
 from medseg.dataset.listing import Listing
-from medseg.dataset.segmented import SAY_THEIR_IMAGE, add_segmentations
 from medseg.dataset.unlabelled import add_unlabelled
 from medseg.errors import Problem
 from medseg.io.source import ImageSource

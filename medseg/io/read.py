@@ -12,7 +12,7 @@ from medseg.io.parts import chosen
 from medseg.io.picture.reader import image2d_geometry, read_image2d, read_pictures
 from medseg.io.rtstruct.reader import read_rtstruct, rtstruct_headers
 from medseg.io.seg_nrrd.reader import read_seg_nrrd, seg_nrrd_headers
-from medseg.io.segmentations.segmentation import Segmentation, SegmentHeader
+from medseg.io.segmentation import Segmentation, SegmentHeader
 from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 

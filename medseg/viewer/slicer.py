@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.files import ensure_folder, write_text, written_whole
-from medseg.io.masks.segmented import Segmented
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
+from medseg.io.segmented import Segmented
 from medseg.report.display import window
 from medseg.viewer.mrml import Image, Mask, mrml
 from medseg.viewer.picture import colours, is_picture

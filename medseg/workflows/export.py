@@ -11,11 +11,10 @@ from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.io.discover import image_sources, mask_of, source_of
-from medseg.io.masks.formats import Format, Written, format_of, write_mask
-from medseg.io.masks.overlaps import with_regions
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import Format, Written, format_of, write_mask
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
-from medseg.io.segmentations.segmentation import Segmentation
+from medseg.io.segmentation import Segmentation, with_regions
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.preprocessing.upright import label_map_on_grid
@@ -50,7 +49,7 @@ def export(
     voxels are copied exactly. On another one, each voxel of the study gets the label at its place in the world
     (nearest neighbour; values are never mixed), with a warning.
 
-    ``format`` is one of ``medseg.io.masks.formats.FORMATS``; without, the name of ``output`` tells. ``output`` is a
+    ``format`` is one of ``medseg.io.mask_formats.FORMATS``; without, the name of ``output`` tells. ``output`` is a
     folder for formats with a file for each structure. Names, colours and codes are those of ``labels``, else of the
     segments, else in predictions.json beside the mask; otherwise structures are named after their values. ``names``
     changes names by label value (or number of the segment), as in ``{1: "liver"}``.

@@ -15,7 +15,7 @@ from medseg.files import ensure_folder
 from medseg.inferers.backends import with_backend
 from medseg.inferers.model import ModelRecord, load_model, without_postprocessing
 from medseg.inferers.room import Cap, bytes_of
-from medseg.io.masks.formats import Format, ending_of, format_named, format_of
+from medseg.io.mask_formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.progress import counted, say, track, warn
@@ -49,7 +49,7 @@ def predict(
     """Segments every case of ``source`` (files, folders, any layout, DICOM studies; label maps are ignored).
 
     ``model`` is a RUN or a model folder, or several, whose logits are averaged. With ``output`` the masks are
-    written there, each case in each of ``formats`` (the names in ``medseg.io.masks.formats``; if none, NIfTI, and
+    written there, each case in each of ``formats`` (the names in ``medseg.io.mask_formats``; if none, NIfTI, and
     PNG or TIFF for 2D images), with predictions.json; an ``output`` that ends as a mask does (``.nii.gz``,
     ``.seg.nrrd``, ``.dcm``) is that of a single case; without, they are kept in memory. Every mask is read back by
     another reader and compared; one that does not lie right is kept aside as NAME.rejected, and is a problem.

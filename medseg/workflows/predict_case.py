@@ -24,10 +24,10 @@ from medseg.inferers.room import Cap, Chosen, in_units
 from medseg.inferers.segmentation import Segmentation, Watcher, segment
 from medseg.inferers.sureness import Sureness
 from medseg.inferers.uncertainty import Maps
-from medseg.io.masks.formats import Format, Written, usual_format, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import Format, Written, usual_format, write_mask
 from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.postprocessing.components import Change, postprocess

@@ -7,7 +7,7 @@ from typing import Any
 
 from medseg.dataset.cases import Problem
 from medseg.errors import OutputError
-from medseg.io.masks.formats import Written
+from medseg.io.mask_formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.postprocessing.components import Change

@@ -12,7 +12,7 @@ from medseg.errors import SourceError
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json
 from medseg.inferers.model import Model
-from medseg.io.masks.formats import Format, usual_format
+from medseg.io.mask_formats import Format, usual_format
 from medseg.labels import Labels
 from medseg.progress import warn
 from medseg.records import read_object, validated

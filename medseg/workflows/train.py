@@ -21,9 +21,9 @@ from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json, written_whole
 from medseg.inferers.model import load_model, save_ensemble
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import usual_format, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.progress import counted, say, warn
 from medseg.records import read_object, validated
 from medseg.report.evaluation import REPORT_FILE

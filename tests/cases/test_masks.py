@@ -15,9 +15,9 @@ from medseg.config import InferenceConfig
 from medseg.errors import SourceError
 from medseg.inferers.model import ModelRecord, save_model
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry, read_volume
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.networks.fitting import Fitted
 from medseg.networks.registry import build_network

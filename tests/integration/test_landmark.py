@@ -16,9 +16,9 @@ import trimesh
 from dicom_kinds import BALLS, BETWEEN_COLUMNS, BETWEEN_ROWS, KINDS, balls_in, write_kind
 
 from medseg.io.dicom.series import find_series
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_volume
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 Centres = dict[str, np.ndarray]  # RAS mm of each structure

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medseg.io.dicom.series import find_series
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
 from medseg.preprocessing.pipeline import prepare

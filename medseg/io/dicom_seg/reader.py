@@ -18,8 +18,8 @@ from medseg.io.dicom.objects import code_in
 from medseg.io.dicom.pixels import check_size
 from medseg.io.dicom.slices import Slices, evenly_filled
 from medseg.io.names import whole_name
-from medseg.io.segmentations.placing import layers_on_grid
-from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
+from medseg.io.segments_on_grid import layers_on_grid
 from medseg.labels import Colour
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3
 

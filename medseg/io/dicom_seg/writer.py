@@ -19,9 +19,7 @@ from pydicom.valuerep import DSfloat
 import medseg
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, on_planes
-from medseg.io.dicom.stack import stack_of
-from medseg.io.masks.segmented import Segmented
-from medseg.io.masks.source_series import (
+from medseg.io.dicom.source_series import (
     CHARACTER_SET,
     SourceSeries,
     content_of,
@@ -29,7 +27,9 @@ from medseg.io.masks.source_series import (
     instance_reference,
     source_series,
 )
+from medseg.io.dicom.stack import stack_of
 from medseg.io.names import as_text, dicom_label, dicom_labels
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels, Region
 from medseg.progress import warn
 from medseg.terminology import Code

@@ -8,8 +8,8 @@ import numpy as np
 from medseg.errors import GeometryError, OutputError
 from medseg.files import written_whole
 from medseg.io.folders import is_nifti
-from medseg.io.masks.segmented import Segmented, with_names
 from medseg.io.nifti.reader import PLACE_FIELDS, image_geometry, open_nifti
+from medseg.io.segmented import Segmented, with_names
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
 

@@ -8,9 +8,9 @@ from tifffile import imwrite
 
 from medseg.errors import LabelError, OutputError
 from medseg.files import written_whole
-from medseg.io.masks.segmented import Segmented
 from medseg.io.picture.exif import ORIENTATION, UPRIGHT, as_stored, orientation_of
 from medseg.io.picture.tiff import TIFF_SUFFIXES
+from medseg.io.segmented import Segmented
 from medseg.volume import Array
 
 

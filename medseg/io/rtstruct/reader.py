@@ -17,7 +17,7 @@ from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
 from medseg.io.names import whole_name
 from medseg.io.rtstruct.contours import NOTHING, Filled, fill, outline_of
-from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.labels import Colour
 from medseg.progress import counted
 from medseg.volume import Geometry

@@ -12,8 +12,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 import medseg
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import Plane, on_planes
-from medseg.io.masks.segmented import Segmented
-from medseg.io.masks.source_series import (
+from medseg.io.dicom.source_series import (
     CHARACTER_SET,
     SourceSeries,
     content_of,
@@ -23,6 +22,7 @@ from medseg.io.masks.source_series import (
 )
 from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.io.rtstruct.outlines import Line, outlines
+from medseg.io.segmented import Segmented
 from medseg.labels import Region
 from medseg.terminology import CATEGORIES, Code
 from medseg.volume import Array

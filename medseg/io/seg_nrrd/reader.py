@@ -15,8 +15,7 @@ import numpy as np
 from medseg.errors import LabelError, SourceError
 from medseg.io.nrrd.raw_image import LONGEST_HEADER
 from medseg.io.nrrd.reader import open_itk, read_itk
-from medseg.io.segmentations.placing import layers_on_grid
-from medseg.io.segmentations.segmentation import (
+from medseg.io.segmentation import (
     Segment,
     Segmentation,
     SegmentHeader,
@@ -24,6 +23,7 @@ from medseg.io.segmentations.segmentation import (
     some_of,
     value_counts,
 )
+from medseg.io.segments_on_grid import layers_on_grid
 from medseg.labels import Colour
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry

@@ -13,8 +13,8 @@ import numpy as np
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.masks.segmented import Segmented
 from medseg.io.names import as_text, text_names
+from medseg.io.segmented import Segmented
 from medseg.labels import Region
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry

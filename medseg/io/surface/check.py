@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects
 
-from medseg.io.masks.certificate import Certificate, together
-from medseg.io.masks.raw_slices import LPS_TO_RAS
-from medseg.io.masks.segmented import Segmented
+from medseg.io.certificates.certificate import Certificate, together
+from medseg.io.certificates.raw_slices import LPS_TO_RAS
+from medseg.io.segmented import Segmented
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 # What a surface encloses may differ from the volume of the voxels by this part of it. It is a tenth of that but for

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.masks.segmented import Segmented, with_names
+from medseg.io.segmented import Segmented, with_names
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
 

@@ -9,7 +9,7 @@ import pytest
 from dicom_kinds import KINDS, balls_in, write_kind
 
 from medseg.io.dicom.series import find_series, read_dicom
-from medseg.io.masks.segmented import Segmented
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 LABELS = Labels.from_names({"liver": 1, "kidney_left": 2})

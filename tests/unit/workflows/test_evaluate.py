@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import LabelError, OutputError, SourceError
-from medseg.io.masks.formats import format_named
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import format_named
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.picture.writer import write_image2d
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.evaluate import Evaluation, evaluate

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from medseg.cli.main import app
 from medseg.errors import ConfigError, GeometryError, LabelError, MedsegError, OutputError
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume, segments_of
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.workflows.export import export
 

@@ -19,8 +19,8 @@ from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.inferers.model import ModelRecord, save_model
-from medseg.io.masks import formats
-from medseg.io.masks.formats import FORMATS
+from medseg.io import mask_formats as formats
+from medseg.io.mask_formats import FORMATS
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.labels import Labels
 from medseg.plan import Plan

@@ -9,8 +9,8 @@ import medseg
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import TrainingError
-from medseg.io.masks.formats import NIFTI
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import NIFTI
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.workflows import train
 

@@ -14,11 +14,11 @@ from dicom_kinds import KINDS
 
 from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.dicom.series import find_series, read_dicom
+from medseg.io.dicom_seg.check import check_dicom_seg
 from medseg.io.dicom_seg.writer import write_dicom_seg
-from medseg.io.masks.check_dicom import check_dicom_seg
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_segmentation
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.terminology import Code

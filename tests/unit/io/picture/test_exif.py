@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 from medseg.errors import SourceError
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import PNG, TIFF, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import PNG, TIFF, write_mask
 from medseg.io.picture.exif import as_shown, as_stored, orientation_of
 from medseg.io.picture.reader import image2d_geometry, read_image2d
 from medseg.io.picture.writer import write_image2d
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 GREY = np.arange(15, dtype=np.uint8).reshape(3, 5)

@@ -14,9 +14,9 @@ from skimage.draw import polygon2mask
 
 from medseg.errors import LabelError, OutputError
 from medseg.io.dicom.series import find_series, read_dicom
-from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation
 from medseg.io.rtstruct.writer import write_rtstruct
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 SegmentedBalls = Callable[..., Segmented]

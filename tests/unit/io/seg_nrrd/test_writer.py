@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import slicerio
 from dicom_judges import by_simpleitk
 
-from medseg.io.masks.segmented import Segmented
 from medseg.io.read import read_segmentation
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.terminology import Code
 from medseg.volume import Geometry

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from dicom_kinds import BALLS
 
-from medseg.io.masks.segmented import Segmented
+from medseg.io.segmented import Segmented
 from medseg.io.surface.writer import surface, write_obj, write_stl
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry

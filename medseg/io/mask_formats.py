@@ -6,16 +6,19 @@ from pathlib import Path
 
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
+from medseg.io.certificates.certificate import Certificate
+from medseg.io.dicom_seg.check import check_dicom_seg, check_dicom_seg_on_grid
 from medseg.io.dicom_seg.writer import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.folders import REJECTED
-from medseg.io.masks.certificate import Certificate
-from medseg.io.masks.check_dicom import check_dicom_seg, check_dicom_seg_on_grid, check_rtstruct
-from medseg.io.masks.check_voxels import check_nifti, check_nifti_per_label, check_picture, check_seg_nrrd
-from medseg.io.masks.segmented import Segmented
+from medseg.io.nifti.check import check_nifti, check_nifti_per_label
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
+from medseg.io.picture.check import check_picture
 from medseg.io.picture.writer import write_picture
+from medseg.io.rtstruct.check import check_rtstruct
 from medseg.io.rtstruct.writer import write_rtstruct
+from medseg.io.seg_nrrd.check import check_seg_nrrd
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.io.surface.check import check_obj, check_stl
 from medseg.io.surface.writer import write_obj, write_stl

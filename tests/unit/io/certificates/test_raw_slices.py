@@ -12,13 +12,13 @@ from pydicom.dataset import PrivateBlock
 from pydicom.uid import DigitalXRayImageStorageForProcessing
 
 from medseg.errors import GeometryError, OutputError
+from medseg.io.certificates.raw_slices import raw_slices
 from medseg.io.dicom import series
 from medseg.io.dicom.geometry import Plane
 from medseg.io.discover import image_sources
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.raw_slices import raw_slices
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Geometry
 

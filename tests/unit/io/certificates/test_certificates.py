@@ -12,13 +12,13 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from medseg.errors import OutputError
+from medseg.io.certificates.certificate import Certificate, together
 from medseg.io.discover import source_of
 from medseg.io.folders import files_under
-from medseg.io.masks.certificate import Certificate, together
-from medseg.io.masks.formats import FORMATS, PNG, TIFF, Format, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, PNG, TIFF, Format, write_mask
 from medseg.io.nifti.writer import write_nifti_mask
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Geometry
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from medseg.io.segmentations.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
 from medseg.volume import Geometry
 
 EVERYWHERE = (slice(None),) * 3

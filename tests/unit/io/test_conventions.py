@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 UNITS = {"mm": 1.0, "micron": 0.001, "meter": 1000.0, "unknown": 1.0}  # in mm

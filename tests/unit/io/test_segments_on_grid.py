@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medseg.errors import GeometryError
-from medseg.io.segmentations.placing import layers_on_grid, on_grid
-from medseg.io.segmentations.segmentation import Segment
+from medseg.io.segmentation import Segment
+from medseg.io.segments_on_grid import layers_on_grid, on_grid
 from medseg.volume import Geometry
 
 SHAPE = (6, 5, 4)

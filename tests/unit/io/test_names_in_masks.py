@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import segments_of
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 KEPT = ["x" * 300, "x" * 299 + "y", "肝" * 120, "肝" * 119 + "臓", "..", ".", "a/b", "a\\b", "con", "NUL", "Liver",

@@ -8,7 +8,7 @@ import numpy as np
 from medseg.errors import GeometryError
 from medseg.io.dicom.geometry import NUDGE
 from medseg.io.dicom.slices import Slices
-from medseg.io.segmentations.segmentation import Segment, some_of, value_counts
+from medseg.io.segmentation import Segment, some_of, value_counts
 from medseg.volume import Array, Geometry
 
 Lattice = Geometry | Slices

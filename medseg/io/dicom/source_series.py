@@ -18,7 +18,7 @@ from medseg.errors import OutputError, SourceError, reading
 from medseg.io.dicom.geometry import Plane
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.series import source_planes
-from medseg.io.masks.segmented import Segmented
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.progress import warn
 

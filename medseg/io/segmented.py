@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.files import write_json
-from medseg.io.masks.raw_slices import RawSlices, raw_slices
+from medseg.io.certificates.raw_slices import RawSlices, raw_slices
 from medseg.io.names import file_name, file_names
 from medseg.io.source import ImageSource
 from medseg.labels import Labels, Region

@@ -15,9 +15,9 @@ from pydicom.pixels import pixel_array
 
 from medseg.errors import ConfigError, LabelError, OutputError
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, NIFTI, PNG, TIFF, format_named, usual_format, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, NIFTI, PNG, TIFF, format_named, usual_format, write_mask
 from medseg.io.read import read_geometry
+from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 

@@ -1,0 +1,81 @@
+"""DICOM segmentations read back through pydicom, bit by bit."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset, config, dcmread
+
+from medseg.io.certificates.certificate import Certificate
+from medseg.io.certificates.dicom import StructuresFound, dicom_certificate, slices_of_source
+from medseg.io.certificates.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
+from medseg.io.segmented import Segmented
+from medseg.volume import Array, Geometry
+
+
+def check_dicom_seg(path: Path, segmented: Segmented) -> Certificate:
+    with config.disable_value_validation():
+        slices = slices_of_source(segmented)
+        return dicom_certificate(_read_seg(dcmread(path), slices), segmented, slices)
+
+
+def check_dicom_seg_on_grid(path: Path, segmented: Segmented) -> Certificate:
+    """On the planes of the label map's grid, whose place ``off_mm`` judges."""
+    frame_of_reference = slices_of_source(segmented)[0].frame_of_reference_uid
+    affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape
+    grids = [Geometry((columns, rows, 1), _moved(affine, i)) for i in range(n)]
+    planes = RawSlices(tuple(RawSlice("", i, frame_of_reference, grid) for i, grid in enumerate(grids)))
+    with config.disable_value_validation():
+        return dicom_certificate(_read_seg(dcmread(path), planes, refers=False), segmented, planes)
+
+
+def _moved(affine: Array, slice_: int) -> Array:
+    """That of one plane of a grid, whose third axis is a mm along the normal."""
+    normal = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return np.column_stack([affine[:, :2], (*normal, 0), affine @ (0, 0, slice_, 1)])
+
+
+def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> StructuresFound:
+    number_of = {int(item.SegmentNumber): i for i, item in enumerate(header.SegmentSequence)}
+    shared = header.SharedFunctionalGroupsSequence[0]
+    frames: dict[tuple[int, int], int] = {}
+    references, off_slice = [], 0.0
+    for i, own in enumerate(header.PerFrameFunctionalGroupsSequence):
+        place = _frame_geometry(header, shared, own)
+        number = slices.nearest(place.affine[:3, 3])
+        off_slice = max(off_slice, slices[number].grid.distance(place))
+        if refers:
+            references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
+        # Where there is one segment, highdicom says so for all frames together.
+        shown = own.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
+        segment = number_of[int(shown[0].ReferencedSegmentNumber)]
+        if frames.setdefault((segment, number), i) != i:
+            raise ValueError(f"frames {frames[segment, number] + 1} and {i + 1} show one segment at one place")
+    bits = np.frombuffer(header.PixelData, dtype=np.uint8)
+    shape = int(header.Rows), int(header.Columns)
+
+    def mask(segment: int, number: int) -> Array | None:
+        i = frames.get((segment, number))
+        return None if i is None else _frame_bits(bits, i, shape)
+
+    names = [str(item.SegmentLabel) for item in header.SegmentSequence]
+    whole_names = [str(item.get("TrackingID") or "") for item in header.SegmentSequence]
+    return StructuresFound(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
+
+
+def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
+    """A frame as a grid (columns, rows, 1) in RAS (PS3.3, C.7.6.2.1.1)."""
+    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=np.float64)
+    between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = orientation[:3] * between_columns, orientation[3:] * between_rows
+    affine[:3, 2] = np.cross(orientation[:3], orientation[3:])
+    affine[:3, 3] = own.PlanePositionSequence[0].ImagePositionPatient
+    return Geometry((int(header.Columns), int(header.Rows), 1), LPS_TO_RAS @ affine)
+
+
+def _frame_bits(packed: Array, frame: int, shape: tuple[int, int]) -> Array:
+    """Boolean (row, column): eight pixels a byte, the first one lowest (PS3.5, 8.1.1)."""
+    size = shape[0] * shape[1]
+    first, last = frame * size, (frame + 1) * size
+    bits = np.unpackbits(packed[first // 8 : -(-last // 8)], bitorder="little")
+    return bits[first % 8 : first % 8 + size].reshape(shape).astype(bool)

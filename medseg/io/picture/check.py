@@ -1,0 +1,41 @@
+"""Pictures of label maps read back through SimpleITK, or through Pillow where they are stored turned."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps, ImageSequence
+
+from medseg.io.certificates.certificate import Certificate
+from medseg.io.certificates.voxels import VoxelsFound, compared, not_compared, read_by_itk
+from medseg.io.segmented import Segmented
+from medseg.volume import Geometry
+
+
+def check_picture(path: Path, segmented: Segmented) -> Certificate:
+    """SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by
+    Pillow. It has to have the orientation of its image."""
+    found, source = read_by_itk(path), segmented.source
+    if source is not None and source.kind == "image2d" and (turn := _orientation(source.path)) != 1:
+        if _orientation(path) != turn:
+            return not_compared(found, "it is not stored in the orientation of its image")
+        found = _read_shown(path)
+    return compared(found, segmented, [np.asarray], found.geometry)  # pictures have no place in the world
+
+
+def _orientation(path: Path) -> int:
+    """EXIF's, or that of TIFF; 1 for pictures that are stored upright, or that Pillow cannot read."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except OSError:
+        return 1
+
+
+def _read_shown(path: Path) -> VoxelsFound:
+    """A picture as viewers turn it."""
+    with Image.open(path) as image:  # of TIFF Pillow turns every page as it reads it
+        pages = [np.asarray(ImageOps.exif_transpose(page)) for page in ImageSequence.Iterator(image)]
+    layer = np.stack(pages).T
+    x, y, z = layer.shape
+    return VoxelsFound(f"Pillow {PIL.__version__}", layer[None], Geometry((x, y, z), np.eye(4)))
