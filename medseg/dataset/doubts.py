@@ -17,7 +17,7 @@ from medseg.io.itk import open_itk
 from medseg.io.nifti_header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
-from medseg.preprocessing.extremes import find_extremes
+from medseg.transforms.extremes import find_extremes
 from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Array, Geometry, Spacing3
 
 NIFTI = ("nifti", "pair")  # kinds of sources whose header has codes

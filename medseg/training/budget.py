@@ -5,7 +5,6 @@ from math import ceil
 
 import torch
 
-from medseg.augmentation.pipeline import augmentation_of
 from medseg.config import Config
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
@@ -14,6 +13,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.ladder import Rung
 from medseg.training.learner import Learner
+from medseg.transforms.augmentation.pipeline import augmentation_of
 
 # Steps of each plan; the first one is slower, so the fastest counts.
 TRIED_STEPS = 3

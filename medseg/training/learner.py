@@ -8,7 +8,6 @@ from itertools import filterfalse
 
 import torch
 
-from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.decoding import Decoding, decoding_of
@@ -24,6 +23,7 @@ from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.muon import Muon
 from medseg.training.schedule import Schedule
 from medseg.training.watchdog import NotANumber
+from medseg.transforms.augmentation.pipeline import Augmentation
 
 # The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
 STEPS_BETWEEN_LOOKS = 4

@@ -12,7 +12,6 @@ import monai
 import torch
 
 import medseg
-from medseg.augmentation.pipeline import augmentation_of
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError, reading
@@ -32,6 +31,7 @@ from medseg.training.run import Run
 from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
 from medseg.training.watchdog import Change, NotANumber, Watchdog
+from medseg.transforms.augmentation.pipeline import augmentation_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # A Dice that is better by less does not keep the patience up.

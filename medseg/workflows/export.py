@@ -18,8 +18,8 @@ from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentatio
 from medseg.io.segmentations.segmentation import Segmentation
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.preprocessing.upright import label_map_on_grid
 from medseg.progress import say, warn
+from medseg.transforms.grids import label_map_on_grid
 from medseg.volume import Array, Geometry, Volume
 
 

@@ -1,6 +1,6 @@
 """From a volume to an array on the model grid: orient, crop, normalize, resample, then the user's own transforms.
 
-The way is a ``monai.transforms.Compose``. The way back (``medseg.preprocessing.restoring``) needs the two grids only.
+The way is a ``monai.transforms.Compose``. The way back (``medseg.transforms.restoring``) needs the two grids only.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +13,11 @@ from monai.transforms import Compose, CropForegroundd, Orientationd
 
 from medseg.errors import ConfigError, SourceError, cause_of, lacks_memory
 from medseg.plan import Grid
-from medseg.preprocessing.by_name import monai_transform
-from medseg.preprocessing.common_grid import on_grid
-from medseg.preprocessing.extremes import without_extremes
-from medseg.preprocessing.intensities import Floats, profile, quantiles
-from medseg.preprocessing.transforms import LABEL, Normalized, ResampleToSpacingd, geometry_of
-from medseg.preprocessing.upright import label_map_on_grid, upright_grid
+from medseg.transforms.dictionary import LABEL, Normalized, ResampleToSpacingd, geometry_of
+from medseg.transforms.extremes import without_extremes
+from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
+from medseg.transforms.intensities import Floats, profile, quantiles
+from medseg.transforms.registry import monai_transform
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 IMAGE = "image"
@@ -41,7 +40,7 @@ class Prepared:
 def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) -> Prepared:
     """Brings a case to the model grid. ``label_map`` (x, y, z) lies on the volume's grid, in network values.
 
-    A sheared volume is resampled to an upright grid first, and ``Restoring`` maps its labels back.
+    A sheared volume is resampled to an orthogonal grid first, and ``Restoring`` maps its labels back.
 
     Raises ``SourceError`` for a wrong number of channels and ``ConfigError`` for transforms of the user that break
     the grid.
@@ -52,9 +51,9 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid, n_labels: int) 
     array, oddities = without_extremes(volume.array, grid.normalization)
     volume = Volume(array, source)
     if source.shear > SHEAR_TOLERANCE:
-        upright = upright_grid(source)
-        volume = on_grid(volume, upright)
-        label_map = None if label_map is None else label_map_on_grid(label_map, source, upright)
+        orthogonal = orthogonal_grid(source)
+        volume = on_grid(volume, orthogonal)
+        label_map = None if label_map is None else label_map_on_grid(label_map, source, orthogonal)
     affine = torch.from_numpy(volume.geometry.affine)
     data = {IMAGE: MetaTensor(torch.from_numpy(_native(volume.array)), affine=affine)}
     if label_map is not None:

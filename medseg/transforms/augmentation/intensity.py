@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
 
 Range = tuple[float, float]
 

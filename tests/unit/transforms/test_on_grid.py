@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import GeometryError
-from medseg.preprocessing.common_grid import on_grid
+from medseg.transforms.grids import on_grid
 from medseg.volume import Geometry, Volume
 
 

@@ -7,7 +7,7 @@ import torch
 from monai.transforms import NormalizeIntensityd, RandGaussianSharpend
 
 from medseg.errors import ConfigError
-from medseg.preprocessing.by_name import monai_transform
+from medseg.transforms.registry import monai_transform
 
 
 def test_builds_the_transform_with_its_arguments() -> None:

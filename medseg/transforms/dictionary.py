@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from medseg.plan import Normalization
-from medseg.preprocessing.resample import Interpolation, grid_with_spacing, resample, resample_label_map
+from medseg.transforms.resample import Interpolation, grid_with_spacing, resample, resample_label_map
 from medseg.volume import Array, Geometry, Spacing3
 
 LABEL = "label"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
 
 Plane = tuple[int, int]
 

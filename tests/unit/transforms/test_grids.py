@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from medseg.plan import Grid, Normalization
-from medseg.preprocessing.pipeline import prepare
-from medseg.preprocessing.restoring import restore
-from medseg.preprocessing.upright import label_map_on_grid, upright_grid
+from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
+from medseg.transforms.preprocessing import prepare
+from medseg.transforms.restoring import restore
 from medseg.volume import Geometry, Volume
 
 
@@ -24,31 +24,31 @@ def sheared(angle: float, turned: bool = False) -> Geometry:
 @pytest.mark.parametrize("angle", [20.0, -20.0, 4.0])
 def test_the_upright_grid_covers_the_sheared_one(angle: float, turned: bool) -> None:
     geometry = sheared(angle, turned)
-    upright = upright_grid(geometry)
-    assert upright.shear < 1e-9
-    assert upright.orientation == geometry.orientation
-    np.testing.assert_allclose(upright.spacing, (0.9, 1.1, 3.0))
+    orthogonal = orthogonal_grid(geometry)
+    assert orthogonal.shear < 1e-9
+    assert orthogonal.orientation == geometry.orientation
+    np.testing.assert_allclose(orthogonal.spacing, (0.9, 1.1, 3.0))
     extra = int(np.ceil(abs(24 * np.tan(np.radians(angle))) / 1.1 - 1e-9))
-    assert upright.shape == (14, 16 + extra, 9)
-    index = upright.index(geometry.world(np.moveaxis(np.indices(geometry.shape), 0, -1)))
+    assert orthogonal.shape == (14, 16 + extra, 9)
+    index = orthogonal.index(geometry.world(np.moveaxis(np.indices(geometry.shape), 0, -1)))
     assert index.min() > -1e-6
-    assert (index.max(axis=(0, 1, 2)) < np.array(upright.shape) - 1 + 1e-6).all()
+    assert (index.max(axis=(0, 1, 2)) < np.array(orthogonal.shape) - 1 + 1e-6).all()
     # The planes are the same: nothing is interpolated between slices.
     np.testing.assert_allclose(index[..., 2], np.indices(geometry.shape)[2], atol=1e-9)
 
 
 def test_a_grid_at_right_angles_stays_as_it_is() -> None:
     geometry = sheared(0, turned=True)
-    assert geometry.difference(upright_grid(geometry), 1e-9) is None
+    assert geometry.difference(orthogonal_grid(geometry), 1e-9) is None
 
 
 @pytest.mark.parametrize("angle", [20.0, -13.0])
 def test_labels_go_to_the_upright_grid_and_back_unchanged(angle: float) -> None:
     geometry = sheared(angle)
     labels = np.random.default_rng(0).integers(0, 4, geometry.shape).astype(np.uint8)
-    upright = upright_grid(geometry)
-    there = label_map_on_grid(labels, geometry, upright)
-    np.testing.assert_array_equal(label_map_on_grid(there, upright, geometry), labels)
+    orthogonal = orthogonal_grid(geometry)
+    there = label_map_on_grid(labels, geometry, orthogonal)
+    np.testing.assert_array_equal(label_map_on_grid(there, orthogonal, geometry), labels)
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS"])

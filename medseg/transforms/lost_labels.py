@@ -12,7 +12,7 @@ EDGE = 1e-3  # part of a voxel, for rounding
 
 
 @dataclass(frozen=True)
-class Vanished:
+class LostComponents:
     """Of the ``components`` of a label (a network value) in the source, ``lost`` have no voxel on the model grid; they
     have ``voxels`` in the source."""
 
@@ -27,9 +27,9 @@ class Vanished:
         return self.lost == self.components
 
 
-def find_vanished(
+def find_lost_components(
     label_map: Array, source: Geometry, on_model_grid: Array, model_grid: Geometry, orientation: str
-) -> list[Vanished]:
+) -> list[LostComponents]:
     """``label_map`` (x, y, z) lies on ``source``, ``on_model_grid`` on a grid whose axes point to ``orientation``; both
     hold network values. Components are of voxels that touch at a face, an edge or a corner.
 
@@ -56,14 +56,14 @@ def find_vanished(
     return _by_label(components, drawn, left, reached)
 
 
-def _by_label(components: Array, drawn: Array, left: Array, reached: Array) -> list[Vanished]:
+def _by_label(components: Array, drawn: Array, left: Array, reached: Array) -> list[LostComponents]:
     """``left`` and ``reached``, by component: whether a voxel is left, and whether one lies in the model grid."""
     label_of = np.zeros(len(left), drawn.dtype)
     label_of[components] = drawn
     sizes = np.bincount(components.ravel(), minlength=len(left))
     lost = ~left & (label_of > 0)
     return [
-        Vanished(
+        LostComponents(
             label=int(label),
             components=int(np.count_nonzero(label_of == label)),
             lost=int(np.count_nonzero(lost & (label_of == label))),

@@ -1,6 +1,6 @@
 """Channels that are left out, so that the network learns to do without any of them."""
 
-from medseg.augmentation.batch import Batch, BatchTransform, to_device_of
+from medseg.transforms.augmentation.batch import Batch, BatchTransform, to_device_of
 
 
 class RandChannelDropoutBatch(BatchTransform):

@@ -5,9 +5,9 @@ from scipy.spatial.transform import Rotation
 
 from medseg.decoding import SOFTMAX, Decoding, Sigmoids
 from medseg.plan import LearntRegion
-from medseg.preprocessing import restoring
-from medseg.preprocessing.resample import grid_with_spacing, resample
-from medseg.preprocessing.restoring import Restored, Restoring, restore
+from medseg.transforms import restoring
+from medseg.transforms.resample import grid_with_spacing, resample
+from medseg.transforms.restoring import Restored, Restoring, restore
 from medseg.volume import Geometry, Spacing3, Volume
 
 # Four outputs: a region that holds two others side by side, and one that lies across them.

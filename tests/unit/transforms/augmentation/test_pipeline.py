@@ -6,17 +6,17 @@ import pytest
 import torch
 from monai.transforms import GaussianSharpen, Transform
 
-from medseg.augmentation.batch import Batch
-from medseg.augmentation.pipeline import (
+from medseg.config import AugmentationConfig
+from medseg.errors import ConfigError
+from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.pipeline import (
     Augmentation,
     EachSample,
     build_augmentation,
     rotation_limit,
     through_plane_axis,
 )
-from medseg.augmentation.spatial import RandAffineBatch
-from medseg.config import AugmentationConfig
-from medseg.errors import ConfigError
+from medseg.transforms.augmentation.spatial import RandAffineBatch
 
 OFF: dict[str, Any] = {
     **{name: 0.0 for name in AugmentationConfig.model_fields if name.endswith("_probability")},

@@ -4,7 +4,7 @@ import SimpleITK as sitk
 import torch
 
 from medseg.errors import GeometryError
-from medseg.preprocessing.resample import grid_with_spacing, resample, resample_axis, resample_label_map
+from medseg.transforms.resample import grid_with_spacing, resample, resample_axis, resample_label_map
 from medseg.volume import Geometry
 
 
@@ -88,7 +88,7 @@ def test_label_maps_are_resampled_slab_by_slab(monkeypatch: pytest.MonkeyPatch) 
         whole = resample_label_map(label_map, source, target, 5)
         shares = torch.stack([resample((label_map == v)[None].float(), source, target)[0] for v in range(4)])
         assert torch.equal(whole, shares.argmax(0).to(torch.uint8))
-        monkeypatch.setattr("medseg.preprocessing.resample.VOXELS_PER_SLAB", 1)
+        monkeypatch.setattr("medseg.transforms.resample.VOXELS_PER_SLAB", 1)
         assert torch.equal(resample_label_map(label_map, source, target, 5), whole)
         monkeypatch.undo()
 

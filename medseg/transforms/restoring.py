@@ -15,8 +15,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from torch.nn import functional
 
 from medseg.decoding import SOFTMAX, Decoding
-from medseg.preprocessing.resample import parallel_coordinates
-from medseg.preprocessing.upright import label_map_on_grid, upright_grid
+from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
+from medseg.transforms.resample import parallel_coordinates
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
 # Source voxels that are decoded at a time, and values that are interpolated at a time.
@@ -80,13 +80,13 @@ class Restoring:
         decoding: Decoding = SOFTMAX,
     ) -> None:
         self.source = source
-        self.upright = upright_grid(source) if source.shear > SHEAR_TOLERANCE else source
+        self.orthogonal = orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
         self.orientation = orientation
         self.axis = axis
         self.decoding = decoding
         self.observers = observers
-        self._label_map = np.zeros(self.upright.shape, dtype=np.uint8)
-        coordinates = parallel_coordinates(grid, self.upright.oriented_as(orientation))
+        self._label_map = np.zeros(self.orthogonal.shape, dtype=np.uint8)
+        coordinates = parallel_coordinates(grid, self.orthogonal.oriented_as(orientation))
         inside = [
             torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()
             for c, n in zip(coordinates, grid.shape, strict=True)
@@ -98,13 +98,13 @@ class Restoring:
     @property
     def label_map(self) -> Array:
         """Network labels (x, y, z, uint8) on the source grid."""
-        if self.upright is self.source:
+        if self.orthogonal is self.source:
             return self._label_map
-        return label_map_on_grid(self._label_map, self.upright, self.source)
+        return label_map_on_grid(self._label_map, self.orthogonal, self.source)
 
     def oriented(self, array: Array) -> Array:
-        """A view of an array on the source grid (the upright one where that is sheared), with the axes of ``place``."""
-        return oriented(array, self.upright, self.orientation)
+        """A view of an array on the source grid (the orthogonal one where it is sheared), its axes those of ``place``."""
+        return oriented(array, self.orthogonal, self.orientation)
 
     def take(self, logits: torch.Tensor, start: int) -> None:
         """The next slab: ``logits`` (x, y, z, label), of the model grid's voxels from ``start`` on along the axis. Its

@@ -6,8 +6,8 @@ import torch
 from monai.transforms import AdjustContrast, RandSimulateLowResolution, ScaleIntensityFixedMean
 from scipy.ndimage import gaussian_filter
 
-from medseg.augmentation.batch import Batch
-from medseg.augmentation.intensity import (
+from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandContrastBatch,
     RandGammaBatch,

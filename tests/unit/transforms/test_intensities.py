@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.plan import Normalization, UsualValues
-from medseg.preprocessing.intensities import profile, quantiles, unlike, unlike_the_others, usual_values
+from medseg.transforms.intensities import profile, quantiles, unlike, unlike_the_others, usual_values
 
 CT, ZSCORE, NONZERO = Normalization(kind="ct"), Normalization(kind="zscore"), Normalization(kind="zscore", nonzero=True)
 SHAPE = (40, 40, 12)

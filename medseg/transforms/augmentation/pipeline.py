@@ -7,9 +7,12 @@ import torch
 from monai.transforms import Randomizable, Transform
 from monai.utils import convert_to_tensor
 
-from medseg.augmentation.batch import Batch, BatchTransform
-from medseg.augmentation.channels import RandChannelDropoutBatch
-from medseg.augmentation.intensity import (
+from medseg.config import AugmentationConfig
+from medseg.errors import ConfigError, cause_of
+from medseg.plan import Plan
+from medseg.transforms.augmentation.batch import Batch, BatchTransform
+from medseg.transforms.augmentation.channels import RandChannelDropoutBatch
+from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandContrastBatch,
     RandGammaBatch,
@@ -17,11 +20,8 @@ from medseg.augmentation.intensity import (
     RandGaussianNoiseBatch,
     RandLowResolutionBatch,
 )
-from medseg.augmentation.spatial import RandAffineBatch, RandFlipBatch
-from medseg.config import AugmentationConfig
-from medseg.errors import ConfigError, cause_of
-from medseg.plan import Plan
-from medseg.preprocessing.by_name import monai_transform
+from medseg.transforms.augmentation.spatial import RandAffineBatch, RandFlipBatch
+from medseg.transforms.registry import monai_transform
 
 # nnU-Net's: above these ratios an axis is left out of rotations, or a plane is rotated by a few degrees only.
 ANISOTROPIC = 3.0

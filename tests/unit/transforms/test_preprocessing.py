@@ -5,8 +5,8 @@ from scipy.spatial.transform import Rotation
 
 from medseg.errors import ConfigError, SourceError
 from medseg.plan import Grid, Normalization
-from medseg.preprocessing.pipeline import prepare
-from medseg.preprocessing.restoring import restore
+from medseg.transforms.preprocessing import prepare
+from medseg.transforms.restoring import restore
 from medseg.volume import Geometry, Volume
 
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from medseg.augmentation.batch import Batch
-from medseg.augmentation.spatial import RandAffineBatch, RandFlipBatch
+from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.spatial import RandAffineBatch, RandFlipBatch
 
 SHAPE = (24, 34, 18)
 SPACING = (1.0, 0.7, 1.9)

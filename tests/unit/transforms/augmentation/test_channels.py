@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from medseg.augmentation.channels import RandChannelDropoutBatch
-from medseg.augmentation.pipeline import build_augmentation
 from medseg.config import AugmentationConfig
+from medseg.transforms.augmentation.channels import RandChannelDropoutBatch
+from medseg.transforms.augmentation.pipeline import build_augmentation
 
 
 def dropped(n_channels: int, prob: float = 1.0, seed: int = 0) -> torch.Tensor:

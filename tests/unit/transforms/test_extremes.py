@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from medseg.plan import Grid, Normalization
-from medseg.preprocessing.extremes import find_extremes, without_extremes
-from medseg.preprocessing.pipeline import prepare
+from medseg.transforms.extremes import find_extremes, without_extremes
+from medseg.transforms.preprocessing import prepare
 from medseg.volume import Geometry, Volume
 
 SHAPE = (30, 28, 20)
