@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from medseg.plan import LearntRegion
-from medseg.training.distributed import ALONE, Team
+from medseg.process_group import ALONE, ProcessGroup
 from medseg.training.voxel_sums import LabelSums, RegionSums
 
 # As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
@@ -20,8 +20,8 @@ class SegmentationLoss(nn.Module):
     Head ``i`` weighs ``1 / 2**i`` (Isensee et al. 2021), or as ``head_weights`` say; made to sum to one. Logits of the
     centre are compared with the centre of the label map. Dice is taken over the whole batch, without the background,
     which is steadier for structures that many patches don't hold; cross-entropy is the mean over the voxels. Voxels
-    that are ``IGNORED`` count nothing, as if they were cut away. Both are made of sums over voxels, which a team adds
-    up: each process then has the loss of the batch that is shared out to them.
+    that are ``IGNORED`` count nothing, as if they were cut away. Both are made of sums over voxels, which all processes
+    add up: each process then has the loss of the batch that is shared out to them.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class SegmentationLoss(nn.Module):
         head_weights: Sequence[float] | None = None,
         margin: Sequence[int] = (),
         regions: Sequence[LearntRegion] = (),
-        team: Team = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         super().__init__()
         self.head_weights = head_weights
         self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self.sums = RegionSums(regions) if regions else LabelSums()
-        self.team = team
+        self.processes = processes
 
     def forward(
         self,
@@ -53,7 +53,7 @@ class SegmentationLoss(nn.Module):
         # Sums over many voxels need float32, whatever the network computed in.
         each = torch.stack([self.sums(head.float(), shrunk(label, head.shape[2:]), annotated) for head in heads])
         n = (each.shape[1] - 2) // 2
-        overlap, sizes, entropy, voxels = self.team.sum(each).tensor_split((n, 2 * n, 2 * n + 1), 1)
+        overlap, sizes, entropy, voxels = self.processes.sum(each).tensor_split((n, 2 * n, 2 * n + 1), 1)
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
         losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
         weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]

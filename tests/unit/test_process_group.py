@@ -2,30 +2,30 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
-from medseg.training.distributed import Team, check_batch, device_of_rank, joined
+from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 
 
 @pytest.mark.parametrize(("n", "size"), [(8, 2), (5, 2), (7, 3), (4, 4)])
 def test_shares_are_as_even_as_can_be_and_make_up_the_whole(n: int, size: int) -> None:
-    shares = [list(range(n))[Team(rank, size).share(n)] for rank in range(size)]
+    shares = [list(range(n))[ProcessGroup(rank, size).share(n)] for rank in range(size)]
     assert [i for share in shares for i in share] == list(range(n))
     assert {len(share) for share in shares} <= {n // size, n // size + 1}
 
 
-def test_a_team_of_one_needs_no_torch_distributed() -> None:
-    with joined("cpu") as team:
-        assert team == Team(0, 1)
+def test_a_process_group_of_one_needs_no_torch_distributed() -> None:
+    with joined("cpu") as processes:
+        assert processes == ProcessGroup(0, 1)
         assert not torch.distributed.is_initialized()
-        assert team.first(lambda: 3) == 3
-        assert team.gather("a") == ["a"]
-        assert team.any(True)
-        assert not team.any(False)
+        assert processes.first(lambda: 3) == 3
+        assert processes.gather("a") == ["a"]
+        assert processes.any(True)
+        assert not processes.any(False)
 
 
 def test_fewer_samples_than_processes_are_refused() -> None:
-    check_batch(Team(1, 2), 2)
+    check_batch(ProcessGroup(1, 2), 2)
     with pytest.raises(ConfigError, match="a batch of 2 cannot be shared by 3 processes"):
-        check_batch(Team(1, 3), 2)
+        check_batch(ProcessGroup(1, 3), 2)
 
 
 def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """One run on several devices: a process for each, started by torchrun, that take every step together.
 
-What a process has to know is a ``Team``: which one it is, of how many. Each learns from its share of the batch; sums
-and gradients are added up over all of them, so all have the same weights after each step. Decisions that could differ
+What a process has to know is a ``ProcessGroup``: which one it is, of how many. Each learns from its share of the batch;
+sums and gradients are added up over all, so all have the same weights after each step. Decisions that could differ
 (of the clock, of what lies on disk) are those of the first process, which alone writes.
 
 Small messages go over gloo, whatever the device; gradients over nccl on CUDA. A process may wait for hours, while the
@@ -29,9 +29,9 @@ LONGEST_WAIT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of a run, as one of them sees it. Every method but ``share`` is called by all of them at once;
-    values go from one to another pickled. A team of one needs no torch.distributed and costs nothing."""
+    values go from one to another pickled. A process group of one needs no torch.distributed and costs nothing."""
 
     rank: int = 0
     size: int = 1
@@ -93,7 +93,7 @@ class Team:
         return DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 class _Sum(torch.autograd.Function):
@@ -127,9 +127,10 @@ def device_of_rank(name: str) -> str:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Team]:
-    """The team that torchrun started this process in, by the variables that it sets; else a team of one. ``device``:
-    see ``device_of_rank``.
+def joined(device: str) -> Iterator[ProcessGroup]:
+    """Joins the process group that torchrun names in the variables that it sets; else a group of one.
+
+    ``device``: see ``device_of_rank``.
 
     Raises ``TrainingError`` when another process is lost meanwhile.
     """
@@ -141,7 +142,7 @@ def joined(device: str) -> Iterator[Team]:
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
     try:
-        yield Team(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     except RuntimeError as error:
         if not _is_loss_of_a_process(error):
             raise
@@ -161,10 +162,10 @@ def _is_loss_of_a_process(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
-def check_batch(team: Team, batch_size: int) -> None:
+def check_batch(processes: ProcessGroup, batch_size: int) -> None:
     """Raises ``ConfigError`` when there are more processes than samples."""
-    if batch_size < team.size:
+    if batch_size < processes.size:
         raise ConfigError(
-            f"training.batch_size: a batch of {batch_size} cannot be shared by {team.size} processes; set it to "
-            f"{team.size} or more, or start fewer processes"
+            f"training.batch_size: a batch of {batch_size} cannot be shared by {processes.size} processes; set it to "
+            f"{processes.size} or more, or start fewer processes"
         )
