@@ -13,13 +13,13 @@ from medseg.dataset.patches import Batch
 from medseg.decoding import Decoding, decoding_of
 from medseg.device import Device
 from medseg.labels import IGNORED
+from medseg.losses import DiceCrossEntropyLoss, subsampled
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.training.batch_norm import share_batch_norm
 from medseg.training.compiled import Trained, compiled
-from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.muon import Muon
 from medseg.training.schedule import Schedule
 from medseg.training.watchdog import NotANumber
@@ -69,7 +69,13 @@ class Learner:
         self.to_compile = wrapped if config.compile else None
         self.decoding = decoding_of(plan)
         weights = config.dice_weight, config.ce_weight
-        self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions, processes)
+        self.loss = DiceCrossEntropyLoss(
+            *weights,
+            head_weights=network.head_weights,
+            margin=network.margin,
+            regions=[region.values for region in plan.regions],
+            reduce=processes.sum,
+        )
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
@@ -163,7 +169,7 @@ def confusion(
     """Voxels by label and prediction, (n, n) for ``n`` network values. Ignored voxels don't count, and labels that were
     not ``annotated`` (sample, network value) in a sample count as background there."""
     n = decoding.n_values(logits.shape[1])
-    label, predicted = shrunk(label, logits.shape[2:]).int(), decoding.labels(logits, 1).unsqueeze(1).long()
+    label, predicted = subsampled(label, logits.shape[2:]).int(), decoding.labels(logits, 1).unsqueeze(1).long()
     if annotated is not None:
         predicted = predicted * annotated.gather(1, predicted.flatten(1)).view_as(predicted)
     pairs = torch.where(label == IGNORED, n * n, label * n + predicted.int())

@@ -4,12 +4,9 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from medseg.plan import LearntRegion
-from medseg.training.loss import SegmentationLoss
-from medseg.training.voxel_sums import RegionSums
+from medseg.losses import DiceCrossEntropyLoss, RegionSums
 
-WHOLE = LearntRegion(name="whole", values=(1, 2, 3), value=2)
-CORE = LearntRegion(name="core", values=(1, 3), value=1)
+WHOLE, CORE = (1, 2, 3), (1, 3)
 
 
 def test_the_masks_are_unions_of_labels() -> None:
@@ -26,7 +23,7 @@ def test_a_loss_by_hand() -> None:
     label = torch.tensor([[[0, 1, 2, 3]]], dtype=torch.uint8)
     logits = torch.zeros(1, 2, 4)
     dice = [1 - 2 * (3 / 2) / (2 + 3), 1 - 2 * (2 / 2) / (2 + 2)]
-    loss = SegmentationLoss(1, 2, regions=(WHOLE, CORE))(logits, label)
+    loss = DiceCrossEntropyLoss(1, 2, regions=(WHOLE, CORE))(logits, label)
     assert float(loss) == pytest.approx(sum(dice) / 2 + 2 * log(2), abs=1e-4)
 
 
@@ -37,7 +34,7 @@ def test_it_is_monais_dice_and_torchs_binary_cross_entropy() -> None:
     masks = torch.cat([label > 0, (label == 1) | (label == 3)], 1).float()
     dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, masks)
     entropy = torch.nn.BCEWithLogitsLoss()(logits, masks)
-    loss = SegmentationLoss(0.5, 2, regions=(WHOLE, CORE))
+    loss = DiceCrossEntropyLoss(0.5, 2, regions=(WHOLE, CORE))
     assert float(loss(logits, label)) == pytest.approx(float(0.5 * dice + 2 * entropy))
     heads = [logits, logits[..., ::2, ::2, ::2]]
     alone = [float(loss(logits, label)), float(loss(heads[1], label[..., ::2, ::2, ::2]))]
