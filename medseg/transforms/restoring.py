@@ -103,7 +103,7 @@ class Restoring:
         return label_map_on_grid(self._label_map, self.orthogonal, self.source)
 
     def oriented(self, array: Array) -> Array:
-        """A view of an array on the source grid (the orthogonal one where it is sheared), its axes those of ``place``."""
+        """A view of an array on the source grid (orthogonal where it is sheared), with the axes of ``place``."""
         return oriented(array, self.orthogonal, self.orientation)
 
     def take(self, logits: torch.Tensor, start: int) -> None:
