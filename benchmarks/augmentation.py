@@ -28,9 +28,9 @@ from monai.transforms import (
     Transform,
 )
 
-from medseg.augmentation.batch import Batch, BatchTransform
-from medseg.augmentation.pipeline import build_augmentation
 from medseg.config import AugmentationConfig
+from medseg.transforms.augmentation.batch import Batch, BatchTransform
+from medseg.transforms.augmentation.pipeline import build_augmentation
 
 BATCHES = 30
 BOTH = ("image", "label")

@@ -17,7 +17,7 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_volume
 from medseg.plan import Normalization
 from medseg.planning.derive import usual_kind
-from medseg.preprocessing.intensities import profile, quantiles, unlike, usual_values
+from medseg.transforms.intensities import profile, quantiles, unlike, usual_values
 
 Floats = np.ndarray
 

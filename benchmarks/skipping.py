@@ -27,7 +27,7 @@ from medseg.device import choose_device
 from medseg.evaluation.overlap import count_overlaps
 from medseg.inferers.body import body_mask
 from medseg.inferers.model import Model, load_model
-from medseg.preprocessing.pipeline import prepare
+from medseg.transforms.preprocessing import prepare
 from medseg.volume import Array, Geometry, Volume
 
 SETTINGS = {

@@ -38,7 +38,7 @@ class Intensities(Record):
 
 class UsualValues(Record):
     """How the values of one channel are spread in each of ``cases`` cases: the lowest, the median and the highest over
-    the cases of each percentile (``medseg.preprocessing.intensities``, which says what is measured and compared)."""
+    the cases of each percentile (``medseg.transforms.intensities``, which says what is measured and compared)."""
 
     kind: NormalizationKind
     nonzero: bool

@@ -15,6 +15,7 @@ from medseg.cli.compare import compare
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
+from medseg.cli.help import Command
 from medseg.cli.inspect import inspect
 from medseg.cli.networks import networks
 from medseg.cli.package import package
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def _show_version(value: bool) -> None:

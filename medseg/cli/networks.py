@@ -77,7 +77,8 @@ def _table(found: "tuple[NetworkInfo, ...]", dims: int, console: "Console") -> N
 def _describe(network: "NetworkInfo", console: "Console") -> None:
     dims = " and ".join(f"{n}D" for n in network.dims)
     console.print(f"{network.name}: {network.title}", style="bold", markup=False)
-    console.print(f"{network.source}. {dims}; learning rate {network.learning_rate:g} (AdamW).\n", markup=False)
+    rate = f"learning rate {network.learning_rate:g} (with Muon or AdamW)"
+    console.print(f"{network.source}. {dims}; {rate}.\n", markup=False)
     console.print(f"{network.about}\n", markup=False)
     if not network.arguments:
         console.print("It has no arguments of its own.\n")

@@ -17,7 +17,7 @@ from medseg.io.nrrd.reader import open_itk
 from medseg.io.picture.exif import UPRIGHT, orientation_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
-from medseg.preprocessing.extremes import find_extremes
+from medseg.transforms.extremes import find_extremes
 from medseg.volume import GRID_TOLERANCE, SHEAR_TOLERANCE, Array, Geometry, Spacing3
 
 NIFTI = ("nifti", "pair")  # kinds of sources whose header has codes

@@ -14,8 +14,8 @@ from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume
 from medseg.io.segmentation import Segmentation
 from medseg.io.source import ImageSource
-from medseg.preprocessing.common_grid import on_grid
 from medseg.progress import counted
+from medseg.transforms.grids import on_grid
 from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 
 MOST_COLOURS = 8

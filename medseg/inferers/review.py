@@ -4,7 +4,7 @@ Of each label: how the Dice that is expected (``medseg.inferers.confidence``) go
 what volumes are usual, and whether every case has it. Of all labels together: how far below its usual estimate the
 worst label of a case may lie.
 
-Whatever rules there are, a case is looked at whose image has odd values (``medseg.preprocessing.intensities``), and one
+Whatever rules there are, a case is looked at whose image has odd values (``medseg.transforms.intensities``), and one
 from which postprocessing took what the network was sure of.
 """
 

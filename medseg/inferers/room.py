@@ -17,7 +17,7 @@ from medseg.inferers.model import Model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
 from medseg.plan import Plan
-from medseg.preprocessing.resample import grid_with_spacing
+from medseg.transforms.resample import grid_with_spacing
 from medseg.volume import Shape3, Volume
 
 WINDOW_BATCH_SIZE = {2: 16, 3: 4}

@@ -12,8 +12,8 @@ from medseg.inferers.first_look import MARGIN_MM, first_look
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.room import Room
 from medseg.inferers.stream import Stream, body_of
-from medseg.preprocessing.pipeline import Prepared
-from medseg.preprocessing.restoring import Observer, Restoring
+from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.restoring import Observer, Restoring
 from medseg.volume import Array
 
 

@@ -13,7 +13,7 @@ import torch
 
 from medseg.errors import MedsegError
 from medseg.io.nifti.writer import write_nifti
-from medseg.preprocessing.restoring import Restored, oriented
+from medseg.transforms.restoring import Restored, oriented
 from medseg.volume import SHEAR_TOLERANCE, Geometry
 
 # Steps between 0 and 1 that are stored.

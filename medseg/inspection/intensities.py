@@ -12,7 +12,7 @@ from medseg.inspection.finding import Finding, doubtful
 from medseg.io.source import ImageSource
 from medseg.plan import Normalization
 from medseg.planning.derive import NONZERO_BELOW, usual_kind
-from medseg.preprocessing.intensities import Floats, profile, unlike_the_others
+from medseg.transforms.intensities import Floats, profile, unlike_the_others
 from medseg.volume import Array
 
 if TYPE_CHECKING:

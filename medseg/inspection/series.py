@@ -18,7 +18,7 @@ from medseg.io.nifti.header import NiftiHeader, read_nifti_header
 from medseg.io.read import read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
 from medseg.io.whole import check_whole
-from medseg.preprocessing.intensities import Floats, quantiles
+from medseg.transforms.intensities import Floats, quantiles
 from medseg.volume import GRID_TOLERANCE, Geometry
 
 # unused: of no case.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medseg.errors import LabelError
 from medseg.plan import Fingerprint, Intensities
-from medseg.preprocessing.extremes import find_extremes
+from medseg.transforms.extremes import find_extremes
 from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
 
 # Foreground voxels a case and channel from which intensities are measured (nnU-Net takes as many).

@@ -9,29 +9,29 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medseg.training.distributed import Team
+from medseg.process_group import ProcessGroup
 
 
-def share_batch_norm(network: nn.Module, team: Team) -> None:
-    """Makes all batch normalization in ``network`` take its statistics from the team. Names of weights stay."""
-    if team.size == 1:
+def share_batch_norm(network: nn.Module, processes: ProcessGroup) -> None:
+    """Makes all batch normalization in ``network`` take its statistics of all processes. Names of weights stay."""
+    if processes.size == 1:
         return
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.forward = partial(_normalized, module, team)  # type: ignore[method-assign]
+            module.forward = partial(_normalized, module, processes)  # type: ignore[method-assign]
 
 
-def _normalized(module: _BatchNorm, team: Team, features: torch.Tensor) -> torch.Tensor:
+def _normalized(module: _BatchNorm, processes: ProcessGroup, features: torch.Tensor) -> torch.Tensor:
     """``features`` (sample, channel, *spatial), each process's own samples."""
     if not module.training:
         return type(module).forward(module, features)
     axes = (0, *range(2, features.ndim))
     shape = (1, -1, *[1] * (features.ndim - 2))
     values = features.float()  # sums over many voxels, whatever the network computes in
-    count = team.sum(values.new_full((), values.numel() // values.shape[1]))
-    mean = team.sum(values.sum(axes)) / count
+    count = processes.sum(values.new_full((), values.numel() // values.shape[1]))
+    mean = processes.sum(values.sum(axes)) / count
     centred = values - mean.view(shape)
-    variance = team.sum(centred.square().sum(axes)) / count
+    variance = processes.sum(centred.square().sum(axes)) / count
     _track(module, mean.detach(), variance.detach() * count / (count - 1))
     result = centred * (variance + module.eps).rsqrt().view(shape)
     if module.affine:

@@ -5,15 +5,15 @@ from math import ceil
 
 import torch
 
-from medseg.augmentation.pipeline import augmentation_of
 from medseg.config import Config
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
-from medseg.planning.ladder import Rung
+from medseg.planning.candidates import CandidatePlan
 from medseg.training.learner import Learner
+from medseg.transforms.augmentation.pipeline import augmentation_of
 
 # Steps of each plan; the first one is slower, so the fastest counts.
 TRIED_STEPS = 3
@@ -32,25 +32,25 @@ class Budget:
     config: Config
     device: Device
     processes: int = 1  # that share a batch
-    tried: dict[Rung, float] = field(default_factory=dict)  # seconds a step
-    mb_of_weight: float = 0.0  # memory, as the rung tried last took it
+    tried: dict[CandidatePlan, float] = field(default_factory=dict)  # seconds a step
+    mb_of_activations: float = 0.0  # memory, as the candidate tried last took it
 
-    def pays_for(self, rung: Rung) -> bool:
-        """Whether the time is enough for the steps that the rung asks for, and the memory for one of them."""
-        if self.mb_of_weight * rung.weight > MEMORY_SHARE * self.device.free_memory_mb():
+    def pays_for(self, candidate: CandidatePlan) -> bool:
+        """Whether the time is enough for the steps that the candidate asks for, and the memory for one of them."""
+        if self.mb_of_activations * candidate.activations > MEMORY_SHARE * self.device.free_memory_mb():
             return False
         self.device.forget_peak()
         before = self.device.memory_mb()
         try:
-            self.tried[rung] = self._step_seconds(rung.plan)
+            self.tried[candidate] = self._step_seconds(candidate.plan)
         except torch.OutOfMemoryError:
             return False
-        self.mb_of_weight = (self.device.peak_memory_mb() - before) / rung.weight
-        return self.steps(rung) >= rung.least_steps
+        self.mb_of_activations = (self.device.peak_memory_mb() - before) / candidate.activations
+        return self.steps(candidate) >= candidate.least_steps
 
-    def steps(self, rung: Rung) -> int:
+    def steps(self, candidate: CandidatePlan) -> int:
         """About as many as there is time for."""
-        return int(TRAINING_SHARE * self.seconds / self.tried[rung])
+        return int(TRAINING_SHARE * self.seconds / self.tried[candidate])
 
     def _step_seconds(self, plan: Plan) -> float:
         labels, channels = self.dataset.labels, self.dataset.record.channels

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from medseg.training.distributed import ALONE, Team
+from medseg.process_group import ALONE, ProcessGroup
 
 
 @dataclass
@@ -11,14 +11,14 @@ class Clock:
     """Counts the seconds of a run over all its sittings.
 
     ``budget`` is the part of ``max_time`` that is left for training after what final validation needs; None where
-    steps rule. In a team the clock of the first process counts.
+    steps rule. In a process group the clock of the first process counts.
     """
 
     total_steps: int
     seconds_before: float = 0.0  # of earlier sittings
     budget: float | None = None
     started: float = field(default_factory=time.monotonic)
-    team: Team = ALONE
+    processes: ProcessGroup = ALONE
 
     @property
     def seconds(self) -> float:
@@ -27,7 +27,7 @@ class Clock:
     def progress(self, step: int) -> float:
         """Part of the schedule that is done, 1 at its end."""
         if self.budget is not None:
-            return self.team.first(lambda: self.seconds) / self.budget
+            return self.processes.first(lambda: self.seconds) / self.budget
         return step / self.total_steps
 
     def time_left(self, step: int, first_step: int) -> float | None:

@@ -6,31 +6,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from medseg.process_group import ProcessGroup
 from medseg.progress import say
-from medseg.training.distributed import Team
 
 
 @contextmanager
-def interruptible(team: Team) -> Iterator[Callable[[], bool]]:
+def interruptible(processes: ProcessGroup) -> Iterator[Callable[[], bool]]:
     """Whether there was a Ctrl-C or SIGTERM, to be asked after each step; a second one ends at once.
 
-    The processes of a team ask together, and stop together. The second one is nothing to them: SLURM and torchrun both
+    The processes of a group ask together, and stop together. The second one is nothing to them: SLURM and torchrun both
     send one, and torchrun ends those that take too long.
     """
     event = threading.Event()
 
     def interrupted() -> bool:
-        return team.any(event.is_set())
+        return processes.any(event.is_set())
 
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and team.size == 1:
+        if event.is_set() and processes.size == 1:
             raise KeyboardInterrupt
         event.set()
-        if team.size == 1:
+        if processes.size == 1:
             say("Stopping after this step and writing a checkpoint; once more ends at once")
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

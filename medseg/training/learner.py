@@ -8,22 +8,22 @@ from itertools import filterfalse
 
 import torch
 
-from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.decoding import Decoding, decoding_of
 from medseg.device import Device
 from medseg.labels import IGNORED
+from medseg.losses import DiceCrossEntropyLoss, subsampled
 from medseg.networks.network import Network
 from medseg.networks.registry import entry_of
 from medseg.plan import Plan
+from medseg.process_group import ALONE, ProcessGroup
 from medseg.training.batch_norm import share_batch_norm
 from medseg.training.compiled import Trained, compiled
-from medseg.training.distributed import ALONE, Team
-from medseg.training.loss import SegmentationLoss, shrunk
 from medseg.training.muon import Muon
 from medseg.training.schedule import Schedule
 from medseg.training.watchdog import NotANumber
+from medseg.transforms.augmentation.pipeline import Augmentation
 
 # The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
 STEPS_BETWEEN_LOOKS = 4
@@ -54,22 +54,28 @@ class Learner:
         config: TrainingConfig,
         augmentation: Augmentation,
         device: Device,
-        team: Team = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self.config = config
-        self.team = team
+        self.processes = processes
         self.device = device
         self.augmentation = augmentation
         self.memory_format = torch.channels_last_3d if plan.dims == 3 else torch.channels_last
         self.network = device.place(network, plan.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        share_batch_norm(self.network, team)
-        wrapped = team.wrap(self.network, device)  # the same network
+        share_batch_norm(self.network, processes)
+        wrapped = processes.wrap(self.network, device)  # the same network
         self.trained: Trained = wrapped
         self.to_compile = wrapped if config.compile else None
         self.decoding = decoding_of(plan)
         weights = config.dice_weight, config.ce_weight
-        self.loss = SegmentationLoss(*weights, network.head_weights, network.margin, plan.regions, team)
+        self.loss = DiceCrossEntropyLoss(
+            *weights,
+            head_weights=network.head_weights,
+            margin=network.margin,
+            regions=[region.values for region in plan.regions],
+            reduce=processes.sum,
+        )
         chosen = config.learning_rate
         peak = entry_of(plan.architecture.name).learning_rate if chosen is None else chosen
         self.schedule = Schedule(peak, config.warm_up, config.schedule)
@@ -107,7 +113,7 @@ class Learner:
             _check(values, norm_values, seen, first)
         samples = sum(len(ids) for ids in seen)
         seconds = time.perf_counter() - start
-        total = self.team.sum(torch.stack(confusions).sum(0).cpu()) if confusions else None
+        total = self.processes.sum(torch.stack(confusions).sum(0).cpu()) if confusions else None
         return Epoch(
             step,
             float(values.mean()),
@@ -163,7 +169,7 @@ def confusion(
     """Voxels by label and prediction, (n, n) for ``n`` network values. Ignored voxels don't count, and labels that were
     not ``annotated`` (sample, network value) in a sample count as background there."""
     n = decoding.n_values(logits.shape[1])
-    label, predicted = shrunk(label, logits.shape[2:]).int(), decoding.labels(logits, 1).unsqueeze(1).long()
+    label, predicted = subsampled(label, logits.shape[2:]).int(), decoding.labels(logits, 1).unsqueeze(1).long()
     if annotated is not None:
         predicted = predicted * annotated.gather(1, predicted.flatten(1)).view_as(predicted)
     pairs = torch.where(label == IGNORED, n * n, label * n + predicted.int())

@@ -25,8 +25,8 @@ from medseg.files import ensure_folder, write_json, write_text
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
+from medseg.planning.candidates import CandidatePlan, candidate_plans, dearest_affordable
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
-from medseg.planning.ladder import Rung, climb, ladder
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.progress import say, warn
@@ -194,7 +194,7 @@ def resolve_plan(
     plan, config = (usual, config) if init is None else init.shape(usual, config)
     if config.training.max_time is not None and _is_open(config, device):
         budget = Budget(config.training.max_time, dataset, config, device, processes)
-        plan = _in_time(ladder(full, config), usual, budget)
+        plan = _in_time(candidate_plans(full, config), usual, budget)
     else:
         plan = _completed(plan, dataset, config)
     pairs = mirrored_pairs(dataset, sorted(dataset.cases), plan.grid.orientation)
@@ -210,21 +210,21 @@ def _is_open(config: Config, device: Device) -> bool:
     return config.training.fit_to_time and config.training.init is None and width is None
 
 
-def _in_time(rungs: Sequence[Rung], usual: Plan, budget: Budget) -> Plan:
+def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -> Plan:
     """The largest plan that the budget pays for, looked for from the ``usual`` one on."""
     completed = {}
 
-    def pays_for(rung: Rung) -> bool:
-        completed[rung] = replace(rung, plan=_completed(rung.plan, budget.dataset, budget.config))
-        return budget.pays_for(completed[rung])
+    def pays_for(candidate: CandidatePlan) -> bool:
+        completed[candidate] = replace(candidate, plan=_completed(candidate.plan, budget.dataset, budget.config))
+        return budget.pays_for(completed[candidate])
 
-    begin = next(i for i, rung in enumerate(rungs) if rung.plan == usual)
-    chosen = climb(rungs, begin, pays_for)
-    rung = completed[chosen]
-    if rung in budget.tried:
-        other = "" if chosen is rungs[begin] else "; training.fit_to_time chose width, patch and batch for that"
-        say(f"There is time for about {budget.steps(rung):,} steps of {budget.tried[rung]:.2g} s{other}")
-    return rung.plan
+    begin = next(i for i, candidate in enumerate(candidates) if candidate.plan == usual)
+    chosen = dearest_affordable(candidates, begin, pays_for)
+    candidate = completed[chosen]
+    if candidate in budget.tried:
+        other = "" if chosen is candidates[begin] else "; training.fit_to_time chose width, patch and batch for that"
+        say(f"There is time for about {budget.steps(candidate):,} steps of {budget.tried[candidate]:.2g} s{other}")
+    return candidate.plan
 
 
 def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:

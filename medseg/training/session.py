@@ -12,7 +12,6 @@ import monai
 import torch
 
 import medseg
-from medseg.augmentation.pipeline import augmentation_of
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError, reading
@@ -20,10 +19,10 @@ from medseg.inferers.model import ModelRecord, save_model
 from medseg.networks.network import Network
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
+from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
 from medseg.training.checkpoint import ADVICE, Progress, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
-from medseg.training.distributed import ALONE, Team
 from medseg.training.initial import InitialModel
 from medseg.training.interruption import interruptible
 from medseg.training.journal import Journal
@@ -32,6 +31,7 @@ from medseg.training.run import Run
 from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
 from medseg.training.watchdog import Change, NotANumber, Watchdog
+from medseg.transforms.augmentation.pipeline import augmentation_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # A Dice that is better by less does not keep the patience up.
@@ -41,14 +41,14 @@ BETTER = 0.0005
 class Session:
     """One sitting of a run: everything built, the checkpoint loaded where there is one, and the epochs."""
 
-    def __init__(self, run: Run, device: Device, started: float, team: Team = ALONE) -> None:
-        self.run, self.device, self.team = run, device, team
+    def __init__(self, run: Run, device: Device, started: float, processes: ProcessGroup = ALONE) -> None:
+        self.run, self.device, self.processes = run, device, processes
         self.settings = run.config.training
-        resumes = team.first(run.checkpoint.is_file)
+        resumes = processes.first(run.checkpoint.is_file)
         network = self._network(resumes)
         labels = run.dataset.labels
         augmentation = augmentation_of(run.plan, run.config.augmentation)
-        self.learner = Learner(network, run.plan, self.settings, augmentation, device, team)
+        self.learner = Learner(network, run.plan, self.settings, augmentation, device, processes)
         self.sampler = PatchSampler(
             run.dataset,
             run.split.training,
@@ -57,7 +57,7 @@ class Session:
             foreground_fraction=self.settings.foreground_fraction,
             seed=self.settings.seed,
             margin=run.plan.in_space(network.margin, 0),
-            share=team.share(run.plan.batch_size),
+            share=processes.share(run.plan.batch_size),
         )
         self.progress = Progress()
         self.watchdog = Watchdog(self.settings.foreground_fraction)
@@ -71,9 +71,9 @@ class Session:
         self.validations_since_best = self.progress.validations_since_best
         self.last_rate = self.progress.learning_rate
         total = self.settings.epochs * self.settings.steps_per_epoch
-        self.clock = Clock(total, seconds_before=self.progress.seconds, started=started, team=team)
+        self.clock = Clock(total, seconds_before=self.progress.seconds, started=started, processes=processes)
         self.first_step = self.step
-        self.journal = Journal(run.folder, labels, self.step) if team.is_first else None
+        self.journal = Journal(run.folder, labels, self.step) if processes.is_first else None
         self.saved_at = time.monotonic()
         self.validated_at = time.monotonic()
         self.validation_seconds = 0.0
@@ -120,14 +120,14 @@ class Session:
         if self.step == 0:
             self._write(self.run.good_checkpoint)
         batches = self.sampler.prefetched(self.step)
-        with interruptible(self.team) as interrupted, closing(self.journal) if self.journal else nullcontext():
+        with interruptible(self.processes) as interrupted, closing(self.journal) if self.journal else nullcontext():
             while not (stopped := interrupted()) and self.clock.progress(self.step) < 1 and not self._out_of_patience():
                 batches = self._epoch(batches, interrupted)
         batches.close()
         done = not stopped
         if done and self._out_of_patience():
             say(f"No better validation Dice in {counted(self.validations_since_best, 'validation')}: stopping early")
-        if done and self.step == 0 and self.team.is_first:
+        if done and self.step == 0 and self.processes.is_first:
             warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
         if done and self.step != self.validated_step and (self.step > self.first_step or self.best_dice is None):
             self._keep_better(self._validate())
@@ -234,7 +234,7 @@ class Session:
     def _validation_is_due(self) -> bool:
         """So that validation takes no more than its share of the time."""
         waited = time.monotonic() - self.validated_at
-        return self.team.first(lambda: waited * self.settings.validation_share >= self.validation_seconds)
+        return self.processes.first(lambda: waited * self.settings.validation_share >= self.validation_seconds)
 
     def _validate(self) -> Validation:
         result = validate(
@@ -244,7 +244,7 @@ class Session:
             self.run.plan,
             self.run.config.inference,
             self.device,
-            self.team,
+            self.processes,
         )
         self.validated_at, self.validation_seconds = time.monotonic(), result.seconds
         self.validated_step = self.step
@@ -259,7 +259,7 @@ class Session:
             self.save_average("model", {"validation_dice_on_model_grid": validation.dice})
 
     def save_average(self, name: str, metrics: dict[str, Any]) -> None:
-        if not self.team.is_first:
+        if not self.processes.is_first:
             return
         run = self.run
         record = ModelRecord(
@@ -293,7 +293,7 @@ class Session:
         self.saved_at = time.monotonic()
 
     def _write(self, path: Path) -> None:
-        if not self.team.is_first:
+        if not self.processes.is_first:
             return
         learner, join = self.learner, self.learner.schedule.join
         progress = Progress(

@@ -14,7 +14,7 @@ from medseg.device import Device
 from medseg.evaluation.overlap import count_overlaps, without_ignored
 from medseg.inferers.stream import predict_labels
 from medseg.plan import Plan
-from medseg.training.distributed import ALONE, Team
+from medseg.process_group import ALONE, ProcessGroup
 from medseg.volume import Array, Geometry
 
 
@@ -52,14 +52,14 @@ def validate(
     plan: Plan,
     config: InferenceConfig,
     device: Device,
-    team: Team = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> Validation:
     """Predicts each case with ``network`` and compares it with its label map, without mirroring. Each process of a
-    team takes a part of the cases; the example is the first's."""
+    process group takes a part of the cases; the example is the first's."""
     start = time.perf_counter()
     names, example = list(dataset.labels.unions), None
     dice: dict[str, list[float]] = {name: [] for name in names}
-    for case_id in case_ids[team.rank :: team.size]:
+    for case_id in case_ids[processes.rank :: processes.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
         dataset.check_values(case_id, dataset.label_map(case_id))
@@ -70,7 +70,7 @@ def validate(
         for name, overlap in zip(known, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
-    each = team.gather(dice)
+    each = processes.gather(dice)
     together = {name: [value for dice in each for value in dice[name]] for name in names}
     means = {name: fmean(values) if values else None for name, values in together.items()}
     return Validation(means, time.perf_counter() - start, example)

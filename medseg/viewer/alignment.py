@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medseg.preprocessing.upright import label_map_on_grid
+from medseg.transforms.grids import label_map_on_grid
 from medseg.viewer.picture import is_picture
 from medseg.viewer.scene import Layer, Scene
 from medseg.volume import Geometry, Volume

@@ -18,8 +18,8 @@ from medseg.inferers.model import load_model
 from medseg.inferers.stream import predict_logits
 from medseg.io.nifti.writer import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
-from medseg.preprocessing.pipeline import prepare
 from medseg.report.attention import plot_attention
+from medseg.transforms.preprocessing import prepare
 from medseg.volume import Volume
 
 

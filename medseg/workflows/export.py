@@ -17,8 +17,8 @@ from medseg.io.segmentation import Segmentation, with_regions
 from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.preprocessing.upright import label_map_on_grid
 from medseg.progress import say, warn
+from medseg.transforms.grids import label_map_on_grid
 from medseg.volume import Array, Geometry, Volume
 
 

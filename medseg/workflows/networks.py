@@ -13,12 +13,12 @@ from medseg.config import Config, NetworkConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
+from medseg.losses import DiceCrossEntropyLoss
 from medseg.networks.monai_networks import FILLED_IN, PREFIX, segmentation_networks
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, Entry, build_network, entry_of
 from medseg.plan import Fingerprint, Intensities, Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
-from medseg.training.loss import SegmentationLoss
 from medseg.training.run import fit_to_network, with_network
 
 # Float32 numbers that training holds for a parameter: itself, its average, its gradient, AdamW's two moments.
@@ -159,7 +159,7 @@ def _kept_bytes(network: Network, images: torch.Tensor) -> int:
         kept[storage._cdata] = storage
         return tensor
 
-    loss = SegmentationLoss(1.0, 1.0, network.head_weights, network.margin)
+    loss = DiceCrossEntropyLoss(head_weights=network.head_weights, margin=network.margin)
     label = torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.uint8, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = loss(network.train()(images), label)

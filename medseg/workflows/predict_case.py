@@ -31,9 +31,9 @@ from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.postprocessing.components import Change, postprocess
-from medseg.preprocessing.intensities import unlike
-from medseg.preprocessing.pipeline import Prepared, prepare
 from medseg.progress import say
+from medseg.transforms.intensities import unlike
+from medseg.transforms.preprocessing import Prepared, prepare
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.prediction import Prediction
 from medseg.workflows.predictions_file import stamps

@@ -19,9 +19,9 @@ from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.plan import Grid
 from medseg.planning.measure import CaseMeasures, measure
-from medseg.preprocessing.intensities import Floats
-from medseg.preprocessing.vanishing import Vanished, find_vanished
 from medseg.progress import track, warn
+from medseg.transforms.intensities import Floats
+from medseg.transforms.lost_labels import LostComponents, find_lost_components
 from medseg.volume import Geometry
 
 Item = TypeVar("Item", bound="Case | Checked")
@@ -41,7 +41,7 @@ class Checked:
     model_grid: Geometry | None = None
     profiles: tuple[Floats, ...] = ()  # of the values of each channel
     oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
-    vanished: tuple[Vanished, ...] = ()  # what of its labels is too small for the model grid
+    vanished: tuple[LostComponents, ...] = ()  # what of its labels is too small for the model grid
 
     @property
     def case_id(self) -> str:
@@ -127,7 +127,7 @@ def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, 
 def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
     """Brings a case to the model grid and stores it. Runs in a worker."""
     # Here, since it brings torch and MONAI: checking and converting do without.
-    from medseg.preprocessing.pipeline import prepare
+    from medseg.transforms.preprocessing import prepare
 
     image = read_images(item.case, config.geometry_tolerance)
     label_map = None
@@ -141,7 +141,7 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
     vanished = []
     if label_map is not None and encoded is not None:
-        vanished = find_vanished(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)
+        vanished = find_lost_components(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)
     return replace(
         item,
         model_grid=prepared.geometry,

@@ -24,13 +24,13 @@ from medseg.io.discover import source_of
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
 from medseg.io.segmented import Segmented
+from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import counted, say, warn
 from medseg.records import read_object, validated
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.report.training import write_training
 from medseg.training.checkpoint import read_progress
-from medseg.training.distributed import Team, check_batch, device_of_rank, joined
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
@@ -85,21 +85,21 @@ def train(
     clock_start = time.monotonic()
     dataset, folder, config = PreparedDataset(Path(prepared)), Path(output), config or Config()
     given = device_of_rank(device)
-    with joined(given) as team:
+    with joined(given) as processes:
         if resume:
-            runs = team.first(lambda: reopen_runs(folder, dataset, config))
+            runs = processes.first(lambda: reopen_runs(folder, dataset, config))
             chosen = _device(given, runs[0].config)
         else:
             chosen = _device(given, config)
-            runs = team.first(lambda: start_runs(folder, dataset, dims, config, chosen, team.size))
-        check_batch(team, runs[0].plan.batch_size)
+            runs = processes.first(lambda: start_runs(folder, dataset, dims, config, chosen, processes.size))
+        check_batch(processes, runs[0].plan.batch_size)
         for run in runs:
             validation_cases(run)  # to see now, not after hours of training, whether their files are there
-        team.first(lambda: try_a_mask(runs[0]))
+        processes.first(lambda: try_a_mask(runs[0]))
         if runs[0].folder == folder:
-            result = train_run(runs[0], chosen, clock_start, team)
+            result = train_run(runs[0], chosen, clock_start, processes)
         else:
-            result = train_folds(folder, runs, chosen, clock_start, team)
+            result = train_folds(folder, runs, chosen, clock_start, processes)
     if not result.finished:
         say(f"Interrupted at step {result.steps}; go on with: medseg train {prepared} -o {output} --resume")
     return result
@@ -109,15 +109,15 @@ def _device(name: str, config: Config) -> Device:
     return choose_device(name, config.training.precision, config.training.threads)
 
 
-def train_run(run: Run, device: Device, started: float, team: Team) -> TrainResult:
+def train_run(run: Run, device: Device, started: float, processes: ProcessGroup) -> TrainResult:
     """One network, from where it stands; ``started``: when its time began to count."""
-    session = Session(run, device, started, team)
-    if team.is_first:
+    session = Session(run, device, started, processes)
+    if processes.is_first:
         run.write()
         session.tell()
     max_time = run.config.training.max_time
-    finished = session.train(None if max_time is None else team.first(lambda: training_seconds(session, max_time)))
-    evaluation = team.first(lambda: validate_and_report(session)) if finished else None
+    finished = session.train(None if max_time is None else processes.first(lambda: training_seconds(session, max_time)))
+    evaluation = processes.first(lambda: validate_and_report(session)) if finished else None
     return TrainResult(run.folder, run.folder / "model", session.step, session.clock.seconds, finished, evaluation)
 
 
@@ -140,21 +140,23 @@ def example_patches(session: Session) -> Iterator[PatchPicture]:
         yield from patch_pictures(images, label_maps, batch.case_ids, spacing, labels)
 
 
-def train_folds(folder: Path, runs: Sequence[Run], device: Device, started: float, team: Team) -> TrainResult:
+def train_folds(
+    folder: Path, runs: Sequence[Run], device: Device, started: float, processes: ProcessGroup
+) -> TrainResult:
     """One network after the other; then their ensemble, and the metrics of all cases."""
-    if team.is_first:
+    if processes.is_first:
         # Backwards: a run of all folds is known by the record of the first one.
         for run in reversed(runs):
             run.write()
     for i, run in enumerate(runs):
-        if team.first((run.folder / REPORT_FILE).is_file):  # what is written last
+        if processes.first((run.folder / REPORT_FILE).is_file):  # what is written last
             say(f"Fold {i} is done")
             continue
         say(f"Fold {i}, {i + 1} of {len(runs)}")
-        result = train_run(run, device, started if i == 0 else time.monotonic(), team)
+        result = train_run(run, device, started if i == 0 else time.monotonic(), processes)
         if not result.finished:
             return replace(result, folder=folder, model=folder / "model")
-    return team.first(lambda: finish_folds(folder, runs, device))
+    return processes.first(lambda: finish_folds(folder, runs, device))
 
 
 def finish_folds(folder: Path, runs: Sequence[Run], device: Device) -> TrainResult:

@@ -14,7 +14,7 @@ from medseg.files import write_json
 from medseg.inferers.model import ModelRecord, read_model_record, save_model
 from medseg.inferers.segmentation import Segmentation
 from medseg.networks.registry import build_network
-from medseg.preprocessing.pipeline import Prepared
+from medseg.transforms.preprocessing import Prepared
 from medseg.workflows import predict_case as predicting
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess

@@ -20,8 +20,8 @@ from medseg.io.read import read_segmentation, read_volume
 from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
-from medseg.preprocessing.pipeline import prepare
-from medseg.preprocessing.restoring import restore
+from medseg.transforms.preprocessing import prepare
+from medseg.transforms.restoring import restore
 from medseg.volume import Array, Geometry, Volume
 
 WriteSlices = Callable[..., list[Path]]

@@ -10,7 +10,7 @@ import yaml
 
 from medseg.cli.main import app
 from medseg.config import Config, known_keys, load
-from medseg.preprocessing.by_name import monai_transform
+from medseg.transforms.registry import monai_transform
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = ("README.md", "docs/how-to.md", "docs/networks.md", "docs/architecture.md", "data/README.md")

@@ -11,7 +11,7 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.inferers.stream import Stream, predict_logits
 from medseg.labels import Labels
-from medseg.preprocessing.pipeline import Prepared
+from medseg.transforms.preprocessing import Prepared
 from medseg.volume import Geometry, Shape3
 
 

@@ -7,7 +7,7 @@ from medseg.inferers.first_look import MARGIN_MM, first_look, shrunk
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import Segmentation, segment
 from medseg.plan import Plan
-from medseg.preprocessing.pipeline import Prepared
+from medseg.transforms.preprocessing import Prepared
 from medseg.volume import Geometry
 
 SHAPE = (100, 40, 40)

@@ -20,8 +20,8 @@ from medseg.inferers.stream import Stream, predict_labels, predict_logits
 from medseg.inferers.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
-from medseg.preprocessing.pipeline import Prepared
-from medseg.preprocessing.resample import grid_with_spacing, resample
+from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
 
 CUDA = Device(torch.device("cuda"), torch.float32)

@@ -14,8 +14,8 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.inferers.stream import predict_logits
 from medseg.inferers.uncertainty import Maps
-from medseg.preprocessing.pipeline import Prepared
-from medseg.preprocessing.resample import grid_with_spacing, resample
+from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
 
 
@@ -23,7 +23,7 @@ from medseg.volume import Geometry
 def test_maps_are_those_of_the_whole_volume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels_at_once: int
 ) -> None:
-    monkeypatch.setattr("medseg.preprocessing.restoring.VALUES_AT_ONCE", max(labels_at_once, 64))
+    monkeypatch.setattr("medseg.transforms.restoring.VALUES_AT_ONCE", max(labels_at_once, 64))
     affine = np.diag([-0.7, -0.8, 2.0, 1.0])  # other axes than the model's, and another spacing
     source = Geometry((19, 14, 9), affine)
     grid = grid_with_spacing(source.oriented_as("RAS"), (1, 1, 1))

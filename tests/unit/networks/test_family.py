@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medseg.errors import ConfigError
+from medseg.losses import DiceCrossEntropyLoss
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, build_network
 from medseg.plan import Architecture
-from medseg.training.loss import SegmentationLoss
 
 EVERY = [(name, dims) for name, entry in NETWORKS.items() for dims in entry.dims]
 SLOW = [("swin-unetr", 3)]  # 64×32×32 is the least that it takes
@@ -45,7 +45,7 @@ def loss_of(outputs: torch.Tensor | list[torch.Tensor], label: torch.Tensor | No
     finest = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
     if label is None:
         label = torch.randint(3, (len(finest), 1, *finest.shape[2:]), generator=torch.Generator().manual_seed(2))
-    loss: torch.Tensor = SegmentationLoss(1.0, 1.0)(outputs, label)
+    loss: torch.Tensor = DiceCrossEntropyLoss(1.0, 1.0)(outputs, label)
     return loss
 
 

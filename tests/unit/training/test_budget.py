@@ -7,7 +7,7 @@ from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.plan import Plan
-from medseg.planning.ladder import Rung
+from medseg.planning.candidates import CandidatePlan
 from medseg.training.budget import MEMORY_SHARE, TRAINING_SHARE, Budget
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -26,9 +26,9 @@ def budget(prepared: PreparedDataset) -> Budget:
 def test_the_time_has_to_be_enough_for_the_steps(budget: Budget, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Budget, "_step_seconds", lambda self, plan: 0.5)
     enough = int(TRAINING_SHARE * 100 / 0.5)
-    assert budget.pays_for(Rung(plan, enough))
-    assert not budget.pays_for(Rung(plan, enough + 1))
-    assert [budget.steps(rung) for rung in budget.tried] == [enough, enough]
+    assert budget.pays_for(CandidatePlan(plan, enough))
+    assert not budget.pays_for(CandidatePlan(plan, enough + 1))
+    assert [budget.steps(candidate) for candidate in budget.tried] == [enough, enough]
 
 
 def test_what_memory_does_not_hold_is_not_even_tried(
@@ -41,8 +41,8 @@ def test_what_memory_does_not_hold_is_not_even_tried(
     monkeypatch.setattr(Device, "free_memory_mb", lambda self: 250 / MEMORY_SHARE)
     monkeypatch.setattr(Budget, "_step_seconds", lambda self, plan: tried.append(plan.batch_size) or 0.001)
     for batch_size in (3, 6, 9):  # 100, 200 and 300 MB
-        rung = Rung(plan.model_copy(update={"batch_size": batch_size}), 1)
-        assert budget.pays_for(rung) == (batch_size < 9)
+        candidate = CandidatePlan(plan.model_copy(update={"batch_size": batch_size}), 1)
+        assert budget.pays_for(candidate) == (batch_size < 9)
     assert tried == [3, 6]
 
 
@@ -51,20 +51,20 @@ def test_a_full_gpu_pays_for_nothing(budget: Budget, plan: Plan, monkeypatch: py
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Budget, "_step_seconds", full)
-    rung = Rung(plan, 1)
-    assert not budget.pays_for(rung)
-    assert rung not in budget.tried
+    candidate = CandidatePlan(plan, 1)
+    assert not budget.pays_for(candidate)
+    assert candidate not in budget.tried
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_real_step_is_tried(prepared: PreparedDataset, plan: Plan, processes: int) -> None:
     budget = Budget(1000.0, prepared, load(), CPU, processes)
     assert budget._noise(plan).image.shape[0] == (3 if processes == 1 else 2)
-    rung = Rung(plan, 1)
-    assert budget.pays_for(rung)
-    assert 0 < budget.tried[rung] < 60
+    candidate = CandidatePlan(plan, 1)
+    assert budget.pays_for(candidate)
+    assert 0 < budget.tried[candidate] < 60
 
 
 def test_a_rate_that_is_too_high_is_left_to_the_watchdog(prepared: PreparedDataset, plan: Plan) -> None:
     config = load(overrides=["training.learning_rate=1e6", "training.optimizer=sgd"])
-    assert Budget(1000.0, prepared, config, CPU).pays_for(Rung(plan, 1))
+    assert Budget(1000.0, prepared, config, CPU).pays_for(CandidatePlan(plan, 1))

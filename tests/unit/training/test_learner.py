@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg.augmentation.pipeline import Augmentation
 from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.device import Device
@@ -14,6 +13,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.training.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
 from medseg.training.learner import Learner
+from medseg.transforms.augmentation.pipeline import Augmentation
 from medseg.weights import read_metadata, read_tensors, write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)

@@ -1,0 +1,18 @@
+"""Losses of (logits, target), as PyTorch modules.
+
+Each can be used alone, in any training loop, and exchanged with those of ``monai.losses``.
+
+Example:
+    >>> import torch
+    >>> from medseg.losses import DiceCrossEntropyLoss
+    >>> logits = torch.zeros(2, 3, 8, 8, 8, requires_grad=True)  # (batch, label, x, y, z)
+    >>> target = torch.ones(2, 1, 8, 8, 8, dtype=torch.uint8)  # (batch, 1, x, y, z): label 1 everywhere
+    >>> loss = DiceCrossEntropyLoss()(logits, target)
+    >>> round(loss.item(), 3)
+    1.849
+"""
+
+from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss, subsampled
+from medseg.losses.voxel_sums import LabelSums, RegionSums, merged
+
+__all__ = ["DiceCrossEntropyLoss", "LabelSums", "RegionSums", "merged", "subsampled"]

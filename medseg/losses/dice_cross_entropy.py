@@ -1,0 +1,96 @@
+"""Dice and cross-entropy, summed over the heads of deep supervision."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from medseg.losses.voxel_sums import LabelSums, RegionSums
+
+# As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
+SMOOTH = 1e-5
+
+
+class DiceCrossEntropyLoss(nn.Module):
+    """The sum of a Dice loss and a cross-entropy, over all heads of deep supervision.
+
+    Dice is taken over the whole batch and without the background, which is steadier for structures that many patches
+    don't hold. Cross-entropy is the mean over the voxels. Of one head, with all voxels annotated, this is
+    ``monai.losses.DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5,
+    smooth_dr=1e-5)``. With regions it is nnU-Net's Dice and binary cross-entropy of sigmoids.
+
+    Voxels of value 255 (``medseg.labels.IGNORED``) count nothing, as if they were cut away. Labels that were not
+    annotated in a sample are merged with its background (see ``merged``).
+
+    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (the two losses, and the weights of the heads).
+
+    Args:
+        dice_weight: Weight of the Dice loss.
+        ce_weight: Weight of the cross-entropy.
+        head_weights: Weight of each head, from the finest down. They are made to sum to one. None: ``1 / 2**i``.
+        margin: Voxels by which the logits are smaller than the target on each side of each spatial axis, as with
+            valid convolutions. The logits are compared with the centre of the target.
+        regions: The labels that each region holds, where regions are learnt. Empty: labels are learnt, by one softmax.
+        reduce: Sums a tensor over several processes, through which gradients flow. Each process then has the loss of
+            the batch that is shared out to them. None: this process has the whole batch.
+    """
+
+    def __init__(
+        self,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        *,
+        head_weights: Sequence[float] | None = None,
+        margin: Sequence[int] = (),
+        regions: Sequence[Sequence[int]] = (),
+        reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_weights = head_weights
+        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
+        self.sums = RegionSums(regions) if regions else LabelSums()
+        self.reduce = reduce
+
+    def forward(
+        self,
+        logits: torch.Tensor | Sequence[torch.Tensor],
+        target: torch.Tensor,
+        annotated: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Returns the loss, a float32 scalar.
+
+        Args:
+            logits: ``(batch, label, *spatial)``, the background among the labels, or ``(batch, region, *spatial)``. Or
+                a list of these, one a head, from full resolution down.
+            target: ``(batch, 1, *spatial)``: the network value of each voxel, of any integer type; 0 is background,
+                255 is ignored.
+            annotated: ``(batch, label)``, bool: which labels were annotated in each sample. None: all.
+        """
+        heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
+        weights = self.head_weights or [0.5**i for i in range(len(heads))]
+        target = target[self.centre]
+        # Sums over many voxels need float32, whatever the network computed in.
+        each = torch.stack([self.sums(head.float(), subsampled(target, head.shape[2:]), annotated) for head in heads])
+        n = (each.shape[1] - 2) // 2
+        if self.reduce is not None:
+            each = self.reduce(each)
+        overlap, sizes, entropy, voxels = each.tensor_split((n, 2 * n, 2 * n + 1), 1)
+        dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
+        losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
+        weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        return torch.stack(weighed).sum() / sum(weights)
+
+
+def subsampled(target: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Returns every n-th voxel of the target: those that strided convolutions are centred on.
+
+    Args:
+        target: ``(batch, channel, *spatial)``.
+        shape: The spatial shape of a head.
+
+    Returns:
+        A view, ``(batch, channel, *shape)``.
+    """
+    steps = [-(-size // small) for size, small in zip(target.shape[2:], shape, strict=True)]
+    return target[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]

@@ -1,0 +1,107 @@
+"""What the loss is made of: sums over the voxels of a batch.
+
+They are ``(2 * n + 2,)`` for ``n`` labels or regions: for each of them its probability on its own voxels, then its
+probability everywhere and its voxels together; then the cross-entropy, and the number of values that this is the sum
+over. Voxels of value 255 (``medseg.labels.IGNORED``) count nothing. Sums of several processes can be added.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from medseg.labels import IGNORED
+
+
+class LabelSums(nn.Module):
+    """The sums of labels, of which one is true at each voxel: softmax; without the background."""
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns the sums, ``(2 * labels + 2,)``, where the background is not one of the labels.
+
+        Args:
+            logits: ``(batch, label, *spatial)``, the background first.
+            target: ``(batch, 1, *spatial)``: network values.
+            annotated: ``(batch, label)``: which labels were drawn. None: all. One that was not is merged with the
+                background of its sample: see ``merged``.
+        """
+        if annotated is not None:
+            logits = merged(logits, annotated)
+        labels = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, *[1] * (target.ndim - 2))
+        reference = (target == labels).float()  # to multiply by truth values takes longer
+        entropy = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORED, reduction="sum")
+        known = (target != IGNORED).float()
+        return _sums(logits.softmax(1)[:, 1:], reference, known, entropy)
+
+
+class RegionSums(nn.Module):
+    """The sums of regions, each true or not at a voxel, since they overlap: sigmoids and binary cross-entropy.
+
+    Source: Isensee et al. 2021, doi:10.1007/978-3-030-72087-2_11 (nnU-Net for brain tumours).
+
+    Args:
+        regions: The network values of the labels that each region holds.
+    """
+
+    def __init__(self, regions: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.holds = torch.zeros(len(regions), 256, dtype=torch.bool)  # whether a region holds a network value
+        for own, values in zip(self.holds, regions, strict=True):
+            own[list(values)] = True
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns the sums, ``(2 * regions + 2,)``.
+
+        Args:
+            logits: ``(batch, region, *spatial)``.
+            target: ``(batch, 1, *spatial)``: network values of labels.
+            annotated: ``(batch, label)``: which labels were drawn. None: all. A region counts nothing in samples in
+                which one of its labels was not.
+        """
+        reference = self.masks(target).to(logits)
+        known = (target != IGNORED).to(logits).expand_as(logits)
+        if annotated is not None:
+            known = known * self.drawn(annotated).view(*logits.shape[:2], *[1] * (logits.ndim - 2)).to(logits)
+        entropy = functional.binary_cross_entropy_with_logits(logits, reference, weight=known, reduction="sum")
+        return _sums(logits.sigmoid(), reference * known, known, entropy)
+
+    def masks(self, target: torch.Tensor) -> torch.Tensor:
+        """Returns where each region is: ``(batch, region, *spatial)``, bool."""
+        return self.holds.to(target.device)[:, target[:, 0].long()].transpose(0, 1)
+
+    def drawn(self, annotated: torch.Tensor) -> torch.Tensor:
+        """Returns whether all labels of a region were drawn: ``(batch, region)``, bool."""
+        holds = self.holds[:, : annotated.shape[1]].to(annotated.device)
+        return (annotated[:, None] | ~holds).all(-1)
+
+
+def merged(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
+    """Returns logits whose background also stands for the labels that were not annotated in a sample.
+
+    Its probability is the sum of theirs, and theirs are 0.
+
+    Source: marginal loss, Shi et al. 2021, Medical Image Analysis 70, doi:10.1016/j.media.2021.101979.
+
+    Args:
+        logits: ``(batch, label, *spatial)``, the background first.
+        annotated: ``(batch, label)``, bool.
+    """
+    hidden = ~annotated.view(*annotated.shape, *[1] * (logits.ndim - 2))
+    others = ~hidden
+    others[:, 0] = False  # what is not part of the merged background
+    background = logits.masked_fill(others, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.cat([background, logits.masked_fill(hidden, -torch.inf)[:, 1:]], dim=1)
+
+
+def _sums(
+    probabilities: torch.Tensor, reference: torch.Tensor, known: torch.Tensor, entropy: torch.Tensor
+) -> torch.Tensor:
+    axes = (0, *range(2, reference.ndim))
+    overlap = (probabilities * reference).sum(axes)
+    sizes = (probabilities * known).sum(axes) + reference.sum(axes)
+    return torch.cat([overlap, sizes, torch.stack([entropy, known.sum()])])

@@ -1,0 +1,136 @@
+"""Rotation, scaling and mirroring of whole batches: image and label move together."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from medseg.transforms.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
+
+Plane = tuple[int, int]
+
+
+class RandAffineBatch(BatchTransform):
+    """Rotates and scales about the patch centre, in millimetres, with one resampling for both.
+
+    The image is interpolated linearly, the label takes the nearest voxel (so no new label can appear); both
+    are zero outside the patch. All axes scale by one factor, rotations are about every axis, as in nnU-Net.
+    """
+
+    def __init__(
+        self,
+        spacing: Sequence[float],
+        *,
+        rotation_prob: float = 0.2,
+        rotation_degrees: float = 30.0,
+        scaling_prob: float = 0.2,
+        scaling_range: tuple[float, float] = (0.7, 1.4),
+        fixed_axis: int | None = None,
+    ) -> None:
+        """``spacing`` in mm, one number a spatial axis; ``rotation_degrees`` is the limit to both sides.
+
+        A factor of 1.4 makes structures 1.4 times as large. Nothing moves along ``fixed_axis``.
+        """
+        self.spacing = np.asarray(spacing, dtype=np.float64)
+        self.rotation_prob = rotation_prob
+        self.rotation_limit = np.deg2rad(rotation_degrees)
+        self.scaling_prob = scaling_prob
+        self.scaling_range = scaling_range
+        self.moving_axes = [axis for axis in range(len(spacing)) if axis != fixed_axis]
+        self.planes = list(combinations(self.moving_axes, 2))
+
+    def randomize(self, n_samples: int) -> None:
+        """Draws ``angles`` (sample, plane) in radians and ``factors`` (sample,); 0 and 1 where not drawn."""
+        rotated = self.R.random_sample(n_samples) < self.rotation_prob
+        scaled = self.R.random_sample(n_samples) < self.scaling_prob
+        limit = self.rotation_limit
+        angles = self.R.uniform(-limit, limit, (n_samples, len(self.planes)))
+        self.angles = np.where(rotated[:, None], angles, 0.0)
+        self.factors = np.where(scaled, self.R.uniform(*self.scaling_range, n_samples), 1.0)
+        self.chosen = np.flatnonzero(rotated | scaled)
+
+    def __call__(self, data: Batch) -> Batch:
+        image, label = data["image"], data["label"]
+        self.randomize(self.drawn_for(data))
+        own = self.own(data)
+        self.chosen = self.chosen[(self.chosen >= own.start) & (self.chosen < own.stop)]
+        if not len(self.chosen):
+            return dict(data)
+        index = to_device_of(image, self.chosen - own.start)
+        grid = sampling_grid(self.matrices(), self.spacing, image)
+        return {
+            **data,
+            "image": image.index_copy(0, index, _resampled(image.index_select(0, index), grid, "bilinear")),
+            "label": label.index_copy(0, index, _resampled(label.index_select(0, index), grid, "nearest")),
+        }
+
+    def matrices(self) -> Reals:
+        """For each chosen sample, from an output position to the input position (mm from the centre)."""
+        dims = len(self.spacing)
+        factors = np.ones((len(self.chosen), dims))
+        factors[:, self.moving_axes] = self.factors[self.chosen, None]
+        rotation = rotations(self.angles[self.chosen], self.planes, dims)
+        # Backwards, so the inverse of "scale, then rotate": the transposed rotation, its rows divided.
+        inverse: Reals = rotation.transpose(0, 2, 1) / factors[:, :, None]
+        return inverse
+
+
+class RandFlipBatch(BatchTransform):
+    """Mirrors each sample along each of the spatial ``axes`` with probability ``prob``."""
+
+    def __init__(self, axes: Sequence[int], prob: float = 0.5) -> None:
+        self.axes = tuple(axes)
+        self.prob = prob
+
+    def randomize(self, n_samples: int) -> None:
+        """Draws ``flipped`` (sample, axis)."""
+        self.flipped = self.R.random_sample((n_samples, len(self.axes))) < self.prob
+
+    def __call__(self, data: Batch) -> Batch:
+        image, label = data["image"].clone(), data["label"].clone()
+        self.randomize(self.drawn_for(data))
+        self.flipped = self.flipped[self.own(data)]
+        # Samples with the same axes go together: at most seven groups in 3D, each copied once.
+        for pattern in {tuple(row) for row in self.flipped.tolist() if any(row)}:
+            index = to_device_of(image, np.flatnonzero((self.flipped == pattern).all(axis=1)))
+            dims = [axis + 2 for axis, flip in zip(self.axes, pattern, strict=True) if flip]
+            for result, source in ((image, data["image"]), (label, data["label"])):
+                result.index_copy_(0, index, source.index_select(0, index).flip(dims))
+        return {**data, "image": image, "label": label}
+
+
+def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:
+    """Rotation matrices (sample, dims, dims): a turn by ``angles`` (sample, plane; radians) in each plane."""
+    total = np.tile(np.eye(dims), (len(angles), 1, 1))
+    for (first, second), angle in zip(planes, angles.T, strict=True):
+        turn = np.tile(np.eye(dims), (len(angles), 1, 1))
+        turn[:, first, first] = turn[:, second, second] = np.cos(angle)
+        turn[:, second, first] = np.sin(angle)
+        turn[:, first, second] = -np.sin(angle)
+        total = turn @ total
+    return total
+
+
+def sampling_grid(matrices: Reals, spacing: Reals, image: torch.Tensor) -> torch.Tensor:
+    """The grid for ``grid_sample`` that reads each output voxel at ``matrix @ position`` (mm, centred).
+
+    ``grid_sample`` counts from -1 to 1 across the patch, last axis first, so positions in mm are divided by
+    its half edges. A sum of one ramp per axis: four times as fast as ``affine_grid``.
+    """
+    shape = image.shape[2:]
+    half_edges = np.asarray(shape) * spacing / 2
+    # (sample, input axis, output axis), the input axes in grid_sample's order.
+    steps = (matrices * spacing / half_edges[:, None])[:, ::-1]
+    grid = torch.zeros((), device=image.device)
+    for axis, n in enumerate(shape):
+        ramp = steps[:, None, :, axis] * (np.arange(n) - (n - 1) / 2)[:, None]
+        extent = [n if other == axis else 1 for other in range(len(shape))]
+        grid = grid + to_device_of(image, ramp).view(len(matrices), *extent, len(shape))
+    return grid
+
+
+def _resampled(tensor: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
+    moved = functional.grid_sample(tensor.float(), grid, mode, padding_mode="zeros", align_corners=False)
+    return moved.to(tensor.dtype)

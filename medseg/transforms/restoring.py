@@ -1,0 +1,244 @@
+"""From logits on the model grid back to labels on the source grid, slab by slab.
+
+Logits are interpolated linearly, then decoded. Between voxels of one label nothing has to be interpolated: the label
+whose logit is largest at all corners of a cell is largest everywhere in it, and a region whose logit is above 0 at all
+of them is so everywhere. So only cells at borders are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from torch.nn import functional
+
+from medseg.decoding import SOFTMAX, Decoding
+from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
+from medseg.transforms.resample import parallel_coordinates
+from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
+
+# Source voxels that are decoded at a time, and values that are interpolated at a time.
+VOXELS_AT_ONCE = 2**21
+VALUES_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A finished part of the source grid, its axes ordered as those of the model grid.
+
+    ``label_map`` (x, y, z, uint8) is a view: what is written into it is in the result. ``place`` says where it lies in
+    what ``Restoring.oriented`` gives. ``logits()`` interpolates those of all labels: (label, x, y, z) float32.
+    """
+
+    label_map: Array
+    place: tuple[slice, slice, slice]
+    logits: Callable[[], torch.Tensor]
+
+
+Observer = Callable[[Restored], None]
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Between which voxels of the model grid those of the source lie, along one axis; clamped at its ends."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+    part: torch.Tensor  # float32, of the higher one
+
+    @property
+    def on_voxels(self) -> bool:
+        return not bool(self.part.any())
+
+    def __getitem__(self, index: slice) -> "_Taps":
+        return _Taps(self.low[index], self.high[index], self.part[index])
+
+    def after(self, start: int) -> "_Taps":
+        """In voxels from ``start`` on."""
+        return _Taps(self.low - start, self.high - start, self.part)
+
+    def to(self, device: torch.device) -> "_Taps":
+        return _Taps(self.low.to(device), self.high.to(device), self.part.to(device))
+
+
+class Restoring:
+    """Takes slabs of logits along ``axis``, from the first to the last, and makes the label map.
+
+    ``grid`` is the model grid, ``source`` the grid of the result, ``orientation`` that of the model grid. Voxels
+    outside the model grid (cropped away before) are background. ``observers`` are called for each finished part.
+    """
+
+    def __init__(
+        self,
+        grid: Geometry,
+        source: Geometry,
+        orientation: str,
+        axis: int,
+        observers: Sequence[Observer] = (),
+        decoding: Decoding = SOFTMAX,
+    ) -> None:
+        self.source = source
+        self.orthogonal = orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
+        self.orientation = orientation
+        self.axis = axis
+        self.decoding = decoding
+        self.observers = observers
+        self._label_map = np.zeros(self.orthogonal.shape, dtype=np.uint8)
+        coordinates = parallel_coordinates(grid, self.orthogonal.oriented_as(orientation))
+        inside = [
+            torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()
+            for c, n in zip(coordinates, grid.shape, strict=True)
+        ]
+        self._inside = [slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0) for i in inside]
+        self._taps = [_taps(c[i], n) for c, i, n in zip(coordinates, inside, grid.shape, strict=True)]
+        self._done = 0  # voxels of the source along the axis, of those inside
+
+    @property
+    def label_map(self) -> Array:
+        """Network labels (x, y, z, uint8) on the source grid."""
+        if self.orthogonal is self.source:
+            return self._label_map
+        return label_map_on_grid(self._label_map, self.orthogonal, self.source)
+
+    def oriented(self, array: Array) -> Array:
+        """A view of an array on the source grid (orthogonal where it is sheared), with the axes of ``place``."""
+        return oriented(array, self.orthogonal, self.orientation)
+
+    def take(self, logits: torch.Tensor, start: int) -> None:
+        """The next slab: ``logits`` (x, y, z, label), of the model grid's voxels from ``start`` on along the axis. Its
+        first voxel has to be the last of the slab before."""
+        along = self._taps[self.axis]
+        # Taps are clamped, so that with the last slab everything is ready.
+        ready = int(torch.searchsorted(along.high, start + logits.shape[self.axis]))
+        if ready == self._done or not all(len(taps.low) for taps in self._taps):
+            return
+        slab = _Slab(logits, self.decoding)
+        area = prod(len(taps.low) for axis, taps in enumerate(self._taps) if axis != self.axis)
+        # Observers may ask for the logits of all voxels.
+        at_once = VALUES_AT_ONCE // logits.shape[-1] if self.observers else VOXELS_AT_ONCE
+        thickness = max(1, at_once // area)
+        for first in range(self._done, ready, thickness):
+            part = slice(first, min(first + thickness, ready))
+            taps = [t[part].after(start) if axis == self.axis else t for axis, t in enumerate(self._taps)]
+            try:
+                self._decode(slab, taps, part)
+            except torch.cuda.OutOfMemoryError:
+                slab = _Slab(logits.cpu(), self.decoding)
+                self._decode(slab, taps, part)
+        self._done = ready
+
+    def _decode(self, slab: "_Slab", taps: list[_Taps], part: slice) -> None:
+        first = self._inside[self.axis].start
+        place = list(self._inside)
+        place[self.axis] = slice(first + part.start, first + part.stop)
+        x, y, z = place
+        taps = [each.to(slab.logits.device) for each in taps]
+        label_map = self.oriented(self._label_map)[x, y, z]
+        label_map[:] = slab.decoded(taps).cpu().numpy()
+        for observer in self.observers:
+            observer(Restored(label_map, (x, y, z), lambda: slab.interpolated(taps)))
+
+
+class _Slab:
+    """Logits (x, y, z, label) of a slab, and where in it labels meet."""
+
+    def __init__(self, logits: torch.Tensor, decoding: Decoding) -> None:
+        self.logits = logits
+        self.decoding = decoding
+        self.shape = logits.shape[:3]
+        self.table = logits.reshape(-1, logits.shape[-1])  # one row a voxel; a copy only where voxels were padded
+        self.labels = _labels(self.table, decoding).view(self.shape)
+
+    def decoded(self, taps: Sequence[_Taps]) -> torch.Tensor:
+        """Labels (x, y, z, uint8) at the places of the taps."""
+        low = [each.low for each in taps]
+        result = _select(self.labels, low)
+        between = [axis for axis, each in enumerate(taps) if not each.on_voxels]
+        if not between:
+            return result
+        least = most = self.labels
+        for axis in between:
+            least, most = torch.minimum(least, _next(least, axis)), torch.maximum(most, _next(most, axis))
+        for place in _in_pieces(torch.nonzero(_select(least != most, low)), self.table.shape[1]):
+            result[tuple(place.T)] = self.decoding.labels(self._interpolate(taps, place), -1)
+        return result
+
+    def interpolated(self, taps: Sequence[_Taps]) -> torch.Tensor:
+        """Logits (label, x, y, z) at the places of the taps."""
+        shape = [len(each.low) for each in taps]
+        grid = torch.meshgrid(*(torch.arange(n, device=self.logits.device) for n in shape), indexing="ij")
+        places = torch.stack([axis.flatten() for axis in grid], dim=1)
+        rows = [self._interpolate(taps, place) for place in _in_pieces(places, self.table.shape[1])]
+        return torch.cat(rows).view(*shape, -1).permute(3, 0, 1, 2)
+
+    def _interpolate(self, taps: Sequence[_Taps], place: torch.Tensor) -> torch.Tensor:
+        """Logits (voxel, label) at ``place`` (voxel, 3): indices of the taps."""
+        index = torch.zeros(len(place), 1, dtype=torch.long, device=place.device)
+        weight = torch.ones(len(place), 1, device=place.device)
+        for axis, each in enumerate(taps):
+            own, stride = place[:, axis], prod(self.shape[axis + 1 :])
+            ends, parts = [each.low[own]], [1 - each.part[own]]
+            if not each.on_voxels:
+                ends, parts = [*ends, each.high[own]], [*parts, each.part[own]]
+            index = (index[:, :, None] + torch.stack(ends, 1)[:, None] * stride).flatten(1)
+            weight = (weight[:, :, None] * torch.stack(parts, 1)[:, None]).flatten(1)
+        # The weighted sum of rows of a table is what an embedding bag is; it is fast, and needs no copies of the rows.
+        table = self.table
+        return functional.embedding_bag(index, table, mode="sum", per_sample_weights=weight.to(table)).float()
+
+
+def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
+    """A view of an array (x, y, z) on the grid ``geometry`` with its axes along ``orientation``, such as "RAS"."""
+    change = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(tuple(orientation)))
+    view: Array = apply_orientation(array, change)
+    return view
+
+
+def restore(
+    logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str, decoding: Decoding = SOFTMAX
+) -> Array:
+    """Decodes logits (output, x, y, z) on the model grid to network labels (x, y, z, uint8) on the source grid."""
+    restoring = Restoring(grid, source, orientation, 0, (), decoding)
+    restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
+    return restoring.label_map
+
+
+def _taps(coordinates: torch.Tensor, size: int) -> _Taps:
+    nearest = coordinates.round()
+    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
+        index = nearest.long().clamp(0, size - 1)
+        return _Taps(index, index, torch.zeros(len(index)))
+    low = coordinates.floor()
+    index = low.long()
+    return _Taps(index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), (coordinates - low).float())
+
+
+def _labels(table: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Of logits (voxel, output), a part at a time on a processor: what lies between is larger than they are."""
+    if table.is_cuda:
+        return decoding.labels(table, -1)
+    labels = torch.empty(len(table), dtype=torch.uint8)
+    step = max(1, VALUES_AT_ONCE // table.shape[1])
+    for i in range(0, len(table), step):
+        labels[i : i + step] = decoding.labels(table[i : i + step], -1)
+    return labels
+
+
+def _select(array: torch.Tensor, indices: Sequence[torch.Tensor]) -> torch.Tensor:
+    for axis, index in enumerate(indices):
+        array = array.index_select(axis, index)
+    return array
+
+
+def _next(array: torch.Tensor, axis: int) -> torch.Tensor:
+    """The neighbour of each voxel; the last ones are their own."""
+    n = array.shape[axis]
+    return torch.cat([array.narrow(axis, 1, n - 1), array.narrow(axis, n - 1, 1)], axis)
+
+
+def _in_pieces(places: torch.Tensor, n_labels: int) -> Iterator[torch.Tensor]:
+    step = max(1, VALUES_AT_ONCE // max(n_labels, 32))
+    for i in range(0, len(places), step):
+        yield places[i : i + step]
