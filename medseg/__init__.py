@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
+    from medseg.workflows.doctor import doctor
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
@@ -36,6 +37,7 @@ _HOMES = {
     "attention_maps": "medseg.workflows.attention:attention_maps",
     "compare": "medseg.workflows.compare:compare",
     "demo": "medseg.workflows.demo:demo",
+    "doctor": "medseg.workflows.doctor:doctor",
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "export": "medseg.workflows.export:export",
     "inspect": "medseg.workflows.inspect:inspect",
@@ -51,8 +53,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "attention_maps", "compare", "demo", "evaluate", "export", "inspect", "list_networks", "package", "predict",
-    "preprocess", "quantise", "read_volume", "train", "view", "write_label_map",
+    "attention_maps", "compare", "demo", "doctor", "evaluate", "export", "inspect", "list_networks", "package",
+    "predict", "preprocess", "quantise", "read_volume", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

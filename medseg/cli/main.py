@@ -13,6 +13,7 @@ import medseg
 from medseg.cli.attention import attention
 from medseg.cli.compare import compare
 from medseg.cli.demo import demo
+from medseg.cli.doctor import doctor
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
 from medseg.cli.help import Command
@@ -35,6 +36,7 @@ logger = logging.getLogger("medseg")
 
 COMMANDS = (
     demo, inspect, preprocess, train, predict, evaluate, view, export, package, quantise, networks, compare, attention,
+    doctor,
 )  # fmt: skip
 
 app = typer.Typer(
