@@ -10,9 +10,9 @@ import torch
 from medseg.device import choose_device
 from medseg.errors import MedsegError, SourceError
 from medseg.io.discover import source_of
-from medseg.io.masks.formats import FORMATS, write_mask
-from medseg.io.masks.segmented import Segmented
+from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_volume
+from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.phantom.anatomy import LABELS, SUPINE_AXIAL, abdomen
