@@ -138,7 +138,7 @@ def show_forecast(forecast: "Forecast", as_json: bool) -> None:
         return
     from datetime import timedelta
 
-    from medseg.inferers.room import in_units
+    from medseg.inferers.memory_plan import in_units
 
     seconds = forecast.training_seconds + forecast.validation_seconds
     steps = round(forecast.training_seconds / forecast.step_seconds) if forecast.steps is None else forecast.steps

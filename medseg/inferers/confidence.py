@@ -1,16 +1,20 @@
-"""How well a mask agrees with the network's own probabilities: the Dice that is to be expected of it."""
+"""What a network says of its own mask: the Dice that is to be expected, and how probable each label was."""
 
 from math import isfinite, prod
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from medseg.decoding import Decoding
 from medseg.inferers.accumulator import Slab
 from medseg.labels import Labels
-from medseg.volume import Shape3
+from medseg.volume import Array, Geometry, Shape3
 
 # Voxels of an image from which on every second one along each axis is looked at: an eighth costs next to nothing.
 LARGE = 2**21
+
+STEPS = 255  # of a probability in a byte
 
 
 class Confidence:
@@ -54,3 +58,28 @@ class Confidence:
         """By name of label or region, of those that some voxel has that was looked at; not of what is no number."""
         sums = zip(self.unions, *self._sums.tolist(), strict=True)
         return {name: 2 * inside / (n + every) for name, n, inside, every in sums if n and isfinite(every)}
+
+
+class ChosenLabelProbability:
+    """Keeps, of each voxel, the probability of the label that was chosen, as a byte: to say how probable was what
+    postprocessing takes away.
+
+    Watches the logits of one case, slab by slab on the model grid, of networks whose outputs are labels.
+    """
+
+    def __init__(self, grid: Geometry) -> None:
+        self.grid = grid
+        self._steps = torch.zeros(grid.shape, dtype=torch.uint8)
+
+    def take(self, slab: Slab) -> None:
+        """The next slab. Plane by plane, so that memory doesn't grow with the slab."""
+        for i in range(slab.start + slab.repeated, slab.stop):
+            logits = slab.logits.select(slab.axis, i - slab.start).float()
+            largest = (logits.amax(-1) - logits.logsumexp(-1)).exp()
+            self._steps.select(slab.axis, i).copy_((largest * STEPS).round().to(torch.uint8))
+
+    def at(self, points: Array) -> npt.NDArray[np.float64]:
+        """The probabilities at ``points`` (n, 3), in RAS mm, of the nearest voxel each."""
+        nearest = np.rint(self.grid.index(points)).astype(int).clip(0, np.array(self.grid.shape) - 1)
+        probabilities: npt.NDArray[np.float64] = self._steps.numpy()[tuple(nearest.T)] / STEPS
+        return probabilities

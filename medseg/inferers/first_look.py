@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from medseg.config import InferenceConfig
 from medseg.inferers.coarse_mask import CoarseMask, block_maxima, block_step
+from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.room import Room
 from medseg.inferers.stream import Stream, body_of
 from medseg.inferers.windows import Layout
 
@@ -33,7 +33,9 @@ class Look:
     reason: str = ""
 
 
-def first_look(predictor: Predictor, image: torch.Tensor, config: InferenceConfig, room: Room | None = None) -> Look:
+def first_look(
+    predictor: Predictor, image: torch.Tensor, config: InferenceConfig, memory_plan: MemoryPlan | None = None
+) -> Look:
     """At ``image`` (channel, x, y, z) on the model grid."""
     x, y, z = image.shape[1:]
     factors = (min(SHRUNK, x), min(SHRUNK, y), min(SHRUNK, z))
@@ -41,7 +43,7 @@ def first_look(predictor: Predictor, image: torch.Tensor, config: InferenceConfi
     grid = predictor.plan.grid
     a, b, c = (mm * factor for mm, factor in zip(grid.spacing, factors, strict=True))
     coarse = grid.model_copy(update={"spacing": (a, b, c)})
-    stream = Stream(predictor, small, config, room, body_of(small, coarse, config))
+    stream = Stream(predictor, small, config, memory_plan, body_of(small, coarse, config))
     finely = Layout.of(predictor.network, predictor.plan, (x, y, z), config.overlap)
     if stream.layout.n_windows > (1 - WORTH) * finely.n_windows:
         return Look(None, "the image is too small for one to save time")

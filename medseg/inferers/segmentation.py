@@ -9,8 +9,8 @@ from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
 from medseg.inferers.accumulator import Slab
 from medseg.inferers.first_look import MARGIN_MM, first_look
+from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.room import Room
 from medseg.inferers.stream import Stream, body_of
 from medseg.transforms.preprocessing import Prepared
 from medseg.transforms.restoring import Observer, Restoring
@@ -39,7 +39,7 @@ def segment(
     predictor: Predictor,
     prepared: Prepared,
     config: InferenceConfig,
-    room: Room | None = None,
+    memory_plan: MemoryPlan | None = None,
     observers: Sequence[Observer] = (),
     watchers: Sequence[Watcher] = (),
 ) -> Segmentation:
@@ -48,13 +48,13 @@ def segment(
     start, restoring_seconds = time.perf_counter(), 0.0
     region, warnings = None, []
     if config.first_look:
-        look = first_look(predictor, prepared.image, config, room)
+        look = first_look(predictor, prepared.image, config, memory_plan)
         region = look.mask
         all_of_it = f"first look: {look.reason}, so everything was segmented finely"
         near = f"first look: only what lies within about {MARGIN_MM:g} mm of what it found was segmented finely"
         warnings.append(all_of_it if region is None else near)
     plan = predictor.plan
-    stream = Stream(predictor, prepared.image, config, room, body_of(prepared.image, plan.grid, config), region)
+    stream = Stream(predictor, prepared.image, config, memory_plan, body_of(prepared.image, plan.grid, config), region)
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():

@@ -18,8 +18,8 @@ from medseg.errors import MedsegError
 from medseg.inferers.accumulator import Accumulator, Slab
 from medseg.inferers.body import body_mask, even_air
 from medseg.inferers.coarse_mask import CoarseMask
+from medseg.inferers.memory_plan import MemoryPlan, usual_memory_plan
 from medseg.inferers.predictor import Backend, Predictor
-from medseg.inferers.room import Room, usual_room
 from medseg.inferers.windows import Layout, Row
 from medseg.plan import Grid, Plan
 from medseg.progress import warn
@@ -44,20 +44,20 @@ class Stream:
         predictor: Predictor,
         image: torch.Tensor,
         config: InferenceConfig,
-        room: Room | None = None,
+        memory_plan: MemoryPlan | None = None,
         body: CoarseMask | None = None,
         region: CoarseMask | None = None,
     ) -> None:
         x, y, z = image.shape[1:]
         plan, device = predictor.plan, predictor.device
         layout = Layout.of(predictor.network, plan, (x, y, z), config.overlap)
-        room = room or usual_room(layout, plan, config)
-        self.layout = replace(layout, rows_at_once=room.rows_at_once)
+        memory_plan = memory_plan or usual_memory_plan(layout, plan, config)
+        self.layout = replace(layout, rows_at_once=memory_plan.rows_at_once)
         self.image = image
-        self.batch_size = room.batch_size
+        self.batch_size = memory_plan.batch_size
         self.predictor = predictor
-        where = device.torch_device if room.sums_on_device else PROCESSOR
-        self.sums = Accumulator(self.layout, room.dtype, where)
+        where = device.torch_device if memory_plan.sums_on_device else PROCESSOR
+        self.sums = Accumulator(self.layout, memory_plan.dtype, where)
         self.body, self.region = body, region
         self.grid = plan.grid
         self.decoding = decoding_of(plan)
@@ -105,17 +105,17 @@ class Stream:
         if self.region is not None and not self.region.touches(place):
             return self._background()
         if self.body is not None and not self.body.touches(place):
-            return self.answer(self.air)
+            return self.logits_of_value(self.air)
         value = _constant(image[self.layout.seen(start)])
-        return None if value is None else self.answer(value)
+        return None if value is None else self.logits_of_value(value)
 
     def _background(self) -> torch.Tensor:
         """What the network says of air is no answer here: one that has seen air only beside a body may find
         structures in a window of nothing else."""
-        n_outputs, *patch = self.answer(self.air).shape
+        n_outputs, *patch = self.logits_of_value(self.air).shape
         return self.decoding.nothing(n_outputs)[:, None, None, None].expand(-1, *patch)
 
-    def answer(self, value: tuple[float, ...]) -> torch.Tensor:
+    def logits_of_value(self, value: tuple[float, ...]) -> torch.Tensor:
         """Logits (label, x, y, z) of a window of one value a channel. Those of air, and of one other, are kept."""
         if value not in self._even:
             self._even = {kept: logits for kept, logits in self._even.items() if kept == self.air}
@@ -127,25 +127,25 @@ class Stream:
 
     def _logits(self, windows: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of as many windows, from the first on, as there is room for: (window, label, x, y, z)."""
-        return self._with_room(lambda: self.predictor(torch.stack(list(windows[: self.batch_size]))))
+        return self._or_with_less_memory(lambda: self.predictor(torch.stack(list(windows[: self.batch_size]))))
 
     def _add(self, row: Row, logits: torch.Tensor, start: Shape3) -> None:
-        self._with_room(lambda: self.sums.open(row, len(logits)))
+        self._or_with_less_memory(lambda: self.sums.open(row, len(logits)))
         # On the GPU nothing is allocated while it is added, so that no window is ever added in part.
-        self.sums.add(self._with_room(lambda: self._at_sums(logits)), start)
+        self.sums.add(self._or_with_less_memory(lambda: self._at_sums(logits)), start)
 
     def _at_sums(self, logits: torch.Tensor) -> torch.Tensor:
         device = self.sums.device
         return logits.to(device, torch.float32 if device.type == "cuda" else None)
 
-    def _with_room(self, function: Callable[[], Result]) -> Result:
+    def _or_with_less_memory(self, function: Callable[[], Result]) -> Result:
         while True:
             try:
                 return function()
             except torch.cuda.OutOfMemoryError:
-                self._make_room()
+                self._free_memory()
 
-    def _make_room(self) -> None:
+    def _free_memory(self) -> None:
         """Raises ``MedsegError`` when nothing is left to do."""
         if self.batch_size > 1:
             self.batch_size //= 2
@@ -167,10 +167,10 @@ def predict_logits(
     config: InferenceConfig,
     device: Device,
     mirror_axes: Sequence[int] = (),
-    room: Room | None = None,
+    memory_plan: MemoryPlan | None = None,
 ) -> torch.Tensor:
     """Logits (label, x, y, z) of a whole ``image`` (channel, x, y, z), all of them in memory."""
-    stream = Stream(Predictor(network, plan, device, mirror_axes), image, config, room)
+    stream = Stream(Predictor(network, plan, device, mirror_axes), image, config, memory_plan)
     parts = [slab.fresh.clone() for slab in stream.slabs()]
     return torch.cat(parts, stream.layout.axis).permute(3, 0, 1, 2)
 

@@ -25,7 +25,7 @@ from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say
 from medseg.volume import Array, Geometry
 from medseg.workflows.evaluate import Evaluation
-from medseg.workflows.predict_case import Job
+from medseg.workflows.predict_case import CasePredictor
 
 GOLDEN = "golden"  # folder in a model
 LABEL_MAP = "label_map.nii.gz"
@@ -147,6 +147,6 @@ def _predicted(model: Model, golden: Path) -> Array:
     """In network values, without postprocessing."""
     record = model.record
     images = tuple(source_of(golden / f"image_{i}.nii.gz") for i in range(len(record.channels)))
-    prediction = Job(plain(model), None, record.inference).predict(Case(GOLDEN, images))
+    prediction = CasePredictor(plain(model), None, record.inference).predict(Case(GOLDEN, images))
     encoded: Array = record.labels.encode(prediction.label_map.label_map)
     return encoded

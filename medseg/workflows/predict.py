@@ -13,13 +13,13 @@ from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.files import ensure_folder
 from medseg.inferers.backends import with_backend
+from medseg.inferers.memory_plan import MemoryLimit, bytes_of
 from medseg.inferers.model import ModelRecord, load_model, without_postprocessing
-from medseg.inferers.room import Cap, bytes_of
 from medseg.io.mask_formats import Format, ending_of, format_named, format_of
 from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.progress import counted, say, track, warn
-from medseg.workflows.predict_case import UNCERTAINTY, Answer, Job
+from medseg.workflows.predict_case import UNCERTAINTY, CasePredictor, SegmentedCase
 from medseg.workflows.prediction import Prediction, PredictResult
 from medseg.workflows.predictions_file import PredictionsFile
 
@@ -116,10 +116,10 @@ def predict(
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
     if extras and folder is None:
         raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
-    cap = None if most is None else Cap.measured(loaded, config, most)
+    limit = None if most is None else MemoryLimit.measured(loaded, config, most)
     copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
-    job = Job(loaded, folder, config, tuple(wanted), registered, cap, tuple(extras), copies, file)
-    result = predict_cases(job, found.cases, found.problems, overwrite)
+    predictor = CasePredictor(loaded, folder, config, tuple(wanted), registered, limit, tuple(extras), copies, file)
+    result = predict_cases(predictor, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
@@ -170,35 +170,36 @@ def _refuse_to_overwrite(cases: Sequence[Case], folder: Path | None, file: Path 
 
 
 def predict_cases(
-    job: Job, cases: Sequence[Case], problems: Sequence[Problem] = (), overwrite: bool = True
+    predictor: CasePredictor, cases: Sequence[Case], problems: Sequence[Problem] = (), overwrite: bool = True
 ) -> PredictResult:
     """Predicts cases in their order; what fails becomes a problem. While the network sees a case, the next one is read
-    and the masks of the one before are written; with a cap, which speaks of one case, nothing overlaps.
+    and the masks of the one before are written; with a limit, which speaks of one case, nothing overlaps.
     predictions.json is written now and then, and at the end."""
     predictions: list[Prediction] = []
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    record = PredictionsFile.of(job.model, job.config, job.registered, job.folder)
+    record = PredictionsFile.of(predictor.model, predictor.config, predictor.registered, predictor.folder)
     record.asked = [case.case_id for case in cases]
-    done = [] if overwrite else record.done_before(cases, job.formats, job.extras)
+    done = [] if overwrite else record.done_before(cases, predictor.formats, predictor.extras)
     if done:
         say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
     to_do = [case for case in cases if case.case_id not in done]
 
-    def write(answer: Answer) -> Prediction:
-        prediction = job.write(answer)
+    def write(segmented_case: SegmentedCase) -> Prediction:
+        prediction = predictor.write(segmented_case)
         predictions.append(prediction)
         if record.is_due:  # here, since the network may take long for the next case
             record.write([each.as_json() for each in predictions], list(failed))
         return prediction
 
-    outcomes = run_in_stages(job.read, job.segment, write, to_do, overlapping=job.cap is None)
+    overlapping = predictor.memory_limit is None
+    outcomes = run_in_stages(predictor.read, predictor.segment, write, to_do, overlapping=overlapping)
     for outcome in track(outcomes, "Predicting", len(to_do)):
         case, prediction = outcome.item, outcome.result
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
             failed.append(Problem(case.case_id, case.images[0].path, error, outcome.is_defect))
             warn(str(failed[-1]))
     content = record.write([each.as_json() for each in predictions], failed)
-    output = job.file or job.folder
-    return PredictResult(tuple(predictions), tuple(failed), job.model.record.labels, output, content, tuple(done))
+    output = predictor.file or predictor.folder
+    return PredictResult(tuple(predictions), tuple(failed), predictor.model.record.labels, output, content, tuple(done))

@@ -16,13 +16,12 @@ from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
 from medseg.errors import MedsegError, OutputError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES, map_paths
-from medseg.inferers.confidence import Confidence
+from medseg.inferers.confidence import ChosenLabelProbability, Confidence
+from medseg.inferers.memory_plan import MemoryForecast, MemoryLimit, in_units
 from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.review import removed_surely
-from medseg.inferers.room import Cap, Chosen, in_units
 from medseg.inferers.segmentation import Segmentation, Watcher, segment
-from medseg.inferers.sureness import Sureness
 from medseg.inferers.uncertainty import Maps
 from medseg.io.mask_formats import Format, Written, usual_format, write_mask
 from medseg.io.parts import volumes_of
@@ -45,19 +44,19 @@ MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadCase:
     """A case that the network can see."""
 
     case: Case
     prepared: Prepared
-    chosen: Chosen | None  # where memory is to be saved
+    memory: MemoryForecast | None  # where memory is to be saved
     warnings: tuple[str, ...]  # about its images
     oddities: tuple[str, ...]  # of their values, for which a person should look at it
     stages: dict[str, float]  # seconds of work so far
 
 
 @dataclass(frozen=True)
-class Answer:
+class SegmentedCase:
     """What the network says of a case, postprocessed."""
 
     case: Case
@@ -74,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Job:
+class CasePredictor:
     """What is asked about every case: of which model, and what is to be made. Masks, and the ``extras``, are written
     into ``folder``, the mask of a single case into ``file``, or label maps are kept where both are None."""
 
@@ -83,7 +82,7 @@ class Job:
     config: InferenceConfig
     formats: tuple[Format, ...] = ()  # (): the usual one of each image
     registered: bool = False  # channels on different grids show one place
-    cap: Cap | None = None  # of memory
+    memory_limit: MemoryLimit | None = None  # of memory
     extras: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)  # warnings about cases that have the image of another
     file: Path | None = None
@@ -91,7 +90,7 @@ class Job:
     def predict(self, case: Case) -> Prediction:
         return self.write(self.segment(self.read(case)))
 
-    def read(self, case: Case) -> Ready:
+    def read(self, case: Case) -> ReadCase:
         """Reads and prepares the images, once it is clear that masks can be written and that there is room."""
         start = time.perf_counter()
         self.model.device.forget_peak()
@@ -106,63 +105,63 @@ class Job:
                 f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
                 f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
             )
-        chosen = None if self.cap is None else self.cap.room(self.model, image, self.config)
-        if chosen is not None:
-            say(f"{case.case_id}: takes up to {in_units(chosen.forecast)} of memory")
+        memory = None if self.memory_limit is None else self.memory_limit.plan_for(self.model, image, self.config)
+        if memory is not None:
+            say(f"{case.case_id}: takes up to {in_units(memory.peak)} of memory")
         prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
         prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
         doubts = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
         oddities = tuple(_oddities(case, record, prepared))
-        return Ready(case, prepared, chosen, doubts, oddities, {"read": time.perf_counter() - start})
+        return ReadCase(case, prepared, memory, doubts, oddities, {"read": time.perf_counter() - start})
 
-    def segment(self, ready: Ready) -> Answer:
+    def segment(self, read_case: ReadCase) -> SegmentedCase:
         """Lets the network see a case, and postprocesses what it says."""
         start = time.perf_counter()
-        record, prepared, chosen = self.model.record, ready.prepared, ready.chosen
-        geometry, of_header = prepared.source, _header_grid(ready.case.images[0], prepared.source)
+        record, prepared, memory = self.model.record, read_case.prepared, read_case.memory
+        geometry, of_header = prepared.source, _header_grid(read_case.case.images[0], prepared.source)
         maps = {name: _maps(name, record, of_header) for name in self.extras}
         confidence = Confidence(record.labels, decoding_of(record.plan), prepared.geometry.shape)
         axes = record.plan.mirrored_axes if self.config.mirror else ()
         predictor = Predictor(self.model.network, record.plan, self.model.device, axes)
-        room = None if chosen is None else chosen.room
+        memory_plan = None if memory is None else memory.memory_plan
         rules = record.postprocessing
-        sureness = Sureness(prepared.geometry) if rules and not record.plan.regions else None
-        watchers: list[Watcher] = [confidence] if sureness is None else [confidence, sureness]
-        segmentation = segment(predictor, prepared, self.config, room, list(maps.values()), watchers)
+        probability = ChosenLabelProbability(prepared.geometry) if rules and not record.plan.regions else None
+        watchers: list[Watcher] = [confidence] if probability is None else [confidence, probability]
+        segmentation = segment(predictor, prepared, self.config, memory_plan, list(maps.values()), watchers)
         for change in self.model.device.threads.told():
             say(change)
-        sure = None if sureness is None else lambda voxels: sureness.at(geometry.world(voxels))
+        sure = None if probability is None else lambda voxels: probability.at(geometry.world(voxels))
         changes = postprocess(segmentation.label_map, rules, record.labels.names, geometry.voxel_volume_ml, sure)
         network = segmentation.network_seconds
-        return Answer(
-            case=ready.case,
-            warnings=ready.warnings,
+        return SegmentedCase(
+            case=read_case.case,
+            warnings=read_case.warnings,
             segmentation=segmentation,
             geometry=geometry,
-            oddities=ready.oddities,
+            oddities=read_case.oddities,
             changes=changes,
             maps=maps,
             expected_dice=confidence.expected_dice,
-            forecast_mb=None if chosen is None else chosen.forecast / 2**20,
+            forecast_mb=None if memory is None else memory.peak / 2**20,
             peak_memory_mb=self.model.device.peak_memory_mb(),
-            stages={**ready.stages, "network": network, "restore": time.perf_counter() - start - network},
+            stages={**read_case.stages, "network": network, "restore": time.perf_counter() - start - network},
         )
 
-    def write(self, answer: Answer) -> Prediction:
+    def write(self, segmented_case: SegmentedCase) -> Prediction:
         """Writes the masks and certifies them, or keeps the label map."""
         start = time.perf_counter()
-        record, case, geometry = self.model.record, answer.case, answer.geometry
+        record, case, geometry = self.model.record, segmented_case.case, segmented_case.geometry
         of_header = _header_grid(case.images[0], geometry)
-        label_map = Volume(record.labels.decode(answer.segmentation.label_map)[None], of_header)
-        voxels = _voxels(answer.segmentation.label_map, record.labels)
+        label_map = Volume(record.labels.decode(segmented_case.segmentation.label_map)[None], of_header)
+        voxels = _voxels(segmented_case.segmentation.label_map, record.labels)
         volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
-        reasons = [*answer.oddities, *removed_surely(answer.changes)]
-        reasons += [] if record.review is None else record.review.reasons(answer.expected_dice, volumes_ml)
+        reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
+        reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
         segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name)
         masks: tuple[Written, ...] = ()
         not_written: tuple[str, ...] = ()
         if self.folder is not None:
-            _write_maps(self.folder, case.case_id, answer.maps)  # before the masks: where these are, all is
+            _write_maps(self.folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
         if self.is_written:
             paths = {format_: self._path(format_, case.case_id) for format_ in self._formats_of(case)}
             masks, not_written = _write(paths, segmented)
@@ -170,25 +169,25 @@ class Job:
             case_id=case.case_id,
             source=case.images[0].path / case.images[0].part,
             spacing=case.spacing,
-            stages={**answer.stages, "write": time.perf_counter() - start},
-            peak_memory_mb=max(answer.peak_memory_mb, self.model.device.peak_memory_mb()),
-            forecast_mb=answer.forecast_mb,
+            stages={**segmented_case.stages, "write": time.perf_counter() - start},
+            peak_memory_mb=max(segmented_case.peak_memory_mb, self.model.device.peak_memory_mb()),
+            forecast_mb=segmented_case.forecast_mb,
             voxels=voxels,
             volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
-            expected_dice=answer.expected_dice,
-            estimated_dice={} if record.review is None else record.review.estimates(answer.expected_dice),
+            expected_dice=segmented_case.expected_dice,
+            estimated_dice={} if record.review is None else record.review.estimates(segmented_case.expected_dice),
             review=None if record.review is None and not reasons else bool(reasons),
             review_reasons=tuple(reasons),
-            changes=answer.changes,
+            changes=segmented_case.changes,
             warnings=(
-                *answer.warnings,
-                *answer.oddities,
-                *answer.segmentation.warnings,
-                *map(str, answer.changes),
+                *segmented_case.warnings,
+                *segmented_case.oddities,
+                *segmented_case.segmentation.warnings,
+                *map(str, segmented_case.changes),
                 *_warnings(case, record, voxels),
             ),
-            windows=answer.segmentation.windows,
-            skipped_windows=answer.segmentation.skipped_windows,
+            windows=segmented_case.segmentation.windows,
+            skipped_windows=segmented_case.segmentation.skipped_windows,
             masks=masks,
             not_written=not_written,
             extras=self.extras,

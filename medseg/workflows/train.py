@@ -36,7 +36,7 @@ from medseg.training.session import Session
 from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
 from medseg.workflows.predict import predict_cases
-from medseg.workflows.predict_case import Job
+from medseg.workflows.predict_case import CasePredictor
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25
@@ -223,10 +223,10 @@ def training_seconds(session: Session, max_time: float) -> float:
     cases = validation_cases(run)
     session.save_average("model-last", {})
     model = load_model(run.folder / "model-last", session.device)
-    job = Job(model, None, run.config.inference)
-    job.predict(cases[0])  # the first one warms up
+    predictor = CasePredictor(model, None, run.config.inference)
+    predictor.predict(cases[0])  # the first one warms up
     start = time.perf_counter()
-    job.predict(cases[0])
+    predictor.predict(cases[0])
     # Twice over all cases: to choose between best and last, and for the masks and metrics.
     needed = 2 * RESERVE * len(cases) * (time.perf_counter() - start)
     if needed > (1 - LEAST_TRAINING_SHARE) * max_time:
@@ -242,7 +242,7 @@ def final_validation(run: Run, device: Device) -> Evaluation:
     masks on the source grids. The metrics also go into the model."""
     model = plain(load_model(run.folder, device))
     folder = run.folder / "validation"
-    predicted = predict_cases(Job(model, folder, run.config.inference), validation_cases(run))
+    predicted = predict_cases(CasePredictor(model, folder, run.config.inference), validation_cases(run))
     evaluation = evaluate(
         folder,
         run.dataset.folder,

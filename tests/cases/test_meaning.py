@@ -102,7 +102,7 @@ def test_05_postprocessing_that_drops_a_lesion(
     )
     save_model(tmp_path / "model", record, build_network(1, 2, architecture).state_dict())
 
-    def both_lesions(predictor, prepared, config, room, observers, watchers):  # type: ignore[no-untyped-def]
+    def both_lesions(predictor, prepared, config, memory_plan, observers, watchers):  # type: ignore[no-untyped-def]
         logits = torch.zeros(*prepared.geometry.shape, 2)
         logits[..., 1] = torch.from_numpy(reference) * np.log(9) * 2 - np.log(9)  # probabilities of .9
         for watcher in watchers:

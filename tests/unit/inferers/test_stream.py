@@ -13,8 +13,8 @@ from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inferers import predictor
+from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.room import Room
 from medseg.inferers.segmentation import segment
 from medseg.inferers.stream import Stream, predict_labels, predict_logits
 from medseg.inferers.windows import GAUSSIAN_SIGMA, Row
@@ -75,7 +75,12 @@ def test_every_voxel_gets_the_weighted_mean_of_its_windows(
     expected = expected_mean(image, plan(dims), overlap)
     for rows in (1, 2, 5):  # slabs of other heights
         logits = predict_logits(
-            Ramps(), image, plan(dims), InferenceConfig(overlap=overlap), CPU, room=Room(3, rows_at_once=rows)
+            Ramps(),
+            image,
+            plan(dims),
+            InferenceConfig(overlap=overlap),
+            CPU,
+            memory_plan=MemoryPlan(3, rows_at_once=rows),
         )
         assert logits.shape == expected.shape
         assert torch.allclose(logits, expected, atol=1e-4), rows
@@ -97,7 +102,7 @@ def test_logits_are_those_of_monai(shape: tuple[int, int, int]) -> None:
 def test_sums_in_half_precision_are_nearly_the_same(dtype: torch.dtype) -> None:
     image = random_image((21, 11, 17))
     exact = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU)
-    rough = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU, room=Room(2, dtype=dtype))
+    rough = predict_logits(Ramps(), image, plan(3), InferenceConfig(), CPU, memory_plan=MemoryPlan(2, dtype=dtype))
     assert rough.dtype == dtype
     assert (rough - exact).abs().max() < 8 * torch.finfo(dtype).eps * exact.abs().max()
 
@@ -106,7 +111,7 @@ def test_no_more_than_a_row_of_windows_waits() -> None:
     """Whatever the length of the image, the sums in memory are as high as a row of windows."""
     for overlap, n in product((0.0, 0.25, 0.5, 0.8), (63, 64, 65)):
         predictor, config = Predictor(Ramps(), plan(3), CPU), InferenceConfig(overlap=overlap)
-        stream = Stream(predictor, random_image((n, 9, 9)), config, Room(1))
+        stream = Stream(predictor, random_image((n, 9, 9)), config, MemoryPlan(1))
         opened = stream.sums.open
 
         def open_and_look(row: Row, n_labels: int, stream: Stream = stream, opened: Any = opened) -> None:

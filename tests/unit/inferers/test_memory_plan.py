@@ -5,50 +5,52 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
+from medseg.inferers.memory_plan import MemoryDemand, MemoryPlan, bytes_of, in_units, usual_memory_plan, window_bytes
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.room import Demand, Room, bytes_of, in_units, usual_room, window_bytes
 from medseg.inferers.windows import Layout
 
 CUDA = Device(torch.device("cuda"), torch.float16)
 LAYOUT = Layout((512, 512, 300), (128, 128, 128), (0, 0, 0), 0.5)
-USUAL = Room(4)
+USUAL = MemoryPlan(4)
 
 
-def demand(labels: int) -> Demand:
-    return Demand(
+def demand(labels: int) -> MemoryDemand:
+    return MemoryDemand(
         layout=LAYOUT, source=(512, 512, 300), channels=1, labels=labels, window=2**30, before=2**29
     )  # fmt: skip
 
 
 def test_the_forecast_counts_the_sums_of_a_row_not_of_the_volume() -> None:
-    forecast = demand(61).forecast(Room(1), CPU)
+    forecast = demand(61).forecast(MemoryPlan(1), CPU)
     row, volume = 4 * 61 * 128 * 512 * 300, 4 * 61 * 512 * 512 * 300
     assert row < forecast < volume / 2
-    assert demand(61).forecast(Room(1, dtype=torch.float16), CPU) < forecast - 0.4 * row
-    assert demand(61).forecast(Room(4), CPU) > forecast + 3 * 2**30
+    assert demand(61).forecast(MemoryPlan(1, dtype=torch.float16), CPU) < forecast - 0.4 * row
+    assert demand(61).forecast(MemoryPlan(4), CPU) > forecast + 3 * 2**30
 
 
 def test_the_fastest_that_fits_is_taken() -> None:
     of = demand(61)
-    costs = [of.forecast(room, CPU) for room in (USUAL, Room(2), Room(1), Room(1, dtype=torch.float16))]
+    costs = [
+        of.forecast(room, CPU) for room in (USUAL, MemoryPlan(2), MemoryPlan(1), MemoryPlan(1, dtype=torch.float16))
+    ]
     assert costs == sorted(costs, reverse=True)
-    assert of.room(USUAL, CPU, costs[0]) == USUAL
-    assert of.room(USUAL, CPU, costs[0] - 1) == Room(2)
-    assert of.room(USUAL, CPU, costs[3]) == Room(1, dtype=torch.float16)
+    assert of.plan_within(USUAL, CPU, costs[0]) == USUAL
+    assert of.plan_within(USUAL, CPU, costs[0] - 1) == MemoryPlan(2)
+    assert of.plan_within(USUAL, CPU, costs[3]) == MemoryPlan(1, dtype=torch.float16)
     with pytest.raises(MedsegError, match=f"the least that would do is {in_units(costs[3])}"):
-        of.room(USUAL, CPU, costs[3] - 1)
+        of.plan_within(USUAL, CPU, costs[3] - 1)
 
 
 def test_on_a_gpu_the_sums_go_to_main_memory_before_a_case_is_refused() -> None:
     of = demand(61)
-    assert of.room(USUAL, CUDA, 2**33) == Room(1)
-    assert of.room(USUAL, CUDA, 3 * 2**30) == Room(1, sums_on_device=False)
+    assert of.plan_within(USUAL, CUDA, 2**33) == MemoryPlan(1)
+    assert of.plan_within(USUAL, CUDA, 3 * 2**30) == MemoryPlan(1, sums_on_device=False)
 
 
 def test_rows_of_a_2d_network_fill_a_batch() -> None:
     layout = Layout((64, 64, 40), (32, 32, 1), (0, 0, 0), 0.5)
     assert (layout.axis, layout.windows_per_row) == (2, 9)
-    assert usual_room(layout, plan(2), InferenceConfig()) == Room(16, rows_at_once=2)
+    assert usual_memory_plan(layout, plan(2), InferenceConfig()) == MemoryPlan(16, rows_at_once=2)
 
 
 def test_what_a_window_takes_is_measured() -> None:

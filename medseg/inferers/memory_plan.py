@@ -38,7 +38,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryPlan:
     """What the stream takes; results are the same but for rounding."""
 
     batch_size: int  # windows that the network gets at a time
@@ -48,7 +48,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Demand:
+class MemoryDemand:
     """What one case asks for. Bytes but for shapes and numbers."""
 
     layout: Layout
@@ -58,16 +58,16 @@ class Demand:
     window: int  # of the network for one window, its logits among them
     before: int  # taken already: libraries, weights, the volume that was read
 
-    def forecast(self, room: Room, device: Device) -> int:
+    def forecast(self, memory_plan: MemoryPlan, device: Device) -> int:
         """Peak: of the GPU on CUDA, of the process on a processor."""
-        layout = replace(self.layout, rows_at_once=room.rows_at_once)
+        layout = replace(self.layout, rows_at_once=memory_plan.rows_at_once)
         area = prod(layout.padded_shape) // layout.padded_shape[layout.axis]
         # A voxel of each segment and one more repeat what came before; and there are the weights.
-        sums = (layout.height + 4) * area * (self.labels * room.dtype.itemsize + 4)
+        sums = (layout.height + 4) * area * (self.labels * memory_plan.dtype.itemsize + 4)
         # Two answers for even windows are kept.
-        windows = room.batch_size * self.window + 2 * self.labels * prod(layout.patch_size) * 4
+        windows = memory_plan.batch_size * self.window + 2 * self.labels * prod(layout.patch_size) * 4
         if device.is_cuda:
-            return int(SAFETY * (windows + room.sums_on_device * sums)) + self.before
+            return int(SAFETY * (windows + memory_plan.sums_on_device * sums)) + self.before
         source, model = prod(self.source), prod(self.layout.shape)
         seen = prod(n + 2 * m for n, m in zip(layout.padded_shape, layout.margin, strict=True))
         padded = 0 if seen == model else 4 * self.channels * seen
@@ -76,13 +76,13 @@ class Demand:
         writing = WRITING_BYTES * source
         return int(SAFETY * max(preparing, predicting, writing)) + self.before
 
-    def room(self, usual: Room, device: Device, max_memory: int) -> Room:
+    def plan_within(self, usual: MemoryPlan, device: Device, max_memory: int) -> MemoryPlan:
         """The fastest that fits. Raises ``MedsegError`` with the smallest value that would do."""
         choices = list(_ever_less(usual, device))
-        for room in choices:
-            if self.forecast(room, device) <= max_memory:
-                return room
-        least = min(self.forecast(room, device) for room in choices)
+        for memory_plan in choices:
+            if self.forecast(memory_plan, device) <= max_memory:
+                return memory_plan
+        least = min(self.forecast(memory_plan, device) for memory_plan in choices)
         raise MedsegError(
             f"--max-memory {in_units(max_memory)}: is too little for this case; the least that would do is "
             f"{in_units(least)}"
@@ -90,20 +90,22 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    room: Room
-    forecast: int  # bytes, of the peak
+class MemoryForecast:
+    """How a case is predicted where memory is limited, and what that is expected to take at most."""
+
+    memory_plan: MemoryPlan
+    peak: int  # bytes, forecast
 
 
 @dataclass(frozen=True)
-class Cap:
+class MemoryLimit:
     """What a case may take, and what the model's network takes for a window."""
 
     max_memory: int  # bytes
     window: int  # bytes
 
     @classmethod
-    def measured(cls, model: Model, config: InferenceConfig, max_memory: int) -> "Cap":
+    def measured(cls, model: Model, config: InferenceConfig, max_memory: int) -> "MemoryLimit":
         """Tries the network on one window; more mirrored axes take no more than one."""
         plan = model.record.plan
         layout = Layout.of(model.network, plan, plan.patch_size, config.overlap)
@@ -111,13 +113,13 @@ class Cap:
         predictor = Predictor(model.network, plan, model.device, mirrored)
         return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
 
-    def room(self, model: Model, image: Volume, config: InferenceConfig) -> Chosen:
+    def plan_for(self, model: Model, image: Volume, config: InferenceConfig) -> MemoryForecast:
         """For a case that was read. Raises ``MedsegError`` with the smallest value that would do."""
         plan = model.record.plan
         # Cropping, which comes later, can only make it smaller.
         grid = grid_with_spacing(image.geometry.oriented_as(plan.grid.orientation), plan.grid.spacing)
         layout = Layout.of(model.network, plan, grid.shape, config.overlap)
-        demand = Demand(
+        demand = MemoryDemand(
             layout=layout,
             source=image.geometry.shape,
             channels=len(image.array),
@@ -125,24 +127,28 @@ class Cap:
             window=self.window,
             before=int(model.device.memory_mb() * 2**20),
         )
-        room = demand.room(usual_room(layout, plan, config), model.device, self.max_memory)
-        return Chosen(room, demand.forecast(room, model.device))
+        memory_plan = demand.plan_within(usual_memory_plan(layout, plan, config), model.device, self.max_memory)
+        return MemoryForecast(memory_plan, demand.forecast(memory_plan, model.device))
 
 
-def usual_room(layout: Layout, plan: Plan, config: InferenceConfig) -> Room:
+def usual_memory_plan(layout: Layout, plan: Plan, config: InferenceConfig) -> MemoryPlan:
     """Where memory is no concern: rows of windows that fill a batch."""
     batch_size = config.window_batch_size or WINDOW_BATCH_SIZE[plan.dims]
-    return Room(batch_size, rows_at_once=-(-batch_size // layout.windows_per_row))
+    return MemoryPlan(batch_size, rows_at_once=-(-batch_size // layout.windows_per_row))
 
 
-def _ever_less(room: Room, device: Device) -> Iterator[Room]:
+def _ever_less(memory_plan: MemoryPlan, device: Device) -> Iterator[MemoryPlan]:
     """From the fastest to the most frugal."""
     while True:
-        yield room
-        if room.rows_at_once == room.batch_size == 1:
+        yield memory_plan
+        if memory_plan.rows_at_once == memory_plan.batch_size == 1:
             break
-        room = replace(room, batch_size=max(1, room.batch_size // 2), rows_at_once=max(1, room.rows_at_once // 2))
-    yield replace(room, sums_on_device=False) if device.is_cuda else replace(room, dtype=torch.float16)
+        memory_plan = replace(
+            memory_plan,
+            batch_size=max(1, memory_plan.batch_size // 2),
+            rows_at_once=max(1, memory_plan.rows_at_once // 2),
+        )
+    yield replace(memory_plan, sums_on_device=False) if device.is_cuda else replace(memory_plan, dtype=torch.float16)
 
 
 def window_bytes(predictor: Predictor, layout: Layout, channels: int) -> int:
