@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.evaluation.case import Measures, measure_case
-from medseg.evaluation.metrics import chosen
 from medseg.labels import Labels
+from medseg.metrics.definitions import chosen
 
 LabelMaps = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 

@@ -24,9 +24,9 @@ from medseg.dataset.cases import Case
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.reading import read_images, read_label_map
 from medseg.device import choose_device
-from medseg.evaluation.overlap import count_overlaps
 from medseg.inferers.body import body_mask
 from medseg.inferers.model import Model, load_model
+from medseg.metrics.overlap import count_overlaps
 from medseg.transforms.preprocessing import prepare
 from medseg.volume import Array, Geometry, Volume
 

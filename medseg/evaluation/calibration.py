@@ -9,13 +9,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from medseg.errors import GeometryError, MedsegError, SourceError
-from medseg.evaluation.overlap import mask_of
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
 from medseg.io.names import file_names
 from medseg.io.read import read_volume
 from medseg.labels import Labels
+from medseg.metrics.overlap import mask_of
 from medseg.volume import Array, Geometry, Volume
 
 PROBABILITIES = "probabilities"  # the folder that 'medseg predict --save-probabilities' writes

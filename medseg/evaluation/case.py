@@ -8,13 +8,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy.ndimage import find_objects
 
-from medseg.evaluation.centreline import centreline_dice
-from medseg.evaluation.lesions import LEAST_IOU, match_lesions
-from medseg.evaluation.metrics import DEFAULT, GROUPS, METRICS, Group, chosen
-from medseg.evaluation.overlap import LabelMap, Overlap, count_overlaps, mask_of, without_ignored
-from medseg.evaluation.rand import rand_scores
-from medseg.evaluation.surface import surface_dice, surface_distances
 from medseg.labels import Labels
+from medseg.metrics.centreline import centreline_dice
+from medseg.metrics.definitions import DEFAULT, GROUPS, METRICS, Group, chosen
+from medseg.metrics.lesions import LEAST_IOU, match_lesions
+from medseg.metrics.overlap import LabelMap, Overlap, count_overlaps, mask_of, without_ignored
+from medseg.metrics.rand import rand_scores
+from medseg.metrics.surface import surface_dice, surface_distances
 from medseg.volume import Spacing3
 
 Mask = npt.NDArray[np.bool_]
@@ -27,8 +27,10 @@ TOLERANCE_MM = 1.0
 
 
 class LabelMetrics(BaseModel):
-    """What was measured for one label or region of one case: ``values`` by the names of ``metrics.METRICS``. None: not
-    defined, see ``metrics.EMPTY_MASKS``."""
+    """What was measured for one label or region of one case.
+
+    ``values`` by the names of ``METRICS``; None: not defined (``EMPTY_MASKS``; both in medseg/metrics/definitions.py).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 
 from medseg.errors import SourceError
 from medseg.evaluation.case import LabelMetrics, Status
-from medseg.evaluation.metrics import METRICS
 from medseg.evaluation.pairs import Pair, find_pairs
 from medseg.labels import Labels
+from medseg.metrics.definitions import METRICS
 from medseg.records import Record, read_record
 from medseg.volume import GRID_TOLERANCE
 

@@ -8,8 +8,8 @@ import scipy.stats
 from pydantic import BaseModel, ConfigDict
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.metrics import METRICS
 from medseg.evaluation.summary import Floats, interval, means, resamples, table
+from medseg.metrics.definitions import METRICS
 
 Run = Sequence[LabelMetrics]  # one training, all cases
 

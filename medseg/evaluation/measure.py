@@ -7,10 +7,10 @@ import numpy as np
 
 from medseg.errors import LabelError
 from medseg.evaluation.case import LabelMetrics, Measures, measure_case
-from medseg.evaluation.overlap import unknown_values
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.labels import Labels
+from medseg.metrics.overlap import unknown_values
 from medseg.volume import Array, Volume
 
 

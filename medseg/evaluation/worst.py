@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.metrics import METRICS
+from medseg.metrics.definitions import METRICS
 
 
 def deciding_metric(records: Sequence[LabelMetrics]) -> str | None:

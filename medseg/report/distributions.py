@@ -7,8 +7,8 @@ from itertools import count
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.metrics import METRICS
 from medseg.labels import Colour, Labels
+from medseg.metrics.definitions import METRICS
 from medseg.report.scale import Scale
 
 # Of a drawing, in the units of its SVG.

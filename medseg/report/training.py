@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from medseg.evaluation.metrics import METRICS
 from medseg.inferers.model import RECORD, read_model_record
 from medseg.labels import Labels
+from medseg.metrics.definitions import METRICS
 from medseg.report.curves import training_curves
 from medseg.report.evaluation import REPORT_FILE, Evaluated, titled
 from medseg.report.page import write_page

@@ -11,8 +11,8 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.evaluation.overlap import count_overlaps, without_ignored
 from medseg.inferers.stream import predict_labels
+from medseg.metrics.overlap import count_overlaps, without_ignored
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.volume import Array, Geometry

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from medseg.errors import TrainingError
-from medseg.evaluation.overlap import Overlap, overlaps_in
+from medseg.metrics.overlap import Overlap, overlaps_in
 from medseg.progress import counted
 
 # A Dice that would be shown as .00.

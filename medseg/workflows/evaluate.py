@@ -11,13 +11,13 @@ from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.calibration import LabelCalibration, calibrate, count_case, saved_probabilities
 from medseg.evaluation.case import TOLERANCE_MM, Failed, LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
-from medseg.evaluation.lesions import LEAST_IOU
 from medseg.evaluation.measure import Measured, measure_pair, values_of
-from medseg.evaluation.metrics import DEFAULT, chosen, definitions
 from medseg.evaluation.pairs import Pair, find_pairs
 from medseg.evaluation.summary import Summary, summarise
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.labels import Labels
+from medseg.metrics.definitions import DEFAULT, chosen, definitions
+from medseg.metrics.lesions import LEAST_IOU
 from medseg.parallel import run_in_workers
 from medseg.progress import counted, say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
@@ -114,7 +114,7 @@ def evaluate(
     but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
     comparison.json and a report.html that compares them.
 
-    ``metrics`` are names of metrics or of groups (``medseg.evaluation.metrics``). ``tolerance_mm`` is that of the
+    ``metrics`` are names of metrics or of groups (``medseg.metrics.definitions``). ``tolerance_mm`` is that of the
     surface Dice, one for all labels, or by label with ``*`` for all others; ``lesion_iou`` that above which lesions
     match. ``labels`` overrides the names and values found beside the files. ``cases`` are the case ids to compare,
     where ``references`` holds more. Probabilities that ``predict`` saved beside the masks are found, and give the

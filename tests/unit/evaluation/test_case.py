@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from medseg.evaluation.case import LabelMetrics, Measures, measure_case
-from medseg.evaluation.metrics import GROUPS, METRICS, chosen
-from medseg.evaluation.surface import surface_dice, surface_distances
 from medseg.labels import IGNORED, Labels
+from medseg.metrics.definitions import GROUPS, METRICS, chosen
+from medseg.metrics.surface import surface_dice, surface_distances
 
 LABELS = Labels.from_names({"found": 1, "missed": 2, "false_alarm": 3, "absent": 4})
 SPACING = (1.0, 2.0, 5.0)
@@ -23,7 +23,7 @@ def by_status() -> dict[str, LabelMetrics]:
 
 
 def test_each_kind_of_empty_mask_has_its_status_and_values() -> None:
-    """The policy of ``metrics.EMPTY_MASKS``, metric by metric: 0/0 is None, whatever else the formula gives holds."""
+    """The policy of ``medseg.metrics.definitions.EMPTY_MASKS``, metric by metric: 0/0 is None, whatever else the formula gives holds."""
     records = by_status()
     assert all(status == record.label for status, record in records.items())
     assert all(list(record.values) == list(METRICS) for record in records.values())

@@ -1,7 +1,7 @@
 import pytest
 
 from medseg.errors import ConfigError
-from medseg.evaluation.metrics import GROUPS, METRICS, chosen, definitions
+from medseg.metrics.definitions import GROUPS, METRICS, chosen, definitions
 
 
 def test_names_of_metrics_and_groups_can_be_mixed() -> None:

@@ -7,7 +7,7 @@ import scipy.ndimage
 import tifffile
 from scipy.optimize import linear_sum_assignment
 
-from medseg.evaluation.lesions import match_lesions
+from medseg.metrics.lesions import match_lesions
 
 Mask = npt.NDArray[np.bool_]
 

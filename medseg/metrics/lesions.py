@@ -6,7 +6,7 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from medseg.evaluation.overlap import Overlap
+from medseg.metrics.overlap import Overlap
 
 Mask = npt.NDArray[np.bool_]
 

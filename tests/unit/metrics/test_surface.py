@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import SimpleITK
 
-from medseg.evaluation import surface
-from medseg.evaluation.surface import SurfaceDistances, _element_areas, surface_dice, surface_distances
+from medseg.metrics import surface
+from medseg.metrics.surface import SurfaceDistances, _element_areas, surface_dice, surface_distances
 
 Mask = npt.NDArray[np.bool_]
 

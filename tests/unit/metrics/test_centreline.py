@@ -7,7 +7,7 @@ import SimpleITK
 from PIL import Image
 from skimage.morphology import skeletonize
 
-from medseg.evaluation.centreline import centreline_dice
+from medseg.metrics.centreline import centreline_dice
 
 
 def test_a_tube_that_breaks_off_loses_what_is_missing() -> None:

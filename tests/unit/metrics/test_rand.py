@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from medseg.evaluation.rand import rand_scores
+from medseg.metrics.rand import rand_scores
 
 
 def grid_of_cells(*walls: int) -> np.ndarray:
