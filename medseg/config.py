@@ -104,6 +104,15 @@ class NetworkConfig(Section):
     checkpointing: bool = False  # compute activations again in the backward pass: less memory, a third more time
 
 
+class LossConfig(Section):
+    """What training makes small."""
+
+    # dice-ce: Dice and cross-entropy, weighed by training.dice_weight and ce_weight; monai.DiceFocalLoss, or another
+    # loss of MONAI for segmentation; one that a plugin registers.
+    name: str = "dice-ce"
+    arguments: dict[str, Any] = {}  # of MONAI's class, or of the plugin's
+
+
 class AugmentationConfig(Section):
     """Probabilities and ranges as in nnU-Net (Isensee 2021, supplement); ``transforms`` adds MONAI's by name."""
 
@@ -183,6 +192,7 @@ class Config(Section):
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     planning: PlanningConfig = PlanningConfig()
     network: NetworkConfig = NetworkConfig()
+    loss: LossConfig = LossConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()

@@ -12,7 +12,12 @@ Example:
     1.849
 """
 
+from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss, subsampled
+from medseg.losses.registry import create_loss, loss_for, monai_losses
 from medseg.losses.voxel_sums import LabelSums, RegionSums, merged
 
-__all__ = ["DiceCrossEntropyLoss", "LabelSums", "RegionSums", "merged", "subsampled"]
+__all__ = [
+    "AdaptedLoss", "DiceCrossEntropyLoss", "LabelSums", "RegionSums", "create_loss", "loss_for", "merged",
+    "monai_losses", "subsampled",
+]  # fmt: skip

@@ -8,6 +8,7 @@ import monai.transforms
 from monai.transforms import MapTransform, Transform
 
 from medseg.errors import ConfigError, did_you_mean
+from medseg.plugins import errors_of_plugins, plugin_of
 
 KEYS = ("image", "label")
 # Beside those of monai.transforms.io: one writes files, the others need a function, which YAML cannot give.
@@ -22,12 +23,18 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
     Keys are ``image`` and ``label``; a case without a label is not an error. Transforms that read or write
     files are left out, since a model's transforms come with the model.
 
+    A name that a plugin registered is its transform (``medseg.plugins``).
+
     Raises ``ConfigError`` for a wrong name, argument or key.
     """
     arguments = dict(spec)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"transforms: {dict(spec)} has no name; write {{name: RandGaussianSharpend, ...}}")
+    plugin = plugin_of("transform", name)
+    if plugin is not None:
+        with errors_of_plugins():
+            return plugin.build(**arguments)
     transform = _class(name)
     parameters = inspect.signature(transform.__init__).parameters
     _check_arguments(name, arguments, parameters)

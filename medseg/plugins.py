@@ -1,0 +1,222 @@
+"""Plugins: Python files of the user's that register networks, losses, transforms and callbacks.
+
+A plugin is code, so only the user names one: ``--plugin my.py``, or ``load_plugins`` in Python. No model, dataset or
+file of settings can. What a plugin registers is then used by its name, as in ``network.name`` and ``loss.name``.
+
+Example of a plugin:
+
+    from torch import nn
+    from medseg.plugins import register_loss, register_network
+
+    @register_network("tiny", dims=(3,))
+    class Tiny(nn.Module):
+        def __init__(self, in_channels, out_channels, spatial_dims, width=8): ...
+
+    @register_loss("my-loss")
+    class MyLoss(nn.Module):
+        def forward(self, logits, target): ...
+"""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from medseg.errors import MedsegError, cause_of, lacks_memory, reason_of
+
+T = TypeVar("T", bound=Callable[..., Any])
+Kind = Literal["network", "loss", "transform", "callback"]
+
+
+class PluginError(MedsegError):
+    """A plugin cannot be loaded, or raised an error of its own. The message names its file and line."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What a plugin registered.
+
+    Attributes:
+        kind: "network", "loss", "transform" or "callback".
+        name: By which it is chosen.
+        build: The class or function that was decorated.
+        file: The plugin.
+        dims: Of a network: 2, 3 or both.
+        learning_rate: Of a network: the highest of the schedule, where the user sets none.
+        multiple_of: Of a network: what edges of its images are multiples of. None: it is found by trying.
+        title: Of a network: what a table says of it.
+        source: Of a network: where it was published.
+    """
+
+    kind: Kind
+    name: str
+    build: Callable[..., Any]
+    file: Path
+    dims: tuple[int, ...] = (2, 3)
+    learning_rate: float = 3e-3
+    multiple_of: int | None = None
+    title: str = ""
+    source: str = ""
+
+
+_registered: dict[tuple[Kind, str], Registered] = {}
+_loading: list[Path] = []  # the plugin that is running
+_loaded: set[str] = set()  # the paths of all plugins, as tracebacks have them
+
+
+def register_network(name: str, **properties: Any) -> Callable[[T], T]:
+    """Registers a class or function that makes a network, for ``network.name``.
+
+    It is called with ``in_channels``, ``out_channels`` and ``spatial_dims``, as MONAI's networks are, with the plan's
+    ``architecture`` (a ``medseg.plan.Architecture``: strides, kernels, features) where it has a parameter of that name,
+    and with ``network.arguments``. It returns a ``torch.nn.Module`` from ``(batch, in_channels, *spatial)`` to
+    logits, ``(batch, out_channels, *spatial)``. While it trains it may return a list of them: the heads of deep
+    supervision, from the finest down.
+
+    Args:
+        name: The network's name.
+        **properties: ``dims`` ((2, 3) by default), ``learning_rate`` (3e-3), ``multiple_of`` (found by trying),
+            ``title`` and ``source``; see ``Registered``.
+    """
+    return _decorator("network", name, properties)
+
+
+def register_loss(name: str) -> Callable[[T], T]:
+    """Registers a class or function that makes a loss, for ``loss.name``.
+
+    It is called with ``loss.arguments``. It returns a module of ``(logits, target)`` that gives a scalar. Logits are
+    ``(batch, label, *spatial)``; the target is ``(batch, 1, *spatial)``, int64, the label of each voxel. Where regions
+    are learnt, logits are ``(batch, region, *spatial)`` and the target is their masks, float32, of the same shape.
+    Each head of deep supervision is a call of its own.
+
+    Args:
+        name: The loss's name.
+    """
+    return _decorator("loss", name, {})
+
+
+def register_transform(name: str) -> Callable[[T], T]:
+    """Registers a class or function that makes a dictionary transform, for ``augmentation.transforms``.
+
+    It is called with what the settings hold beside the name, as ``keys=["image"]``.
+
+    Args:
+        name: The transform's name.
+    """
+    return _decorator("transform", name, {})
+
+
+def register_callback(name: str) -> Callable[[T], T]:
+    """Registers a class or function that makes a callback of training; see ``medseg.training.callbacks``.
+
+    It is called without arguments at the beginning of each run for which the plugin is given.
+
+    Args:
+        name: The callback's name.
+    """
+    return _decorator("callback", name, {})
+
+
+def _decorator(kind: Kind, name: str, properties: dict[str, Any]) -> Callable[[T], T]:
+    file = _loading[-1] if _loading else Path(sys._getframe(2).f_code.co_filename)
+
+    def register(build: T) -> T:
+        known = _registered.get((kind, name))
+        if known is not None and known.file != file:
+            raise PluginError(f"{file}: registers the {kind} '{name}', and so does {known.file}; take another name")
+        _registered[kind, name] = Registered(kind, name, build, file, **properties)
+        return build
+
+    return register
+
+
+def load_plugins(files: Iterable[str | Path]) -> list[Registered]:
+    """Runs plugins, and returns what they registered.
+
+    Args:
+        files: Python files. One that was loaded before is run again, and what it registered then is forgotten.
+
+    Raises:
+        PluginError: A file is not there, raises an error, or registers nothing.
+    """
+    return [each for file in files for each in _load(Path(file).resolve())]
+
+
+def _load(file: Path) -> list[Registered]:
+    if not file.is_file():
+        raise PluginError(f"--plugin: there is no file {file}")
+    forget_plugins(file)
+    _loaded.add(str(file))
+    name = f"medseg_plugin_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"--plugin: {file} is no Python file; its name should end with .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where pickle and dataclasses look for what it defines
+    _loading.append(file)
+    try:
+        with errors_of_plugins():
+            spec.loader.exec_module(module)
+    finally:
+        _loading.pop()
+    found = [each for each in _registered.values() if each.file == file]
+    if not found:
+        raise PluginError(
+            f"--plugin: {file} registers nothing; decorate a class with @register_network, @register_loss, "
+            "@register_transform or @register_callback of medseg.plugins"
+        )
+    return found
+
+
+def forget_plugins(file: Path | None = None) -> None:
+    """Forgets what a plugin, or all of them, registered."""
+    for key in [key for key, each in _registered.items() if file in (None, each.file)]:
+        del _registered[key]
+
+
+def plugin_of(kind: Kind, name: str) -> Registered | None:
+    """Returns what was registered by this name; None where nothing was."""
+    return _registered.get((kind, name))
+
+
+def registered(kind: Kind) -> list[Registered]:
+    """Returns all of a kind, in the order in which they were registered."""
+    return [each for each in _registered.values() if each.kind == kind]
+
+
+def registered_callbacks() -> list[Any]:
+    """Returns a new callback of each kind that plugins registered, for one run.
+
+    Raises:
+        PluginError: One of them cannot be made.
+    """
+    with errors_of_plugins():
+        return [each.build() for each in registered("callback")]
+
+
+@contextmanager
+def errors_of_plugins() -> Iterator[None]:
+    """Turns errors that come about in a plugin into a ``PluginError`` that names its file and line. Others pass."""
+    try:
+        yield
+    except MedsegError:
+        raise
+    except Exception as error:
+        place = place_in_plugin(error)
+        if place is None or lacks_memory(error):
+            raise
+        cause = cause_of(error)
+        raise PluginError(f"{place}: {type(cause).__name__}: {reason_of(cause)}") from error
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """Returns the file and the line of a plugin in which an error came about; None where it was in none."""
+    error = cause_of(error)
+    if isinstance(error, SyntaxError) and error.filename in _loaded:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in _loaded]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None

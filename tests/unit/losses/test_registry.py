@@ -1,0 +1,150 @@
+"""Losses by name: MONAI's as MONAI computes them, over heads and regions, and what is refused."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+import torch
+from monai.losses import DiceFocalLoss, DiceLoss
+
+import medseg.losses.registry
+from medseg.config import Config, load
+from medseg.errors import ConfigError
+from medseg.labels import IGNORED
+from medseg.losses import DiceCrossEntropyLoss, create_loss, loss_for, monai_losses, subsampled
+from medseg.networks.registry import build_network
+from medseg.plan import Architecture
+from medseg.plugins import PluginError, forget_plugins, load_plugins
+
+LABELS = torch.randint(0, 3, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+LOGITS = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_loss_of_monai_is_monais_over_all_heads() -> None:
+    theirs = DiceFocalLoss(to_onehot_y=True, softmax=True, gamma=3.0)
+    heads = [LOGITS, LOGITS[..., ::2, ::2]]
+    alone = [float(theirs(head, subsampled(LABELS, head.shape[2:]).long())) for head in heads]
+    own = create_loss("monai.DiceFocalLoss", gamma=3.0)
+    assert float(own(LOGITS, LABELS)) == pytest.approx(alone[0])
+    assert float(own(heads, LABELS)) == pytest.approx((2 * alone[0] + alone[1]) / 3)
+
+
+def test_regions_are_sigmoids_and_masks() -> None:
+    masks = torch.cat([LABELS > 0, LABELS == 2], 1).float()
+    theirs = DiceLoss(sigmoid=True)(LOGITS[:, :2], masks)
+    own = create_loss("monai.DiceLoss", regions=[(1, 2), (2,)])(LOGITS[:, :2], LABELS)
+    assert float(own) == pytest.approx(float(theirs))
+
+
+@pytest.mark.parametrize("name", sorted(monai_losses()))
+def test_every_loss_of_monai_can_be_had(name: str) -> None:
+    value = create_loss(f"monai.{name}")(LOGITS.clone().requires_grad_(), LABELS)
+    value.backward()
+    assert value.isfinite()
+
+
+def test_ignored_voxels_need_a_loss_that_knows_them() -> None:
+    label = LABELS.clone()
+    label[..., 6:] = IGNORED
+    cut = create_loss("monai.DiceLoss")(LOGITS[..., :6], LABELS[..., :6])
+    own = create_loss("monai.DiceLoss", ignore_index=IGNORED)(LOGITS, label)
+    assert float(own) == pytest.approx(float(cut))
+    with pytest.raises(ConfigError, match="loss.arguments.ignore_index=255"):
+        create_loss("monai.DiceLoss")(LOGITS, label)
+    with pytest.raises(ConfigError, match="only some labels were annotated; take dice-ce"):
+        create_loss("monai.DiceLoss")(LOGITS, LABELS, torch.tensor([[True, True, False]] * 2))
+
+
+def test_weights_of_labels_are_given_as_a_list() -> None:
+    theirs = DiceLoss(to_onehot_y=True, softmax=True, weight=torch.tensor([1.0, 2.0, 3.0]))(LOGITS, LABELS.long())
+    assert float(create_loss("monai.DiceLoss", weight=[1, 2, 3])(LOGITS, LABELS)) == pytest.approx(float(theirs))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("dice-c", {}, "loss.name: there is no loss 'dice-c'; did you mean 'dice-ce'"),
+        ("monai.DiceFocalLos", {}, "did you mean 'DiceFocalLoss'"),
+        ("monai.PerceptualLoss", {}, "MONAI has no segmentation loss 'PerceptualLoss'"),
+        ("monai.DiceLoss", {"softmax": True}, "loss.arguments.softmax: follows from the data"),
+        ("monai.DiceLoss", {"squared": True}, "loss.arguments.squared: monai.DiceLoss has no such argument"),
+        ("monai.DiceLoss", {"reduction": "men"}, "loss.arguments: monai.DiceLoss cannot be built|cannot be computed"),
+        ("dice-ce", {"dice_wait": 2}, "loss.arguments.dice_wait: dice-ce has no such .* 'dice_weight'"),
+    ],
+)
+def test_what_is_no_loss_is_refused(name: str, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_loss(name, **arguments)(LOGITS, LABELS)  # type: ignore[arg-type]
+
+
+def plan_and_network(name: str = "unet"):  # type: ignore[no-untyped-def]
+    from fingerprints import measured
+
+    from medseg.planning.derive import derive_plans
+
+    plan = derive_plans(measured((32, 32, 32), (1.0, 1.0, 1.0), n=4), ["CT"], Config()).plan_2d
+    architecture = Architecture(
+        name=name, features=(4, 8), strides=((1, 1), (2, 2)), kernel_sizes=((3, 3), (3, 3)), deep_supervision=False
+    )
+    return plan, build_network(1, 3, architecture)
+
+
+def test_the_settings_name_the_loss() -> None:
+    plan, network = plan_and_network()
+    own = loss_for(Config(), plan, network)
+    assert isinstance(own, DiceCrossEntropyLoss)
+    config = load(overrides=["loss.name=monai.DiceFocalLoss", "loss.arguments={gamma: 3}"])
+    theirs = DiceFocalLoss(to_onehot_y=True, softmax=True, gamma=3.0)(LOGITS, LABELS.long())
+    assert float(loss_for(config, plan, network)(LOGITS, LABELS)) == pytest.approx(float(theirs))
+    weighed = loss_for(load(overrides=["training.dice_weight=0"]), plan, network)
+    assert float(weighed(LOGITS, LABELS)) == pytest.approx(float(DiceCrossEntropyLoss(0, 1)(LOGITS, LABELS)))
+    with pytest.raises(ConfigError, match="loss.arguments.margin: follows from the network"):
+        loss_for(load(overrides=["loss.arguments={margin: [1, 1]}"]), plan, network)
+
+
+def test_a_loss_of_valid_convolutions_is_that_of_the_centre() -> None:
+    loss = create_loss("monai.DiceLoss", margin=(1, 2))
+    plain = create_loss("monai.DiceLoss")(LOGITS[:, :, 1:-1, 2:-2], LABELS[:, :, 1:-1, 2:-2])
+    assert float(loss(LOGITS[:, :, 1:-1, 2:-2], LABELS)) == pytest.approx(float(plain))
+
+
+PLUGIN = """
+import torch
+from medseg.plugins import register_loss
+
+@register_loss("own")
+class Own(torch.nn.Module):
+    def __init__(self, power=1):
+        super().__init__()
+        self.power = power
+
+    def forward(self, logits, target):
+        if self.power == 0:
+            return 1 / self.power
+        if self.power == 3:
+            return (logits - target) ** 3
+        return torch.nn.functional.cross_entropy(logits, target[:, 0]) ** self.power
+"""
+
+
+def test_a_loss_of_a_plugin_and_its_errors(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    load_plugins([file])
+    try:
+        expected = torch.nn.functional.cross_entropy(LOGITS, LABELS[:, 0].long()) ** 2
+        assert float(create_loss("own", power=2)(LOGITS, LABELS)) == pytest.approx(float(expected))
+        with pytest.raises(PluginError, match=r"mine.py, line 13: ZeroDivisionError: division by zero"):
+            create_loss("own", power=0)(LOGITS, LABELS)
+        with pytest.raises(ConfigError, match="own gives no single number"):
+            create_loss("own", power=3)(LOGITS, LABELS)
+        with pytest.raises(ConfigError, match="loss.arguments of own: got an unexpected keyword argument 'strength'"):
+            create_loss("own", strength=2)
+    finally:
+        forget_plugins()
+    with pytest.raises(ConfigError, match="there is no loss 'own'.*--plugin"):
+        create_loss("own")
+
+
+def test_the_examples_of_the_docstrings() -> None:
+    assert doctest.testmod(medseg.losses.registry).failed == 0
