@@ -2,8 +2,13 @@
 
 The functions are those of the command line. They are imported when they are first used, since PyTorch and MONAI take
 seconds to import.
+
+The library prints nothing by itself: it logs under the name "medseg", and ``medseg.show_progress()`` shows what the
+command line shows. Two variables of OpenMP get a value if they have none (see below); nothing else of the process is
+changed by the import.
 """
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-__version__ = "0.1.0"
+logging.getLogger("medseg").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
+    from medseg.progress import show_progress
+    from medseg.version import VERSION as __version__  # noqa: F401
     from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
@@ -46,15 +53,17 @@ _HOMES = {
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
+    "show_progress": "medseg.progress:show_progress",
     "read_volume": "medseg.io.read:read_volume",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
     "write_label_map": "medseg.io.nifti.writer:write_nifti",
+    "__version__": "medseg.version:VERSION",
 }
 
 __all__ = [
     "attention_maps", "compare", "demo", "doctor", "evaluate", "export", "inspect", "list_networks", "package",
-    "predict", "preprocess", "quantise", "read_volume", "train", "view", "write_label_map",
+    "predict", "preprocess", "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
+from logging.handlers import QueueHandler
 from multiprocessing.connection import wait
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# How worker processes begin, where the environment says so: "spawn" as on Windows and macOS, "forkserver" as on Linux.
+START_METHOD = "MEDSEG_START_METHOD"
+
 # What the cases of all commands need. A Python process has one server that workers are forked from, and what this has
 # imported when it begins is all that it ever shares: were it the modules of one command, every pool of the next one
 # would import its own, for seconds each. PyTorch and MONAI are not among them: checking and measuring do without.
@@ -33,14 +38,23 @@ PRELOADED = ("medseg.workflows.inspect", "medseg.workflows.preprocess_case", "me
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
-    """What became of one item: a result, or the error in words. ``is_defect``: it is medseg's fault, not the item's;
-    ``trace``: where it happened, for who mends it."""
+    """What became of one item.
+
+    Attributes:
+        item: What was worked on.
+        result: What came of it; None after an error.
+        error: The error in words; None where there was none.
+        is_defect: Whether it is medseg's fault, not the item's.
+        trace: Where in the code it happened, for who mends it.
+        logged: What a worker process logged meanwhile: it has no handlers, so the main process handles it.
+    """
 
     item: Item
     result: Result | None = None
     error: str | None = None
     is_defect: bool = False
     trace: str = field(default="", compare=False)
+    logged: tuple[logging.LogRecord, ...] = field(default=(), compare=False)
 
 
 def run_in_workers(
@@ -153,7 +167,7 @@ def _in_pool(
         futures: list[Future[Outcome[Item, Result]]] = []
         with _main_stays_here(), suppress(BrokenProcessPool):
             for item in items:
-                futures.append(pool.submit(_attempt, function, item))
+                futures.append(pool.submit(_attempt_in_worker, function, item))
         try:
             for item, future in zip_longest(items, futures):
                 try:
@@ -166,10 +180,10 @@ def _in_pool(
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(os.environ.get(START_METHOD, method))
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(list(PRELOADED))
     return context
 
 
@@ -204,9 +218,34 @@ def _end_with_main() -> None:
 
 def _logged(outcome: Outcome[Item, Result]) -> Outcome[Item, Result]:
     """Here, since workers have no log of their own."""
+    for record in outcome.logged:
+        its_logger = logging.getLogger(record.name)
+        if its_logger.isEnabledFor(record.levelno):
+            its_logger.handle(record)
     if outcome.trace:
         logger.debug(outcome.trace)
-    return outcome
+    return replace(outcome, logged=()) if outcome.logged else outcome
+
+
+class _Collected(QueueHandler):
+    """Keeps records in a list, in a form that can be sent to another process."""
+
+    def __init__(self) -> None:
+        super().__init__(SimpleQueue())
+        self.records: list[logging.LogRecord] = []
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def _attempt_in_worker(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    collected, package = _Collected(), logging.getLogger("medseg")
+    package.addHandler(collected)
+    package.setLevel(logging.INFO)
+    try:
+        return replace(_attempt(function, item), logged=tuple(collected.records))
+    finally:
+        package.removeHandler(collected)
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:

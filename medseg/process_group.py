@@ -88,8 +88,6 @@ class ProcessGroup:
         # The graph is the same at each step: so parameters that the loss doesn't reach, as networks of MONAI may have,
         # are found at the first one.
         devices = [device.torch_device] if device.is_cuda else None
-        # It warns of axes of length one, whose strides mean nothing.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
 
@@ -142,7 +140,10 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
     try:
-        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+        with warnings.catch_warnings():
+            # DistributedDataParallel warns of axes of length one, whose strides mean nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     except RuntimeError as error:
         if not _is_loss_of_a_process(error):
             raise

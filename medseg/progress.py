@@ -1,5 +1,11 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""What medseg tells while it works: records of ``logging``, which the command line shows, and progress bars.
 
+The library is silent by itself. Each module logs under its own name (``medseg.workflows.train``, …): what is done at
+level INFO, what may be wrong at level WARNING. ``show_progress`` shows all of it on standard error, as the command
+line does; a program with handlers of its own needs no more than these.
+"""
+
+import logging
 import os
 import sys
 import time
@@ -24,38 +30,94 @@ IN_NOTEBOOK = "ipykernel" in sys.modules
 # Which of the processes of a run this is, when torchrun started several.
 RANK = int(os.environ.get("RANK", "0"))
 
-# Everything that is said on the way goes to standard error, so that --json on standard output stays clean.
+# Everything that is said on the way goes to standard error, so that --json on standard output stays clean. It is quiet
+# until ``show_progress`` is called.
 console = Console(
     stderr=not IN_NOTEBOOK,
     force_jupyter=False,
     force_terminal=False if IN_NOTEBOOK else None,
     highlight=False,
     soft_wrap=not sys.stderr.isatty(),
+    quiet=True,
 )
 
 SECONDS_BETWEEN_LINES = 10.0
 
+STYLES = {logging.WARNING: "yellow", logging.ERROR: "red"}
+
+
+class ConsoleHandler(logging.Handler):
+    """Shows records on the console: plain what is done, yellow what may be wrong, red what failed.
+
+    Of several processes the first speaks for all; of the others only warnings are shown, with their rank.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one record; square brackets are shown as they are."""
+        text = self.format(record)
+        if record.levelno < logging.INFO:  # a traceback, whose lines stay as they are
+            console.print(text, markup=False, soft_wrap=True)
+        elif record.levelno < logging.WARNING:
+            if RANK == 0:
+                console.print(text, markup=False)
+        else:
+            shown = f"rank {RANK}: {text}" if RANK else text
+            console.print(shown, style=STYLES.get(record.levelno), markup=False)
+
+
+_HANDLER = ConsoleHandler()
+
+
+def show_progress(shown: bool = True) -> None:
+    """Shows on standard error what medseg is doing, as the command line does, or no longer.
+
+    Without it, ``import medseg`` is silent, except for handlers that the program itself gave to the logger "medseg".
+
+    Args:
+        shown: Whether messages and progress bars are shown.
+    """
+    logger = logging.getLogger("medseg")
+    console.quiet = not shown
+    logger.removeHandler(_HANDLER)
+    if shown:
+        logger.addHandler(_HANDLER)
+        if logger.level in (logging.NOTSET, logging.WARNING, logging.ERROR, logging.CRITICAL):
+            logger.setLevel(logging.INFO)
+
 
 def say(message: str) -> None:
-    """One line to the person who watches; square brackets are shown as they are. The first process speaks for all."""
-    if RANK == 0:
-        console.print(message, markup=False)
+    """Logs what is done, at level INFO, under the name of the module that calls."""
+    _log(logging.INFO, message)
 
 
-def warn(message: str, style: str = "yellow") -> None:
-    """Of each process; all but the first say which one they are."""
-    console.print(f"rank {RANK}: {message}" if RANK else message, style=style, markup=False)
+def warn(message: str) -> None:
+    """Logs what may be wrong, at level WARNING, under the name of the module that calls."""
+    _log(logging.WARNING, message)
+
+
+def _log(level: int, message: str) -> None:
+    module = str(sys._getframe(2).f_globals.get("__name__"))
+    name = module if module.startswith("medseg.") else "medseg"  # of plugins, too
+    logging.getLogger(name).log(level, message, stacklevel=3)
 
 
 def counted(n: int, noun: str) -> str:
-    """``"1 case"``, ``"2 cases"``."""
+    """Returns a number with its noun: ``"1 case"``, ``"2 cases"``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def draws_on_terminal() -> bool:
+    """Returns whether bars and tables are drawn: on a terminal, where progress is shown at all."""
+    return console.is_terminal and not console.quiet
+
+
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yields ``items`` and shows how many of ``total`` are done."""
-    if console.is_terminal and RANK == 0:
-        with bar() as progress:
+    """Yields ``items`` and shows how many of ``total`` are done.
+
+    A terminal gets a bar; a log gets a line every ten seconds, and one at the end.
+    """
+    if draws_on_terminal() and RANK == 0:
+        with _bar() as progress:
             yield from progress.track(items, total=total, description=description)
         return
     last = start = time.monotonic()
@@ -66,7 +128,7 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
             say(f"{description} {done}/{total} ({last - start:.0f} s)")
 
 
-def bar() -> Progress:
+def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import CTImageStorage, generate_uid
 
 from medseg.plan import Architecture, Grid, Normalization, Plan
+from medseg.progress import show_progress
 
 # The networks of the tests are tiny: threads cost them more than they give. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +30,14 @@ def same_chance() -> None:
     """Weights of networks are random: no test may pass or fail by them."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def shown() -> Iterator[None]:
+    """Tests look at what the command line would show."""
+    show_progress()
+    yield
+    show_progress(False)
 
 
 @pytest.fixture(scope="session")

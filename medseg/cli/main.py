@@ -9,7 +9,6 @@ import sys
 
 import typer
 
-import medseg
 from medseg.cli.attention import attention
 from medseg.cli.compare import compare
 from medseg.cli.demo import demo
@@ -27,7 +26,8 @@ from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError, cause_of, defect, of_the_machine
-from medseg.progress import console, warn
+from medseg.progress import console, show_progress
+from medseg.version import VERSION
 
 DEBUG = "--debug"
 INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
@@ -52,7 +52,7 @@ for command in COMMANDS:
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"medseg {medseg.__version__}")
+        typer.echo(f"medseg {VERSION}")
         raise typer.Exit
 
 
@@ -64,7 +64,6 @@ def options(
     """Options of all commands."""
     if debug:
         logger.setLevel(logging.DEBUG)
-        logger.addHandler(logging.StreamHandler())
 
 
 def main() -> None:
@@ -77,13 +76,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal, or UTF-8, has not
             stream.reconfigure(errors="backslashreplace")
+    show_progress()
     try:
         app(sorted(sys.argv[1:], key=lambda argument: argument != DEBUG))  # it may stand after the command, too
     except Exception as error:
         logger.debug("", exc_info=error)
         cause = cause_of(error)
         reason = str(cause) if isinstance(cause, MedsegError) else of_the_machine(cause)
-        warn(f"Error: {reason or defect(error)}", style="red")
+        logger.error(f"Error: {reason or defect(error)}")
         sys.exit(FAULT_OF_INPUT if reason else FAULT_OF_OURS)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
     batch = {0: torch.export.Dim("batch")} if any_batch else {}
     # More than one window: torch takes a batch of one for a constant.
     window = window.expand(2, *window.shape[1:]).contiguous() if any_batch else window
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the libraries about themselves
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.no_grad(), _libraries_are_quiet():
         program: Any = torch.onnx.export(
             network,
             (window,),
@@ -40,6 +39,20 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # traces with the paths of this machine
         program.save(path, external_data=False)
+
+
+@contextlib.contextmanager
+def _libraries_are_quiet() -> Iterator[None]:
+    """Without what PyTorch and onnxscript tell about themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def window_shape(network: torch.nn.Module, patch: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,7 +14,6 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
@@ -30,6 +29,7 @@ from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_o
 from medseg.plan import Plan, UsualValues
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_object, shown_value, validated
+from medseg.version import VERSION
 from medseg.weights import read_shapes, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
@@ -237,7 +237,7 @@ def read_model_record(folder: Path) -> ModelRecord:
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"{file}: has format version {shown_value(version)}, medseg {medseg.__version__} reads {FORMAT_VERSION}; "
+            f"{file}: has format version {shown_value(version)}, medseg {VERSION} reads {FORMAT_VERSION}; "
             "install the medseg that made it"
         )
     return validated(content, ModelRecord, file, COPY, ModelError)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import medseg
 from medseg.dataset.cases import Case
 from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, Severity
@@ -14,6 +13,7 @@ from medseg.inspection.repair import Change
 from medseg.inspection.series import Series
 from medseg.io.archives import origin
 from medseg.labels import Labels
+from medseg.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Inspection:
           the ``findings`` that are left in the copy
         """
         return {
-            "medseg": medseg.__version__,
+            "medseg": VERSION,
             "source": str(self.source),
             "layout": self.layout,
             "channels": list(self.channels),

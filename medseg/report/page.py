@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
-import medseg
 from medseg.files import write_text
+from medseg.version import VERSION
 from medseg.volume import Array
 
 
@@ -24,7 +24,7 @@ def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
     )
     now = datetime.now().strftime("%Y-%m-%d %H:%M")
     environment.globals["zip"] = zip
-    page = environment.get_template(template).render(title=title, version=medseg.__version__, now=now, **content)
+    page = environment.get_template(template).render(title=title, version=VERSION, now=now, **content)
     return write_text(path, page)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import medseg
 from medseg.evaluation.predictions import read_predictions
 from medseg.inferers.model import RECORD, WEIGHTS, ModelRecord, read_model_record
 from medseg.report.links import seen_from
+from medseg.version import VERSION
 
 LIBRARIES = ("torch", "monai", "numpy", "scipy", "nibabel", "pydicom", "SimpleITK")
 
@@ -18,7 +18,7 @@ Fact = tuple[str, str]
 
 def software() -> Fact:
     """What runs now."""
-    parts = [f"medseg {medseg.__version__}", f"Python {platform.python_version()}"]
+    parts = [f"medseg {VERSION}", f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
             parts.append(f"{name} {version(name)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from medseg.labels import Labels
-from medseg.progress import console, say
+from medseg.progress import draws_on_terminal, say
 from medseg.report.example import example_picture
 from medseg.report.plots import log_rows, plot_progress
 from medseg.table import Row, write_table
@@ -71,7 +71,7 @@ class Journal:
         self._track(epoch.step, validation)
         if time.monotonic() - self.last_picture > SECONDS_BETWEEN_PICTURES:
             self.draw()
-        if console.is_terminal:
+        if draws_on_terminal():
             self.table.show(self.rows[-1], time_left)
         else:
             self._tell(row, validation, time_left)

@@ -11,7 +11,6 @@ from typing import Any
 import monai
 import torch
 
-import medseg
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError, reading
@@ -32,6 +31,7 @@ from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
 from medseg.training.watchdog import Change, NotANumber, Watchdog
 from medseg.transforms.augmentation.pipeline import augmentation_of
+from medseg.version import VERSION
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # A Dice that is better by less does not keep the patience up.
@@ -263,7 +263,7 @@ class Session:
             return
         run = self.run
         record = ModelRecord(
-            medseg=medseg.__version__,
+            medseg=VERSION,
             plan=run.plan,
             labels=run.dataset.labels,
             channels=run.dataset.record.channels,

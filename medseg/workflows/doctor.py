@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import torch
 
-import medseg
 from medseg.device import choose_device
 from medseg.errors import MedsegError, defect
 from medseg.phantom.self_test import SELF_TEST
 from medseg.records import Record
+from medseg.version import VERSION
 
 PACKAGES = (
     "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "highdicom", "scikit-image", "pydantic",
@@ -110,7 +110,7 @@ def doctor(*, self_test: bool = True) -> Diagnosis:
     """
     device = choose_device()
     return Diagnosis(
-        medseg=medseg.__version__,
+        medseg=VERSION,
         python=platform.python_version(),
         system=platform.platform(),
         processor=_processor(),

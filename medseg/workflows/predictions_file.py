@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import medseg
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, Problem
 from medseg.errors import SourceError
@@ -16,6 +15,7 @@ from medseg.io.mask_formats import Format, usual_format
 from medseg.labels import Labels
 from medseg.progress import warn
 from medseg.records import read_object, validated
+from medseg.version import VERSION
 
 # In which a killed call may lose the account of cases that it finished.
 SECONDS_BETWEEN_WRITES = 5.0
@@ -39,7 +39,7 @@ class PredictionsFile:
     def of(cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None) -> "PredictionsFile":
         review = model.record.review
         made_by = {
-            "medseg": medseg.__version__,
+            "medseg": VERSION,
             "model": str(model.folder.resolve()),
             "members": [str(member.resolve()) for member in model.members],
             "weights_sha256": model.fingerprint if folder is not None else "",

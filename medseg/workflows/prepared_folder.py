@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import medseg
 from medseg.dataset.cases import Problem
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid
@@ -12,6 +11,7 @@ from medseg.files import ensure_folder, write_json
 from medseg.labels import Labels
 from medseg.plan import Fingerprint, Plans
 from medseg.table import write_table
+from medseg.version import VERSION
 from medseg.workflows.agreement import Agreement
 from medseg.workflows.preprocess_case import Checked
 
@@ -47,7 +47,7 @@ def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) ->
     """Writes dataset.json, which makes a dataset of the folder."""
     in_order = sorted(agreed.cases, key=lambda item: item.case_id)
     record = DatasetRecord(
-        medseg=medseg.__version__,
+        medseg=VERSION,
         source=str(source.resolve()),
         layout=layout,
         channels=agreed.channels,

@@ -16,7 +16,6 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
-import medseg
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, on_planes
 from medseg.io.dicom.source_series import (
@@ -33,6 +32,7 @@ from medseg.io.segmented import Segmented
 from medseg.labels import Labels, Region
 from medseg.progress import warn
 from medseg.terminology import Code
+from medseg.version import VERSION
 from medseg.volume import Array, Geometry
 
 ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is called
@@ -129,7 +129,7 @@ def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
         instance_number=1,
         manufacturer="medseg",
         manufacturer_model_name=dicom_label(segmented.algorithm),
-        software_versions=medseg.__version__,
+        software_versions=VERSION,
         device_serial_number="none",
         content_label="SEGMENTATION",
         content_description=dicom_label(f"{segmented.algorithm} on {series.name}"),
@@ -161,7 +161,7 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
         segmented_property_type=_concept(coding.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=medseg.__version__
+            name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=VERSION
         ),
         tracking_uid=derived_uid(content, "segment", str(number)),
         tracking_id=as_text(structure.name).strip() or label,

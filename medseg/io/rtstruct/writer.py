@@ -9,7 +9,6 @@ from pydicom import DataElement, Dataset, FileDataset, FileMetaDataset, config
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
-import medseg
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import Plane, on_planes
 from medseg.io.dicom.source_series import (
@@ -25,6 +24,7 @@ from medseg.io.rtstruct.outlines import Line, outlines
 from medseg.io.segmented import Segmented
 from medseg.labels import Region
 from medseg.terminology import CATEGORIES, Code
+from medseg.version import VERSION
 from medseg.volume import Array
 
 SERIES_NUMBERS = 2000  # a structure set's series has this number and that of its source
@@ -84,7 +84,7 @@ def _file(segmented: Segmented, series: SourceSeries) -> FileDataset:
     dataset.Modality, dataset.OperatorsName = "RTSTRUCT", ""
     dataset.SeriesDescription = dicom_label(f"Structures of {series.name}")
     dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(segmented.algorithm)
-    dataset.SoftwareVersions = medseg.__version__
+    dataset.SoftwareVersions = VERSION
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = series.frame_of_reference_uid, ""
     dataset.StructureSetLabel, dataset.StructureSetName = "medseg", dicom_label(segmented.algorithm)
     dataset.StructureSetDate = dataset.InstanceCreationDate = f"{now:%Y%m%d}"
@@ -112,7 +112,7 @@ def _roi(number: int, label: str, name: str, structure_set: Dataset) -> Dataset:
         roi.ROIDescription = as_text(name)[:LONGEST_DESCRIPTION]
     roi.ReferencedFrameOfReferenceUID = structure_set.FrameOfReferenceUID
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
-    roi.ROIGenerationDescription = dicom_label(f"{structure_set.ManufacturerModelName} (medseg {medseg.__version__})")
+    roi.ROIGenerationDescription = dicom_label(f"{structure_set.ManufacturerModelName} (medseg {VERSION})")
     return roi
 
 

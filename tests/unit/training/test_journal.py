@@ -72,8 +72,8 @@ def test_tensorboard_gets_slices_of_image_reference_and_prediction(tmp_path: Pat
 
 def test_a_terminal_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(force_terminal=True, width=90, record=True, file=(tmp_path / "out").open("w"))
-    for module in ("journal", "live_table"):
-        monkeypatch.setattr(f"medseg.training.{module}.console", console)
+    for module in ("progress", "training.live_table"):
+        monkeypatch.setattr(f"medseg.{module}.console", console)
     journal = Journal(tmp_path, LABELS, 0)
     journal.add(epoch(10), 1.0, validation(0.75), 60.0)
     journal.add(epoch(20), 2.0, validation(0.5), 30.0)
