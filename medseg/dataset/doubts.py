@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.dataset.cases import Case
-from medseg.dataset.grids import ROUNDED_SPACING
+from medseg.dataset.grid_mismatch import ROUNDED_SPACING
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import printable
 from medseg.io.content import content_mark

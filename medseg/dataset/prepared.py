@@ -2,9 +2,9 @@
 
 from pydantic import ConfigDict
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listed import add_listed
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.listed_paths import add_listed
+from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import SaidSpacing
 from medseg.labels import Labels
 from medseg.records import PathInside, Record, validated
@@ -33,13 +33,13 @@ class PreparedFolder(Record):
     cases: tuple[PreparedCase, ...]
 
 
-def prepared(listing: Listing) -> Draft | None:
+def prepared(listing: Listing) -> CaseListDraft | None:
     """A folder that ``medseg preprocess`` wrote."""
     if listing.content.get("format") != "medseg-prepared":
         return None
     path = listing.path / "dataset.json"
     content = validated(listing.content, PreparedFolder, path, "run 'medseg preprocess' again")
-    draft = Draft("prepared by medseg (dataset.json)", content.channels, content.labels)
+    draft = CaseListDraft("prepared by medseg (dataset.json)", content.channels, content.labels)
     draft.groups_given, draft.is_whole = True, False
     for entry in content.cases:
         case = add_listed(draft, listing.path, list(entry.images), entry.label, entry.case_id)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
-from medseg.dataset.grids import advice_off_grid
-from medseg.dataset.rounding import not_whole
+from medseg.dataset.grid_mismatch import advice_off_grid
+from medseg.dataset.label_values import not_whole
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from medseg.dataset.cases import LabelSource
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.segments import name_labels
+from medseg.dataset.layouts.segment_labels import name_labels
 from medseg.errors import Problem, SourceError
 from medseg.evaluation.structures import masks_in
 from medseg.io.discover import BUNDLE, mask_of, sources_among

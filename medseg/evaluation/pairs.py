@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
-from medseg.dataset.segments import plain
+from medseg.dataset.layouts.segment_labels import plain
 from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.masks import Mask, Side, add_structures, mask_files, named, references_at

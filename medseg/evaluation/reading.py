@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.dataset.grids import FIX, goes_voxel_by_voxel
+from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume, one_structure, put_together, read_segments
 from medseg.errors import GeometryError, LabelError
 from medseg.evaluation.masks import Mask

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medseg.dataset.structures import structure_of
+from medseg.dataset.layouts.structure_masks import structure_of
 from medseg.io.discover import sources_among
 from medseg.io.folders import is_hidden, is_itk, is_nifti, stem
 from medseg.io.source import ImageSource

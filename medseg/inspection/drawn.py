@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
+from medseg.dataset.label_values import REWRITABLE, nearest_labels
 from medseg.dataset.reading import label_volume, read_label_map
-from medseg.dataset.rounding import REWRITABLE, nearest_labels
 from medseg.errors import LabelError, MedsegError
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from medseg.dataset.grids import ROUNDED_SPACING, export_like, goes_voxel_by_voxel
+from medseg.dataset.grid_mismatch import ROUNDED_SPACING, export_like, goes_voxel_by_voxel
 from medseg.inspection.finding import Finding, Severity
 from medseg.inspection.repair import Place
 from medseg.inspection.series import Series

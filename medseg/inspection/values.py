@@ -6,8 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case
-from medseg.dataset.rounding import REWRITABLE
-from medseg.dataset.strays import LEAST_GAP, rare_values, stray_values, told_as_rare
+from medseg.dataset.label_values import LEAST_GAP, REWRITABLE, rare_values, stray_values, told_as_rare
 from medseg.errors import LabelError
 from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, told

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from medseg.dataset.cases import CaseList, Problem
 from medseg.dataset.channel_order import told_of_channels
-from medseg.dataset.grids import FIX
-from medseg.dataset.strays import rare_values, stray_values, told_as_rare
+from medseg.dataset.grid_mismatch import FIX
+from medseg.dataset.label_values import rare_values, stray_values, told_as_rare
 from medseg.errors import LabelError
 from medseg.labels import MANY_LABELS, Labels
 from medseg.progress import counted, warn

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.dataset.grids import FIX, goes_voxel_by_voxel
+from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside

@@ -9,7 +9,7 @@ from typing import TypeVar
 from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.doubts import LOST_SPACING
 from medseg.dataset.layouts import cases_in
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import with_spacing
 from medseg.errors import SourceError
 from medseg.inspection.channels import (

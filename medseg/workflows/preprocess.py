@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.config import Config
 from medseg.dataset.cases import Problem
-from medseg.dataset.grids import filled_in
+from medseg.dataset.grid_mismatch import filled_in
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
 from medseg.dataset.store import DatasetRecord

@@ -14,7 +14,7 @@ from medseg.config import load
 from medseg.dataset.channel_order import in_order_of
 from medseg.dataset.dataset_json import channel_names, label_names
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.patients import patients_of
+from medseg.dataset.layouts.patient_names import patients_of
 from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError, LabelError, SourceError
 from medseg.io.read import read_geometry

@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.dataset.strays import stray_values
+from medseg.dataset.label_values import stray_values
 
 
 @pytest.mark.parametrize(

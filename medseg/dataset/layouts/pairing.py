@@ -5,12 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from medseg.dataset.dicom_segmentations import SAY_THEIR_IMAGE
-from medseg.dataset.draft import Draft
-from medseg.dataset.label_like import is_label_folder
-from medseg.dataset.listing import Listing
-from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after, split_channel
-from medseg.dataset.structures import structure_of
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.dicom_segmentations import SAY_THEIR_IMAGE
+from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, rest_after, split_channel
+from medseg.dataset.layouts.label_map_guess import is_label_folder
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.structure_masks import structure_of
 from medseg.io.source import ImageSource
 
 FILM = re.compile(rf"{SEPARATOR}4d$", re.IGNORECASE)  # beside its labelled frames: patient001_4d
@@ -23,13 +23,13 @@ def paired_by_name(listing: Listing) -> list[ImageSource]:
     return [source for source in listing.label_maps if source.kind not in SAY_THEIR_IMAGE]
 
 
-def paired_folders(images: Listing, labels: Listing) -> Draft:
+def paired_folders(images: Listing, labels: Listing) -> CaseListDraft:
     """Images in one folder, label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
 
     An image may also be a folder: with one DICOM series, or with one file a channel. So may be a label map: with a mask
     for each structure.
     """
-    draft = Draft(f"{images.name}/ and {labels.name}/")
+    draft = CaseListDraft(f"{images.name}/ and {labels.name}/")
     for found in (images.found, labels.found):
         draft.problems += found.problems
         draft.notes += found.notes
@@ -60,7 +60,7 @@ def paired_folders(images: Listing, labels: Listing) -> Draft:
     return draft
 
 
-def paired_with_masks(listing: Listing) -> Draft | None:
+def paired_with_masks(listing: Listing) -> CaseListDraft | None:
     """Masks in the folders of their images, known by their names; None when no image has a mask.
 
     ``CT_image`` goes with ``CT_mask``, ``volume-7`` with ``segmentation-7``, ``case7`` with ``case7_seg``;
@@ -151,7 +151,7 @@ def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
     return None, ""
 
 
-def _name_kinds(draft: Draft, listing: Listing, masks: Masks) -> None:
+def _name_kinds(draft: CaseListDraft, listing: Listing, masks: Masks) -> None:
     """Where names recur from folder to folder, they are kinds of images."""
     kinds = sorted(core for core, n in Counter(core for _, core in masks).items() if n > 1)
     for folder, core in masks:

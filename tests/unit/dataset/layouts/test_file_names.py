@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.dataset.names import image_core, mask_core, rest_after, safe, split_channel, unique
+from medseg.dataset.layouts.file_names import image_core, mask_core, rest_after, safe, split_channel, unique
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case, CaseList, LabelSource
-from medseg.dataset.names import rest_after, safe, unique
-from medseg.dataset.patients import patients_note, patients_of
-from medseg.dataset.segments import NamedLabels, name_labels
+from medseg.dataset.layouts.file_names import rest_after, safe, unique
+from medseg.dataset.layouts.patient_names import patients_note, patients_of
+from medseg.dataset.layouts.segment_labels import NamedLabels, name_labels
 from medseg.dataset.spacing import spaced
 from medseg.errors import ConfigError, Problem, SourceError
 from medseg.io.archives import origin, without_suffix
@@ -51,7 +51,7 @@ class FoundCase:
 
 
 @dataclass
-class Draft:
+class CaseListDraft:
     """What a layout found. ``channels`` and ``labels`` are set where the layout names them."""
 
     layout: str
@@ -82,7 +82,7 @@ class Draft:
             case.labels.append(source)
         return case
 
-    def add_all(self, other: "Draft", part: str) -> None:
+    def add_all(self, other: "CaseListDraft", part: str) -> None:
         """Adds the cases of another draft; below the name of its ``part`` where a name is taken."""
         prefix = f"{part}/" if other.cases.keys() & self.cases.keys() else ""
         for case in other.cases.values():

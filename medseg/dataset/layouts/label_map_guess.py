@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from medseg.dataset.names import mask_core
+from medseg.dataset.layouts.file_names import mask_core
 from medseg.errors import MedsegError
 from medseg.io.read import read_geometry, read_volume
 from medseg.io.source import ImageSource

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.untaken import suggested_patterns
+from medseg.dataset.layouts.left_out import suggested_patterns
 from medseg.workflows.inspect import inspect
 
 WriteImage = Callable[..., Path]
@@ -80,7 +80,7 @@ def test_binary_photographs_are_taken_and_only_said(tmp_path: Path) -> None:
 def test_large_images_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0).integers(0, 2, (80, 80, 80)).astype(np.uint8)
     nibabel.save(nibabel.Nifti1Image(random, np.eye(4)), tmp_path / "noise.nii.gz")
-    monkeypatch.setattr("medseg.dataset.label_like.read_volume", None)
+    monkeypatch.setattr("medseg.dataset.layouts.label_map_guess.read_volume", None)
     assert not find_cases(tmp_path).doubts
 
 

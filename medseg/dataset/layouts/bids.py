@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.listing import Listing
 from medseg.errors import MedsegError
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -51,7 +51,7 @@ class Named:
         return all(self.entities.get(key, value) == value for key, value in label.scan)
 
 
-def bids(listing: Listing) -> Draft | None:
+def bids(listing: Listing) -> CaseListDraft | None:
     """Files named ``sub-X_…_T1w`` and ``sub-X_…_mask``: the images of a session that lie on the grid of its label map
     are its channels."""
     named = [name for source in listing.found.sources if (name := _named(listing, source))]
@@ -91,7 +91,7 @@ def _named(listing: Listing, source: ImageSource) -> Named | None:
     return Named(source, entities, rest[-1], "derivatives" in (part.lower() for part in place.parts))
 
 
-def _of_usual_kind(draft: Draft, labels: Sequence[Named]) -> list[Named]:
+def _of_usual_kind(draft: CaseListDraft, labels: Sequence[Named]) -> list[Named]:
     """The label maps of the kind that most sessions have; those that differ in ``label-`` are masks of structures."""
     kinds: dict[str, list[Named]] = defaultdict(list)
     for label in labels:
@@ -129,7 +129,7 @@ def _lie_on_one_grid(one: ImageSource, other: ImageSource) -> bool:
         return False
 
 
-def _add(draft: Draft, key: str, images: Sequence[Named], labels: Sequence[Named]) -> None:
+def _add(draft: CaseListDraft, key: str, images: Sequence[Named], labels: Sequence[Named]) -> None:
     """A case. Of several images of one kind the first is taken, which has the fewest entities."""
     of_kind: dict[str, Named] = {}
     for image in sorted(images, key=lambda image: (len(image.entities), image.source.path)):
@@ -144,7 +144,7 @@ def _add(draft: Draft, key: str, images: Sequence[Named], labels: Sequence[Named
         draft.add_label(key, replace(label.source, structure=name) if structures else label.source)
 
 
-def _leave_out_rare(draft: Draft) -> None:
+def _leave_out_rare(draft: CaseListDraft) -> None:
     """Drops the kinds of images that no more than half of the labelled cases have, and says so."""
     labelled = [case for case in draft.cases.values() if case.labels] or list(draft.cases.values())
     counts = Counter(suffix for case in labelled for suffix in case.images)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
-from medseg.dataset.names import split_channel
-from medseg.dataset.pairing import paired_by_name, paired_folders
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.file_names import split_channel
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.pairing import paired_by_name, paired_folders
 from medseg.errors import SourceError
 from medseg.io.folders import stem
 from medseg.progress import counted
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
     labels: Listing | None
 
 
-def image_and_label_folders(listing: Listing) -> Draft | None:
+def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
     """images/ and labels/, or what else they may be called, with the same names in both; each part of a dataset may
     have its own."""
     pairs = list(_pairs_below(listing))
@@ -38,7 +38,7 @@ def image_and_label_folders(listing: Listing) -> Draft | None:
     labelled = [pair for pair in drawn if pair.part not in TESTING] or drawn
     if not labelled:
         return None
-    draft = Draft(_title(labelled))
+    draft = CaseListDraft(_title(labelled))
     names, notes = label_names(listing.content, listing.path / "dataset.json")
     draft.labels, draft.channels = names, channel_names(listing.content)
     draft.notes += [*notes, *channel_note(listing.content)]
@@ -117,7 +117,7 @@ def _title(pairs: list[Pair]) -> str:
     return f"{first.images.name}/ and {first.labels.name if first.labels else ''}/"
 
 
-def _of_other_formats(draft: Draft, content: Mapping[str, Any]) -> list[str]:
+def _of_other_formats(draft: CaseListDraft, content: Mapping[str, Any]) -> list[str]:
     """Leaves out images of another format than "file_ending" says, where some are of that; a note."""
     ending = content.get("file_ending")
     if not isinstance(ending, str) or not ending:
@@ -135,7 +135,7 @@ def _of_other_formats(draft: Draft, content: Mapping[str, Any]) -> list[str]:
     return [f"{said}; of other formats, left out: {counted(len(others), 'image')}"]
 
 
-def _add_testing(draft: Draft, pair: Pair) -> None:
+def _add_testing(draft: CaseListDraft, pair: Pair) -> None:
     """Images that a model is to be tried on."""
     taken = set(draft.cases)
     in_channels = any(len(case.images) > 1 or "" not in case.images for case in draft.cases.values())

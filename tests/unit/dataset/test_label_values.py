@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.dataset.label_values import nearest_labels, rare_values
 from medseg.dataset.reading import label_volume
-from medseg.dataset.rounding import nearest_labels
-from medseg.dataset.strays import rare_values
 from medseg.errors import LabelError
 from medseg.io.discover import source_of
 

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.dataset.dicom_segmentations import SAY_THEIR_IMAGE, add_segmentations
-from medseg.dataset.draft import Draft
-from medseg.dataset.label_like import is_label_folder
-from medseg.dataset.listing import Listing
-from medseg.dataset.unlabelled import add_unlabelled
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.dicom_segmentations import SAY_THEIR_IMAGE, add_segmentations
+from medseg.dataset.layouts.label_map_guess import is_label_folder
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.unlabelled_images import add_unlabelled
 from medseg.errors import Problem
 from medseg.io.source import ImageSource
 from medseg.progress import counted
@@ -16,7 +16,7 @@ from medseg.progress import counted
 VOLUMES = ("nifti", "pair", "itk")
 
 
-def segmented_studies(listing: Listing) -> Draft | None:
+def segmented_studies(listing: Listing) -> CaseListDraft | None:
     """DICOM series of which some have a DICOM SEG or an RTSTRUCT."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]
     segmentations = [source for source in listing.found.segmentations if source.kind in SAY_THEIR_IMAGE]
@@ -27,7 +27,7 @@ def segmented_studies(listing: Listing) -> Draft | None:
     return draft
 
 
-def dicom_studies(listing: Listing) -> Draft | None:
+def dicom_studies(listing: Listing) -> CaseListDraft | None:
     """DICOM series without labels: each is a case of its patient."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]
     if not series or any(source.kind in VOLUMES for source in listing.found.sources):
@@ -35,13 +35,13 @@ def dicom_studies(listing: Listing) -> Draft | None:
     return _studies(listing, series, "DICOM studies")
 
 
-def _studies(listing: Listing, series: Sequence[ImageSource], layout: str) -> Draft:
+def _studies(listing: Listing, series: Sequence[ImageSource], layout: str) -> CaseListDraft:
     draft = listing.draft(layout)
     add_unlabelled(draft, listing, series)
     return draft
 
 
-def studies_with_pictures(listing: Listing) -> Draft | None:
+def studies_with_pictures(listing: Listing) -> CaseListDraft | None:
     """DICOM series with a folder beside them that has a picture for each slice, as CHAOS has: ``DICOM_anon/`` and
     ``Ground/``."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]

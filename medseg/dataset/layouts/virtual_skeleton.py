@@ -6,15 +6,15 @@ HGG/brats_tcia_pat105_0001/VSD.Brain_3more.XX.O.OT.42283/VSD.Brain_3more.XX.O.OT
 
 import re
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.listing import Listing
 
 NAME = re.compile(r"(?:VSD|SMIR)\.Brain[^.]*\.[^.]+\.O\.(?:(?:MR|CT)_)?(?P<kind>\w+)\.\d+", re.IGNORECASE)
 LABEL = "OT"
 SERIES_IN_TIME = "4D"
 
 
-def virtual_skeleton(listing: Listing) -> Draft | None:
+def virtual_skeleton(listing: Listing) -> CaseListDraft | None:
     """A folder a case; in it a folder for each image, and one, OT, for its label map."""
     matches = {source: NAME.match(listing.place(source).name) for source in listing.found.sources}
     if not any(match and match["kind"].upper() == LABEL for match in matches.values()):

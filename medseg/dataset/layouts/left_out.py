@@ -4,10 +4,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.label_like import holds_few_integers, is_named_like_label
-from medseg.dataset.listing import Listing
-from medseg.dataset.patterns import paired_keys
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_named_like_label
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.patterns import paired_keys
 from medseg.io.source import ImageSource
 from medseg.progress import counted
 
@@ -18,7 +18,7 @@ MOST_KINDS = 4
 PLACEHOLDERS = ("case", "scan", "part")
 
 
-def untaken(draft: Draft, listing: Listing) -> list[str]:
+def untaken(draft: CaseListDraft, listing: Listing) -> list[str]:
     """A note that counts the files that no case has, by kind, where no problem tells of them."""
     used = [source for case in draft.cases.values() for source in (*case.images.values(), *case.labels)]
     taken = {path for source in used for path in (source.path, *source.files)}
@@ -35,7 +35,7 @@ def untaken(draft: Draft, listing: Listing) -> list[str]:
     return [f"taken for no case, left out: {', '.join(shown)}{more}"] if shown else []
 
 
-def doubts(draft: Draft, listing: Listing) -> list[str]:
+def doubts(draft: CaseListDraft, listing: Listing) -> list[str]:
     """Warnings about images that look like label maps, with the patterns that would pair them. Images that have a label
     map of their own may look like anything."""
     cases = [case for case in draft.cases.values() if not case.labels and case.unlabelled_as in ("", "scan")]

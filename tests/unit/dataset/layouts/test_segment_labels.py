@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dicom_drawn import write_rtstruct
 
-from medseg.dataset.segments import NamedLabels, name_labels, plain
+from medseg.dataset.layouts.segment_labels import NamedLabels, name_labels, plain
 from medseg.errors import ConfigError
 from medseg.io.source import ImageSource
 from medseg.labels import Labels

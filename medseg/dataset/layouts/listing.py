@@ -7,8 +7,8 @@ from typing import Any
 from unicodedata import normalize
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
-from medseg.dataset.draft import Draft
-from medseg.dataset.names import safe
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.file_names import safe
 from medseg.io.archives import content_of, is_archive, is_temporary, origin, without_suffix
 from medseg.io.discover import existing, image_sources, located
 from medseg.io.folders import stem, subfolders
@@ -87,8 +87,8 @@ class Listing:
             series[source.path].add(source.series_uid)
         return series
 
-    def draft(self, layout: str) -> Draft:
+    def draft(self, layout: str) -> CaseListDraft:
         """An empty one with what was noted in the search, and the labels that dataset.json names."""
         labels, notes = label_names(self.content, self.path / "dataset.json")
         notes = [*self.found.notes, *notes]
-        return Draft(layout, labels=labels, problems=list(self.found.problems), notes=notes, searched=True)
+        return CaseListDraft(layout, labels=labels, problems=list(self.found.problems), notes=notes, searched=True)

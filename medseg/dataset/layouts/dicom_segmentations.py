@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.listing import Listing
 from medseg.errors import MedsegError, Problem
 from medseg.io.archives import origin
 from medseg.io.dicom.geometry import LPS_TO_RAS
@@ -25,7 +25,7 @@ MOST_SHOWN = 3
 Sources = Sequence[ImageSource]
 
 
-def add_segmentations(draft: Draft, listing: Listing, segmentations: Sources) -> None:
+def add_segmentations(draft: CaseListDraft, listing: Listing, segmentations: Sources) -> None:
     """Adds each segmentation to the case of the series that it was drawn on; a problem where that is not clear."""
     case_of = {source: case for case in draft.cases.values() for source in case.images.values()}
     for case in case_of.values():
@@ -45,7 +45,7 @@ def add_segmentations(draft: Draft, listing: Listing, segmentations: Sources) ->
             draft.notes.append(f"{path}: the series that it refers to is not here; by its geometry it is of {where}")
 
 
-def note_unused(draft: Draft, listing: Listing) -> None:
+def note_unused(draft: CaseListDraft, listing: Listing) -> None:
     """Notes the segmentations of a source that no case has, and that no problem tells of."""
     used = {source for case in draft.cases.values() for source in case.labels}
     told = {problem.path for problem in draft.problems}

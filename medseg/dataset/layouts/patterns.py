@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
-from medseg.dataset.names import image_core
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.file_names import image_core
+from medseg.dataset.layouts.listing import Listing
 from medseg.errors import ConfigError, SourceError
 from medseg.io.archives import without_suffix
 from medseg.io.folders import stem
@@ -25,7 +25,7 @@ CHANNEL, STRUCTURE = "channel", "structure"
 NAMED = re.compile(r"(?:([^=/*?]+)=)?(.*)")  # CT=*/CT.nii.gz
 
 
-def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> Draft:
+def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> CaseListDraft:
     """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
     ``labels``, paired by what the ``*`` of each match; DICOM series also by their study.
 
@@ -86,7 +86,7 @@ def is_named(image: str) -> bool:
     return match is not None and match[1] is not None
 
 
-def take_labels(draft: Draft, others: Draft) -> None:
+def take_labels(draft: CaseListDraft, others: CaseListDraft) -> None:
     """Gives cases the label maps that other cases have for the images of their first channel."""
     labelled = {source: case for case in others.cases.values() for source in case.images.values()}
     for case in draft.cases.values():
@@ -97,7 +97,7 @@ def take_labels(draft: Draft, others: Draft) -> None:
     draft.labels, draft.problems = others.labels, others.problems
 
 
-def only_images(draft: Draft, listing: Listing, images: str) -> None:
+def only_images(draft: CaseListDraft, listing: Listing, images: str) -> None:
     """Leaves the cases of a draft with those of their images that match a glob, or with those volumes of files that
     hold several. Raises ``SourceError`` when none is left, ``ConfigError`` when several volumes of a file match."""
     there = [source for case in draft.cases.values() for source in case.images.values()]

@@ -8,8 +8,8 @@ from typing import Any
 from unicodedata import normalize
 
 from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
-from medseg.dataset.draft import Draft, FoundCase
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft, FoundCase
+from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import checked_spacing
 from medseg.errors import Problem, SourceError, printable
 from medseg.io.discover import source_of
@@ -19,14 +19,14 @@ from medseg.progress import counted
 from medseg.volume import Spacing3
 
 
-def decathlon(listing: Listing) -> Draft | None:
+def decathlon(listing: Listing) -> CaseListDraft | None:
     """dataset.json with a list of training cases; nnU-Net 1 writes it too, without the _0000 of its files."""
     content = listing.content
     if not isinstance(content.get("training"), list):
         return None
     path = listing.path / "dataset.json"
     labels, notes = label_names(content, path)
-    draft = Draft("Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes)
+    draft = CaseListDraft("Medical Segmentation Decathlon (dataset.json)", channel_names(content), labels, notes=notes)
     draft.notes += [*channel_note(content), *training_note(content, len(content["training"]))]
     validation = _entries(content, "validation", path)
     for entry in [*_entries(content, "training", path), *validation]:
@@ -61,7 +61,7 @@ def _entries(content: Mapping[str, Any], name: str, path: Path) -> list[dict[str
 
 
 def add_listed(
-    draft: Draft,
+    draft: CaseListDraft,
     folder: Path,
     images: str | Sequence[str] | Mapping[str, str],
     label: str | None,

@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.label_like import holds_few_integers, is_label_folder
-from medseg.dataset.listing import Listing
-from medseg.dataset.names import SEPARATOR, image_core, mask_core, rest_after
-from medseg.dataset.segments import plain
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, rest_after
+from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_label_folder
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.segment_labels import plain
 from medseg.io.segmented import NAMES_FILE
 from medseg.io.source import ImageSource
 from medseg.progress import counted
@@ -25,7 +25,7 @@ MOST_LOOKED_AT = 200  # files, spread over all: where none of them is a mask, th
 Masks = dict[str, ImageSource]  # by structure
 
 
-def masks_in_folders(listing: Listing) -> Draft | None:
+def masks_in_folders(listing: Listing) -> CaseListDraft | None:
     """A folder a case, and in it a folder with the masks: ``s0001/ct`` and ``s0001/segmentations/liver``; or one with
     label maps that have the names of the images beside it: ``a``, ``b``, ``masks/a`` and ``masks/b``."""
     images: dict[str, list[ImageSource]] = defaultdict(list)
@@ -48,7 +48,7 @@ def masks_in_folders(listing: Listing) -> Draft | None:
     return draft if _is_likely(draft, in_folders=True) else None
 
 
-def structures_beside_images(listing: Listing) -> Draft | None:
+def structures_beside_images(listing: Listing) -> CaseListDraft | None:
     """Masks beside their image that are named after it and after a structure, or after the structure alone where a
     folder has one image: ``case_ct``, ``case_liver`` and ``case_kidney``; ``case/ct`` and ``case/liver``."""
     folders: dict[str, Masks] = defaultdict(dict)
@@ -90,7 +90,7 @@ def structure_of(source: ImageSource, name: str) -> ImageSource:
     return replace(source, structure=str(names.get(source.path.name, name)))
 
 
-def _add_case(draft: Draft, listing: Listing, folder: str, images: Sequence[ImageSource], masks: Masks) -> None:
+def _add_case(draft: CaseListDraft, listing: Listing, folder: str, images: Sequence[ImageSource], masks: Masks) -> None:
     """The case of a folder, or those of the images in it that have a label map of their name."""
     names = {listing.place(source).name: source for source in images}
     pairs = {
@@ -135,7 +135,7 @@ def _named_alike(folders: Mapping[str, Masks], masks: set[ImageSource]) -> set[I
     }
 
 
-def _is_likely(draft: Draft, in_folders: bool) -> bool:
+def _is_likely(draft: CaseListDraft, in_folders: bool) -> bool:
     """Whether there are cases with images and masks, and names of structures recur from case to case: names that don't
     are those of objects, or of something else."""
     _take_named(draft)
@@ -166,7 +166,7 @@ def _is_known(structure: str) -> bool:
     return coding(structure).type.scheme != PRIVATE
 
 
-def _take_named(draft: Draft) -> None:
+def _take_named(draft: CaseListDraft) -> None:
     """Leaves the structures that dataset.json names, where it names some."""
     if draft.labels is None:
         return

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import count
 
-from medseg.dataset.draft import Draft
-from medseg.dataset.listing import Listing
-from medseg.dataset.names import rest_after, safe, split_channel
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.file_names import rest_after, safe, split_channel
+from medseg.dataset.layouts.listing import Listing
 from medseg.io.source import ImageSource
 
 # A single group of more files than this, numbered from 0000, is a row of cases, not one case with channels.
@@ -15,7 +15,7 @@ MOST_CHANNELS = 8
 Channels = dict[str, dict[str, ImageSource]]  # sources by case key and channel
 
 
-def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource]) -> None:
+def add_unlabelled(draft: CaseListDraft, listing: Listing, sources: Sequence[ImageSource]) -> None:
     """One case for each image, named by its path, as in a labelled dataset; DICOM series that share a folder are
     named by patient and description."""
     several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
@@ -27,7 +27,7 @@ def add_unlabelled(draft: Draft, listing: Listing, sources: Sequence[ImageSource
         draft.add_image(key, source).group = source.patient_id
 
 
-def leave_out_derived(draft: Draft, listing: Listing) -> None:
+def leave_out_derived(draft: CaseListDraft, listing: Listing) -> None:
     """Drops images that were computed from others (ADC maps, projections, subtractions), with a note; not those that
     were drawn on, nor all that there is."""
     derived = {
@@ -48,7 +48,7 @@ def leave_out_derived(draft: Draft, listing: Listing) -> None:
     ]
 
 
-def add_by_channel(draft: Draft, listing: Listing) -> bool:
+def add_by_channel(draft: CaseListDraft, listing: Listing) -> bool:
     """Adds the images as channels where all their names say so; False, with nothing added, otherwise."""
     channels = _by_number(listing) or _by_folder(listing)
     if channels is None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
-from medseg.dataset.draft import Draft
-from medseg.dataset.listed import add_listed, annotated_labels, listed_spacing
-from medseg.dataset.listing import Listing
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.listed_paths import add_listed, annotated_labels, listed_spacing
+from medseg.dataset.layouts.listing import Listing
 from medseg.errors import ConfigError, Problem, SourceError, reading
 from medseg.files import read_text
 from medseg.io.folders import stem
@@ -51,7 +51,7 @@ class Columns:
         return (row.get(self.others.get(role, "")) or "").strip()
 
 
-def cases_csv(listing: Listing) -> Draft | None:
+def cases_csv(listing: Listing) -> CaseListDraft | None:
     """cases.csv, or the table that was given; paths are relative to it. Labels are named by a dataset.json beside it,
     where there is one."""
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
@@ -60,7 +60,7 @@ def cases_csv(listing: Listing) -> Draft | None:
     columns, rows = _table(path)
     beside = read_dataset_json(path.parent)
     labels, notes = label_names({} if "format" in beside else beside, path.parent / "dataset.json")
-    draft = Draft(f"table {path.name}", labels=labels, notes=notes, is_whole=False)
+    draft = CaseListDraft(f"table {path.name}", labels=labels, notes=notes, is_whole=False)
     draft.groups_given = "group" in columns.others
     draft.notes += _notes(columns, path)
     keys = _keys(columns, rows)

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from medseg.dataset.bids import bids
 from medseg.dataset.cases import CaseList
-from medseg.dataset.dicom_segmentations import note_unused
-from medseg.dataset.draft import Draft
-from medseg.dataset.folders import image_and_label_folders, one_level_down
-from medseg.dataset.listed import decathlon
-from medseg.dataset.listing import Listing
-from medseg.dataset.pairing import paired_with_masks
-from medseg.dataset.patterns import is_named, only_images, paired_by_patterns, take_labels
+from medseg.dataset.layouts.bids import bids
+from medseg.dataset.layouts.case_list_draft import CaseListDraft
+from medseg.dataset.layouts.cases_csv import cases_csv
+from medseg.dataset.layouts.dicom_segmentations import note_unused
+from medseg.dataset.layouts.dicom_studies import dicom_studies, segmented_studies, studies_with_pictures
+from medseg.dataset.layouts.image_and_label_folders import image_and_label_folders, one_level_down
+from medseg.dataset.layouts.left_out import doubts, untaken
+from medseg.dataset.layouts.listed_paths import decathlon
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.pairing import paired_with_masks
+from medseg.dataset.layouts.patterns import is_named, only_images, paired_by_patterns, take_labels
+from medseg.dataset.layouts.structure_masks import masks_in_folders, structures_beside_images
+from medseg.dataset.layouts.unlabelled_images import add_by_channel, add_unlabelled, leave_out_derived
+from medseg.dataset.layouts.virtual_skeleton import virtual_skeleton
 from medseg.dataset.prepared import prepared
-from medseg.dataset.smir import virtual_skeleton
-from medseg.dataset.structures import masks_in_folders, structures_beside_images
-from medseg.dataset.studies import dicom_studies, segmented_studies, studies_with_pictures
-from medseg.dataset.table import cases_csv
-from medseg.dataset.unlabelled import add_by_channel, add_unlabelled, leave_out_derived
-from medseg.dataset.untaken import doubts, untaken
 from medseg.errors import ConfigError, SourceError
 
 
@@ -80,7 +80,7 @@ def cases_in(
     return draft.settled(listing.path, labelled, rename, incomplete)
 
 
-def recognised(listing: Listing) -> Draft:
+def recognised(listing: Listing) -> CaseListDraft:
     """Raises ``SourceError`` when no layout fits."""
     for layout in LAYOUTS if listing.path.is_dir() else FILE_LAYOUTS:
         draft = layout(listing)
@@ -95,7 +95,7 @@ def recognised(listing: Listing) -> Draft:
     )
 
 
-def dataset_below(listing: Listing) -> Draft | None:
+def dataset_below(listing: Listing) -> CaseListDraft | None:
     """The only nnU-Net or Decathlon dataset that lies in a folder below, as below ``nnUNet_raw``."""
     dataset = one_level_down(listing)
     if dataset is None:
@@ -105,7 +105,7 @@ def dataset_below(listing: Listing) -> Draft | None:
     return draft
 
 
-def plain_folder(listing: Listing) -> Draft | None:
+def plain_folder(listing: Listing) -> CaseListDraft | None:
     """Images without labels: each is a case, unless all their names tell channels."""
     sources = listing.found.sources
     if not sources:
@@ -116,7 +116,7 @@ def plain_folder(listing: Listing) -> Draft | None:
     return draft
 
 
-def single_file(listing: Listing) -> Draft | None:
+def single_file(listing: Listing) -> CaseListDraft | None:
     """One image, or a table of cases."""
     if listing.path.suffix.lower() == ".csv":
         return cases_csv(listing)
@@ -132,7 +132,7 @@ def single_file(listing: Listing) -> Draft | None:
 
 
 # A table that the user wrote says more than names and folders do; what is told by names comes last.
-LAYOUTS: tuple[Callable[[Listing], Draft | None], ...] = (
+LAYOUTS: tuple[Callable[[Listing], CaseListDraft | None], ...] = (
     prepared,
     cases_csv,
     decathlon,
