@@ -11,7 +11,7 @@ from monai.data.dataset import Dataset
 from monai.transforms import Compose, Invertd
 
 from medseg.errors import GeometryError, SourceError
-from medseg.io.nifti import write_nifti
+from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
