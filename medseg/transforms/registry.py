@@ -1,4 +1,126 @@
 """MONAI's dictionary transforms by name, as users write them in YAML."""
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import monai.transforms
+from monai.transforms import MapTransform, Transform
+
+from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
+from medseg.plugins import errors_of_plugins, plugin_of
+from medseg.transforms.spatial import geometry_of
+
+KEYS = ("image", "label")
+# Beside those of monai.transforms.io: one writes files, the others need a function, which YAML cannot give.
+LEFT_OUT = ("SaveClassificationd", "Lambdad", "RandLambdad")
+
+Parameters = Mapping[str, inspect.Parameter]
 
 
+def monai_transform(spec: Mapping[str, Any]) -> Transform:
+    """The dictionary transform of ``monai.transforms`` that ``{"name": ..., "keys": [...], ...}`` describes.
+
+    Keys are ``image`` and ``label``; a case without a label is not an error. Transforms that read or write
+    files are left out, since a model's transforms come with the model.
+
+    A name that a plugin registered is its transform (``medseg.plugins``).
+
+    Raises ``ConfigError`` for a wrong name, argument or key.
+    """
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"transforms: {dict(spec)} has no name; write {{name: RandGaussianSharpend, ...}}")
+    plugin = plugin_of("transform", name)
+    if plugin is not None:
+        with errors_of_plugins():
+            return plugin.build(**arguments)
+    transform = _class(name)
+    parameters = inspect.signature(transform.__init__).parameters
+    _check_arguments(name, arguments, parameters)
+    if "allow_missing_keys" in parameters:
+        arguments.setdefault("allow_missing_keys", True)
+    try:
+        return transform(**arguments)
+    except Exception as error:
+        settings = ", ".join(f"{key}={value!r}" for key, value in spec.items() if key != "name")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"transforms: {name}({settings}) is refused by MONAI: {reason}") from error
+
+
+class ValueTransform(Transform):  # type: ignore[misc]
+    """A dictionary transform of the user that may change values, and nothing of the grid."""
+
+    def __init__(self, transform: Transform) -> None:
+        """Takes what ``monai_transform`` returns."""
+        self.transform = transform
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Returns the data with changed values. Raises ``ConfigError`` where it fails, or changes the grid."""
+        name = type(self.transform).__name__
+        image = data["image"]
+        before, trace = geometry_of(image), list(image.applied_operations)
+        try:
+            changed: dict[str, Any] = self.transform(dict(data))
+        except Exception as error:
+            cause = cause_of(error)
+            if lacks_memory(cause):
+                raise
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            raise ConfigError(f"preprocessing.transforms: {name} failed: {reason}") from error
+        difference = before.difference(geometry_of(changed["image"]))
+        if difference is not None:
+            raise ConfigError(
+                f"preprocessing.transforms: {name} changes the grid ({difference}); only transforms of "
+                "values can be added, set preprocessing.spacing or .orientation for the grid"
+            )
+        # There is no way back of values, and the way back of the grid leads past this step.
+        changed["image"].applied_operations = trace
+        return changed
+
+
+def _class(name: str) -> type[MapTransform]:
+    known = _dictionary_transforms()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        # Nothing is near: the list of all would bury the message.
+        hint = hint if len(hint) < 80 else "; known are MONAI's dictionary transforms, whose names end with d"
+        raise ConfigError(f"transforms: there is no transform '{name}'{hint}")
+    return known[name]
+
+
+def _dictionary_transforms() -> dict[str, type[MapTransform]]:
+    """By their own names, not MONAI's aliases ``...D`` and ``...Dict``."""
+    return {
+        cls.__name__: cls
+        for cls in vars(monai.transforms).values()
+        if inspect.isclass(cls)
+        and issubclass(cls, MapTransform)
+        and cls is not MapTransform
+        and not cls.__module__.startswith("monai.transforms.io")
+        and cls.__name__ not in LEFT_OUT
+    }
+
+
+def _check_arguments(name: str, arguments: dict[str, Any], parameters: Parameters) -> None:
+    named = {
+        key: parameter
+        for key, parameter in parameters.items()
+        if key != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in arguments:
+        if key not in named and not takes_any:
+            raise ConfigError(f"transforms: {name} has no argument '{key}'{did_you_mean(str(key), named)}")
+    for key, parameter in named.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise ConfigError(f"transforms: {name} needs the argument '{key}'")
+    # MONAI takes 20 for 1 without a word.
+    probability = arguments.get("prob", 0)
+    if not isinstance(probability, int | float) or not 0 <= probability <= 1:
+        raise ConfigError(f"transforms: {name} cannot have prob={probability!r}; it lies between 0 and 1")
+    keys = arguments.get("keys", ())
+    for key in [keys] if isinstance(keys, str) else keys:
+        if key not in KEYS:
+            raise ConfigError(f"transforms: {name} cannot work on '{key}'{did_you_mean(str(key), KEYS)}")
