@@ -105,7 +105,7 @@ def extended(case: Read, around: int, longer: int) -> Read:
 def voxels_outside(model: Model, case: Read) -> int:
     """Of the reference on the model grid, outside the body mask."""
     grid = model.record.plan.grid
-    prepared = prepare(case.image, case.reference, grid, len(model.record.labels.items))
+    prepared = prepare(case.image, case.reference, grid)
     mask = body_mask(prepared.image, grid)
     if mask is None or prepared.label_map is None:
         return 0

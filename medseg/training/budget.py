@@ -13,7 +13,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.candidates import CandidatePlan
 from medseg.training.learner import Learner
-from medseg.transforms.augmentation.pipeline import augmentation_of
+from medseg.transforms.augmentation.pipeline import augmentation_for
 
 # Steps of each plan; the first one is slower, so the fastest counts.
 TRIED_STEPS = 3
@@ -58,7 +58,7 @@ class Budget:
             len(channels), len(plan.outputs(labels)), plan.architecture, self.config.network.checkpointing
         )
         settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
-        learner = Learner(network, plan, settings, augmentation_of(plan, self.config.augmentation), self.device)
+        learner = Learner(network, plan, settings, augmentation_for(plan, self.config.augmentation), self.device)
         batch = self._noise(plan)
         if not self.tried:
             self.device.threads.settle(lambda: learner.epoch(iter([batch]), 0, 1, _end))

@@ -30,7 +30,7 @@ from medseg.training.run import Run
 from medseg.training.schedule import Join
 from medseg.training.validation import Validation, validate
 from medseg.training.watchdog import Change, NotANumber, Watchdog
-from medseg.transforms.augmentation.pipeline import augmentation_of
+from medseg.transforms.augmentation.pipeline import augmentation_for
 from medseg.version import VERSION
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -47,7 +47,7 @@ class Session:
         resumes = processes.first(run.checkpoint.is_file)
         network = self._network(resumes)
         labels = run.dataset.labels
-        augmentation = augmentation_of(run.plan, run.config.augmentation)
+        augmentation = augmentation_for(run.plan, run.config.augmentation)
         self.learner = Learner(network, run.plan, self.settings, augmentation, device, processes)
         self.sampler = PatchSampler(
             run.dataset,

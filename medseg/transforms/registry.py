@@ -7,8 +7,9 @@ from typing import Any
 import monai.transforms
 from monai.transforms import MapTransform, Transform
 
-from medseg.errors import ConfigError, did_you_mean
+from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
 from medseg.plugins import errors_of_plugins, plugin_of
+from medseg.transforms.spatial import geometry_of
 
 KEYS = ("image", "label")
 # Beside those of monai.transforms.io: one writes files, the others need a function, which YAML cannot give.
@@ -46,6 +47,37 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
         settings = ", ".join(f"{key}={value!r}" for key, value in spec.items() if key != "name")
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"transforms: {name}({settings}) is refused by MONAI: {reason}") from error
+
+
+class ValueTransform(Transform):  # type: ignore[misc]
+    """A dictionary transform of the user that may change values, and nothing of the grid."""
+
+    def __init__(self, transform: Transform) -> None:
+        """Takes what ``monai_transform`` returns."""
+        self.transform = transform
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Returns the data with changed values. Raises ``ConfigError`` where it fails, or changes the grid."""
+        name = type(self.transform).__name__
+        image = data["image"]
+        before, trace = geometry_of(image), list(image.applied_operations)
+        try:
+            changed: dict[str, Any] = self.transform(dict(data))
+        except Exception as error:
+            cause = cause_of(error)
+            if lacks_memory(cause):
+                raise
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            raise ConfigError(f"preprocessing.transforms: {name} failed: {reason}") from error
+        difference = before.difference(geometry_of(changed["image"]))
+        if difference is not None:
+            raise ConfigError(
+                f"preprocessing.transforms: {name} changes the grid ({difference}); only transforms of "
+                "values can be added, set preprocessing.spacing or .orientation for the grid"
+            )
+        # There is no way back of values, and the way back of the grid leads past this step.
+        changed["image"].applied_operations = trace
+        return changed
 
 
 def _class(name: str) -> type[MapTransform]:

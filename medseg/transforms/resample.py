@@ -50,7 +50,7 @@ def resample(
     return array
 
 
-def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geometry, n_labels: int) -> torch.Tensor:
+def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
     """Network labels (x, y, z) on another grid: each label's mask is resampled linearly and the largest one wins, so
     that no value appears that wasn't there, and borders stay smoother than with nearest neighbours."""
     if source.difference(target) is None:
@@ -63,16 +63,14 @@ def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geomet
         # The slices of the source between which this slab lies.
         low = min(max(int(part.min().floor()), 0), source.shape[2] - 1)
         high = max(int(part.max().floor()) + 2, low + 1)
-        result[:, :, start : start + thickness] = _largest_share(
-            label_map[:, :, low:high], (x, y, part - low), n_labels
-        )
+        result[:, :, start : start + thickness] = _largest_share(label_map[:, :, low:high], (x, y, part - low))
     return result
 
 
-def _largest_share(label_map: torch.Tensor, coordinates: Sequence[torch.Tensor], n_labels: int) -> torch.Tensor:
+def _largest_share(label_map: torch.Tensor, coordinates: Sequence[torch.Tensor]) -> torch.Tensor:
     best = torch.zeros([len(axis) for axis in coordinates])
     result = torch.zeros(best.shape, dtype=label_map.dtype)
-    present = torch.bincount(label_map.flatten(), minlength=n_labels + 1).nonzero().flatten()
+    present = torch.bincount(label_map.flatten()).nonzero().flatten()
     for value in present.tolist():
         share = (label_map == value).float()
         for dim, axis in enumerate(coordinates):

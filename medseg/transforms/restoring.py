@@ -205,6 +205,28 @@ def restore(
     return restoring.label_map
 
 
+def restore_label_map(
+    label_map: torch.Tensor, grid: Geometry, source: Geometry, orientation: str | None = None
+) -> torch.Tensor:
+    """Returns a label map (x, y, z) of the model grid on the source grid: each voxel gets the label with the largest
+    share in what lies around it, as ``restore`` gives it for logits that are 1 for the label and 0 for all others.
+
+    Args:
+        label_map: whole numbers of any type, at most 256 different ones; outside of ``grid`` is 0.
+        grid: where it lies.
+        source: the grid of the result.
+        orientation: of ``grid``; None: that of ``source``.
+    """
+    values = torch.unique(torch.cat([label_map.new_zeros(1), label_map.flatten()]))
+    index = torch.searchsorted(values, label_map.contiguous())
+    restoring = Restoring(grid, source, source.orientation if orientation is None else orientation, axis=0)
+    thickness = max(2, VALUES_AT_ONCE // (len(values) * prod(label_map.shape[1:])))
+    for start in range(0, max(len(index) - 1, 1), thickness - 1):
+        restoring.take(functional.one_hot(index[start : start + thickness], len(values)).float(), start)
+    restored: torch.Tensor = values.cpu()[torch.from_numpy(restoring.label_map).int()]
+    return restored
+
+
 def _taps(coordinates: torch.Tensor, size: int) -> _Taps:
     nearest = coordinates.round()
     if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):

@@ -43,7 +43,7 @@ def attention_maps(
     if len(cases) != 1:
         raise SourceError(f"{image}: holds {len(cases)} cases; give the images of one")
     volume = read_images(cases[0], record.plan.grid.tolerance)
-    prepared = prepare(volume, None, record.plan.grid, len(record.labels.items))
+    prepared = prepare(volume, None, record.plan.grid)
 
     def gates(windows: torch.Tensor) -> torch.Tensor:
         return torch.cat(network.attention(windows), dim=1)

@@ -108,7 +108,7 @@ class CasePredictor:
         memory = None if self.memory_limit is None else self.memory_limit.plan_for(self.model, image, self.config)
         if memory is not None:
             say(f"{case.case_id}: takes up to {in_units(memory.peak)} of memory")
-        prepared = prepare(image, None, record.plan.grid, len(record.labels.items))
+        prepared = prepare(image, None, record.plan.grid)
         prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
         doubts = (*_doubts(case, image.geometry, record), *filter(None, [self.copies.get(case.case_id)]))
         oddities = tuple(_oddities(case, record, prepared))

@@ -134,7 +134,7 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     if item.case.label is not None:
         drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
         label_map = labels.encode(labels.only_annotated(drawn, item.case.annotated))
-    prepared = prepare(image, label_map, grid, len(labels.items))
+    prepared = prepare(image, label_map, grid)
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())

@@ -169,7 +169,7 @@ def test_prepared_and_restored(drawn: tuple[Array, Geometry], orientation: str, 
         crop_to_nonzero=crop,
         normalization=(Normalization(kind="zscore"),),
     )
-    prepared = prepare(Volume(image[None], geometry), label_map, plan, 2)
+    prepared = prepare(Volume(image[None], geometry), label_map, plan)
     assert prepared.label_map is not None and prepared.geometry.orientation == orientation
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).movedim(-1, 0).float()
     restored = restore(logits, prepared.geometry, prepared.source, orientation)

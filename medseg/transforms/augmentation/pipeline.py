@@ -11,9 +11,9 @@ from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError, cause_of
 from medseg.plan import Plan
 from medseg.transforms.augmentation.batch import Batch, BatchTransform
-from medseg.transforms.augmentation.channels import RandChannelDropoutBatch
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
+    RandChannelDropoutBatch,
     RandContrastBatch,
     RandGammaBatch,
     RandGaussianBlurBatch,
@@ -94,7 +94,7 @@ class EachSample(BatchTransform):
         return result
 
 
-def augmentation_of(plan: Plan, config: AugmentationConfig) -> Augmentation:
+def augmentation_for(plan: Plan, config: AugmentationConfig) -> Augmentation:
     """The augmentation of the plan's patches."""
     return build_augmentation(
         config,

@@ -59,10 +59,10 @@ def test_the_rest_of_the_image_is_prepared_as_without_them(image: np.ndarray) ->
         orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalization=(Normalization(kind="zscore"),)
     )
     geometry = Geometry(SHAPE, np.eye(4))
-    expected = prepare(Volume(image[None], geometry), None, grid, 1)
+    expected = prepare(Volume(image[None], geometry), None, grid)
     spoilt = image.copy()
     spoilt[0, 0, 0] = 1e30
-    prepared = prepare(Volume(spoilt[None], geometry), None, grid, 1)
+    prepared = prepare(Volume(spoilt[None], geometry), None, grid)
     assert np.abs(prepared.image - expected.image)[0, 1:].max() < 0.02
     assert "1 voxel has an extreme value, up to 1e+30" in prepared.oddities[0]
     assert expected.oddities == {}
@@ -82,5 +82,5 @@ def test_flat_images_are_told(image: np.ndarray, kind: str, value: float | None,
     rule = Normalization(kind=kind, lower=-200, upper=-100, mean=-150, std=20)  # type: ignore[arg-type]
     grid = Grid(orientation="RAS", spacing=(1, 1, 1), crop_to_nonzero=True, normalization=(rule,))
     array = image if value is None else np.full(SHAPE, float(value))
-    prepared = prepare(Volume(array[None], Geometry(SHAPE, np.eye(4))), None, grid, 1)
+    prepared = prepare(Volume(array[None], Geometry(SHAPE, np.eye(4))), None, grid)
     assert told in prepared.oddities[0]

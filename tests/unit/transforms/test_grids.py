@@ -59,7 +59,7 @@ def test_prepared_and_restored_is_the_identity_on_a_sheared_grid(orientation: st
     labels[5:7, 6:8, 3:5] = 2
     normalization = (Normalization(kind="none"),)
     grid = Grid(orientation=orientation, spacing=(0.9, 1.1, 3.0), crop_to_nonzero=False, normalization=normalization)
-    prepared = prepare(Volume(labels[None].astype(np.float32), geometry), labels, grid, 2)
+    prepared = prepare(Volume(labels[None].astype(np.float32), geometry), labels, grid)
     assert prepared.geometry.shear < 1e-6
     assert prepared.label_map is not None
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).movedim(-1, 0).float()
@@ -77,7 +77,7 @@ def test_the_image_is_interpolated_at_its_place_in_the_world() -> None:
         crop_to_nonzero=False,
         normalization=(Normalization(kind="none"),),
     )
-    prepared = prepare(Volume(image[None], geometry), None, grid, 1)
+    prepared = prepare(Volume(image[None], geometry), None, grid)
     values = prepared.image[0].numpy()
     expected = prepared.geometry.world(np.moveaxis(np.indices(values.shape), 0, -1)) @ (2.0, 3.0, 5.0)
     inside = geometry.index(prepared.geometry.world(np.moveaxis(np.indices(values.shape), 0, -1)))

@@ -72,7 +72,7 @@ def test_label_maps_get_no_new_values_and_keep_their_volume() -> None:
     label_map[4:12, 5:15, 2:6] = 1
     label_map[12:17, 5:15, 2:6] = 4
     target = grid_with_spacing(source, (1.5, 1.5, 1.0))
-    result = resample_label_map(label_map, source, target, 4)
+    result = resample_label_map(label_map, source, target)
     assert set(result.unique().tolist()) == {0, 1, 4}
     for value in (1, 4):
         before = float((label_map == value).sum()) * source.voxel_volume_ml
@@ -85,11 +85,11 @@ def test_label_maps_are_resampled_slab_by_slab(monkeypatch: pytest.MonkeyPatch) 
     label_map = torch.randint(0, 4, source.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     for spacing in ((1.5, 0.7, 1.0), (2.0, 2.0, 6.0), (0.5, 0.5, 7.3)):
         target = grid_with_spacing(source, spacing)
-        whole = resample_label_map(label_map, source, target, 5)
+        whole = resample_label_map(label_map, source, target)
         shares = torch.stack([resample((label_map == v)[None].float(), source, target)[0] for v in range(4)])
         assert torch.equal(whole, shares.argmax(0).to(torch.uint8))
         monkeypatch.setattr("medseg.transforms.resample.VOXELS_PER_SLAB", 1)
-        assert torch.equal(resample_label_map(label_map, source, target, 5), whole)
+        assert torch.equal(resample_label_map(label_map, source, target), whole)
         monkeypatch.undo()
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medseg.config import AugmentationConfig
-from medseg.transforms.augmentation.channels import RandChannelDropoutBatch
+from medseg.transforms.augmentation.intensity import RandChannelDropoutBatch
 from medseg.transforms.augmentation.pipeline import build_augmentation
 
 

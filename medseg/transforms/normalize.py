@@ -1,0 +1,115 @@
+"""MapTransforms that change the values of an image, channel by channel.
+
+MONAI's ``NormalizeIntensityd`` is not used: it has one rule for all channels, and sums in float32, in which the mean of
+a large bright volume loses the third digit.
+"""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from medseg.errors import SourceError
+from medseg.plan import Normalization
+from medseg.transforms.extremes import without_extremes
+from medseg.volume import Array
+
+logger = logging.getLogger(__name__)
+
+
+class ClipExtremesd(MapTransform):  # type: ignore[misc]
+    """Clips a few voxels with extreme values to the range of all others, in channels that are normalized by their
+    own mean and deviation (``medseg.transforms.extremes``), and logs a warning where it does.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from medseg.plan import Normalization
+        >>> image = torch.arange(1000.0).view(1, 10, 10, 10)
+        >>> image[0, 0, 0, 0] = 1e30
+        >>> clip = ClipExtremesd(["image"], [Normalization(kind="zscore")])
+        >>> float(clip({"image": MetaTensor(image)})["image"].max())
+        999.0
+    """
+
+    def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
+        """Takes the ``keys`` of MetaTensors (channel, x, y, z), and one rule a channel."""
+        super().__init__(keys)
+        self.rules = rules
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            check_channels(len(tensor), self.rules)
+            array, notes = without_extremes(tensor.as_tensor().numpy(), self.rules)
+            for channel, note in notes.items():
+                logger.warning("channel %d of '%s': %s", channel, key, note)
+            if notes:
+                result[key] = MetaTensor(torch.from_numpy(array)).copy_meta_from(tensor)
+        return result
+
+
+class NormalizeChannelsd(MapTransform):  # type: ignore[misc]
+    """Normalizes each channel by its own rule (``medseg.plan.Normalization``); the result is float32.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from medseg.plan import Normalization
+        >>> ct = Normalization(kind="ct", lower=-100, upper=300, mean=100, std=200)
+        >>> image = MetaTensor(torch.tensor([-1000.0, 100.0, 1000.0]).view(1, 3, 1, 1))
+        >>> NormalizeChannelsd(["image"], [ct])({"image": image})["image"].flatten().tolist()
+        [-1.0, 0.0, 1.0]
+    """
+
+    def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
+        """Takes the ``keys`` of MetaTensors (channel, x, y, z), and one rule a channel."""
+        super().__init__(keys)
+        self.rules = rules
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
+        """Returns the data with normalized images.
+
+        Raises:
+            SourceError: where an image has not as many channels as there are rules.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            check_channels(len(tensor), self.rules)
+            channels = [_normalize(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)]
+            result[key] = MetaTensor(torch.stack(channels)).copy_meta_from(tensor)
+        return result
+
+
+def check_channels(n_channels: int, rules: Sequence[Normalization]) -> None:
+    """Raises ``SourceError`` where there is not one rule a channel."""
+    if n_channels != len(rules):
+        raise SourceError(f"{n_channels} channels where the plan has {len(rules)}")
+
+
+def _normalize(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
+    channel = channel.float()
+    if rule.kind == "ct":
+        return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
+    if rule.kind == "zscore":
+        outside = channel == 0 if rule.nonzero else torch.zeros_like(channel, dtype=torch.bool)
+        if outside.all():
+            return channel
+        mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
+        return (channel - mean).div_(std).masked_fill_(outside, 0)
+    return channel
+
+
+def _mean_and_std(values: Array) -> tuple[float, float]:
+    """Overwrites ``values``. Sums in float64, since a float32 mean over a large bright volume loses the third digit;
+    by NumPy, since torch would copy the volume to float64 (and indices of all voxels) first."""
+    mean = float(values.mean(dtype=np.float64))
+    values -= mean
+    np.square(values, out=values)
+    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, 1e-8)

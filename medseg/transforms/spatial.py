@@ -1,0 +1,181 @@
+"""MapTransforms that change the grid. Each keeps the trace of MONAI (``applied_operations``), so that
+``monai.transforms.Invertd`` brings a prediction back to the grid of the source.
+
+MONAI's ``Spacingd`` is not used: it places the new voxels by the centres of the old ones, and its numbers differ.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from monai.utils import TraceKeys
+
+from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
+from medseg.transforms.resample import Interpolation, grid_with_spacing, resample, resample_label_map
+from medseg.transforms.restoring import restore_label_map
+from medseg.volume import SHEAR_TOLERANCE, Geometry, Spacing3, Volume
+
+LABEL = "label"
+# How an inverse treats what it is given: MONAI's names, since Invertd(nearest_interp=True) puts "nearest" here.
+LABELS, VALUES = "nearest", "trilinear"
+
+
+def geometry_of(tensor: MetaTensor) -> Geometry:
+    """Returns the grid of a MetaTensor (channel, x, y, z).
+
+    Examples:
+        >>> from monai.data import MetaTensor
+        >>> import torch
+        >>> geometry_of(MetaTensor(torch.zeros(1, 4, 5, 6))).shape
+        (4, 5, 6)
+    """
+    x, y, z = tensor.shape[1:]
+    return Geometry((x, y, z), np.asarray(tensor.affine, dtype=np.float64))
+
+
+def moved_to(array: torch.Tensor, grid: Geometry, before: MetaTensor) -> MetaTensor:
+    """Returns ``array`` (channel, x, y, z) on ``grid``, with the metadata and the trace of ``before``."""
+    result = MetaTensor(array).copy_meta_from(before)
+    result.affine = torch.from_numpy(grid.affine)
+    return result
+
+
+class _ChangeGridd(MapTransform, InvertibleTransform):  # type: ignore[misc]
+    """Moves a tensor to another grid, and back. Subclasses say which grid, and how."""
+
+    def target(self, source: Geometry) -> Geometry:
+        raise NotImplementedError
+
+    def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """``values`` (channel, x, y, z) on ``target``."""
+        raise NotImplementedError
+
+    def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """``label_map`` (x, y, z) on ``target``."""
+        raise NotImplementedError
+
+    def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        """``values`` (channel, x, y, z) back on ``source``."""
+        return self.values_on(values, model, source)
+
+    def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        """``label_map`` (x, y, z) back on ``source``."""
+        return self.labels_on(label_map, model, source)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            source = geometry_of(tensor)
+            target = self.target(source)
+            moved = tensor
+            if target is not source:
+                plain = tensor.as_tensor()
+                if key == LABEL:
+                    array = torch.stack([self.labels_on(channel, source, target) for channel in plain])
+                else:
+                    array = self.values_on(plain, source, target)
+                moved = moved_to(array, target, tensor)
+            trace = {"affine": torch.from_numpy(source.affine), "mode": LABELS if key == LABEL else VALUES}
+            result[key] = self.push_transform(moved, orig_size=source.shape, extra_info=trace)
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Brings tensors (channel, x, y, z) back to the grid that they had before the call."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            tensor = result[key]
+            done = self.pop_transform(tensor)
+            trace = done[TraceKeys.EXTRA_INFO]
+            x, y, z = (int(n) for n in done[TraceKeys.ORIG_SIZE])
+            source = Geometry((x, y, z), np.asarray(trace["affine"], dtype=np.float64))
+            model = geometry_of(tensor)
+            if self.target(source) is source:
+                continue
+            plain = tensor.as_tensor()
+            if trace["mode"] == LABELS:
+                array = torch.stack([self.restored_labels(channel, model, source) for channel in plain])
+            else:
+                array = self.restored_values(plain, model, source)
+            result[key] = moved_to(array.to(plain.device), source, tensor)
+        return result
+
+
+class ResampleToSpacingd(_ChangeGridd):
+    """Resamples to a spacing; the outer faces of the volume stay where they are.
+
+    Images are interpolated, and the key ``label`` is resampled by the largest share of each label
+    (``medseg.transforms.resample``). The inverse does what ``medseg.transforms.restoring`` does: values are
+    interpolated linearly, and label maps get at each voxel the label with the largest share.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> resampled = ResampleToSpacingd(["image"], (2.0, 1.0, 1.0))({"image": MetaTensor(torch.zeros(1, 8, 8, 8))})
+        >>> tuple(resampled["image"].shape)
+        (1, 4, 8, 8)
+        >>> resampled["image"].applied_operations[-1]["class"]
+        'ResampleToSpacingd'
+    """
+
+    def __init__(self, keys: Sequence[str], spacing: Spacing3, interpolation: Interpolation = "cubic") -> None:
+        """Takes what to resample to.
+
+        Args:
+            keys: of MetaTensors (channel, x, y, z); one that is missing is no error.
+            spacing: of the voxels to be, in mm, in array-axis order.
+            interpolation: of images, on the way to the new grid.
+        """
+        super().__init__(keys, allow_missing_keys=True)
+        self.spacing = spacing
+        self.interpolation = interpolation
+
+    def target(self, source: Geometry) -> Geometry:
+        """Returns the grid of the new spacing; the very ``source`` where that has it already."""
+        target = grid_with_spacing(source, self.spacing)
+        return source if target.shape == source.shape else target
+
+    def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        return resample(values, source, target, self.interpolation)
+
+    def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        return resample_label_map(label_map, source, target)
+
+    def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        return resample(values.float(), model, source)
+
+    def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        return restore_label_map(label_map, model, source)
+
+
+class OrthogonalGridd(_ChangeGridd):
+    """Brings a sheared volume, such as CT of a tilted gantry, to the smallest orthogonal grid over it.
+
+    Images are interpolated linearly, label maps take the nearest voxel. Volumes with right angles stay as they are.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> sheared = torch.eye(4, dtype=torch.float64)
+        >>> sheared[1, 2] = 0.5
+        >>> image = MetaTensor(torch.zeros(1, 8, 8, 8), affine=sheared)
+        >>> tuple(OrthogonalGridd(["image"])({"image": image})["image"].shape)
+        (1, 8, 12, 8)
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        """Takes the ``keys`` of MetaTensors (channel, x, y, z); one that is missing is no error."""
+        super().__init__(keys, allow_missing_keys=True)
+
+    def target(self, source: Geometry) -> Geometry:
+        """Returns the orthogonal grid; the very ``source`` where that is orthogonal."""
+        return orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
+
+    def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(on_grid(Volume(values.cpu().numpy(), source), target).array))
+
+    def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        return torch.from_numpy(label_map_on_grid(label_map.cpu().numpy(), source, target))
