@@ -11,7 +11,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.grid_mismatch import ROUNDED_SPACING
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import printable
-from medseg.io.content import content_mark
+from medseg.io.file_signature import content_mark
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
 from medseg.io.nrrd.reader import open_itk
 from medseg.io.picture.exif import UPRIGHT, orientation_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.reading import Channel, LabelMap
 from medseg.files import written_whole
-from medseg.io.archives import is_temporary
+from medseg.io.archives import is_unpacked
 from medseg.io.folders import stem
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.source import ImageSource
@@ -21,7 +21,7 @@ def kept_image(case: Case, number: int, channel: Channel, folder: Path) -> Image
     the suffix _0000, _0001, …"""
     source = channel.source
     as_it_is = source.kind != "dicom" and not source.part and not channel.resampled
-    if as_it_is and not is_temporary(source.path):
+    if as_it_is and not is_unpacked(source.path):
         return source
     name = f"{case.case_id}_{number:04d}" if len(case.images) > 1 else case.case_id
     if source.kind in ONE_FILE and as_it_is:
@@ -36,7 +36,7 @@ def kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: P
     if case.label is None or drawn is None:
         return None
     source = case.label.sources[0]
-    if case.label.values is None and not is_temporary(source.path):
+    if case.label.values is None and not is_unpacked(source.path):
         return case.label
     if case.label.values is None and source.kind in ONE_FILE:
         return LabelSource((_copied(source, folder, case.case_id),))

@@ -12,8 +12,8 @@ from medseg.errors import GeometryError, MedsegError, SourceError
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
-from medseg.io.names import file_names
 from medseg.io.read import read_volume
+from medseg.io.structure_names import file_names
 from medseg.labels import Labels
 from medseg.metrics.overlap import mask_of
 from medseg.volume import Array, Geometry, Volume

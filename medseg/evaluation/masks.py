@@ -10,7 +10,7 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.layouts.segment_labels import name_labels
 from medseg.errors import Problem, SourceError
 from medseg.evaluation.structures import masks_in
-from medseg.io.discover import BUNDLE, mask_of, sources_among
+from medseg.io.discover import BUNDLE, mask_source, sources_among
 from medseg.io.folders import is_hidden, stem
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -90,7 +90,7 @@ def mask_files(source: Path) -> MaskFiles:
     if not source.exists():
         raise SourceError(f"{source}: no such file or folder")
     if source.suffix.lower() == BUNDLE:
-        source = mask_of(source).path
+        source = mask_source(source).path
     files = [source] if source.is_file() else sorted(file for file in source.iterdir() if file.is_file())
     found = sources_among([file for file in files if not is_hidden(file.name)])
     masks = [mask for mask in (*found.sources, *found.segmentations) if mask.kind in KINDS]

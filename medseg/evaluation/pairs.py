@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
-from medseg.dataset.layouts.segment_labels import plain
+from medseg.dataset.layouts.segment_labels import plain_name
 from medseg.dataset.store import DatasetRecord
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.masks import Mask, Side, add_structures, mask_files, named, references_at
@@ -153,11 +153,11 @@ def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     that are no label are left out. Raises ``LabelError`` when all are."""
     if labels is None or own is None:
         return mask
-    value_of = dict(zip(map(plain, labels.names), labels.values, strict=True))
-    value_of |= {plain(name): value for name, value in values_of_structures(labels).items()}
+    value_of = dict(zip(map(plain_name, labels.names), labels.values, strict=True))
+    value_of |= {plain_name(name): value for name, value in values_of_structures(labels).items()}
     if mask.drawn is None or not mask.drawn.values:
         return mask
-    name_of = dict(zip(own.values, map(plain, own.names), strict=True))
+    name_of = dict(zip(own.values, map(plain_name, own.names), strict=True))
     values = {name: value_of.get(name_of[value]) for name, value in mask.drawn.values.items()}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:

@@ -22,7 +22,7 @@ from medseg.files import write_json
 from medseg.inferers.ensemble import Ensemble
 from medseg.inferers.fused import fused
 from medseg.inferers.review import Review
-from medseg.io.archives import content_of, is_archive
+from medseg.io.archives import is_archive, unpacked_content
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_of
@@ -159,7 +159,7 @@ def load_model(path: Path | Sequence[Path], device: Device, head: int | None = N
 
 def model_folders(path: Path) -> list[Path]:
     """The folders of the models in a RUN, or in its model/. Raises ``ModelError`` when a run has none yet."""
-    path = content_of(path) if path.is_file() and is_archive(path) else path
+    path = unpacked_content(path) if path.is_file() and is_archive(path) else path
     folder = path / "model" if (path / "model").is_dir() else path
     if folder == path and any((path / name / "run.json").is_file() for name in ("", "fold_0")):
         raise ModelError(

@@ -10,7 +10,7 @@ from medseg.errors import MedsegError, OutputError
 from medseg.files import ensure_folder, is_temporary, write_text, written_whole
 from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Change
-from medseg.io.archives import content_of, is_archive
+from medseg.io.archives import is_archive, unpacked_content
 from medseg.io.folders import files_under
 from medseg.progress import track, warn
 from medseg.table import write_table
@@ -39,7 +39,7 @@ def copy_of(source: Path, folder: Path) -> Path:
     """Copies all files, what links point to included; of an archive the content, and with a table the files beside it.
     Returns what stands for the source: the folder, or the file in it."""
     is_one_file = source.is_file() and not is_archive(source)
-    base = source.parent if is_one_file else content_of(source) if source.is_file() else source
+    base = source.parent if is_one_file else unpacked_content(source) if source.is_file() else source
     is_alone = is_one_file and source.suffix.lower() not in LIST_OTHERS and source.name.upper() != "DICOMDIR"
     files = [source] if is_alone else files_under(base)
     for file in track(files, "Copying", len(files)):

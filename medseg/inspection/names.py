@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Recompress, Rename
-from medseg.io.content import content_suffix
+from medseg.io.file_signature import content_suffix
 from medseg.io.folders import ITK_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is_itk, is_nifti, is_picture
 
 # Formats that hold images and that medseg does not read, by suffix.

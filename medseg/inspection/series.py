@@ -15,9 +15,8 @@ from medseg.inspection.repair import Respace
 from medseg.io.archives import origin
 from medseg.io.dicom.examination import Examination, read_examination
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
-from medseg.io.read import read_geometry, read_volume, segments_of
+from medseg.io.read import check_whole, read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
-from medseg.io.whole import check_whole
 from medseg.transforms.intensities import Floats, quantiles
 from medseg.volume import GRID_TOLERANCE, Geometry
 

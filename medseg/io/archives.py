@@ -67,7 +67,7 @@ def unpacked(archive: Path) -> Path:
     return place
 
 
-def content_of(archive: Path) -> Path:
+def unpacked_content(archive: Path) -> Path:
     """The folder with all that an archive holds: the unpacked one, or the only one in it. Raises as ``unpacked``."""
     folder = unpacked(archive)
     while len(inner := [path for path in folder.iterdir() if not is_hidden(path.name)]) == 1 and inner[0].is_dir():
@@ -75,7 +75,7 @@ def content_of(archive: Path) -> Path:
     return folder
 
 
-class Contents(NamedTuple):
+class FolderContents(NamedTuple):
     """``problems``: archives that cannot be unpacked; ``notes``: what was left out on purpose."""
 
     files: list[Path]
@@ -83,9 +83,9 @@ class Contents(NamedTuple):
     notes: list[str]
 
 
-def contents(folder: Path) -> Contents:
+def contents(folder: Path) -> FolderContents:
     """All files under a folder, with those in archives in place of the archives."""
-    found = Contents([], [], [])
+    found = FolderContents([], [], [])
     waiting = [folder]
     while waiting:
         files, outputs = walk(waiting.pop())
@@ -110,7 +110,7 @@ def without_suffix(path: Path) -> Path:
     return path.with_name(path.name[: len(path.name) - len(suffix)]) if suffix else path
 
 
-def is_temporary(path: Path) -> bool:
+def is_unpacked(path: Path) -> bool:
     """Whether a file was unpacked, and is gone when the process ends."""
     return shown(str(path)) != str(path)
 

@@ -73,7 +73,7 @@ def source_of(path: Path) -> ImageSource:
     raise SourceError(f"{path}: no image found ({because})")
 
 
-def mask_of(path: Path) -> ImageSource:
+def mask_source(path: Path) -> ImageSource:
     """The one mask at ``path``: as ``source_of``; of a bundle of 3D Slicer, which holds the image too, its only
     segmentation, or that which is named ``prediction``. Raises as ``source_of`` does."""
     if not (path.suffix.lower() == BUNDLE and path.is_file()):

@@ -33,7 +33,7 @@ def volume_name(number: int, n: int) -> str:
     return f"{VOLUME}-{number + 1:0{len(str(n))}d}"
 
 
-def chosen(volume: Volume, source: ImageSource) -> Volume:
+def chosen_part(volume: Volume, source: ImageSource) -> Volume:
     """Of all that a file holds, what the source stands for."""
     return Volume(volume.array[list(source.frames)], volume.geometry) if source.frames else volume
 

@@ -1,14 +1,17 @@
 """One way to read an image or a segmentation, whatever it is stored as."""
 
+import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import GeometryError, SourceError
 from medseg.io.dicom.series import dicom_geometry, read_dicom, source_planes
 from medseg.io.dicom_seg.reader import dicom_seg_headers, read_dicom_seg
 from medseg.io.discover import source_of
+from medseg.io.nifti.header import check_whole_nifti
 from medseg.io.nifti.reader import nifti_geometry, read_nifti
 from medseg.io.nrrd.reader import itk_geometry, read_itk
-from medseg.io.parts import chosen
+from medseg.io.parts import chosen_part
 from medseg.io.picture.reader import image2d_geometry, read_image2d, read_pictures
 from medseg.io.rtstruct.reader import read_rtstruct, rtstruct_headers
 from medseg.io.seg_nrrd.reader import read_seg_nrrd, seg_nrrd_headers
@@ -17,11 +20,11 @@ from medseg.io.source import ImageSource
 from medseg.volume import Geometry, Volume
 
 READERS = {
-    "nifti": lambda source: chosen(read_nifti(source.path), source),
-    "pair": lambda source: chosen(read_nifti(source.path), source),
+    "nifti": lambda source: chosen_part(read_nifti(source.path), source),
+    "pair": lambda source: chosen_part(read_nifti(source.path), source),
     "image2d": lambda source: read_image2d(source.path),
     "pictures": lambda source: read_pictures(source.files),
-    "itk": lambda source: chosen(read_itk(source.path), source),
+    "itk": lambda source: chosen_part(read_itk(source.path), source),
     "dicom": read_dicom,
 }
 GEOMETRY_READERS = {
@@ -38,6 +41,9 @@ SEGMENTATION_READERS = {
     "seg_nrrd": lambda path, grid, planes: read_seg_nrrd(path, grid),
 }
 SEGMENT_READERS = {"dicom_seg": dicom_seg_headers, "rtstruct": rtstruct_headers, "seg_nrrd": seg_nrrd_headers}
+
+# Files of one series differ by this many bytes in their headers alone.
+HEADER_BYTES = 4096
 
 
 def read_volume(source: ImageSource | Path | str) -> Volume:
@@ -89,6 +95,18 @@ def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
     return SEGMENT_READERS[source.kind](source.path)
 
 
+def check_whole(source: ImageSource) -> None:
+    """Raises ``SourceError`` for files of an image that are cut short. Voxels are read only where sizes leave that
+    open."""
+    if source.kind in ("nifti", "pair"):
+        check_whole_nifti(source.path)
+    elif source.kind == "dicom":
+        for path in _small(source.files):
+            chosen = [i for i, file in enumerate(source.files) if file == path]
+            frames = tuple(source.frames[i] for i in chosen) if source.frames else ()
+            read_volume(replace(source, files=(path,) * len(chosen), frames=frames))
+
+
 def _as_said(geometry: Geometry, source: ImageSource) -> Geometry:
     """With the voxel sizes that the user says, in place of those in the header. Raises ``GeometryError`` for DICOM."""
     if source.spacing is None:
@@ -110,3 +128,13 @@ def _segmentation_source(source: ImageSource | Path | str) -> ImageSource:
     if source.kind not in SEGMENTATION_READERS:
         raise SourceError(f"{source.path}: is an image, not a segmentation with named segments")
     return source
+
+
+def _small(files: tuple[Path, ...]) -> list[Path]:
+    """Files that are smaller than their like (Tukey's fences, so that compressed ones may vary)."""
+    sizes = {path: path.stat().st_size for path in files}
+    if len(sizes) < 3:
+        return []
+    low, _, high = statistics.quantiles(sizes.values(), n=4, method="inclusive")
+    fence = low - 1.5 * (high - low) - HEADER_BYTES
+    return [path for path, size in sizes.items() if size < fence]

@@ -9,8 +9,8 @@ import numpy as np
 
 from medseg.files import write_json
 from medseg.io.certificates.raw_slices import RawSlices, raw_slices
-from medseg.io.names import file_name, file_names
 from medseg.io.source import ImageSource
+from medseg.io.structure_names import file_name, file_names
 from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
 

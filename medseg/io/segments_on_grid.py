@@ -31,14 +31,14 @@ def layers_on_grid(
             raise GeometryError(
                 f"{path}: {some_of(names)} lies up to {distance:.1f} mm outside of the image; was it drawn on this one?"
             )
-    placed = tuple(on_grid(layer, lattice, grid) for layer in layers)
+    placed = tuple(label_map_on_lattice(layer, lattice, grid) for layer in layers)
     lost = _lost(segments, layers, placed)
     if lost and not any(layer.any() for layer in placed):
         raise GeometryError(f"{path}: lies between the slices of the image, on none; was it drawn on this one?")
     return placed, [f"{some_of(lost)}: too small for this grid, left out"] if lost else []
 
 
-def on_grid(label_map: Array, lattice: Lattice, grid: Geometry) -> Array:
+def label_map_on_lattice(label_map: Array, lattice: Lattice, grid: Geometry) -> Array:
     """A label map (x, y, z) that lies on ``lattice``, on ``grid``: each voxel gets the value of the one that its centre
     lies in, and 0 outside of the lattice. Exact where the planes of the two coincide."""
     if isinstance(lattice, Geometry):

@@ -8,11 +8,10 @@ it does on patients.
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from medseg.phantom.canvas import Canvas
-from medseg.phantom.field import smooth_field
+from medseg.phantom.canvas import Canvas, smooth_field
 from medseg.phantom.organs import paint_abdomen
-from medseg.phantom.patient import Patient
-from medseg.phantom.tissue import LABELS, LOOKS, STRUCTURES, Tissue
+from medseg.phantom.patient import PhantomPatient
+from medseg.phantom.tissue import APPEARANCES, LABELS, STRUCTURES, Tissue
 from medseg.volume import Array, Geometry, Shape3, Spacing3
 
 __all__ = ["LABELS", "SUPINE_AXIAL", "abdomen"]
@@ -42,7 +41,7 @@ def abdomen(
     Everything is painted twice as fine along each axis and averaged (partial volume); a voxel's label is
     the commonest in it.
     """
-    patient = Patient(seed)
+    patient = PhantomPatient(seed)
     fine = tuple(2 * n for n in shape)
     affine = np.eye(4)
     affine[:3, :3] = patient.pose @ directions * np.asarray(spacing) / 2
@@ -52,11 +51,11 @@ def abdomen(
     return _scanned(canvas, patient), _label_map(canvas.tissue)
 
 
-def _scanned(canvas: Canvas, patient: Patient) -> Array:
+def _scanned(canvas: Canvas, patient: PhantomPatient) -> Array:
     """HU of the tissues, with their texture, blurred to the scanner's voxels, with its noise."""
     rng = patient.rng
     mean, texture = np.zeros((2, len(Tissue)), np.float32)
-    for tissue, look in LOOKS.items():
+    for tissue, look in APPEARANCES.items():
         mean[tissue] = look.plain + patient.dose * look.enhancement * rng.normal(1, 0.08) + rng.normal(0, look.spread)
         texture[tissue] = look.texture
     unevenness = smooth_field(rng, canvas.grid, TEXTURE_WAVELENGTH_MM, n_waves=64)

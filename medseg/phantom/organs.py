@@ -1,15 +1,15 @@
 """How an abdomen is painted: what comes later lies on top. Positions are those of a patient of size 1
-(see ``Patient``)."""
+(see ``PhantomPatient``)."""
 
 import numpy as np
 
 from medseg.phantom.canvas import Canvas
-from medseg.phantom.patient import Patient
+from medseg.phantom.patient import PhantomPatient
 from medseg.phantom.solid import Solid, column, ellipsoid
 from medseg.phantom.tissue import Tissue
 
 
-def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
+def paint_abdomen(canvas: Canvas, patient: PhantomPatient) -> None:
     for paint in (
         _trunk, _chest, _ribs, _colon, _small_bowel, _stomach, _liver, _pancreas,
         _spleen, _back, _kidneys, _vessels, _spine,
@@ -17,7 +17,7 @@ def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
         paint(canvas, patient)
 
 
-def _trunk(canvas: Canvas, patient: Patient) -> None:
+def _trunk(canvas: Canvas, patient: PhantomPatient) -> None:
     skin_mm = patient.wall_mm + patient.fat_mm
     back = -patient.half_depth_mm - skin_mm
     canvas.paint(Tissue.COUCH, column(190, 45, (0, back + 25)).without(column(200, 45, (0, back + 37))))
@@ -28,7 +28,7 @@ def _trunk(canvas: Canvas, patient: Patient) -> None:
     part.tissue[depth > 0] = Tissue.FAT
 
 
-def _chest(canvas: Canvas, patient: Patient) -> None:
+def _chest(canvas: Canvas, patient: PhantomPatient) -> None:
     above = patient.trunk().without(patient.diaphragm())
     canvas.paint(Tissue.MUSCLE, above.grown(3.5).within(patient.trunk()))
     canvas.paint(Tissue.LUNG, above)
@@ -36,7 +36,7 @@ def _chest(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(Tissue.BLOOD, patient.organ((-18, 26, 102), (54, 46, 40)).within(above))
 
 
-def _ribs(canvas: Canvas, patient: Patient) -> None:
+def _ribs(canvas: Canvas, patient: PhantomPatient) -> None:
     part = canvas.near(patient.trunk(patient.wall_mm))
     x, y, z = part.points
     # A rib runs downwards on its way to the front; the lowest ones do not reach it.
@@ -57,7 +57,7 @@ def _hollow(canvas: Canvas, organ: Solid, content: Tissue, *, wall_mm: float = 3
     part.tissue[(depth > wall_mm) & (part.points[1] > gas_from)] = Tissue.GAS
 
 
-def _colon(canvas: Canvas, patient: Patient) -> None:
+def _colon(canvas: Canvas, patient: PhantomPatient) -> None:
     ascending = [(97, -28, -120), (97, -22, -65), (93, -8, -45)]
     transverse = [(90, 0, -45), (58, 55, -55), (0, 66, -62), (-58, 55, -38), (-92, 2, -18)]
     descending = [(-92, -5, -18), (-99, -32, -45), (-97, -32, -120)]
@@ -66,7 +66,7 @@ def _colon(canvas: Canvas, patient: Patient) -> None:
         _hollow(canvas, patient.inside(patient.vessel(path, radius_mm)), Tissue.CHYME, gas_from=gas_from)
 
 
-def _small_bowel(canvas: Canvas, patient: Patient) -> None:
+def _small_bowel(canvas: Canvas, patient: PhantomPatient) -> None:
     rng = patient.rng
     for _ in range(16):
         start = rng.uniform([-72, -12, -110], [72, 58, -42])
@@ -77,7 +77,7 @@ def _small_bowel(canvas: Canvas, patient: Patient) -> None:
         _hollow(canvas, loop, Tissue(content), wall_mm=2.5, gas_from=gas_from)
 
 
-def _stomach(canvas: Canvas, patient: Patient) -> None:
+def _stomach(canvas: Canvas, patient: PhantomPatient) -> None:
     fundus = patient.organ((-52, 18, 36), (36, 40, 40), (0, 15, 0))
     antrum = patient.vessel([(-48, 38, 10), (-25, 52, -12), (10, 52, -18), (30, 38, -12)], 16)
     stomach = patient.inside(fundus.joined(antrum, blend_mm=12))
@@ -85,7 +85,7 @@ def _stomach(canvas: Canvas, patient: Patient) -> None:
     _hollow(canvas, stomach, Tissue(content), wall_mm=4.5, gas_from=patient.rng.uniform(22, 55))
 
 
-def _liver(canvas: Canvas, patient: Patient) -> None:
+def _liver(canvas: Canvas, patient: PhantomPatient) -> None:
     right = patient.organ((64, -2, 22), (64, 80, 72), (0, -8, 0))
     left = patient.organ((2, 36, 38), (66, 34, 30), (0, 12, -10))
     hilum = patient.organ((8, -14, -38), (42, 50, 50))
@@ -103,12 +103,12 @@ def _liver(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(Tissue.BILE, patient.inside(patient.organ((46, 44, -20), (13, 18, 22), (25, 0, 0))))
 
 
-def _pancreas(canvas: Canvas, patient: Patient) -> None:
+def _pancreas(canvas: Canvas, patient: PhantomPatient) -> None:
     pancreas = patient.vessel([(32, 6, -22), (8, 14, -8), (-28, 6, 4), (-64, -14, 16)], 11)
     canvas.paint(Tissue.PANCREAS, patient.inside(pancreas), rough=True)
 
 
-def _spleen(canvas: Canvas, patient: Patient) -> None:
+def _spleen(canvas: Canvas, patient: PhantomPatient) -> None:
     whole = patient.organ((-86, -34, 32), (36, 50, 54), (15, 0, -12))
     hilum = patient.organ((-44, -6, 30), (32, 38, 60))
     spleen = patient.inside(whole.without(hilum))
@@ -116,7 +116,7 @@ def _spleen(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(Tissue.SPLEEN, spleen, rough=True)
 
 
-def _back(canvas: Canvas, patient: Patient) -> None:
+def _back(canvas: Canvas, patient: PhantomPatient) -> None:
     under_skin = patient.trunk(patient.wall_mm)
     for side in (1, -1):
         erector = column(33, 21, (side * 37, -patient.half_depth_mm + 1)).within(under_skin)
@@ -125,7 +125,7 @@ def _back(canvas: Canvas, patient: Patient) -> None:
         canvas.paint(Tissue.MUSCLE, patient.vessel([(side * 62, -72, -5), (side * 78, -66, -120)], 12), rough=True)
 
 
-def _kidneys(canvas: Canvas, patient: Patient) -> None:
+def _kidneys(canvas: Canvas, patient: PhantomPatient) -> None:
     for side, height, cortex, medulla in (
         (-1, -16, Tissue.LEFT_CORTEX, Tissue.LEFT_MEDULLA),
         (1, -30, Tissue.RIGHT_CORTEX, Tissue.RIGHT_MEDULLA),
@@ -140,7 +140,7 @@ def _kidneys(canvas: Canvas, patient: Patient) -> None:
         canvas.paint(medulla, kidney.grown(-7))
 
 
-def _vessels(canvas: Canvas, patient: Patient) -> None:
+def _vessels(canvas: Canvas, patient: PhantomPatient) -> None:
     front = -patient.half_depth_mm / patient.size + 63
     aorta = [(-12, front, 130), (-8, front + 4, -75)]
     cava = [(22, front + 6, 75), (20, front + 4, -75)]
@@ -153,7 +153,7 @@ def _vessels(canvas: Canvas, patient: Patient) -> None:
         canvas.paint(Tissue.BLOOD, patient.vessel(path, radius_mm).within(patient.trunk()))
 
 
-def _spine(canvas: Canvas, patient: Patient) -> None:
+def _spine(canvas: Canvas, patient: PhantomPatient) -> None:
     """Vertebrae and discs, one after the other; behind them arch, spinous and transverse processes."""
     centre = (patient.rng.normal(0, 3), -patient.half_depth_mm + 35)
     body = column(24 * patient.size, 18 * patient.size, centre)

@@ -9,8 +9,8 @@ from medseg.phantom.solid import Solid, Vector, column, ellipsoid, tube, under
 from medseg.volume import Array
 
 
-class Patient:
-    """Patient ``seed``. Whatever is drawn later comes from ``rng`` too, in the order in which it is painted.
+class PhantomPatient:
+    """Patient number ``seed``. Whatever is drawn later comes from ``rng`` too, in the order in which it is painted.
 
     Coordinates are RAS mm from a point in front of the spine between the kidneys and the diaphragm;
     ``pose`` and ``shift`` take a point of the scanner to them.

@@ -33,7 +33,7 @@ class Tissue(IntEnum):
     SPINAL_CANAL = auto()
 
 
-class Look(NamedTuple):
+class Appearance(NamedTuple):
     """HU without contrast medium, what a full dose adds, how patients differ (deviation), how rough it is
     (deviation)."""
 
@@ -45,31 +45,31 @@ class Look(NamedTuple):
 
 # Orders of magnitude of abdominal CT in the portal venous phase. Liver, spleen, muscle, pancreas and
 # bowel overlap.
-LOOKS: dict[Tissue, Look] = {
-    Tissue.AIR: Look(-1000, 0, 0, 0),
-    Tissue.COUCH: Look(-700, 0, 40, 10),
-    Tissue.FAT: Look(-105, 0, 5, 9),
-    Tissue.MUSCLE: Look(55, 25, 6, 12),
-    Tissue.LUNG: Look(-830, 0, 30, 40),
-    Tissue.BLOOD: Look(42, 100, 8, 5),
-    Tissue.RIB: Look(330, 0, 50, 60),
-    Tissue.BOWEL_WALL: Look(42, 50, 8, 15),
-    Tissue.CHYME: Look(50, 15, 25, 40),
-    Tissue.FLUID: Look(15, 0, 8, 6),
-    Tissue.GAS: Look(-930, 0, 30, 15),
-    Tissue.PANCREAS: Look(42, 50, 8, 14),
-    Tissue.BILE: Look(8, 0, 5, 4),
-    Tissue.LIVER: Look(56, 42, 8, 9),
-    Tissue.LIVER_VEIN: Look(42, 90, 8, 5),
-    Tissue.SPLEEN: Look(48, 62, 7, 9),
-    Tissue.LEFT_CORTEX: Look(34, 120, 8, 12),
-    Tissue.LEFT_MEDULLA: Look(30, 70, 8, 12),
-    Tissue.RIGHT_CORTEX: Look(34, 120, 8, 12),
-    Tissue.RIGHT_MEDULLA: Look(30, 70, 8, 12),
-    Tissue.VERTEBRA_SHELL: Look(430, 0, 60, 60),
-    Tissue.VERTEBRA_CORE: Look(180, 20, 35, 40),
-    Tissue.DISC: Look(85, 0, 8, 10),
-    Tissue.SPINAL_CANAL: Look(25, 5, 5, 8),
+APPEARANCES: dict[Tissue, Appearance] = {
+    Tissue.AIR: Appearance(-1000, 0, 0, 0),
+    Tissue.COUCH: Appearance(-700, 0, 40, 10),
+    Tissue.FAT: Appearance(-105, 0, 5, 9),
+    Tissue.MUSCLE: Appearance(55, 25, 6, 12),
+    Tissue.LUNG: Appearance(-830, 0, 30, 40),
+    Tissue.BLOOD: Appearance(42, 100, 8, 5),
+    Tissue.RIB: Appearance(330, 0, 50, 60),
+    Tissue.BOWEL_WALL: Appearance(42, 50, 8, 15),
+    Tissue.CHYME: Appearance(50, 15, 25, 40),
+    Tissue.FLUID: Appearance(15, 0, 8, 6),
+    Tissue.GAS: Appearance(-930, 0, 30, 15),
+    Tissue.PANCREAS: Appearance(42, 50, 8, 14),
+    Tissue.BILE: Appearance(8, 0, 5, 4),
+    Tissue.LIVER: Appearance(56, 42, 8, 9),
+    Tissue.LIVER_VEIN: Appearance(42, 90, 8, 5),
+    Tissue.SPLEEN: Appearance(48, 62, 7, 9),
+    Tissue.LEFT_CORTEX: Appearance(34, 120, 8, 12),
+    Tissue.LEFT_MEDULLA: Appearance(30, 70, 8, 12),
+    Tissue.RIGHT_CORTEX: Appearance(34, 120, 8, 12),
+    Tissue.RIGHT_MEDULLA: Appearance(30, 70, 8, 12),
+    Tissue.VERTEBRA_SHELL: Appearance(430, 0, 60, 60),
+    Tissue.VERTEBRA_CORE: Appearance(180, 20, 35, 40),
+    Tissue.DISC: Appearance(85, 0, 8, 10),
+    Tissue.SPINAL_CANAL: Appearance(25, 5, 5, 8),
 }
 
 STRUCTURES: dict[Tissue, str] = {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -9,19 +10,25 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.measure import marching_cubes
 
 from medseg.errors import MedsegError
 from medseg.io.nifti.writer import nifti_bytes
 from medseg.report.display import window
 from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR
-from medseg.viewer.alignment import aligned
-from medseg.viewer.picture import colours, is_picture
-from medseg.viewer.scene import Layer, Scene, ViewedCase
-from medseg.viewer.surfaces import mz3
-from medseg.volume import Array
+from medseg.viewer.colour_image import colours, is_colour_image
+from medseg.viewer.scene import Layer, Scene, ViewedCase, aligned
+from medseg.volume import Array, Geometry
 
 KEPT = 2  # cases in memory
+
+# MZ3, NiiVue's own format of surfaces (https://github.com/neurolabusc/surf-ice/tree/master/mz3).
+MZ3_MAGIC = 0x5A4D
+FACES_AND_VERTICES = 3
+SMOOTHING = 0.8  # voxels
+MARGIN = 0.1  # that the smoothed mask keeps from one half: all voxel centres stay on their side of the surface
 
 N = "([0-9]{1,9})"
 ADDRESS = re.compile(rf"case/{N}/(?:(scene)\.json|(image|errors)\.nii|layer{N}\.nii|layer{N}-{N}\.mz3)")
@@ -32,7 +39,7 @@ class Content(NamedTuple):
     body: bytes
 
 
-class Contents:
+class ViewerContents:
     """By address below the token. What is not listed here does not exist."""
 
     def __init__(self, cases: Sequence[ViewedCase], title: str) -> None:
@@ -123,7 +130,7 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
 def _shown(array: Array) -> Array:
     """The colours of a picture, else the first channel, finite."""
     shown, black, _ = window(array)
-    if is_picture(shown):
+    if is_colour_image(shown):
         return colours(shown)
     first: Array = shown[0]
     return np.nan_to_num(first, nan=black) if first.dtype.kind == "f" else first
@@ -137,3 +144,18 @@ def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None
         return None
     mask = chosen.label_map == chosen.labels.values[int(index) - 1]
     return mz3(mask, chosen.geometry) if mask.any() else None
+
+
+def mz3(mask: Array, grid: Geometry) -> bytes:
+    """The surface of a mask (x, y, z; not empty) in RAS mm."""
+    box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
+    smooth = gaussian_filter(cut.astype(np.float32), SMOOTHING, mode="constant")
+    field = np.where(cut, np.maximum(smooth, 0.5 + MARGIN), np.minimum(smooth, 0.5 - MARGIN))
+    vertices, faces, _, _ = marching_cubes(field, 0.5, gradient_direction="ascent")
+    vertices = grid.world(vertices + [first - 1 for first, _ in box])
+    if np.linalg.det(grid.affine[:3, :3]) < 0:
+        faces = faces[:, ::-1]
+    header = struct.pack("<HHIII", MZ3_MAGIC, FACES_AND_VERTICES, len(faces), len(vertices), 0)
+    content: bytes = header + faces.astype("<i4").tobytes() + vertices.astype("<f4").tobytes()
+    return content

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from medseg.io.names import as_text
 from medseg.io.seg_nrrd.writer import LABEL_MAP, SURFACE
+from medseg.io.structure_names import storable_text
 from medseg.volume import Array, Geometry
 
 VERSION = "Slicer4.4.0"  # of the format
@@ -39,7 +39,7 @@ Attributes = Mapping[str, str | float | bool]
 
 
 @dataclass(frozen=True)
-class Image:
+class MrmlImage:
     """``black`` and ``white`` are the grey window."""
 
     name: str
@@ -50,7 +50,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Mask:
+class MrmlMask:
     """Filled, or else as an outline."""
 
     name: str
@@ -58,7 +58,9 @@ class Mask:
     filled: bool
 
 
-def mrml(folder: str, images: Sequence[Image], masks: Sequence[Mask], grid: Geometry, centre: Sequence[float]) -> bytes:
+def mrml(
+    folder: str, images: Sequence[MrmlImage], masks: Sequence[MrmlMask], grid: Geometry, centre: Sequence[float]
+) -> bytes:
     """A scene that opens the first image with the masks over it, three planes through ``centre`` (RAS mm) and 3D. The
     files lie in ``folder``, relative to the scene."""
     root = ElementTree.Element("MRML", version=VERSION, userTags="")
@@ -80,14 +82,14 @@ def _add(root: ElementTree.Element, tag: str, attributes: Attributes) -> None:
 
 
 def _text(value: str | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else as_text(str(value))
+    return str(value).lower() if isinstance(value, bool) else storable_text(str(value))
 
 
 def _references(**roles: str | None) -> str:
     return "".join(f"{role}:{node};" for role, node in roles.items() if node)
 
 
-def _add_image(root: ElementTree.Element, number: int, image: Image, path: str) -> str:
+def _add_image(root: ElementTree.Element, number: int, image: MrmlImage, path: str) -> str:
     """Returns the node's id."""
     kind = "Vector" if image.in_colours else "Scalar"
     node, display = f"vtkMRML{kind}VolumeNode{number}", f"vtkMRML{kind}VolumeDisplayNode{number}"
@@ -111,7 +113,7 @@ def _stored(storage: str, path: str) -> dict[str, str | float | bool]:
     return {"id": storage, "name": "Storage", "fileName": quote(path), "useCompression": 1}
 
 
-def _add_mask(root: ElementTree.Element, number: int, mask: Mask, path: str, image: str | None) -> None:
+def _add_mask(root: ElementTree.Element, number: int, mask: MrmlMask, path: str, image: str | None) -> None:
     node, display = f"vtkMRMLSegmentationNode{number}", f"vtkMRMLSegmentationDisplayNode{number}"
     storage = f"vtkMRMLSegmentationStorageNode{number}"
     shown: Attributes = {

@@ -19,7 +19,7 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import COLOURS, Label, Labels
-from medseg.viewer.picture import hung
+from medseg.viewer.colour_image import hung
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
 
 VALIDATION = "validation"  # in a run

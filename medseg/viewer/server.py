@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from medseg.errors import defect, of_the_machine
 from medseg.progress import warn
-from medseg.viewer.contents import Content, Contents
+from medseg.viewer.contents import Content, ViewerContents
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, contents: Contents, port: int = 0) -> None:
+    def __init__(self, contents: ViewerContents, port: int = 0) -> None:
         super().__init__((HOST, port), _Handler)
         self.find: Callable[[str], Content | None] = contents.find
         self.token = secrets.token_urlsafe(24)

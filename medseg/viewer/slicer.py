@@ -13,8 +13,8 @@ from medseg.io.nifti.writer import write_nifti
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
 from medseg.io.segmented import Segmented
 from medseg.report.display import window
-from medseg.viewer.mrml import Image, Mask, mrml
-from medseg.viewer.picture import colours, is_picture
+from medseg.viewer.colour_image import colours, is_colour_image
+from medseg.viewer.mrml import MrmlImage, MrmlMask, mrml
 from medseg.viewer.scene import Scene
 
 BUNDLE = ".mrb"
@@ -82,26 +82,26 @@ def _write_bundle(case_id: str, scene: Scene, path: Path) -> Path:
     return path
 
 
-def _write_images(case_id: str, scene: Scene, folder: Path) -> Iterator[Image]:
+def _write_images(case_id: str, scene: Scene, folder: Path) -> Iterator[MrmlImage]:
     """One for a colour picture, else one for each channel."""
     if scene.image is None:
         return
     array, grid = scene.image.array, scene.image.geometry
-    if is_picture(array):
+    if is_colour_image(array):
         write_nifti(folder / "image.nii.gz", colours(array), grid)
-        yield Image(case_id, "image.nii.gz", *window(array)[1:], in_colours=True)
+        yield MrmlImage(case_id, "image.nii.gz", *window(array)[1:], in_colours=True)
         return
     for number, channel in enumerate(array, start=1):
         several = len(array) > 1
         file = f"image_{number}.nii.gz" if several else "image.nii.gz"
         write_nifti(folder / file, channel, grid)
-        yield Image(f"{case_id} {number}" if several else case_id, file, *window(channel[np.newaxis])[1:])
+        yield MrmlImage(f"{case_id} {number}" if several else case_id, file, *window(channel[np.newaxis])[1:])
 
 
-def _write_masks(scene: Scene, folder: Path, with_surfaces: bool = False) -> Iterator[Mask]:
+def _write_masks(scene: Scene, folder: Path, with_surfaces: bool = False) -> Iterator[MrmlMask]:
     for number, layer in enumerate(scene.layers, start=1):
         file = f"{layer.role if layer.role != 'mask' else f'mask_{number}'}.seg.nrrd"
         write_seg_nrrd(
             folder / file, Segmented(layer.label_map, layer.geometry, layer.labels, scene.source), with_surfaces
         )
-        yield Mask(layer.name, file, filled=layer.role != "reference")
+        yield MrmlMask(layer.name, file, filled=layer.role != "reference")

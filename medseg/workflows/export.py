@@ -10,7 +10,7 @@ from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
-from medseg.io.discover import image_sources, mask_of, source_of
+from medseg.io.discover import image_sources, mask_source, source_of
 from medseg.io.mask_formats import Format, Written, format_of, write_mask
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
 from medseg.io.segmentation import Segmentation, with_regions
@@ -72,7 +72,7 @@ def export(
         raise OutputError(f"{output}: {refusal}")
     if chosen.is_label_map and names:
         raise ConfigError(f"{chosen.name} holds values and no names ({', '.join(names.values())}); choose seg-nrrd")
-    source = mask_of(mask)
+    source = mask_source(mask)
     read = _read(source, study)
     if chosen.is_label_map:
         read, known = _without_overlaps(read, chosen), Labels(items=())

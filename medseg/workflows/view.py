@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.errors import ConfigError, OutputError
 from medseg.progress import say
-from medseg.viewer.contents import Contents
+from medseg.viewer.contents import ViewerContents
 from medseg.viewer.opening import open_cases
 from medseg.viewer.server import HOST, Server
 from medseg.viewer.slicer import write_slicer
@@ -27,7 +27,7 @@ def view(
     """
     cases = open_cases(Path(source), [Path(mask) for mask in masks], None if reference is None else Path(reference))
     try:
-        server = Server(Contents(cases, Path(source).resolve().name), port)
+        server = Server(ViewerContents(cases, Path(source).resolve().name), port)
     except OSError as error:
         raise OutputError(f"port {port} of {HOST} cannot be used ({error.strerror}); choose another --port") from error
     say(f"{server.address}  (Ctrl-C ends it)")

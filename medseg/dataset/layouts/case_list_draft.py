@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.layouts.file_names import rest_after, safe, unique
-from medseg.dataset.layouts.patient_names import patients_note, patients_of
+from medseg.dataset.layouts.patient_names import patients_by_name, patients_note
 from medseg.dataset.layouts.segment_labels import NamedLabels, name_labels
 from medseg.dataset.spacing import spaced
 from medseg.errors import ConfigError, Problem, SourceError
@@ -150,7 +150,7 @@ class CaseListDraft:
         nameless = [case for case in usable if not case.group]
         if self.groups_given or not nameless:
             return []
-        patients = patients_of(sorted({*self.cases, *(case.key for case in usable)}))
+        patients = patients_by_name(sorted({*self.cases, *(case.key for case in usable)}))
         for case in nameless:
             case.group = patients.get(case.key, "")
         return patients_note([case.group for case in nameless if case.group])

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from medseg.io.names import LONGEST_FILE_NAME, RESERVED, cut
+from medseg.io.structure_names import LONGEST_FILE_NAME, RESERVED, shortened
 
 MASK_WORD = (
     r"(?:(?:lesions?[_\-. ]?)?masks?|msk|d?seg(?:s|m|mentations?)?|labels?|labelmap|label_map|lbl|gt|ground_?truth|"
@@ -49,7 +49,7 @@ def rest_after(start: str, stem: str) -> str | None:
 def safe(name: str) -> str:
     """Fit to be a file name on every system: letters, digits, and ``_ - + .`` inside."""
     kept = re.sub(r"_{2,}", "_", re.sub(r"[^\w.+-]+", "_", name)).strip("._-")
-    return cut(f"case_{kept}" if RESERVED.match(kept) else kept, LONGEST_FILE_NAME)
+    return shortened(f"case_{kept}" if RESERVED.match(kept) else kept, LONGEST_FILE_NAME)
 
 
 def unique(names: Sequence[str]) -> list[str]:

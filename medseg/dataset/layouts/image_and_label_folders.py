@@ -22,7 +22,7 @@ TESTING = ("ts", "test", "testing")
 DEEPEST = 3  # folders down from the source
 
 
-class Pair(NamedTuple):
+class FolderPair(NamedTuple):
     """A folder of images and, unless there is none, that of their label maps."""
 
     part: str  # "train", "Tr", "A"; empty where there is one pair
@@ -78,7 +78,7 @@ def _datasets_below(listing: Listing, levels: int) -> Iterator[Listing]:
             yield from _datasets_below(folder, levels - 1)
 
 
-def _pairs_below(listing: Listing, levels: int = DEEPEST, part: str = "") -> Iterator[Pair]:
+def _pairs_below(listing: Listing, levels: int = DEEPEST, part: str = "") -> Iterator[FolderPair]:
     """Pairs in this folder, or, where there are none, in those below."""
     pairs = list(_pairs_in(listing, part))
     yield from pairs
@@ -88,7 +88,7 @@ def _pairs_below(listing: Listing, levels: int = DEEPEST, part: str = "") -> Ite
                 yield from _pairs_below(folder, levels - 1, name)
 
 
-def _pairs_in(listing: Listing, part: str) -> Iterator[Pair]:
+def _pairs_in(listing: Listing, part: str) -> Iterator[FolderPair]:
     cores = {name: _core(IMAGE, name) for name in listing.folders}
     named = {core: listing.folders[name] for name, core in cores.items() if core is not None}
     labels = [(_core(word, name), name) for word in LABELS for name in listing.folders]
@@ -97,10 +97,10 @@ def _pairs_in(listing: Listing, part: str) -> Iterator[Pair]:
         images = None if core is None or core in taken else named.get(core) or (core and listing.folders.get(core))
         if core is not None and images and paired_by_name(listing.folders[name]):
             taken.add(core)
-            yield Pair(core or part, images, listing.folders[name])
+            yield FolderPair(core or part, images, listing.folders[name])
     for core, images in named.items():
         if core not in taken and (core or part) in TESTING:
-            yield Pair(core or part, images, None)
+            yield FolderPair(core or part, images, None)
 
 
 def _core(word: str, name: str) -> str | None:
@@ -109,7 +109,7 @@ def _core(word: str, name: str) -> str | None:
     return "_".join(part.lower() for part in match.groups() if part) if match else None
 
 
-def _title(pairs: list[Pair]) -> str:
+def _title(pairs: list[FolderPair]) -> str:
     first = pairs[0]
     numbered = all(split_channel(stem(source.path))[1] for source in first.images.found.sources)
     if first.part == "tr" and numbered:
@@ -135,7 +135,7 @@ def _of_other_formats(draft: CaseListDraft, content: Mapping[str, Any]) -> list[
     return [f"{said}; of other formats, left out: {counted(len(others), 'image')}"]
 
 
-def _add_testing(draft: CaseListDraft, pair: Pair) -> None:
+def _add_testing(draft: CaseListDraft, pair: FolderPair) -> None:
     """Images that a model is to be tried on."""
     taken = set(draft.cases)
     in_channels = any(len(case.images) > 1 or "" not in case.images for case in draft.cases.values())

@@ -9,7 +9,7 @@ from unicodedata import normalize
 from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.file_names import safe
-from medseg.io.archives import content_of, is_archive, is_temporary, origin, without_suffix
+from medseg.io.archives import is_archive, is_unpacked, origin, unpacked_content, without_suffix
 from medseg.io.discover import existing, image_sources, located
 from medseg.io.folders import stem, subfolders
 from medseg.io.source import Found, ImageSource
@@ -25,7 +25,7 @@ class Listing:
     @cached_property
     def path(self) -> Path:
         """Of a folder or file; for an archive where it is unpacked."""
-        return content_of(self.given) if self.is_archive else self.given
+        return unpacked_content(self.given) if self.is_archive else self.given
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class Listing:
         """
         inner = self.path if self.path.is_dir() else existing(self.path).parent
         base, path = origin(inner), origin(source.path)
-        base = base.resolve() if is_temporary(source.path) else base
+        base = base.resolve() if is_unpacked(source.path) else base
         path = path.relative_to(base) if path.is_relative_to(base) else path
         if self.shares_folder(source):
             path /= safe(source.description) or source.series_uid

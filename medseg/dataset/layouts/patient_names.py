@@ -29,7 +29,7 @@ ENOUGH_FOLDERS = 5  # of numbered files each: folders of patients, rather than o
 MOST_SHOWN = 3
 
 
-def patients_of(keys: Sequence[str]) -> dict[str, str]:
+def patients_by_name(keys: Sequence[str]) -> dict[str, str]:
     """The patient of each case, a path of names, that the names of the cases (keys of a draft) tell of; none where all
     would be of one, as below a common folder."""
     paths = _reduced(keys)

@@ -51,7 +51,7 @@ def name_labels(
     everything = [segment for case in segments.values() for of_source in case.values() for segment in of_source]
     naming = _Naming.of(everything, rename, known)
     result = NamedLabels(known or naming.labels(everything), errors=errors, notes=naming.notes())
-    values = dict(zip(map(plain, result.labels.names), result.labels.values, strict=True))
+    values = dict(zip(map(plain_name, result.labels.names), result.labels.values, strict=True))
     for key, case in segments.items():
         try:
             chosen = dict(_chosen(case, naming, values))
@@ -62,7 +62,7 @@ def name_labels(
     return result
 
 
-def plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """What is compared of a name: not its case, spaces and underscores."""
     return re.sub(r"[\s_]+", "", name).casefold()
 
@@ -83,14 +83,14 @@ class _Naming:
         naming = cls(rules, defaultdict(Counter))
         for segment in segments:
             name = naming._renamed(segment.name)
-            naming.spellings[plain(name)][name] += 1
+            naming.spellings[plain_name(name)][name] += 1
         for label in known.names if known else ():
-            naming.spellings[plain(label)][label] += len(segments) + 1
+            naming.spellings[plain_name(label)][label] += len(segments) + 1
         return naming
 
     def label_of(self, segment: SegmentHeader) -> str:
         """The most usual spelling of its name; empty for a segment that is dropped."""
-        counts = self.spellings[plain(self._renamed(segment.name))]
+        counts = self.spellings[plain_name(self._renamed(segment.name))]
         return min(counts, key=lambda name: (-counts[name], name))
 
     def labels(self, segments: Iterable[SegmentHeader]) -> Labels:
@@ -119,7 +119,7 @@ class _Naming:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return plain(name) == plain(pattern) or fnmatchcase(plain(name), plain(pattern))
+    return plain_name(name) == plain_name(pattern) or fnmatchcase(plain_name(name), plain_name(pattern))
 
 
 def _values(grouped: Mapping[str, Sequence[SegmentHeader]]) -> dict[str, int]:
@@ -150,18 +150,18 @@ def _chosen(
             name = naming.label_of(segment)
             if not name:
                 continue
-            other = outlined.setdefault(plain(segment.name), source)
+            other = outlined.setdefault(plain_name(segment.name), source)
             if other != source:
                 raise LabelError(
                     f"{source.path}: outlines '{segment.name}', as {other.path} does; keep one of the two, name it in "
                     f"a cases.csv, or drop the name with --rename '{segment.name}='"
                 )
-            if plain(name) not in values:
+            if plain_name(name) not in values:
                 raise LabelError(
                     f"{source.path}: '{segment.name}' is none of the labels in dataset.json; give it one of their "
                     f"names with --rename '{segment.name}=NAME', or none with '{segment.name}='"
                 )
-            yield segment.name, values[plain(name)]
+            yield segment.name, values[plain_name(name)]
     if not outlined:
         raise LabelError(f"{next(iter(case)).path}: no segment is left in it; was all of it dropped by --rename?")
 

@@ -9,7 +9,7 @@ from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, rest_after
 from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_label_folder
 from medseg.dataset.layouts.listing import Listing
-from medseg.dataset.layouts.segment_labels import plain
+from medseg.dataset.layouts.segment_labels import plain_name
 from medseg.io.segmented import NAMES_FILE
 from medseg.io.source import ImageSource
 from medseg.progress import counted
@@ -170,11 +170,11 @@ def _take_named(draft: CaseListDraft) -> None:
     """Leaves the structures that dataset.json names, where it names some."""
     if draft.labels is None:
         return
-    known = {plain(name) for name in draft.labels.names}
+    known = {plain_name(name) for name in draft.labels.names}
     left_out = set()
     for case in draft.cases.values():
         left_out |= {
-            label.structure for label in case.labels if label.structure and plain(label.structure) not in known
+            label.structure for label in case.labels if label.structure and plain_name(label.structure) not in known
         }
         case.labels = [label for label in case.labels if label.structure not in left_out]
     if left_out:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import config, dcmread
 
 from medseg.errors import Problem, reading
-from medseg.io.archives import Contents
+from medseg.io.archives import FolderContents
 from medseg.io.dicom.header import Header
 
 
@@ -15,13 +15,13 @@ def is_dicomdir(path: Path) -> bool:
     return path.name.upper() == "DICOMDIR" and path.is_file()
 
 
-def listed_files(path: Path) -> Contents:
+def listed_files(path: Path) -> FolderContents:
     """The files that a DICOMDIR lists; what is missing of them are problems.
 
     Names are in capitals on a CD and often no longer so in a copy, which may also have given them a suffix. Raises
     ``SourceError`` for a file that is no DICOMDIR.
     """
-    found = Contents([], [], [])
+    found = FolderContents([], [], [])
     entries = cache(_entries)  # each folder is listed once
     for name in _listed(path):
         file = _found(path.parent, name, entries)

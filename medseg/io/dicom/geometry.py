@@ -43,7 +43,7 @@ PLACE_KEYWORDS = (*NEEDED, *PROJECTION_KEYWORDS, "SliceThickness", "SpacingBetwe
 
 
 @dataclass(frozen=True)
-class Plane:
+class SlicePlane:
     """One slice: ``position`` of its first voxel (LPS mm), unit vectors along a row and down a column."""
 
     path: Path
@@ -72,7 +72,7 @@ class Plane:
         affine[:3, 3] = self.position
         return Geometry((self.columns, self.rows, 1), LPS_TO_RAS @ affine)
 
-    def is_parallel_to(self, other: "Plane") -> bool:
+    def is_parallel_to(self, other: "SlicePlane") -> bool:
         """Whether both can be slices of one grid."""
         if (self.rows, self.columns) != (other.rows, other.columns):
             return False
@@ -82,7 +82,7 @@ class Plane:
         return bool(same_spacing and np.abs(turned).max() <= SAME_PLANE_TOLERANCE)
 
 
-def plane_of(header: Header) -> Plane:
+def plane_of(header: Header) -> SlicePlane:
     """From the header of one slice. Raises ``GeometryError`` when tags are missing or make no plane, ``SourceError``
     where one cannot be read."""
     path, projection = header.path, is_projection(header)
@@ -106,7 +106,7 @@ def plane_of(header: Header) -> Plane:
     along_row, down_column = along_row / lengths[0], down_column / lengths[1]
     if abs(along_row @ down_column) > SHEAR_TOLERANCE:
         raise GeometryError(f"{path}: rows and columns are not at a right angle: {list(orientation)}")
-    return Plane(
+    return SlicePlane(
         path, rows, columns, (spacing[1], spacing[0]), along_row, down_column, np.array(position),
         thickness=None if projection else _thickness(header),
         frame=header.frame,
@@ -114,13 +114,13 @@ def plane_of(header: Header) -> Plane:
     )  # fmt: skip
 
 
-def in_order(planes: Sequence[Plane]) -> list[Plane]:
+def in_order(planes: Sequence[SlicePlane]) -> list[SlicePlane]:
     """Sorted by position along the normal; slices at one position by file name."""
     normal = planes[0].normal
     return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path, plane.frame or 0))
 
 
-def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[Plane]) -> Array:
+def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[SlicePlane]) -> Array:
     """A label map (x, y, z) on the slices of its source: ``(plane, row, column)``.
 
     Each pixel gets the label of the voxel that its centre lies nearest to; 0 outside of the grid. Slices of an even

@@ -15,12 +15,12 @@ OWNERS = ("PatientID", "StudyInstanceUID")
 
 
 @dataclass(frozen=True)
-class Series:
+class SliceSeries:
     slices: list[Slice]
     notes: tuple[str, ...] = ()
 
 
-def series_of(slices: Sequence[Slice]) -> list[Series]:
+def series_of(slices: Sequence[Slice]) -> list[SliceSeries]:
     """The series in the slices with one SeriesInstanceUID.
 
     Slices of several studies or patients are one series where together they lie evenly: each slice has its own, or all
@@ -31,10 +31,10 @@ def series_of(slices: Sequence[Slice]) -> list[Series]:
         parts[tuple(slice_.header.text(keyword) for keyword in OWNERS)].append(slice_)
     named = slices[0].header.text("SeriesInstanceUID")
     if len(parts) == 1 or not named or not _belong_together(list(parts), list(parts.values())):
-        return [Series(part) for part in parts.values()]
+        return [SliceSeries(part) for part in parts.values()]
     changing = [name for name, values in zip(OWNERS, zip(*parts, strict=True), strict=True) if len(set(values)) > 1]
     note = f"{' and '.join(changing)} changes within the series ({len(parts)} values): it is held together by its "
-    return [Series(list(slices), (f"{note}SeriesInstanceUID",))]
+    return [SliceSeries(list(slices), (f"{note}SeriesInstanceUID",))]
 
 
 def _belong_together(owners: Sequence[tuple[str, ...]], parts: Sequence[list[Slice]]) -> bool:

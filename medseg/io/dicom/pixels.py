@@ -32,12 +32,12 @@ get_decoder(JPEGExtended12Bit).add_plugin("medseg", ("medseg.io.dicom.jpeg_exten
 
 def check_pixels(file: FileHeader) -> None:
     """Raises ``SourceError`` where the pixels are not all there, or the header says two things about them."""
-    check_size(file)
+    check_pixel_bytes(file)
     if file.pixels is not None and file.pixels.keyword == "PixelData":
         _check_bits(file)
 
 
-def check_size(file: FileHeader) -> None:
+def check_pixel_bytes(file: FileHeader) -> None:
     """What the header tells of against the bytes that are there, before anything of that size is made. Raises
     ``SourceError``."""
     rows, columns, allocated = (_needed(file, name) for name in ("Rows", "Columns", "BitsAllocated"))

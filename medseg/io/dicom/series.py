@@ -9,14 +9,14 @@ from pathlib import Path
 from pydicom import config
 
 from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reason_of
-from medseg.io.dicom.content import derived_kind, no_image
 from medseg.io.dicom.copies import digest_of, without_copies, without_repeated
 from medseg.io.dicom.files import read_header, read_headers
 from medseg.io.dicom.frames import frame_headers
-from medseg.io.dicom.geometry import Plane, in_order, plane_of
+from medseg.io.dicom.geometry import SlicePlane, in_order, plane_of
 from medseg.io.dicom.header import FileHeader, Header
 from medseg.io.dicom.identity import series_of
 from medseg.io.dicom.mosaic import is_mosaic, values_of_tiles
+from medseg.io.dicom.object_kind import derived_kind, no_image
 from medseg.io.dicom.objects import segmentation_source
 from medseg.io.dicom.pixels import check_pixels, read_frames
 from medseg.io.dicom.projection import is_negative, is_projection, projection_notes, turned_over
@@ -95,7 +95,7 @@ def dicom_geometry(source: ImageSource) -> Geometry:
         return stack_of(_planes(source), source.path).geometry
 
 
-def source_planes(source: ImageSource) -> list[Plane]:
+def source_planes(source: ImageSource) -> list[SlicePlane]:
     """The slices of a volume in order of position, from their headers alone; masks in DICOM are written on them.
 
     Raises ``SourceError`` for a file that is gone or damaged, ``GeometryError`` for an X-ray projection.
@@ -217,7 +217,7 @@ def _class_notes(slices: Sequence[Slice]) -> Iterator[str]:
         yield f"{n_without} files have no SOPClassUID: they are read as {header.text('Modality') or 'images'}"
 
 
-def _grid_notes(planes: Sequence[Plane]) -> tuple[str, ...]:
+def _grid_notes(planes: Sequence[SlicePlane]) -> tuple[str, ...]:
     if planes[0].is_projection:
         return ()
     if len(planes) == 1:
@@ -235,7 +235,7 @@ def _common_folder(files: Sequence[Path]) -> Path:
     return parents.pop() if len(parents) == 1 else Path(os.path.commonpath(parents))
 
 
-def _planes(source: ImageSource) -> list[Plane]:
+def _planes(source: ImageSource) -> list[SlicePlane]:
     return [plane_of(header) for header in _headers(source, _files(source))]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import GeometryError
-from medseg.io.dicom.geometry import LPS_TO_RAS, NUDGE, SAME_POSITION_MM, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, NUDGE, SAME_POSITION_MM, SlicePlane, Vector
 from medseg.io.dicom.stack import PLACE_TOLERANCE, SHIFT_TOLERANCE, WIDEST_GAP, stack_of
 from medseg.volume import Geometry, Shape3
 
@@ -21,7 +21,7 @@ from medseg.volume import Geometry, Shape3
 class Slices:
     """Parallel planes in order of position along their normal. Voxels are indexed (column, row, slice)."""
 
-    planes: tuple[Plane, ...]
+    planes: tuple[SlicePlane, ...]
 
     @property
     def shape(self) -> Shape3:
@@ -78,17 +78,17 @@ class Slices:
             return None
         return stack.geometry if stack.is_grid else None
 
-    def numbers_of(self, planes: Sequence[Plane]) -> list[int] | None:
+    def numbers_of(self, planes: Sequence[SlicePlane]) -> list[int] | None:
         """Which slice each plane lies on, pixel on pixel; None unless all of them do."""
         numbers = self.nearest(planes)
         return numbers if all(self._holds(plane, i) for plane, i in zip(planes, numbers, strict=True)) else None
 
-    def nearest(self, planes: Sequence[Plane]) -> list[int]:
+    def nearest(self, planes: Sequence[SlicePlane]) -> list[int]:
         """The number of the slice that each plane is nearest to, by height."""
         normal = self.planes[0].normal
         return [int(np.abs(self.heights - plane.position @ normal).argmin()) for plane in planes]
 
-    def _holds(self, plane: Plane, i: int) -> bool:
+    def _holds(self, plane: SlicePlane, i: int) -> bool:
         offset = plane.position - self.positions[i]
         height = abs(offset @ self.planes[0].normal)
         sideways = np.abs(offset @ self._pixels).max()
@@ -99,7 +99,7 @@ class Slices:
         )
 
 
-def evenly_filled(planes: Sequence[Plane], distances: Sequence[float]) -> Slices:
+def evenly_filled(planes: Sequence[SlicePlane], distances: Sequence[float]) -> Slices:
     """The slices that ``planes`` (parallel, any order, repeated ones too) are some of.
 
     Absent ones are filled in where all lie evenly: at the first of ``distances`` (mm) that fits, or at the smallest
@@ -130,7 +130,7 @@ def _numbers(heights: Vector, distance: float) -> Vector | None:
     return numbers if is_even and abs(even - distance) <= PLACE_TOLERANCE * distance else None
 
 
-def _filled_in(planes: Sequence[Plane], numbers: Vector) -> list[Plane]:
+def _filled_in(planes: Sequence[SlicePlane], numbers: Vector) -> list[SlicePlane]:
     positions = np.array([plane.position for plane in planes])
     every = np.arange(numbers[-1] + 1)
     filled = np.stack([np.interp(every, numbers, positions[:, axis]) for axis in range(3)], axis=1)

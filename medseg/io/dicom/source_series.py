@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from medseg.errors import OutputError, SourceError, reading
-from medseg.io.dicom.geometry import Plane
+from medseg.io.dicom.geometry import SlicePlane
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.series import source_planes
 from medseg.io.segmented import Segmented
@@ -61,7 +61,7 @@ class SourceSeries:
 
     header: Dataset  # of the first slice, without pixels
     patient_and_study: Dataset
-    planes: list[Plane]
+    planes: list[SlicePlane]
     references: list[Dataset]  # one for each plane
     instances: list[Dataset]  # one for each file
     in_mosaic: bool  # the slices lie side by side in one image, and cannot be referred to one by one
@@ -132,7 +132,7 @@ def source_series(segmented: Segmented, path: Path) -> SourceSeries:
     return series
 
 
-def content_of(segmented: Segmented, series: SourceSeries) -> str:
+def mask_digest(segmented: Segmented, series: SourceSeries) -> str:
     """A digest of all that a mask is made from; the same mask of the same series gets the same UIDs again."""
     digest = sha256(np.ascontiguousarray(segmented.label_map).data)
     texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid)

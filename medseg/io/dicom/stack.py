@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import shift
 
 from medseg.errors import GeometryError
-from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, SlicePlane, Vector
 from medseg.volume import Array, Geometry, Shape3
 
 # No slice may lie further than this part of the slice distance from its place in an even grid: headers are rounded,
@@ -46,7 +46,7 @@ class Stack:
     where each slice lies, in slices of the grid.
     """
 
-    planes: tuple[Plane, ...]
+    planes: tuple[SlicePlane, ...]
     geometry: Geometry
     shifts: Vector
     heights: Vector
@@ -86,7 +86,7 @@ class Stack:
         return shifted
 
 
-def stack_of(planes: Sequence[Plane], where: Path) -> Stack:
+def stack_of(planes: Sequence[SlicePlane], where: Path) -> Stack:
     """The grid (columns, rows, slices) of planes in order of position.
 
     Raises ``GeometryError`` when the planes are not parallel, when several lie at one position, and when a gap
@@ -113,7 +113,7 @@ def stack_of(planes: Sequence[Plane], where: Path) -> Stack:
     return Stack(tuple(planes), Geometry(shape, LPS_TO_RAS @ affine), shifts, heights, (*notes, *more_notes))
 
 
-def is_even(planes: Sequence[Plane]) -> bool:
+def is_even(planes: Sequence[SlicePlane]) -> bool:
     """Whether planes in order of position lie on one line, at even distances."""
     offsets = np.array([plane.position - planes[0].position for plane in planes])
     if len(planes) < 2:
@@ -123,7 +123,7 @@ def is_even(planes: Sequence[Plane]) -> bool:
     return bool(off.max() <= PLACE_TOLERANCE * np.linalg.norm(line))
 
 
-def _heights(planes: Sequence[Plane], along: Vector, where: Path) -> tuple[float, Vector, list[str]]:
+def _heights(planes: Sequence[SlicePlane], along: Vector, where: Path) -> tuple[float, Vector, list[str]]:
     """Distance of the grid's slices in mm, where each plane lies in it, and what was resampled.
 
     ``along``: distances from the first slice along the normal, in mm.
@@ -167,7 +167,7 @@ def _heights(planes: Sequence[Plane], along: Vector, where: Path) -> tuple[float
     return step, heights, [f"slices are uneven ({between}): interpolated linearly to a distance of {step:.2f} mm"]
 
 
-def _fill_the_gaps(planes: Sequence[Plane], steps: Vector, usual: float) -> bool:
+def _fill_the_gaps(planes: Sequence[SlicePlane], steps: Vector, usual: float) -> bool:
     """Whether slices beside wide steps are as thick as these are wide: none is missing, the scan was planned so."""
     thickness = np.array([plane.thickness or 0.0 for plane in planes])
     wide = steps > (1 + PLACE_TOLERANCE) * usual
@@ -175,7 +175,7 @@ def _fill_the_gaps(planes: Sequence[Plane], steps: Vector, usual: float) -> bool
     return bool((reach[wide] >= (1 - PLACE_TOLERANCE) * steps[wide]).all())
 
 
-def _shifts(first: Plane, sideways: Vector, along: Vector) -> tuple[Vector, Vector, tuple[int, int], list[str]]:
+def _shifts(first: SlicePlane, sideways: Vector, along: Vector) -> tuple[Vector, Vector, tuple[int, int], list[str]]:
     """Pixels by which slices lie off the corner of the grid; the corner, from the first slice's, in pixels; the
     grid's columns and rows; and what was resampled."""
     axes = np.stack([first.along_row / first.pixel_spacing[0], first.down_column / first.pixel_spacing[1]])
@@ -193,5 +193,5 @@ def _shifts(first: Plane, sideways: Vector, along: Vector) -> tuple[Vector, Vect
     return shifts - corner, corner, (columns, rows), [note]
 
 
-def _name(plane: Plane) -> str:
+def _name(plane: SlicePlane) -> str:
     return plane.path.name if plane.frame is None else f"frame {plane.frame + 1} of {plane.path.name}"

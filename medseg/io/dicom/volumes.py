@@ -15,7 +15,7 @@ import numpy as np
 from pydicom.datadict import tag_for_keyword
 
 from medseg.errors import SourceError
-from medseg.io.dicom.geometry import SAME_POSITION_MM, Plane
+from medseg.io.dicom.geometry import SAME_POSITION_MM, SlicePlane
 from medseg.io.dicom.header import Header, is_several
 
 SIEMENS_B_VALUE = 0x0019100C
@@ -32,7 +32,7 @@ class Slice:
     """One image of a series: its header, read as that of a file with one slice, and its plane."""
 
     header: Header
-    plane: Plane
+    plane: SlicePlane
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from pydicom.pixels.utils import iter_pixels
 from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
 from medseg.io.dicom.files import read_header
 from medseg.io.dicom.frames import frame_headers
-from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, plane_of
+from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, plane_of
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
-from medseg.io.dicom.pixels import check_size
+from medseg.io.dicom.pixels import check_pixel_bytes
 from medseg.io.dicom.slices import Slices, evenly_filled
-from medseg.io.names import whole_name
 from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
 from medseg.io.segments_on_grid import layers_on_grid
+from medseg.io.structure_names import whole_name
 from medseg.labels import Colour
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3
 
@@ -34,7 +34,7 @@ BACKGROUND = ("DCM", "125040")
 LARGEST_NUMBER = 2**16 - 1  # of a segment (PS3.6: value representation US)
 
 
-def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Plane] = ()) -> Segmentation:
+def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[SlicePlane] = ()) -> Segmentation:
     """Reads the segments on ``grid``, or on a grid of their own.
 
     A voxel gets the segments of the frame pixel that it lies in. ``planes`` are the true slices of the image that
@@ -48,7 +48,7 @@ def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Pl
         header = _read(path)
         slices, numbers = _slices(_frame_planes(header), grid, planes)
         try:
-            check_size(read_header(path))
+            check_pixel_bytes(read_header(path))
             layers, segments, notes = _segments(header, slices, numbers, path)
         except MedsegError:
             raise
@@ -72,7 +72,7 @@ def dicom_seg_headers(path: Path) -> tuple[SegmentHeader, ...]:
         return tuple(described for _, described in _described(header, path))
 
 
-def dicom_seg_planes(path: Path) -> list[Plane]:
+def dicom_seg_planes(path: Path) -> list[SlicePlane]:
     """Where the frames lie. Raises ``SourceError``, ``GeometryError`` for frames of several orientations."""
     with config.disable_value_validation():
         return _frame_planes(_read(path, stop_before_pixels=True))
@@ -149,7 +149,7 @@ def _colour(item: Header) -> Colour | None:
     return red, green, blue
 
 
-def _frame_planes(header: Header) -> list[Plane]:
+def _frame_planes(header: Header) -> list[SlicePlane]:
     """Where each frame lies. Raises ``SourceError``, ``GeometryError``."""
     groups = header.items("PerFrameFunctionalGroupsSequence")
     if not groups:
@@ -164,7 +164,9 @@ def _frame_planes(header: Header) -> list[Plane]:
     return planes
 
 
-def _slices(frames: Sequence[Plane], grid: Geometry | None, planes: Sequence[Plane]) -> tuple[Slices, list[int]]:
+def _slices(
+    frames: Sequence[SlicePlane], grid: Geometry | None, planes: Sequence[SlicePlane]
+) -> tuple[Slices, list[int]]:
     """The slices that the segments were drawn on, and the number of each frame's."""
     if planes:
         slices = Slices(tuple(planes))
@@ -176,7 +178,7 @@ def _slices(frames: Sequence[Plane], grid: Geometry | None, planes: Sequence[Pla
     return slices, slices.nearest(frames)
 
 
-def _step_along(plane: Plane, grid: Geometry | None) -> float | None:
+def _step_along(plane: SlicePlane, grid: Geometry | None) -> float | None:
     """The distance of the grid's slices, mm, if it has some that are parallel to the plane."""
     if grid is None:
         return None

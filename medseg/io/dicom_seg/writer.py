@@ -17,18 +17,18 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
 from medseg.files import written_whole
-from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, on_planes
+from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, on_planes
 from medseg.io.dicom.source_series import (
     CHARACTER_SET,
     SourceSeries,
-    content_of,
     derived_uid,
     instance_reference,
+    mask_digest,
     source_series,
 )
 from medseg.io.dicom.stack import stack_of
-from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.io.segmented import Segmented
+from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.labels import Labels, Region
 from medseg.progress import warn
 from medseg.terminology import Code
@@ -100,18 +100,18 @@ def _saved(path: Path, segmentation: Segmentation, series: SourceSeries) -> list
     return [path]
 
 
-def _planes_of(grid: Geometry) -> list[Plane]:
+def _planes_of(grid: Geometry) -> list[SlicePlane]:
     x, y, z = grid.spacing
     affine = LPS_TO_RAS @ grid.affine
     columns, rows, n = grid.shape
     return [
-        Plane(Path(), rows, columns, (x, y), affine[:3, 0] / x, affine[:3, 1] / y, (affine @ (0, 0, i, 1))[:3], z)
+        SlicePlane(Path(), rows, columns, (x, y), affine[:3, 0] / x, affine[:3, 1] / y, (affine @ (0, 0, i, 1))[:3], z)
         for i in range(n)
     ]
 
 
 def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
-    content, structures = content_of(segmented, series), segmented.labels.structures
+    content, structures = mask_digest(segmented, series), segmented.labels.structures
     labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [0]
@@ -164,7 +164,7 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
             name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=VERSION
         ),
         tracking_uid=derived_uid(content, "segment", str(number)),
-        tracking_id=as_text(structure.name).strip() or label,
+        tracking_id=storable_text(structure.name).strip() or label,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )
     if coding.modifier is not None:

@@ -7,7 +7,7 @@ from nibabel.analyze import AnalyzeImage
 from nibabel.fileholders import FileHolder
 
 from medseg.errors import SourceError
-from medseg.io.content import content_suffix
+from medseg.io.file_signature import content_suffix
 from medseg.io.folders import PAIR_SUFFIXES, VOXEL_SUFFIXES, is_pair
 
 # In the order in which nibabel looks: what SPM writes is Analyze with an origin, or with an affine in a .mat beside it.

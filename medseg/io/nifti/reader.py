@@ -13,9 +13,9 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.openers import ImageOpener
 
 from medseg.errors import GeometryError, SourceError, reading
+from medseg.io.declared_size import MOST_INFLATED, check_declared_size
 from medseg.io.folders import is_gzipped, is_pair
 from medseg.io.nifti.pair import is_analyze, open_pair, voxel_file
-from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry, Volume
 
 # Codes of xyzt_units, by name and in mm. Any other code is read as mm, as ITK does.
@@ -78,7 +78,7 @@ def open_nifti(path: Path) -> AnalyzeImage:
         if not is_pair(path) and image.dataobj.offset < image.header.sizeof_hdr + EXTENSION_FLAG:
             raise ValueError(f"its voxels are said to begin in the header, at byte {image.dataobj.offset}")
         file = voxel_file(path)
-        check_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
+        check_declared_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
     return image
 
 

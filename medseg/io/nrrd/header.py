@@ -74,7 +74,7 @@ COMPONENTS = {
 }  # fmt: skip
 
 
-class Lines(NamedTuple):
+class NrrdLines(NamedTuple):
     fields: Mapping[str, str]
     keys: Mapping[str, str]
     files: Sequence[str]  # the lines after a list of files
@@ -117,7 +117,7 @@ def read_nrrd_header(path: Path) -> RawImage:
     )
 
 
-def _lines(path: Path) -> Lines:
+def _lines(path: Path) -> NrrdLines:
     with path.open("rb") as stream:
         content = stream.read(LONGEST_HEADER)
     end = re.search(rb"\r?\n\r?\n", content)
@@ -138,11 +138,11 @@ def _lines(path: Path) -> Lines:
                 raise ValueError(f"it says '{name}' twice")
             fields[name] = value
             if name == "data file" and value.split()[:1] == ["LIST"]:
-                return Lines(fields, keys, lines[number + 1 :], 0)
+                return NrrdLines(fields, keys, lines[number + 1 :], 0)
     missing = {"dimension", "type", "sizes", "encoding"} - fields.keys()
     if missing or (end is None and "data file" not in fields):
         raise ValueError(f"its header lacks {', '.join(sorted(missing)) or 'its end'}")
-    return Lines(fields, keys, (), end.end() if end else 0)
+    return NrrdLines(fields, keys, (), end.end() if end else 0)
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ BOOLEAN = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": 
 LAST = "ElementDataFile"
 
 
-class Lines(NamedTuple):
+class MetaImageLines(NamedTuple):
     values: Mapping[str, str]
     files: Sequence[str]  # the lines after a list of files
     start: int  # where voxels begin
@@ -68,7 +68,7 @@ def read_metaimage_header(path: Path) -> RawImage:
     )
 
 
-def _lines(path: Path) -> Lines:
+def _lines(path: Path) -> MetaImageLines:
     """All up to the name of the file of the voxels, which begin behind it where it is LOCAL."""
     with path.open("rb") as stream:
         content = stream.read(LONGEST_HEADER)
@@ -88,7 +88,7 @@ def _lines(path: Path) -> Lines:
     if missing or values.get("ObjectType", "Image") != "Image":
         raise ValueError(f"its header lacks {', '.join(sorted(missing)) or 'ObjectType = Image'}")
     is_list = values[LAST].split()[:1] == ["LIST"]
-    return Lines(values, content[start:].decode("utf-8", "replace").split("\n") if is_list else (), start)
+    return MetaImageLines(values, content[start:].decode("utf-8", "replace").split("\n") if is_list else (), start)
 
 
 def _flag(values: Mapping[str, str], name: str, *, default: bool = False) -> bool:

@@ -11,8 +11,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from medseg.errors import GeometryError
+from medseg.io.declared_size import MOST_INFLATED, check_declared_size
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry
 
 Encoding = Literal["raw", "deflate", "text"]
@@ -105,9 +105,9 @@ def _check_file(image: RawImage, file: Path, n_bytes: int) -> None:
     if image.compressed_size is not None and image.compressed_size != there:
         raise ValueError(f"{image.compressed_size} compressed bytes are declared, and {there} are there")
     if image.encoding == "deflate":
-        check_size(n_bytes, there, ratio=MOST_INFLATED)
+        check_declared_size(n_bytes, there, ratio=MOST_INFLATED)
     else:
-        check_size(n_bytes, there, exactly=image.start >= 0)
+        check_declared_size(n_bytes, there, exactly=image.start >= 0)
 
 
 def _read_file(image: RawImage, file: Path, place: memoryview) -> None:

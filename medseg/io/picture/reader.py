@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from medseg.errors import SourceError, reading
-from medseg.io.content import content_suffix
+from medseg.io.declared_size import MOST_INFLATED, check_declared_size
+from medseg.io.file_signature import content_suffix
 from medseg.io.picture.exif import TURNS, as_shown, orientation_in
 from medseg.io.picture.jpeg import check_jpeg
 from medseg.io.picture.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
-from medseg.io.sizes import MOST_INFLATED, check_size
 from medseg.volume import Array, Geometry, Volume
 
 FORMATS = ("PNG", "JPEG", "BMP")  # of the others that Pillow opens, one runs programs (PostScript)
@@ -86,7 +86,7 @@ def _opened(path: Path) -> Image.Image:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise SourceError(f"{path}: has too many pixels ({error}); cut it, or convert it to TIFF") from error
-    check_size(image.width * image.height, path.stat().st_size, ratio=PIXELS_A_BYTE)
+    check_declared_size(image.width * image.height, path.stat().st_size, ratio=PIXELS_A_BYTE)
     n_pictures = getattr(image, "n_frames", 1)
     if n_pictures > 1 and image.format not in MANY_PICTURES:
         raise SourceError(f"{path}: holds {n_pictures} pictures; store each in a file, or all as the pages of a TIFF")

@@ -8,8 +8,8 @@ from PIL import Image
 from tifffile import PHOTOMETRIC, PLANARCONFIG, TIFF, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
+from medseg.io.declared_size import check_declared_size
 from medseg.io.picture.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
-from medseg.io.sizes import check_size
 from medseg.volume import Array, Shape3
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -75,7 +75,7 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
         if page is not None:
             _check_whole(page.aspage(), series.keyframe, size)
     ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
-    check_size(int(series.nbytes), size, ratio=ratio)
+    check_declared_size(int(series.nbytes), size, ratio=ratio)
     _check_with_pillow(path, tiff, series)
     return series
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.io.dicom.geometry import NUDGE, Plane, Vector
+from medseg.io.dicom.geometry import NUDGE, SlicePlane, Vector
 from medseg.io.dicom.stack import PLACE_TOLERANCE
 from medseg.io.rtstruct.polygons import filled
 from medseg.volume import Array, Geometry
@@ -51,7 +51,7 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outline:
+class ContourStack:
     """Contours on a grid: corners (n, 3) in voxels, all at right angles to one array axis."""
 
     contours: tuple[Vector, ...]
@@ -79,15 +79,15 @@ class Outline:
         return np.array([c.min(axis=0) for c in self.contours]), np.array([c.max(axis=0) for c in self.contours])
 
 
-def outline_of(contours: Sequence[Vector], grid: Geometry) -> Outline | None:
+def outline_of(contours: Sequence[Vector], grid: Geometry) -> ContourStack | None:
     """Of contours in RAS mm, (n, 3) each; None when they are not parallel to slices along any axis of the grid."""
     corners = tuple(grid.index(contour) for contour in contours)
     off_plane = np.max([np.ptp(corner, axis=0) for corner in corners], axis=0)
     axis = int(off_plane.argmin())
-    return Outline(corners, axis, grid) if off_plane[axis] <= FLATNESS else None
+    return ContourStack(corners, axis, grid) if off_plane[axis] <= FLATNESS else None
 
 
-def fill(outline: Outline, planes: Sequence[Plane] = ()) -> Filled:
+def fill(outline: ContourStack, planes: Sequence[SlicePlane] = ()) -> Filled:
     """The voxels whose centres lie inside. ``planes``: the true slices of the image."""
     on_slices = _levels_of_slices(outline, planes)
     levels = on_slices or _own_levels(outline)
@@ -107,7 +107,7 @@ def fill(outline: Outline, planes: Sequence[Plane] = ()) -> Filled:
     return Filled(mask, box, tuple(remarks), is_outside)
 
 
-def _levels_of_slices(outline: Outline, planes: Sequence[Plane]) -> Levels | None:
+def _levels_of_slices(outline: ContourStack, planes: Sequence[SlicePlane]) -> Levels | None:
     """The true slices; None when there are none, or when contours lie beside them."""
     if not planes:
         return None
@@ -122,7 +122,7 @@ def _levels_of_slices(outline: Outline, planes: Sequence[Plane]) -> Levels | Non
     return Levels(heights, numbers, np.inf) if beside <= PLACE_TOLERANCE * usual else None
 
 
-def _own_levels(outline: Outline) -> Levels:
+def _own_levels(outline: ContourStack) -> Levels:
     """The planes that the contours themselves make out."""
     order = np.argsort(outline.heights)
     ordered = outline.heights[order]
@@ -150,7 +150,7 @@ def _shown(levels: Levels, n_slices: int) -> Array:
     return np.where(within, nearest, -1)
 
 
-def _box(outline: Outline, levels: Levels, shown: Array) -> tuple[slice, slice, slice]:
+def _box(outline: ContourStack, levels: Levels, shown: Array) -> tuple[slice, slice, slice]:
     """What part of the grid the contours can cover."""
     low, high = outline.ends
     first, end = np.floor(low.min(axis=0)), np.ceil(high.max(axis=0)) + 1
@@ -163,7 +163,7 @@ def _box(outline: Outline, levels: Levels, shown: Array) -> tuple[slice, slice, 
     return x, y, z
 
 
-def _drawn(outline: Outline, levels: Levels, shown: Array, box: tuple[slice, slice, slice]) -> Array:
+def _drawn(outline: ContourStack, levels: Levels, shown: Array, box: tuple[slice, slice, slice]) -> Array:
     first = np.array([part.start for part in box])
     size = [part.stop - part.start for part in box]
     mask = np.zeros(size, dtype=bool)
@@ -176,7 +176,7 @@ def _drawn(outline: Outline, levels: Levels, shown: Array, box: tuple[slice, sli
     return mask
 
 
-def _outside(outline: Outline) -> tuple[int, bool]:
+def _outside(outline: ContourStack) -> tuple[int, bool]:
     """How many contours reach out of the grid, and whether all lie wholly outside."""
     low, high = outline.ends
     last = np.array(outline.grid.shape) - 0.5
@@ -185,7 +185,7 @@ def _outside(outline: Outline) -> tuple[int, bool]:
     return int(reaching.sum()), bool(beyond.all())
 
 
-def _remarks_on_planes(outline: Outline, levels: Levels, shown: Array) -> list[str]:
+def _remarks_on_planes(outline: ContourStack, levels: Levels, shown: Array) -> list[str]:
     """How the planes of the contours lie to the slices, where they are not the same."""
     remarks = []
     distance, between = outline.slice_distance, 2 * levels.reach

@@ -12,12 +12,12 @@ import numpy as np
 from pydicom import config, dcmread
 
 from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
-from medseg.io.dicom.geometry import LPS_TO_RAS, Plane, Vector
+from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, Vector
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.objects import code_in
-from medseg.io.names import whole_name
 from medseg.io.rtstruct.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.structure_names import whole_name
 from medseg.labels import Colour
 from medseg.progress import counted
 from medseg.volume import Geometry
@@ -30,7 +30,7 @@ KEYWORDS = [
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Plane] = ()) -> Segmentation:
+def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[SlicePlane] = ()) -> Segmentation:
     """Fills the contours on ``grid``: a voxel is in an ROI when its centre is.
 
     ``planes`` are the true slices of the image that ``grid`` was read from, where it is DICOM. Raises ``SourceError``
@@ -173,7 +173,7 @@ def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[s
     return contours, left_out
 
 
-def _filled(contours: Sequence[Vector], name: str, grid: Geometry, planes: Sequence[Plane], path: Path) -> Filled:
+def _filled(contours: Sequence[Vector], name: str, grid: Geometry, planes: Sequence[SlicePlane], path: Path) -> Filled:
     """Raises ``GeometryError`` for oblique contours."""
     if not contours:
         return NOTHING

@@ -10,18 +10,18 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medseg.files import written_whole
-from medseg.io.dicom.geometry import Plane, on_planes
+from medseg.io.dicom.geometry import SlicePlane, on_planes
 from medseg.io.dicom.source_series import (
     CHARACTER_SET,
     SourceSeries,
-    content_of,
     derived_uid,
     instance_reference,
+    mask_digest,
     source_series,
 )
-from medseg.io.names import as_text, dicom_label, dicom_labels
 from medseg.io.rtstruct.outlines import Line, outlines
 from medseg.io.segmented import Segmented
+from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.labels import Region
 from medseg.terminology import CATEGORIES, Code
 from medseg.version import VERSION
@@ -71,7 +71,7 @@ def _structure_set(segmented: Segmented, series: SourceSeries) -> FileDataset:
 
 def _file(segmented: Segmented, series: SourceSeries) -> FileDataset:
     """All but the structures. Implicit VR, since explicit VR has no room for outlines of more than 64 kB."""
-    content, now = content_of(segmented, series), datetime.now()
+    content, now = mask_digest(segmented, series), datetime.now()
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
@@ -109,7 +109,7 @@ def _roi(number: int, label: str, name: str, structure_set: Dataset) -> Dataset:
     roi = Dataset()
     roi.ROINumber, roi.ROIName = number, label
     if name != label:
-        roi.ROIDescription = as_text(name)[:LONGEST_DESCRIPTION]
+        roi.ROIDescription = storable_text(name)[:LONGEST_DESCRIPTION]
     roi.ReferencedFrameOfReferenceUID = structure_set.FrameOfReferenceUID
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
     roi.ROIGenerationDescription = dicom_label(f"{structure_set.ManufacturerModelName} (medseg {VERSION})")
@@ -145,7 +145,7 @@ def _contours(structure: Region, pixels: Array, slices: Sequence[int], series: S
             yield contour
 
 
-def _contour_data(line: Line, plane: Plane) -> DataElement:
+def _contour_data(line: Line, plane: SlicePlane) -> DataElement:
     """x, y, z of each point in LPS mm, written out already: pydicom takes long to make text of millions of numbers."""
     rows, columns = line.T[:, :, None]
     between_columns, between_rows = plane.pixel_spacing

@@ -13,8 +13,8 @@ import numpy as np
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.names import as_text, text_names
 from medseg.io.segmented import Segmented
+from medseg.io.structure_names import storable_text, text_names
 from medseg.labels import Region
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry
@@ -153,4 +153,4 @@ def _triplet(code: Code | None) -> str:
 
 
 def _escaped(value: str) -> str:
-    return as_text(value).replace("\\", "\\\\")
+    return storable_text(value).replace("\\", "\\\\")

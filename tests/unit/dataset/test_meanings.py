@@ -14,7 +14,7 @@ from medseg.config import load
 from medseg.dataset.channel_order import in_order_of
 from medseg.dataset.dataset_json import channel_names, label_names
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.layouts.patient_names import patients_of
+from medseg.dataset.layouts.patient_names import patients_by_name
 from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError, LabelError, SourceError
 from medseg.io.read import read_geometry
@@ -219,7 +219,7 @@ def test_capitals_do_not_part_an_image_from_its_label_map(tmp_path: Path, write_
     ],
 )
 def test_patients_by_names(keys: list[str], patients: list[str | None]) -> None:
-    found = patients_of(keys)
+    found = patients_by_name(keys)
     assert [found.get(key) for key in keys] == patients
 
 

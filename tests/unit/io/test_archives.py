@@ -13,7 +13,7 @@ import pytest
 
 from medseg.errors import Problem, SourceError, shown
 from medseg.io import archives
-from medseg.io.archives import contents, is_archive, is_temporary, origin, unpacked, without_suffix
+from medseg.io.archives import contents, is_archive, is_unpacked, origin, unpacked, without_suffix
 
 FILES = {"series1/a.txt": b"first", "series1/b": b"\0\1", "empty": b""}
 KINDS = ["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"]
@@ -52,7 +52,7 @@ def test_all_that_was_packed_is_there_and_known_by_its_place_in_the_archive(tmp_
     assert read_all(folder) == FILES
     inside = folder / "series1" / "a.txt"
     assert origin(inside) == archive / "series1" / "a.txt"
-    assert is_temporary(inside) and not is_temporary(archive)
+    assert is_unpacked(inside) and not is_unpacked(archive)
     assert str(SourceError(f"{inside}: is damaged")) == f"{archive}/series1/a.txt: is damaged"
     problem = Problem("", inside, f"{inside}: is damaged")
     assert problem.path == archive / "series1" / "a.txt" and "unpacked" not in problem.message

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from medseg.errors import GeometryError
 from medseg.io.segmentation import Segment
-from medseg.io.segments_on_grid import layers_on_grid, on_grid
+from medseg.io.segments_on_grid import label_map_on_lattice, layers_on_grid
 from medseg.volume import Geometry
 
 SHAPE = (6, 5, 4)
@@ -44,7 +44,9 @@ def test_any_two_grids(seed: int, spacing: float) -> None:
     centre = lattice.world((np.array(SHAPE) - 1) / 2) - turns[1].apply(spacing * np.array([3, 2.5, 2]))
     grid = geometry((7, 6, 5), turns[1], (spacing,) * 3, tuple(centre))
     label_map = random.integers(1, 100, SHAPE).astype(np.uint8)
-    np.testing.assert_array_equal(on_grid(label_map, lattice, grid), by_nearest_centre(label_map, lattice, grid))
+    np.testing.assert_array_equal(
+        label_map_on_lattice(label_map, lattice, grid), by_nearest_centre(label_map, lattice, grid)
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -63,7 +65,7 @@ def test_flipped_permuted_and_larger_grids_are_exact(axes: list[int], flips: lis
             affine[:3, 3] += affine[:3, axis] * (expected.shape[axis] - 1)
             affine[:3, axis] *= -1
             expected = np.flip(expected, axis)
-    np.testing.assert_array_equal(on_grid(label_map, lattice, Geometry(expected.shape, affine)), expected)
+    np.testing.assert_array_equal(label_map_on_lattice(label_map, lattice, Geometry(expected.shape, affine)), expected)
 
 
 def test_finer_and_coarser_slices() -> None:
@@ -71,11 +73,11 @@ def test_finer_and_coarser_slices() -> None:
     label_map = np.array([1, 2, 3, 4]).reshape(1, 1, 4)
     affine = np.eye(4)
     affine[2, 3] = -2
-    finer = on_grid(label_map, lattice, Geometry((1, 1, 14), affine))
+    finer = label_map_on_lattice(label_map, lattice, Geometry((1, 1, 14), affine))
     assert finer.ravel().tolist() == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 0]
-    coarser = on_grid(label_map, lattice, Geometry((1, 1, 2), np.diag([1, 1, 6, 1])))
+    coarser = label_map_on_lattice(label_map, lattice, Geometry((1, 1, 2), np.diag([1, 1, 6, 1])))
     assert coarser.ravel().tolist() == [1, 3]
-    halves = on_grid(label_map, lattice, Geometry((1, 1, 8), np.diag([1, 1, 1.5, 1])))
+    halves = label_map_on_lattice(label_map, lattice, Geometry((1, 1, 8), np.diag([1, 1, 1.5, 1])))
     assert halves.ravel().tolist() == [1, 2, 2, 3, 3, 4, 4, 0]
 
 

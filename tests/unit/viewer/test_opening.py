@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from medseg.errors import ConfigError, SourceError
-from medseg.viewer.alignment import aligned
 from medseg.viewer.opening import open_cases
+from medseg.viewer.scene import aligned
 from medseg.workflows.evaluate import evaluate
 
 

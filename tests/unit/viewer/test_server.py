@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medseg.viewer.contents import Contents
+from medseg.viewer.contents import ViewerContents
 from medseg.viewer.opening import open_cases
 from medseg.viewer.server import Server
 
@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(files: Path) -> Iterator[Server]:
     cases = open_cases(files / "ct.nii.gz", [files / "mask.nii.gz"], files / "reference.nii.gz")
-    running = Server(Contents(cases, "ct.nii.gz"))
+    running = Server(ViewerContents(cases, "ct.nii.gz"))
     thread = threading.Thread(target=running.serve_forever, args=(0.02,))
     thread.start()
     yield running

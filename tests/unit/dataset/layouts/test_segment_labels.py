@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dicom_drawn import write_rtstruct
 
-from medseg.dataset.layouts.segment_labels import NamedLabels, name_labels, plain
+from medseg.dataset.layouts.segment_labels import NamedLabels, name_labels, plain_name
 from medseg.errors import ConfigError
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -92,4 +92,4 @@ def test_a_damaged_file_costs_its_case_only(named: Name, tmp_path: Path) -> None
 
 
 def test_plain() -> None:
-    assert plain("Left  Lung_") == plain("LEFT_LUNG") == "leftlung"
+    assert plain_name("Left  Lung_") == plain_name("LEFT_LUNG") == "leftlung"

@@ -14,7 +14,7 @@ from pydicom.uid import DigitalXRayImageStorageForProcessing
 from medseg.errors import GeometryError, OutputError
 from medseg.io.certificates.raw_slices import raw_slices
 from medseg.io.dicom import series
-from medseg.io.dicom.geometry import Plane
+from medseg.io.dicom.geometry import SlicePlane
 from medseg.io.discover import image_sources
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry
@@ -25,23 +25,23 @@ from medseg.volume import Geometry
 SegmentedBalls = Callable[..., Segmented]
 
 
-def half_a_pixel(plane: Plane) -> Plane:
+def half_a_pixel(plane: SlicePlane) -> SlicePlane:
     shift = plane.along_row * plane.pixel_spacing[0] + plane.down_column * plane.pixel_spacing[1]
     return replace(plane, position=plane.position + shift / 2)
 
 
-def a_wider_pixel(plane: Plane) -> Plane:
+def a_wider_pixel(plane: SlicePlane) -> SlicePlane:
     return replace(plane, pixel_spacing=(plane.pixel_spacing[0] * 1.01, plane.pixel_spacing[1]))
 
 
-def other_way_round(plane: Plane) -> Plane:
+def other_way_round(plane: SlicePlane) -> SlicePlane:
     return replace(plane, down_column=-plane.down_column)
 
 
 @pytest.mark.parametrize("wrong", [half_a_pixel, a_wider_pixel, other_way_round])
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_reader_that_places_slices_wrong_is_caught(
-    wrong: Callable[[Plane], Plane],
+    wrong: Callable[[SlicePlane], SlicePlane],
     name: str,
     segmented_balls: SegmentedBalls,
     tmp_path: Path,

@@ -16,31 +16,31 @@ def file_name(name: str, longest: int = LONGEST_FILE_NAME) -> str:
     inside, of ``longest`` bytes at most."""
     safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).strip(".")
     safe = f"_{safe}" if RESERVED.match(safe) else safe
-    return cut(safe, longest) or "_"
+    return shortened(safe, longest) or "_"
 
 
 def file_names(names: Sequence[str], longest: int = LONGEST_FILE_NAME) -> list[str]:
     """One for each, of which no file system takes two for one: it may ignore case."""
     return _distinct(
         [file_name(name, longest) for name in names],
-        lambda name, number: f"{cut(name, longest - len(str(number)) - 1)}_{number}",
+        lambda name, number: f"{shortened(name, longest - len(str(number)) - 1)}_{number}",
         str.casefold,
     )
 
 
-def as_text(name: str) -> str:
+def storable_text(name: str) -> str:
     """``name`` with spaces for what no file can hold as text: control characters, and halves of characters."""
     return "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in name)
 
 
 def text_names(names: Sequence[str]) -> list[str]:
     """As text, one for each, no two the same."""
-    return _distinct([as_text(name) for name in names], "{} ({})".format, str)
+    return _distinct([storable_text(name) for name in names], "{} ({})".format, str)
 
 
 def dicom_label(name: str, longest: int = LONGEST_LABEL) -> str:
     """``name`` as one DICOM value: no backslash, which parts values, no control characters, not too long."""
-    return as_text(name).replace("\\", "/").strip()[:longest].strip()
+    return storable_text(name).replace("\\", "/").strip()[:longest].strip()
 
 
 def dicom_labels(names: Sequence[str]) -> list[str]:
@@ -55,7 +55,7 @@ def whole_name(label: str, whole: str) -> str:
     return whole if short and label in (short, _numbered(short, int(number[1])) if number else short) else label
 
 
-def cut(name: str, longest: int) -> str:
+def shortened(name: str, longest: int) -> str:
     """Its first characters, of ``longest`` bytes in UTF-8 at most."""
     return name.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
 

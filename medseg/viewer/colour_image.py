@@ -10,7 +10,7 @@ MOST_CHANNELS = 3
 RGB = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])  # a voxel, as NIfTI stores it
 
 
-def is_picture(array: Array) -> bool:
+def is_colour_image(array: Array) -> bool:
     """Of an image (channel, x, y, z)."""
     return len(array) == MOST_CHANNELS and array.dtype == np.uint8
 

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 from PIL import Image
 
-from medseg.io.content import content_mark, content_suffix
+from medseg.io.file_signature import content_mark, content_suffix
 
 ARRAY = np.zeros((6, 5, 4), np.int16)
 

@@ -6,7 +6,7 @@ import os
 MOST_INFLATED = 1032
 
 
-def check_size(declared: int, there: int, *, ratio: int = 1, exactly: bool = False) -> None:
+def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: bool = False) -> None:
     """Raises ``ValueError`` where ``there`` bytes, each of which may stand for ``ratio``, cannot hold the ``declared``
     ones, or aren't ``exactly`` as many, and ``MemoryError`` where this machine cannot hold them. Both are for
     ``errors.reading`` to tell."""

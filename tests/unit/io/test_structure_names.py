@@ -2,7 +2,7 @@
 
 import pytest
 
-from medseg.io.names import dicom_label, dicom_labels, file_name, file_names, text_names, whole_name
+from medseg.io.structure_names import dicom_label, dicom_labels, file_name, file_names, text_names, whole_name
 
 
 @pytest.mark.parametrize(

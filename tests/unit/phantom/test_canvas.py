@@ -1,6 +1,6 @@
 import numpy as np
 
-from medseg.phantom.field import smooth_field
+from medseg.phantom.canvas import smooth_field
 from medseg.volume import Geometry
 
 
