@@ -98,13 +98,13 @@ def test_target_spacing_of_thick_slices_is_their_tenth_percentile() -> None:
     assert target == pytest.approx((0.8, 0.8, np.percentile(np.linspace(3, 6, 11), 10)))
 
 
-def test_normalisation_follows_the_modality() -> None:
-    ct = derive_plans(measured((60, 60, 60), (1, 1, 1)), ["CT"], Config()).plan_2d.grid.normalisation[0]
+def test_normalization_follows_the_modality() -> None:
+    ct = derive_plans(measured((60, 60, 60), (1, 1, 1)), ["CT"], Config()).plan_2d.grid.normalization[0]
     assert (ct.kind, ct.lower, ct.upper, ct.mean, ct.std) == ("ct", -20, 180, 60, 30)
     mr = derive_plans(measured((60, 60, 60), (1, 1, 1), cropped_part=0.5), ["T1"], Config()).plan_2d.grid
-    assert (mr.normalisation[0].kind, mr.normalisation[0].nonzero) == ("zscore", True)
-    chosen = load(overrides=["preprocessing.normalisation=none"])
-    assert derive_plans(measured((60, 60, 60), (1, 1, 1)), ["CT"], chosen).plan_2d.grid.normalisation[0].kind == "none"
+    assert (mr.normalization[0].kind, mr.normalization[0].nonzero) == ("zscore", True)
+    chosen = load(overrides=["preprocessing.normalization=none"])
+    assert derive_plans(measured((60, 60, 60), (1, 1, 1)), ["CT"], chosen).plan_2d.grid.normalization[0].kind == "none"
 
 
 def test_a_chosen_patch_and_spacing_are_taken() -> None:
