@@ -22,7 +22,7 @@ from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
 from medseg.transforms.intensities import Floats, profile, quantiles
 from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd, check_channels
 from medseg.transforms.reading import IMAGE, ReadVolumed, native
-from medseg.transforms.registry import ValueTransform, monai_transform
+from medseg.transforms.registry import ValueTransform
 from medseg.transforms.spatial import LABEL, OrthogonalGridd, ResampleToSpacingd, geometry_of
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
@@ -105,7 +105,7 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
         steps.append(CropForegroundd(KEYS, source_key=IMAGE, select_fn=_any_channel_nonzero, **crop))
     steps.append(NormalizeChannelsd([IMAGE], grid.normalization))
     steps.append(ResampleToSpacingd(KEYS, grid.spacing))
-    return [*steps, *(ValueTransform(monai_transform(spec)) for spec in grid.transforms)]
+    return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import monai.transforms
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_tensor
 
 from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
 from medseg.plugins import errors_of_plugins, plugin_of
@@ -19,14 +21,20 @@ Parameters = Mapping[str, inspect.Parameter]
 
 
 def monai_transform(spec: Mapping[str, Any]) -> Transform:
-    """The dictionary transform of ``monai.transforms`` that ``{"name": ..., "keys": [...], ...}`` describes.
+    """Returns the dictionary transform of ``monai.transforms`` of that name, or that of a plugin (``medseg.plugins``).
 
-    Keys are ``image`` and ``label``; a case without a label is not an error. Transforms that read or write
-    files are left out, since a model's transforms come with the model.
+    Transforms that read or write files are left out, since a model's transforms come with the model.
 
-    A name that a plugin registered is its transform (``medseg.plugins``).
+    Args:
+        spec: ``{"name": ..., "keys": [...], ...}``, with the arguments of the transform. Keys are ``image`` and
+            ``label``; a case without a label is no error.
 
-    Raises ``ConfigError`` for a wrong name, argument or key.
+    Raises:
+        ConfigError: for a wrong name, argument or key.
+
+    Examples:
+        >>> type(monai_transform({"name": "ScaleIntensityd", "keys": ["image"]})).__name__
+        'ScaleIntensityd'
     """
     arguments = dict(spec)
     name = arguments.pop("name", None)
@@ -52,13 +60,13 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
 class ValueTransform(Transform):  # type: ignore[misc]
     """A dictionary transform of the user that may change values, and nothing of the grid."""
 
-    def __init__(self, transform: Transform) -> None:
-        """Takes what ``monai_transform`` returns."""
-        self.transform = transform
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        """Takes what ``monai_transform`` takes, and raises what it raises."""
+        self.name = spec.get("name")
+        self.transform = monai_transform(spec)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Returns the data with changed values. Raises ``ConfigError`` where it fails, or changes the grid."""
-        name = type(self.transform).__name__
         image = data["image"]
         before, trace = geometry_of(image), list(image.applied_operations)
         try:
@@ -68,11 +76,13 @@ class ValueTransform(Transform):  # type: ignore[misc]
             if lacks_memory(cause):
                 raise
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-            raise ConfigError(f"preprocessing.transforms: {name} failed: {reason}") from error
+            raise ConfigError(f"preprocessing.transforms: {self.name} failed: {reason}") from error
+        if not isinstance(changed["image"], MetaTensor):
+            changed["image"] = MetaTensor(convert_to_tensor(changed["image"])).copy_meta_from(image)
         difference = before.difference(geometry_of(changed["image"]))
         if difference is not None:
             raise ConfigError(
-                f"preprocessing.transforms: {name} changes the grid ({difference}); only transforms of "
+                f"preprocessing.transforms: {self.name} changes the grid ({difference}); only transforms of "
                 "values can be added, set preprocessing.spacing or .orientation for the grid"
             )
         # There is no way back of values, and the way back of the grid leads past this step.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable, Transform
+from monai.transforms import Compose, Randomizable, Transform
 from monai.utils import convert_to_tensor
 
 from medseg.config import AugmentationConfig
@@ -29,32 +29,62 @@ ELONGATED = 1.5
 
 Step = tuple[float, BatchTransform]
 
+CHANGED = ("image", "label")
 
-class Augmentation:
-    """A list of batch transforms. The same seed does the same to the same batch, on every device."""
+
+class Augmentation(Compose):  # type: ignore[misc]
+    """A ``Compose`` of batch transforms: the batch augmentation of training, usable on any dictionary of tensors.
+
+    The same seed does the same to the same batch, on every device. Without a seed it draws as other random transforms
+    of MONAI do: ``set_random_state(seed)`` makes the whole series of batches reproducible.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.transforms import RandFlipBatch
+        >>> augment = Augmentation([RandFlipBatch(axes=(0, 1, 2), prob=1.0)])
+        >>> batch = {"image": torch.arange(8.0).view(1, 1, 2, 2, 2), "label": torch.zeros(1, 1, 2, 2, 2)}
+        >>> augment(batch, seed=(0, 7))["image"].flatten().tolist()
+        [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    """
 
     def __init__(self, transforms: Sequence[BatchTransform]) -> None:
-        self.transforms = tuple(transforms)
+        """Takes the ``transforms``, in their order."""
+        super().__init__(list(transforms))
 
     def __call__(
-        self, batch: Batch, seed: int | Sequence[int], *, first: int = 0, n_samples: int | None = None
+        self, batch: Batch, seed: int | Sequence[int] | None = None, *, first: int = 0, n_samples: int | None = None
     ) -> Batch:
-        """The batch augmented; its tensors are left as they were. ``seed`` may be a sequence: (run, step).
+        """Returns the batch augmented; its tensors are left as they were.
 
-        ``batch`` may hold a part only of ``n_samples``, from ``first`` on: what happens to them is the same.
+        Args:
+            batch: ``image`` (sample, channel, *spatial) and ``label`` (sample, 1, *spatial) on one device, and whatever
+                else, which passes through. What were ``MetaTensor``s are plain tensors afterwards: a rotated patch has
+                no affine of its source any more.
+            seed: may be a sequence: (run, step). None: goes on from ``set_random_state``.
+            first: which sample of the whole batch is the first one here; what happens to a sample is the same whether
+                the batch is whole or shared by several processes.
+            n_samples: of the whole batch; None: as many as there are here.
+
+        Raises:
+            ConfigError: where a transform of the user fails, or changes the shape.
         """
-        seeds = np.random.SeedSequence(seed).generate_state(len(self.transforms))
+        batch = {**batch, **{key: convert_to_tensor(batch[key], track_meta=False) for key in CHANGED}}
+        seeds = None if seed is None else np.random.SeedSequence(seed).generate_state(len(self.transforms))
         # Under autocast the sampling grid would be computed in half precision: voxels off.
         with torch.no_grad(), torch.autocast(batch["image"].device.type, enabled=False):
-            for transform, transform_seed in zip(self.transforms, seeds, strict=True):
-                transform.set_random_state(seed=int(transform_seed))
+            for i, transform in enumerate(self.transforms):
+                if seeds is not None:
+                    transform.set_random_state(seed=int(seeds[i]))
                 transform.first, transform.n_samples = first, n_samples
                 batch = transform(batch)
         return batch
 
 
 class EachSample(BatchTransform):
-    """A MONAI dictionary transform of single samples (channel, *spatial), for each sample of a batch."""
+    """Applies a MONAI dictionary transform of single samples (channel, *spatial) to each sample of a batch.
+
+    Raises ``ConfigError`` where the transform fails, or changes the shape.
+    """
 
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
@@ -95,7 +125,15 @@ class EachSample(BatchTransform):
 
 
 def augmentation_for(plan: Plan, config: AugmentationConfig) -> Augmentation:
-    """The augmentation of the plan's patches."""
+    """Returns the augmentation that ``medseg train`` applies to batches of the plan's patches.
+
+    Args:
+        plan: of a model (``model.json``) or a prepared dataset (``plan.json``).
+        config: the section ``augmentation`` of the settings; ``AugmentationConfig()`` has the defaults.
+
+    Raises:
+        ConfigError: for wrong ``config.transforms``.
+    """
     return build_augmentation(
         config,
         dims=plan.dims,
@@ -113,10 +151,27 @@ def build_augmentation(
     spacing: Sequence[float],
     mirror_axes: Sequence[int],
 ) -> Augmentation:
-    """The augmentation of patches with ``dims`` spatial axes, of which ``mirror_axes`` may be mirrored.
+    """Returns the augmentation of patches of any shape. Steps with probability 0 are left out.
 
-    ``patch_size`` (voxels) and ``spacing`` (mm) have one number per axis that the network sees. Steps with
-    probability 0 are left out. Raises ``ConfigError`` for wrong ``config.transforms``.
+    Args:
+        config: the section ``augmentation`` of the settings.
+        dims: how many spatial axes patches have, 2 or 3.
+        patch_size: voxels, one number for each axis that the network sees.
+        spacing: mm, one number for each of them.
+        mirror_axes: along which of them patches may be mirrored.
+
+    Raises:
+        ConfigError: for wrong ``config.transforms``.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.config import AugmentationConfig
+        >>> augment = build_augmentation(
+        ...     AugmentationConfig(), dims=2, patch_size=(8, 8), spacing=(1.0, 1.0), mirror_axes=()
+        ... )
+        >>> batch = {"image": torch.rand(4, 1, 8, 8), "label": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)}
+        >>> tuple(augment(batch, seed=3)["image"].shape)
+        (4, 1, 8, 8)
     """
     if not len(patch_size) == len(spacing) == dims:
         raise ValueError(f"patch_size {patch_size} and spacing {spacing} should have {dims} numbers each")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from monai.transforms import GaussianSharpen, Transform
+from monai.data import MetaTensor
+from monai.transforms import Compose, GaussianSharpen, Transform
 
 from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError
@@ -46,6 +47,31 @@ def build(shape: tuple[int, ...], **settings: Any) -> Augmentation:
 
 def equal(first: Batch, second: Batch) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_it_is_a_compose_that_draws_as_monai_does(shape: tuple[int, ...] = SHAPES[0]) -> None:
+    batch = {**random_batch(shape), "case_id": "a"}
+    augment = build(shape)
+    assert isinstance(augment, Compose)
+
+    def two() -> list[Batch]:
+        augment.set_random_state(seed=5)
+        return [augment(batch), augment(batch)]
+
+    first, second = two(), two()
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one["image"], other["image"])
+    assert not torch.equal(first[0]["image"], first[1]["image"])
+    assert first[0]["case_id"] == "a"
+
+
+def test_meta_tensors_of_a_data_loader_become_plain_tensors() -> None:
+    plain = random_batch(SHAPES[0])
+    batch = {key: MetaTensor(value) for key, value in plain.items()}
+    augment = build(SHAPES[0])
+    changed = augment(batch, seed=3)
+    assert not any(isinstance(value, MetaTensor) for value in changed.values())
+    assert equal(changed, augment(plain, seed=3))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
