@@ -23,7 +23,7 @@ from environment import describe
 
 from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.nifti.writer import write_nifti
-from medseg.phantom.dicom_study import write_dicom_series
+from medseg.phantom.dicom_study import SeriesIdentity, write_dicom_series
 from medseg.volume import Geometry
 
 
@@ -89,7 +89,7 @@ def simpleitk(folder: Path) -> None:
 def made_ct(folder: Path) -> None:
     hu = np.random.default_rng(0).integers(-1000, 1000, (512, 512, 500)).astype(np.float32)
     geometry = Geometry((512, 512, 500), np.diag([-0.7, -0.7, 1.0, 1.0]))
-    write_dicom_series(folder, hu, geometry, patient_id="P", study_uid="1.2.3", series_uid="1.2.4", description="CT")
+    write_dicom_series(folder, hu, geometry, SeriesIdentity("P", "1.2.3", "1.2.4", "CT"))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.read import read_segmentation
-from medseg.io.segmented import Segmented
 from medseg.volume import Geometry
 
 
@@ -50,7 +50,7 @@ def assert_same_in_world(mask: np.ndarray, place: Geometry, expected: np.ndarray
     assert sorted(map(tuple, np.rint(index).astype(int))) == sorted(map(tuple, np.argwhere(expected)))
 
 
-def assert_read_back(path: Path, segmented: Segmented) -> None:
+def assert_read_back(path: Path, segmented: LabelMapVolume) -> None:
     """By our own reader, on the image."""
     found = read_segmentation(path, segmented.geometry, segmented.source)
     masks = {segment.name: found.mask(segment) for segment in found.segments}

@@ -10,6 +10,7 @@ from medseg.io.certificates.certificate import Certificate
 from medseg.io.dicom_seg.check import check_dicom_seg, check_dicom_seg_on_grid
 from medseg.io.dicom_seg.writer import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.folders import REJECTED
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.nifti.check import check_nifti, check_nifti_per_label
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
 from medseg.io.picture.check import check_picture
@@ -18,7 +19,6 @@ from medseg.io.rtstruct.check import check_rtstruct
 from medseg.io.rtstruct.writer import write_rtstruct
 from medseg.io.seg_nrrd.check import check_seg_nrrd
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.io.surface.check import check_obj, check_stl
 from medseg.io.surface.writer import write_obj, write_stl
@@ -29,8 +29,8 @@ class Format:
     """One way to write a mask. ``check`` reads what ``write`` wrote, and shares no code with it."""
 
     name: str
-    write: Callable[[Path, Segmented], list[Path]]
-    check: Callable[[Path, Segmented], Certificate]
+    write: Callable[[Path, LabelMapVolume], list[Path]]
+    check: Callable[[Path, LabelMapVolume], Certificate]
     suffix: str  # of a mask that is named after its case; a folder's too
     endings: tuple[str, ...] = ()  # what the name of a file has to end with; none for a folder with several files
     on_dicom: bool = False  # lies on the slices of a DICOM series
@@ -120,7 +120,7 @@ def usual_format(source: ImageSource) -> Format:
     return TIFF if source.path.suffix.lower() in TIFF.endings else PNG
 
 
-def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
+def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Written:
     """Writes a mask and has it confirmed; one that does not lie right is kept aside, under a name that no reader takes
     for a mask.
 
@@ -146,7 +146,7 @@ def write_mask(format_: Format, path: Path, segmented: Segmented) -> Written:
     return Written(format_, path, tuple(files), certificate)
 
 
-def _judged(format_: Format, path: Path, segmented: Segmented) -> tuple[Certificate | None, str, Exception | None]:
+def _judged(format_: Format, path: Path, segmented: LabelMapVolume) -> tuple[Certificate | None, str, Exception | None]:
     """What the reader says, what is wrong with the mask, and why the reader cannot read it, where it cannot."""
     try:
         certificate = format_.check(path, segmented)

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -17,26 +18,34 @@ from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 INTERCEPT = -1024
 
 
-def write_dicom_series(
-    folder: Path,
-    image: Array,
-    geometry: Geometry,
-    *,
-    patient_id: str,
-    study_uid: str,
-    series_uid: str,
-    description: str,
-) -> Path:
-    """Writes HU (x, y, z), rounded, as CT Image Storage in Explicit VR Little Endian into ``folder``;
-    returns the folder.
+class SeriesIdentity(NamedTuple):
+    """Whose series it is, and what it is called."""
 
-    Array axis x becomes the columns of the slices, y their rows, and z the slices. As in clinical
-    exports, files have no extension, their names do not follow the slices, and instance numbers count
-    from the last slice down. The same arguments give the same bytes.
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    description: str
 
-    Raises ``ValueError`` when image and geometry differ in shape, ``GeometryError`` when the grid is
-    sheared: that cannot be said in classic DICOM, where rows and columns are at right angles, unless the
-    slices are shifted against each other.
+
+def write_dicom_series(folder: Path, image: Array, geometry: Geometry, identity: SeriesIdentity) -> Path:
+    """Writes a CT volume as CT Image Storage in Explicit VR Little Endian, one file a slice.
+
+    Array axis x becomes the columns of the slices, y their rows, and z the slices. As in clinical exports, files have
+    no extension, their names do not follow the slices, and instance numbers count from the last slice down. The same
+    arguments give the same bytes.
+
+    Args:
+        folder: Where the files go; it is made.
+        image: HU ``(x, y, z)``, rounded to whole numbers when written.
+        geometry: The grid of ``image``, in RAS mm.
+        identity: Patient, study, series and its description.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: Image and geometry differ in shape.
+        GeometryError: The grid is sheared. Classic DICOM cannot say that: its rows and columns are at right angles.
     """
     if image.shape != geometry.shape:
         raise ValueError(f"an image of shape {image.shape} does not lie on a grid of shape {geometry.shape}")
@@ -44,10 +53,10 @@ def write_dicom_series(
         raise GeometryError(f"{folder}: a sheared grid cannot be written as a DICOM series; resample it first")
     stored = np.clip(np.rint(image) - INTERCEPT, 0, 4095).astype("<i2")
     for k in range(stored.shape[2]):
-        sop_uid = generate_uid(entropy_srcs=[series_uid, str(k)])
+        sop_uid = generate_uid(entropy_srcs=[identity.series_uid, str(k)])
         dataset = Dataset()
-        _describe_patient_and_study(dataset, patient_id, study_uid)
-        _describe_series(dataset, series_uid, description)
+        _describe_patient_and_study(dataset, identity)
+        _describe_series(dataset, identity)
         _place_slice(dataset, geometry, k)
         _store_pixels(dataset, stored[:, :, k].T)
         dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, sop_uid
@@ -56,13 +65,13 @@ def write_dicom_series(
     return folder
 
 
-def _describe_patient_and_study(dataset: Dataset, patient_id: str, study_uid: str) -> None:
+def _describe_patient_and_study(dataset: Dataset, identity: SeriesIdentity) -> None:
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.PatientName = f"Phantom^{patient_id}"
-    dataset.PatientID = patient_id
+    dataset.PatientName = f"Phantom^{identity.patient_id}"
+    dataset.PatientID = identity.patient_id
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "O"
-    dataset.StudyInstanceUID = study_uid
+    dataset.StudyInstanceUID = identity.study_uid
     dataset.StudyID = "1"
     dataset.StudyDate = dataset.ContentDate = "20250101"
     dataset.StudyTime = dataset.ContentTime = "120000"
@@ -70,14 +79,14 @@ def _describe_patient_and_study(dataset: Dataset, patient_id: str, study_uid: st
     dataset.ReferringPhysicianName = ""
 
 
-def _describe_series(dataset: Dataset, series_uid: str, description: str) -> None:
+def _describe_series(dataset: Dataset, identity: SeriesIdentity) -> None:
     dataset.Modality = "CT"
-    dataset.SeriesInstanceUID = series_uid
+    dataset.SeriesInstanceUID = identity.series_uid
     dataset.SeriesNumber = 1
-    dataset.SeriesDescription = description
+    dataset.SeriesDescription = identity.description
     dataset.BodyPartExamined = "ABDOMEN"
     dataset.PatientPosition = "HFS"
-    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[series_uid, "frame of reference"])
+    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[identity.series_uid, "frame of reference"])
     dataset.PositionReferenceIndicator = ""
     dataset.Manufacturer = "medseg"
     dataset.ManufacturerModelName = "synthetic abdomen"

@@ -10,13 +10,13 @@ import torch
 from medseg.device import choose_device
 from medseg.errors import MedsegError, SourceError
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_volume
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.phantom.anatomy import LABELS, SUPINE_AXIAL, abdomen
-from medseg.phantom.dicom_study import write_dicom_series
+from medseg.phantom.dicom_study import SeriesIdentity, write_dicom_series
 from medseg.plan import Architecture
 from medseg.volume import Array, Geometry, Volume
 
@@ -39,8 +39,9 @@ def phantom() -> tuple[Array, Array, Geometry]:
 def write_study(folder: Path) -> None:
     """Writes the study as a DICOM series."""
     image, _, geometry = phantom()
-    uids = {"study_uid": "1.2.826.0.1.3680043.8.498.1", "series_uid": "1.2.826.0.1.3680043.8.498.2"}
-    write_dicom_series(folder / STUDY, image, geometry, patient_id="phantom", description="Self-test", **uids)
+    study_uid, series_uid = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
+    identity = SeriesIdentity("phantom", study_uid, series_uid, "Self-test")
+    write_dicom_series(folder / STUDY, image, geometry, identity)
 
 
 def read_study(folder: Path) -> None:
@@ -77,7 +78,7 @@ def write_masks(folder: Path) -> None:
     volume = read_volume(folder / STUDY)
     _, label_map, geometry = phantom()
     mask = Volume(label_map[None], geometry).oriented_as(volume.geometry.orientation).label_map
-    segmented = Segmented(mask, volume.geometry, Labels.from_names(LABELS), source_of(folder / STUDY))
+    segmented = LabelMapVolume(mask, volume.geometry, Labels.from_names(LABELS), source_of(folder / STUDY))
     for name in MASKS:
         write_mask(FORMATS[name], FORMATS[name].path(folder, "mask"), segmented)
 

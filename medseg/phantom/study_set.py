@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from medseg.files import write_json
 from medseg.io.nifti.writer import write_nifti
 from medseg.phantom.anatomy import LABELS, SUPINE_AXIAL, abdomen
-from medseg.phantom.dicom_study import write_dicom_series
+from medseg.phantom.dicom_study import SeriesIdentity, write_dicom_series
 from medseg.progress import track
 from medseg.volume import Geometry
 
@@ -74,10 +74,12 @@ def _write_study(part: Path, case_id: str, seed: int, *, tilted: bool) -> None:
         part / "images" / case_id,
         image,
         geometry,
-        patient_id=case_id,
-        study_uid=generate_uid(entropy_srcs=["study", str(seed), case_id]),
-        series_uid=generate_uid(entropy_srcs=["series", str(seed), case_id]),
-        description="Abdomen tilted" if tilted else "Abdomen axial",
+        SeriesIdentity(
+            patient_id=case_id,
+            study_uid=generate_uid(entropy_srcs=["study", str(seed), case_id]),
+            series_uid=generate_uid(entropy_srcs=["series", str(seed), case_id]),
+            description="Abdomen tilted" if tilted else "Abdomen axial",
+        ),
     )
     write_nifti(part / "labels" / f"{case_id}.nii.gz", label_map, geometry)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.files import ensure_folder, write_text, written_whole
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
-from medseg.io.segmented import Segmented
 from medseg.report.display import window
 from medseg.viewer.colour_image import colours, is_colour_image
 from medseg.viewer.mrml import MrmlImage, MrmlMask, mrml
@@ -102,6 +102,6 @@ def _write_masks(scene: Scene, folder: Path, with_surfaces: bool = False) -> Ite
     for number, layer in enumerate(scene.layers, start=1):
         file = f"{layer.role if layer.role != 'mask' else f'mask_{number}'}.seg.nrrd"
         write_seg_nrrd(
-            folder / file, Segmented(layer.label_map, layer.geometry, layer.labels, scene.source), with_surfaces
+            folder / file, LabelMapVolume(layer.label_map, layer.geometry, layer.labels, scene.source), with_surfaces
         )
         yield MrmlMask(layer.name, file, filled=layer.role != "reference")

@@ -11,10 +11,10 @@ from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, LabelError, OutputError
 from medseg.evaluation.pairs import labels_beside
 from medseg.io.discover import image_sources, mask_source, source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, format_of, write_mask
 from medseg.io.read import SEGMENTATION_READERS, read_geometry, read_segmentation
 from medseg.io.segmentation import Segmentation, with_regions
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.progress import say, warn
@@ -78,7 +78,7 @@ def export(
         read, known = _without_overlaps(read, chosen), Labels(items=())
     else:
         known = _labels(read, labels or read.labels or labels_beside(mask), names or {}, mask)
-    return write_mask(chosen, output, Segmented(read.label_map, read.geometry, known, study or source))
+    return write_mask(chosen, output, LabelMapVolume(read.label_map, read.geometry, known, study or source))
 
 
 def _study(like: Path) -> ImageSource:

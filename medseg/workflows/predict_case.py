@@ -23,10 +23,10 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.review import removed_surely
 from medseg.inferers.segmentation import Segmentation, Watcher, segment
 from medseg.inferers.uncertainty import Maps
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, usual_format, write_mask
 from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.postprocessing.components import Change, postprocess
@@ -157,7 +157,9 @@ class CasePredictor:
         volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
         reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
         reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
-        segmented = Segmented(label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name)
+        segmented = LabelMapVolume(
+            label_map.label_map, label_map.geometry, record.labels, case.images[0], self.model.name
+        )
         masks: tuple[Written, ...] = ()
         not_written: tuple[str, ...] = ()
         if self.folder is not None:
@@ -304,7 +306,7 @@ def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
     return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
 
 
-def _write(paths: Mapping[Format, Path], segmented: Segmented) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+def _write(paths: Mapping[Format, Path], segmented: LabelMapVolume) -> tuple[tuple[Written, ...], tuple[str, ...]]:
     """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
     written, errors = [], []
     for format_, path in paths.items():

@@ -21,9 +21,9 @@ from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json, written_whole
 from medseg.inferers.model import load_model, save_ensemble
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import counted, say, warn
 from medseg.records import read_object, validated
@@ -268,7 +268,9 @@ def try_a_mask(run: Run) -> None:
     label_map[: grid.shape[0] // 2] = labels.values[0]
     with TemporaryDirectory() as folder:
         try:
-            write_mask(format_, format_.path(Path(folder), case.case_id), Segmented(label_map, grid, labels, source))
+            write_mask(
+                format_, format_.path(Path(folder), case.case_id), LabelMapVolume(label_map, grid, labels, source)
+            )
         except MedsegError as error:
             raise TrainingError(
                 f"{source.path}: no mask of this image can be written, so no model can be validated on it; put its "

@@ -15,9 +15,9 @@ from medseg.config import InferenceConfig
 from medseg.errors import SourceError
 from medseg.inferers.model import ModelRecord, save_model
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry, read_volume
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.networks.fitting import Fitted
 from medseg.networks.registry import build_network
@@ -65,7 +65,7 @@ def test_masks_of_an_enhanced_mr_lie_where_simpleitk_sees_it(cases_that_go_wrong
     grid = read_geometry(source)
     label_map = np.zeros(grid.shape, np.uint8)
     label_map[3:9, 4:8, 1:3] = 1
-    mask = Segmented(label_map, grid, Labels.from_names({"a": 1}), source)
+    mask = LabelMapVolume(label_map, grid, Labels.from_names({"a": 1}), source)
     for name in ("nifti", "seg-nrrd", "dicom-seg", "dicom-seg-grid", "rtstruct"):
         written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
         assert written.certificate.max_distance_mm < 1e-3

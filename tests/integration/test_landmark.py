@@ -16,9 +16,9 @@ import trimesh
 from dicom_kinds import BALLS, BETWEEN_COLUMNS, BETWEEN_ROWS, KINDS, balls_in, write_kind
 
 from medseg.io.dicom.series import find_series
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_volume
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 Centres = dict[str, np.ndarray]  # RAS mm of each structure
@@ -28,15 +28,15 @@ LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def segmented(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Segmented:
+def segmented(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LabelMapVolume:
     folder = write_kind(tmp_path_factory.mktemp("series"), KINDS[request.param])
     (source,) = find_series(folder).sources
     volume = read_volume(source)
-    return Segmented(balls_in(volume.array[0]), volume.geometry, LABELS, source)
+    return LabelMapVolume(balls_in(volume.array[0]), volume.geometry, LABELS, source)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_landmark_stays_where_it_is(segmented: Segmented, tmp_path: Path, name: str) -> None:
+def test_a_landmark_stays_where_it_is(segmented: LabelMapVolume, tmp_path: Path, name: str) -> None:
     written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), segmented)
     tolerance_mm = 0.5 * min(BETWEEN_ROWS, BETWEEN_COLUMNS, segmented.geometry.spacing[2])
     for read in READERS[name]:
@@ -46,7 +46,7 @@ def test_a_landmark_stays_where_it_is(segmented: Segmented, tmp_path: Path, name
             assert np.linalg.norm(centre - expected) < tolerance_mm
 
 
-def by_nibabel(path: Path, segmented: Segmented) -> Centres:
+def by_nibabel(path: Path, segmented: LabelMapVolume) -> Centres:
     image = nibabel.load(path)
     label_map = np.asarray(image.dataobj)
     return {
@@ -55,11 +55,11 @@ def by_nibabel(path: Path, segmented: Segmented) -> Centres:
     }
 
 
-def by_simpleitk(path: Path, segmented: Segmented) -> Centres:
+def by_simpleitk(path: Path, segmented: LabelMapVolume) -> Centres:
     return {name: _centre_by_simpleitk(path, value) for name, value in zip(LABELS.names, LABELS.values, strict=True)}
 
 
-def masks_by_simpleitk(path: Path, segmented: Segmented) -> Centres:
+def masks_by_simpleitk(path: Path, segmented: LabelMapVolume) -> Centres:
     return {name: _centre_by_simpleitk(path / f"{name}.nii.gz", 1) for name in LABELS.names}
 
 
@@ -69,7 +69,7 @@ def _centre_by_simpleitk(path: Path, value: int) -> np.ndarray:
     return np.array(statistics.GetCentroid(value)) * LPS_TO_RAS
 
 
-def frames_by_pydicom(path: Path, segmented: Segmented) -> Centres:
+def frames_by_pydicom(path: Path, segmented: LabelMapVolume) -> Centres:
     """The places of all pixels, from the positions of the frames."""
     header = pydicom.dcmread(path)
     shared = header.SharedFunctionalGroupsSequence[0]
@@ -86,7 +86,7 @@ def frames_by_pydicom(path: Path, segmented: Segmented) -> Centres:
     return {name: _centre_of_slices(parts[name], segmented) for name in LABELS.names}
 
 
-def contours_by_pydicom(path: Path, segmented: Segmented) -> Centres:
+def contours_by_pydicom(path: Path, segmented: LabelMapVolume) -> Centres:
     """The areas that the contours enclose."""
     header = pydicom.dcmread(path)
     names = {item.ROINumber: item.ROIName for item in header.StructureSetROISequence}
@@ -109,7 +109,7 @@ def _centre_and_area(points: np.ndarray) -> tuple[np.ndarray, float]:
     return (normals @ (whole / area)) @ centres / area, area
 
 
-def _centre_of_slices(parts: list[tuple[np.ndarray, float]], segmented: Segmented) -> np.ndarray:
+def _centre_of_slices(parts: list[tuple[np.ndarray, float]], segmented: LabelMapVolume) -> np.ndarray:
     """RAS mm, from centre (LPS mm) and area on each slice. A slice stands for half of the way to the next ones."""
     planes = list(_positions(segmented))
     normal = np.cross(*np.reshape(planes[0][1], (2, 3)).astype(float))
@@ -120,7 +120,7 @@ def _centre_of_slices(parts: list[tuple[np.ndarray, float]], segmented: Segmente
     return centre * LPS_TO_RAS
 
 
-def _positions(segmented: Segmented) -> Iterator[tuple[list[float], list[float]]]:
+def _positions(segmented: LabelMapVolume) -> Iterator[tuple[list[float], list[float]]]:
     """Position and orientation of all slices of the source."""
     for header in map(pydicom.dcmread, set(segmented.source.files)):
         if "PerFrameFunctionalGroupsSequence" not in header:
@@ -131,15 +131,15 @@ def _positions(segmented: Segmented) -> Iterator[tuple[list[float], list[float]]
             yield groups.PlanePositionSequence[0].ImagePositionPatient, orientation
 
 
-def stl_by_trimesh(path: Path, segmented: Segmented) -> Centres:
+def stl_by_trimesh(path: Path, segmented: LabelMapVolume) -> Centres:
     return {name: trimesh.load_mesh(path / f"{name}.stl").center_mass * LPS_TO_RAS for name in LABELS.names}
 
 
-def obj_by_trimesh(path: Path, segmented: Segmented) -> Centres:
+def obj_by_trimesh(path: Path, segmented: LabelMapVolume) -> Centres:
     return {name: trimesh.load_mesh(path / f"{name}.obj").center_mass * LPS_TO_RAS for name in LABELS.names}
 
 
-READERS: dict[str, tuple[Callable[[Path, Segmented], Centres], ...]] = {
+READERS: dict[str, tuple[Callable[[Path, LabelMapVolume], Centres], ...]] = {
     "nifti": (by_nibabel, by_simpleitk),
     "nifti-per-label": (masks_by_simpleitk,),
     "seg-nrrd": (by_simpleitk,),

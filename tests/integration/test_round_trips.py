@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medseg.io.dicom.series import find_series
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
 from medseg.transforms.preprocessing import prepare
@@ -145,7 +145,7 @@ def test_masks_of_every_format(drawn: tuple[Array, Geometry], single: bool, writ
     with folder() as path:
         write_dicom(path / "series", Volume(label_map[None], geometry), write_slices)
         (source,) = find_series(path / "series").sources
-        segmented = Segmented(read_volume(source).label_map, read_volume(source).geometry, labels, source)
+        segmented = LabelMapVolume(read_volume(source).label_map, read_volume(source).geometry, labels, source)
         for format_ in FORMATS.values():
             written = write_mask(format_, format_.path(path, "mask"), segmented)
             assert written.certificate.passed

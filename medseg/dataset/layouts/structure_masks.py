@@ -10,7 +10,7 @@ from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, 
 from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_label_folder
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.segment_labels import plain_name
-from medseg.io.segmented import NAMES_FILE
+from medseg.io.label_map_volume import NAMES_FILE
 from medseg.io.source import ImageSource
 from medseg.progress import counted
 from medseg.records import read_object

@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.raw_slices import RawSlice, RawSlices
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import GRID_TOLERANCE, Array
 
 # The centre of a pixel that lies nearer than this (in voxels) to the border of two voxels may be in either.
@@ -51,14 +51,14 @@ class Count:
         return 1 - self.different / both if both else 1.0
 
 
-def slices_of_source(segmented: Segmented) -> RawSlices:
+def slices_of_source(segmented: LabelMapVolume) -> RawSlices:
     if segmented.slices is None:
         raise ValueError("masks in DICOM lie on the slices of a source, whose files say where")
     return segmented.slices
 
 
 def dicom_certificate(
-    found: StructuresFound, segmented: Segmented, slices: RawSlices, by_dice: bool = False
+    found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices, by_dice: bool = False
 ) -> Certificate:
     remarks = [*_wrong_names(found, segmented), *_wrong_references(found, slices)]
     counts = [] if remarks else _counts(found, segmented, slices)
@@ -73,7 +73,7 @@ def dicom_certificate(
     )
 
 
-def _wrong_names(found: StructuresFound, segmented: Segmented) -> Iterator[str]:
+def _wrong_names(found: StructuresFound, segmented: LabelMapVolume) -> Iterator[str]:
     expected = [structure.name for structure in segmented.labels.structures]
     names = [whole or short for short, whole in zip(found.names, found.whole_names, strict=True)]
     if [_comparable(name) for name in names] != [_comparable(name) for name in expected]:
@@ -100,7 +100,7 @@ def _wrong_references(found: StructuresFound, slices: RawSlices) -> Iterator[str
             return
 
 
-def _counts(found: StructuresFound, segmented: Segmented, slices: RawSlices) -> list[Count]:
+def _counts(found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices) -> list[Count]:
     structures = segmented.labels.structures
     counts = [Count() for _ in structures]
     for i, slice_ in enumerate(slices.slices):
@@ -119,7 +119,7 @@ def _counts(found: StructuresFound, segmented: Segmented, slices: RawSlices) -> 
     return counts
 
 
-def _labels_at(slice_: RawSlice, segmented: Segmented) -> tuple[Array, Array]:
+def _labels_at(slice_: RawSlice, segmented: LabelMapVolume) -> tuple[Array, Array]:
     """The labels (row, column) at the centres of pixels, twice: centres on the border of two voxels have the label of
     the upper one in the first, and of the lower one in the second."""
     affine = np.linalg.inv(segmented.geometry.affine) @ slice_.grid.affine
@@ -132,7 +132,7 @@ def _labels_at(slice_: RawSlice, segmented: Segmented) -> tuple[Array, Array]:
     return upper, _picked(segmented, [np.floor(axis - BORDER) for axis in place])
 
 
-def _picked(segmented: Segmented, index: Sequence[Array]) -> Array:
+def _picked(segmented: LabelMapVolume, index: Sequence[Array]) -> Array:
     """Of the voxels with these indices; 0 outside of the grid."""
     shape = segmented.geometry.shape
     inside = np.all([(axis >= 0) & (axis < n) for axis, n in zip(index, shape, strict=True)], axis=0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.raw_slices import LPS_TO_RAS
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ class VoxelsFound:
     image: object = None  # SimpleITK's, in whose memory the layers lie
 
 
-def compared(found: VoxelsFound, segmented: Segmented, expected: Sequence[Expected], place: Geometry) -> Certificate:
+def compared(
+    found: VoxelsFound, segmented: LabelMapVolume, expected: Sequence[Expected], place: Geometry
+) -> Certificate:
     """Each layer with what is expected of it, slice by slice."""
     label_map = segmented.label_map
     if found.layers.shape != (len(expected), *label_map.shape):

@@ -18,7 +18,7 @@ from medseg.errors import OutputError, SourceError, reading
 from medseg.io.dicom.geometry import SlicePlane
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.series import source_planes
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.source import ImageSource
 from medseg.progress import warn
 
@@ -98,7 +98,7 @@ class SourceSeries:
         return float(np.median(np.diff(along))) if len(along) > 1 else self.planes[0].thickness or 1.0
 
 
-def source_series(segmented: Segmented, path: Path) -> SourceSeries:
+def source_series(segmented: LabelMapVolume, path: Path) -> SourceSeries:
     """The series that ``segmented`` lies on, read from its headers. ``path``: what is to be written, for messages.
 
     Raises ``OutputError`` when there is no DICOM source or no structure, ``SourceError`` for files that are gone or
@@ -132,7 +132,7 @@ def source_series(segmented: Segmented, path: Path) -> SourceSeries:
     return series
 
 
-def mask_digest(segmented: Segmented, series: SourceSeries) -> str:
+def mask_digest(segmented: LabelMapVolume, series: SourceSeries) -> str:
     """A digest of all that a mask is made from; the same mask of the same series gets the same UIDs again."""
     digest = sha256(np.ascontiguousarray(segmented.label_map).data)
     texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid)

@@ -8,17 +8,17 @@ from pydicom import Dataset, config, dcmread
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.dicom import StructuresFound, dicom_certificate, slices_of_source
 from medseg.io.certificates.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import Array, Geometry
 
 
-def check_dicom_seg(path: Path, segmented: Segmented) -> Certificate:
+def check_dicom_seg(path: Path, segmented: LabelMapVolume) -> Certificate:
     with config.disable_value_validation():
         slices = slices_of_source(segmented)
         return dicom_certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
-def check_dicom_seg_on_grid(path: Path, segmented: Segmented) -> Certificate:
+def check_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> Certificate:
     """On the planes of the label map's grid, whose place ``off_mm`` judges."""
     frame_of_reference = slices_of_source(segmented)[0].frame_of_reference_uid
     affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape

@@ -27,7 +27,7 @@ from medseg.io.dicom.source_series import (
     source_series,
 )
 from medseg.io.dicom.stack import stack_of
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.labels import Labels, Region
 from medseg.progress import warn
@@ -43,7 +43,7 @@ SHARED = (
 )  # fmt: skip
 
 
-def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
+def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes one binary DICOM SEG (PS3.3, A.51) with a segment for each label and region.
 
     Its frames lie on the slices of the source as they are, tilted and uneven ones too, and refer to them; slices
@@ -66,7 +66,7 @@ def write_dicom_seg(path: Path, segmented: Segmented) -> list[Path]:
         return _saved(path, segmentation, series)
 
 
-def write_dicom_seg_on_grid(path: Path, segmented: Segmented) -> list[Path]:
+def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """The same on the planes of the even, upright grid that the image was read on, for programs that know no others.
 
     Where slices are tilted, uneven or missing these planes are none of the source's, so frames refer to no slice; the
@@ -110,7 +110,7 @@ def _planes_of(grid: Geometry) -> list[SlicePlane]:
     ]
 
 
-def _segmentation(segmented: Segmented, series: SourceSeries) -> Segmentation:
+def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> Segmentation:
     content, structures = mask_digest(segmented, series), segmented.labels.structures
     labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.io.certificates.certificate import Certificate, together
 from medseg.io.certificates.voxels import Expected, VoxelsFound, compared, geometry_by_itk, read_by_itk
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import Geometry
 
 # NIfTI-1 (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): datatype, and what it is in numpy.
@@ -18,16 +18,16 @@ NIFTI_UNITS = {1: 1000.0, 3: 0.001}  # code of xyzt_units: mm of a metre, and of
 NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 768: "<u4"}
 
 
-def check_nifti(path: Path, segmented: Segmented) -> Certificate:
+def check_nifti(path: Path, segmented: LabelMapVolume) -> Certificate:
     return _check_nifti(path, segmented, np.asarray)
 
 
-def check_nifti_per_label(folder: Path, segmented: Segmented) -> Certificate:
+def check_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> Certificate:
     files = segmented.files(folder, ".nii.gz")
     return together([_check_nifti(path, segmented, partial(np.isin, test_elements=s.values)) for s, path in files])
 
 
-def _check_nifti(path: Path, segmented: Segmented, expected: Expected) -> Certificate:
+def _check_nifti(path: Path, segmented: LabelMapVolume, expected: Expected) -> Certificate:
     """SimpleITK may place a file by its qform, where nibabel goes by the sform, and other readers do either. So what
     was written on a NIfTI image has to lie where the same reader sees the image."""
     try:

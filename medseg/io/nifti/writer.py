@@ -8,8 +8,8 @@ import numpy as np
 from medseg.errors import GeometryError, OutputError
 from medseg.files import written_whole
 from medseg.io.folders import is_nifti
+from medseg.io.label_map_volume import LabelMapVolume, with_names
 from medseg.io.nifti.reader import PLACE_FIELDS, image_geometry, open_nifti
-from medseg.io.segmented import Segmented, with_names
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
 
@@ -39,14 +39,14 @@ def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
     return content
 
 
-def write_nifti_mask(path: Path, segmented: Segmented) -> list[Path]:
+def write_nifti_mask(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the label map, with the very sform and qform of a source that is NIfTI. Raises ``OutputError`` when the
     file cannot be written."""
     write_nifti(path, segmented.label_map, segmented.geometry, like=_header_to_copy(segmented))
     return [path]
 
 
-def write_nifti_per_label(folder: Path, segmented: Segmented) -> list[Path]:
+def write_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes a file of 0 and 1 for each label and region, named after it. Raises ``OutputError`` when it cannot."""
     written = {}
     for structure, path in segmented.files(folder, ".nii.gz"):
@@ -58,7 +58,7 @@ def write_nifti_per_label(folder: Path, segmented: Segmented) -> list[Path]:
     return with_names(written)
 
 
-def _header_to_copy(segmented: Segmented) -> Path | None:
+def _header_to_copy(segmented: LabelMapVolume) -> Path | None:
     source = segmented.source
     return source.path if source is not None and source.kind == "nifti" else None
 

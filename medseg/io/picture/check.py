@@ -8,11 +8,11 @@ from PIL import Image, ImageOps, ImageSequence
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.voxels import VoxelsFound, compared, not_compared, read_by_itk
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import Geometry
 
 
-def check_picture(path: Path, segmented: Segmented) -> Certificate:
+def check_picture(path: Path, segmented: LabelMapVolume) -> Certificate:
     """SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by
     Pillow. It has to have the orientation of its image."""
     found, source = read_by_itk(path), segmented.source

@@ -8,13 +8,13 @@ from tifffile import imwrite
 
 from medseg.errors import LabelError, OutputError
 from medseg.files import written_whole
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.picture.exif import ORIENTATION, UPRIGHT, as_stored, orientation_of
 from medseg.io.picture.tiff import TIFF_SUFFIXES
-from medseg.io.segmented import Segmented
 from medseg.volume import Array
 
 
-def write_picture(path: Path, segmented: Segmented) -> list[Path]:
+def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the label map as PNG, or as the pages of a TIFF, stored and turned as its image is. Raises as
     ``write_image2d`` does."""
     source = segmented.source

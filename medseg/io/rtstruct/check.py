@@ -9,12 +9,12 @@ from pydicom import Dataset, config, dcmread
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.dicom import StructuresFound, dicom_certificate, slices_of_source
 from medseg.io.certificates.raw_slices import LPS_TO_RAS, RawSlices
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.polygons import filled
-from medseg.io.segmented import Segmented
 from medseg.volume import Array
 
 
-def check_rtstruct(path: Path, segmented: Segmented) -> Certificate:
+def check_rtstruct(path: Path, segmented: LabelMapVolume) -> Certificate:
     with config.disable_value_validation():
         slices = slices_of_source(segmented)
         return dicom_certificate(_read_rtstruct(dcmread(path), slices), segmented, slices, by_dice=True)

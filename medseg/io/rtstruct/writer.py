@@ -19,8 +19,8 @@ from medseg.io.dicom.source_series import (
     mask_digest,
     source_series,
 )
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.outlines import Line, outlines
-from medseg.io.segmented import Segmented
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.labels import Region
 from medseg.terminology import CATEGORIES, Code
@@ -38,7 +38,7 @@ DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 CONTOUR_DATA = Tag("ContourData")
 
 
-def write_rtstruct(path: Path, segmented: Segmented) -> list[Path]:
+def write_rtstruct(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes one DICOM RT structure set (PS3.3, A.19) with an ROI for each label and region.
 
     Each ROI has its outlines (``outlines``) on the slices of the source as they are, tilted and uneven ones too, in
@@ -56,7 +56,7 @@ def write_rtstruct(path: Path, segmented: Segmented) -> list[Path]:
     return [path]
 
 
-def _structure_set(segmented: Segmented, series: SourceSeries) -> FileDataset:
+def _structure_set(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
     structures = list(enumerate(segmented.labels.structures, start=1))
     named = zip(structures, dicom_labels([structure.name for _, structure in structures]), strict=True)
     dataset = _file(segmented, series)
@@ -69,7 +69,7 @@ def _structure_set(segmented: Segmented, series: SourceSeries) -> FileDataset:
     return dataset
 
 
-def _file(segmented: Segmented, series: SourceSeries) -> FileDataset:
+def _file(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
     """All but the structures. Implicit VR, since explicit VR has no room for outlines of more than 64 kB."""
     content, now = mask_digest(segmented, series), datetime.now()
     meta = FileMetaDataset()
@@ -116,7 +116,7 @@ def _roi(number: int, label: str, name: str, structure_set: Dataset) -> Dataset:
     return roi
 
 
-def _roi_contours(segmented: Segmented, series: SourceSeries) -> list[Dataset]:
+def _roi_contours(segmented: LabelMapVolume, series: SourceSeries) -> list[Dataset]:
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     found = [set(np.unique(slice_).tolist()) for slice_ in pixels]
     segmented.labels.check(set().union(*found))

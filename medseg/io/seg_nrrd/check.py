@@ -9,11 +9,11 @@ import numpy as np
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.voxels import VoxelsFound, compared, not_compared, read_by_itk
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import Array
 
 
-def check_seg_nrrd(path: Path, segmented: Segmented) -> Certificate:
+def check_seg_nrrd(path: Path, segmented: LabelMapVolume) -> Certificate:
     """Names too: each segment of the file has to be the structure that it is named after."""
     found, structures = read_by_itk(path), segmented.labels.structures
     numbers = list(takewhile(lambda i: f"Segment{i}_ID" in found.keys, count()))
@@ -42,7 +42,7 @@ def _is_named(name: str, expected: str) -> bool:
     return re.fullmatch(re.escape(expected) + r"(?: \(\d+\))?", name) is not None
 
 
-def _tables(segmented: Segmented, places: Sequence[tuple[int, int]], n_layers: int) -> Array:
+def _tables(segmented: LabelMapVolume, places: Sequence[tuple[int, int]], n_layers: int) -> Array:
     """(layer, label value): the values that the segments of the file, in order, have in its layers. Negative ones count
     from the end, as indices do."""
     values = [0, *segmented.labels.values]

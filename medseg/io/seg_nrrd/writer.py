@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import storable_text, text_names
 from medseg.labels import Region
 from medseg.terminology import Code
@@ -28,7 +28,7 @@ LABEL_MAP, SURFACE = "Binary labelmap", "Closed surface"  # Slicer's names of re
 COMPRESSION = 4
 
 
-def write_seg_nrrd(path: Path, segmented: Segmented, with_surfaces: bool = False) -> list[Path]:
+def write_seg_nrrd(path: Path, segmented: LabelMapVolume, with_surfaces: bool = False) -> list[Path]:
     """Writes a segment for each label and region, with name, colour and terminology.
 
     Labels keep their values. Regions overlap their labels, so they go into further layers (a first axis, of kind
@@ -67,14 +67,14 @@ def _layers(structures: Sequence[Region]) -> list[list[Region]]:
     return layers
 
 
-def _dtype(segmented: Segmented) -> np.dtype:
+def _dtype(segmented: LabelMapVolume) -> np.dtype:
     """The smallest that holds all values."""
     values = [0, *segmented.labels.values]
     lowest, highest = min(values), max(values)
     return np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(-1 - highest if lowest < 0 else highest))
 
 
-def _slices(segmented: Segmented, layers: Sequence[Sequence[Region]]) -> Iterator[Array]:
+def _slices(segmented: LabelMapVolume, layers: Sequence[Sequence[Region]]) -> Iterator[Array]:
     """(layer, x, y) of each z."""
     lowest, highest = int(segmented.label_map.min()), int(segmented.label_map.max())
     # Negative values count from the end, as indices do.

@@ -7,7 +7,7 @@ from scipy.ndimage import find_objects
 
 from medseg.io.certificates.certificate import Certificate, together
 from medseg.io.certificates.raw_slices import LPS_TO_RAS
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 # What a surface encloses may differ from the volume of the voxels by this part of it. It is a tenth of that but for
@@ -17,15 +17,15 @@ VOLUME_TOLERANCE = 0.05
 PAIR = np.dtype([(name, np.int32) for name in ("axis", "x", "y", "z")])
 
 
-def check_stl(folder: Path, segmented: Segmented) -> Certificate:
+def check_stl(folder: Path, segmented: LabelMapVolume) -> Certificate:
     return _check_surfaces(folder, segmented, ".stl")
 
 
-def check_obj(folder: Path, segmented: Segmented) -> Certificate:
+def check_obj(folder: Path, segmented: LabelMapVolume) -> Certificate:
     return _check_surfaces(folder, segmented, ".obj")
 
 
-def _check_surfaces(folder: Path, segmented: Segmented, suffix: str) -> Certificate:
+def _check_surfaces(folder: Path, segmented: LabelMapVolume, suffix: str) -> Certificate:
     files = [(path, segmented.mask(structure)) for structure, path in segmented.files(folder, suffix)]
     return together([check_surface(path, mask, segmented.geometry) for path, mask in files])
 

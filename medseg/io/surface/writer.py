@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
-from medseg.io.segmented import Segmented, with_names
+from medseg.io.label_map_volume import LabelMapVolume, with_names
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
 
@@ -31,12 +31,12 @@ MOST_STEPS = 12
 STL_FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
 
-def write_stl(folder: Path, segmented: Segmented) -> list[Path]:
+def write_stl(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the surface of each structure that has voxels as binary STL. Raises ``OutputError`` when it cannot."""
     return _write_surfaces(_write_stl, ".stl", folder, segmented)
 
 
-def write_obj(folder: Path, segmented: Segmented) -> list[Path]:
+def write_obj(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the surface of each structure that has voxels as Wavefront OBJ. Raises ``OutputError`` when it cannot."""
     return _write_surfaces(_write_obj, ".obj", folder, segmented)
 
@@ -97,7 +97,7 @@ def _at_level(field: Array, level: float, n_voxels: int) -> tuple[Vertices, Face
 
 
 def _write_surfaces(
-    write: Callable[[Path, Vertices, Faces], None], suffix: str, folder: Path, segmented: Segmented
+    write: Callable[[Path, Vertices, Faces], None], suffix: str, folder: Path, segmented: LabelMapVolume
 ) -> list[Path]:
     written = {}
     for structure, path in segmented.files(folder, suffix):

@@ -9,34 +9,34 @@ import pytest
 from dicom_kinds import KINDS, balls_in, write_kind
 
 from medseg.io.dicom.series import find_series, read_dicom
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.labels import Labels
 
 LABELS = Labels.from_names({"liver": 1, "kidney_left": 2})
 
 
-def _segmented_balls(folder: Path, kind: str = "CT", **tags: Any) -> Segmented:
+def _segmented_balls(folder: Path, kind: str = "CT", **tags: Any) -> LabelMapVolume:
     """The balls of a series of this kind, the larger one as the liver."""
     (source,) = find_series(write_kind(folder, KINDS[kind], **tags)).sources
     volume = read_dicom(source)
-    return Segmented(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
+    return LabelMapVolume(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
 
 
 @pytest.fixture
-def segmented_balls() -> Callable[..., Segmented]:
+def segmented_balls() -> Callable[..., LabelMapVolume]:
     return _segmented_balls
 
 
 @pytest.fixture
-def balls(tmp_path: Path) -> Segmented:
+def balls(tmp_path: Path) -> LabelMapVolume:
     """On a classic CT."""
     return _segmented_balls(tmp_path / "series")
 
 
 @pytest.fixture
-def organs(balls: Segmented) -> Segmented:
+def organs(balls: LabelMapVolume) -> LabelMapVolume:
     """Smooth shapes of chance, with holes and many parts a slice, that fill a third of the CT and reach its border."""
-    return Segmented(chance(balls.geometry.shape), balls.geometry, balls.labels, balls.source)
+    return LabelMapVolume(chance(balls.geometry.shape), balls.geometry, balls.labels, balls.source)
 
 
 def chance(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -8,16 +8,16 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 UNITS = {"mm": 1.0, "micron": 0.001, "meter": 1000.0, "unknown": 1.0}  # in mm
 AFFINE = np.array([[0.9, 0, 0, -20], [0, 1.2, 0, 31], [0, 0, 2.5, 10], [0, 0, 0, 1]])  # mm
 
 
-def masked(path: Path, shape: tuple[int, ...], unit: str) -> Segmented:
+def masked(path: Path, shape: tuple[int, ...], unit: str) -> LabelMapVolume:
     """An image, written by nibabel, and a mask on it."""
     image = nibabel.Nifti1Image(np.zeros(shape, np.int16), np.diag([1 / UNITS[unit]] * 3 + [1]) @ AFFINE)
     image.header.set_xyzt_units(unit, "sec")
@@ -25,7 +25,7 @@ def masked(path: Path, shape: tuple[int, ...], unit: str) -> Segmented:
     source = source_of(path)
     label_map = np.zeros((*shape, 1)[:3], np.uint8)
     label_map[2:7, 1:5], label_map[4:6, 3:5] = 1, 2
-    return Segmented(label_map, read_geometry(source), Labels.from_names({"liver": 1, "cyst": 2}), source)
+    return LabelMapVolume(label_map, read_geometry(source), Labels.from_names({"liver": 1, "cyst": 2}), source)
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -63,5 +63,5 @@ def test_a_sheared_image_in_micrometres(tmp_path: Path) -> None:
     source = source_of(tmp_path / "image.nii.gz")
     label_map = np.zeros((12, 10, 8), np.uint8)
     label_map[2:7, 1:5, 2:4] = 1
-    mask = Segmented(label_map, read_geometry(source), Labels.from_names({"liver": 1}), source)
+    mask = LabelMapVolume(label_map, read_geometry(source), Labels.from_names({"liver": 1}), source)
     assert write_mask(FORMATS["nifti"], tmp_path / "mask.nii.gz", mask).certificate.passed

@@ -15,9 +15,9 @@ from pydicom.pixels import pixel_array
 
 from medseg.errors import ConfigError, LabelError, OutputError
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, NIFTI, PNG, TIFF, format_named, usual_format, write_mask
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 
@@ -78,7 +78,7 @@ def centre(name: str, path: Path, number: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_in_every_format_lie_where_the_anatomy_lies(
-    kind: str, segmented_balls: Callable[..., Segmented], tmp_path: Path
+    kind: str, segmented_balls: Callable[..., LabelMapVolume], tmp_path: Path
 ) -> None:
     mask = segmented_balls(tmp_path / "series", kind)
     for name, format_ in FORMATS.items():
@@ -89,7 +89,7 @@ def test_masks_in_every_format_lie_where_the_anatomy_lies(
             np.testing.assert_allclose(centre(name, written.path, number), place, atol=0.4, err_msg=name)
 
 
-def test_regions_are_written_beside_their_labels(balls: Segmented, tmp_path: Path) -> None:
+def test_regions_are_written_beside_their_labels(balls: LabelMapVolume, tmp_path: Path) -> None:
     """In all formats but the label map, which has one value a voxel."""
     labels = Labels.from_names({"liver": 1}, {"both": (1, 2)}).described({"both": {"colour": (1, 2, 3)}})
     mask = replace(balls, labels=labels)
@@ -109,7 +109,7 @@ def test_regions_are_written_beside_their_labels(balls: Segmented, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_mask_of_nothing_is_a_mask_too(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_a_mask_of_nothing_is_a_mask_too(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     empty = replace(balls, label_map=np.zeros_like(balls.label_map))
     written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), empty)
     assert written.certificate.n_different == 0
@@ -117,7 +117,7 @@ def test_a_mask_of_nothing_is_a_mask_too(name: str, balls: Segmented, tmp_path: 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_without_a_structure_there_is_a_label_map_at_most(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_without_a_structure_there_is_a_label_map_at_most(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     mask = replace(balls, label_map=np.zeros_like(balls.label_map), labels=Labels(items=()))
     if name in ("nifti", "seg-nrrd"):
         assert write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask).certificate.passed
@@ -127,7 +127,7 @@ def test_without_a_structure_there_is_a_label_map_at_most(name: str, balls: Segm
 
 
 @pytest.mark.parametrize("name", ["dicom-seg", "dicom-seg-grid", "rtstruct"])
-def test_masks_in_dicom_need_a_dicom_series(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_masks_in_dicom_need_a_dicom_series(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     nifti = ImageSource("nifti", Path("image.nii.gz"), (Path("image.nii.gz"),))
     for source, reason in ((None, "no image is given"), (nifti, "image.nii.gz is none; choose nifti or seg-nrrd")):
         with pytest.raises(OutputError, match=reason):
@@ -136,7 +136,7 @@ def test_masks_in_dicom_need_a_dicom_series(name: str, balls: Segmented, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["dicom-seg", "rtstruct"])
-def test_values_that_are_no_label_are_refused(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_values_that_are_no_label_are_refused(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"\[2\] are not among"):
         write_mask(FORMATS[name], tmp_path / "case.dcm", replace(balls, labels=Labels.from_names({"liver": 1})))
 
@@ -151,7 +151,7 @@ def test_a_sheared_grid_stays_sheared(name: str, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros_like(label_map), affine), tmp_path / "image.nii.gz")
     source = source_of(tmp_path / "image.nii.gz")
     labels = Labels.from_names({"liver": 1, "kidney_left": 2})
-    mask = Segmented(label_map, read_geometry(source), labels, source)
+    mask = LabelMapVolume(label_map, read_geometry(source), labels, source)
     assert mask.geometry.shear > 0.1
     written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), mask)
     assert written.certificate.n_different == 0

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import segments_of
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 KEPT = ["x" * 300, "x" * 299 + "y", "肝" * 120, "肝" * 119 + "臓", "..", ".", "a/b", "a\\b", "con", "NUL", "Liver",
@@ -19,7 +19,7 @@ NAMES = [*KEPT, *CHANGED]
 
 
 @pytest.fixture
-def hostile(balls: Segmented) -> Segmented:
+def hostile(balls: LabelMapVolume) -> LabelMapVolume:
     """A block of each of many names."""
     label_map = np.zeros_like(balls.label_map)
     for i in range(len(NAMES)):
@@ -29,7 +29,7 @@ def hostile(balls: Segmented) -> Segmented:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_name_is_written_and_kept(name: str, hostile: Segmented, tmp_path: Path) -> None:
+def test_every_name_is_written_and_kept(name: str, hostile: LabelMapVolume, tmp_path: Path) -> None:
     written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), hostile)
     assert written.certificate.passed
     if FORMATS[name].is_folder:
@@ -43,6 +43,6 @@ def test_every_name_is_written_and_kept(name: str, hostile: Segmented, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["nifti-per-label", "stl"])
-def test_usual_names_need_no_table(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_usual_names_need_no_table(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     written = write_mask(FORMATS[name], FORMATS[name].path(tmp_path, "case"), balls)
     assert {path.stem.split(".")[0] for path in written.path.iterdir()} == {"liver", "kidney_left"}

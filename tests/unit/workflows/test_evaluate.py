@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import LabelError, OutputError, SourceError
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import format_named
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.picture.writer import write_image2d
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
 from medseg.workflows.evaluate import Evaluation, evaluate
@@ -348,7 +348,7 @@ def test_structures_in_files_and_segments_of_their_own(tmp_path: Path, name: str
     format_, masks = format_named(name), tmp_path / "masks"
     masks.mkdir()
     for case_id, label_map in (("a", drawn), ("b", np.roll(drawn, 1, axis=0))):
-        format_.write(format_.path(masks, case_id), Segmented(label_map, GRID, labels))
+        format_.write(format_.path(masks, case_id), LabelMapVolume(label_map, GRID, labels))
         write(tmp_path / "references" / f"{case_id}.nii.gz", drawn)
         write(tmp_path / "label maps" / f"{case_id}.nii.gz", label_map)
     for folder in ("masks", "label maps"):

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from medseg.cli.main import app
 from medseg.errors import ConfigError, GeometryError, LabelError, MedsegError, OutputError
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume, segments_of
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.workflows.export import export
 
@@ -26,14 +26,14 @@ INPUTS = ("nifti", "nrrd", "seg-nrrd", "dicom-seg", "rtstruct")
 
 
 @pytest.fixture
-def balls(tmp_path: Path) -> Segmented:
+def balls(tmp_path: Path) -> LabelMapVolume:
     source = source_of(write_kind(tmp_path / "series", KINDS["oblique"]))
     volume = read_volume(source)
-    return Segmented(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
+    return LabelMapVolume(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
 
 
 @pytest.fixture
-def overlapping(balls: Segmented) -> Segmented:
+def overlapping(balls: LabelMapVolume) -> LabelMapVolume:
     """A tumour within the liver, and a whole of all."""
     labels = Labels.from_names({"tumour": 2}, {"liver": (1, 2), "all": (1, 2, 3)})
     label_map = balls.label_map.copy()
@@ -41,7 +41,7 @@ def overlapping(balls: Segmented) -> Segmented:
     return replace(balls, label_map=label_map, labels=labels)
 
 
-def stored(name: str, balls: Segmented, folder: Path) -> Path:
+def stored(name: str, balls: LabelMapVolume, folder: Path) -> Path:
     """The balls as an input of this kind, written without export."""
     if name == "nrrd":
         image = sitk.ReadImage(str(stored("nifti", balls, folder)))
@@ -51,7 +51,7 @@ def stored(name: str, balls: Segmented, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_every_input_goes_into_every_format_and_comes_back(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_every_input_goes_into_every_format_and_comes_back(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     path = stored(name, balls, tmp_path)
     assert balls.source is not None
     series = balls.source.path
@@ -87,7 +87,7 @@ def test_a_label_map_goes_to_the_slices_as_they_are(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["seg-nrrd", "dicom-seg", "rtstruct"])
-def test_segments_that_overlap_stay_whole(name: str, overlapping: Segmented, tmp_path: Path) -> None:
+def test_segments_that_overlap_stay_whole(name: str, overlapping: LabelMapVolume, tmp_path: Path) -> None:
     path = stored(name, overlapping, tmp_path)
     source = overlapping.source
     assert source is not None
@@ -106,7 +106,7 @@ def test_segments_that_overlap_stay_whole(name: str, overlapping: Segmented, tmp
 
 
 def test_in_a_label_map_the_smaller_segment_is_on_top(
-    overlapping: Segmented, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overlapping: LabelMapVolume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = stored("seg-nrrd", overlapping, tmp_path)
     numbers = {segment.name: segment.number for segment in segments_of(path)}
@@ -116,7 +116,7 @@ def test_in_a_label_map_the_smaller_segment_is_on_top(
         assert np.array_equal(found == numbers[name], overlapping.label_map == value)
 
 
-def test_names_colours_and_regions_come_from_predictions(balls: Segmented, tmp_path: Path) -> None:
+def test_names_colours_and_regions_come_from_predictions(balls: LabelMapVolume, tmp_path: Path) -> None:
     labels = Labels.from_names({"tumour": 2}, {"liver": (1, 2)}).described({"liver": {"colour": (9, 8, 7)}})
     (tmp_path / "predictions.json").write_text(json.dumps({"cases": [], "labels": labels.model_dump(mode="json")}))
     path = stored("nifti", balls, tmp_path)
@@ -128,7 +128,7 @@ def test_names_colours_and_regions_come_from_predictions(balls: Segmented, tmp_p
     assert np.array_equal(found.mask(found.segments[1]), balls.label_map > 0)
 
 
-def test_names_are_given_by_value(balls: Segmented, tmp_path: Path) -> None:
+def test_names_are_given_by_value(balls: LabelMapVolume, tmp_path: Path) -> None:
     path = stored("nifti", balls, tmp_path)
     segments = segments_of(export(path, tmp_path / "a.seg.nrrd", names={2: "spleen", 7: "cyst"}).path)
     assert [(s.name, s.number) for s in segments] == [("label_1", 1), ("spleen", 2), ("cyst", 7)]
@@ -143,7 +143,7 @@ def test_names_are_given_by_value(balls: Segmented, tmp_path: Path) -> None:
         export(path, tmp_path / "c.nii.gz", names={1: "liver"})
 
 
-def test_what_cannot_be_is_refused_with_what_to_do(balls: Segmented, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_with_what_to_do(balls: LabelMapVolume, tmp_path: Path) -> None:
     assert balls.source is not None
     path, contours = stored("nifti", balls, tmp_path), stored("rtstruct", balls, tmp_path)
     wrong: list[tuple[type[MedsegError], str, dict[str, object]]] = [
@@ -167,7 +167,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(balls: Segmented, tmp_path: P
         assert output in (path, tmp_path) or not output.exists()
 
 
-def test_segments_of_another_patient_are_refused(balls: Segmented, tmp_path: Path) -> None:
+def test_segments_of_another_patient_are_refused(balls: LabelMapVolume, tmp_path: Path) -> None:
     path = stored("dicom-seg", balls, tmp_path)
     affine = balls.geometry.affine.copy()
     affine[:3, 3] += 500
@@ -176,7 +176,7 @@ def test_segments_of_another_patient_are_refused(balls: Segmented, tmp_path: Pat
         export(path, tmp_path / "out.nii.gz", like=tmp_path / "other.nii.gz")
 
 
-def test_the_command_names_structures_and_tells_the_verdict(balls: Segmented, tmp_path: Path) -> None:
+def test_the_command_names_structures_and_tells_the_verdict(balls: LabelMapVolume, tmp_path: Path) -> None:
     assert balls.source is not None
     path, output = stored("nifti", balls, tmp_path), tmp_path / "out.dcm"
     arguments = ["export", str(path), "-o", str(output), "--like", str(balls.source.path), "--format", "rtstruct"]

@@ -123,7 +123,7 @@ def test_a_mask_that_is_not_confirmed_is_a_problem(
 ) -> None:
     right = FORMATS["seg-nrrd"]
 
-    def mirrored(path: Path, mask: formats.Segmented) -> list[Path]:
+    def mirrored(path: Path, mask: formats.LabelMapVolume) -> list[Path]:
         return right.write(path, replace(mask, label_map=mask.label_map[::-1]))
 
     monkeypatch.setitem(FORMATS, "seg-nrrd", replace(right, write=mirrored))

@@ -9,8 +9,8 @@ import medseg
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import TrainingError
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import NIFTI
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.workflows import train
 
@@ -18,7 +18,7 @@ from medseg.workflows import train
 def test_a_mask_that_lies_wrong_is_found_before_training(
     prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mirrored(path: Path, mask: Segmented) -> list[Path]:
+    def mirrored(path: Path, mask: LabelMapVolume) -> list[Path]:
         return NIFTI.write(path, replace(mask, label_map=mask.label_map[::-1]))
 
     def wrong(source: ImageSource) -> object:

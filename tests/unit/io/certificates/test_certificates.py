@@ -15,10 +15,10 @@ from medseg.errors import OutputError
 from medseg.io.certificates.certificate import Certificate, together
 from medseg.io.discover import source_of
 from medseg.io.folders import files_under
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, PNG, TIFF, Format, write_mask
 from medseg.io.nifti.writer import write_nifti_mask
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Geometry
 
@@ -27,44 +27,44 @@ SURFACES = ("stl", "obj")
 NAMED = ("nifti-per-label", "seg-nrrd", "dicom-seg", "rtstruct", "stl", "obj")
 
 
-def one_voxel_more(mask: Segmented) -> Segmented:
+def one_voxel_more(mask: LabelMapVolume) -> LabelMapVolume:
     label_map = mask.label_map.copy()
     x, y, z = np.argwhere(label_map == 1)[0]
     label_map[x - 1, y, z] = 1
     return replace(mask, label_map=label_map)
 
 
-def two_voxels_aside(mask: Segmented) -> Segmented:
+def two_voxels_aside(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, label_map=np.roll(mask.label_map, 2, axis=0))
 
 
-def mirrored(mask: Segmented) -> Segmented:
+def mirrored(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, label_map=mask.label_map[::-1])
 
 
-def next_slice(mask: Segmented) -> Segmented:
+def next_slice(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, label_map=np.roll(mask.label_map, 1, axis=2))
 
 
-def a_third_of_a_mm_aside(mask: Segmented) -> Segmented:
+def a_third_of_a_mm_aside(mask: LabelMapVolume) -> LabelMapVolume:
     affine = mask.geometry.affine.copy()
     affine[1, 3] += 0.3
     return replace(mask, geometry=Geometry(mask.geometry.shape, affine))
 
 
-def swapped(mask: Segmented) -> Segmented:
+def swapped(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, label_map=np.array([0, 2, 1], np.uint8)[mask.label_map])
 
 
-def renamed(mask: Segmented) -> Segmented:
+def renamed(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, labels=mask.labels.renamed({2: "kidney_right"}))
 
 
-def names_swapped(mask: Segmented) -> Segmented:
+def names_swapped(mask: LabelMapVolume) -> LabelMapVolume:
     return replace(mask, labels=Labels.from_names({"liver": 2, "kidney_left": 1}))
 
 
-WRONG: list[tuple[Callable[[Segmented], Segmented], tuple[str, ...]]] = [
+WRONG: list[tuple[Callable[[LabelMapVolume], LabelMapVolume], tuple[str, ...]]] = [
     (one_voxel_more, (*VOXELS, *SURFACES, "dicom-seg")),  # contours are judged by Dice
     (two_voxels_aside, tuple(FORMATS)),
     (mirrored, tuple(FORMATS)),
@@ -78,13 +78,13 @@ WRONG: list[tuple[Callable[[Segmented], Segmented], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("wrong", "name"), [(wrong, name) for wrong, names in WRONG for name in names])
 def test_another_mask_is_refused_and_kept_aside(
-    wrong: Callable[[Segmented], Segmented], name: str, balls: Segmented, tmp_path: Path
+    wrong: Callable[[LabelMapVolume], LabelMapVolume], name: str, balls: LabelMapVolume, tmp_path: Path
 ) -> None:
     format_ = FORMATS[name]
     refused(replace(format_, write=lambda path, mask: format_.write(path, wrong(mask))), balls, tmp_path / "masks")
 
 
-def refused(format_: Format, mask: Segmented, folder: Path) -> str:
+def refused(format_: Format, mask: LabelMapVolume, folder: Path) -> str:
     """The message; the mask is kept, where nothing takes it for one."""
     path = format_.path(folder, "case")
     with pytest.raises(OutputError, match="is not what was to be written") as error:
@@ -98,7 +98,7 @@ def refused(format_: Format, mask: Segmented, folder: Path) -> str:
 def changed(name: str, change: Callable[[Dataset], None]) -> Format:
     """A format whose files are changed after they were written."""
 
-    def write(path: Path, mask: Segmented) -> list[Path]:
+    def write(path: Path, mask: LabelMapVolume) -> list[Path]:
         files = FORMATS[name].write(path, mask)
         dataset = dcmread(path)
         change(dataset)
@@ -146,7 +146,7 @@ def other_frame_of_reference(dataset: Dataset) -> None:
 
 
 @pytest.fixture
-def tilted(segmented_balls: Callable[..., Segmented], tmp_path: Path) -> Segmented:
+def tilted(segmented_balls: Callable[..., LabelMapVolume], tmp_path: Path) -> LabelMapVolume:
     return segmented_balls(tmp_path / "series", "tilted by 20°")
 
 
@@ -162,7 +162,7 @@ def tilted(segmented_balls: Callable[..., Segmented], tmp_path: Path) -> Segment
     ],
 )
 def test_a_segmentation_that_was_changed_is_refused(
-    change: Callable[[Dataset], None], reason: str, tilted: Segmented, tmp_path: Path
+    change: Callable[[Dataset], None], reason: str, tilted: LabelMapVolume, tmp_path: Path
 ) -> None:
     assert re.search(reason, refused(changed("dicom-seg", change), tilted, tmp_path / "masks"))
 
@@ -197,12 +197,12 @@ def refer_to_another_slice(dataset: Dataset) -> None:
     ],
 )
 def test_a_structure_set_that_was_changed_is_refused(
-    change: Callable[[Dataset], None], reason: str, balls: Segmented, tmp_path: Path
+    change: Callable[[Dataset], None], reason: str, balls: LabelMapVolume, tmp_path: Path
 ) -> None:
     assert re.search(reason, refused(changed("rtstruct", change), balls, tmp_path / "masks"))
 
 
-def test_contours_moved_by_less_than_matters_pass(balls: Segmented, tmp_path: Path) -> None:
+def test_contours_moved_by_less_than_matters_pass(balls: LabelMapVolume, tmp_path: Path) -> None:
     """A twentieth of a pixel: no centre of a pixel is crossed."""
     format_ = changed("rtstruct", partial(move_contours, by=(0.04, 0.0, 0.0)))
     certificate = write_mask(format_, tmp_path / "case.dcm", balls).certificate
@@ -210,10 +210,10 @@ def test_contours_moved_by_less_than_matters_pass(balls: Segmented, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_that_is_cut_short_is_refused(name: str, balls: Segmented, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_refused(name: str, balls: LabelMapVolume, tmp_path: Path) -> None:
     format_ = FORMATS[name]
 
-    def write(path: Path, mask: Segmented) -> list[Path]:
+    def write(path: Path, mask: LabelMapVolume) -> list[Path]:
         files = format_.write(path, mask)
         content = files[0].read_bytes()
         files[0].write_bytes(content[: len(content) * 2 // 3])
@@ -223,7 +223,7 @@ def test_a_file_that_is_cut_short_is_refused(name: str, balls: Segmented, tmp_pa
 
 
 @pytest.fixture
-def on_nifti(tmp_path: Path) -> Segmented:
+def on_nifti(tmp_path: Path) -> LabelMapVolume:
     """On a NIfTI image with a qform that lies 1 mm from its sform: readers go by either."""
     affine = np.diag([0.9, 1.2, 2.5, 1.0])
     image = nibabel.Nifti1Image(np.zeros((12, 10, 8), np.int16), affine)
@@ -233,10 +233,10 @@ def on_nifti(tmp_path: Path) -> Segmented:
     source = source_of(tmp_path / "image.nii.gz")
     label_map = np.zeros((12, 10, 8), np.uint8)
     label_map[3:9, 2:7, 1:5], label_map[4:6, 3:5, 2:4] = 1, 2
-    return Segmented(label_map, read_geometry(source), Labels.from_names({"liver": 1, "cyst": 2}), source)
+    return LabelMapVolume(label_map, read_geometry(source), Labels.from_names({"liver": 1, "cyst": 2}), source)
 
 
-def test_nifti_has_the_sform_and_the_qform_of_its_source(on_nifti: Segmented, tmp_path: Path) -> None:
+def test_nifti_has_the_sform_and_the_qform_of_its_source(on_nifti: LabelMapVolume, tmp_path: Path) -> None:
     write_mask(FORMATS["nifti"], tmp_path / "mask.nii.gz", on_nifti)
     image, mask = nibabel.load(tmp_path / "image.nii.gz"), nibabel.load(tmp_path / "mask.nii.gz")
     for form in ("sform", "qform"):
@@ -245,8 +245,8 @@ def test_nifti_has_the_sform_and_the_qform_of_its_source(on_nifti: Segmented, tm
         assert ours[1] == theirs[1]
 
 
-def test_nifti_without_the_qform_of_its_source_is_refused(on_nifti: Segmented, tmp_path: Path) -> None:
-    def write(path: Path, mask: Segmented) -> list[Path]:
+def test_nifti_without_the_qform_of_its_source_is_refused(on_nifti: LabelMapVolume, tmp_path: Path) -> None:
+    def write(path: Path, mask: LabelMapVolume) -> list[Path]:
         return write_nifti_mask(path, replace(mask, source=None))
 
     assert "1 mm away" in refused(replace(FORMATS["nifti"], write=write), on_nifti, tmp_path / "masks")
@@ -255,8 +255,8 @@ def test_nifti_without_the_qform_of_its_source_is_refused(on_nifti: Segmented, t
 def test_pictures_are_confirmed_too(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).choice(np.array([0, 1, 300], np.uint16), (9, 7, 1))
     labels = Labels.from_names({"cell": 1, "nucleus": 300})
-    mask = Segmented(cells, Geometry((9, 7, 1), np.eye(4)), labels)
-    pages = Segmented(np.repeat(cells, 4, axis=2), Geometry((9, 7, 4), np.eye(4)), labels)
+    mask = LabelMapVolume(cells, Geometry((9, 7, 1), np.eye(4)), labels)
+    pages = LabelMapVolume(np.repeat(cells, 4, axis=2), Geometry((9, 7, 4), np.eye(4)), labels)
     assert write_mask(PNG, tmp_path / "mask.png", mask).certificate.n_voxels == 63
     assert write_mask(TIFF, tmp_path / "mask.tif", mask).certificate.n_voxels == 63
     assert write_mask(TIFF, tmp_path / "pages.tif", pages).certificate.n_voxels == 252

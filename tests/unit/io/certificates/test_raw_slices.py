@@ -16,13 +16,13 @@ from medseg.io.certificates.raw_slices import raw_slices
 from medseg.io.dicom import series
 from medseg.io.dicom.geometry import SlicePlane
 from medseg.io.discover import image_sources
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_geometry
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.volume import Geometry
 
-SegmentedBalls = Callable[..., Segmented]
+SegmentedBalls = Callable[..., LabelMapVolume]
 
 
 def half_a_pixel(plane: SlicePlane) -> SlicePlane:
@@ -121,7 +121,7 @@ def test_a_source_that_has_no_place(tmp_path: Path, write_slices: Callable[..., 
     (source,) = image_sources(path).sources
     label_map = np.zeros((9, 8, 1), np.uint8)
     label_map[2:5, 3:6] = 1
-    mask = Segmented(label_map, read_geometry(source), Labels.from_names({"lung": 1}), source)
+    mask = LabelMapVolume(label_map, read_geometry(source), Labels.from_names({"lung": 1}), source)
     assert mask.slices is None
     assert write_mask(FORMATS["nifti"], tmp_path / "case.nii.gz", mask).certificate.passed
     with pytest.raises(GeometryError, match="an X-ray projection has no place"):

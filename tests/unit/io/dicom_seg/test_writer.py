@@ -16,17 +16,17 @@ from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.dicom.series import find_series, read_dicom
 from medseg.io.dicom_seg.check import check_dicom_seg
 from medseg.io.dicom_seg.writer import write_dicom_seg
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
 from medseg.io.read import read_segmentation
-from medseg.io.segmented import Segmented
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.terminology import Code
 
-SegmentedBalls = Callable[..., Segmented]
+SegmentedBalls = Callable[..., LabelMapVolume]
 
 
-def written(tmp_path: Path, segmented: Segmented) -> Path:
+def written(tmp_path: Path, segmented: LabelMapVolume) -> Path:
     (path,) = write_dicom_seg(tmp_path / "mask.dcm", segmented)
     return path
 
@@ -121,7 +121,7 @@ def test_masks_on_slices_that_make_no_grid(tmp_path: Path, segmented_balls: Segm
         assert np.linalg.norm(there - back) < 0.45
 
 
-def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: Segmented) -> None:
+def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: LabelMapVolume) -> None:
     path = written(tmp_path, organs)
     assert complaints(path) == []
     assert_read_back(path, organs)
@@ -129,7 +129,7 @@ def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: Segmented) -> 
         assert_same_in_world(mask, place, organs.label_map == number, organs.geometry)
 
 
-def test_highdicom_reads_the_segments(tmp_path: Path, organs: Segmented) -> None:
+def test_highdicom_reads_the_segments(tmp_path: Path, organs: LabelMapVolume) -> None:
     segmentation = highdicom.seg.segread(written(tmp_path, organs))
     volume = segmentation.get_volume(combine_segments=True)
     affine = np.diag([-1, -1, 1, 1]) @ volume.affine
@@ -147,14 +147,14 @@ def test_highdicom_reads_the_segments(tmp_path: Path, organs: Segmented) -> None
     assert liver.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "medseg"
 
 
-def test_colours_come_back(tmp_path: Path, balls: Segmented) -> None:
+def test_colours_come_back(tmp_path: Path, balls: LabelMapVolume) -> None:
     labels = balls.labels.described({"liver": {"colour": (221, 130, 101)}, "kidney_left": {"colour": (0, 0, 255)}})
     found = read_segmentation(written(tmp_path, replace(balls, labels=labels)))
     colours = np.array([segment.colour for segment in found.segments])
     np.testing.assert_allclose(colours, [(221, 130, 101), (0, 0, 255)], atol=1)
 
 
-def test_regions_overlap_their_labels(tmp_path: Path, organs: Segmented) -> None:
+def test_regions_overlap_their_labels(tmp_path: Path, organs: LabelMapVolume) -> None:
     labels = Labels.from_names({"liver": 1, "liver tumour": 2}, {"whole liver": (1, 2), "again": (2,)})
     segmented = replace(organs, labels=labels)
     path = written(tmp_path, segmented)
@@ -167,7 +167,7 @@ def test_regions_overlap_their_labels(tmp_path: Path, organs: Segmented) -> None
 @pytest.mark.parametrize(
     "values", [(255, 7), (-3, 300), (2, 1), (40000, 70000)], ids=["stray", "negative", "turned round", "large"]
 )
-def test_label_values_are_not_segment_numbers(tmp_path: Path, organs: Segmented, values: tuple[int, int]) -> None:
+def test_label_values_are_not_segment_numbers(tmp_path: Path, organs: LabelMapVolume, values: tuple[int, int]) -> None:
     label_map = np.array([0, *values])[organs.label_map]
     labels = Labels.from_names({"liver": values[0], "spleen": values[1]})
     segmented = replace(organs, label_map=label_map, labels=labels)
@@ -176,7 +176,7 @@ def test_label_values_are_not_segment_numbers(tmp_path: Path, organs: Segmented,
     assert_read_back(path, segmented)
 
 
-def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: Segmented) -> None:
+def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: LabelMapVolume) -> None:
     with pytest.raises(LabelError, match=r"\[2\]"):
         written(tmp_path, replace(balls, labels=Labels.from_names({"liver": 1})))
     assert not list(tmp_path.glob("mask*"))
@@ -184,7 +184,7 @@ def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: Segmented) -
 
 @pytest.mark.parametrize("present", [(), (2,)])
 def test_structures_that_are_nowhere_keep_their_segment(
-    tmp_path: Path, balls: Segmented, present: tuple[int, ...]
+    tmp_path: Path, balls: LabelMapVolume, present: tuple[int, ...]
 ) -> None:
     label_map = np.where(np.isin(balls.label_map, present), balls.label_map, 0)
     segmented = replace(balls, label_map=label_map)
@@ -193,7 +193,7 @@ def test_structures_that_are_nowhere_keep_their_segment(
     assert_read_back(path, segmented)
 
 
-def test_names_and_codes_of_any_kind(tmp_path: Path, organs: Segmented) -> None:
+def test_names_and_codes_of_any_kind(tmp_path: Path, organs: LabelMapVolume) -> None:
     names = ["Hirnödem (T2) \\ 50 %", "髄膜腫 " + "very long " * 9]
     labels = Labels.from_names(dict(zip(names, (1, 2), strict=True)))
     labels = labels.described({names[0]: {"type": Code(scheme="SCT", value="79654002", meaning="Oedema " * 12)}})
@@ -205,8 +205,8 @@ def test_names_and_codes_of_any_kind(tmp_path: Path, organs: Segmented) -> None:
     assert found == [name.strip() for name in names]
 
 
-def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: Segmented, organs: Segmented) -> None:
-    def uids(segmented: Segmented) -> tuple[str, str]:
+def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: LabelMapVolume, organs: LabelMapVolume) -> None:
+    def uids(segmented: LabelMapVolume) -> tuple[str, str]:
         header = pydicom.dcmread(written(tmp_path, segmented))
         return header.SOPInstanceUID, header.SeriesInstanceUID
 
@@ -215,7 +215,7 @@ def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: Segmented, orga
     assert not set(uids(balls)) & set(uids(replace(balls, algorithm="another")))
 
 
-def test_the_mask_belongs_to_patient_and_study(tmp_path: Path, balls: Segmented) -> None:
+def test_the_mask_belongs_to_patient_and_study(tmp_path: Path, balls: LabelMapVolume) -> None:
     header = pydicom.dcmread(written(tmp_path, balls))
     source = pydicom.dcmread(balls.source.files[0])
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "StudyID", "FrameOfReferenceUID"):
@@ -291,7 +291,7 @@ def test_slices_without_uids_are_refused(tmp_path: Path, segmented_balls: Segmen
         written(tmp_path, segmented)
 
 
-def test_a_source_that_is_gone(tmp_path: Path, balls: Segmented) -> None:
+def test_a_source_that_is_gone(tmp_path: Path, balls: LabelMapVolume) -> None:
     balls.source.files[3].unlink()
     with pytest.raises(SourceError, match="cannot be read as DICOM"):
         written(tmp_path, balls)
@@ -299,7 +299,7 @@ def test_a_source_that_is_gone(tmp_path: Path, balls: Segmented) -> None:
 
 
 @pytest.mark.parametrize("source", [None, ImageSource("nifti", Path("a.nii.gz"), (Path("a.nii.gz"),))])
-def test_other_sources_are_refused(tmp_path: Path, balls: Segmented, source: ImageSource | None) -> None:
+def test_other_sources_are_refused(tmp_path: Path, balls: LabelMapVolume, source: ImageSource | None) -> None:
     with pytest.raises(OutputError, match=r"there is no label"):
         written(tmp_path, replace(balls, labels=Labels.from_values([])))
     with pytest.raises(OutputError, match=r"mask\.dcm: DICOM masks lie on the slices of a DICOM series.*--like"):
@@ -312,7 +312,7 @@ def test_one_slice(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> N
     geometry = read_dicom(source).geometry
     label_map = np.zeros(geometry.shape, np.uint8)
     label_map[2:5, 1:4] = 1
-    segmented = Segmented(label_map, geometry, Labels.from_names({"liver": 1}), source)
+    segmented = LabelMapVolume(label_map, geometry, Labels.from_names({"liver": 1}), source)
     path = written(tmp_path, segmented)
     assert check_dicom_seg(path, segmented).passed
     assert_read_back(path, segmented)
@@ -335,7 +335,7 @@ def test_real_series(real_data: Path, tmp_path: Path, folder: str) -> None:
     x, y, z = (n // 3 for n in geometry.shape)
     label_map[x : 2 * x, y : y + 5, 1 : z + 2] = 1
     label_map[2 : x - 1, 2:9, 2:4] = 2
-    segmented = Segmented(label_map, geometry, Labels.from_names({"liver": 1, "spleen": 2}), source)
+    segmented = LabelMapVolume(label_map, geometry, Labels.from_names({"liver": 1, "spleen": 2}), source)
     path = written(tmp_path, segmented)
     assert not [line for line in complaints(path) if line.startswith("Error")]
     assert_read_back(path, segmented)

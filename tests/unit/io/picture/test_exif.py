@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 from medseg.errors import SourceError
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import PNG, TIFF, write_mask
 from medseg.io.picture.exif import as_shown, as_stored, orientation_of
 from medseg.io.picture.reader import image2d_geometry, read_image2d
 from medseg.io.picture.writer import write_image2d
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
 GREY = np.arange(15, dtype=np.uint8).reshape(3, 5)
@@ -57,7 +57,9 @@ def test_masks_are_stored_and_shown_as_their_image(
     geometry = image2d_geometry(source.path)
     label_map = np.zeros(geometry.shape, np.uint8)
     label_map[1, 2, 0] = 1
-    written = write_mask(format_, format_.path(tmp_path, "mask"), Segmented(label_map, geometry, ONE_LABEL, source))
+    written = write_mask(
+        format_, format_.path(tmp_path, "mask"), LabelMapVolume(label_map, geometry, ONE_LABEL, source)
+    )
     assert not written.certificate.fault
     np.testing.assert_array_equal(shown_by_pillow(written.path), label_map[:, :, 0].T)
     np.testing.assert_array_equal(read_image2d(written.path).label_map, label_map)
@@ -72,7 +74,7 @@ def test_a_mask_in_another_orientation_is_no_mask(tmp_path: Path) -> None:
     geometry = image2d_geometry(source.path)
     label_map = np.eye(5, 3, dtype=np.uint8)[..., None]
     write_image2d(tmp_path / "m.png", label_map)
-    certificate = PNG.check(tmp_path / "m.png", Segmented(label_map, geometry, ONE_LABEL, source))
+    certificate = PNG.check(tmp_path / "m.png", LabelMapVolume(label_map, geometry, ONE_LABEL, source))
     assert "orientation" in certificate.fault
 
 

@@ -14,25 +14,25 @@ from skimage.draw import polygon2mask
 
 from medseg.errors import LabelError, OutputError
 from medseg.io.dicom.series import find_series, read_dicom
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.read import read_segmentation
 from medseg.io.rtstruct.writer import write_rtstruct
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 
-SegmentedBalls = Callable[..., Segmented]
+SegmentedBalls = Callable[..., LabelMapVolume]
 
 
-def written(tmp_path: Path, segmented: Segmented) -> Path:
+def written(tmp_path: Path, segmented: LabelMapVolume) -> Path:
     (path,) = write_rtstruct(tmp_path / "mask.dcm", segmented)
     return path
 
 
-def slices_of(segmented: Segmented) -> dict[str, pydicom.Dataset]:
+def slices_of(segmented: LabelMapVolume) -> dict[str, pydicom.Dataset]:
     headers = map(pydicom.dcmread, set(segmented.source.files))
     return {str(header.SOPInstanceUID): header for header in headers}
 
 
-def rasterised(path: Path, segmented: Segmented, united: bool) -> dict[tuple[str, str], np.ndarray]:
+def rasterised(path: Path, segmented: LabelMapVolume, united: bool) -> dict[tuple[str, str], np.ndarray]:
     """Mask (row, column) of each ROI name and SOP instance of a classic series, by scikit-image.
 
     Some readers unite what several contours enclose, others take what an odd number of them does.
@@ -74,7 +74,7 @@ def test_masks_of_all_kinds_of_series(tmp_path: Path, segmented_balls: Segmented
         assert_rasterised(path, segmented, united=True)
 
 
-def assert_rasterised(path: Path, segmented: Segmented, united: bool) -> None:
+def assert_rasterised(path: Path, segmented: LabelMapVolume, united: bool) -> None:
     """Each pixel of each slice, by the voxel of the label map that it lies in."""
     masks = rasterised(path, segmented, united)
     for uid, slice_ in slices_of(segmented).items():
@@ -105,7 +105,7 @@ def test_contours_name_the_frame_that_they_lie_on(tmp_path: Path, segmented_ball
 
 
 @pytest.mark.parametrize("united", [True, False])
-def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: Segmented, united: bool) -> None:
+def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: LabelMapVolume, united: bool) -> None:
     path = written(tmp_path, organs)
     assert complaints(path) == []
     assert_read_back(path, organs)
@@ -113,7 +113,7 @@ def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: Segmented, uni
 
 
 @pytest.mark.slow
-def test_noise(tmp_path: Path, balls: Segmented) -> None:
+def test_noise(tmp_path: Path, balls: LabelMapVolume) -> None:
     """Every way in which pixels can touch."""
     label_map = np.random.default_rng(0).integers(0, 3, balls.geometry.shape).astype(np.uint8)
     segmented = replace(balls, label_map=label_map)
@@ -122,20 +122,22 @@ def test_noise(tmp_path: Path, balls: Segmented) -> None:
     assert_rasterised(path, segmented, united=True)
 
 
-def test_regions_overlap_their_labels(tmp_path: Path, organs: Segmented) -> None:
+def test_regions_overlap_their_labels(tmp_path: Path, organs: LabelMapVolume) -> None:
     labels = Labels.from_names({"liver": -3, "liver tumour": 300}, {"whole liver": (-3, 300)})
     segmented = replace(organs, label_map=np.array([0, -3, 300])[organs.label_map], labels=labels)
     assert_read_back(written(tmp_path, segmented), segmented)
 
 
-def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: Segmented) -> None:
+def test_a_value_without_a_label_is_an_error(tmp_path: Path, balls: LabelMapVolume) -> None:
     with pytest.raises(LabelError, match=r"\[2\]"):
         written(tmp_path, replace(balls, labels=Labels.from_names({"liver": 1})))
     assert not list(tmp_path.glob("mask*"))
 
 
 @pytest.mark.parametrize("present", [(), (2,)])
-def test_structures_that_are_nowhere_keep_their_roi(tmp_path: Path, balls: Segmented, present: tuple[int, ...]) -> None:
+def test_structures_that_are_nowhere_keep_their_roi(
+    tmp_path: Path, balls: LabelMapVolume, present: tuple[int, ...]
+) -> None:
     label_map = np.where(np.isin(balls.label_map, present), balls.label_map, 0)
     segmented = replace(balls, label_map=label_map)
     path = written(tmp_path, segmented)
@@ -143,7 +145,7 @@ def test_structures_that_are_nowhere_keep_their_roi(tmp_path: Path, balls: Segme
     assert_read_back(path, segmented)
 
 
-def test_names_colours_and_codes(tmp_path: Path, balls: Segmented) -> None:
+def test_names_colours_and_codes(tmp_path: Path, balls: LabelMapVolume) -> None:
     labels = Labels.from_names({"Leber": 1, "kidney_left": 2, "Hirnödem \\ 髄膜腫": 3})
     labels = labels.described({"Leber": {"colour": (221, 130, 101)}})
     path = written(tmp_path, replace(balls, labels=labels))
@@ -155,8 +157,8 @@ def test_names_colours_and_codes(tmp_path: Path, balls: Segmented) -> None:
     assert kidney.modifier is not None and kidney.modifier.meaning == "Left"
 
 
-def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: Segmented, organs: Segmented) -> None:
-    def uids(segmented: Segmented) -> tuple[str, str]:
+def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: LabelMapVolume, organs: LabelMapVolume) -> None:
+    def uids(segmented: LabelMapVolume) -> tuple[str, str]:
         header = pydicom.dcmread(written(tmp_path, segmented))
         return header.SOPInstanceUID, header.SeriesInstanceUID
 
@@ -164,7 +166,7 @@ def test_the_same_mask_gets_the_same_uids(tmp_path: Path, balls: Segmented, orga
     assert not set(uids(balls)) & set(uids(organs))
 
 
-def test_the_structure_set_refers_to_its_series(tmp_path: Path, balls: Segmented) -> None:
+def test_the_structure_set_refers_to_its_series(tmp_path: Path, balls: LabelMapVolume) -> None:
     header = pydicom.dcmread(written(tmp_path, balls))
     slices = slices_of(balls)
     source = next(iter(slices.values()))
@@ -196,7 +198,7 @@ def test_odd_headers(tmp_path: Path, segmented_balls: SegmentedBalls, tags: dict
     assert_read_back(path, segmented)
 
 
-def test_other_sources_are_refused(tmp_path: Path, balls: Segmented) -> None:
+def test_other_sources_are_refused(tmp_path: Path, balls: LabelMapVolume) -> None:
     with pytest.raises(OutputError, match=r"there is no label"):
         written(tmp_path, replace(balls, labels=Labels.from_values([])))
     with pytest.raises(OutputError, match=r"mask\.dcm: DICOM masks lie on the slices of a DICOM series.*--like"):
@@ -211,7 +213,7 @@ def test_real_contours_written_again(real_data: Path, tmp_path: Path, modality: 
     geometry = read_dicom(source).geometry
     segmentation = read_segmentation(drawn, geometry, source)
     names = {segment.name: i for i, segment in enumerate(segmentation.segments, start=1)}
-    segmented = Segmented(segmentation.label_map(names), geometry, Labels.from_names(names), source)
+    segmented = LabelMapVolume(segmentation.label_map(names), geometry, Labels.from_names(names), source)
     assert segmented.label_map.any()
     path = written(tmp_path, segmented)
     assert not [line for line in complaints(path) if line.startswith("Error")]

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import slicerio
 from dicom_judges import by_simpleitk
 
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.read import read_segmentation
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
-from medseg.io.segmented import Segmented
 from medseg.labels import Labels
 from medseg.terminology import Code
 from medseg.volume import Geometry
@@ -28,21 +28,21 @@ def orthogonal(shape: tuple[int, int, int]) -> Geometry:
 
 
 @pytest.fixture
-def segmented() -> Segmented:
+def segmented() -> LabelMapVolume:
     """A liver at a corner, a kidney, a tumour in the liver, and regions over them."""
     label_map = np.zeros((9, 8, 7), dtype=np.uint8)
     label_map[:4, :5, :3], label_map[6:8, 5:, 4:6], label_map[1:3, 1:3, 1:2] = 3, 7, 1
     labels = Labels.from_names({"liver tumour": 1, "liver": 3, "kidney_left": 7}, {"all of the liver": (1, 3)})
     labels = labels.described({"liver": {"colour": (221, 130, 101)}})
-    return Segmented(label_map, orthogonal(label_map.shape), labels)
+    return LabelMapVolume(label_map, orthogonal(label_map.shape), labels)
 
 
-def written(tmp_path: Path, segmented: Segmented) -> Path:
+def written(tmp_path: Path, segmented: LabelMapVolume) -> Path:
     (path,) = write_seg_nrrd(tmp_path / "mask.seg.nrrd", segmented)
     return path
 
 
-def test_simpleitk_reads_a_label_map_in_its_place(tmp_path: Path, segmented: Segmented) -> None:
+def test_simpleitk_reads_a_label_map_in_its_place(tmp_path: Path, segmented: LabelMapVolume) -> None:
     segmented = replace(segmented, labels=segmented.labels.model_copy(update={"regions": ()}))
     voxels, place = by_simpleitk(written(tmp_path, segmented))
     assert voxels.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_simpleitk_reads_a_label_map_in_its_place(tmp_path: Path, segmented: Seg
     assert segmented.geometry.difference(place, 1e-9) is None
 
 
-def test_regions_lie_in_layers_of_their_own(tmp_path: Path, segmented: Segmented) -> None:
+def test_regions_lie_in_layers_of_their_own(tmp_path: Path, segmented: LabelMapVolume) -> None:
     layers, place = by_simpleitk(written(tmp_path, segmented))
     assert layers.shape == (2, 9, 8, 7)
     np.testing.assert_array_equal(layers[0], segmented.label_map)
@@ -58,7 +58,7 @@ def test_regions_lie_in_layers_of_their_own(tmp_path: Path, segmented: Segmented
     assert segmented.geometry.difference(place, 1e-9) is None
 
 
-def test_slicerio_reads_names_colours_and_codes(tmp_path: Path, segmented: Segmented) -> None:
+def test_slicerio_reads_names_colours_and_codes(tmp_path: Path, segmented: LabelMapVolume) -> None:
     found = slicerio.read_segmentation(str(written(tmp_path, segmented)))
     segments = {segment["name"]: segment for segment in found["segments"]}
     assert list(segments) == ["liver tumour", "liver", "kidney_left", "all of the liver"]
@@ -75,13 +75,13 @@ def test_slicerio_reads_names_colours_and_codes(tmp_path: Path, segmented: Segme
     assert segmented.geometry.difference(Geometry(segmented.geometry.shape, affine), 1e-9) is None
 
 
-def test_extents_are_the_boxes_around_the_layers(tmp_path: Path, segmented: Segmented) -> None:
+def test_extents_are_the_boxes_around_the_layers(tmp_path: Path, segmented: LabelMapVolume) -> None:
     header = nrrd.read_header(str(written(tmp_path, segmented)))
     assert [header[f"Segment{i}_Extent"] for i in range(4)] == ["0 7 0 7 0 5"] * 3 + ["0 3 0 4 0 2"]
     assert header["kinds"] == ["list", "domain", "domain", "domain"]
 
 
-def test_our_reader_gives_all_back(tmp_path: Path, segmented: Segmented) -> None:
+def test_our_reader_gives_all_back(tmp_path: Path, segmented: LabelMapVolume) -> None:
     found = read_segmentation(written(tmp_path, segmented))
     assert segmented.geometry.difference(found.geometry, 1e-9) is None
     for segment, structure in zip(found.segments, segmented.labels.structures, strict=True):
@@ -90,7 +90,7 @@ def test_our_reader_gives_all_back(tmp_path: Path, segmented: Segmented) -> None
         np.testing.assert_array_equal(found.mask(segment), segmented.mask(structure))
 
 
-def test_names_that_the_format_has_signs_for(tmp_path: Path, segmented: Segmented) -> None:
+def test_names_that_the_format_has_signs_for(tmp_path: Path, segmented: LabelMapVolume) -> None:
     names = ["Hirnödem: 50 %", "髄膜腫", "a\\b~c^d|e"]
     labels = Labels.from_names(dict(zip(names, (1, 3, 7), strict=True)))
     code = Code(scheme="99X", value="a~b", meaning="c^d|e")
@@ -107,7 +107,9 @@ def test_names_that_the_format_has_signs_for(tmp_path: Path, segmented: Segmente
 @pytest.mark.parametrize(
     ("values", "dtype"), [((255, 2), np.uint8), ((300, 2), np.uint16), ((-3, 2), np.int8), ((-3, 70000), np.int32)]
 )
-def test_values_keep_their_size(tmp_path: Path, segmented: Segmented, values: tuple[int, int], dtype: type) -> None:
+def test_values_keep_their_size(
+    tmp_path: Path, segmented: LabelMapVolume, values: tuple[int, int], dtype: type
+) -> None:
     label_map = np.array([0, *values])[np.clip(segmented.label_map, 0, 2)]
     labels = Labels.from_names({"a": values[0], "b": values[1]})
     voxels, _ = by_simpleitk(written(tmp_path, replace(segmented, label_map=label_map, labels=labels)))
@@ -115,24 +117,24 @@ def test_values_keep_their_size(tmp_path: Path, segmented: Segmented, values: tu
     np.testing.assert_array_equal(voxels, label_map)
 
 
-def test_a_sheared_grid_keeps_its_place(tmp_path: Path, segmented: Segmented) -> None:
+def test_a_sheared_grid_keeps_its_place(tmp_path: Path, segmented: LabelMapVolume) -> None:
     """SimpleITK knows no shear; Slicer does, and the header says it."""
     geometry = Geometry(segmented.geometry.shape, OBLIQUE)
     found = slicerio.read_segmentation(str(written(tmp_path, replace(segmented, geometry=geometry))))
     np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ found["ijkToLPS"], OBLIQUE, atol=1e-12)
 
 
-def test_an_empty_mask(tmp_path: Path, segmented: Segmented) -> None:
+def test_an_empty_mask(tmp_path: Path, segmented: LabelMapVolume) -> None:
     path = written(tmp_path, replace(segmented, label_map=np.zeros_like(segmented.label_map)))
     assert not by_simpleitk(path)[0].any()
     assert len(slicerio.read_segmentation(str(path))["segments"]) == 4
 
 
-def test_the_same_mask_gives_the_same_bytes(tmp_path: Path, segmented: Segmented) -> None:
+def test_the_same_mask_gives_the_same_bytes(tmp_path: Path, segmented: LabelMapVolume) -> None:
     assert written(tmp_path, segmented).read_bytes() == written(tmp_path, segmented).read_bytes()
 
 
-def test_no_labels_at_all(tmp_path: Path, segmented: Segmented) -> None:
+def test_no_labels_at_all(tmp_path: Path, segmented: LabelMapVolume) -> None:
     label_map = np.zeros_like(segmented.label_map)
     path = written(tmp_path, replace(segmented, label_map=label_map, labels=Labels.from_values([])))
     np.testing.assert_array_equal(by_simpleitk(path)[0], label_map)

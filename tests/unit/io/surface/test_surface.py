@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from dicom_kinds import BALLS
 
-from medseg.io.segmented import Segmented
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.surface.writer import surface, write_obj, write_stl
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry
@@ -90,7 +90,7 @@ def test_holes_and_parts() -> None:
 
 
 @pytest.mark.parametrize(("write", "suffix"), [(write_stl, "stl"), (write_obj, "obj")])
-def test_a_file_for_each_structure(tmp_path, balls: Segmented, write, suffix: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_for_each_structure(tmp_path, balls: LabelMapVolume, write, suffix: str) -> None:  # type: ignore[no-untyped-def]
     paths = write(tmp_path / "mask", balls)
     assert [path.name for path in paths] == [f"liver.{suffix}", f"kidney_left.{suffix}"]
     for path, (centre, radius) in zip(paths, BALLS, strict=True):
@@ -101,8 +101,8 @@ def test_a_file_for_each_structure(tmp_path, balls: Segmented, write, suffix: st
         assert mesh.volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.05)
 
 
-def test_structures_that_are_nowhere_have_no_file(tmp_path, balls: Segmented, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_structures_that_are_nowhere_have_no_file(tmp_path, balls: LabelMapVolume, capsys) -> None:  # type: ignore[no-untyped-def]
     labels = Labels.from_names({"liver": 1, "kidney left": 2, "spleen": 3})
-    paths = write_stl(tmp_path / "mask", Segmented(balls.label_map, balls.geometry, labels))
+    paths = write_stl(tmp_path / "mask", LabelMapVolume(balls.label_map, balls.geometry, labels))
     assert [path.name for path in paths] == ["liver.stl", "kidney_left.stl"]
     assert "no voxel of spleen" in capsys.readouterr().err

@@ -18,7 +18,7 @@ NAMES_FILE = "names.json"
 
 
 @dataclass(frozen=True)
-class Segmented:
+class LabelMapVolume:
     """A label map (x, y, z) in the values of ``labels``, its grid, and the image that it belongs to.
 
     The grid is the one that ``read_volume(source)`` gives. DICOM masks need a ``source`` that is DICOM: they are
