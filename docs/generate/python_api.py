@@ -1,0 +1,75 @@
+"""reference/python/*.md: a page for the functions of ``medseg``, and one for each public package."""
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+import medseg
+
+PACKAGE = Path(medseg.__file__).parent
+PACKAGES = ("transforms", "networks", "losses", "metrics", "inferers", "training", "dataset")
+
+FACADE = """# medseg
+
+The functions of the command line. They are imported when they are first used, since PyTorch and MONAI take seconds to
+import.
+"""
+
+
+class PageOfApi(NamedTuple):
+    """A page: its title in the navigation, its path on the site, and its text."""
+
+    title: str
+    path: str
+    text: str
+
+
+def pages() -> list[PageOfApi]:
+    """Returns the pages in the order of the navigation; of packages those that say what is public."""
+    found = [PageOfApi("medseg", "reference/python/medseg.md", _facade())]
+    for name in PACKAGES:
+        public = public_names(PACKAGE / name / "__init__.py")
+        if public:
+            found.append(PageOfApi(f"medseg.{name}", f"reference/python/{name}.md", _package(name, public)))
+    return found
+
+
+def public_names(path: Path) -> list[str]:
+    """Returns what ``__all__`` of a file names; nothing where there is none."""
+    if not path.is_file():
+        return []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []
+
+
+def _facade() -> str:
+    entries = [_entry(f"medseg.{name}", home.replace(":", "."), 2) for name, home in sorted(medseg._HOMES.items())]
+    return "\n".join([FACADE, *entries])
+
+
+def _package(name: str, public: list[str]) -> str:
+    text = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))) or ""
+    entries = [_entry(f"medseg.{name}.{each}", f"medseg.{name}.{each}", 2) for each in public if each != "__version__"]
+    return "\n".join([f"# medseg.{name}", "", _examples(text), "", *entries])
+
+
+def _entry(title: str, target: str, level: int) -> str:
+    heading = f'      heading: "{title}"\n      toc_label: "{title.rpartition(".")[2]}"'
+    return f"::: {target}\n    options:\n      heading_level: {level}\n{heading}\n"
+
+
+def _examples(text: str) -> str:
+    """A module's docstring in Markdown: the lines of a Python session become a block."""
+    lines: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        if line.lstrip().startswith(">>>") and not inside:
+            lines += ["", "```pycon"]
+            inside = True
+        if inside and not line.strip():
+            lines += ["```"]
+            inside = False
+        lines.append(line.strip() if inside else line)
+    return "\n".join([*lines, "```"] if inside else lines)

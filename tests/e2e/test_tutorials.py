@@ -1,0 +1,59 @@
+"""The tutorials, followed word by word: every block of theirs is run, in their order, in one folder."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TUTORIALS = REPOSITORY / "docs" / "getting-started"
+
+# What makes it fast, and worse.
+SHORT = {"medseg demo\n": "medseg demo --max-time 15s\n", "--max-time 10m": "--max-time 15s",
+         "--max-time 20m": "--max-time 20s"}  # fmt: skip
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def follow(page: Path, folder: Path, *, times: int) -> None:
+    """Runs the shell blocks of a tutorial; ``times`` is how many of its words were made shorter."""
+    for block in blocks(page):
+        text = block
+        for long, short in SHORT.items():
+            times -= text.count(long)
+            text = text.replace(long, short)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=_env(),
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert times == 0
+
+
+def _env() -> dict[str, str]:
+    """With a ``medseg`` on the path that is this one."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+def test_the_tutorials_of_the_command_line(tmp_path: Path) -> None:
+    assert shutil.which("medseg", path=_env()["PATH"])
+    follow(TUTORIALS / "dicom-to-mask.md", tmp_path, times=1)
+    assert (tmp_path / "masks" / "unseen_01.nii.gz").is_file()
+    assert (tmp_path / "masks" / "unseen_01.seg.dcm").is_file()
+    assert (tmp_path / "metrics" / "report.html").is_file()
+    assert (tmp_path / "scene.mrb").is_file()
+    follow(TUTORIALS / "train-on-your-data.md", tmp_path, times=2)
+    assert (tmp_path / "run" / "validation" / "metrics.json").is_file()
+    assert len(list((tmp_path / "new_masks").glob("unseen_*.nii.gz"))) == 3
+    assert (tmp_path / "abdomen.zip").is_file()

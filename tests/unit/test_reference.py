@@ -1,0 +1,55 @@
+"""What the site's reference is made of: commands, settings, and schemas of the files."""
+
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import medseg
+from medseg.cli.main import COMMANDS
+from medseg.config import Config, known_keys
+from medseg.records import Record
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "generate"))
+
+import command_line
+import file_formats
+import python_api
+import settings
+
+
+def test_each_command_has_a_section_with_its_options() -> None:
+    text = command_line.files()["reference/command-line.md"]
+    for function in COMMANDS:
+        assert f"\n## medseg {function.__name__}\n" in text
+    assert "`--max-memory`" in text
+    assert r"'\*/CT\_image.nii.gz'" in text
+
+
+def test_each_setting_has_a_row_with_its_default() -> None:
+    text = settings.files()[settings.PATH]
+    assert [key for key in known_keys() if f"| `{key}` |" not in text] == []
+    assert "| `inference.overlap` | number ≥ 0 < 1 | `0.5` |" in text
+
+
+@pytest.mark.parametrize("each", file_formats.FORMATS, ids=lambda each: each.file)
+def test_each_json_file_has_a_record_and_a_schema(each: file_formats.Format) -> None:
+    assert issubclass(file_formats.record_of(each), Record)
+    schema = json.loads(file_formats.files()[f"reference/schemas/{each.file.replace('.json', '.schema.json')}"])
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_schemas_take_what_is_written() -> None:
+    schemas = {**settings.files(), **file_formats.files()}
+    written = json.loads(medseg.doctor(self_test=False).model_dump_json())
+    jsonschema.validate(written, json.loads(schemas["reference/schemas/doctor.schema.json"]))
+    jsonschema.validate(Config().model_dump(mode="json"), json.loads(schemas[settings.SCHEMA]))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"training": {"lr": 1}}, json.loads(schemas[settings.SCHEMA]))
+
+
+def test_the_facade_is_there_as_a_whole() -> None:
+    (page, *_) = python_api.pages()
+    assert [name for name in medseg.__all__ if f'"medseg.{name}"' not in page.text] == []
