@@ -6,14 +6,13 @@ from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts.segment_labels import plain_name
-from medseg.dataset.store import DatasetRecord
+from medseg.dataset.prepared_json import read_dataset
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.masks import Mask, Side, add_structures, mask_files, named, references_at
 from medseg.evaluation.predictions import read_predictions
 from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.io.discover import located
 from medseg.labels import Labels
-from medseg.records import read_record
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _labels_above(references: Path) -> Labels | None:
     for each in (folder, folder.parent):
         content = read_dataset_json(each)
         if "format" in content:
-            return read_record(each / "dataset.json", DatasetRecord, "run 'medseg preprocess' again").labels
+            return read_dataset(each).labels
         if content:
             labels, _ = label_names(content, each / "dataset.json")
             return labels

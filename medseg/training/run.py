@@ -17,8 +17,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from medseg.config import Config, load
+from medseg.dataset.prepared_json import StoredCase
 from medseg.dataset.splits import Split, count_folds, split_fold
-from medseg.dataset.store import PreparedDataset, StoredCase
+from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_json, write_text

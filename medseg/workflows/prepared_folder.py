@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg.dataset import prepared_json
 from medseg.dataset.cases import Problem
 from medseg.dataset.dataset_json import read_dataset_json
-from medseg.dataset.store import DatasetRecord, StoredCase, StoredGrid
+from medseg.dataset.prepared_json import DatasetRecord, StoredCase, StoredGrid
 from medseg.errors import OutputError
-from medseg.files import ensure_folder, write_json
+from medseg.files import ensure_folder
 from medseg.labels import Labels
 from medseg.plan import Fingerprint, Plans
 from medseg.table import write_table
@@ -39,8 +40,8 @@ def write_problems(folder: Path, problems: Sequence[Problem]) -> Path:
 
 def write_plans(folder: Path, measured: Fingerprint, plans: Plans) -> None:
     """Writes fingerprint.json and plan.json."""
-    write_json(folder / "fingerprint.json", measured.model_dump(mode="json"))
-    write_json(folder / "plan.json", plans.model_dump(mode="json"))
+    prepared_json.write_fingerprint(folder, measured)
+    prepared_json.write_plans(folder, plans)
 
 
 def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) -> DatasetRecord:
@@ -54,7 +55,7 @@ def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) ->
         labels=agreed.labels,
         cases=tuple(_stored_case(item, folder, agreed.labels) for item in in_order),
     )
-    write_json(folder / "dataset.json", record.model_dump(mode="json"))
+    prepared_json.write_dataset(folder, record)
     return record
 
 

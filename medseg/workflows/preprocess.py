@@ -10,8 +10,8 @@ from medseg.config import Config
 from medseg.dataset.cases import Problem
 from medseg.dataset.grid_mismatch import filled_in
 from medseg.dataset.layouts import find_cases
+from medseg.dataset.prepared_json import DatasetRecord
 from medseg.dataset.spacing import with_spacing
-from medseg.dataset.store import DatasetRecord
 from medseg.errors import SourceError
 from medseg.labels import Labels
 from medseg.plan import Plans

@@ -10,9 +10,9 @@ from typing import TypeVar
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
 from medseg.dataset.doubts import Doubt, doubts_about, doubts_about_values
+from medseg.dataset.prepared_arrays import write_case
 from medseg.dataset.prepared_files import kept_image, kept_label
 from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
-from medseg.dataset.store import write_case
 from medseg.errors import LabelError, MedsegError
 from medseg.io.read import read_geometry
 from medseg.labels import Labels

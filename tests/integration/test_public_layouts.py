@@ -15,7 +15,7 @@ from tifffile import imwrite
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
-from medseg.dataset.store import DatasetRecord
+from medseg.dataset.prepared_json import DatasetRecord
 from medseg.io.nifti.writer import write_nifti
 from medseg.volume import Geometry
 

@@ -15,10 +15,10 @@ from medseg.dataset.layouts.listed_paths import decathlon
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.pairing import paired_with_masks
 from medseg.dataset.layouts.patterns import is_named, only_images, paired_by_patterns, take_labels
+from medseg.dataset.layouts.prepared import prepared
 from medseg.dataset.layouts.structure_masks import masks_in_folders, structures_beside_images
 from medseg.dataset.layouts.unlabelled_images import add_by_channel, add_unlabelled, leave_out_derived
 from medseg.dataset.layouts.virtual_skeleton import virtual_skeleton
-from medseg.dataset.prepared import prepared
 from medseg.errors import ConfigError, SourceError
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.dataset.store import PreparedDataset, write_case
+from medseg.dataset.prepared_arrays import write_case
+from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.labels import IGNORED
 

@@ -246,7 +246,8 @@ def test_a_prepared_folder_is_a_reference(folders: tuple[Path, Path], tmp_path: 
         }
         for name in "abc"
     ]
-    content = {"format": "medseg-prepared", "channels": ["CT"], "labels": LABELS.model_dump(), "cases": cases}
+    origin = {"medseg": "0.1.0", "source": "/data", "layout": "images/ and labels/"}
+    content = {"format": "medseg-prepared", "channels": ["CT"], "labels": LABELS.model_dump(), "cases": cases, **origin}
     (tmp_path / "prepared").mkdir()
     (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(content))
     evaluation = evaluate(predictions, tmp_path / "prepared")

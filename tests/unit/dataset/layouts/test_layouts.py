@@ -10,6 +10,7 @@ from medseg.dataset.cases import CaseList
 from medseg.dataset.layouts import find_cases
 from medseg.errors import ConfigError, SourceError
 from medseg.labels import Labels
+from medseg.volume import Geometry
 
 WriteSlices = Callable[..., list[Path]]
 WriteImage = Callable[..., Path]
@@ -275,11 +276,15 @@ def test_prepared(write_tree: Callable[..., Path]) -> None:
         "group": "P1",
         "images": ["nifti/a.nii.gz"],
         "label": str(folder / "labels" / "a.nii.gz"),
+        "source_grid": Geometry((2, 2, 2), np.eye(4)).as_json(),
     }
     write_json(
         folder / "prepared" / "dataset.json",
         {
             "format": "medseg-prepared",
+            "medseg": "0.1.0",
+            "source": "/data",
+            "layout": "images/ and labels/",
             "channels": ["CT"],
             "labels": labels.model_dump(mode="json"),
             "cases": [entry],

@@ -1,0 +1,102 @@
+"""The arrays of a prepared case: how they are written and read.
+
+    PREPARED/cases/<case_id>/image.npy       float16 (channel, x, y, z), normalized, on the model grid
+                             label_map.npy   uint8 (x, y, z), network values
+                             foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
+                             annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
+                                             where some are
+
+They are plain ``.npy`` files, memory-mapped when read: a patch costs the pages that it lies on, not the case.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.dataset.prepared_json import AGAIN
+from medseg.errors import SourceError, reading
+from medseg.files import written_whole
+from medseg.labels import IGNORED
+from medseg.volume import Array, Shape3
+
+# float16 keeps eleven bits: normalized values are known to better than one part in a thousand, at half the disk.
+IMAGE_DTYPE = np.float16
+LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
+FOREGROUND_VOXELS_PER_LABEL = 2000
+ANNOTATED_VOXELS = 20_000
+
+
+def read_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> Array:
+    """Returns an array, memory-mapped. Raises ``SourceError`` for another type or shape; None in it: as many as there
+    are."""
+    with reading(path, "an array", AGAIN):
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        fits = len(array.shape) == len(shape) and all(
+            wanted in (None, n) for wanted, n in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != dtype:
+            raise SourceError(f"{path}: holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {AGAIN}")
+    return array
+
+
+def read_voxels(path: Path, before: int, grid: Shape3) -> Array:
+    """Returns rows of ``before`` numbers and x, y, z. Raises ``SourceError`` for voxels that lie outside of ``grid``,
+    and as ``read_array`` does."""
+    voxels = read_array(path, np.int32, (None, before + 3))
+    if (voxels < 0).any() or (voxels[:, before:] >= grid).any():
+        raise SourceError(f"{path}: has voxels outside of the image; {AGAIN}")
+    return voxels
+
+
+def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
+    """Writes the arrays of one case into its folder.
+
+    Args:
+        folder: PREPARED/cases/<case_id>, which is there.
+        image: (channel, x, y, z), normalized, of any float type.
+        label_map: (x, y, z) uint8, network values; None without labels.
+        seed: which voxels of many are kept as foreground.
+
+    Raises:
+        SourceError: for values that float16 cannot hold.
+    """
+    largest = float(np.abs(image).max())
+    if not largest <= LARGEST_VALUE:  # also NaN, as a transform of the user may make
+        raise SourceError(
+            f"normalized values reach {largest:.3g}, which cannot be stored; check the image for outliers, or add "
+            "a clipping transform to preprocessing.transforms"
+        )
+    arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}
+    if label_map is not None:
+        arrays |= {"label_map": label_map, "foreground": _foreground(label_map, seed)}
+        if (label_map == IGNORED).any():
+            arrays["annotated"] = _annotated(label_map, seed)
+    (folder / "annotated.npy").unlink(missing_ok=True)  # of an earlier label map
+    for name, array in arrays.items():
+        with written_whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, array, allow_pickle=False)
+
+
+def _foreground(label_map: Array, seed: int) -> Array:
+    """Some voxels of each label, so that a patch can be centred on a label without searching for it."""
+    random = np.random.default_rng(seed)
+    rows = []
+    flat = label_map.ravel()
+    for value in range(1, int(label_map.max(initial=0, where=label_map != IGNORED)) + 1):
+        found = np.flatnonzero(flat == value)
+        if len(found) > FOREGROUND_VOXELS_PER_LABEL:
+            found = np.sort(random.choice(found, FOREGROUND_VOXELS_PER_LABEL, replace=False))
+        if len(found):
+            position = np.stack(np.unravel_index(found, label_map.shape), axis=1)
+            rows.append(np.hstack([np.full((len(found), 1), value), position]))
+    return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
+
+
+def _annotated(label_map: Array, seed: int) -> Array:
+    """Some of the voxels that are not ignored."""
+    found = np.flatnonzero(label_map != IGNORED)
+    if len(found) > ANNOTATED_VOXELS:
+        found = np.sort(np.random.default_rng(seed).choice(found, ANNOTATED_VOXELS, replace=False))
+    return np.stack(np.unravel_index(found, label_map.shape), axis=1).astype(np.int32)
