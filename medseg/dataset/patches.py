@@ -17,10 +17,14 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Batch:
-    """``image`` (sample, channel, *spatial) float32, ``label`` (sample, 1, *spatial) uint8, and whose they are;
-    ``annotated`` (sample, network value): which labels were drawn in each; None: all.
+    """Patches, and whose they are. Of a batch that several processes share, these are the samples of one of them.
 
-    Of a batch that several processes share, these are the samples from ``first`` on that fall to this one.
+    Attributes:
+        image: (sample, channel, *spatial) float32, normalized.
+        label: (sample, 1, *spatial) uint8, network values; 255 where nobody annotated.
+        case_ids: Of all samples of the whole batch.
+        first: Which of them the first sample here is.
+        annotated: (sample, network value): which labels were drawn in each sample; None: all.
     """
 
     image: torch.Tensor
@@ -58,7 +62,7 @@ class PatchSampler:
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
 
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
-        """The batch of this step, or a share of its samples."""
+        """Returns the batch of this step, or a share of its samples."""
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         case_ids = tuple(self._case(index) for index in indices)
         samples = zip(indices[share], case_ids[share], strict=True)
@@ -76,7 +80,7 @@ class PatchSampler:
         return None if bool(rows.all()) else rows
 
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
-        """Batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
+        """Yields batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
         with ThreadPoolExecutor(1) as reader:
             upcoming = reader.submit(self.batch, first_step, self.share)
             step = first_step
@@ -139,7 +143,18 @@ class PatchSampler:
 
 
 def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
-    """The box of ``array`` (channel, x, y, z) that begins at ``start``; zero where it reaches beyond the array."""
+    """Returns the box of an array, zero where it reaches beyond the array.
+
+    Args:
+        array: (channel, x, y, z).
+        start: Its first voxel (x, y, z); may be negative.
+        edges: How many voxels it has (x, y, z).
+
+    Examples:
+        >>> import numpy as np
+        >>> cut(np.ones((1, 2, 2, 2)), (-1, 0, 0), (2, 1, 1)).ravel().tolist()
+        [0.0, 1.0]
+    """
     inside = tuple(
         slice(max(s, 0), max(min(s + edge, size), 0))
         for s, edge, size in zip(start, edges, array.shape[1:], strict=True)
@@ -154,8 +169,8 @@ def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
 
 
 def mirrored_cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
-    """The box of ``array`` (channel, x, y, z) that begins at ``start``; mirrored at the first and last voxel of each
-    axis where it reaches beyond the array (the overlap-tile strategy of Ronneberger et al. 2015)."""
+    """Returns the box of an array as ``cut`` does, mirrored at the first and last voxel of each axis where it reaches
+    beyond the array (the overlap-tile strategy of Ronneberger et al. 2015)."""
     boxes = zip(start, edges, array.shape[1:], strict=True)
     index = [_mirrored(np.arange(first, first + edge), size) for first, edge, size in boxes]
     # In two steps, since an index of scattered voxels would read a file on disk voxel by voxel.

@@ -21,7 +21,7 @@ class Split:
     validation: tuple[str, ...]
 
     def on_both_sides(self, group_by_case: Mapping[str, str]) -> list[str]:
-        """The groups that have other cases in training than in validation, sorted."""
+        """Returns the groups that have other cases in training than in validation, sorted."""
         only_trained, only_validated = (
             {group_by_case[case] for case in set(these) - set(others)}
             for these, others in ((self.training, self.validation), (self.validation, self.training))
@@ -32,13 +32,25 @@ class Split:
 def split_fold(
     group_by_case: Mapping[str, str], fold: int, folds: int, present: Mapping[str, frozenset[str]] | None = None
 ) -> Split:
-    """Fold ``fold`` of ``folds``; the cases of one group stay together.
+    """Returns which cases train and which validate in one fold; the cases of one group stay together.
 
-    ``present`` are the labels that each case has. Where all groups have the same ones, and every case is a group of its
-    own, this is scikit-learn's shuffled KFold over sorted names; else each label is shared out evenly over the folds.
-    With fewer groups than folds there are as many folds as groups. A single group trains and validates on itself.
+    Where all groups have the same labels, and every case is a group of its own, this is scikit-learn's shuffled KFold
+    over sorted names, with nnU-Net's seed; else each label is shared out evenly over the folds (iterative
+    stratification, Sechidis et al. 2011). With fewer groups than folds there are as many folds as groups. A single
+    group trains and validates on itself.
 
-    Raises ``ConfigError`` when there is no such fold.
+    Args:
+        group_by_case: The group (a patient) of each case_id.
+        fold: Counted from 0.
+        folds: How many there are.
+        present: The labels that each case has; None: all have the same.
+
+    Raises:
+        ConfigError: There is no such fold.
+
+    Examples:
+        >>> split_fold({name: name for name in "abcde"}, fold=0, folds=5)
+        Split(training=('b', 'c', 'd', 'e'), validation=('a',))
     """
     groups = sorted(set(group_by_case.values()))
     if len(groups) == 1:
@@ -65,7 +77,7 @@ def split_fold(
 
 
 def count_folds(group_by_case: Mapping[str, str], folds: int) -> int:
-    """How many folds there are: ``folds``, or as many as there are groups."""
+    """Returns how many folds there are: ``folds``, or as many as there are groups."""
     return min(folds, len(set(group_by_case.values())))
 
 

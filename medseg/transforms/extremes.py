@@ -37,8 +37,23 @@ class Extremes:
 
 
 def find_extremes(channel: Array, nonzero: bool = False) -> Extremes | None:
-    """Of a channel (x, y, z); ``nonzero``: zeros are not looked at. None where there are none, as nearly always: that
-    is seen from the lowest and the highest value and a sample."""
+    """Returns the extremes of a channel; None where there are none.
+
+    There are none nearly always, and that is seen from the lowest and the highest value and a sample.
+
+    Args:
+        channel: (x, y, z), of any type of numbers.
+        nonzero: Whether zeros are left out, as a normalization over non-zero voxels leaves them out.
+
+    Examples:
+        >>> import numpy as np
+        >>> channel = np.arange(1000.0).reshape(10, 10, 10)
+        >>> find_extremes(channel) is None
+        True
+        >>> channel[5, 5, 5] = -1e9
+        >>> find_extremes(channel).n
+        1
+    """
     flat = channel.ravel(order="K")
     lowest, highest = float(flat.min()), float(flat.max())
     if not lowest < highest:
@@ -77,9 +92,18 @@ def _deviation(values: Array, middle: float) -> float:
 
 
 def without_extremes(array: Array, rules: Sequence[Normalization]) -> tuple[Array, dict[int, str]]:
-    """The array (channel, x, y, z) with extremes clipped to the range of all other voxels in channels that are
-    normalized by their own mean and deviation, and what was done, by channel. It is the very array where there are
-    none."""
+    """Returns the array with extremes clipped to the range of all other voxels, and what was done.
+
+    Only channels that are normalized by their own mean and deviation are looked at.
+
+    Args:
+        array: (channel, x, y, z), of any type of numbers; it stays as it is.
+        rules: One a channel.
+
+    Returns:
+        The clipped array, or the very ``array`` where there are no extremes; and a sentence for each channel that was
+        changed, by its index.
+    """
     notes: dict[int, str] = {}
     for i, rule in enumerate(rules):
         found = find_extremes(array[i], rule.nonzero) if rule.kind == "zscore" else None

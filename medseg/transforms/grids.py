@@ -13,12 +13,28 @@ from medseg.volume import Array, Geometry, Volume
 
 
 def on_grid(volume: Volume, grid: Geometry) -> Volume:
-    """The values of ``volume`` at the voxel centres of ``grid``, whatever the axes of the two, in floats.
+    """Returns the values of a volume at the voxel centres of another grid, whatever the axes of the two.
 
     Linear between voxel centres (ITK's LinearInterpolateImageFunction). Out to half a voxel beyond the outermost
     centres the nearest value is taken, and further out the lowest value of the channel: the air around a patient.
 
-    Raises ``GeometryError`` when no voxel of ``grid`` lies inside of ``volume``.
+    Args:
+        volume: Of any number of channels, each resampled alone.
+        grid: Where values are wanted.
+
+    Returns:
+        Floats (channel, x, y, z) on ``grid``.
+
+    Raises:
+        GeometryError: No voxel of ``grid`` lies inside of ``volume``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.volume import Geometry, Volume
+        >>> volume = Volume(np.arange(4.0).reshape(1, 4, 1, 1), Geometry((4, 1, 1), np.eye(4)))
+        >>> half = np.diag([0.5, 1.0, 1.0, 1.0])
+        >>> on_grid(volume, Geometry((5, 1, 1), half)).array.ravel().tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0]
     """
     import SimpleITK as sitk
 
@@ -43,8 +59,18 @@ def on_grid(volume: Volume, grid: Geometry) -> Volume:
 
 
 def orthogonal_grid(geometry: Geometry) -> Geometry:
-    """The smallest orthogonal grid over all voxel centres of ``geometry``, with its first axis, its first plane, and
-    the distances between its planes."""
+    """Returns the smallest orthogonal grid over all voxel centres of a sheared one.
+
+    It keeps the first axis, the first plane, and the distances between planes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.volume import Geometry
+        >>> sheared = np.eye(4)
+        >>> sheared[1, 2] = 0.5
+        >>> orthogonal_grid(Geometry((8, 8, 8), sheared)).shape
+        (8, 12, 8)
+    """
     first, second, third = geometry.affine[:3, :3].T
     x = first / np.linalg.norm(first)
     y = _unit(second - (second @ x) * x)
@@ -63,8 +89,18 @@ def orthogonal_grid(geometry: Geometry) -> Geometry:
 
 
 def label_map_on_grid(label_map: Array, source: Geometry, target: Geometry) -> Array:
-    """Labels (x, y, z) on another grid, whatever the axes of the two: each voxel gets the label at its place in the
-    world (nearest neighbour, so that values are never mixed), and 0 outside."""
+    """Returns a label map on another grid, whatever the axes of the two.
+
+    Each voxel gets the label at its place in the world (nearest neighbour, so that values are never mixed).
+
+    Args:
+        label_map: (x, y, z) on ``source``, of any type.
+        source: Where it lies.
+        target: Where it is wanted.
+
+    Returns:
+        Labels (x, y, z) on ``target``, of the same type; 0 outside of ``source``.
+    """
     to_source = np.linalg.inv(source.affine) @ target.affine
     resampled: Array = affine_transform(
         label_map, to_source, output_shape=target.shape, order=0, mode="grid-constant", prefilter=False

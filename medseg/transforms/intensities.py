@@ -43,7 +43,7 @@ LEAST_OTHERS = {"ct": 3, "none": 3, "zscore": 6}
 
 
 def quantiles(channel: Array) -> Floats:
-    """``QUANTILES`` quantiles of the values of a channel (x, y, z), from a sample of its voxels."""
+    """Returns 200 quantiles of the values of a channel (x, y, z), from a sample of its voxels."""
     flat = channel.ravel(order="K")
     if flat.size > SAMPLED_VOXELS:
         # Not every n-th voxel, which may be one column of all slices. A fixed seed: the same image gives the same.
@@ -53,8 +53,8 @@ def quantiles(channel: Array) -> Floats:
 
 
 def profile(quantiles: Floats, rule: Normalization) -> Floats:
-    """What is compared: for ``zscore`` the quantiles of normalized values, of non-zero voxels where the rule says so;
-    else they themselves."""
+    """Returns what is compared of a channel: for ``zscore`` the quantiles of normalized values, of non-zero voxels
+    where the rule says so; else ``quantiles`` themselves."""
     if rule.kind != "zscore":
         return quantiles
     values = quantiles[quantiles != 0] if rule.nonzero and quantiles.any() else quantiles
@@ -63,14 +63,14 @@ def profile(quantiles: Floats, rule: Normalization) -> Floats:
 
 
 def usual_values(profiles: Sequence[Floats], rule: Normalization) -> UsualValues:
-    """Of one channel in all cases: one profile a case."""
+    """Returns how the values of one channel are spread in all cases: one profile a case."""
     together = _Together.of(profiles)
     largest = None if len(profiles) < 2 else max(_differences(profiles, rule))
     return _usual(together, rule, len(profiles), largest)
 
 
 def unlike_the_others(profiles: Sequence[Floats], rule: Normalization) -> dict[int, str]:
-    """The cases, by index, that are unlike all others, with what is odd about them; none where there
+    """Returns the cases, by index, that are unlike all others, with what is odd about them in words; none where there
     are fewer than ``LEAST_OTHERS``."""
     if len(profiles) <= LEAST_OTHERS[rule.kind]:
         return {}
@@ -87,7 +87,13 @@ def unlike_the_others(profiles: Sequence[Floats], rule: Normalization) -> dict[i
 
 
 def unlike(values: Floats, usual: UsualValues, where: str = "in training") -> str | None:
-    """What is odd about a case's values against the usual ones, in words; None where they are alike."""
+    """Returns what is odd about a case's values against the usual ones, in words; None where they are alike.
+
+    Args:
+        values: The profile of a channel of the case.
+        usual: Of this channel in other cases.
+        where: What these others are, as the sentence is to name them.
+    """
     if usual.kind == "zscore":
         return _another_form(values, usual, where)
     return _another_width(values, usual, where) or _another_place(values, usual, where)

@@ -13,14 +13,21 @@ EDGE = 1e-3  # part of a voxel, for rounding
 
 @dataclass(frozen=True)
 class LostComponents:
-    """Of the ``components`` of a label (a network value) in the source, ``lost`` have no voxel on the model grid; they
-    have ``voxels`` in the source."""
+    """What of one label is lost on the model grid.
+
+    Attributes:
+        label: Its network value.
+        components: How many it has in the source.
+        lost: How many of these have no voxel on the model grid.
+        voxels: How many voxels of the source the lost ones have.
+        cropped: Whether all lost ones lie outside of the model grid, where the image is zero.
+    """
 
     label: int
     components: int
     lost: int
     voxels: int
-    cropped: bool  # all of them lie outside of the model grid, where the image is zero
+    cropped: bool
 
     @property
     def entirely(self) -> bool:
@@ -30,10 +37,17 @@ class LostComponents:
 def find_lost_components(
     label_map: Array, source: Geometry, on_model_grid: Array, model_grid: Geometry, orientation: str
 ) -> list[LostComponents]:
-    """``label_map`` (x, y, z) lies on ``source``, ``on_model_grid`` on a grid whose axes point to ``orientation``; both
-    hold network values. Components are of voxels that touch at a face, an edge or a corner.
+    """Returns which labels lose components on the model grid, where these are too small for its voxels.
 
-    Nothing is looked for in a sheared volume: its grid and the model grid have no axes in common.
+    Components are of voxels that touch at a face, an edge or a corner. Nothing is looked for in a sheared volume: its
+    grid and the model grid have no axes in common.
+
+    Args:
+        label_map: (x, y, z) on ``source``, network values.
+        source: The grid of the source.
+        on_model_grid: The same labels (x, y, z) on ``model_grid``.
+        model_grid: The grid that the network sees.
+        orientation: Of ``model_grid``, such as "RAS".
     """
     if source.shear > SHEAR_TOLERANCE:
         return []
@@ -75,7 +89,8 @@ def _by_label(components: Array, drawn: Array, left: Array, reached: Array) -> l
 
 
 def spacing_to_keep(source: Geometry, orientation: str) -> Spacing3:
-    """A spacing of the model grid with which nothing of this case vanishes: its own, so that nothing is resampled."""
+    """Returns a spacing (mm) of the model grid with which no component is lost: that of the source, so that nothing is
+    resampled."""
     x, y, z = (round(float(spacing), 6) for spacing in source.oriented_as(orientation).spacing)
     return x, y, z
 

@@ -27,7 +27,19 @@ BLOCK = 32
 
 
 def grid_with_spacing(geometry: Geometry, spacing: Spacing3) -> Geometry:
-    """The grid of another spacing that covers the same box: the outer faces of the first voxels stay in place."""
+    """Returns the grid of another spacing that covers the same box: the outer faces of the first and last voxels stay
+    in place.
+
+    Args:
+        geometry: The old grid.
+        spacing: mm, in array-axis order. The new one differs a little from it where the box is no multiple of it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.volume import Geometry
+        >>> grid_with_spacing(Geometry((10, 10, 5), np.diag([1.0, 1.0, 2.0, 1.0])), (2.0, 1.0, 1.0)).shape
+        (5, 10, 10)
+    """
     old = np.asarray(geometry.spacing)
     shape = np.maximum(np.rint(np.asarray(geometry.shape) * old / np.asarray(spacing)), 1).astype(int)
     scale = np.asarray(geometry.shape) / shape  # old voxels a new voxel; not quite the spacing asked for
@@ -40,10 +52,27 @@ def grid_with_spacing(geometry: Geometry, spacing: Spacing3) -> Geometry:
 def resample(
     array: torch.Tensor, source: Geometry, target: Geometry, interpolation: Interpolation = "linear"
 ) -> torch.Tensor:
-    """Values of ``array`` (channel, x, y, z), which lies on ``source``, at the voxel centres of ``target``.
+    """Returns values at the voxel centres of another grid with parallel axes.
 
-    Beyond the outermost voxel centres the nearest value is taken. Raises ``GeometryError`` when the axes of the
-    grids are not parallel (orient them first).
+    Beyond the outermost voxel centres the nearest value is taken.
+
+    Args:
+        array: (channel, x, y, z) on ``source``, floats.
+        source: Where it lies.
+        target: Where values are wanted.
+        interpolation: "linear", or "cubic" (Keys 1981, a = -0.5: exact for quadratics).
+
+    Raises:
+        GeometryError: The axes of the grids are not parallel (orient them first).
+
+    Examples:
+        >>> import numpy as np
+        >>> import torch
+        >>> from medseg.volume import Geometry
+        >>> source = Geometry((4, 1, 1), np.eye(4))
+        >>> target = grid_with_spacing(source, (2.0, 1.0, 1.0))
+        >>> resample(torch.tensor([0.0, 2.0, 4.0, 6.0]).view(1, 4, 1, 1), source, target).flatten().tolist()
+        [1.0, 5.0]
     """
     for dim, coordinates in enumerate(parallel_coordinates(source, target), start=1):
         array = resample_axis(array, coordinates, dim, interpolation)
@@ -51,8 +80,19 @@ def resample(
 
 
 def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
-    """Network labels (x, y, z) on another grid: each label's mask is resampled linearly and the largest one wins, so
-    that no value appears that wasn't there, and borders stay smoother than with nearest neighbours."""
+    """Returns a label map on another grid with parallel axes: each label's mask is resampled linearly, and the largest
+    share wins.
+
+    No value appears that wasn't there, and borders stay smoother than with nearest neighbours.
+
+    Args:
+        label_map: (x, y, z) on ``source``, network values.
+        source: Where it lies.
+        target: Where labels are wanted.
+
+    Raises:
+        GeometryError: The axes of the grids are not parallel.
+    """
     if source.difference(target) is None:
         return label_map
     x, y, z = parallel_coordinates(source, target)
@@ -81,7 +121,8 @@ def _largest_share(label_map: torch.Tensor, coordinates: Sequence[torch.Tensor])
 
 
 def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tensor]:
-    """For each axis the source indices (float64, not rounded) of the target's voxel centres."""
+    """Returns for each axis the source indices (float64, not rounded) of the target's voxel centres. Raises
+    ``GeometryError`` where the axes of the grids are not parallel."""
     to_source = np.linalg.inv(source.affine) @ target.affine
     scale = np.diag(to_source)[:3]
     skew = to_source[:3, :3] - np.diag(scale)
@@ -98,7 +139,7 @@ def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tenso
 def resample_axis(
     array: torch.Tensor, coordinates: torch.Tensor, dim: int, interpolation: Interpolation = "linear"
 ) -> torch.Tensor:
-    """Values along ``dim`` at float ``coordinates``."""
+    """Returns values along ``dim`` of an array of any shape at float ``coordinates`` (voxel indices)."""
     size = array.shape[dim]
     nearest = coordinates.round()
     if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):

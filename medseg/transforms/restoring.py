@@ -66,8 +66,19 @@ class _Taps:
 class Restoring:
     """Takes slabs of logits along ``axis``, from the first to the last, and makes the label map.
 
-    ``grid`` is the model grid, ``source`` the grid of the result, ``orientation`` that of the model grid. Voxels
-    outside the model grid (cropped away before) are background. ``observers`` are called for each finished part.
+    Voxels outside of the model grid (cropped away before) are background. Memory depends on the slab, not on the number
+    of labels times the volume.
+
+    Args:
+        grid: The model grid.
+        source: The grid of the result.
+        orientation: Of the model grid, such as "RAS".
+        axis: Along which slabs come: 0, 1 or 2.
+        observers: Are called for each finished part.
+        decoding: What logits say: one softmax over labels, or a sigmoid a region.
+
+    Raises:
+        GeometryError: The axes of ``grid`` don't point to ``orientation``.
     """
 
     def __init__(
@@ -97,7 +108,7 @@ class Restoring:
 
     @property
     def label_map(self) -> Array:
-        """Network labels (x, y, z, uint8) on the source grid."""
+        """The network labels (x, y, z, uint8) on the source grid."""
         if self.orthogonal is self.source:
             return self._label_map
         return label_map_on_grid(self._label_map, self.orthogonal, self.source)
@@ -107,8 +118,12 @@ class Restoring:
         return oriented(array, self.orthogonal, self.orientation)
 
     def take(self, logits: torch.Tensor, start: int) -> None:
-        """The next slab: ``logits`` (x, y, z, label), of the model grid's voxels from ``start`` on along the axis. Its
-        first voxel has to be the last of the slab before."""
+        """Takes the next slab.
+
+        Args:
+            logits: (x, y, z, output) of the model grid's voxels from ``start`` on along the axis.
+            start: The last voxel of the slab before; 0 for the first one.
+        """
         along = self._taps[self.axis]
         # Taps are clamped, so that with the last slab everything is ready.
         ready = int(torch.searchsorted(along.high, start + logits.shape[self.axis]))
@@ -190,7 +205,7 @@ class _Slab:
 
 
 def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
-    """A view of an array (x, y, z) on the grid ``geometry`` with its axes along ``orientation``, such as "RAS"."""
+    """Returns a view of an array (x, y, z) on ``geometry`` with its axes along ``orientation``, such as "RAS"."""
     change = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(tuple(orientation)))
     view: Array = apply_orientation(array, change)
     return view
@@ -199,7 +214,15 @@ def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
 def restore(
     logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str, decoding: Decoding = SOFTMAX
 ) -> Array:
-    """Decodes logits (output, x, y, z) on the model grid to network labels (x, y, z, uint8) on the source grid."""
+    """Returns the network labels (x, y, z, uint8) on the source grid of logits on the model grid.
+
+    Args:
+        logits: (output, x, y, z) on ``grid``.
+        grid: The model grid.
+        source: The grid of the result.
+        orientation: Of the model grid, such as "RAS".
+        decoding: What logits say: one softmax over labels, or a sigmoid a region.
+    """
     restoring = Restoring(grid, source, orientation, 0, (), decoding)
     restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
     return restoring.label_map

@@ -49,10 +49,10 @@ class RandIntensityBatch(BatchTransform):
 
     @abstractmethod
     def change(self, channels: torch.Tensor) -> torch.Tensor:
-        """The chosen channels that are held (channel, *spatial), float32, changed; they may be overwritten."""
+        """Returns the chosen channels that are held (channel, *spatial), float32, changed; they may be overwritten."""
 
     def factors(self, bounds: Range) -> Reals:
-        """One factor for each chosen channel that is held."""
+        """Returns one factor for each chosen channel that is held."""
         lower, upper = bounds
         size = len(self.chosen)
         drawn: Reals = self.R.uniform(lower, upper, size)
@@ -209,7 +209,7 @@ class RandChannelDropoutBatch(BatchTransform):
 
 
 def gaussian_weights(sigmas: Reals, radius: int) -> Reals:
-    """Halves of normalized Gaussians: weights (..., radius + 1), centre first, of ``sigmas`` (..., 1)."""
+    """Returns halves of normalized Gaussians: weights (..., radius + 1), centre first, of ``sigmas`` (..., 1)."""
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigmas) ** 2)
     total = 2 * weights.sum(axis=-1, keepdims=True) - weights[..., :1]
     normalized: Reals = weights / total

@@ -213,7 +213,7 @@ def _intensity_steps(config: AugmentationConfig, fixed_axis: int | None) -> list
 
 
 def through_plane_axis(patch_size: Sequence[int], spacing: Sequence[float]) -> int | None:
-    """The axis across thick slices, out of which nothing is rotated; None in 2D and where there is none.
+    """Returns the axis across thick slices, out of which nothing is rotated; None in 2D and where there is none.
 
     It is more than 3 times as coarse as both others, or has less than a third of the longest edge's voxels.
     """
@@ -228,8 +228,15 @@ def through_plane_axis(patch_size: Sequence[int], spacing: Sequence[float]) -> i
 
 
 def rotation_limit(patch_size: Sequence[int], spacing: Sequence[float]) -> float:
-    """Degrees to both sides, nnU-Net's: 30 about three axes; within one plane 180, or 15 where the patch is
-    elongated (one edge more than 1.5 times the other, in mm)."""
+    """Returns nnU-Net's limit of rotation, degrees to both sides: 30 about three axes; within one plane 180, or 15
+    where the patch is elongated (one edge more than 1.5 times the other, in mm).
+
+    Examples:
+        >>> rotation_limit((64, 64, 64), (1.0, 1.0, 1.0))
+        30.0
+        >>> rotation_limit((256, 128), (1.0, 1.0))
+        15.0
+    """
     fixed_axis = through_plane_axis(patch_size, spacing)
     if len(patch_size) == 3 and fixed_axis is None:
         return 30.0

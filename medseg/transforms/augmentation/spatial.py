@@ -16,7 +16,8 @@ class RandAffineBatch(BatchTransform):
     """Rotates and scales about the patch centre, in millimetres, with one resampling for both.
 
     The image is interpolated linearly, the label takes the nearest voxel (so no new label can appear); both
-    are zero outside the patch. All axes scale by one factor, rotations are about every axis, as in nnU-Net.
+    are zero outside the patch. All axes scale by one factor, rotations are about every axis, as in nnU-Net
+    (Isensee et al., Nature Methods 18, 203 (2021), supplementary note 4).
     """
 
     def __init__(
@@ -29,9 +30,15 @@ class RandAffineBatch(BatchTransform):
         scaling_range: tuple[float, float] = (0.7, 1.4),
         fixed_axis: int | None = None,
     ) -> None:
-        """``spacing`` in mm, one number a spatial axis; ``rotation_degrees`` is the limit to both sides.
+        """Takes how much to rotate and scale.
 
-        A factor of 1.4 makes structures 1.4 times as large. Nothing moves along ``fixed_axis``.
+        Args:
+            spacing: mm, one number a spatial axis.
+            rotation_prob: Of a sample to be rotated, about all axes.
+            rotation_degrees: The limit to both sides.
+            scaling_prob: Of a sample to be scaled.
+            scaling_range: Of the factor; 1.4 makes structures 1.4 times as large.
+            fixed_axis: The spatial axis along which nothing moves, as across thick slices; None: none.
         """
         self.spacing = np.asarray(spacing, dtype=np.float64)
         self.rotation_prob = rotation_prob
@@ -67,7 +74,7 @@ class RandAffineBatch(BatchTransform):
         }
 
     def matrices(self) -> Reals:
-        """For each chosen sample, from an output position to the input position (mm from the centre)."""
+        """Returns for each chosen sample the matrix from an output to the input position (mm from the centre)."""
         dims = len(self.spacing)
         factors = np.ones((len(self.chosen), dims))
         factors[:, self.moving_axes] = self.factors[self.chosen, None]
@@ -78,7 +85,14 @@ class RandAffineBatch(BatchTransform):
 
 
 class RandFlipBatch(BatchTransform):
-    """Mirrors each sample along each of the spatial ``axes`` with probability ``prob``."""
+    """Mirrors each sample along each of the spatial ``axes`` with probability ``prob``.
+
+    Examples:
+        >>> import torch
+        >>> batch = {"image": torch.arange(3.0).view(1, 1, 3, 1), "label": torch.zeros(1, 1, 3, 1)}
+        >>> RandFlipBatch(axes=[0], prob=1.0)(batch)["image"].flatten().tolist()
+        [2.0, 1.0, 0.0]
+    """
 
     def __init__(self, axes: Sequence[int], prob: float = 0.5) -> None:
         self.axes = tuple(axes)
@@ -102,7 +116,7 @@ class RandFlipBatch(BatchTransform):
 
 
 def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:
-    """Rotation matrices (sample, dims, dims): a turn by ``angles`` (sample, plane; radians) in each plane."""
+    """Returns rotation matrices (sample, dims, dims): a turn by ``angles`` (sample, plane; radians) in each plane."""
     total = np.tile(np.eye(dims), (len(angles), 1, 1))
     for (first, second), angle in zip(planes, angles.T, strict=True):
         turn = np.tile(np.eye(dims), (len(angles), 1, 1))
@@ -114,7 +128,7 @@ def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:
 
 
 def sampling_grid(matrices: Reals, spacing: Reals, image: torch.Tensor) -> torch.Tensor:
-    """The grid for ``grid_sample`` that reads each output voxel at ``matrix @ position`` (mm, centred).
+    """Returns the grid for ``grid_sample`` that reads each output voxel at ``matrix @ position`` (mm, centred).
 
     ``grid_sample`` counts from -1 to 1 across the patch, last axis first, so positions in mm are divided by
     its half edges. A sum of one ramp per axis: four times as fast as ``affine_grid``.
