@@ -89,8 +89,8 @@ def loss_for(
     Args:
         config: ``loss``, and of ``training`` the weights of "dice-ce".
         plan: Says whether regions are learnt.
-        network: Says how its heads weigh. Where its logits are smaller than the image, the target is that of the centre:
-            the trainer cuts it.
+        network: Says how its heads weigh. Where its logits are those of the centre of the image, so has to be the
+            target: the trainer cuts it.
         reduce: Sums a tensor over several processes; see ``DiceCrossEntropyLoss``.
 
     Raises:

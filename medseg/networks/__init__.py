@@ -1,0 +1,30 @@
+"""Networks, as PyTorch modules from images to logits.
+
+``create_network`` makes one by its name; the classes can be used directly, too. What ``create_network`` makes takes
+images of any spatial shape; the classes alone take the shapes that their ``fitting_shape`` gives.
+
+Example:
+    >>> import torch
+    >>> from medseg.networks import create_network
+    >>> network = create_network("unet", in_channels=1, out_channels=3, dims=2)
+    >>> network(torch.zeros(1, 1, 100, 80)).shape  # (batch, channel, x, y) to (batch, label, x, y)
+    torch.Size([1, 3, 100, 80])
+"""
+
+from medseg.networks.attention_unet import AttentionUNet
+from medseg.networks.classic_unet import ClassicUNet
+from medseg.networks.dynunet import DynUNet
+from medseg.networks.network import Network
+from medseg.networks.registry import NETWORKS, Entry, build_network, create_network, default_architecture, entry_of
+from medseg.networks.residual_unet import ResidualUNet
+from medseg.networks.transunet import TransUNet
+from medseg.networks.unet import UNet
+from medseg.networks.unet_plus_plus import UNetPlusPlus
+from medseg.networks.wrapped import WrappedNetwork
+from medseg.plan import Architecture
+
+__all__ = [
+    "NETWORKS", "Architecture", "AttentionUNet", "ClassicUNet", "DynUNet", "Entry", "Network", "ResidualUNet",
+    "TransUNet", "UNet", "UNetPlusPlus", "WrappedNetwork", "build_network", "create_network", "default_architecture",
+    "entry_of",
+]  # fmt: skip

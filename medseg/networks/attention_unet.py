@@ -70,7 +70,7 @@ class GatedSkip(nn.Module):
 class AttentionUNet(Network):
     """Needs three stages, since the finest skip has no gate; raises ``ConfigError`` for fewer."""
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         n, norm = architecture.convolutions_per_stage, arguments_of(architecture, AttentionUNetArguments).norm
@@ -81,7 +81,7 @@ class AttentionUNet(Network):
             )
         self.encoder = nn.ModuleList()
         for i, width in enumerate(features):
-            stage = convolutions(features[i - 1] if i else inputs, (width,) * n, kernels[i], norm)
+            stage = convolutions(features[i - 1] if i else in_channels, (width,) * n, kernels[i], norm)
             self.encoder.append(nn.Sequential(max_pool(strides[i]), stage) if i else stage)
         above = range(len(features) - 2, -1, -1)  # the stages of the way up
         self.skips = nn.ModuleList(GatedSkip(features[i], features[i + 1], strides[i + 1], norm) for i in above[:-1])
@@ -89,8 +89,10 @@ class AttentionUNet(Network):
             convolutions(features[i] + features[i + 1], (features[i],) * n, kernels[i], norm) for i in above
         )
         dims, merged = len(strides[0]), architecture.deep_supervision
-        self.heads = nn.ModuleList(pointwise(features[i], outputs, dims) for i in (above if merged else above[-1:]))
-        self.merge = pointwise(outputs * len(self.heads), outputs, dims) if merged else nn.Identity()
+        self.heads = nn.ModuleList(
+            pointwise(features[i], out_channels, dims) for i in (above if merged else above[-1:])
+        )
+        self.merge = pointwise(out_channels * len(self.heads), out_channels, dims) if merged else nn.Identity()
         self.apply(initialise)
         for module in self.modules():
             if isinstance(module, Gate):

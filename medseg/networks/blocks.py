@@ -13,7 +13,7 @@ NormName = Literal["none", "batch", "instance"]
 
 
 def convolutions(
-    inputs: int,
+    in_channels: int,
     widths: Sequence[int],
     kernel_size: Sequence[int],
     norm: NormName,
@@ -24,7 +24,7 @@ def convolutions(
     dims = len(kernel_size)
     padding = tuple(k // 2 for k in kernel_size) if padded else 0
     layers: list[nn.Module] = []
-    for before, after in pairwise((inputs, *widths)):
+    for before, after in pairwise((in_channels, *widths)):
         convolution = Conv["conv", dims](before, after, tuple(kernel_size), padding=padding)
         layers += [convolution, normalization(norm, after, dims), nn.ReLU(inplace=True)]
     if dropout:
@@ -42,15 +42,15 @@ def max_pool(stride: Sequence[int]) -> nn.Module:
     return pool
 
 
-def up_convolution(inputs: int, outputs: int, stride: Sequence[int], bias: bool = True) -> nn.Module:
+def up_convolution(in_channels: int, out_channels: int, stride: Sequence[int], bias: bool = True) -> nn.Module:
     """A transposed convolution whose kernel is its stride: each voxel becomes ``stride`` voxels of its own."""
-    up: nn.Module = Conv["convtrans", len(stride)](inputs, outputs, tuple(stride), tuple(stride), bias=bias)
+    up: nn.Module = Conv["convtrans", len(stride)](in_channels, out_channels, tuple(stride), tuple(stride), bias=bias)
     return up
 
 
-def pointwise(inputs: int, outputs: int, dims: int) -> nn.Module:
+def pointwise(in_channels: int, out_channels: int, dims: int) -> nn.Module:
     """A convolution of one voxel, such as the one from features to logits."""
-    convolution: nn.Module = Conv["conv", dims](inputs, outputs, 1)
+    convolution: nn.Module = Conv["conv", dims](in_channels, out_channels, 1)
     return convolution
 
 

@@ -32,7 +32,7 @@ class ClassicUNet(Network):
     skips are cropped to their middle. Deep supervision is not part of these networks.
     """
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture, form: Form) -> None:
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture, form: Form) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         n, norm, padded = architecture.convolutions_per_stage, form.norm, form.padded
@@ -42,14 +42,14 @@ class ClassicUNet(Network):
         self.encoder = nn.ModuleList()
         for i, widths in enumerate(form.encoder_widths):
             dropout = form.dropout if i >= len(features) - 2 else 0.0
-            stage = convolutions(features[i - 1] if i else inputs, widths, kernels[i], norm, padded, dropout)
+            stage = convolutions(features[i - 1] if i else in_channels, widths, kernels[i], norm, padded, dropout)
             self.encoder.append(nn.Sequential(max_pool(strides[i]), stage) if i else stage)
         self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i in range(len(features) - 2, -1, -1):
             self.up.append(up_convolution(features[i + 1], form.up_widths[i], strides[i + 1], form.up_bias))
             merged = features[i] + form.up_widths[i]
             self.decoder.append(convolutions(merged, (features[i],) * n, kernels[i], norm, padded))
-        self.head = pointwise(features[0], outputs, len(strides[0]))
+        self.head = pointwise(features[0], out_channels, len(strides[0]))
         self.apply(initialise)
 
     def _lose_borders(self, architecture: Architecture) -> None:

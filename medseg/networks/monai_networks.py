@@ -1,9 +1,7 @@
 """Networks of MONAI: three with settings that follow from the plan, and any other by its name."""
 
-import copy
-import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import monai.networks.nets as nets
@@ -16,35 +14,10 @@ from torch import nn
 from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.network import Network
+from medseg.networks.wrapped import Trial, WrappedNetwork
 from medseg.plan import Architecture
 
 PREFIX = "monai."
-
-
-class MonaiNetwork(Network):
-    """A network of MONAI as one of ours: heads as a list, and activations computed again where that is asked for."""
-
-    def __init__(self, network: nn.Module, multiple_of: Sequence[int], deep_supervision: bool = False) -> None:
-        super().__init__(multiple_of)
-        self.network = network
-        self.deep_supervision = deep_supervision
-        for part in _parts(network):
-            # A partial of methods, since copies of it belong to the copied network; those of a function don't.
-            part.forward = functools.partial(self.run, part.forward)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        outputs = self.network(image)
-        heads = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-        return heads if self.training and self.deep_supervision else heads[0]
-
-
-def _parts(network: nn.Module) -> Iterator[nn.Module]:
-    """The largest modules within that are called; lists of modules are not."""
-    for child in network.children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from _parts(child)
-        else:
-            yield child
 
 
 class SegResNetArguments(Arguments):
@@ -54,7 +27,7 @@ class SegResNetArguments(Arguments):
     """At full resolution. None: the plan's first number of features."""
 
 
-def segresnet(inputs: int, outputs: int, architecture: Architecture) -> Network:
+def segresnet(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
     """SegResNetDS (Myronenko 2018, arXiv:1810.11654) with the settings of MONAI's Auto3DSeg: instance norm, blocks
     1-2-2-4-4, at most five stages, a head at every resolution; 87,167,276 parameters with 32 filters, four channels and
     three outputs. Features double with each stage. An axis is left out of the first poolings where the plan does so."""
@@ -66,14 +39,14 @@ def segresnet(inputs: int, outputs: int, architecture: Architecture) -> Network:
     network = nets.SegResNetDS(
         spatial_dims=len(architecture.strides[0]),
         init_filters=arguments.filters or architecture.features[0],
-        in_channels=inputs,
-        out_channels=outputs,
+        in_channels=in_channels,
+        out_channels=out_channels,
         norm="instance",
         blocks_down=blocks,
         dsdepth=len(blocks) - 1 if architecture.deep_supervision else 1,
         resolution=resolution,
     )
-    return MonaiNetwork(network, [int(n) for n in network.shape_factor()], architecture.deep_supervision)
+    return WrappedNetwork(network, [int(n) for n in network.shape_factor()], architecture.deep_supervision)
 
 
 def _leading_ones(strides: Sequence[int]) -> int:
@@ -87,19 +60,19 @@ class SwinUNETRArguments(Arguments):
     """With a residual convolution before each stage (He et al. 2023)."""
 
 
-def swin_unetr(inputs: int, outputs: int, architecture: Architecture) -> Network:
+def swin_unetr(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
     """SwinUNETR (Hatamizadeh et al. 2022, arXiv:2201.01266): 62,187,296 parameters for one channel and 14 outputs in 3D
     with the published feature size of 48. Shapes are multiples of 32 whatever the plan's strides."""
     arguments = arguments_of(architecture, SwinUNETRArguments)
     dims = len(architecture.strides[0])
     network = nets.SwinUNETR(
-        in_channels=inputs,
-        out_channels=outputs,
+        in_channels=in_channels,
+        out_channels=out_channels,
         feature_size=arguments.feature_size or 12 * max(1, round(architecture.features[0] / 8)),
         spatial_dims=dims,
         use_v2=arguments.v2,
     )
-    return MonaiNetwork(network, (32,) * dims)
+    return WrappedNetwork(network, (32,) * dims)
 
 
 class MedNeXtArguments(Arguments):
@@ -120,7 +93,7 @@ MEDNEXT_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
 }
 
 
-def mednext(inputs: int, outputs: int, architecture: Architecture) -> Network:
+def mednext(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
     """MedNeXt (Roy et al. 2023, arXiv:2303.09975): with 32 filters, kernels of 3, one channel and two outputs 5.6,
     10.5, 17.5 and 61.7 M parameters; published are 5.6, 10.5, 17.6 and 61.8. There are heads at five resolutions.
     Shapes are multiples of 16 whatever the plan's strides."""
@@ -130,8 +103,8 @@ def mednext(inputs: int, outputs: int, architecture: Architecture) -> Network:
     network = nets.MedNeXt(
         spatial_dims=dims,
         init_filters=arguments.filters or architecture.features[0],
-        in_channels=inputs,
-        out_channels=outputs,
+        in_channels=in_channels,
+        out_channels=out_channels,
         encoder_expansion_ratio=ratios,
         decoder_expansion_ratio=ratios[::-1],
         bottleneck_expansion_ratio=ratio_at_the_bottom,
@@ -146,7 +119,7 @@ def mednext(inputs: int, outputs: int, architecture: Architecture) -> Network:
         if isinstance(part, MedNeXtDownBlock):
             part.res_conv.stride = (1,) * dims
             part.res_conv.register_forward_pre_hook(every_second_voxel)
-    return MonaiNetwork(network, (16,) * dims, architecture.deep_supervision)
+    return WrappedNetwork(network, (16,) * dims, architecture.deep_supervision)
 
 
 def every_second_voxel(_conv: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -164,30 +137,9 @@ class AnyArguments(Arguments):
 
 
 FILLED_IN = ("spatial_dims", "in_channels", "out_channels")
-# Nobody's networks pool more often than six times.
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class TriedNetwork(MonaiNetwork):
-    """What shapes it takes was found by trying: multiples of ``multiple_of`` from ``least`` on, or ``shape`` only."""
-
-    def __init__(self, network: nn.Module, multiple_of: Sequence[int], least: int, shape: Sequence[int] | None) -> None:
-        super().__init__(network, multiple_of)
-        self.least, self.shape = least, shape
-
-    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Raises ``ConfigError`` where the network takes one shape only, and that is smaller."""
-        if self.shape is None:
-            return super().fitting_shape([max(n, self.least) for n in shape])
-        if any(n > most for n, most in zip(shape, self.shape, strict=True)):
-            raise ConfigError(
-                f"network.arguments.img_size is {list(self.shape)}, and a patch is {list(shape)}; make "
-                "planning.patch_size and img_size equal"
-            )
-        return tuple(self.shape)
-
-
-def monai_network(inputs: int, outputs: int, architecture: Architecture) -> Network:
+def monai_network(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
     """The class of ``monai.networks.nets`` that ``monai.NAME`` names, called with ``network.arguments``. Channels,
     outputs and dimensions are filled in; which shapes it takes is found by trying, without computing anything.
 
@@ -199,12 +151,15 @@ def monai_network(inputs: int, outputs: int, architecture: Architecture) -> Netw
         raise ConfigError(f"network.name: MONAI has no segmentation network '{name}'{did_you_mean(name, kinds)}")
     arguments = architecture.arguments
     _check_arguments(name, kinds[name], arguments)
-    filled_in = dict(zip(FILLED_IN, (dims, inputs, outputs), strict=True))
+    filled_in = dict(zip(FILLED_IN, (dims, in_channels, out_channels), strict=True))
     try:
         network = kinds[name](**filled_in, **arguments)
     except Exception as error:  # whatever MONAI says about its arguments
         raise ConfigError(f"network.arguments: {PREFIX}{name} cannot be built with them: {error}") from error
-    return _tried(network, inputs, outputs, architecture)
+    trial = Trial(architecture.name, network, in_channels, out_channels)
+    if "img_size" in arguments:
+        return trial.wrapped_for(network, ensure_tuple_rep(arguments["img_size"], dims))
+    return trial.wrapped(network, dims, architecture.deep_supervision)
 
 
 def segmentation_networks() -> dict[str, type[nn.Module]]:
@@ -236,40 +191,3 @@ def _check_arguments(name: str, kind: type[nn.Module], arguments: dict[str, Any]
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise ConfigError(f"network.arguments.{key}: {PREFIX}{name} needs it; see its documentation of MONAI")
-
-
-def _tried(network: nn.Module, inputs: int, outputs: int, architecture: Architecture) -> Network:
-    dims = len(architecture.strides[0])
-    trial = functools.partial(_trial, copy.deepcopy(network).to("meta"), inputs, outputs)
-    if "img_size" in architecture.arguments:
-        shape = ensure_tuple_rep(architecture.arguments["img_size"], dims)
-        _refuse(architecture.name, trial(shape))
-        return TriedNetwork(network, shape, 0, shape)
-    complaint: str | None = None
-    for multiple in MULTIPLES:
-        # Of all multiples it is one of this only; and large enough for any network.
-        if (complaint := trial((128 + multiple,) * dims if multiple < 64 else (192,) * dims)) is None:
-            break
-    _refuse(architecture.name, complaint)
-    least = next((n for n in MULTIPLES if n >= multiple and trial((n,) * dims) is None), 128)
-    return TriedNetwork(network, (multiple,) * dims, least, None)
-
-
-def _refuse(name: str, complaint: str | None) -> None:
-    if complaint is not None:
-        raise ConfigError(f"network.name: {name} cannot be trained here: {complaint}")
-
-
-def _trial(network: nn.Module, inputs: int, outputs: int, shape: Sequence[int]) -> str | None:
-    """What is wrong with the network's answer to an image without content, in training and in prediction."""
-    for training in (True, False):
-        try:
-            answer = network.train(training)(torch.empty(1, inputs, *shape, device="meta"))
-        except Exception as error:  # whatever MONAI and PyTorch say about the shape
-            return str(error).splitlines()[0]
-        answers = list(answer) if isinstance(answer, list | tuple) else [answer]
-        if len(answers) != 1:
-            return f"it has {len(answers)} outputs; where these are of deep supervision, switch that off"
-        if not isinstance(answers[0], torch.Tensor) or answers[0].shape != (1, outputs, *shape):
-            return "its output is not one logit for each label and voxel"
-    return None

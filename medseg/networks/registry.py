@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import torch
 
-from medseg.errors import ConfigError, did_you_mean, lacks_memory, reason_of
+from medseg.errors import ConfigError, MedsegError, did_you_mean, lacks_memory, reason_of
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
+from medseg.networks.dynunet import DynUNet, DynUNetArguments
 from medseg.networks.fitting import Fitted
 from medseg.networks.monai_networks import (
     PREFIX,
@@ -21,15 +24,17 @@ from medseg.networks.monai_networks import (
     swin_unetr,
 )
 from medseg.networks.network import Network
+from medseg.networks.plugin_networks import plugin_network
 from medseg.networks.residual_unet import ResidualUNet, ResidualUNetArguments
 from medseg.networks.transunet import TransUNet, TransUNetArguments
 from medseg.networks.unet import UNet
 from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_2016, unet_3d_2016
 from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
 from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
-from medseg.plan import Architecture
+from medseg.plan import Architecture, Plan
+from medseg.plugins import PluginError, Registered, plugin_of, registered
 
-# A builder gets the number of input channels, the number of outputs (labels and background) and the architecture.
+# A builder gets the number of input channels, of output channels (labels and background) and the architecture.
 Builder = Callable[[int, int, Architecture], Network]
 
 
@@ -41,18 +46,35 @@ CAREFUL_RATE = 3e-3
 
 @dataclass(frozen=True)
 class Entry:
-    """A network that ``network.name`` can name."""
+    """A network that ``network.name`` can name.
+
+    Attributes:
+        build: Makes it of the number of input channels, of output channels, and the architecture.
+        title: A few words.
+        source: Where it was published.
+        dims: 2, 3 or both.
+        arguments: What ``network.arguments`` may hold.
+        learning_rate: The highest of the schedule, with Muon or AdamW.
+        plugin: Whose network it is.
+    """
 
     build: Builder
     title: str
-    source: str  # where it was published
+    source: str
     dims: tuple[int, ...] = (2, 3)
-    arguments: type[Arguments] = Arguments  # what ``network.arguments`` may hold
-    learning_rate: float = 1e-2  # the highest of the schedule, with AdamW
+    arguments: type[Arguments] = Arguments
+    learning_rate: float = 1e-2
+    plugin: Registered | None = None
 
 
 NETWORKS: dict[str, Entry] = {
     "unet": Entry(UNet, "U-Net as nnU-Net plans it", "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z"),
+    "dynunet": Entry(
+        DynUNet,
+        "MONAI's DynUNet with the plan's strides and kernels",
+        "MONAI, after Isensee et al. 2021, doi:10.1038/s41592-020-01008-z",
+        arguments=DynUNetArguments,
+    ),
     "unet-2015": Entry(
         unet_2015,
         "U-Net of valid convolutions",
@@ -136,20 +158,94 @@ MONAI = Entry(
 
 
 def entry_of(name: str) -> Entry:
-    """Raises ``ConfigError`` for a name that isn't known."""
+    """Returns what is known of a network: medseg's own, MONAI's by "monai.NAME", or a plugin's.
+
+    Raises:
+        ConfigError: There is no network of this name.
+        PluginError: A plugin took the name of a network that was there before.
+    """
+    plugin = plugin_of("network", name)
+    if plugin is not None and (name in NETWORKS or name.startswith(PREFIX)):
+        raise PluginError(f"{plugin.file}: registers the network '{name}', which is medseg's own; take another name")
+    if plugin is not None:
+        title, build = plugin.title or f"of {plugin.file.name}", partial(plugin_network, plugin)
+        source = plugin.source or str(plugin.file)
+        return Entry(build, title, source, plugin.dims, AnyArguments, plugin.learning_rate, plugin)
     if name.startswith(PREFIX):
         return MONAI
     if name not in NETWORKS:
-        raise ConfigError(f"network.name: there is no network '{name}'{did_you_mean(name, NETWORKS)}")
+        names = [*NETWORKS, *(each.name for each in registered("network"))]
+        raise ConfigError(
+            f"network.name: there is no network '{name}'{did_you_mean(name, names)}; one of a plugin needs --plugin"
+        )
     return NETWORKS[name]
 
 
-def shapes_of(inputs: int, outputs: int, architecture: Architecture) -> dict[str, tuple[int, ...]] | None:
+def create_network(
+    name: str = "unet",
+    *,
+    in_channels: int,
+    out_channels: int,
+    plan: Plan | Architecture | None = None,
+    dims: Literal[2, 3] = 3,
+    **arguments: Any,
+) -> Network:
+    """Returns a network with random weights.
+
+    Args:
+        name: As ``medseg networks`` lists them; "monai.SwinUNETR" and the like are MONAI's classes; others are those
+            of plugins.
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        plan: Says how deep and wide the network is, its strides and its kernels: a plan of ``medseg preprocess``, or an
+            ``Architecture``. None: ``default_architecture(dims)``.
+        dims: Spatial axes of the image, where there is no plan.
+        **arguments: What this network alone knows: ``blocks=(1, 3, 4, 6)``. ``medseg networks NAME`` lists it.
+
+    Returns:
+        A module from images, ``(batch, in_channels, *spatial)``, of any spatial shape to logits,
+        ``(batch, out_channels, *spatial)``. While it trains with deep supervision it returns a list of them, from the
+        finest down. Logits of networks of valid convolutions are those of the centre, without ``margin``.
+
+    Raises:
+        ConfigError: There is no such network, or it has no such arguments or dimensions.
+        PluginError: The network of a plugin raised an error.
+
+    Example:
+        >>> from medseg.networks import create_network
+        >>> network = create_network("residual-unet", in_channels=1, out_channels=2, dims=2, blocks=(1, 2))
+        >>> unetr = create_network("monai.UNETR", in_channels=1, out_channels=2, img_size=(32, 32, 32))
+    """
+    architecture = plan.architecture if isinstance(plan, Plan) else plan or default_architecture(dims)
+    if architecture.name == name:
+        arguments = architecture.arguments | arguments
+    return build_network(
+        in_channels, out_channels, architecture.model_copy(update={"name": name, "arguments": arguments})
+    )
+
+
+def default_architecture(dims: Literal[2, 3], deep_supervision: bool = False) -> Architecture:
+    """Returns depth, width, strides and kernels that nnU-Net plans for large images of cubic voxels.
+
+    Args:
+        dims: 2: eight stages of 32 to 512 features; 3: six stages of 32 to 320 features.
+        deep_supervision: Whether the network gives a list of logits while it trains.
+    """
+    stages, most = {2: (8, 512), 3: (6, 320)}[dims]
+    return Architecture(
+        features=tuple(min(32 * 2**stage, most) for stage in range(stages)),
+        strides=((1,) * dims, *((2,) * dims,) * (stages - 1)),
+        kernel_sizes=((3,) * dims,) * stages,
+        deep_supervision=deep_supervision,
+    )
+
+
+def shapes_of(in_channels: int, out_channels: int, architecture: Architecture) -> dict[str, tuple[int, ...]] | None:
     """Of the tensors in the network's state, which takes no memory; None for the few that cannot be built without.
     Raises as ``build_network`` does."""
     try:
         with torch.device("meta"):
-            network = build_network(inputs, outputs, architecture)
+            network = build_network(in_channels, out_channels, architecture)
     except ConfigError as error:
         if isinstance(error.__cause__, NotImplementedError | RuntimeError):
             return None
@@ -157,9 +253,22 @@ def shapes_of(inputs: int, outputs: int, architecture: Architecture) -> dict[str
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def build_network(inputs: int, outputs: int, architecture: Architecture, checkpointing: bool = False) -> Network:
-    """The network; one that pads takes images of any shape. Raises ``ConfigError`` for a name that isn't known, for
-    a network that has no such dimensions, and for numbers that make no network, or one larger than memory."""
+def build_network(
+    in_channels: int, out_channels: int, architecture: Architecture, checkpointing: bool = False
+) -> Network:
+    """Returns the network that an architecture describes, with random weights.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Names the network, and says how deep and wide it is.
+        checkpointing: Whether activations are computed again in the backward pass instead of being kept.
+
+    Raises:
+        ConfigError: There is no network of this name or of these dimensions, or its numbers make no network, or one
+            larger than memory.
+        PluginError: The network of a plugin raised an error.
+    """
     entry = entry_of(architecture.name)
     dims = len(architecture.strides[0])
     if dims not in entry.dims:
@@ -168,8 +277,8 @@ def build_network(inputs: int, outputs: int, architecture: Architecture, checkpo
         )
     arguments_of(architecture, entry.arguments)  # so that networks without arguments refuse them too
     try:
-        network = entry.build(inputs, outputs, architecture)
-    except ConfigError:
+        network = entry.build(in_channels, out_channels, architecture)
+    except MedsegError:
         raise
     except Exception as error:  # whatever PyTorch and MONAI say about its numbers
         features = "-".join(map(str, architecture.features))

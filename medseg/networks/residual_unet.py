@@ -27,17 +27,17 @@ class ResidualUNetArguments(Arguments):
 class ResidualBlock(nn.Module):
     """Two convolutions; the way around them is pooled and projected where the stride or the features change."""
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
         super().__init__()
         ones = (1,) * len(stride)
-        self.first = ConvolutionStack(1, inputs, outputs, kernel_size, stride)
-        self.second = _without_activation(outputs, outputs, kernel_size)
+        self.first = ConvolutionStack(1, in_channels, out_channels, kernel_size, stride)
+        self.second = _without_activation(out_channels, out_channels, kernel_size)
         self.around = nn.Sequential()
         if tuple(stride) != ones:
             pool = nn.AvgPool3d if len(stride) == 3 else nn.AvgPool2d
             self.around.append(pool(tuple(stride), tuple(stride)))  # type: ignore[arg-type]
-        if inputs != outputs:
-            projection = _without_activation(inputs, outputs, ones)
+        if in_channels != out_channels:
+            projection = _without_activation(in_channels, out_channels, ones)
             projection[0].register_parameter("bias", None)
             self.around.append(projection)
         self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
@@ -50,16 +50,16 @@ class ResidualBlock(nn.Module):
 class ResidualUNet(UNet):
     """A U-Net whose encoder stages are residual blocks."""
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
-        super().__init__(inputs, outputs, architecture)
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
+        super().__init__(in_channels, out_channels, architecture)
         for module in self.modules():
             if isinstance(module, ResidualBlock):  # each begins as what goes around it (Goyal et al. 2017)
                 nn.init.zeros_(module.second.get_parameter("1.weight"))
 
-    def encoder_stages(self, inputs: int, architecture: Architecture) -> list[nn.Module]:
+    def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
         blocks = arguments_of(architecture, ResidualUNetArguments).blocks
         kernels, strides, features = architecture.kernel_sizes, architecture.strides, architecture.features
-        stem = ConvolutionStack(1, inputs, features[0], kernels[0], (1,) * len(strides[0]))
+        stem = ConvolutionStack(1, in_channels, features[0], kernels[0], (1,) * len(strides[0]))
         stages: list[nn.Module] = []
         for i, n in enumerate(features):
             stage = nn.Sequential(ResidualBlock(features[max(0, i - 1)], n, kernels[i], strides[i]))
@@ -72,6 +72,6 @@ class ResidualUNet(UNet):
         return arguments_of(architecture, ResidualUNetArguments).decoder_convolutions
 
 
-def _without_activation(inputs: int, outputs: int, kernel_size: Sequence[int]) -> nn.Sequential:
-    convolution, norm, _ = ConvolutionStack(1, inputs, outputs, kernel_size, (1,) * len(kernel_size))
+def _without_activation(in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> nn.Sequential:
+    convolution, norm, _ = ConvolutionStack(1, in_channels, out_channels, kernel_size, (1,) * len(kernel_size))
     return nn.Sequential(convolution, norm)

@@ -71,15 +71,15 @@ class Sizes:
 class TransUNet(Network):
     """One grey channel is repeated thrice in 2D, for the sake of weights that were trained on photographs."""
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         arguments = arguments_of(architecture, TransUNetArguments)
         sizes = _sizes(arguments, architecture)
         dims = len(architecture.strides[0])
         strides = [*architecture.strides[1:5], *((1,) * dims,) * 4][:4]
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
-        self.repeats = 3 if inputs == 1 and dims == 2 else 1
+        self.repeats = 3 if in_channels == 1 and dims == 2 else 1
         kernels = [*architecture.kernel_sizes, *architecture.kernel_sizes[-1:] * 4][:5]
-        self.resnet = ResNet(inputs * self.repeats, sizes.width, arguments.blocks, strides, kernels)
+        self.resnet = ResNet(in_channels * self.repeats, sizes.width, arguments.blocks, strides, kernels)
         self.embedding = Conv["conv", dims](16 * sizes.width, sizes.hidden, 1)
         self.token_grid_is_open = arguments.token_grid is None
         grid = arguments.token_grid or _token_grid(architecture, self.multiple_of)
@@ -100,7 +100,7 @@ class TransUNet(Network):
                 zip(sizes.decoder, (8 * w, 4 * w, w, 0), kernels[3::-1], strict=True)
             )
         )
-        self.head = Conv["conv", dims](sizes.decoder[-1], outputs, kernels[0], padding=_padding(kernels[0]))
+        self.head = Conv["conv", dims](sizes.decoder[-1], out_channels, kernels[0], padding=_padding(kernels[0]))
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
         if not self.token_grid_is_open:
@@ -139,7 +139,7 @@ class ResNet(nn.Sequential):
 
     def __init__(
         self,
-        inputs: int,
+        in_channels: int,
         width: int,
         blocks: Sequence[int],
         strides: Sequence[Sequence[int]],
@@ -148,7 +148,9 @@ class ResNet(nn.Sequential):
         dims = len(strides[0])
         ones = (1,) * dims
         wide = tuple(7 if k > 1 else 1 for k in kernels[0])
-        root = nn.Sequential(_convolution(inputs, width, wide, strides[0]), _group_norm(width), nn.ReLU(inplace=True))
+        root = nn.Sequential(
+            _convolution(in_channels, width, wide, strides[0]), _group_norm(width), nn.ReLU(inplace=True)
+        )
         window = tuple(3 if s > 1 else 1 for s in strides[1])
         # ceil_mode: windows begin at the first voxel, and the last one may reach over the end, as in Google's code.
         stages = [nn.Sequential(root), nn.Sequential(Pool["max", dims](window, tuple(strides[1]), ceil_mode=True))]
@@ -165,20 +167,22 @@ class ResNet(nn.Sequential):
 class Bottleneck(nn.Module):
     """Three convolutions, the second with kernel and stride; the way around is projected where it has to be."""
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
         super().__init__()
-        middle, ones = outputs // 4, (1,) * len(stride)
+        middle, ones = out_channels // 4, (1,) * len(stride)
         self.convolutions = nn.ModuleList(
             [
-                _convolution(inputs, middle, ones, ones),
+                _convolution(in_channels, middle, ones, ones),
                 _convolution(middle, middle, kernel_size, stride),
-                _convolution(middle, outputs, ones, ones),
+                _convolution(middle, out_channels, ones, ones),
             ]
         )
-        self.norms = nn.ModuleList([_group_norm(middle), _group_norm(middle), _group_norm(outputs)])
+        self.norms = nn.ModuleList([_group_norm(middle), _group_norm(middle), _group_norm(out_channels)])
         self.projection = nn.Sequential()
-        if inputs != outputs or tuple(stride) != ones:
-            self.projection.extend((_convolution(inputs, outputs, ones, stride), nn.GroupNorm(outputs, outputs)))
+        if in_channels != out_channels or tuple(stride) != ones:
+            self.projection.extend(
+                (_convolution(in_channels, out_channels, ones, stride), nn.GroupNorm(out_channels, out_channels))
+            )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         around = self.projection(image)
@@ -210,20 +214,22 @@ class StandardisedConv3d(_Standardised, nn.Conv3d):
 
 
 class ConvolutionNormReLU(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int, kernel_size: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         dims = len(kernel_size)
         super().__init__(
-            Conv["conv", dims](inputs, outputs, tuple(kernel_size), padding=_padding(kernel_size), bias=False),
-            Norm["batch", dims](outputs),
+            Conv["conv", dims](
+                in_channels, out_channels, tuple(kernel_size), padding=_padding(kernel_size), bias=False
+            ),
+            Norm["batch", dims](out_channels),
             nn.ReLU(inplace=True),
         )
 
 
-def _convolution(inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
+def _convolution(in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
     kind = StandardisedConv3d if len(stride) == 3 else StandardisedConv2d
     return kind(
-        inputs,
-        outputs,
+        in_channels,
+        out_channels,
         tuple(kernel_size),  # type: ignore[arg-type]
         tuple(stride),  # type: ignore[arg-type]
         _padding(kernel_size),  # type: ignore[arg-type]

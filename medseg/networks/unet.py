@@ -21,7 +21,9 @@ NEGATIVE_SLOPE = 0.01
 class ConvolutionStack(nn.Sequential):
     """``n`` times convolution, instance norm, leaky ReLU; the first one has the stride."""
 
-    def __init__(self, n: int, inputs: int, outputs: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(
+        self, n: int, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]
+    ) -> None:
         dims = len(kernel_size)
         convolution = nn.Conv3d if dims == 3 else nn.Conv2d
         norm = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d
@@ -30,13 +32,13 @@ class ConvolutionStack(nn.Sequential):
         for i in range(n):
             layers += [
                 convolution(
-                    inputs if i == 0 else outputs,
-                    outputs,
+                    in_channels if i == 0 else out_channels,
+                    out_channels,
                     tuple(kernel_size),  # type: ignore[arg-type]
                     tuple(stride) if i == 0 else 1,  # type: ignore[arg-type]
                     padding,  # type: ignore[arg-type]
                 ),
-                norm(outputs, eps=1e-5, affine=True),
+                norm(out_channels, eps=1e-5, affine=True),
                 nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             ]
         super().__init__(*layers)
@@ -45,12 +47,12 @@ class ConvolutionStack(nn.Sequential):
 class UNet(Network):
     """The heads of deep supervision are each half the size (or as strided) of the one before."""
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         n = self.decoder_convolutions(architecture)
         self.deep_supervision = architecture.deep_supervision
-        self.encoder = nn.ModuleList(self.encoder_stages(inputs, architecture))
+        self.encoder = nn.ModuleList(self.encoder_stages(in_channels, architecture))
         transposed = nn.ConvTranspose3d if len(strides[0]) == 3 else nn.ConvTranspose2d
         ones = (1,) * len(strides[0])
         below = range(len(features) - 1, 0, -1)  # from the bottleneck up
@@ -64,12 +66,12 @@ class UNet(Network):
         # A head a resolution where they are trained; else, and without a way up, only the last one has a use.
         head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
         with_head = below if self.deep_supervision and below else [1]
-        self.heads = nn.ModuleList(head(features[i - 1], outputs, 1) for i in with_head)
+        self.heads = nn.ModuleList(head(features[i - 1], out_channels, 1) for i in with_head)
         self.apply(initialise)
 
-    def encoder_stages(self, inputs: int, architecture: Architecture) -> list[nn.Module]:
+    def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
         """One module a stage, from full resolution down."""
-        before = (inputs, *architecture.features)
+        before = (in_channels, *architecture.features)
         return [
             ConvolutionStack(architecture.convolutions_per_stage, before[i], n, kernel, stride)
             for i, (n, kernel, stride) in enumerate(

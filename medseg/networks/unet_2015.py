@@ -27,20 +27,20 @@ class PaddedUNet2015Arguments(Arguments):
     """After each convolution."""
 
 
-def unet_2015(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+def unet_2015(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
     """Valid convolutions and no normalization, as in the paper."""
     arguments = arguments_of(architecture, UNet2015Arguments)
-    return _unet(inputs, outputs, architecture, "none", False, arguments.dropout)
+    return _unet(in_channels, out_channels, architecture, "none", False, arguments.dropout)
 
 
-def padded_unet_2015(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+def padded_unet_2015(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
     """Logits as large as the image, and batch normalization: the form that most code calls U-Net today."""
     arguments = arguments_of(architecture, PaddedUNet2015Arguments)
-    return _unet(inputs, outputs, architecture, arguments.norm, True, arguments.dropout)
+    return _unet(in_channels, out_channels, architecture, arguments.norm, True, arguments.dropout)
 
 
 def _unet(
-    inputs: int, outputs: int, architecture: Architecture, norm: NormName, padded: bool, dropout: float
+    in_channels: int, out_channels: int, architecture: Architecture, norm: NormName, padded: bool, dropout: float
 ) -> ClassicUNet:
     features, n = architecture.features, architecture.convolutions_per_stage
     form = Form(
@@ -51,4 +51,4 @@ def _unet(
         padded=padded,
         dropout=dropout,
     )
-    return ClassicUNet(inputs, outputs, architecture, form)
+    return ClassicUNet(in_channels, out_channels, architecture, form)

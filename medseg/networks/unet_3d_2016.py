@@ -17,17 +17,17 @@ class UNet3D2016Arguments(Arguments):
     """Before each ReLU."""
 
 
-def unet_3d_2016(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+def unet_3d_2016(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
     """Valid convolutions, as in the paper."""
-    return _unet(inputs, outputs, architecture, padded=False)
+    return _unet(in_channels, out_channels, architecture, padded=False)
 
 
-def padded_unet_3d_2016(inputs: int, outputs: int, architecture: Architecture) -> ClassicUNet:
+def padded_unet_3d_2016(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
     """Logits as large as the image."""
-    return _unet(inputs, outputs, architecture, padded=True)
+    return _unet(in_channels, out_channels, architecture, padded=True)
 
 
-def _unet(inputs: int, outputs: int, architecture: Architecture, padded: bool) -> ClassicUNet:
+def _unet(in_channels: int, out_channels: int, architecture: Architecture, padded: bool) -> ClassicUNet:
     arguments = arguments_of(architecture, UNet3D2016Arguments)
     features, n = architecture.features, architecture.convolutions_per_stage
     form = Form(
@@ -38,4 +38,4 @@ def _unet(inputs: int, outputs: int, architecture: Architecture, padded: bool) -
         padded=padded,
         dropout=0.0,
     )
-    return ClassicUNet(inputs, outputs, architecture, form)
+    return ClassicUNet(in_channels, out_channels, architecture, form)

@@ -34,7 +34,7 @@ class UNetPlusPlusArguments(Arguments):
 class UNetPlusPlus(Network):
     """In training with deep supervision, logits of all heads, the last head first, all at full resolution."""
 
-    def __init__(self, inputs: int, outputs: int, architecture: Architecture) -> None:
+    def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         arguments = arguments_of(architecture, UNetPlusPlusArguments)
@@ -42,7 +42,7 @@ class UNetPlusPlus(Network):
         self.deep_supervision = architecture.deep_supervision and self.depth > 0
         self.encoder = nn.ModuleList()
         for i, width in enumerate(features):
-            stage = convolutions(features[i - 1] if i else inputs, (width,) * n, kernels[i], arguments.norm)
+            stage = convolutions(features[i - 1] if i else in_channels, (width,) * n, kernels[i], arguments.norm)
             self.encoder.append(nn.Sequential(max_pool(strides[i]), stage) if i else stage)
         # The node X(i,j) is number j - 1 of row i.
         self.up, self.nodes = nn.ModuleList(), nn.ModuleList()
@@ -52,7 +52,7 @@ class UNetPlusPlus(Network):
             self.nodes.append(
                 nn.ModuleList(convolutions((j + 1) * width, (width,) * n, kernels[i], arguments.norm) for j in columns)
             )
-        self.heads = nn.ModuleDict({str(j): pointwise(features[0], outputs, dims) for j in self._trained()})
+        self.heads = nn.ModuleDict({str(j): pointwise(features[0], out_channels, dims) for j in self._trained()})
         self.head = self._checked(arguments.head)
         self.apply(initialise)
 
