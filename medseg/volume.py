@@ -40,7 +40,23 @@ SHEAR_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Geometry:
-    """A voxel grid in the world: ``shape`` (x, y, z) and ``affine`` (4x4, voxel index to RAS mm)."""
+    """A voxel grid in the world.
+
+    Attributes:
+        shape: Voxels along the array axes ``(x, y, z)``.
+        affine: ``(4, 4)``, from voxel indices to mm in RAS.
+
+    Raises:
+        ValueError: The affine is not 4×4, cannot be inverted, or the shape does not have three axes.
+
+    Example:
+        >>> import numpy as np
+        >>> grid = Geometry((64, 64, 30), np.diag([-0.8, -0.8, 5.0, 1.0]))
+        >>> grid.spacing, grid.orientation
+        ((0.8, 0.8, 5.0), 'LPS')
+        >>> grid.world((10, 0, 2)).tolist()
+        [-8.0, 0.0, 10.0]
+    """
 
     shape: Shape3
     affine: npt.NDArray[np.float64]
@@ -56,40 +72,61 @@ class Geometry:
 
     @cached_property
     def spacing(self) -> Spacing3:
-        """Voxel edge lengths in mm, in array-axis order."""
+        """Edge lengths of a voxel in mm, in array-axis order."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
     @property
     def orientation(self) -> str:
-        """Where each array axis points, as three letters, for instance ``"RAS"`` or ``"LPS"``."""
+        """The direction of each array axis, as three letters: ``"RAS"``, ``"LPS"``, …"""
         return "".join(aff2axcodes(self.affine))
 
     @property
     def voxel_volume_ml(self) -> float:
+        """The volume of a voxel in ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @property
     def shear(self) -> float:
-        """Largest cosine between two array axes: 0 for an orthogonal grid."""
+        """The largest cosine between two array axes: 0 for an orthogonal grid."""
         directions = self.affine[:3, :3] / np.asarray(self.spacing)
         cosines = np.abs(directions.T @ directions - np.eye(3))
         return float(cosines.max())
 
     def world(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """RAS mm of voxel indices ``(..., 3)``."""
+        """Returns the places of voxels in the world.
+
+        Args:
+            index: Voxel indices ``(..., 3)``; they need not be whole numbers.
+
+        Returns:
+            RAS mm ``(..., 3)``.
+        """
         return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Voxel indices (not rounded) of RAS mm ``(..., 3)``."""
+        """Returns the voxel indices of places in the world.
+
+        Args:
+            world: RAS mm ``(..., 3)``.
+
+        Returns:
+            Voxel indices ``(..., 3)``, not rounded.
+        """
         inverse: Array = np.linalg.inv(self.affine)
         return np.asarray(world, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
     def difference(self, other: "Geometry", tolerance: float = GRID_TOLERANCE) -> str | None:
-        """Why ``other`` is not this grid, in words and numbers; None when it is.
+        """Returns why another grid is not this one, in words and numbers.
 
-        Grids agree when they have the same shape and no corner voxel is further away than ``tolerance`` times the
-        smallest voxel edge.
+        Grids agree when they have the same shape and their corner voxels lie close together.
+
+        Args:
+            other: The grid to compare with.
+            tolerance: How far corner voxels may lie apart, as a fraction of the smallest voxel edge.
+
+        Returns:
+            The reason, for a message; None when the grids agree.
         """
         if self.shape != other.shape:
             return f"shape {_times(self.shape)} against {_times(other.shape)}"
@@ -101,23 +138,32 @@ class Geometry:
         return None
 
     def distance(self, other: "Geometry") -> float:
-        """The furthest that the corner voxel of one grid lies from that of another of the same shape, in mm."""
+        """Returns how far the corner voxels of two grids of one shape lie apart at most, in mm."""
         corners = np.array(list(product(*((0, n - 1) for n in self.shape))))
         return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
 
     def with_spacing(self, spacing: Spacing3) -> "Geometry":
-        """The same axes and first voxel, with voxels of other edge lengths (mm, in array-axis order)."""
+        """Returns a grid with the same axes and first voxel, and other voxel sizes.
+
+        Args:
+            spacing: Edge lengths in mm, in array-axis order.
+        """
         affine = self.affine.copy()
         affine[:3, :3] *= np.divide(spacing, self.spacing)
         return Geometry(self.shape, affine)
 
     def oriented_as(self, orientation: str) -> "Geometry":
-        """The same grid with its axes flipped and permuted to ``orientation``, such as ``"RAS"``."""
+        """Returns the same grid with its axes flipped and permuted.
+
+        Args:
+            orientation: Where the array axes are to point, such as ``"RAS"``.
+        """
         change = ornt_transform(io_orientation(self.affine), axcodes2ornt(tuple(orientation)))
         x, y, z = np.array(self.shape)[np.argsort(change[:, 0])]
         return Geometry((x, y, z), self.affine @ inv_ornt_aff(change, self.shape))
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the grid as it is written into JSON files; spacing and orientation are for readers."""
         return {
             "shape": list(self.shape),
             "spacing": [round(s, 6) for s in self.spacing],
@@ -127,12 +173,21 @@ class Geometry:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Geometry":
+        """Returns the grid that ``as_json`` wrote."""
         return cls(tuple(content["shape"]), np.asarray(content["affine"]))
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels ``(channel, x, y, z)`` and their geometry. Values are exactly those of the source."""
+    """Voxels and their place in the world.
+
+    Attributes:
+        array: ``(channel, x, y, z)``; values are exactly those of the source, in its type.
+        geometry: The grid of the voxels.
+
+    Raises:
+        ValueError: The array has another shape than ``(channel, *geometry.shape)``.
+    """
 
     array: Array
     geometry: Geometry
@@ -143,14 +198,22 @@ class Volume:
 
     @property
     def label_map(self) -> Array:
-        """The only channel, ``(x, y, z)``."""
+        """The only channel, ``(x, y, z)``.
+
+        Raises:
+            ValueError: There are several channels.
+        """
         if self.array.shape[0] != 1:
             raise ValueError(f"a label map has one channel, not {self.array.shape[0]}")
         label_map: Array = self.array[0]
         return label_map
 
     def oriented_as(self, orientation: str) -> "Volume":
-        """The same voxels with the array axes flipped and permuted to ``orientation``; nothing is interpolated."""
+        """Returns the same voxels with their axes flipped and permuted; nothing is interpolated.
+
+        Args:
+            orientation: Where the array axes are to point, such as ``"RAS"``.
+        """
         change = ornt_transform(io_orientation(self.geometry.affine), axcodes2ornt(tuple(orientation)))
         array = np.stack([apply_orientation(channel, change) for channel in self.array])
         return Volume(array, self.geometry.oriented_as(orientation))

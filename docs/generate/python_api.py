@@ -7,7 +7,7 @@ from typing import NamedTuple
 import medseg
 
 PACKAGE = Path(medseg.__file__).parent
-PACKAGES = ("transforms", "networks", "losses", "metrics", "inferers", "training", "dataset")
+PACKAGES = ("transforms", "networks", "losses", "metrics", "inferers", "training", "dataset", "io")
 
 FACADE = """# medseg
 

@@ -19,12 +19,20 @@ DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files besid
 
 
 def image_sources(path: Path) -> Found:
-    """Every image under a folder or in an archive (NIfTI, Analyze, DICOM, NRRD, MetaImage, pictures) and every
-    segmentation (DICOM SEG, RTSTRUCT, .seg.nrrd), those that a DICOMDIR lists, or the one that ``path`` names; nothing
-    is read but headers of DICOM and NRRD. A path may go on inside: ``study.zip/ct.nii.gz``, or to one volume of a
-    series or file that holds several, ``series/time-03`` or ``scan.nii.gz/volume-2``.
+    """Finds every image and segmentation under a folder or in an archive, or the one that a path names.
 
-    Raises ``SourceError`` when there is no such file or folder, and for an archive that cannot be unpacked.
+    Images are NIfTI, Analyze, DICOM, NRRD, MetaImage and pictures; segmentations DICOM SEG, RTSTRUCT and ``.seg.nrrd``.
+    Of a DICOMDIR those are found that it lists. Only headers of DICOM and NRRD are read.
+
+    Args:
+        path: A folder, an archive, or a file. It may go on inside of an archive (``study.zip/ct.nii.gz``), or to one
+            volume of a series or file that holds several (``series/time-03``, ``scan.nii.gz/volume-2``).
+
+    Returns:
+        Images, segmentations, files that cannot be read, and notes on what was left out.
+
+    Raises:
+        SourceError: There is no such file or folder, or an archive cannot be unpacked.
     """
     if not path.exists():
         return _inside(path)
@@ -42,7 +50,7 @@ def image_sources(path: Path) -> Found:
 
 
 def sources_among(files: Sequence[Path]) -> Found:
-    """As ``image_sources``, for files already listed."""
+    """Finds the images and segmentations among files already listed, as ``image_sources`` does."""
     kinds = {file: kind for file in files if (kind := _kind(file))}
     parts = {part for file in kinds for part in _parts(file)}
     series = series_among(file for file in files if file not in kinds and file not in parts)
@@ -54,10 +62,14 @@ def sources_among(files: Sequence[Path]) -> Found:
 
 
 def source_of(path: Path) -> ImageSource:
-    """The one image or segmentation at ``path``: a file, a folder with one DICOM series (or one other image, or nothing
-    but one segmentation), or a file of a DICOM series, which stands for the whole series in its folder.
+    """Finds the one image or segmentation at a path.
 
-    Raises ``SourceError`` when there is none, or more than one.
+    Args:
+        path: A file; a folder with one DICOM series, one other image, or nothing but one segmentation; or a file of a
+            DICOM series, which stands for the whole series in its folder.
+
+    Raises:
+        SourceError: There is none, or more than one.
     """
     found = image_sources(path)
     series = [source for source in found.sources if source.kind == "dicom"]
@@ -74,8 +86,14 @@ def source_of(path: Path) -> ImageSource:
 
 
 def mask_source(path: Path) -> ImageSource:
-    """The one mask at ``path``: as ``source_of``; of a bundle of 3D Slicer, which holds the image too, its only
-    segmentation, or that which is named ``prediction``. Raises as ``source_of`` does."""
+    """Finds the one mask at a path, as ``source_of`` does.
+
+    Of a bundle of 3D Slicer (.mrb), which holds the image too, it is the only segmentation, or the one named
+    ``prediction``.
+
+    Raises:
+        SourceError: There is none, or more than one.
+    """
     if not (path.suffix.lower() == BUNDLE and path.is_file()):
         return source_of(path)
     masks = image_sources(path).segmentations
@@ -87,8 +105,13 @@ def mask_source(path: Path) -> ImageSource:
 
 
 def located(path: Path) -> Path:
-    """Where something is that a path names in an archive: in the folder that it is unpacked to. Other paths as they
-    are. Raises ``SourceError`` for an archive that cannot be unpacked."""
+    """Returns where something lies that a path names in an archive: in the folder that it is unpacked to.
+
+    Other paths are returned as they are.
+
+    Raises:
+        SourceError: The archive cannot be unpacked.
+    """
     holder = existing(path)
     if holder != path and holder.is_file() and is_archive(holder):
         return located(unpacked(holder) / path.relative_to(holder))
@@ -96,7 +119,7 @@ def located(path: Path) -> Path:
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or the part of it that exists."""
+    """Returns the path itself, or the part of it that exists."""
     return next((each for each in (path, *path.parents) if each.exists()), path)
 
 

@@ -47,12 +47,30 @@ HEADER_BYTES = 4096
 
 
 def read_volume(source: ImageSource | Path | str) -> Volume:
-    """Voxels ``(channel, x, y, z)`` with the exact values of the source, and where they lie.
+    """Reads an image, or the label map of a segmentation, whatever it is stored as.
 
-    A path may be a file of an image, a folder with exactly one DICOM series, or one file of a series, which stands for
-    all of it. Of a DICOM SEG or .seg.nrrd it is the label map of its segments' numbers. Voxels are as large as
-    ``source.spacing`` says, where it says so. Raises ``SourceError`` for what cannot be read, contours without their
-    image among it, ``GeometryError`` for slices that make no grid.
+    Values are exactly those of the source. Of a DICOM SEG or ``.seg.nrrd`` the label map of its segments' numbers is
+    read. Slices of DICOM that are tilted, uneven or missing are resampled to an even, upright grid.
+
+    Args:
+        source: What ``image_sources`` found; or the path of a file, of a folder with exactly one DICOM series, or of
+            one file of a series, which stands for all of it. A path may go on in an archive (``study.zip/ct.nii.gz``),
+            or to one volume of several (``scan.nii.gz/volume-2``). Where ``source.spacing`` is set, voxels are as large
+            as it says.
+
+    Returns:
+        Voxels ``(channel, x, y, z)`` and their grid, in RAS mm.
+
+    Raises:
+        SourceError: It cannot be read: there is none, there are several, or the file is damaged. Contours (RTSTRUCT)
+            cannot be read without their image.
+        GeometryError: The slices make no grid, or programs read the place of the voxels differently.
+
+    Example:
+        >>> import medseg
+        >>> volume = medseg.read_volume("study.zip/ct.nii.gz")  # doctest: +SKIP
+        >>> volume.array.shape, volume.geometry.spacing  # doctest: +SKIP
+        ((1, 512, 512, 120), (0.8, 0.8, 2.5))
     """
     source = _source(source)
     if source.kind in SEGMENTATION_READERS:
@@ -64,7 +82,18 @@ def read_volume(source: ImageSource | Path | str) -> Volume:
 
 
 def read_geometry(source: ImageSource | Path | str) -> Geometry:
-    """The grid of an image, from headers alone where these tell it. Takes and raises what ``read_volume`` does."""
+    """Reads the grid of an image, from headers alone where these tell it.
+
+    Args:
+        source: As for ``read_volume``.
+
+    Returns:
+        The grid that ``read_volume`` gives.
+
+    Raises:
+        SourceError: As ``read_volume`` does.
+        GeometryError: As ``read_volume`` does.
+    """
     source = _source(source)
     if source.kind in GEOMETRY_READERS:
         geometry = GEOMETRY_READERS[source.kind](source)
@@ -75,11 +104,20 @@ def read_geometry(source: ImageSource | Path | str) -> Geometry:
 def read_segmentation(
     source: ImageSource | Path | str, grid: Geometry | None = None, image: ImageSource | None = None
 ) -> Segmentation:
-    """The named segments of a DICOM SEG, RTSTRUCT or .seg.nrrd, placed on ``grid`` by geometry, or on their own grid.
+    """Reads the named segments of a DICOM SEG, an RTSTRUCT or a ``.seg.nrrd``.
 
-    ``image``: where ``grid`` was read from. Its true slices say more than the grid when they are tilted, uneven or
-    missing. Raises ``SourceError`` for what cannot be read, and for contours without a grid; ``GeometryError`` for what
-    lies outside of the grid, or makes no grid of its own.
+    Args:
+        source: The segmentation, as for ``read_volume``.
+        grid: Where the segments are placed, by their places in the world; None for their own grid.
+        image: The image that ``grid`` was read from. Its true slices say more than the grid when they are tilted,
+            uneven or missing.
+
+    Returns:
+        Label maps ``(x, y, z)`` on the grid, and what their values stand for.
+
+    Raises:
+        SourceError: The file cannot be read, is no segmentation, or holds contours and no ``grid`` is given.
+        GeometryError: Segments lie outside of ``grid``, or make no grid of their own.
     """
     source = _segmentation_source(source)
     planes = source_planes(image) if image is not None and image.kind == "dicom" else ()
@@ -87,8 +125,17 @@ def read_segmentation(
 
 
 def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
-    """Numbers, names (unique and not empty), colours and codes of the segments, without reading voxels; of the mask of
-    one structure, this. Raises ``SourceError``."""
+    """Reads what a segmentation says of its segments, without their voxels.
+
+    Args:
+        source: The segmentation, as for ``read_volume``; or the mask of one structure.
+
+    Returns:
+        Of each segment the number, name (unique and not empty), colour and codes.
+
+    Raises:
+        SourceError: The file cannot be read, or is no segmentation.
+    """
     if isinstance(source, ImageSource) and source.structure:
         return (SegmentHeader(1, source.structure),)
     source = _segmentation_source(source)
@@ -96,8 +143,13 @@ def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
 
 
 def check_whole(source: ImageSource) -> None:
-    """Raises ``SourceError`` for files of an image that are cut short. Voxels are read only where sizes leave that
-    open."""
+    """Checks that the files of an image are not cut short.
+
+    Sizes tell it; voxels are read only where they leave it open.
+
+    Raises:
+        SourceError: A file is cut short, or damaged otherwise.
+    """
     if source.kind in ("nifti", "pair"):
         check_whole_nifti(source.path)
     elif source.kind == "dicom":

@@ -18,29 +18,47 @@ SEGMENTATIONS: tuple[Kind, ...] = get_args(SegmentationKind)
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One image or segmentation on disk.
+    """One image or segmentation on disk: where its voxels or outlines come from, and what its header says of it.
 
-    ``path`` is what is shown to the user (the file; the folder of the series). ``files`` are the slices of a
-    DICOM series in order of their position, and just the file for the other kinds. Where one file holds several
-    slices, it is repeated, and ``frames`` says which of its frames (from 0) each slice is.
+    Attributes:
+        kind: The format, which says how it is read.
+        path: What is shown to the user: the file, or the folder of a DICOM series.
+        files: The slices of a DICOM series in order of their position; of other kinds just the file. A file with
+            several slices is repeated.
+        frames: Which frame of its file each slice is, from 0; as long as ``files``. Empty where each file is one slice,
+            or a mosaic of slices.
+        structure: What is drawn, where a file holds the mask of one structure: ``"liver"``.
+        part: Which volume of a series or file that holds several: ``"echo-2"``, ``"time-03"``, ``"b-1000"``.
+        modality: DICOM's: ``"CT"``, ``"MR"``, ``"PT"``, …; empty where nothing says it.
+        description: DICOM's SeriesDescription.
+        derived: What was computed rather than acquired: ``"an ADC map"``. Such images are taken only where nothing else
+            is there.
+        series_uid: DICOM's SeriesInstanceUID.
+        patient_id: DICOM's PatientID.
+        study_uid: DICOM's StudyInstanceUID.
+        frame_of_reference_uid: DICOM's FrameOfReferenceUID: images with the same one share their coordinates.
+        refers_to: The series UIDs that a DICOM SEG or RTSTRUCT says it was drawn on.
+        notes: What was decided when the source was found, for the user.
+        spacing: Edge lengths of a voxel in mm, in array-axis order, as the user says where the header is wrong; None
+            where the header counts.
     """
 
     kind: Kind
     path: Path
     files: tuple[Path, ...]
-    frames: tuple[int, ...] = ()  # as long as ``files``, or empty: each file is a slice (or a mosaic of slices)
-    structure: str = ""  # what is drawn, where a file holds the mask of one structure: "liver"
-    part: str = ""  # which volume of a series that holds several: "echo-2", "time-03", "b-1000"
-    modality: str = ""  # "CT", "MR", "PT", … where DICOM says so
-    description: str = ""  # SeriesDescription
-    derived: str = ""  # what was computed rather than acquired: "an ADC map"; taken only where nothing else is there
+    frames: tuple[int, ...] = ()
+    structure: str = ""
+    part: str = ""
+    modality: str = ""
+    description: str = ""
+    derived: str = ""
     series_uid: str = ""
     patient_id: str = ""
     study_uid: str = ""
     frame_of_reference_uid: str = ""
-    refers_to: tuple[str, ...] = ()  # the series UIDs that a DICOM SEG or RTSTRUCT says it was drawn on
+    refers_to: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
-    spacing: Spacing3 | None = None  # mm, in array-axis order: what the user says, where the header is wrong
+    spacing: Spacing3 | None = None
 
     @property
     def has_segments(self) -> bool:
@@ -49,9 +67,16 @@ class ImageSource:
 
 
 class Found(NamedTuple):
-    """What a search found: ``found = image_sources(folder)``."""
+    """What a search found: ``found = image_sources(folder)``.
+
+    Attributes:
+        sources: Images.
+        problems: Files that cannot be read, each with the reason.
+        notes: What was left out on purpose.
+        segmentations: DICOM SEG, RTSTRUCT and ``.seg.nrrd``.
+    """
 
     sources: tuple[ImageSource, ...]
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left out on purpose
-    segmentations: tuple[ImageSource, ...] = ()  # DICOM SEG, RTSTRUCT and .seg.nrrd
+    notes: tuple[str, ...] = ()
+    segmentations: tuple[ImageSource, ...] = ()

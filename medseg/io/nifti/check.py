@@ -19,10 +19,12 @@ NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 76
 
 
 def check_nifti(path: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a NIfTI mask back and compares it with the label map that it was to hold."""
     return _check_nifti(path, segmented, np.asarray)
 
 
 def check_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a folder of NIfTI masks back, one a structure, and compares each with its structure."""
     files = segmented.files(folder, ".nii.gz")
     return together([_check_nifti(path, segmented, partial(np.isin, test_elements=s.values)) for s, path in files])
 

@@ -34,7 +34,17 @@ GZIP_SIZE_LIMIT = 2**32  # gzip notes the size of what it holds modulo this
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """``sform`` and ``qform`` (voxel index to RAS mm) are None where their code says that there is none."""
+    """What the header of a NIfTI file says.
+
+    Attributes:
+        shape: Of all axes, as in the file.
+        spacing: pixdim, in mm.
+        unit: That of the file: ``"mm"``, ``"micron"``, ``"metre"``, or ``"unknown"``, which is taken for mm.
+        sform: ``(4, 4)``, voxel index to RAS mm; None where its code says that there is none.
+        qform: The same of the qform.
+        is_analyze: Whether it is Analyze 7.5, which says nothing of the place.
+        n_bytes: Size of the file with the voxels, not compressed.
+    """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]  # pixdim, in mm
@@ -46,15 +56,22 @@ class NiftiHeader:
 
     @property
     def has_place(self) -> bool:
+        """Whether it says where the voxels lie."""
         return self.sform is not None or self.qform is not None
 
     @property
     def n_channels(self) -> int:
+        """Volumes along the fourth and further axes."""
         return int(np.prod(self.shape[3:]))
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Raises ``SourceError`` for a file that is damaged or no NIfTI."""
+    """Reads the header of a NIfTI or Analyze file.
+
+    Raises:
+        SourceError: The file is damaged, or no NIfTI.
+        GeometryError: Programs read its place differently.
+    """
     image = open_nifti(path)
     header = image.header
     unit, mm = UNKNOWN_UNIT if is_analyze(image) else unit_of(header)
@@ -71,7 +88,11 @@ def read_nifti_header(path: Path) -> NiftiHeader:
 
 
 def check_whole_nifti(path: Path) -> None:
-    """Raises ``SourceError`` when the file is cut short. Voxels are read only where its size leaves that open."""
+    """Checks that a file is not cut short; voxels are read only where its size leaves that open.
+
+    Raises:
+        SourceError: The file is cut short, or damaged otherwise.
+    """
     expected = read_nifti_header(path).n_bytes  # which compares it with the size of a file that is not compressed
     file = voxel_file(path)
     if is_gzipped(file) and _gzip_size(file) != expected % GZIP_SIZE_LIMIT:
@@ -79,9 +100,15 @@ def check_whole_nifti(path: Path) -> None:
 
 
 def write_place(path: Path, geometry: Geometry) -> None:
-    """Sets sform and qform of a file to ``geometry`` (code 1), in the file's unit of length; all its other bytes stay.
+    """Sets sform and qform of a file (code 1), in the file's unit of length; all its other bytes stay.
 
-    Raises ``SourceError`` for a file that is damaged or no NIfTI, ``OutputError`` when it cannot be written.
+    Args:
+        path: A NIfTI file.
+        geometry: The grid, of which the affine is written.
+
+    Raises:
+        SourceError: The file is damaged, or no NIfTI.
+        OutputError: The file cannot be written.
     """
 
     def place(header: nibabel.Nifti1Header) -> None:
@@ -94,7 +121,11 @@ def write_place(path: Path, geometry: Geometry) -> None:
 
 def copy_place(path: Path, like: Path) -> None:
     """Gives a file the sform, qform, codes, voxel sizes and unit of another, to the bit; all its other bytes stay.
-    Raises as ``write_place`` does."""
+
+    Raises:
+        SourceError: One of the files is damaged, or no NIfTI.
+        OutputError: The file cannot be written.
+    """
     original = open_nifti(like).header
 
     def place(header: nibabel.Nifti1Header) -> None:
@@ -108,8 +139,16 @@ def copy_place(path: Path, like: Path) -> None:
 
 
 def write_spacing(path: Path, spacing: Spacing3) -> None:
-    """Gives the voxels of a file other edge lengths (mm); directions, the first voxel's place, codes and all its other
-    bytes stay. Raises as ``write_place`` does."""
+    """Gives the voxels of a file other sizes; directions, the first voxel's place and all its other bytes stay.
+
+    Args:
+        path: A NIfTI file.
+        spacing: Edge lengths in mm, in array-axis order.
+
+    Raises:
+        SourceError: The file is damaged, or no NIfTI.
+        OutputError: The file cannot be written.
+    """
 
     def place(header: nibabel.Nifti1Header) -> None:
         _, mm = unit_of(header)

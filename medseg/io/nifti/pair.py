@@ -21,8 +21,14 @@ KINDS = (
 
 
 def open_pair(header: Path) -> AnalyzeImage:
-    """The header, read; the voxels, not yet. nibabel's NIfTI images are ``AnalyzeImage`` too. Raises ``SourceError``
-    where there are no voxels beside it, and what nibabel raises for damaged files."""
+    """Reads the header of a pair of ``.hdr`` and ``.img``; the voxels are not read yet.
+
+    Returns:
+        nibabel's image; those of NIfTI are ``AnalyzeImage`` too.
+
+    Raises:
+        SourceError: There are no voxels beside the header. What nibabel raises for damaged files comes as it is.
+    """
     with nibabel.openers.ImageOpener(header) as stream:
         start = stream.read(KINDS[1].header_class.template_dtype.itemsize)
     kind = next((kind for kind in KINDS if kind.header_class.may_contain_header(start)), None)
@@ -34,8 +40,11 @@ def open_pair(header: Path) -> AnalyzeImage:
 
 
 def voxel_file(path: Path) -> Path:
-    """The file with the voxels that belong to a header; any other file is its own. Raises ``SourceError`` where it is
-    not there."""
+    """Returns the file with the voxels that belong to a header; any other file is its own.
+
+    Raises:
+        SourceError: It is not there.
+    """
     if not is_pair(path):
         return path
     beside = voxels_beside(path)
@@ -45,22 +54,22 @@ def voxel_file(path: Path) -> Path:
 
 
 def voxels_beside(header: Path) -> Path | None:
-    """``scan.img`` or ``scan.img.gz`` beside ``scan.hdr``; None where there is none."""
+    """Returns ``scan.img`` or ``scan.img.gz`` beside ``scan.hdr``; None where there is none."""
     return _beside(header, VOXEL_SUFFIXES)
 
 
 def header_file(path: Path) -> Path | None:
-    """The header that belongs to ``scan.img``; None for any other file."""
+    """Returns the header that belongs to ``scan.img``; None for any other file."""
     return _beside(path, PAIR_SUFFIXES) if path.name.lower().endswith(VOXEL_SUFFIXES) else None
 
 
 def is_pair_header(path: Path) -> bool:
-    """Whether it is a header of Analyze or NIfTI, not just of that name: other programs have headers called .hdr."""
+    """Says whether it is a header of Analyze or NIfTI by its content: other programs have headers called .hdr."""
     return is_pair(path) and content_suffix(path) == ".hdr"
 
 
 def is_analyze(image: AnalyzeImage) -> bool:
-    """Whether the header is older than NIfTI, and does not say how voxels are turned."""
+    """Says whether the header is older than NIfTI, and does not say how voxels are turned."""
     return not isinstance(image, nibabel.Nifti1Pair)
 
 

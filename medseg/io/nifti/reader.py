@@ -42,11 +42,20 @@ PLACE_FIELDS = (
 
 
 def read_nifti(path: Path) -> Volume:
-    """Reads .nii, .nii.gz or a pair of .hdr and .img with the exact values of the file: ``(channel, x, y, z)``.
+    """Reads a NIfTI or Analyze 7.5 file with its exact values.
 
-    The type on disk is kept where the header has no scaling, else values are float64. The fourth axis becomes
-    channels, a 2D file has one slice. Lengths in metres or micrometres become mm. Raises ``SourceError`` for a file
-    that is damaged or no NIfTI, ``GeometryError`` for an affine that cannot be inverted.
+    The type on disk is kept where the header has no scaling, else values are float64. The fourth axis becomes channels,
+    and a 2D file has one slice. Lengths in metres or micrometres become mm.
+
+    Args:
+        path: A ``.nii``, a ``.nii.gz``, or the ``.hdr`` of a pair of ``.hdr`` and ``.img``.
+
+    Returns:
+        Voxels ``(channel, x, y, z)`` and their grid, in RAS mm.
+
+    Raises:
+        SourceError: The file is damaged, or no NIfTI.
+        GeometryError: The affine cannot be inverted, or programs read the place differently.
     """
     image = open_nifti(path)
     geometry = image_geometry(path, image)
@@ -56,15 +65,27 @@ def read_nifti(path: Path) -> Volume:
 
 
 def nifti_geometry(path: Path) -> Geometry:
-    """The grid of a NIfTI file, from its header alone. Raises as ``read_nifti`` does."""
+    """Reads the grid of a NIfTI file from its header alone.
+
+    Raises:
+        SourceError: The file is damaged, or no NIfTI.
+        GeometryError: The affine cannot be inverted, or programs read the place differently.
+    """
     return image_geometry(path, open_nifti(path))
 
 
 def open_nifti(path: Path) -> AnalyzeImage:
-    """The header, read and checked; the voxels, not yet. ``path`` may be the header of a pair, Analyze among it.
+    """Reads and checks the header of a NIfTI file; the voxels are not read yet.
 
-    Raises ``SourceError`` for a file that is damaged, no NIfTI, or holds no numbers; ``GeometryError`` for a place that
-    programs read differently.
+    Args:
+        path: A NIfTI file, or the header of a pair, Analyze among it.
+
+    Returns:
+        nibabel's image.
+
+    Raises:
+        SourceError: The file is damaged, no NIfTI, or holds no numbers.
+        GeometryError: Programs read its place differently.
     """
     with reading(path, "NIfTI"):
         image = open_pair(path) if is_pair(path) else nibabel.load(path)
@@ -83,23 +104,23 @@ def open_nifti(path: Path) -> AnalyzeImage:
 
 
 def n_bytes(image: AnalyzeImage) -> int:
-    """Of the file with the voxels, not compressed."""
+    """Returns the size of the file with the voxels, not compressed, in bytes."""
     return int(image.dataobj.offset) + prod(int(n) for n in image.shape) * int(image.dataobj.dtype.itemsize)
 
 
 def unit_of(header: nibabel.Nifti1Header) -> tuple[str, float]:
-    """The unit in which a header gives lengths, and how many mm it is: ``("micron", 0.001)``."""
+    """Returns the unit in which a header gives lengths, and how many mm it is: ``("micron", 0.001)``."""
     return UNITS.get(int(header["xyzt_units"]) & SPATIAL_UNIT, UNKNOWN_UNIT)
 
 
 def in_mm(affine: npt.ArrayLike, header: nibabel.Nifti1Header) -> npt.NDArray[np.float64]:
-    """An affine that stands in the header, or was made of it, in mm."""
+    """Returns an affine that stands in the header, or was made of it, in mm."""
     _, mm = unit_of(header)
     return np.diag([mm, mm, mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
 
 
 def in_unit_of(header: nibabel.Nifti1Header, affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """An affine in mm, as the header is to hold it."""
+    """Returns an affine in mm as the header is to hold it."""
     _, mm = unit_of(header)
     return np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
 
@@ -166,7 +187,12 @@ def _channels_first(path: Path, array: Array) -> Array:
 
 
 def image_geometry(path: Path, image: AnalyzeImage) -> Geometry:
-    """The grid of an image opened by ``open_nifti``. Raises ``GeometryError`` for an affine that cannot be inverted."""
+    """Returns the grid of an image that ``open_nifti`` gave.
+
+    Raises:
+        GeometryError: The affine cannot be inverted.
+        SourceError: There are no voxels.
+    """
     x, y, z = (*image.shape, 1, 1, 1)[:3]
     affine = np.asarray(image.affine, np.float64) if is_analyze(image) else in_mm(image.affine, image.header)
     is_flat = np.linalg.matrix_rank(affine[:3, :3]) < 3 if np.isfinite(affine).all() else True

@@ -14,40 +14,75 @@ from medseg.progress import warn
 from medseg.volume import Array, Geometry
 
 
-def write_nifti(path: Path, array: Array, geometry: Geometry, like: Path | None = None) -> None:
-    """Writes ``array`` (x, y, z) or (channel, x, y, z) as .nii or .nii.gz, whole or not at all.
+def write_nifti(path: Path | str, array: Array, geometry: Geometry, like: Path | str | None = None) -> None:
+    """Writes a volume or a label map as NIfTI, whole or not at all.
 
-    qform and sform both hold the affine (code 1), in mm. With ``like``, a NIfTI file on the same grid, both are
-    copied from its header to the bit, in its unit of length, and a 2D file gets a 2D one, so that every viewer places
-    the two alike. float64 is stored as float32.
+    qform and sform both hold the affine (code 1), in mm. float64 is stored as float32, booleans as uint8, and integers
+    of 64 bits as 32.
 
-    Raises ``GeometryError`` when ``like`` lies on another grid, ``OutputError`` when the file cannot be
-    written.
+    Args:
+        path: Where to; the name ends with ``.nii`` or ``.nii.gz``.
+        array: ``(x, y, z)``, or ``(channel, x, y, z)``.
+        geometry: The grid of the array, in RAS mm.
+        like: A NIfTI file on the same grid. Its sform and qform are copied to the bit, in its unit of length, and a 2D
+            file gets a 2D one, so that every viewer places the two alike.
+
+    Raises:
+        GeometryError: ``like`` lies on another grid.
+        OutputError: The file cannot be written, or is named otherwise.
+        ValueError: The array does not lie on the grid, or has integers of more than 32 bits.
+
+    Example:
+        >>> import medseg
+        >>> scan = medseg.read_volume("ct.nii.gz")  # doctest: +SKIP
+        >>> bone = (scan.array[0] > 300).astype("uint8")  # doctest: +SKIP
+        >>> medseg.write_label_map("bone.nii.gz", bone, scan.geometry, like="ct.nii.gz")  # doctest: +SKIP
     """
+    path = Path(path)
     if not is_nifti(path):
         raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
     image = _image(array, geometry)
     if like is not None:
-        image = _placed_like(image, path, geometry, like)
+        image = _placed_like(image, path, geometry, Path(like))
     with written_whole(path) as temporary:
         nibabel.save(image, temporary)
 
 
 def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
-    """The content of a .nii file, as ``write_nifti`` would write it."""
+    """Returns the content of a ``.nii`` file, as ``write_nifti`` would write it.
+
+    Args:
+        array: ``(x, y, z)``, or ``(channel, x, y, z)``.
+        geometry: The grid of the array, in RAS mm.
+    """
     content: bytes = _image(array, geometry).to_bytes()
     return content
 
 
 def write_nifti_mask(path: Path, segmented: LabelMapVolume) -> list[Path]:
-    """Writes the label map, with the very sform and qform of a source that is NIfTI. Raises ``OutputError`` when the
-    file cannot be written."""
+    """Writes a label map as one NIfTI file.
+
+    It has the very sform and qform of its source where that is NIfTI.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     write_nifti(path, segmented.label_map, segmented.geometry, like=_header_to_copy(segmented))
     return [path]
 
 
 def write_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> list[Path]:
-    """Writes a file of 0 and 1 for each label and region, named after it. Raises ``OutputError`` when it cannot."""
+    """Writes a NIfTI file of 0 and 1 for each label and region, named after it.
+
+    Returns:
+        The files; where names of structures cannot be names of files, with a table of the true ones (``names.json``).
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     written = {}
     for structure, path in segmented.files(folder, ".nii.gz"):
         mask = segmented.mask(structure)

@@ -18,10 +18,19 @@ DATA_FILES = re.compile(r"^(?:data ?file:|ElementDataFile *=)(?P<names>.*)$", re
 
 
 def read_itk(path: Path) -> Volume:
-    """Reads ``(channel, x, y, z)`` with the exact values and type of the file.
+    """Reads a NRRD or MetaImage file with its exact values and type.
 
-    The components of a pixel, or a fourth axis, are channels; a 2D file has one slice. Raises ``SourceError`` for a
-    file that is damaged or of another kind, ``GeometryError`` for an affine that cannot be inverted.
+    The components of a pixel, or a fourth axis, are channels; a 2D file has one slice.
+
+    Args:
+        path: A ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
+
+    Returns:
+        Voxels ``(channel, x, y, z)`` and their grid, in RAS mm, placed as ITK places them.
+
+    Raises:
+        SourceError: The file is damaged, or of another kind.
+        GeometryError: The affine cannot be inverted, or programs read the place differently.
     """
     image = open_itk(path)
     with reading(path, "NRRD or MetaImage"):
@@ -30,19 +39,28 @@ def read_itk(path: Path) -> Volume:
 
 
 def itk_geometry(path: Path) -> Geometry:
-    """The grid of a file, from its header alone. Raises as ``read_itk`` does."""
+    """Reads the grid of a NRRD or MetaImage file from its header alone.
+
+    Raises:
+        SourceError: The file is damaged, or of another kind.
+        GeometryError: The affine cannot be inverted, or programs read the place differently.
+    """
     return open_itk(path).geometry
 
 
 def open_itk(path: Path) -> RawImage:
-    """The header, read and checked; the voxels, not yet. Raises ``SourceError`` for a file that is damaged or of
-    another kind, ``GeometryError`` for a place that programs read differently."""
+    """Reads and checks the header of a NRRD or MetaImage file; the voxels are not read yet.
+
+    Raises:
+        SourceError: The file is damaged, or of another kind.
+        GeometryError: Programs read the place differently.
+    """
     with reading(path, "NRRD or MetaImage"):
         return read_nrrd_header(path) if path.suffix.lower() in NRRD_SUFFIXES else read_metaimage_header(path)
 
 
 def data_files(path: Path) -> set[Path]:
-    """The files that a .mhd or .nhdr keeps its voxels in; empty where it cannot be told."""
+    """Returns the files that a .mhd or .nhdr keeps its voxels in; none where that cannot be told."""
     try:
         with path.open("rb") as stream:
             header = stream.read(LONGEST_HEADER).decode("utf-8", "replace")

@@ -13,8 +13,11 @@ from medseg.volume import Geometry
 
 
 def check_picture(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by
-    Pillow. It has to have the orientation of its image."""
+    """Reads a picture back and compares it with the label map that it was to hold.
+
+    SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by Pillow.
+    It has to have the orientation of its image.
+    """
     found, source = read_by_itk(path), segmented.source
     if source is not None and source.kind == "image2d" and (turn := _orientation(source.path)) != 1:
         if _orientation(path) != turn:

@@ -27,13 +27,13 @@ TURNS = {
 
 
 def orientation_in(image: Image.Image) -> int:
-    """1 to 8; 1 also for what no program knows."""
+    """Returns the orientation of an opened picture, 1 to 8; 1 also for what no program knows."""
     tag = image.getexif().get(ORIENTATION, UPRIGHT)
     return tag if tag in TURNS else UPRIGHT
 
 
 def orientation_of(picture: Path) -> int:
-    """That of a file which Pillow can open; 1 for others."""
+    """Returns the orientation of a file which Pillow can open; 1 for others."""
     try:
         with Image.open(picture) as image:
             return orientation_in(image)
@@ -42,13 +42,13 @@ def orientation_of(picture: Path) -> int:
 
 
 def as_shown(stored: Array, orientation: int) -> Array:
-    """Pixels ``(…, x, y, z)`` as viewers turn them."""
+    """Returns stored pixels ``(…, x, y, z)`` as viewers turn them."""
     swapped, flipped = TURNS.get(orientation, (False, ()))
     return np.flip(stored.swapaxes(-3, -2) if swapped else stored, flipped)
 
 
 def as_stored(shown: Array, orientation: int) -> Array:
-    """The way back."""
+    """Returns pixels ``(…, x, y, z)`` that are as viewers show them as they are stored."""
     swapped, flipped = TURNS.get(orientation, (False, ()))
     stored = np.flip(shown, flipped)
     return stored.swapaxes(-3, -2) if swapped else stored

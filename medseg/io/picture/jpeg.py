@@ -16,7 +16,11 @@ BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue (JFIF)
 
 
 def check_jpeg(path: Path) -> None:
-    """Raises ``ValueError`` for pixels that Pillow and ITK decode differently, and whatever Pillow does."""
+    """Checks that Pillow and ITK decode a JPEG alike, since either goes on with damaged pixels in its own way.
+
+    Raises:
+        ValueError: They do not. What Pillow raises comes as it is.
+    """
     with Image.open(path, formats=("JPEG",)) as image:
         if image.mode not in ("L", "RGB"):  # ITK makes its own colours of CMYK
             return

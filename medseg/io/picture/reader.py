@@ -35,11 +35,16 @@ EXACT_MODES = ("1", "L", "P", "RGB", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"
 
 
 def read_image2d(path: Path) -> Volume:
-    """Reads a picture as ``(channel, x = column, y = row, z)`` with exact values, turned as viewers show it.
+    """Reads a picture (PNG, JPEG, BMP, TIFF) with exact values, turned as viewers show it.
 
-    Grey is one channel, colour three; alpha is dropped. A colour palette is read as its indices (it marks
-    labels), a grey one as grey values, black and white as 0 and 1. The pages of a TIFF are z. Raises
-    ``SourceError``.
+    Grey is one channel, colour three; alpha is dropped. A colour palette is read as its indices, which mark labels; a
+    grey one as grey values, black and white as 0 and 1. The pages of a TIFF are slices.
+
+    Returns:
+        Pixels ``(channel, x = column, y = row, z)``, on a grid whose affine is the identity.
+
+    Raises:
+        SourceError: The file cannot be read, or would lose values.
     """
     with reading(path, "an image"):
         array = read_tiff(path) if _is_tiff(path) else _read_picture(path)
@@ -53,8 +58,17 @@ def read_image2d(path: Path) -> Volume:
 
 
 def read_pictures(paths: Sequence[Path]) -> Volume:
-    """Reads pictures as the slices of one volume, ``(channel, x = column, y = row, z)``. Raises ``SourceError``, also
-    where they are of several sizes."""
+    """Reads pictures as the slices of one volume.
+
+    Args:
+        paths: Of each slice, in order.
+
+    Returns:
+        Pixels ``(channel, x = column, y = row, z)``, on a grid whose affine is the identity.
+
+    Raises:
+        SourceError: A file cannot be read, or they are of several sizes.
+    """
     arrays = [read_image2d(path).array for path in paths]
     odd = next((i for i, array in enumerate(arrays) if array.shape != (*arrays[0].shape[:3], 1)), None)
     if odd is not None:
@@ -65,7 +79,11 @@ def read_pictures(paths: Sequence[Path]) -> Volume:
 
 
 def image2d_geometry(path: Path) -> Geometry:
-    """The grid of a picture, without reading its pixels. Raises ``SourceError``."""
+    """Reads the grid of a picture, without its pixels.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     with reading(path, "an image"):
         if _is_tiff(path):
             return Geometry(tiff_shape(path), np.eye(4))

@@ -24,8 +24,15 @@ ALPHA = (1, 2)  # ExtraSamples that say how opaque a pixel is; others are channe
 
 
 def read_tiff(path: Path) -> Array:
-    """``(channel, x, y, z)``, turned as viewers show it. Alpha is dropped. Raises ``SourceError``, and what tifffile
-    does."""
+    """Reads a TIFF, turned as viewers show it; alpha is dropped.
+
+    Returns:
+        ``(channel, x, y, z)``.
+
+    Raises:
+        SourceError: It holds what is not read: pages of several sizes, more than one stack, an unknown compression.
+        ValueError: It is damaged. What tifffile raises comes as it is.
+    """
     with TiffFile(path) as tiff:
         series = _only_series(path, tiff)
         array: Array = _decoded(path, series)
@@ -43,7 +50,7 @@ def read_tiff(path: Path) -> Array:
 
 
 def tiff_shape(path: Path) -> Shape3:
-    """Voxels along x, y, z, without reading them. Raises as ``read_tiff`` does."""
+    """Returns how many voxels a TIFF has along x, y, z, without reading them. Raises what ``read_tiff`` does."""
     with TiffFile(path) as tiff:
         series = _only_series(path, tiff)
         sizes = dict(zip(series.axes, series.shape, strict=True))

@@ -15,8 +15,15 @@ from medseg.volume import Array
 
 
 def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
-    """Writes the label map as PNG, or as the pages of a TIFF, stored and turned as its image is. Raises as
-    ``write_image2d`` does."""
+    """Writes a label map as PNG, or as the pages of a TIFF, stored and turned as its image is.
+
+    Returns:
+        The file.
+
+    Raises:
+        LabelError: Values don't fit into 16 bits.
+        OutputError: The file cannot be written, or is named otherwise.
+    """
     source = segmented.source
     orientation = orientation_of(source.path) if source is not None and source.kind == "image2d" else UPRIGHT
     write_image2d(path, segmented.label_map, orientation)
@@ -24,11 +31,16 @@ def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 
 def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> None:
-    """Writes a label map (x, y, 1) as PNG, or (x, y, z) as the pages of a TIFF, in 8 or 16 bits. It is stored as an
-    image of that ``orientation`` is, and has its tag.
+    """Writes a label map as PNG, or as the pages of a TIFF, in 8 or 16 bits.
 
-    Raises ``LabelError`` for values that don't fit into 16 bits, ``OutputError`` when the file cannot be
-    written.
+    Args:
+        path: Where to; ``.png``, ``.tif`` or ``.tiff``.
+        label_map: ``(x = column, y = row, z)``, as viewers show it; a PNG holds one slice.
+        orientation: EXIF's, from 1 to 8: the pixels are stored as those of an image with it, and have its tag.
+
+    Raises:
+        LabelError: Values don't fit into 16 bits.
+        OutputError: The file cannot be written, or is named otherwise.
     """
     lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
     if lowest < 0 or highest > 65535:
