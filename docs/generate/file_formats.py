@@ -2,12 +2,17 @@
 
 import inspect
 import json
+from functools import cache
 from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any, NamedTuple
+
+import medseg
+from medseg.records import Record
 
 
 class Format(NamedTuple):
-    """A JSON file: its name, where it lies, and the record that reads and writes it."""
+    """A JSON file: its name, where it lies, and the name of the record that reads and writes it."""
 
     file: str
     where: str
@@ -15,14 +20,14 @@ class Format(NamedTuple):
 
 
 FORMATS = (
-    Format("dataset.json", "a prepared dataset", "medseg.dataset.store:DatasetRecord"),
-    Format("fingerprint.json", "a prepared dataset", "medseg.plan:Fingerprint"),
-    Format("plan.json", "a prepared dataset", "medseg.plan:Plans"),
-    Format("run.json", "a run", "medseg.training.run:RunRecord"),
-    Format("model.json", "a model", "medseg.inferers.model:ModelRecord"),
-    Format("predictions.json", "a folder of masks", "medseg.evaluation.predictions:Predictions"),
-    Format("metrics.json", "an evaluation", "medseg.evaluation.compared:MetricsRecord"),
-    Format("doctor.json", "what `medseg doctor --json` prints", "medseg.workflows.doctor:Diagnosis"),
+    Format("dataset.json", "a prepared dataset", "DatasetRecord"),
+    Format("fingerprint.json", "a prepared dataset", "Fingerprint"),
+    Format("plan.json", "a prepared dataset", "Plans"),
+    Format("run.json", "a run", "RunRecord"),
+    Format("model.json", "a model", "ModelRecord"),
+    Format("predictions.json", "a folder of masks", "Predictions"),
+    Format("metrics.json", "an evaluation", "MetricsRecord"),
+    Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 
 INTRODUCTION = """# File formats
@@ -35,10 +40,24 @@ reads it, and whose JSON Schema stands here. A reader refuses keys that it doesn
 """
 
 
-def record_of(each: Format) -> Any:
+@cache
+def records() -> dict[str, type[Record]]:
+    """Returns all records of medseg by their names, wherever they are defined."""
+    for module in walk_packages(medseg.__path__, "medseg."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    found: dict[str, type[Record]] = {}
+    waiting: list[type[Record]] = [Record]
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        found |= {each.__name__: each for each in below if each.__module__.startswith("medseg.")}
+        waiting += below
+    return found
+
+
+def record_of(each: Format) -> type[Record]:
     """Returns the pydantic class."""
-    module, _, name = each.record.partition(":")
-    return getattr(import_module(module), name)
+    return records()[each.record]
 
 
 def files() -> dict[str, str]:

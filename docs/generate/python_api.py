@@ -1,6 +1,7 @@
 """reference/python/*.md: a page for the functions of ``medseg``, and one for each public package."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,20 +29,17 @@ def pages() -> list[PageOfApi]:
     """Returns the pages in the order of the navigation; of packages those that say what is public."""
     found = [PageOfApi("medseg", "reference/python/medseg.md", _facade())]
     for name in PACKAGES:
-        public = public_names(PACKAGE / name / "__init__.py")
+        public = public_names(name)
         if public:
             found.append(PageOfApi(f"medseg.{name}", f"reference/python/{name}.md", _package(name, public)))
     return found
 
 
-def public_names(path: Path) -> list[str]:
-    """Returns what ``__all__`` of a file names; nothing where there is none."""
-    if not path.is_file():
+def public_names(name: str) -> list[str]:
+    """Returns what ``__all__`` of a package of medseg names; nothing where there is none."""
+    if not (PACKAGE / name / "__init__.py").is_file():
         return []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            return [str(name) for name in ast.literal_eval(node.value)]
-    return []
+    return sorted(getattr(import_module(f"medseg.{name}"), "__all__", []), key=str.casefold)
 
 
 def _facade() -> str:

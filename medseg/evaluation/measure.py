@@ -9,8 +9,7 @@ from medseg.errors import LabelError
 from medseg.evaluation.case import LabelMetrics, Measures, measure_case
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
-from medseg.labels import Labels
-from medseg.metrics.overlap import unknown_values
+from medseg.labels import IGNORED, Labels
 from medseg.volume import Array, Volume
 
 
@@ -49,3 +48,11 @@ def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
         return labels.encode(volume.label_map)
     except LabelError as error:
         raise LabelError(f"{path}: {error}") from error
+
+
+def unknown_values(prediction: Array, encoded: Array, reference: Array) -> dict[int, int]:
+    """Voxels by value of a prediction in file values, where the ``encoded`` one has background instead. Not where the
+    reference, in network values, ignores them."""
+    unknown = prediction[(prediction != 0) & (encoded == 0) & (reference != IGNORED)]
+    values, counts = np.unique(unknown, return_counts=True)
+    return {int(value): int(n) for value, n in zip(values, counts, strict=True)}

@@ -1,5 +1,6 @@
 """A prediction and its reference from disk, on one grid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from medseg.evaluation.pairs import Pair
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
+from medseg.labels import Labels
+from medseg.metrics.overlap import without_ignored
 from medseg.volume import Array, Geometry, Volume
 
 
@@ -23,6 +26,15 @@ def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
     if pair.prediction is None:
         return Volume(np.zeros((1, *grid.shape), np.uint8), grid), reference
     return _read(pair.prediction, grid, pair, grid_tolerance), reference
+
+
+def what_counts(
+    prediction: Array, reference: Array, labels: Labels, annotated: Sequence[str] | None
+) -> tuple[Array, Array]:
+    """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
+    are not among the ``annotated`` ones (None: all are)."""
+    predicted, referred = without_ignored(prediction, reference, labels.ignore)
+    return labels.only_annotated(predicted, annotated), labels.only_annotated(referred, annotated)
 
 
 def as_said(grid: Geometry, pair: Pair) -> Geometry:

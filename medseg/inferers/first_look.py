@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from medseg.config import InferenceConfig
+from medseg.inferers.case_stream import CaseStream, body_of
 from medseg.inferers.coarse_mask import CoarseMask, block_maxima, block_step
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.stream import Stream, body_of
 from medseg.inferers.windows import Layout
 
 SHRUNK = 2
@@ -43,7 +43,7 @@ def first_look(
     grid = predictor.plan.grid
     a, b, c = (mm * factor for mm, factor in zip(grid.spacing, factors, strict=True))
     coarse = grid.model_copy(update={"spacing": (a, b, c)})
-    stream = Stream(predictor, small, config, memory_plan, body_of(small, coarse, config))
+    stream = CaseStream(predictor, small, config, memory_plan, body_of(small, coarse, config))
     finely = Layout.of(predictor.network, predictor.plan, (x, y, z), config.overlap)
     if stream.layout.n_windows > (1 - WORTH) * finely.n_windows:
         return Look(None, "the image is too small for one to save time")

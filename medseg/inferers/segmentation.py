@@ -8,10 +8,10 @@ from typing import Protocol
 from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
 from medseg.inferers.accumulator import Slab
+from medseg.inferers.case_stream import CaseStream, body_of
 from medseg.inferers.first_look import MARGIN_MM, first_look
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.stream import Stream, body_of
 from medseg.transforms.preprocessing import Prepared
 from medseg.transforms.restoring import Observer, Restoring
 from medseg.volume import Array
@@ -54,7 +54,9 @@ def segment(
         near = f"first look: only what lies within about {MARGIN_MM:g} mm of what it found was segmented finely"
         warnings.append(all_of_it if region is None else near)
     plan = predictor.plan
-    stream = Stream(predictor, prepared.image, config, memory_plan, body_of(prepared.image, plan.grid, config), region)
+    stream = CaseStream(
+        predictor, prepared.image, config, memory_plan, body_of(prepared.image, plan.grid, config), region
+    )
     axis, decoding = stream.layout.axis, decoding_of(plan)
     restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
     for slab in stream.slabs():

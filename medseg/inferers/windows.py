@@ -38,8 +38,12 @@ class Layout:
     shape: Shape3  # of the image
     patch_size: Shape3  # of windows, without the margin
     margin: Shape3
-    overlap: float
+    overlap: float | tuple[float, ...]  # of all axes, or of each
     rows_at_once: int = 1
+    mode: str = "gaussian"  # how windows are weighted: so, or "constant"
+    sigma_scale: float | tuple[float, ...] = GAUSSIAN_SIGMA
+    padding_mode: str = "constant"  # of images that are smaller than a window, as in torch
+    padding_value: float = 0.0
 
     @classmethod
     def of(cls, network: object, plan: Plan, shape: Shape3, overlap: float) -> "Layout":
@@ -96,14 +100,15 @@ class Layout:
 
     def _starts(self, axis: int) -> list[int]:
         n, patch = self.padded_shape[axis], self.patch_size[axis]
-        step = max(1, int(patch * (1 - self.overlap)))
+        overlap = self.overlap[axis] if isinstance(self.overlap, tuple) else self.overlap
+        step = max(1, int(patch * (1 - overlap)))
         return [*range(0, n - patch, step), n - patch]
 
     def weight(self) -> torch.Tensor:
         """Of each voxel of a window, float32. Logits of valid convolutions are as good at the border as inside."""
         if any(self.margin):
             return torch.ones(self.patch_size)
-        weight: torch.Tensor = compute_importance_map(self.patch_size, mode="gaussian", sigma_scale=GAUSSIAN_SIGMA)
+        weight: torch.Tensor = compute_importance_map(self.patch_size, mode=self.mode, sigma_scale=self.sigma_scale)
         return weight
 
     def pad(self, image: torch.Tensor) -> torch.Tensor:
@@ -118,7 +123,11 @@ class Layout:
             return image
         after = [m - n - b for n, m, b in zip(self.shape, self.padded_shape, self.before, strict=True)]
         added = [end for pair in zip(self.before[::-1], after[::-1], strict=True) for end in pair]
-        return functional.pad(image, added) if any(added) else image
+        if not any(added):
+            return image
+        if self.padding_mode == "constant":
+            return functional.pad(image, added, value=self.padding_value)
+        return functional.pad(image[None], added, mode=self.padding_mode)[0]
 
     def seen(self, start: Shape3) -> tuple[slice, ...]:
         """What the network sees of the padded image for the window at ``start``, all channels."""

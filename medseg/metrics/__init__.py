@@ -1,1 +1,76 @@
-"""Metrics of two masks and a spacing: overlap, surfaces, lesions, centre lines, pieces."""
+"""Metrics of two masks and a spacing: overlap, surfaces, lesions, centre lines, pieces.
+
+Each metric is a function of a prediction and a reference (boolean arrays of one shape), and has the form of MONAI's
+``CumulativeIterationMetric`` too, for MONAI's loops and evaluators. What a function gives is None where its formula is
+0/0, and where a distance has no surface to go to; the MONAI form has nan there, which its means leave out.
+
+Example:
+    >>> import numpy as np
+    >>> from medseg.metrics import dice, hd95, surface_dice
+    >>> reference = np.zeros((20, 20, 20), bool)
+    >>> reference[5:15, 5:15, 5:15] = True
+    >>> prediction = np.roll(reference, 1, axis=0)
+    >>> dice(prediction, reference)
+    0.9
+    >>> hd95(prediction, reference, spacing=(2.0, 1.0, 1.0))  # mm
+    2.0
+    >>> surface_dice(prediction, reference, spacing=(2.0, 1.0, 1.0), tolerance_mm=2.0)
+    1.0
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medseg.metrics.centreline import centreline_dice
+    from medseg.metrics.iteration import (
+        AverageSurfaceDistanceMetric,
+        CentrelineDiceMetric,
+        DiceMetric,
+        HausdorffDistance95Metric,
+        HausdorffDistanceMetric,
+        IoUMetric,
+        LesionF1Metric,
+        MaskMetric,
+        PanopticQualityMetric,
+        PrecisionMetric,
+        SensitivityMetric,
+        SurfaceDiceMetric,
+    )
+    from medseg.metrics.lesions import Lesions, match_lesions
+    from medseg.metrics.overlap import Overlap, count_overlaps, dice, iou, precision, sensitivity
+    from medseg.metrics.rand import RandScores, rand_scores
+    from medseg.metrics.surface import SurfaceDistances, assd, hd, hd95, surface_dice, surface_distances
+
+# Where each name is defined. It is imported when it is first used: MONAI and scikit-image take seconds to import.
+_HOMES = {
+    "centreline": ("centreline_dice",),
+    "iteration": (
+        "AverageSurfaceDistanceMetric", "CentrelineDiceMetric", "DiceMetric", "HausdorffDistance95Metric",
+        "HausdorffDistanceMetric", "IoUMetric", "LesionF1Metric", "MaskMetric", "PanopticQualityMetric",
+        "PrecisionMetric", "SensitivityMetric", "SurfaceDiceMetric",
+    ),
+    "lesions": ("Lesions", "match_lesions"),
+    "overlap": ("Overlap", "count_overlaps", "dice", "iou", "precision", "sensitivity"),
+    "rand": ("RandScores", "rand_scores"),
+    "surface": ("SurfaceDistances", "assd", "hd", "hd95", "surface_dice", "surface_distances"),
+}  # fmt: skip
+
+__all__ = [
+    "AverageSurfaceDistanceMetric", "CentrelineDiceMetric", "DiceMetric", "HausdorffDistance95Metric",
+    "HausdorffDistanceMetric", "IoUMetric", "LesionF1Metric", "Lesions", "MaskMetric", "Overlap",
+    "PanopticQualityMetric", "PrecisionMetric", "RandScores", "SensitivityMetric", "SurfaceDiceMetric",
+    "SurfaceDistances", "assd", "centreline_dice", "count_overlaps", "dice", "hd", "hd95", "iou", "match_lesions",
+    "precision", "rand_scores", "sensitivity", "surface_dice", "surface_distances",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"medseg.metrics.{module}"), name)
+    raise AttributeError(f"module 'medseg.metrics' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,19 +1,32 @@
 """Whether tubes run where they should: the centre-line Dice."""
 
 import numpy as np
-import numpy.typing as npt
 from skimage.morphology import skeletonize
 
-Mask = npt.NDArray[np.bool_]
+from medseg.metrics.masks import Mask, checked
 
 
 def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
-    """Harmonic mean of the part of the prediction's centre line that lies in the reference, and of the reference's that
-    lies in the prediction; 0 when one mask ``(x, y, z)`` is empty, None when both are.
+    """Returns the centre-line Dice (clDice), for vessels and other tubes.
 
-    clDice of Shit et al., CVPR 2021. Centre lines are thinned by Lee et al. 1994, in an image of one slice by Zhang
-    and Suen 1984 (``skimage.morphology.skeletonize``).
+    It is the harmonic mean of two parts: that of the prediction's centre line that lies in the reference, and that of
+    the reference's centre line that lies in the prediction. Centre lines are thinned by Lee et al. 1994, in an image of
+    one slice by Zhang and Suen 1984 (``skimage.morphology.skeletonize``).
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        From 0 to 1; 0 when one mask is empty, None when both are.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: S. Shit et al., clDice, a novel topology-preserving loss function for tubular structure segmentation,
+    CVPR 2021.
     """
+    prediction, reference = checked(prediction, reference)
     if not prediction.any() or not reference.any():
         return 0.0 if prediction.any() or reference.any() else None
     precision, sensitivity = reference[_centreline(prediction)].mean(), prediction[_centreline(reference)].mean()

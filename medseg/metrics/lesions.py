@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
-import numpy.typing as npt
 
+from medseg.metrics.masks import Mask, checked
 from medseg.metrics.overlap import Overlap
-
-Mask = npt.NDArray[np.bool_]
 
 # Above it a lesion of one mask has at most one partner in the other (Kirillov et al. 2019).
 LEAST_IOU = 0.5
@@ -16,9 +14,12 @@ LEAST_IOU = 0.5
 
 @dataclass(frozen=True)
 class Lesions:
-    """How many lesions there are in prediction and reference, and the overlap of those that match.
+    """How many lesions there are, and the overlaps of those that match. A metric is None where its formula is 0/0.
 
-    A metric is None where its formula is 0/0.
+    Attributes:
+        prediction: Lesions of the prediction.
+        reference: Lesions of the reference.
+        matched: The overlap of each pair of lesions that match.
     """
 
     prediction: int
@@ -55,12 +56,25 @@ class Lesions:
 
 
 def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IOU) -> Lesions:
-    """Lesions are connected components, ``(x, y, z)``; voxels that share a corner are connected (26 neighbours, 8 in an
-    image of one slice).
+    """Returns which lesions of a reference were found, and how well.
 
-    A lesion of the prediction and one of the reference match when their IoU is above ``least_iou``; pairs are taken
-    from the highest IoU down, each lesion once.
+    Lesions are connected components; voxels that share a corner are connected (26 neighbours, 8 in an image of one
+    slice). Pairs are taken from the highest IoU down, each lesion once.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        least_iou: A lesion of the prediction and one of the reference match when their IoU is above this.
+
+    Returns:
+        The numbers of lesions and the matches; from an empty mask come none.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: A. Kirillov et al., Panoptic Segmentation, CVPR 2019.
     """
+    prediction, reference = checked(prediction, reference)
     predicted, n_predicted = cc3d.connected_components(prediction, return_N=True)
     referred, n_referred = cc3d.connected_components(reference, return_N=True)
     both = prediction & reference

@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.labels import IGNORED, Labels
+from medseg.labels import IGNORED
+from medseg.metrics.masks import Mask, checked
 
 LabelMap = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one label or region: in the prediction, in the reference, and in both at once.
+    """Voxel counts of one label or region. A metric is None where its formula is 0/0.
 
-    A metric is None where its formula is 0/0.
+    Attributes:
+        prediction: Voxels in the prediction.
+        reference: Voxels in the reference.
+        both: Voxels in both at once.
     """
 
     prediction: int
@@ -44,44 +48,123 @@ class Overlap:
         return _ratio(self.both, self.prediction)
 
 
+def dice(prediction: Mask, reference: Mask) -> float | None:
+    """Returns the Dice coefficient, 2|P∩R| / (|P|+|R|).
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        From 0 to 1; 0 when one mask is empty, None when both are.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: L. R. Dice, Measures of the amount of ecologic association between species, Ecology 1945.
+    """
+    return overlap_of(prediction, reference).dice
+
+
+def iou(prediction: Mask, reference: Mask) -> float | None:
+    """Returns the intersection over union, |P∩R| / |P∪R|.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        From 0 to 1; 0 when one mask is empty, None when both are.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: P. Jaccard, The distribution of the flora in the alpine zone, New Phytologist 1912.
+    """
+    return overlap_of(prediction, reference).iou
+
+
+def sensitivity(prediction: Mask, reference: Mask) -> float | None:
+    """Returns the part of the reference that was predicted, |P∩R| / |R|. It is also called recall.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        From 0 to 1; 0 when only the prediction is empty, None when the reference is.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    return overlap_of(prediction, reference).sensitivity
+
+
+def precision(prediction: Mask, reference: Mask) -> float | None:
+    """Returns the part of the prediction that is right, |P∩R| / |P|. It is also called positive predictive value.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        From 0 to 1; 0 when only the reference is empty, None when the prediction is.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    return overlap_of(prediction, reference).precision
+
+
+def overlap_of(prediction: Mask, reference: Mask) -> Overlap:
+    """Returns the voxel counts of two masks of one shape. Raises ``ValueError`` when the shapes differ."""
+    predicted, referred = checked(prediction, reference)
+    return Overlap(
+        int(np.count_nonzero(predicted)),
+        int(np.count_nonzero(referred)),
+        int(np.count_nonzero(predicted & referred)),
+    )
+
+
 def without_ignored(
     prediction: LabelMap, reference: LabelMap, ignore: int | None = IGNORED
 ) -> tuple[LabelMap, LabelMap]:
-    """Both with background where the reference has the value ``ignore``; as they are where it hasn't."""
+    """Returns both label maps with background where the reference has the value ``ignore``.
+
+    Args:
+        prediction: Label map of any shape.
+        reference: Label map of the same shape.
+        ignore: The value of voxels that nobody annotated; None: there is none.
+
+    Returns:
+        Prediction and reference; the same arrays where no voxel is ignored.
+    """
     if ignore is None or not (ignored := np.equal(reference, ignore)).any():
         return prediction, reference
     return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
 
 
-def unknown_values(prediction: LabelMap, encoded: LabelMap, reference: LabelMap) -> dict[int, int]:
-    """Voxels by value of a prediction in file values, where the ``encoded`` one has background instead. Not where the
-    reference, in network values, ignores them."""
-    unknown = prediction[(prediction != 0) & (encoded == 0) & (reference != IGNORED)]
-    values, counts = np.unique(unknown, return_counts=True)
-    return {int(value): int(n) for value, n in zip(values, counts, strict=True)}
-
-
-def what_counts(
-    prediction: LabelMap, reference: LabelMap, labels: Labels, annotated: Sequence[str] | None
-) -> tuple[LabelMap, LabelMap]:
-    """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
-    are not among the ``annotated`` ones (None: all are)."""
-    predicted, referred = without_ignored(prediction, reference, labels.ignore)
-    return labels.only_annotated(predicted, annotated), labels.only_annotated(referred, annotated)
-
-
-def mask_of(label_map: LabelMap, values: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Where any of the values is."""
+def mask_of(label_map: LabelMap, values: Sequence[int]) -> Mask:
+    """Returns where a label map has any of the values."""
     return label_map == values[0] if len(values) == 1 else np.isin(label_map, values)
 
 
 def count_overlaps(
     prediction: LabelMap, reference: LabelMap, n_labels: int, unions: Iterable[Sequence[int]] | None = None
 ) -> list[Overlap]:
-    """Counts of the labels ``1 … n_labels``, or of ``unions`` of them, from one pass over two label maps of one shape
-    ``(x, y, z)``.
+    """Returns the voxel counts of all labels, from one pass over two label maps.
 
-    Raises ``ValueError`` when the shapes differ or a value is below 0 or above ``n_labels``.
+    Args:
+        prediction: Label map ``(x, y, z)`` of values 0, 1, …, ``n_labels``.
+        reference: Label map of the same shape.
+        n_labels: How many labels there are beside the background.
+        unions: The values of each region to count, in place of the labels ``1 … n_labels``.
+
+    Returns:
+        An overlap for each label, or for each of the unions.
+
+    Raises:
+        ValueError: When the shapes differ, or a value is below 0 or above ``n_labels``.
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shapes: {prediction.shape} and {reference.shape}")
@@ -101,7 +184,7 @@ def count_overlaps(
 
 
 def overlaps_in(table: npt.NDArray[np.integer[Any]], unions: Iterable[Sequence[int]]) -> list[Overlap]:
-    """Counts of unions of labels, from the voxels by prediction and reference (n, n)."""
+    """Returns the counts of unions of labels, from the voxels by value in prediction and reference ``(n, n)``."""
     return [
         Overlap(int(table[union].sum()), int(table[:, union].sum()), int(table[np.ix_(union, union)].sum()))
         for union in map(list, unions)

@@ -12,27 +12,44 @@ from typing import NamedTuple
 
 import edt
 import numpy as np
-import numpy.typing as npt
 from skimage.measure import label, shannon_entropy
 from skimage.metrics import adapted_rand_error, variation_of_information
 from skimage.segmentation import watershed
 
-Mask = npt.NDArray[np.bool_]
+from medseg.metrics.masks import Mask, checked
 
 
 class RandScores(NamedTuple):
-    """1 is the best, 0 the worst."""
+    """The two scores; 1 is the best, 0 the worst.
+
+    Attributes:
+        rand_score: V_Rand.
+        information_score: V_Info.
+    """
 
     rand_score: float
     information_score: float
 
 
 def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
-    """Of masks ``(x, y)`` of one shape. None when the reference is empty, 0 when only the prediction is.
+    """Returns the Rand and the information score of a 2D image that is divided into pieces.
 
-    ``rand_score``: 2 Σp² / (Σs² + Σt²) over pairs of pixels (V_Rand). ``information_score``: 2 I(S;T) / (H(S) + H(T))
-    (V_Info); 1 when both are one piece.
+    Args:
+        prediction: The predicted mask of the pieces, ``(x, y)``.
+        reference: The reference, of the same shape.
+
+    Returns:
+        ``rand_score``, 2 Σp² / (Σs² + Σt²) over pairs of pixels (V_Rand), and ``information_score``,
+        2 I(S;T) / (H(S) + H(T)) (V_Info; 1 when both are one piece). Both are 0 when only the prediction is empty; None
+        when the reference is.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: I. Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for connectomics,
+    Frontiers in Neuroanatomy 2015.
     """
+    prediction, reference = checked(prediction, reference)
     if not reference.any():
         return None
     if not prediction.any():

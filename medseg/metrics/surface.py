@@ -8,7 +8,6 @@ lies on the border of the array ends there, so a surface runs along the border t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import edt
 import numpy as np
@@ -16,9 +15,10 @@ import numpy.typing as npt
 from scipy.spatial import KDTree
 from skimage.measure import marching_cubes, mesh_surface_area
 
+from medseg.metrics.masks import Mask, checked
+from medseg.metrics.points import Points
 from medseg.volume import Spacing3
 
-Mask = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float32]
 
 # Headers store spacings as float32: 1.0000001 mm is within a tolerance of 1 mm. In parts of the smallest
@@ -35,37 +35,16 @@ POINTS_PER_VOXEL = 1 / 10
 POINTS_PER_MAP = 2000
 
 
-class Points(NamedTuple):
-    """Some of the points of an array of ``shape``, by their place ``at`` in it (in C order), in that order."""
-
-    shape: tuple[int, ...]
-    at: npt.NDArray[np.intp]
-
-    def part(self, which: slice | npt.NDArray[np.bool_]) -> "Points":
-        return Points(self.shape, self.at[which])
-
-    def mm(self, spacing: Spacing3) -> npt.NDArray[np.float64]:
-        """(point, axis)"""
-        places = np.empty((self.at.size, 3))
-        for axis, indices in enumerate(np.unravel_index(self.at, self.shape)):
-            np.multiply(indices, spacing[axis], out=places[:, axis])
-        return places
-
-    def among(self, others: "Points") -> npt.NDArray[np.bool_]:
-        """Which of these are among the others, in an array of the same shape."""
-        if not others.at.size:
-            return np.zeros(self.at.size, dtype=bool)
-        nearest = np.searchsorted(others.at, self.at).clip(max=others.at.size - 1)
-        same: npt.NDArray[np.bool_] = others.at[nearest] == self.at
-        return same
-
-
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances in mm from each surface voxel of one mask to the nearest surface voxel of the other, both ways.
+    """Distances in mm from each edge voxel of one mask to the nearest edge voxel of the other, both ways.
 
-    A surface is the set of the mask's voxels that have a face in common with a voxel outside, as in MONAI and
-    SimpleITK (``BinaryContour``).
+    Edge voxels are those of the mask that have a face in common with a voxel outside, as in MONAI and SimpleITK
+    (``BinaryContour``).
+
+    Attributes:
+        to_reference: From the edge voxels of the prediction, float32 ``(edge voxel,)``.
+        to_prediction: From the edge voxels of the reference, float32 ``(edge voxel,)``.
     """
 
     to_reference: Distances
@@ -92,21 +71,111 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing3) -> SurfaceDistances | None:
-    """None when a mask is empty."""
+    """Returns the distances between the edge voxels of two masks, from which ``hd``, ``hd95`` and ``assd`` follow.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        spacing: Edges of a voxel in mm, in array-axis order.
+
+    Returns:
+        Distances in mm, in both directions; None when a mask is empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    prediction, reference = checked(prediction, reference)
     if not prediction.any() or not reference.any():
         return None
     predicted, referred = _edge_voxels(prediction), _edge_voxels(reference)
     return SurfaceDistances(_distances(predicted, referred, spacing), _distances(referred, predicted, spacing))
 
 
-def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance_mm: float) -> float | None:
-    """The part of both surfaces within ``tolerance_mm`` of the other one; None when both masks are empty.
+def hd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+    """Returns the Hausdorff distance: the largest distance from an edge voxel of either mask to the other's edge.
 
-    Surface elements are weighted by their area (2D: contour elements by their length), as in Nikolov et al.,
-    Deep learning to achieve clinically applicable segmentation of head and neck anatomy, 2018
-    (arXiv:1809.04430; JMIR 2021), and in the authors' ``surface-distance``. Also called normalized surface
-    distance (NSD).
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        spacing: Edges of a voxel in mm, in array-axis order.
+
+    Returns:
+        Millimetres, 0 or more; None when a mask is empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: F. Hausdorff, Grundzüge der Mengenlehre, 1914. As ``monai.metrics.compute_hausdorff_distance``.
     """
+    distances = surface_distances(prediction, reference, spacing)
+    return None if distances is None else distances.hd_mm
+
+
+def hd95(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+    """Returns the 95th percentile Hausdorff distance: the larger of both directions, linearly interpolated.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        spacing: Edges of a voxel in mm, in array-axis order.
+
+    Returns:
+        Millimetres, 0 or more; None when a mask is empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: D. P. Huttenlocher et al., Comparing images using the Hausdorff distance, TPAMI 1993; L. Maier-Hein et al.,
+    Metrics Reloaded, Nature Methods 2024. As ``monai.metrics.compute_hausdorff_distance(percentile=95)``.
+    """
+    distances = surface_distances(prediction, reference, spacing)
+    return None if distances is None else distances.hd95_mm
+
+
+def assd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+    """Returns the average symmetric surface distance: the mean over all edge voxels of both masks.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        spacing: Edges of a voxel in mm, in array-axis order.
+
+    Returns:
+        Millimetres, 0 or more; None when a mask is empty.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: T. Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, TMI 2009.
+    As ``monai.metrics.compute_average_surface_distance(symmetric=True)``.
+    """
+    distances = surface_distances(prediction, reference, spacing)
+    return None if distances is None else distances.assd_mm
+
+
+def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance_mm: float) -> float | None:
+    """Returns the surface Dice: the part of both surfaces that lies within a tolerance of the other one.
+
+    It is also called normalized surface distance (NSD). Surface elements are weighted by their area, in images of one
+    slice by their length. The values are those of the authors' ``surface-distance`` and of
+    ``monai.metrics.compute_surface_dice(use_subvoxels=True)``.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+        spacing: Edges of a voxel in mm, in array-axis order.
+        tolerance_mm: Surfaces this close count as the same.
+
+    Returns:
+        From 0 to 1; 0 when one mask is empty, None when both are.
+
+    Raises:
+        ValueError: When the shapes differ.
+
+    Source: S. Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck anatomy,
+    2018 (arXiv:1809.04430; JMIR 2021).
+    """
+    prediction, reference = checked(prediction, reference)
     limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)
     predicted, referred = _surface_elements(prediction), _surface_elements(reference)
     total = within = 0.0

@@ -12,12 +12,11 @@ from medseg.errors import MedsegError, Problem
 from medseg.evaluation.comparison import DEFINITIONS, Comparison, Contest, Difference, Run, Standing, case_scores
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.pairs import Pair
-from medseg.evaluation.reading import read_pair
+from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats, table
 from medseg.io.source import ImageSource
 from medseg.labels import Colour, Labels
 from medseg.metrics.definitions import definitions
-from medseg.metrics.overlap import what_counts
 from medseg.report.distributions import Distribution, side_by_side
 from medseg.report.evaluation import Evaluated, image_on, titled
 from medseg.report.links import link, seen_from

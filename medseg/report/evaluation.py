@@ -15,13 +15,12 @@ from medseg.evaluation.case import LabelMetrics, Measures
 from medseg.evaluation.compared import Compared
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.pairs import Pair
-from medseg.evaluation.reading import read_pair
+from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Summary
 from medseg.evaluation.worst import deciding_metric, worst_first
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.metrics.definitions import METRICS, definitions
-from medseg.metrics.overlap import what_counts
 from medseg.progress import counted
 from medseg.report.distributions import agreements, distributions
 from medseg.report.links import link, seen_from

@@ -11,7 +11,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.inferers.stream import predict_labels
+from medseg.inferers.case_stream import predict_labels
 from medseg.metrics.overlap import count_overlaps, without_ignored
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup

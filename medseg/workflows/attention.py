@@ -14,8 +14,8 @@ from medseg.dataset.reading import read_images
 from medseg.device import choose_device
 from medseg.errors import ModelError, SourceError
 from medseg.files import ensure_folder
+from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.model import load_model
-from medseg.inferers.stream import predict_logits
 from medseg.io.nifti.writer import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.report.attention import plot_attention

@@ -13,7 +13,7 @@ import torch
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.inferers.stream import predict_labels
+from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.windows import Layout
 from medseg.training.run import Run, refuse_to_overwrite, start_runs
 from medseg.training.session import Session

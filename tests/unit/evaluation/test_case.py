@@ -23,7 +23,7 @@ def by_status() -> dict[str, LabelMetrics]:
 
 
 def test_each_kind_of_empty_mask_has_its_status_and_values() -> None:
-    """The policy of ``medseg.metrics.definitions.EMPTY_MASKS``, metric by metric: 0/0 is None, whatever else the formula gives holds."""
+    """The policy of ``EMPTY_MASKS``, metric by metric: 0/0 is None, whatever else the formula gives holds."""
     records = by_status()
     assert all(status == record.label for status, record in records.items())
     assert all(list(record.values) == list(METRICS) for record in records.values())

@@ -8,8 +8,8 @@ from medseg.device import Device
 from medseg.errors import ConfigError
 from medseg.inferers import backends
 from medseg.inferers.backends import OneByOne, with_backend
+from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.model import Model, ModelRecord
-from medseg.inferers.stream import predict_logits
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

@@ -8,9 +8,9 @@ from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
 from medseg.inferers.body import body_mask, even_air
+from medseg.inferers.case_stream import CaseStream, predict_labels, predict_logits
 from medseg.inferers.coarse_mask import CoarseMask
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.stream import Stream, predict_labels, predict_logits
 from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.plan import Normalization, Plan
 from medseg.volume import Spacing3
@@ -115,7 +115,7 @@ def test_logits_in_the_body_are_those_without_skipping(dims: int) -> None:
     plan_, image = ct_plan(dims), normalized(chest())
     mask = body_mask(image, plan_.grid)
     assert mask is not None
-    stream = Stream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(overlap=0.25), body=mask)
+    stream = CaseStream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(overlap=0.25), body=mask)
     logits = torch.cat([slab.fresh.clone() for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
     expected = predict_logits(Ramps(), image, plan_, InferenceConfig(overlap=0.25), CPU)
     inside = torch.from_numpy(covered(mask, (64, 64, 48)))
@@ -127,7 +127,7 @@ def test_air_gets_what_the_network_says_of_even_air() -> None:
     plan_, image = ct_plan(), normalized(chest())
     mask = body_mask(image, plan_.grid)
     assert mask is not None
-    stream = Stream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(), body=mask)
+    stream = CaseStream(Predictor(Ramps(), plan_, CPU), image, InferenceConfig(), body=mask)
     logits = torch.cat([slab.fresh.clone() for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
     air = torch.full_like(image, stream.air[0])
     expected = sliding_window_inference(

@@ -6,10 +6,10 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.inferers import confidence
+from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.confidence import Confidence
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
-from medseg.inferers.stream import Stream, predict_logits
 from medseg.labels import Labels
 from medseg.transforms.preprocessing import Prepared
 from medseg.volume import Geometry, Shape3
@@ -51,7 +51,7 @@ def test_slabs_give_the_soft_dice_of_the_whole_image(
     whole = predict_logits(Unsure(), image, plan(dims), InferenceConfig(), CPU)
     expected = soft_dice(whole[:, ::2, ::2, ::2] if large == 1 else whole)
     watching = Confidence(LABELS, SOFTMAX, shape)
-    for slab in Stream(Predictor(Unsure(), plan(dims), CPU), image, InferenceConfig()).slabs():
+    for slab in CaseStream(Predictor(Unsure(), plan(dims), CPU), image, InferenceConfig()).slabs():
         watching.take(slab)
     assert watching.expected_dice == pytest.approx(expected, abs=1e-4)
     assert all(0.4 < dice < 0.95 for dice in expected.values())

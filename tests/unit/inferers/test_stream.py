@@ -13,10 +13,10 @@ from medseg.decoding import decoding_of
 from medseg.device import Device
 from medseg.errors import MedsegError
 from medseg.inferers import predictor
+from medseg.inferers.case_stream import CaseStream, predict_labels, predict_logits
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
-from medseg.inferers.stream import Stream, predict_labels, predict_logits
 from medseg.inferers.windows import GAUSSIAN_SIGMA, Row
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
@@ -111,10 +111,10 @@ def test_no_more_than_a_row_of_windows_waits() -> None:
     """Whatever the length of the image, the sums in memory are as high as a row of windows."""
     for overlap, n in product((0.0, 0.25, 0.5, 0.8), (63, 64, 65)):
         predictor, config = Predictor(Ramps(), plan(3), CPU), InferenceConfig(overlap=overlap)
-        stream = Stream(predictor, random_image((n, 9, 9)), config, MemoryPlan(1))
+        stream = CaseStream(predictor, random_image((n, 9, 9)), config, MemoryPlan(1))
         opened = stream.sums.open
 
-        def open_and_look(row: Row, n_labels: int, stream: Stream = stream, opened: Any = opened) -> None:
+        def open_and_look(row: Row, n_labels: int, stream: CaseStream = stream, opened: Any = opened) -> None:
             opened(row, n_labels)
             assert sum(segment.stop - segment.start for segment in stream.sums._open) == 8
 
@@ -231,25 +231,25 @@ class Full(torch.nn.Module):
 
 
 @pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, InferenceConfig], tuple[Stream, Full]]:
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, InferenceConfig], tuple[CaseStream, Full]]:
     """A stream whose device says that it is a GPU; all tensors stay in main memory."""
     monkeypatch.setattr(Device, "send", lambda self, tensor: tensor)
     monkeypatch.setattr(Device, "is_cuda", property(lambda self: self.torch_device.type == "cuda"))
 
-    def make(room: int, config: InferenceConfig) -> tuple[Stream, Full]:
+    def make(room: int, config: InferenceConfig) -> tuple[CaseStream, Full]:
         network = Full(room)
-        stream = Stream(Predictor(network, plan(3), CPU), random_image((21, 11, 17)), config)
+        stream = CaseStream(Predictor(network, plan(3), CPU), random_image((21, 11, 17)), config)
         stream.predictor.device = CUDA
         return stream, network
 
     return make
 
 
-def whole(stream: Stream) -> torch.Tensor:
+def whole(stream: CaseStream) -> torch.Tensor:
     return torch.cat([slab.fresh for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
 
 
-def test_when_gpu_memory_runs_out_the_batch_is_halved(fake_gpu: Callable[..., tuple[Stream, Full]]) -> None:
+def test_when_gpu_memory_runs_out_the_batch_is_halved(fake_gpu: Callable[..., tuple[CaseStream, Full]]) -> None:
     stream, network = fake_gpu(1, InferenceConfig())
     expected = expected_mean(stream.image, plan(3), 0.5)
     assert torch.allclose(whole(stream), expected, atol=1e-4)
@@ -257,7 +257,7 @@ def test_when_gpu_memory_runs_out_the_batch_is_halved(fake_gpu: Callable[..., tu
 
 
 def test_then_the_sums_move_and_then_the_network(
-    fake_gpu: Callable[..., tuple[Stream, Full]], monkeypatch: pytest.MonkeyPatch
+    fake_gpu: Callable[..., tuple[CaseStream, Full]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, network = fake_gpu(4, InferenceConfig())
     moved: list[str] = []
@@ -294,7 +294,7 @@ def test_the_network_moves_to_the_processor_with_its_precision(monkeypatch: pyte
 
 
 def test_sums_move_as_they_are() -> None:
-    stream = Stream(Predictor(Ramps(), plan(3), CPU), random_image((21, 11, 17)), InferenceConfig())
+    stream = CaseStream(Predictor(Ramps(), plan(3), CPU), random_image((21, 11, 17)), InferenceConfig())
     parts = []
     for slab in stream.slabs():
         parts.append(slab.fresh)
@@ -303,7 +303,7 @@ def test_sums_move_as_they_are() -> None:
     assert torch.allclose(logits, expected_mean(stream.image, plan(3), 0.5), atol=1e-4)
 
 
-def test_when_nothing_helps_the_error_says_so(fake_gpu: Callable[..., tuple[Stream, Full]]) -> None:
+def test_when_nothing_helps_the_error_says_so(fake_gpu: Callable[..., tuple[CaseStream, Full]]) -> None:
     stream, _ = fake_gpu(0, InferenceConfig())
     stream.predictor.device = CPU
     with pytest.raises(MedsegError, match="out of GPU memory"):

@@ -10,9 +10,9 @@ from sliding import CPU, Ramps, plan
 from medseg.config import InferenceConfig
 from medseg.decoding import SOFTMAX
 from medseg.errors import MedsegError
+from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
-from medseg.inferers.stream import predict_logits
 from medseg.inferers.uncertainty import Maps
 from medseg.transforms.preprocessing import Prepared
 from medseg.transforms.resample import grid_with_spacing, resample

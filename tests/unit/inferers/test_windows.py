@@ -3,7 +3,8 @@ import torch
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.inferers.stream import predict_logits
+from medseg.inferers.case_stream import CaseStream, predict_logits
+from medseg.inferers.predictor import Predictor
 
 
 class Identity(torch.nn.Module):
@@ -33,6 +34,7 @@ class LeftRight(torch.nn.Module):
 def test_mirroring_averages_over_the_mirrored_images() -> None:
     image = torch.zeros(1, 8, 8, 8)
     plain = predict_logits(LeftRight(), image, plan(3), InferenceConfig(), CPU)
-    mirrored = predict_logits(LeftRight(), image, plan(3), InferenceConfig(), CPU, mirror_axes=(0, 1, 2))
+    stream = CaseStream(Predictor(LeftRight(), plan(3), CPU, (0, 1, 2)), image, InferenceConfig())
+    mirrored = torch.cat([slab.fresh for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
     assert plain[0, :, 0, 0].tolist() == pytest.approx(list(range(8)))
     assert mirrored[0, :, 0, 0].tolist() == pytest.approx([3.5] * 8)

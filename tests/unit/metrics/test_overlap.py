@@ -4,8 +4,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from medseg.evaluation.reading import what_counts
 from medseg.labels import Labels
-from medseg.metrics.overlap import Overlap, count_overlaps, what_counts
+from medseg.metrics.overlap import Overlap, count_overlaps
 
 
 def test_counts_of_shifted_boxes() -> None:
