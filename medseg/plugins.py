@@ -206,11 +206,16 @@ def errors_of_plugins() -> Iterator[None]:
     except MedsegError:
         raise
     except Exception as error:
-        place = place_in_plugin(error)
-        if place is None or lacks_memory(error):
+        message = error_of_plugin(error)
+        if not message or lacks_memory(error):
             raise
-        cause = cause_of(error)
-        raise PluginError(f"{place}: {type(cause).__name__}: {reason_of(cause)}") from error
+        raise PluginError(message) from error
+
+
+def error_of_plugin(error: BaseException) -> str:
+    """Returns the file and line of a plugin in which an error came about, and the error; "" where it was in none."""
+    place, cause = place_in_plugin(error), cause_of(error)
+    return "" if place is None else f"{place}: {type(cause).__name__}: {reason_of(cause)}"
 
 
 def place_in_plugin(error: BaseException) -> str | None:

@@ -26,6 +26,7 @@ from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError, cause_of, defect, of_the_machine
+from medseg.plugins import error_of_plugin
 from medseg.progress import console, show_progress
 from medseg.version import VERSION
 
@@ -82,7 +83,7 @@ def main() -> None:
     except Exception as error:
         logger.debug("", exc_info=error)
         cause = cause_of(error)
-        reason = str(cause) if isinstance(cause, MedsegError) else of_the_machine(cause)
+        reason = str(cause) if isinstance(cause, MedsegError) else of_the_machine(cause) or error_of_plugin(cause)
         logger.error(f"Error: {reason or defect(error)}")
         sys.exit(FAULT_OF_INPUT if reason else FAULT_OF_OURS)
     except SystemExit as stop:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.plugins import Plugins
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,9 +23,12 @@ def networks(
         typer.Option(help="Count for the plans of this prepared dataset; else for 512×512 and 128×128×128 voxels."),
     ] = None,
     dims: Annotated[Literal["2", "3"] | None, typer.Option(help="Only the 2D or the 3D form.")] = None,
+    plugins: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, no table.")] = False,
 ) -> None:
     """Lists the networks that --network takes: parameters, computations and memory for a patch, source.
+
+    With --plugin also those that the plugin registers, and its losses, transforms and callbacks.
 
     GFLOP are to segment one patch; memory is that of a training step in float32, for a batch.
 
@@ -35,6 +40,9 @@ def networks(
     """
     from rich.console import Console
 
+    from medseg.plugins import load_plugins
+
+    others = [each for each in load_plugins(plugins or ()) if each.kind != "network"]
     from medseg.workflows.networks import list_networks
 
     found = list_networks(names or (), prepared=prepared, dims=None if dims is None else 2 if dims == "2" else 3)
@@ -50,6 +58,8 @@ def networks(
     for network in found:
         for refusal in network.refusals:
             console.print(f"{network.name}, {refusal}", markup=False)
+    for each in others:
+        console.print(f"{each.kind} {each.name}, of {each.file}", markup=False)
 
 
 def _table(found: "tuple[NetworkInfo, ...]", dims: int, console: "Console") -> None:

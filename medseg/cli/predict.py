@@ -8,6 +8,7 @@ import typer
 
 from medseg.cli.choosing import Images, Registered, Spacing
 from medseg.cli.formats import FORMATS
+from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
 from medseg.files import UNKNOWN
 from medseg.progress import counted, say
@@ -43,6 +44,7 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    plugins: Plugins = None,
     tta: Annotated[
         bool | None,
         typer.Option("--tta/--no-tta", help="Average over mirrored images. [default: as the model says]"),
@@ -120,6 +122,9 @@ def predict(
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
     from medseg.evaluation.predictions import PREDICTIONS_FILE
+    from medseg.plugins import load_plugins
+
+    load_plugins(plugins or ())
     from medseg.workflows.predict import predict as run
 
     if check:

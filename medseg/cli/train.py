@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.plugins import Plugins
 from medseg.progress import RANK, say
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in training.learning_rate=1e-3.")
     ] = None,
+    plugins: Plugins = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -94,6 +96,9 @@ def train(
     chosen_dims: Literal[2, 3] | None = None if dims is None else 2 if dims == "2" else 3
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is for a run that has not begun; leave --resume out")
+    from medseg.plugins import load_plugins
+
+    load_plugins(plugins or ())
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
     if dry_run:
         from medseg.workflows.forecast import forecast

@@ -14,15 +14,17 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
 from medseg.losses import DiceCrossEntropyLoss
-from medseg.networks.monai_networks import FILLED_IN, PREFIX, segmentation_networks
+from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, Entry, build_network, entry_of
 from medseg.plan import Fingerprint, Intensities, Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
+from medseg.plugins import registered
 from medseg.training.run import fit_to_network, with_network
 
-# Float32 numbers that training holds for a parameter: itself, its average, its gradient, AdamW's two moments.
-NUMBERS_PER_PARAMETER = 5
+# Float32 numbers that training holds for a parameter: itself, its average, its gradient, Muon's momentum. (AdamW, to
+# which Muon leaves the few weights that are no matrices, has one more.)
+NUMBERS_PER_PARAMETER = 4
 
 # Volumes so large that the budget for a GPU alone decides the plans: patches of 512×512 and 128×128×128.
 LARGE = Fingerprint(
@@ -41,8 +43,8 @@ class Cost:
 
     Counted on tensors without content: ``gflop`` are those of convolutions, matrix products and attention to segment a
     patch, where a multiplication and an addition are two. ``training_mb`` is what a step in float32 holds when it turns
-    back: five numbers a parameter (weight, average, gradient, two moments) and all that autograd keeps of network and
-    loss. In bf16 the latter is about half; the work space of kernels comes on top.
+    back: four numbers a parameter (weight, average, gradient, Muon's momentum) and all that autograd keeps of network
+    and loss. In bf16 the latter is about half; the work space of kernels comes on top.
     """
 
     dims: int
@@ -84,17 +86,24 @@ class NetworkInfo:
 def list_networks(
     names: Sequence[str] = (), *, prepared: str | Path | None = None, dims: Literal[2, 3] | None = None
 ) -> tuple[NetworkInfo, ...]:
-    """All networks, or those of ``names`` (``"monai.UNet"`` among them), with what they take for a patch of the 2D and
-    the 3D plan, or that of ``dims``. Plans are those of ``prepared`` on this machine; without it, a GPU's plans of
-    large volumes: 512×512 and 128×128×128 voxels, one channel, two labels.
+    """Returns networks by name, with their arguments and what they take for a patch.
 
-    Raises ``ConfigError`` for an unknown name, and for a dataset that has no plan of these ``dims``.
+    Args:
+        names: Which ones, ``"monai.UNet"`` among them. None given: medseg's own, and those that plugins registered
+            (``medseg.plugins.load_plugins``).
+        prepared: A prepared dataset, whose plans for this machine are counted for. None: a GPU's plans of large
+            volumes, 512×512 and 128×128×128 voxels, one channel, two labels.
+        dims: Counts for the 2D or the 3D plan only.
+
+    Raises:
+        ConfigError: There is no network of a name, or the dataset has no plan of these ``dims``.
     """
     inputs, outputs, plans = _plans(prepared)
     chosen = [plan for plan in plans if dims in (None, plan.dims)]
     if not chosen:
         raise ConfigError(f"{prepared} holds 2D images, or volumes of too few slices; take --dims 2")
-    return tuple(_info(name, inputs, outputs, chosen) for name in names or NETWORKS)
+    every = [*NETWORKS, *(plugin.name for plugin in registered("network"))]
+    return tuple(_info(name, inputs, outputs, chosen) for name in names or every)
 
 
 def _plans(prepared: str | Path | None) -> tuple[int, int, list[Plan]]:
@@ -171,17 +180,19 @@ def _kept_bytes(network: Network, images: torch.Tensor) -> int:
 
 def _about(entry: Entry) -> str:
     """What the code says of it: the docstring of its file, and its own."""
-    texts = [inspect.getdoc(inspect.getmodule(entry.build)), inspect.getdoc(entry.build)]
+    build = entry.build if entry.plugin is None else entry.plugin.build
+    texts = [inspect.getdoc(inspect.getmodule(build)), inspect.getdoc(build)]
     paragraphs = "\n\n".join(text.strip() for text in texts if text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _arguments(name: str, entry: Entry) -> Iterator[Argument]:
-    if name.startswith(PREFIX):
-        kind = segmentation_networks().get(name.removeprefix(PREFIX))
+    if entry.arguments is AnyArguments:
+        known = segmentation_networks().get(name.removeprefix(PREFIX))
+        kind = known if entry.plugin is None else entry.plugin.build
         signature = {} if kind is None else inspect.signature(kind).parameters
         for key, parameter in signature.items():
-            if key not in FILLED_IN:
+            if key not in (*FILLED_IN, "architecture") and parameter.kind != parameter.VAR_KEYWORD:
                 needed = parameter.default is parameter.empty
                 yield Argument(key, "needed" if needed else parameter.default, (), "")
         return

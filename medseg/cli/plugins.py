@@ -1,0 +1,16 @@
+"""--plugin, of all commands that build networks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Your own Python file that registers networks, losses, transforms or callbacks; it is run. May be "
+        "repeated.",
+    ),
+]
