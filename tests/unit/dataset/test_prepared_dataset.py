@@ -14,6 +14,7 @@ from medseg.errors import SourceError
 from medseg.files import write_json
 from medseg.plan import Fingerprint, Plans
 from medseg.records import Record
+from medseg.transforms import build_preprocessing
 
 
 def test_items_are_dictionaries_of_meta_tensors(prepared: PreparedDataset) -> None:
@@ -81,3 +82,15 @@ def test_each_file_is_written_as_it_was_read(prepared: PreparedDataset) -> None:
 def test_all_public_names_are_there() -> None:
     assert all(getattr(medseg.dataset, name) for name in medseg.dataset.__all__)
     assert set(medseg.dataset.__all__) <= set(dir(medseg.dataset))
+
+
+def test_the_plan_s_compose_makes_of_the_sources_what_is_stored(prepared: PreparedDataset) -> None:
+    plan = prepared.plans.plan_3d
+    assert plan is not None
+    preprocess = build_preprocessing(plan, prepared.labels)
+    for stored in PreparedDataset(prepared.folder):
+        case_id = stored["case_id"]
+        case = preprocess({"image": prepared.image_paths(case_id), "label": prepared.label_path(case_id)})
+        assert torch.equal(case["image"].as_tensor().half().float(), stored["image"].as_tensor())
+        assert torch.equal(case["label"].as_tensor(), stored["label"].as_tensor())
+        np.testing.assert_allclose(case["image"].affine.numpy(), stored["image"].affine.numpy(), atol=1e-9)

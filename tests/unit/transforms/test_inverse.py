@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor, decollate_batch
 from monai.data.dataloader import DataLoader
 from monai.data.dataset import Dataset
-from monai.transforms import Compose, Invertd
+from monai.transforms import Compose, Invertd, SaveImaged
 
 from medseg.errors import GeometryError, SourceError
 from medseg.io.nifti.writer import write_nifti
@@ -186,3 +186,18 @@ def test_invertd_equals_the_own_way_back_on_a_real_case(real_data: Path) -> None
     np.testing.assert_array_equal(back.as_tensor()[0].numpy(), own)
     reference = read_volume(paths["label"]).label_map
     assert 2 * np.sum((own > 0) & (reference > 0)) / (np.sum(own > 0) + np.sum(reference > 0)) > 0.95
+
+
+def test_saveimaged_writes_what_came_back_on_the_grid_of_the_source(tmp_path: Path) -> None:
+    volume, _ = phantom("oblique")
+    write_nifti(tmp_path / "case.nii.gz", volume.array[0], volume.geometry)
+    preprocess = build_preprocessing(grid())
+    case = preprocess({"image": tmp_path / "case.nii.gz"})
+    case["prediction"] = MetaTensor(torch.ones(1, *case["image"].shape[1:]))
+    save = SaveImaged("prediction", output_dir=tmp_path / "out", output_postfix="mask", separate_folder=False)
+    Compose([Invertd("prediction", preprocess, "image"), save])(case)
+    written = read_volume(tmp_path / "out" / "case_mask.nii.gz")
+    assert volume.geometry.difference(written.geometry) is None
+    inside = np.zeros(SHAPE, bool)
+    inside[2:-3, 4:-1, 1:] = True
+    np.testing.assert_array_equal(written.label_map > 0, inside)
