@@ -13,7 +13,7 @@ from environment import describe
 
 import medseg
 from medseg.networks.registry import NETWORKS
-from medseg.workflows.compare import markdown
+from medseg.report.network_comparison import markdown
 
 DATASETS = {"hippocampus": 3, "membrane": 2}
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -10,7 +10,7 @@ from medseg.errors import ConfigError
 from medseg.progress import say
 
 if TYPE_CHECKING:
-    from medseg.workflows.compare import NetworkComparison
+    from medseg.evaluation.network_comparison import NetworkComparison
 
 LEFT_OUT = ("steps", "prediction (GB)")  # for want of room; the files have them
 
@@ -78,7 +78,7 @@ def _show(comparison: "NetworkComparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medseg.workflows.compare import COLUMNS, cells
+    from medseg.report.network_comparison import COLUMNS, cells
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for name in COLUMNS:

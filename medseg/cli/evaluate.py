@@ -11,15 +11,15 @@ import typer
 from rich.markup import escape
 
 from medseg.cli.choosing import IgnoreValue, Rename, renames
-from medseg.cli.comparison import show_comparison
+from medseg.cli.method_comparison import show_comparison
 from medseg.cli.status import tell_by_status
 from medseg.errors import ConfigError
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
     from medseg.evaluation.summary import Average
-    from medseg.workflows.compare_predictions import ComparedMethods
     from medseg.workflows.evaluate import Evaluation
+    from medseg.workflows.evaluate_methods import EvaluatedMethods
 
 WORST_SHOWN = 5
 
@@ -123,10 +123,10 @@ def evaluate(
 
         medseg evaluate unet residual-unet dataset/labelsTr -o compared
     """
-    from medseg.workflows.compare_predictions import ComparedMethods
     from medseg.workflows.evaluate import evaluate as run
+    from medseg.workflows.evaluate_methods import EvaluatedMethods
 
-    evaluation: Evaluation | ComparedMethods = run(
+    evaluation: Evaluation | EvaluatedMethods = run(
         predictions if len(predictions) > 1 else predictions[0],
         references,
         output,
@@ -141,7 +141,7 @@ def evaluate(
     )
     if as_json:
         typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
-    elif isinstance(evaluation, ComparedMethods):
+    elif isinstance(evaluation, EvaluatedMethods):
         show_comparison(evaluation.comparison, SHOWN)
     elif evaluation.records:
         show(evaluation)
@@ -157,7 +157,7 @@ def evaluate(
         tell_by_status([problem.is_defect for problem in evaluation.problems])
 
 
-def _summed_up(evaluation: "Evaluation | ComparedMethods") -> str:
+def _summed_up(evaluation: "Evaluation | EvaluatedMethods") -> str:
     """What became of the cases with problems, in a line."""
     n_failed = evaluation.n_failed
     others = len(evaluation.problems) - n_failed

@@ -23,7 +23,7 @@ from medseg.progress import counted, say, track, warn
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE
-from medseg.workflows.compare_predictions import ComparedMethods, compare_methods
+from medseg.workflows.evaluate_methods import EvaluatedMethods, evaluate_methods
 
 Result = TypeVar("Result")
 
@@ -80,7 +80,7 @@ class Evaluation:
 @overload
 def evaluate(predictions: str | Path, *arguments: Any, **options: Any) -> Evaluation: ...
 @overload
-def evaluate(predictions: list[Any] | tuple[str | Path, ...], *arguments: Any, **options: Any) -> ComparedMethods: ...
+def evaluate(predictions: list[Any] | tuple[str | Path, ...], *arguments: Any, **options: Any) -> EvaluatedMethods: ...
 def evaluate(
     predictions: str | Path | list[Any] | tuple[str | Path, ...],
     references: str | Path,
@@ -96,7 +96,7 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     ignore_value: int | None = None,
     failed: Failed = "missed",
-) -> Evaluation | ComparedMethods:
+) -> Evaluation | EvaluatedMethods:
     """Compares label maps with their references, case by case and label by label; regions that the
     labels name are measured as well, labels that are only parts of them are not.
 
@@ -110,7 +110,7 @@ def evaluate(
     values that are no label's count as background, and are told as false alarms. A reference that cannot be used is a
     problem, and its case is not measured; so is a prediction without a reference.
 
-    A list of predictions is evaluated one by one and compared: ``ComparedMethods``. A folder in it that holds nothing
+    A list of predictions is evaluated one by one and compared: ``EvaluatedMethods``. A folder in it that holds nothing
     but folders is one method, trained with several seeds. With ``output``, each has a folder there, beside
     comparison.json and a report.html that compares them.
 
@@ -133,7 +133,7 @@ def evaluate(
             "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
             "ignore_value": ignore_value, "failed": failed,
         }  # fmt: skip
-        return compare_methods(
+        return evaluate_methods(
             predictions,
             None if output is None else Path(output),
             lambda path, folder: evaluate(path, references, folder, **options),

@@ -14,7 +14,7 @@ import pytest
 import medseg
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError
-from medseg.workflows.compare import NetworkComparison
+from medseg.evaluation.network_comparison import NetworkComparison
 
 pytestmark = pytest.mark.slow  # each training is a process of its own
 

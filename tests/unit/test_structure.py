@@ -33,7 +33,6 @@ MANY_PARAMETERS = {
 LONG_MODULES = {
     "config.py",
     "training/session.py",
-    "workflows/compare.py",
     "workflows/doctor.py",
     "workflows/evaluate.py",
     "workflows/export.py",

@@ -5,17 +5,17 @@ import pytest
 from PIL import Image
 
 from medseg.config import Config
-from medseg.files import write_text
-from medseg.report.comparison_plot import Panel, Point, plot_comparison
-from medseg.workflows.compare import (
-    COLUMNS,
+from medseg.evaluation.network_comparison import (
     Estimate,
     NetworkComparison,
+    NetworkComparisonRecord,
     NetworkResult,
-    Trial,
     estimate,
-    markdown,
+    read_network_comparison,
 )
+from medseg.files import write_text
+from medseg.report.network_comparison import COLUMNS, Panel, Point, markdown, plot_networks, write_network_comparison
+from medseg.training.trials import Trial
 
 NOTHING = Estimate(None, None, (), 0)
 
@@ -49,12 +49,25 @@ def test_the_best_comes_first_and_failures_last() -> None:
     assert "failed failed: fold 0, seed 0: no memory" in text
 
 
+def test_comparison_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    found = Estimate(0.8, (0.7, 0.9), (0.8,), 3)
+    result = NetworkResult("best", 1, 2 * 10**6, found, found, 0, 10, 5, 0.5, 512, 256, ())
+    comparison = NetworkComparison(
+        tmp_path, (result,), None, {"dims": 2, "device": "cpu", "folds": [0], "seeds": [0], "settings": []}
+    )
+    write_network_comparison(comparison)
+    read = read_network_comparison(tmp_path / "comparison.json")
+    assert read == comparison.as_record()
+    assert read.networks["best"].dice.interval == (0.7, 0.9)
+    assert "networks" in NetworkComparisonRecord.model_json_schema()["properties"]
+
+
 def test_the_plot_has_a_mark_for_each_network(tmp_path: Path) -> None:
     scores = Panel("Dice", [Point(0.8, (0.7, 0.9), (0.75, 0.85)), Point(None)])
     amounts = Panel("seconds", [Point(2.0), Point(1.0)], is_amount=True)
-    both = np.asarray(Image.open(plot_comparison(["a", "b"], [scores, amounts], tmp_path / "both.png")).convert("RGB"))
+    both = np.asarray(Image.open(plot_networks(["a", "b"], [scores, amounts], tmp_path / "both.png")).convert("RGB"))
     empty = Panel("Dice", [Point(None), Point(None)])
-    none = np.asarray(Image.open(plot_comparison(["a", "b"], [empty, amounts], tmp_path / "none.png")).convert("RGB"))
+    none = np.asarray(Image.open(plot_networks(["a", "b"], [empty, amounts], tmp_path / "none.png")).convert("RGB"))
     blue = [(np.abs(each.astype(int) - (31, 78, 121)).sum(-1) < 30).sum() for each in (both, none)]
     assert blue[0] > blue[1] > 0
 

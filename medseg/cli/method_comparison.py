@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from medseg.evaluation.comparison import Comparison, Contest, Difference
+    from medseg.evaluation.method_comparison import Contest, Difference, MethodComparison
 
 
-def show_comparison(comparison: "Comparison", headings: dict[str, str]) -> None:
+def show_comparison(comparison: "MethodComparison", headings: dict[str, str]) -> None:
     """``headings`` are the metrics to show and how to call them; all are in comparison.json."""
     from rich.console import Console
 

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import Problem, SourceError
-from medseg.evaluation.comparison import DEFINITIONS, Comparison, compare
+from medseg.evaluation.method_comparison import DEFINITIONS, MethodComparison, MethodComparisonRecord, compare_methods
 from medseg.files import ensure_folder, write_json
 from medseg.io.folders import is_hidden
 from medseg.progress import say
-from medseg.report.comparison import write_comparison
 from medseg.report.evaluation import REPORT_FILE, Evaluated
+from medseg.report.method_comparison import write_comparison
 
 
 @dataclass(frozen=True)
-class ComparedMethods:
+class EvaluatedMethods:
     """What ``evaluate`` found for several predictions: of each method its folders and evaluations, one for each
     seed."""
 
-    comparison: Comparison
+    comparison: MethodComparison
     predictions: dict[str, list[Path]]
     evaluations: dict[str, list[Evaluated]]
     problems: tuple[Problem, ...]
@@ -30,15 +30,22 @@ class ComparedMethods:
         """Predictions that cannot be used, of all methods."""
         return sum(len(each.failed) for of_seeds in self.evaluations.values() for each in of_seeds)
 
+    def as_record(self) -> MethodComparisonRecord:
+        """Returns the content of comparison.json."""
+        return MethodComparisonRecord(
+            definitions=DEFINITIONS,
+            predictions={name: [str(path) for path in paths] for name, paths in self.predictions.items()},
+            **dict(self.comparison),
+        )
+
     def as_json(self) -> dict[str, Any]:
-        """The content of comparison.json."""
-        predictions = {name: [str(path) for path in paths] for name, paths in self.predictions.items()}
-        return {"definitions": DEFINITIONS, "predictions": predictions, **self.comparison.model_dump()}
+        """Returns the content of comparison.json, as JSON has it."""
+        return self.as_record().model_dump(mode="json")
 
 
-def compare_methods(
+def evaluate_methods(
     predictions: Sequence[str | Path], output: Path | None, evaluate: Callable[[Path, Path | None], Evaluated]
-) -> ComparedMethods:
+) -> EvaluatedMethods:
     """``evaluate`` measures one folder and writes its metrics into another. Raises ``SourceError`` when there are less
     than two predictions, or no case that all of them have."""
     methods = find_methods([Path(each) for each in predictions])
@@ -53,13 +60,13 @@ def compare_methods(
             run = name if len(paths) == 1 else f"{name}/{path.name}"
             say(f"{run}:")
             evaluations[name].append(evaluate(path, None if folder is None else folder / run))
-    comparison = compare({name: [each.records for each in of_seeds] for name, of_seeds in evaluations.items()})
+    comparison = compare_methods({name: [each.records for each in of_seeds] for name, of_seeds in evaluations.items()})
     if not comparison.cases:
         raise SourceError(
             f"no case was measured in all of {', '.join(methods)}; are these predictions of one test set?"
         )
     problems = [problem for of_seeds in evaluations.values() for each in of_seeds for problem in each.problems]
-    compared = ComparedMethods(comparison, methods, evaluations, tuple(problems))
+    compared = EvaluatedMethods(comparison, methods, evaluations, tuple(problems))
     if folder is not None:
         write_json(folder / "comparison.json", compared.as_json())
         write_comparison(comparison, evaluations, folder / REPORT_FILE)

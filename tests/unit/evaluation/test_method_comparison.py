@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.comparison import compare, holm
+from medseg.evaluation.method_comparison import compare_methods, holm
 
 
 def run(dices: Iterable[float | None], label: str = "liver", metric: str = "dice") -> list[LabelMetrics]:
@@ -23,7 +23,7 @@ def noisy(mean: float, n: int = 40, seed: int = 0) -> np.ndarray:
 
 def test_a_better_method_comes_first_and_the_difference_is_tested() -> None:
     better, worse = noisy(0.8), noisy(0.75, seed=1)
-    contest = compare({"worse": [run(worse)], "better": [run(better)]}).metrics["dice"].over_labels
+    contest = compare_methods({"worse": [run(worse)], "better": [run(better)]}).metrics["dice"].over_labels
     assert contest.standings["better"].place == 1
     assert contest.standings["worse"].mean == pytest.approx(worse.mean())
     (difference,) = contest.differences
@@ -36,16 +36,16 @@ def test_a_better_method_comes_first_and_the_difference_is_tested() -> None:
 
 
 def test_how_stable_a_ranking_is() -> None:
-    far = compare({"a": [run(noisy(0.9))], "b": [run(noisy(0.5, seed=1))]}).metrics["dice"].over_labels
+    far = compare_methods({"a": [run(noisy(0.9))], "b": [run(noisy(0.5, seed=1))]}).metrics["dice"].over_labels
     assert (far.order_kept, far.standings["a"].kept, far.standings["a"].places) == (1, 1, (1, 1))
-    near = compare({"a": [run(noisy(0.8))], "b": [run(noisy(0.8, seed=1))]}).metrics["dice"].over_labels
+    near = compare_methods({"a": [run(noisy(0.8))], "b": [run(noisy(0.8, seed=1))]}).metrics["dice"].over_labels
     assert near.order_kept < 0.95
     assert near.standings["a"].places == (1, 2)
 
 
 def test_the_same_predictions_share_a_place() -> None:
     values = noisy(0.8)
-    contest = compare({"a": [run(values)], "b": [run(values)]}).metrics["dice"].over_labels
+    contest = compare_methods({"a": [run(values)], "b": [run(values)]}).metrics["dice"].over_labels
     assert [standing.place for standing in contest.standings.values()] == [1.5, 1.5]
     assert contest.differences[0].p == 1
 
@@ -54,7 +54,7 @@ def test_a_missed_label_is_worse_than_any_distance() -> None:
     """The mean is over fewer cases and looks better; rank and test are over all."""
     honest, hiding = [5.0] * 12, [4.9] * 4 + [None] * 8
     contest = (
-        compare({"hiding": [run(hiding, metric="hd95_mm")], "honest": [run(honest, metric="hd95_mm")]})
+        compare_methods({"hiding": [run(hiding, metric="hd95_mm")], "honest": [run(honest, metric="hd95_mm")]})
         .metrics["hd95_mm"]
         .over_labels
     )
@@ -71,7 +71,7 @@ def test_cases_without_the_label_and_cases_that_one_method_lacks_are_left_out() 
     a, b = run([0.5, 0.6, 0.7]), run([0.4, 0.5])
     absent = LabelMetrics(case_id="0", label="liver", status="absent", values={"dice": None})
     false_alarm = LabelMetrics(case_id="0", label="liver", status="false_alarm", values={"dice": 0.0})
-    comparison = compare({"a": [[absent, *a[1:]]], "b": [[false_alarm, *b[1:]]]})
+    comparison = compare_methods({"a": [[absent, *a[1:]]], "b": [[false_alarm, *b[1:]]]})
     assert comparison.cases == ["0", "1"]
     assert comparison.metrics["dice"].over_labels.cases == 1
 
@@ -81,7 +81,7 @@ def test_single_labels_are_corrected_for_their_number() -> None:
         name: [run(noisy(liver, seed=i)) + run(noisy(0.7, seed=i + 10), "tumour")]
         for i, (name, liver) in enumerate({"a": 0.8, "b": 0.77}.items())
     }
-    contests = compare(methods).metrics["dice"]
+    contests = compare_methods(methods).metrics["dice"]
     liver, tumour = (contests.labels[name].differences[0] for name in ("liver", "tumour"))
     assert liver.p < tumour.p
     assert liver.p_holm == pytest.approx(2 * liver.p)
@@ -92,7 +92,7 @@ def test_single_labels_are_corrected_for_their_number() -> None:
 def test_seeds_of_a_method_say_what_is_noise() -> None:
     """Means of 0.80, 0.81, 0.82 and one run of another: t(2) × 0.01 × √(1/3 + 1)."""
     seeds = [run(np.full(10, mean)) for mean in (0.80, 0.81, 0.82)]
-    comparison = compare({"many": seeds, "one": [run(np.full(10, 0.85))]})
+    comparison = compare_methods({"many": seeds, "one": [run(np.full(10, 0.85))]})
     (difference,) = comparison.metrics["dice"].over_labels.differences
     assert comparison.seeds == {"many": 3, "one": 1}
     assert difference.mean == pytest.approx(0.81 - 0.85)
@@ -101,12 +101,12 @@ def test_seeds_of_a_method_say_what_is_noise() -> None:
 
 def test_metrics_that_are_neither_good_nor_bad_are_not_compared() -> None:
     runs = {name: [run([1.0, 2.0], metric="reference_ml")] for name in "ab"}
-    assert compare(runs).metrics == {}
+    assert compare_methods(runs).metrics == {}
 
 
 def test_everything_can_be_written_as_json() -> None:
     runs = {"a": [run([None, 3.0], metric="hd95_mm")], "b": [run([2.0, None], metric="hd95_mm")]}
-    text = json.dumps(compare(runs).model_dump(), allow_nan=False)
+    text = json.dumps(compare_methods(runs).model_dump(), allow_nan=False)
     assert '"n": 0' in text  # never both measured
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import scipy.stats
-from pydantic import BaseModel, ConfigDict
 
 from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.summary import Floats, interval, means, resamples, table
 from medseg.metrics.definitions import METRICS
+from medseg.records import Record, read_record
 
 Run = Sequence[LabelMetrics]  # one training, all cases
 
@@ -26,10 +27,6 @@ DEFINITIONS = {
     "noise": "what the means of two methods differ by from the seeds alone, in 95 of 100: Student's 97.5 % quantile × "
     "pooled standard deviation of the means of seeds × √(1/seeds + 1/seeds); null without seeds",
 }
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Standing(Record):
@@ -75,7 +72,7 @@ class Contests(Record):
     labels: dict[str, Contest]
 
 
-class Comparison(Record):
+class MethodComparison(Record):
     """``seeds``: trainings of each method. ``cases`` are those that were measured in all of them."""
 
     seeds: dict[str, int]
@@ -83,7 +80,19 @@ class Comparison(Record):
     metrics: dict[str, Contests]
 
 
-def compare(methods: Mapping[str, Sequence[Run]]) -> Comparison:
+class MethodComparisonRecord(MethodComparison):
+    """The content of comparison.json of ``medseg evaluate``: the comparison, and the predictions of each method."""
+
+    definitions: dict[str, str]
+    predictions: dict[str, list[str]]
+
+
+def read_method_comparison(path: Path) -> MethodComparisonRecord:
+    """Returns the content of a comparison.json of ``medseg evaluate``. Raises ``SourceError``."""
+    return read_record(path, MethodComparisonRecord, "run 'medseg evaluate' again")
+
+
+def compare_methods(methods: Mapping[str, Sequence[Run]]) -> MethodComparison:
     """Each method has one run, or one for each seed. Metrics that are neither good nor bad are left out, as are those
     that have no value."""
     runs = [run for seeds in methods.values() for run in seeds]
@@ -99,7 +108,7 @@ def compare(methods: Mapping[str, Sequence[Run]]) -> Comparison:
         }
         if METRICS[metric].better != "neither" and any(np.isfinite(each[:, present]).any() for each in values.values()):
             found[metric] = _contests(values, present, labels, higher_is_better=METRICS[metric].better == "high")
-    return Comparison(seeds={name: len(seeds) for name, seeds in methods.items()}, cases=cases, metrics=found)
+    return MethodComparison(seeds={name: len(seeds) for name, seeds in methods.items()}, cases=cases, metrics=found)
 
 
 def case_scores(methods: Mapping[str, Sequence[Run]], metric: str, cases: Sequence[str]) -> dict[str, Floats]:

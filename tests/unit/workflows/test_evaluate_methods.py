@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 import medseg
 from medseg.cli.main import app
 from medseg.errors import LabelError, SourceError
-from medseg.workflows.compare_predictions import ComparedMethods, find_methods
+from medseg.evaluation.method_comparison import read_method_comparison
+from medseg.workflows.evaluate_methods import EvaluatedMethods, find_methods
 
 
 @pytest.fixture
@@ -28,9 +29,10 @@ def test_several_predictions_are_compared_and_written(folders: Path) -> None:
     compared = medseg.evaluate(
         [folders / name for name in ("bad", "good", "seeds")], folders / "references", folders / "out", workers=1
     )
-    assert isinstance(compared, ComparedMethods)
+    assert isinstance(compared, EvaluatedMethods)
     standings = compared.comparison.metrics["dice"].over_labels.standings
     assert {name: standing.place for name, standing in standings.items()} == {"good": 1, "seeds": 2, "bad": 3}
+    assert read_method_comparison(folders / "out" / "comparison.json") == compared.as_record()
     content = json.loads((folders / "out" / "comparison.json").read_text())
     assert content["seeds"] == {"bad": 1, "good": 1, "seeds": 2}
     assert content["metrics"]["dice"]["over_labels"]["differences"][0]["noise"] > 0

@@ -1,0 +1,157 @@
+"""Trainings that are compared with each other: each a ``medseg train`` in a process of its own."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from statistics import fmean, median
+
+from medseg.config import Config, load
+from medseg.dataset.store import PreparedDataset
+from medseg.errors import ConfigError, SourceError
+from medseg.evaluation.compared import METRICS_FILE, read_metrics
+from medseg.evaluation.network_comparison import TrainingOutcome
+from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from medseg.files import write_text
+from medseg.inferers.model import read_model_record
+from medseg.networks.registry import build_network
+from medseg.report.evaluation import REPORT_FILE
+from medseg.report.plots import log_rows
+from medseg.training.run import read_run_record
+
+PR_SET_PDEATHSIG = 1  # of Linux: prctl.h
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a network, on one fold with one seed.
+
+    Attributes:
+        network: The name of the network in the table.
+        fold: Which fifth of the cases validates.
+        seed: What all randomness comes from.
+        folder: The run that ``medseg train`` makes.
+        config: All its settings.
+    """
+
+    network: str
+    fold: int
+    seed: int
+    folder: Path
+    config: Config
+
+    def __str__(self) -> str:
+        return f"{self.network}, fold {self.fold}, seed {self.seed}"
+
+    @property
+    def settings(self) -> Path:
+        """What was asked for; the run's own config.yaml may hold what training decided."""
+        return self.folder / "settings.yaml"
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.folder / "run.json").is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / REPORT_FILE).is_file()  # what is written last
+
+
+def check_begun(trial: Trial, dims: int, dataset: PreparedDataset) -> None:
+    """Checks that a trial goes on as it was begun.
+
+    Raises:
+        ConfigError: When it was begun with other settings, or on another dataset.
+    """
+    if not trial.is_begun:
+        return
+    record = read_run_record(trial.folder)
+    before = load([trial.settings]).model_dump()
+    wanted = trial.config.model_dump()
+    now = {f"{s}.{k}": value for s, section in wanted.items() for k, value in section.items()}
+    then = {f"{s}.{k}": value for s, section in before.items() for k, value in section.items()}
+    now |= {"--dims": dims, "PREPARED": str(dataset.folder.resolve())}
+    then |= {"--dims": record.plan.dims, "PREPARED": record.prepared}
+    for key, value in now.items():
+        if then[key] != value:
+            raise ConfigError(
+                f"{trial.folder} was trained with {key} {then[key]}, not {value}; choose another -o, or delete it"
+            )
+
+
+def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> str | None:
+    """Trains in a process of its own, so that memory is that of this network; goes on with what was begun.
+
+    Returns:
+        Why it failed; None when it did not.
+    """
+    command = [sys.executable, "-m", "medseg", "train", str(dataset.folder), "-o", str(trial.folder)]
+    if trial.is_begun:
+        command += ["--resume"]
+    else:
+        settings = write_text(trial.settings, trial.config.to_yaml())
+        command += ["--dims", str(dims), "--config", str(settings)]
+    log = trial.folder / "train.log"
+    with log.open("ab") as file:
+        # In a session of its own: Ctrl-C reaches it once, by us, and it writes a checkpoint.
+        process = subprocess.Popen(
+            [*command, "--device", device],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=partial(_end_with, os.getpid()),
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            with suppress(KeyboardInterrupt):
+                process.wait()
+            process.kill()
+            raise
+    return None if trial.is_finished else _reason(code, log)
+
+
+def _reason(code: int, log: Path) -> str:
+    """Why a training ended before its end."""
+    if code < 0:
+        return f"the process was killed by signal {-code} (out of memory?)"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    return (errors or lines or [f"exit status {code}"])[-1].removeprefix("Error: ")
+
+
+def _end_with(parent: int) -> None:
+    """Of a training, on Linux: where compare is killed, it would go on, and be in the way of the next call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed already
+            os._exit(1)
+
+
+@cache
+def outcome_of(run: Path) -> TrainingOutcome:
+    """Returns what a finished training left in its folder. Raises ``SourceError`` when that cannot be read."""
+    validation = run / "validation"
+    records = read_metrics(validation / METRICS_FILE).records
+    predicted = read_predictions(validation)
+    record = read_model_record(run / "model")
+    network = build_network(len(record.channels), len(record.outputs), record.plan.architecture)
+    rows = log_rows(run / "log.csv", ("epoch", "step", "samples_per_second", "peak_memory_mb"))
+    seen = () if predicted is None else predicted.cases
+    if not seen:
+        raise SourceError(f"{validation / PREDICTIONS_FILE}: names no case; delete {run}, and compare again")
+    return TrainingOutcome(
+        records=records,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        steps=int(rows[-1]["step"]),
+        samples_per_second=median(float(row["samples_per_second"]) for row in rows),
+        prediction_seconds=fmean(case.seconds for case in seen),
+        training_memory_mb=max(float(row["peak_memory_mb"]) for row in rows),
+        prediction_memory_mb=max(case.peak_memory_mb for case in seen),
+    )
