@@ -23,7 +23,7 @@ MOST_VALUES = 8  # in a message
 
 
 class LabelMap(NamedTuple):
-    """(x, y, z), and what was decided when it was read."""
+    """A label map ``(x, y, z)``, and notes on what was decided when it was read."""
 
     array: Array
     notes: tuple[str, ...] = ()
@@ -38,18 +38,37 @@ class Channel(NamedTuple):
 
 
 def read_images(case: Case, tolerance: float, registered: bool = False) -> Volume:
-    """All channels of the case on the grid of the first one. Raises what ``read_channels`` does."""
+    """Reads all channels of a case on the grid of the first one.
+
+    Args:
+        case: The case.
+        tolerance: How far corners of grids may lie apart, as a fraction of the smallest voxel edge.
+        registered: Whether images on other grids show one place, as the user says.
+
+    Returns:
+        Voxels ``(channel, x, y, z)``.
+
+    Raises:
+        GeometryError: Images lie on different grids that nothing connects.
+        SourceError: An image cannot be read, or has values that aren't finite.
+    """
     return stacked(read_channels(case, tolerance, registered))
 
 
 def read_channels(case: Case, tolerance: float, registered: bool = False) -> list[Channel]:
-    """Each image of the case, brought to the grid of the first one.
+    """Reads each image of a case, brought to the grid of the first one.
 
     Axes that are flipped or permuted are put in order. What lies on another grid is resampled where the images show one
-    place: in DICOM that have one frame of reference, or when they are ``registered``, as the user says.
+    place: in DICOM that have one frame of reference, or when they are ``registered``.
 
-    Raises ``GeometryError`` for images on different grids that nothing connects, ``SourceError`` for values that
-    aren't finite.
+    Args:
+        case: The case.
+        tolerance: How far corners of grids may lie apart, as a fraction of the smallest voxel edge.
+        registered: Whether images on other grids show one place, as the user says.
+
+    Raises:
+        GeometryError: Images lie on different grids that nothing connects.
+        SourceError: An image cannot be read, or has values that aren't finite.
     """
     first = _read_finite(case.images[0])
     channels = [Channel(case.images[0], first)]
@@ -72,17 +91,26 @@ def read_channels(case: Case, tolerance: float, registered: bool = False) -> lis
 
 
 def stacked(channels: Sequence[Channel]) -> Volume:
-    """All channels as one volume."""
+    """Returns all channels as one volume ``(channel, x, y, z)``."""
     volumes = [channel.volume for channel in channels]
     array = volumes[0].array if len(volumes) == 1 else np.concatenate([volume.array for volume in volumes])
     return Volume(array, volumes[0].geometry)
 
 
 def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
-    """The label map of a case on the grid (axis order included) of its first image, in the values of the file, or in
-    those that the names of segments were given.
+    """Reads the label map of a case, in the values of the file or in those that named segments were given.
 
-    Raises ``GeometryError`` when it lies on another grid, ``LabelError`` when its values aren't whole numbers.
+    Args:
+        case: The case, with a label.
+        grid: That of the first image, axis order included.
+        tolerance: How far corners of grids may lie apart, as a fraction of the smallest voxel edge.
+
+    Returns:
+        The label map ``(x, y, z)`` on ``grid``, and notes.
+
+    Raises:
+        GeometryError: It lies on another grid.
+        LabelError: Its values aren't whole numbers.
     """
     if case.label is None:
         raise ValueError(f"{case.case_id} has no label map")
@@ -149,7 +177,11 @@ def one_structure(array: Array, source: ImageSource) -> Array:
 
 
 def label_volume(source: ImageSource) -> Volume:
-    """A label map on its own grid, with one channel. Raises ``LabelError`` when its values aren't whole numbers."""
+    """Reads a label map on its own grid, with one channel.
+
+    Raises:
+        LabelError: Its values aren't whole numbers.
+    """
     if source.path.suffix.lower() in (".jpg", ".jpeg"):
         raise LabelError(f"{source.path} is a JPEG, which blurs the values of labels; save the mask as PNG or TIFF")
     volume = read_volume(source)
@@ -216,7 +248,7 @@ def _read_finite(source: ImageSource) -> Volume:
 
 
 def have_one_frame(one: ImageSource, other: ImageSource) -> bool:
-    """DICOM's frame of reference: what has the same one shares its coordinates (PS3.3, C.7.4.1)."""
+    """Says whether two images have one DICOM frame of reference, and so share coordinates (PS3.3, C.7.4.1)."""
     return one.frame_of_reference_uid == other.frame_of_reference_uid != ""
 
 

@@ -35,15 +35,16 @@ _stamps: dict[Path, tuple[int, int]] = {}  # time and size of what was unpacked,
 
 
 def is_archive(path: Path) -> bool:
-    """By name. A compressed DICOM file is one of one file; ``.nii.gz`` is none."""
+    """Says whether it is an archive, by name. A compressed DICOM file is one of one file; ``.nii.gz`` is none."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder with the content of an archive; unpacked once, and again when the archive has changed.
+    """Returns the folder with the content of an archive: unpacked once, and again when the archive has changed.
 
-    Raises ``SourceError`` for an archive that is damaged, encrypted, or larger than the free disk space, and for one
-    that holds links, devices, or paths that lead out of it.
+    Raises:
+        SourceError: The archive is damaged, encrypted, or larger than the free disk space; or it holds links, devices,
+            or paths that lead out of it.
     """
     archive = archive.resolve()
     place = _place(archive)
@@ -68,7 +69,11 @@ def unpacked(archive: Path) -> Path:
 
 
 def unpacked_content(archive: Path) -> Path:
-    """The folder with all that an archive holds: the unpacked one, or the only one in it. Raises as ``unpacked``."""
+    """Returns the folder with all that an archive holds: the unpacked one, or the only one in it.
+
+    Raises:
+        SourceError: As ``unpacked`` does.
+    """
     folder = unpacked(archive)
     while len(inner := [path for path in folder.iterdir() if not is_hidden(path.name)]) == 1 and inner[0].is_dir():
         folder = inner[0]
@@ -76,7 +81,13 @@ def unpacked_content(archive: Path) -> Path:
 
 
 class FolderContents(NamedTuple):
-    """``problems``: archives that cannot be unpacked; ``notes``: what was left out on purpose."""
+    """What lies in a folder.
+
+    Attributes:
+        files: With those in archives in place of the archives.
+        problems: Archives that cannot be unpacked.
+        notes: What was left out on purpose.
+    """
 
     files: list[Path]
     problems: list[Problem]
@@ -84,7 +95,7 @@ class FolderContents(NamedTuple):
 
 
 def contents(folder: Path) -> FolderContents:
-    """All files under a folder, with those in archives in place of the archives."""
+    """Lists all files under a folder, with those in archives in place of the archives."""
     found = FolderContents([], [], [])
     waiting = [folder]
     while waiting:
@@ -105,18 +116,18 @@ def contents(folder: Path) -> FolderContents:
 
 
 def without_suffix(path: Path) -> Path:
-    """``data/study`` of ``data/study.tar.gz``; other paths as they are."""
+    """Returns ``data/study`` for ``data/study.tar.gz``; other paths as they are."""
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
     return path.with_name(path.name[: len(path.name) - len(suffix)]) if suffix else path
 
 
 def is_unpacked(path: Path) -> bool:
-    """Whether a file was unpacked, and is gone when the process ends."""
+    """Says whether a file was unpacked, and is gone when the process ends."""
     return shown(str(path)) != str(path)
 
 
 def origin(path: Path) -> Path:
-    """A path as the user knows it: ``study.zip/series1`` for where that was unpacked; other paths as they are."""
+    """Returns a path as the user knows it: ``study.zip/series1`` for where that was unpacked; others as they are."""
     return Path(shown(str(path)))
 
 

@@ -7,9 +7,18 @@ MOST_INFLATED = 1032
 
 
 def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: bool = False) -> None:
-    """Raises ``ValueError`` where ``there`` bytes, each of which may stand for ``ratio``, cannot hold the ``declared``
-    ones, or aren't ``exactly`` as many, and ``MemoryError`` where this machine cannot hold them. Both are for
-    ``errors.reading`` to tell."""
+    """Compares what a header declares with the bytes that are there, before memory is taken.
+
+    Args:
+        declared: Bytes of the voxels.
+        there: Bytes of the file.
+        ratio: How many bytes one of the file may stand for.
+        exactly: Whether there may be no more of them, either.
+
+    Raises:
+        ValueError: The file cannot hold what is declared. ``errors.reading`` tells the user.
+        MemoryError: This machine cannot hold it.
+    """
     most = there * ratio
     if declared > most or (exactly and declared != most):
         compressed = " compressed" if ratio > 1 else ""

@@ -27,8 +27,10 @@ MAGIC = {
 
 
 def content_suffix(path: Path) -> str:
-    """The suffix that the content calls for (``".nii"``, ``".nii.gz"``, ``".hdr"``, ``".dcm"``, ``".nrrd"``, …);
-    empty for what is no image, or cannot be read."""
+    """Returns the suffix that the content of a file calls for: ``".nii"``, ``".nii.gz"``, ``".dcm"``, ….
+
+    It is empty for what is no image, or cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
@@ -43,8 +45,13 @@ def content_suffix(path: Path) -> str:
 
 
 def content_mark(path: Path) -> tuple[int, int]:
-    """The size and a checksum of some bytes in the middle and at the end: equal for copies of a file, whatever their
-    names, and all but never for different images. Raises ``OSError``."""
+    """Returns the size and a checksum of some bytes in the middle and at the end of a file.
+
+    They are equal for copies of a file, whatever their names, and all but never for different images.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     size = path.stat().st_size
     with path.open("rb") as stream:
         stream.seek(max(0, size // 2 - MARK_BYTES // 2))

@@ -28,8 +28,11 @@ class Walk(NamedTuple):
 
 
 def walk(folder: Path) -> Walk:
-    """All files in a folder and its subfolders, sorted; hidden ones are skipped, links are followed once. So are masks,
-    runs and prepared datasets below the folder, which would be taken for more cases."""
+    """Lists all files in a folder and its subfolders, sorted.
+
+    Hidden ones are skipped, links are followed once. Masks, runs and prepared datasets below the folder, which would be
+    taken for more cases, are left out.
+    """
     found: list[Path] = []
     outputs: list[Path] = []
     seen = set()
@@ -46,42 +49,44 @@ def walk(folder: Path) -> Walk:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without what ``walk`` does not walk into."""
+    """Lists the folders in a folder, sorted, without what ``walk`` does not walk into."""
     with os.scandir(folder) as entries:  # which knows folders without asking of each of many files
         below = sorted(Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     return [path for path in below if not _is_output(path, [name for name in OUTPUTS if (path / name).is_file()])]
 
 
 def files_under(folder: Path) -> list[Path]:
-    """Those of ``walk``."""
+    """Lists the files that ``walk`` finds."""
     return walk(folder).files
 
 
 def is_nifti(path: Path) -> bool:
+    """Says whether a name is that of a NIfTI file."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_pair(path: Path) -> bool:
-    """The header of Analyze or NIfTI in two files."""
+    """Says whether a name is that of the header of Analyze or NIfTI in two files."""
     return path.name.lower().endswith(PAIR_SUFFIXES)
 
 
 def is_gzipped(path: Path) -> bool:
-    """By name."""
+    """Says whether a file is compressed by gzip, by name."""
     return path.suffix.lower() == ".gz"
 
 
 def is_itk(path: Path) -> bool:
-    """NRRD or MetaImage: an image, or a segmentation of 3D Slicer."""
+    """Says whether a name is that of NRRD or MetaImage: an image, or a segmentation of 3D Slicer."""
     return path.name.lower().endswith(ITK_SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:
+    """Says whether a name is that of a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def stem(path: Path) -> str:
-    """The name without the suffixes of image files: ``"scan_1.5mm"`` for ``scan_1.5mm.nii.gz``."""
+    """Returns the name without the suffixes of image files: ``"scan_1.5mm"`` for ``scan_1.5mm.nii.gz``."""
     for suffix in (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *VOXEL_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
@@ -89,6 +94,7 @@ def stem(path: Path) -> str:
 
 
 def is_hidden(name: str) -> bool:
+    """Says whether a file is hidden by its name."""
     return name.startswith(".") or name == "__MACOSX" or name.endswith(REJECTED)
 
 

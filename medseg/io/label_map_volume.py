@@ -1,4 +1,4 @@
-"""What is written as a mask."""
+"""A label map on its grid, with the names of its labels and the image that it belongs to: what is written as a mask."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,34 +19,42 @@ NAMES_FILE = "names.json"
 
 @dataclass(frozen=True)
 class LabelMapVolume:
-    """A label map (x, y, z) in the values of ``labels``, its grid, and the image that it belongs to.
+    """A label map, its grid, its labels, and the image that it belongs to.
 
-    The grid is the one that ``read_volume(source)`` gives. DICOM masks need a ``source`` that is DICOM: they are
-    written on its slices.
+    Attributes:
+        label_map: ``(x, y, z)``, in the values of ``labels``.
+        geometry: The grid that ``read_volume(source)`` gives.
+        labels: Names, values and regions.
+        source: The image. Masks in DICOM need one that is DICOM: they are written on its slices.
+        algorithm: The model's name, for DICOM's algorithm identification.
     """
 
     label_map: Array
     geometry: Geometry
     labels: Labels
     source: ImageSource | None = None
-    algorithm: str = "medseg"  # the model's name, for DICOM's algorithm identification
+    algorithm: str = "medseg"
 
     @cached_property
     def slices(self) -> RawSlices | None:
-        """Where the files of a DICOM source say that its slices lie, read once for all formats; None without one, or
-        where they don't say it."""
+        """Where the files of a DICOM source say that its slices lie, read once for all formats.
+
+        None without a DICOM source, or where its files don't say it.
+        """
         return raw_slices(self.source) if self.source is not None and self.source.kind == "dicom" else None
 
     def mask(self, structure: Region) -> Array:
-        """Boolean (x, y, z)."""
+        """Returns the mask of a label or region, boolean ``(x, y, z)``."""
         mask = np.zeros_like(self.label_map, dtype=bool)
         for value in structure.values:
             mask |= self.label_map == value
         return mask
 
     def files(self, folder: Path, suffix: str) -> Iterator[tuple[Region, Path]]:
-        """A path for each structure, named after it as far as file systems allow; by its values too, where two names
-        make one file name."""
+        """Yields a path for each structure, named after it as far as file systems allow.
+
+        Where two names make one file name, the label values are added.
+        """
         structures = self.labels.structures
         names = [structure.name for structure in structures]
         if len({file_name(name).casefold() for name in names}) < len(names):
@@ -57,8 +65,11 @@ class LabelMapVolume:
 
 
 def with_names(written: Mapping[Path, str]) -> list[Path]:
-    """The files, named after structures; with a table of the true names by file, where these differ by more than a
-    space."""
+    """Returns the files of structures; with a table of their true names where these differ by more than a space.
+
+    Args:
+        written: The names of the structures by file.
+    """
     if all(path.name.startswith(f"{name.replace(' ', '_')}.") for path, name in written.items()):
         return list(written)
     table = next(iter(written)).with_name(NAMES_FILE)

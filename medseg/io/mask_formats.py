@@ -26,25 +26,37 @@ from medseg.io.surface.writer import write_obj, write_stl
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a mask. ``check`` reads what ``write`` wrote, and shares no code with it."""
+    """One way to write a mask. ``check`` reads what ``write`` wrote, and shares no code with it.
+
+    Attributes:
+        name: As ``--format`` has it.
+        write: Writes a mask to a path and returns the files.
+        check: Reads the mask at a path and says whether it is right.
+        suffix: Of a mask that is named after its case, a folder's too.
+        endings: What the name of a file has to end with; none for a folder with several files.
+        on_dicom: Whether it lies on the slices of a DICOM series.
+        is_label_map: Whether it is one image of label values; others consist of named structures.
+    """
 
     name: str
     write: Callable[[Path, LabelMapVolume], list[Path]]
     check: Callable[[Path, LabelMapVolume], Certificate]
-    suffix: str  # of a mask that is named after its case; a folder's too
-    endings: tuple[str, ...] = ()  # what the name of a file has to end with; none for a folder with several files
-    on_dicom: bool = False  # lies on the slices of a DICOM series
-    is_label_map: bool = False  # one image of label values; others consist of named structures
+    suffix: str
+    endings: tuple[str, ...] = ()
+    on_dicom: bool = False
+    is_label_map: bool = False
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder with several files."""
         return not self.endings
 
     def path(self, folder: Path, name: str) -> Path:
+        """Returns the path of a mask in a folder."""
         return folder / f"{name}{self.suffix}"
 
     def refusal(self, source: ImageSource | None) -> str:
-        """Why no mask of this image can be written in this format; empty when it can."""
+        """Returns why no mask of this image can be written in this format; empty when it can."""
         if not self.on_dicom or (source is not None and source.kind == "dicom"):
             return ""
         given = "no image is given" if source is None else f"{source.path} is none"
@@ -80,28 +92,48 @@ SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 @dataclass(frozen=True)
 class Written:
-    """A mask on disk, and what its reader says of it."""
+    """A mask on disk, and what its reader says of it.
+
+    Attributes:
+        format: How it is written.
+        path: The file, or the folder with a file for each structure.
+        files: All of its files.
+        certificate: The verdict.
+    """
 
     format: Format
-    path: Path  # of the file, or of the folder with a file for each structure
+    path: Path
     files: tuple[Path, ...]
     certificate: Certificate
 
 
 def format_named(name: str) -> Format:
-    """Raises ``ConfigError`` when there is none."""
+    """Returns the format of a name: ``"nifti"``, ``"dicom-seg"``, …
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
     if name not in FORMATS:
         raise ConfigError(f"there is no format '{name}'{did_you_mean(name, FORMATS)}")
     return FORMATS[name]
 
 
 def ending_of(path: Path) -> str:
-    """What the name of a mask ends with, ``".nii.gz"``; empty for that of a folder."""
+    """Returns what the name of a mask ends with, ``".nii.gz"``; empty for that of a folder."""
     return next((ending for ending in (*BY_ENDING, *SURFACES) if path.name.lower().endswith(ending)), "")
 
 
 def format_of(path: Path, name: str | None) -> Format:
-    """The one named, or the one that the file's name says. Raises ``ConfigError`` or ``OutputError``."""
+    """Returns the format that is named, or the one that the file's name says.
+
+    Args:
+        path: Where the mask is to be written.
+        name: Of the format; None where the file's name decides.
+
+    Raises:
+        ConfigError: There is no format of this name.
+        OutputError: The file's name tells no format, or fits another one.
+    """
     ending = ending_of(path)
     if name is None and ending not in BY_ENDING:
         raise OutputError(f"{path}: does not say what to write; name it {', '.join(BY_ENDING)}, or give --format")
@@ -114,18 +146,28 @@ def format_of(path: Path, name: str | None) -> Format:
 
 
 def usual_format(source: ImageSource) -> Format:
-    """What masks of this image are written as when nobody says: a picture for a picture, else NIfTI."""
+    """Returns the format of an image's masks when nobody says one: a picture for a picture, else NIfTI."""
     if source.kind != "image2d":
         return NIFTI
     return TIFF if source.path.suffix.lower() in TIFF.endings else PNG
 
 
 def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Written:
-    """Writes a mask and has it confirmed; one that does not lie right is kept aside, under a name that no reader takes
-    for a mask.
+    """Writes a mask and has it confirmed by a reader that shares no code with the writer.
 
-    Raises ``OutputError`` when it cannot be written in this format, or is not what was to be written; ``LabelError``
-    for label values that are no label's.
+    A mask that does not lie right is kept aside, under a name that no reader takes for a mask (``….rejected``).
+
+    Args:
+        format_: One of ``FORMATS``, or what ``usual_format`` gives.
+        path: The file; or the folder, for formats of several files.
+        segmented: The label map with its grid, labels and source.
+
+    Returns:
+        The mask's files and certificate.
+
+    Raises:
+        OutputError: It cannot be written in this format, or is not what was to be written.
+        LabelError: Values are no label's.
     """
     refusal = format_.refusal(segmented.source)
     if refusal:

@@ -17,24 +17,30 @@ STARTS = tuple({f"{name}-" for name in (VOLUME, *(attribute.name for attribute i
 
 
 def may_be_part(name: str) -> bool:
-    """Whether the last part of a path may name a volume: ``volume-2``, ``time-03``, ``b-1000``."""
+    """Says whether the last part of a path may name a volume: ``volume-2``, ``time-03``, ``b-1000``."""
     return name.startswith(STARTS)
 
 
 def volumes_of(source: ImageSource) -> list[ImageSource]:
-    """The volumes of a NIfTI, NRRD or MetaImage file that holds several, each a source of its own; none of any other.
-    Raises ``SourceError`` for a damaged file."""
+    """Finds the volumes of a NIfTI, NRRD or MetaImage file that holds several, each a source of its own.
+
+    Returns:
+        The volumes; none where the file holds one, or is of another kind.
+
+    Raises:
+        SourceError: The file is damaged.
+    """
     n = 1 if source.frames else _n_volumes(source)
     return [replace(source, frames=(i,), part=volume_name(i, n)) for i in range(n)] if n > 1 else []
 
 
 def volume_name(number: int, n: int) -> str:
-    """Of one volume, counted from 0, of ``n``: those of a file are counted from 1."""
+    """Returns the name of a volume, counted from 0, of ``n``; names count from 1."""
     return f"{VOLUME}-{number + 1:0{len(str(n))}d}"
 
 
 def chosen_part(volume: Volume, source: ImageSource) -> Volume:
-    """Of all that a file holds, what the source stands for."""
+    """Returns what a source stands for, of all that its file holds."""
     return Volume(volume.array[list(source.frames)], volume.geometry) if source.frames else volume
 
 

@@ -19,9 +19,18 @@ MOST_NAMED = 5  # segments in a message
 
 @dataclass(frozen=True)
 class SegmentHeader:
-    """What a file says of a segment: all but its voxels."""
+    """What a file says of a segment: all but its voxels.
 
-    number: int  # SegmentNumber, ROINumber, or the label value of a .seg.nrrd
+    Attributes:
+        number: SegmentNumber, ROINumber, or the label value of a ``.seg.nrrd``.
+        name: Unique in its file, and not empty.
+        colour: (red, green, blue), from 0 to 255; None where the file has none.
+        category: Code of what kind of thing it is, such as an anatomical structure.
+        type: Code of what it is, such as the liver.
+        modifier: Code of what the type leaves open, such as the side.
+    """
+
+    number: int
     name: str
     colour: Colour | None = field(default=None, kw_only=True)
     category: Code | None = field(default=None, kw_only=True)
@@ -31,20 +40,27 @@ class SegmentHeader:
 
 @dataclass(frozen=True)
 class Segment(SegmentHeader):
-    """One that has been read: the voxels of ``layers[layer]`` that have the value ``value``."""
+    """A segment that has been read: the voxels of ``layers[layer]`` that have the value ``value``."""
 
     layer: int
     value: int
 
     @classmethod
     def of(cls, header: SegmentHeader, layer: int, value: int) -> "Segment":
+        """Returns the segment of a header, with the place of its voxels."""
         return cls(**vars(header), layer=layer, value=value)
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """``layers``: label maps (x, y, z) on ``geometry``; ``segments``: what their values stand for; ``notes``: what was
-    decided on reading, and what was left out."""
+    """Named segments on a grid.
+
+    Attributes:
+        geometry: The grid, in RAS mm.
+        layers: Label maps ``(x, y, z)``. Segments that overlap lie in different ones.
+        segments: What the values of the layers stand for.
+        notes: What was decided on reading, and what was left out.
+    """
 
     geometry: Geometry
     layers: tuple[Array, ...]
@@ -52,14 +68,20 @@ class Segmentation:
     notes: tuple[str, ...] = ()
 
     def mask(self, segment: Segment) -> Array:
-        """Boolean (x, y, z)."""
+        """Returns the mask of a segment, boolean ``(x, y, z)``."""
         mask: Array = self.layers[segment.layer] == segment.value
         return mask
 
     def label_map(self, values: Mapping[str, int]) -> Array:
-        """One label map (x, y, z) of ``values`` by segment name; other segments become background.
+        """Returns one label map of some segments; the others become background.
 
         Where segments overlap the one with fewer voxels lies on top: a tumour in its organ, a GTV in its PTV.
+
+        Args:
+            values: The label value of each segment that is wanted, by its name.
+
+        Returns:
+            ``(x, y, z)``, int32.
         """
         chosen = self._by_size([segment for segment in self.segments if segment.name in values])
         top = np.zeros_like(self.layers[0], dtype=np.uint16)
@@ -86,14 +108,22 @@ class Segmentation:
 
 
 class Layers:
-    """Label maps (shape as given) that are filled segment by segment: each goes into the first layer where it overlaps
-    none of those before."""
+    """Label maps that are filled segment by segment: each goes into the first one where it overlaps none before it."""
 
     def __init__(self, shape: Shape3, n_segments: int) -> None:
         self.arrays: list[Array] = [np.zeros(shape, dtype=np.uint8 if n_segments < 256 else np.uint16)]
 
     def add(self, value: int, mask: Array, box: tuple[slice, slice, slice]) -> int:
-        """Sets ``value`` where ``mask`` is true, which lies at ``box``. Returns the number of the layer."""
+        """Sets a value where a mask is true.
+
+        Args:
+            value: Of the segment.
+            mask: Boolean; it lies at ``box``.
+            box: Of the layer.
+
+        Returns:
+            The number of the layer.
+        """
         for i, layer in enumerate(self.arrays):
             if not layer[box][mask].any():
                 layer[box][mask] = value
@@ -104,8 +134,14 @@ class Layers:
 
 
 def settled(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader, ...]:
-    """With names that are unique and not empty, and numbers that are unique, positive and of 31 bits: files have two
-    "GTV", nameless segments, and ROIs that are numbered from 0. A nameless one is called by its ``kind`` and number."""
+    """Returns headers whose names are unique and not empty, and whose numbers are unique, positive and of 31 bits.
+
+    Files have two "GTV", nameless segments, and ROIs that are numbered from 0.
+
+    Args:
+        headers: As the file has them.
+        kind: What a nameless one is called, with its number.
+    """
     numbers = [header.number for header in headers]
     if len(set(numbers)) < len(numbers) or not all(0 < n < 2**31 for n in numbers):
         headers = [replace(header, number=i) for i, header in enumerate(headers, start=1)]
@@ -118,7 +154,10 @@ def settled(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader,
 
 
 def value_counts(layer: Array) -> Array:
-    """How often each value from 0 occurs; counted slice by slice, as numpy makes 64-bit integers of them."""
+    """Returns how often each value from 0 occurs.
+
+    It is counted slice by slice, as numpy makes 64-bit integers of them.
+    """
     highest = int(layer.max())
     counts = np.zeros(highest + 1, dtype=np.int64)
     for plane in np.moveaxis(layer, -1, 0):
@@ -127,15 +166,19 @@ def value_counts(layer: Array) -> Array:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """For messages: ``"'liver', 'spleen' and 3 more"``."""
+    """Returns names for a message: ``"'liver', 'spleen' and 3 more"``."""
     shown = ", ".join(f"'{name}'" for name in names[:MOST_NAMED])
     return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 def with_regions(segmentation: Segmentation) -> tuple[Array, Labels]:
-    """A label map (x, y, z) with the segments' numbers, and a value more for each set of segments that share a voxel.
+    """Returns a segmentation as one label map, without losing what overlaps.
 
-    Segments that overlap others are regions, the others labels; both as the file describes them. Nothing is lost.
+    Segments that overlap others become regions, the others labels; both as the file describes them.
+
+    Returns:
+        A label map ``(x, y, z)`` with the segments' numbers, and a value more for each set of segments that share a
+        voxel; and its labels.
     """
     label_map, sets = _sets(segmentation)
     last = max(segment.number for segment in segmentation.segments)

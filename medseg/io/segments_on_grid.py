@@ -20,9 +20,20 @@ PARALLEL_TOLERANCE = 0.01
 def layers_on_grid(
     layers: Sequence[Array], segments: Sequence[Segment], lattice: Lattice, grid: Geometry, path: Path
 ) -> tuple[tuple[Array, ...], list[str]]:
-    """The layers of a segmentation on ``grid``, and notes about segments that are too small for it.
+    """Brings the layers of a segmentation onto a grid, by the places of voxels in the world.
 
-    Raises ``GeometryError`` when segments reach out of the grid, or when none of them meets a voxel's centre.
+    Args:
+        layers: Label maps ``(x, y, z)`` on ``lattice``.
+        segments: What their values stand for.
+        lattice: Where they lie: a grid, or slices.
+        grid: Where they are to lie.
+        path: Of the file, for messages.
+
+    Returns:
+        The layers on ``grid``, and notes on segments that are too small for it.
+
+    Raises:
+        GeometryError: Segments reach out of the grid, or none of them meets a voxel's centre.
     """
     for i, layer in enumerate(layers):
         values, distance = outside(layer, lattice, grid)
@@ -39,8 +50,16 @@ def layers_on_grid(
 
 
 def label_map_on_lattice(label_map: Array, lattice: Lattice, grid: Geometry) -> Array:
-    """A label map (x, y, z) that lies on ``lattice``, on ``grid``: each voxel gets the value of the one that its centre
-    lies in, and 0 outside of the lattice. Exact where the planes of the two coincide."""
+    """Brings a label map onto a grid, by the places of voxels in the world.
+
+    Each voxel gets the value of the one that its centre lies in, and 0 outside of the lattice. That is exact where the
+    planes of the two coincide.
+
+    Args:
+        label_map: ``(x, y, z)`` on ``lattice``.
+        lattice: Where it lies: a grid, or slices.
+        grid: Where it is to lie.
+    """
     if isinstance(lattice, Geometry):
         if lattice.difference(grid) is None:
             return label_map
@@ -58,8 +77,12 @@ def label_map_on_lattice(label_map: Array, lattice: Lattice, grid: Geometry) -> 
 
 
 def outside(label_map: Array, lattice: Lattice, grid: Geometry) -> tuple[Array, float]:
-    """The values, background aside, of those voxels on ``lattice`` that don't even touch the box of ``grid``, and how
-    far outside the furthest lies, in mm."""
+    """Returns what of a label map lies outside of a grid.
+
+    Returns:
+        The values, background aside, of those voxels that don't even touch the box of ``grid``; and how far outside the
+        furthest lies, in mm.
+    """
     labelled = np.argwhere(label_map) if _reaches_out(label_map, lattice, grid) else np.empty((0, 3), dtype=int)
     index = grid.index(lattice.world(labelled))
     beyond = np.maximum(-index, index - (np.array(grid.shape) - 1)) - 0.5

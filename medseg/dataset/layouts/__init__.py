@@ -31,17 +31,27 @@ def find_cases(
     rename: Mapping[str, str] | None = None,
     incomplete: bool = False,
 ) -> CaseList:
-    """The cases in a folder, an archive, a cases.csv, or one image, whatever their layout.
+    """Finds the cases in a folder, an archive, a cases.csv, or one image, whatever their layout.
 
-    ``images`` and ``labels`` are globs relative to ``source`` that select the files and pair them by what
-    their ``*`` match. Several globs for images are the channels of one case, in this order; label maps lie on the
-    grid of the first. Without ``labels``, ``images`` select among what is found; without both, images that were
-    computed from others are left out. ``labelled``: True when label maps are needed, False to ignore them, None to take
-    them where there are any. ``rename`` gives the named segments of
-    DICOM SEG, RTSTRUCT and .seg.nrrd, by name or glob, the name of a label, or drops them (""). A case that misses its
-    image or its label becomes a ``Problem``, and one that misses channels too, unless ``incomplete`` ones are wanted.
+    A case that misses its image or its label becomes a ``Problem`` of the list, and so does one that misses channels.
 
-    Raises ``SourceError`` when nothing is found, or no label map where they are needed.
+    Args:
+        source: Where to look.
+        images: A glob relative to ``source`` that selects the images; several are the channels of one case, in this
+            order. Images and label maps are paired by what their ``*`` match. Without ``labels``, it selects among what
+            is found; without both, images that were computed from others are left out.
+        labels: A glob that selects the label maps, which lie on the grid of the first channel.
+        labelled: True when label maps are needed, False to ignore them, None to take them where there are any.
+        rename: Gives the named segments of DICOM SEG, RTSTRUCT and ``.seg.nrrd``, by name or glob, the name of a label;
+            ``""`` drops them.
+        incomplete: Whether cases that miss channels are wanted too.
+
+    Returns:
+        The cases, the names of their channels and labels, problems, and notes on what was decided.
+
+    Raises:
+        SourceError: Nothing is found, or no label map where they are needed.
+        ConfigError: A glob or a name in ``rename`` fits nothing.
     """
     return cases_in(
         Listing(source), images=images, labels=labels, labelled=labelled, rename=rename, incomplete=incomplete
@@ -57,7 +67,7 @@ def cases_in(
     rename: Mapping[str, str] | None = None,
     incomplete: bool = False,
 ) -> CaseList:
-    """The same of what has been listed, so that it need not be searched again."""
+    """Finds the cases in what has been listed, as ``find_cases`` does, so that it need not be searched again."""
     globs = [images] if isinstance(images, str) else list(images or ())
     if labels is not None and not globs:
         raise ConfigError("--labels needs --images: patterns that are paired by what their * match")
@@ -81,7 +91,11 @@ def cases_in(
 
 
 def recognised(listing: Listing) -> CaseListDraft:
-    """Raises ``SourceError`` when no layout fits."""
+    """Returns what the first layout that fits found.
+
+    Raises:
+        SourceError: No layout fits.
+    """
     for layout in LAYOUTS if listing.path.is_dir() else FILE_LAYOUTS:
         draft = layout(listing)
         if draft is not None:

@@ -10,15 +10,25 @@ LEAST_DICE = 0.99
 
 @dataclass(frozen=True)
 class Certificate:
-    """The verdict of reading a mask back and comparing it in world space with what was to be written."""
+    """The verdict of a reader that shares no code with the writer, on a mask that it read back.
+
+    Attributes:
+        reader: Name and version of the library that read the mask.
+        n_voxels: How many voxels were compared.
+        n_different: How many of them differ from what was to be written.
+        max_distance_mm: How far corners of the grid, vertices or contours lie from where they belong, at most.
+        tolerance_mm: How far they may.
+        dice: Of contours, which have no voxels: the lowest Dice of a structure that was filled again. Else None.
+        remark: What else is wrong.
+    """
 
     reader: str
-    n_voxels: int  # that were compared
+    n_voxels: int
     n_different: int
-    max_distance_mm: float  # from where the reader sees corners of the grid (vertices, contours) to where they belong
+    max_distance_mm: float
     tolerance_mm: float
-    dice: float | None = None  # of contours: the lowest of any structure
-    remark: str = ""  # what else is wrong
+    dice: float | None = None
+    remark: str = ""
 
     @property
     def fault(self) -> str:
@@ -33,19 +43,25 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.fault
 
     @property
     def verdict(self) -> str:
-        """In words, for the user."""
+        """The verdict in words, for the user."""
         what = "voxel by voxel" if self.dice is None else f"Dice {self.dice:.4f}"
         return f"Read back by {self.reader}: {self.fault or f'right, {what}'}"
 
     def moved(self, distance_mm: float) -> "Certificate":
-        """That of a mask which lies where it should on a grid that itself lies this far from its place."""
+        """Returns the certificate of the same mask, where its grid itself lies off its place.
+
+        Args:
+            distance_mm: How far the grid lies off.
+        """
         return replace(self, max_distance_mm=max(self.max_distance_mm, distance_mm))
 
     def as_json(self) -> dict[str, Any]:
+        """Returns it as ``predictions.json`` has it."""
         return {
             "reader": self.reader,
             "n_voxels": self.n_voxels,
@@ -57,7 +73,7 @@ class Certificate:
 
 
 def together(certificates: Sequence[Certificate]) -> Certificate:
-    """One for several files, or several structures."""
+    """Returns one certificate for several files, or several structures."""
     dices = [certificate.dice for certificate in certificates if certificate.dice is not None]
     return Certificate(
         reader=certificates[0].reader,

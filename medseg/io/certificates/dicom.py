@@ -27,14 +27,23 @@ MOST_TEXT = 900  # characters that are compared: descriptions end at 1024, space
 
 
 class StructuresFound(NamedTuple):
-    """What a file says. Structures and slices are counted from 0."""
+    """What a file says of its structures. Structures and slices are counted from 0.
 
-    names: list[str]  # short ones, as viewers list them
-    whole_names: list[str]  # "" where the short one is all
+    Attributes:
+        names: Short ones, as viewers list them.
+        whole_names: ``""`` where the short one is all.
+        frame_of_reference_uid: That of the file.
+        references: To files of the source, each with the number of the slice that it is about.
+        off_slice_mm: How far the furthest mask lies from its slice.
+        mask: Gives the mask ``(row, column)`` of a structure on a slice; None where there is none.
+    """
+
+    names: list[str]
+    whole_names: list[str]
     frame_of_reference_uid: str
-    references: list[tuple[Dataset, int]]  # to files of the source, each with the slice that it is about
-    off_slice_mm: float  # how far the furthest mask lies from its slice
-    mask: Callable[[int, int], Array | None]  # (row, column) of a structure on a slice, where there is one
+    references: list[tuple[Dataset, int]]
+    off_slice_mm: float
+    mask: Callable[[int, int], Array | None]
 
 
 @dataclass
@@ -52,6 +61,11 @@ class Count:
 
 
 def slices_of_source(segmented: LabelMapVolume) -> RawSlices:
+    """Returns the slices that a mask in DICOM lies on, as the files of its source say.
+
+    Raises:
+        ValueError: The source is no DICOM, or its files don't say where they lie.
+    """
     if segmented.slices is None:
         raise ValueError("masks in DICOM lie on the slices of a source, whose files say where")
     return segmented.slices
@@ -60,6 +74,14 @@ def slices_of_source(segmented: LabelMapVolume) -> RawSlices:
 def dicom_certificate(
     found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices, by_dice: bool = False
 ) -> Certificate:
+    """Compares what was found in a DICOM file with the label map, slice by slice.
+
+    Args:
+        found: What the file says.
+        segmented: What was to be written.
+        slices: Where the slices lie.
+        by_dice: Whether structures are contours, for which Dice counts rather than single pixels.
+    """
     remarks = [*_wrong_names(found, segmented), *_wrong_references(found, slices)]
     counts = [] if remarks else _counts(found, segmented, slices)
     return Certificate(

@@ -45,10 +45,17 @@ UPRIGHT = 0.25
 
 @dataclass(frozen=True)
 class RawSlice:
-    """``grid``: (columns, rows, 1), in RAS; its third axis is a mm along the normal."""
+    """One slice as its file says it.
 
-    uid: str  # SOPInstanceUID
-    frame: int  # from 0
+    Attributes:
+        uid: SOPInstanceUID.
+        frame: Its number in the file, from 0.
+        frame_of_reference_uid: Of the file; empty where it has none.
+        grid: ``(columns, rows, 1)``, in RAS mm; the third axis is a mm along the normal.
+    """
+
+    uid: str
+    frame: int
     frame_of_reference_uid: str
     grid: Geometry
 
@@ -61,7 +68,7 @@ class RawSlice:
 
 @dataclass(frozen=True)
 class RawSlices:
-    """Those of one image, in the order in which its source names them."""
+    """The slices of one image, in the order in which its source names them."""
 
     slices: tuple[RawSlice, ...]
 
@@ -70,16 +77,16 @@ class RawSlices:
 
     @cached_property
     def corners(self) -> Vector:
-        """(slice, 3): of each first pixel, RAS mm."""
+        """The place of the first pixel of each slice, ``(slice, 3)``, RAS mm."""
         return np.array([each.grid.affine[:3, 3] for each in self.slices])
 
     def nearest(self, world: Vector) -> int:
-        """The slice whose plane a place (RAS mm) lies nearest to."""
+        """Returns the number of the slice whose plane lies nearest to a place (RAS mm)."""
         normal = self.slices[0].grid.affine[:3, 2]
         return int(np.abs((self.corners - world) @ normal).argmin())
 
     def off_mm(self, grid: Geometry) -> float:
-        """How far a grid that the image was read on lies from where the files say, in mm.
+        """Returns how far a grid that the image was read on lies from where the files say, in mm.
 
         The first slice lies on the grid's first one, pixel on pixel, and the last on its last. The grid begins at the
         corner of the slices, but whole pixels before the first slice where a tilted gantry shifts the others.
@@ -97,9 +104,13 @@ class RawSlices:
 
 
 def raw_slices(source: ImageSource) -> RawSlices | None:
-    """The slices of a DICOM image; None where its files don't say where they lie, as those of X-rays.
+    """Reads where the slices of a DICOM image lie, straight from its files.
 
-    Raises ``ValueError``, and what pydicom raises, for attributes that make no sense.
+    Returns:
+        The slices; None where the files don't say where they lie, as those of X-rays.
+
+    Raises:
+        ValueError: Attributes make no sense. What pydicom raises comes as it is.
     """
     slices: dict[Path, Sequence[RawSlice] | None] = {}
     with config.disable_value_validation():

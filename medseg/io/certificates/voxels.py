@@ -20,19 +20,34 @@ Expected = Callable[[Array], Array]  # what (x, y) of a layer hold, where the la
 
 @dataclass(frozen=True)
 class VoxelsFound:
-    """What a reader sees in a file: ``layers`` (layer, x, y, z) on ``geometry``, and the keys of its header."""
+    """What a reader sees in a file.
+
+    Attributes:
+        reader: Name and version of the library.
+        layers: ``(layer, x, y, z)``.
+        geometry: The grid, in RAS mm.
+        keys: Those of the header.
+        image: SimpleITK's, in whose memory the layers lie.
+    """
 
     reader: str
     layers: Array
     geometry: Geometry
     keys: dict[str, str] = field(default_factory=dict)
-    image: object = None  # SimpleITK's, in whose memory the layers lie
+    image: object = None
 
 
 def compared(
     found: VoxelsFound, segmented: LabelMapVolume, expected: Sequence[Expected], place: Geometry
 ) -> Certificate:
-    """Each layer with what is expected of it, slice by slice."""
+    """Compares each layer with what is expected of it, slice by slice.
+
+    Args:
+        found: What the file holds.
+        segmented: What was to be written.
+        expected: For each layer, a function from ``(x, y)`` of the label map to what the layer holds there.
+        place: Where the grid belongs.
+    """
     label_map = segmented.label_map
     if found.layers.shape != (len(expected), *label_map.shape):
         return not_compared(found, f"it has {found.layers.shape} voxels instead of {(len(expected), *label_map.shape)}")
@@ -51,11 +66,16 @@ def compared(
 
 
 def not_compared(found: VoxelsFound, remark: str) -> Certificate:
+    """Returns the certificate of a file that is not worth comparing."""
     return Certificate(found.reader, 0, 0, 0.0, 0.0, remark=remark)
 
 
 def read_by_itk(path: Path) -> VoxelsFound:
-    """Raises ``RuntimeError`` for what SimpleITK cannot read."""
+    """Reads a file by SimpleITK.
+
+    Raises:
+        RuntimeError: SimpleITK cannot read it.
+    """
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -73,7 +93,11 @@ def read_by_itk(path: Path) -> VoxelsFound:
 
 
 def geometry_by_itk(path: Path) -> Geometry:
-    """Raises ``RuntimeError`` for what SimpleITK cannot read."""
+    """Reads the grid of a file by SimpleITK.
+
+    Raises:
+        RuntimeError: SimpleITK cannot read it.
+    """
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()

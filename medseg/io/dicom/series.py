@@ -29,10 +29,10 @@ from medseg.volume import Array, Geometry, Volume
 
 
 def find_series(path: Path) -> Found:
-    """The image series and segmentations under a folder, or those that a file belongs to; only headers are read.
+    """Finds the image series and segmentations under a folder, or those that a file belongs to.
 
-    Series are told apart by SeriesInstanceUID, by geometry, and by what distinguishes their volumes (echo, b-value,
-    time). Damaged files are problems; what is no image is left out with a note.
+    Only headers are read. Series are told apart by SeriesInstanceUID, by geometry, and by what distinguishes their
+    volumes (echo, b-value, time). Damaged files are problems; what is no image is left out with a note.
     """
     if path.is_dir():
         return series_among(files_under(path))
@@ -46,7 +46,7 @@ def find_series(path: Path) -> Found:
 
 
 def series_among(files: Iterable[Path]) -> Found:
-    """As ``find_series``, for files already listed; those that cannot be DICOM by name are not opened."""
+    """Finds the series among listed files, as ``find_series``; what cannot be DICOM by name is not opened."""
     with config.disable_value_validation():  # odd values are common, and harmless in what is read here
         headers, problems = read_headers(files)
         segmentations: list[ImageSource] = []
@@ -75,11 +75,20 @@ def series_among(files: Iterable[Path]) -> Found:
 
 
 def read_dicom(source: ImageSource) -> Volume:
-    """Reads one volume as ``(1, x = column, y = row, z = slice)``, with slope and intercept applied.
+    """Reads one DICOM volume, with slope and intercept applied.
 
     Values stay integers where every slope and intercept is a whole number, else they are float64. Slices of a tilted
-    gantry or with uneven distances are resampled (``stack`` has the rules). Raises ``GeometryError`` when the
-    slices make no grid, ``SourceError`` for a file that cannot be decoded.
+    gantry or with uneven distances are resampled (``stack`` has the rules).
+
+    Args:
+        source: What ``find_series`` found.
+
+    Returns:
+        Voxels ``(1, x = column, y = row, z = slice)`` and their grid, in RAS mm.
+
+    Raises:
+        GeometryError: The slices make no grid.
+        SourceError: A file cannot be decoded.
     """
     with config.disable_value_validation():
         files = _files(source)
@@ -90,15 +99,17 @@ def read_dicom(source: ImageSource) -> Volume:
 
 
 def dicom_geometry(source: ImageSource) -> Geometry:
-    """The grid that ``read_dicom`` gives, from headers alone. Raises as it does, but for pixels that are damaged."""
+    """Reads the grid that ``read_dicom`` gives, from headers alone. Raises as it does, but for damaged pixels."""
     with config.disable_value_validation():
         return stack_of(_planes(source), source.path).geometry
 
 
 def source_planes(source: ImageSource) -> list[SlicePlane]:
-    """The slices of a volume in order of position, from their headers alone; masks in DICOM are written on them.
+    """Reads the slices of a volume in order of position, from their headers alone; DICOM masks are written on them.
 
-    Raises ``SourceError`` for a file that is gone or damaged, ``GeometryError`` for an X-ray projection.
+    Raises:
+        SourceError: A file is gone or damaged.
+        GeometryError: It is an X-ray projection.
     """
     with config.disable_value_validation():
         planes = _planes(source)

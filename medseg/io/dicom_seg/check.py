@@ -13,13 +13,17 @@ from medseg.volume import Array, Geometry
 
 
 def check_dicom_seg(path: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a DICOM SEG back and compares each frame with the label map on its slice of the source."""
     with config.disable_value_validation():
         slices = slices_of_source(segmented)
         return dicom_certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
 def check_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """On the planes of the label map's grid, whose place ``off_mm`` judges."""
+    """Reads a DICOM SEG back and compares each frame with a plane of the label map's grid.
+
+    Whether the grid lies where it belongs is judged by ``RawSlices.off_mm``.
+    """
     frame_of_reference = slices_of_source(segmented)[0].frame_of_reference_uid
     affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape
     grids = [Geometry((columns, rows, 1), _moved(affine, i)) for i in range(n)]

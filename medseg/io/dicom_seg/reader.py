@@ -35,14 +35,20 @@ LARGEST_NUMBER = 2**16 - 1  # of a segment (PS3.6: value representation US)
 
 
 def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[SlicePlane] = ()) -> Segmentation:
-    """Reads the segments on ``grid``, or on a grid of their own.
+    """Reads the segments of a DICOM SEG.
 
-    A voxel gets the segments of the frame pixel that it lies in. ``planes`` are the true slices of the image that
-    ``grid`` was read from: where the frames lie on them, a slice without a frame shows nothing, however uneven or
-    tilted the slices are. Otherwise the frames' own even distance tells which slices have no frame.
+    A voxel gets the segments of the frame pixel that it lies in.
 
-    Raises ``SourceError`` for a damaged file, ``GeometryError`` for frames that make no grid, and for segments that
-    reach out of ``grid``.
+    Args:
+        path: The file.
+        grid: Where the segments are placed; None for a grid of their own.
+        planes: The true slices of the image that ``grid`` was read from. Where the frames lie on them, a slice without
+            a frame shows nothing, however uneven or tilted the slices are. Otherwise the frames' own even distance
+            tells which slices have no frame.
+
+    Raises:
+        SourceError: The file is damaged.
+        GeometryError: Frames make no grid, or segments reach out of ``grid``.
     """
     with config.disable_value_validation():
         header = _read(path)
@@ -66,14 +72,23 @@ def read_dicom_seg(path: Path, grid: Geometry | None = None, planes: Sequence[Sl
 
 
 def dicom_seg_headers(path: Path) -> tuple[SegmentHeader, ...]:
-    """Numbers, names, colours and codes of the segments, without reading voxels. Raises ``SourceError``."""
+    """Reads numbers, names, colours and codes of the segments, without their voxels.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     with config.disable_value_validation():
         header = _read(path, stop_before_pixels=True, specific_tags=HEADER_KEYWORDS)
         return tuple(described for _, described in _described(header, path))
 
 
 def dicom_seg_planes(path: Path) -> list[SlicePlane]:
-    """Where the frames lie. Raises ``SourceError``, ``GeometryError`` for frames of several orientations."""
+    """Reads where the frames lie.
+
+    Raises:
+        SourceError: The file cannot be read.
+        GeometryError: Frames have several orientations.
+    """
     with config.disable_value_validation():
         return _frame_planes(_read(path, stop_before_pixels=True))
 

@@ -48,11 +48,16 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
     Its frames lie on the slices of the source as they are, tilted and uneven ones too, and refer to them; slices
     without a structure have no frame. A structure that is nowhere keeps its entry in SegmentSequence; when all are,
-    each has one empty frame, since DICOM knows no SEG without. Not compressed: DICOM's compression of single bits is
-    read by few. The same mask gets the same UIDs whenever it is written.
+    each has one empty frame, since DICOM knows no SEG without. It is not compressed: DICOM's compression of single bits
+    is read by few. The same mask gets the same UIDs whenever it is written.
 
-    Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
-    cannot be referred to, ``LabelError`` for values that are no label's.
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to.
+        LabelError: Values are no label's.
     """
     with _as_sources_are():
         series = source_series(segmented, path)
@@ -67,10 +72,18 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 
 def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]:
-    """The same on the planes of the even, upright grid that the image was read on, for programs that know no others.
+    """Writes a DICOM SEG on the planes of the even, upright grid that the image was read on.
 
-    Where slices are tilted, uneven or missing these planes are none of the source's, so frames refer to no slice; the
-    file still names the series. Raises as ``write_dicom_seg`` does.
+    That is for programs that know no other planes. Where slices are tilted, uneven or missing these planes are none of
+    the source's, so frames refer to no slice; the file still names the series.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to.
+        LabelError: Values are no label's.
     """
     with _as_sources_are():
         series = source_series(segmented, path)

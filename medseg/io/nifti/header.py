@@ -47,12 +47,12 @@ class NiftiHeader:
     """
 
     shape: tuple[int, ...]
-    spacing: tuple[float, ...]  # pixdim, in mm
-    unit: str  # that of the file: "mm", "micron", "metre" or "unknown", which is taken for mm
+    spacing: tuple[float, ...]
+    unit: str
     sform: Affine | None
     qform: Affine | None
     is_analyze: bool
-    n_bytes: int  # of the file with the voxels, not compressed
+    n_bytes: int
 
     @property
     def has_place(self) -> bool:

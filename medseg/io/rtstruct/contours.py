@@ -31,7 +31,13 @@ FLATNESS = 0.25
 
 
 class Filled(NamedTuple):
-    """``mask`` (x, y, z) lies at ``box`` of the grid. ``remarks``: what did not fit, in words."""
+    """Contours that were filled.
+
+    Attributes:
+        mask: Boolean ``(x, y, z)``; it lies at ``box`` of the grid.
+        box: Of the grid.
+        remarks: What did not fit, in words.
+    """
 
     mask: Array
     box: tuple[slice, slice, slice]
@@ -52,7 +58,7 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class ContourStack:
-    """Contours on a grid: corners (n, 3) in voxels, all at right angles to one array axis."""
+    """Contours on a grid: corners ``(n, 3)`` in voxels, all at right angles to one array axis."""
 
     contours: tuple[Vector, ...]
     axis: int
@@ -65,7 +71,7 @@ class ContourStack:
 
     @property
     def slice_distance(self) -> float:
-        """mm."""
+        """Distance of slices along the axis, in mm."""
         return self.grid.spacing[self.axis]
 
     @cached_property
@@ -80,7 +86,12 @@ class ContourStack:
 
 
 def outline_of(contours: Sequence[Vector], grid: Geometry) -> ContourStack | None:
-    """Of contours in RAS mm, (n, 3) each; None when they are not parallel to slices along any axis of the grid."""
+    """Returns contours as a stack of them on a grid; None when they are parallel to slices along none of its axes.
+
+    Args:
+        contours: ``(n, 3)`` each, in RAS mm.
+        grid: The grid of the image.
+    """
     corners = tuple(grid.index(contour) for contour in contours)
     off_plane = np.max([np.ptp(corner, axis=0) for corner in corners], axis=0)
     axis = int(off_plane.argmin())
@@ -88,7 +99,12 @@ def outline_of(contours: Sequence[Vector], grid: Geometry) -> ContourStack | Non
 
 
 def fill(outline: ContourStack, planes: Sequence[SlicePlane] = ()) -> Filled:
-    """The voxels whose centres lie inside. ``planes``: the true slices of the image."""
+    """Returns the voxels whose centres lie inside of contours.
+
+    Args:
+        outline: The contours.
+        planes: The true slices of the image; none where they are those of the grid.
+    """
     on_slices = _levels_of_slices(outline, planes)
     levels = on_slices or _own_levels(outline)
     shown = _shown(levels, outline.grid.shape[outline.axis])

@@ -14,12 +14,15 @@ Line = npt.NDArray[np.float64]
 
 
 def outlines(mask: Array) -> Iterator[Line]:
-    """A closed line around each part of a boolean mask (row, column), by marching squares (Lorensen and Cline 1987).
+    """Returns a closed line around each part of a mask, by marching squares (Lorensen and Cline 1987).
 
     Lines pass half-way between the centres of pixels, so exactly the centres inside are the mask. Pixels that touch at
     corners only are parts of their own. A hole is joined to the line around it by a channel of no width (the keyhole of
     PS3.3, C.8.8.6.3), which passes between the centres: both readers that fill each line and unite them and those that
     take what an odd number of lines encloses get the same pixels.
+
+    Args:
+        mask: Boolean ``(row, column)``.
     """
     parts, _ = ndimage.label(mask)
     for number, box in enumerate(ndimage.find_objects(parts), start=1):

@@ -11,10 +11,16 @@ NUDGE = 1e-6
 
 
 def filled(polygons: Sequence[Array], shape: tuple[int, int]) -> Array:
-    """The pixels whose centres lie inside, boolean ``shape``: by the even-odd rule over all polygons together, so that
-    a polygon within another is a hole, one in the hole an island, and a keyhole needs no care.
+    """Returns the pixels whose centres lie inside of polygons, by the even-odd rule over all of them together.
 
-    ``polygons``: corners (n, 2) in pixels, centres at whole numbers. They need not be closed, and may reach out.
+    So a polygon within another is a hole, one in the hole an island, and a keyhole needs no care.
+
+    Args:
+        polygons: Corners ``(n, 2)`` in pixels, centres at whole numbers. They need not be closed, and may reach out.
+        shape: Of the result.
+
+    Returns:
+        Boolean, of ``shape``.
     """
     width, height = shape
     start = np.concatenate(polygons) - NUDGE

@@ -31,11 +31,16 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
 def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[SlicePlane] = ()) -> Segmentation:
-    """Fills the contours on ``grid``: a voxel is in an ROI when its centre is.
+    """Fills the contours of an RT structure set: a voxel is in an ROI when its centre is.
 
-    ``planes`` are the true slices of the image that ``grid`` was read from, where it is DICOM. Raises ``SourceError``
-    for a damaged file and without a grid, ``GeometryError`` for contours that are oblique to the grid, and when all
-    lie outside of it.
+    Args:
+        path: The file.
+        grid: Where the contours are filled; they have no grid of their own.
+        planes: The true slices of the image that ``grid`` was read from, where it is DICOM.
+
+    Raises:
+        SourceError: The file is damaged, or no grid is given.
+        GeometryError: Contours are oblique to the grid, or all lie outside of it.
     """
     if grid is None:
         raise SourceError(f"{path}: contours have no grid of their own; read it with its image (--like IMAGE)")
@@ -62,13 +67,21 @@ def read_rtstruct(path: Path, grid: Geometry | None = None, planes: Sequence[Sli
 
 
 def rtstruct_headers(path: Path) -> tuple[SegmentHeader, ...]:
-    """Numbers, names, colours and codes of the ROIs, without filling contours. Raises ``SourceError``."""
+    """Reads numbers, names, colours and codes of the ROIs, without filling contours.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     with config.disable_value_validation():
         return tuple(roi for _, roi in _described(_read(path)))
 
 
 def rtstruct_contours(path: Path) -> list[Vector]:
-    """All closed contours, (n, 3) in RAS mm. Raises ``SourceError``."""
+    """Reads all closed contours, ``(n, 3)`` each, in RAS mm.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     with config.disable_value_validation():
         contours, _ = _contours(_read(path))
     return [contour for of_roi in contours.values() for contour in of_roi]

@@ -41,12 +41,17 @@ CONTOUR_DATA = Tag("ContourData")
 def write_rtstruct(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes one DICOM RT structure set (PS3.3, A.19) with an ROI for each label and region.
 
-    Each ROI has its outlines (``outlines``) on the slices of the source as they are, tilted and uneven ones too, in
-    the plane of each: pixels whose centres lie inside are exactly those of the mask, also where there are holes. A
+    Each ROI has its outlines (``outlines``) on the slices of the source as they are, tilted and uneven ones too, in the
+    plane of each: pixels whose centres lie inside are exactly those of the mask, also where there are holes. A
     structure that is nowhere is an ROI without contours. The same mask gets the same UIDs whenever it is written.
 
-    Raises ``OutputError`` without a DICOM source or when the file cannot be written, ``SourceError`` when the source
-    cannot be referred to, ``LabelError`` for values that are no label's.
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to.
+        LabelError: Values are no label's.
     """
     with config.disable_value_validation():  # what sources hold is repeated as it is
         series = source_series(segmented, path)

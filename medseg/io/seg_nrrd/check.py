@@ -14,7 +14,10 @@ from medseg.volume import Array
 
 
 def check_seg_nrrd(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """Names too: each segment of the file has to be the structure that it is named after."""
+    """Reads a ``.seg.nrrd`` back and compares voxels and names.
+
+    Each segment of the file has to be the structure that it is named after.
+    """
     found, structures = read_by_itk(path), segmented.labels.structures
     numbers = list(takewhile(lambda i: f"Segment{i}_ID" in found.keys, count()))
     names = [found.keys.get(f"Segment{i}_Name", "") for i in numbers]

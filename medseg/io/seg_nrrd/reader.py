@@ -35,10 +35,16 @@ MOST_VALUES = 65535
 
 
 def read_seg_nrrd(path: Path, grid: Geometry | None = None) -> Segmentation:
-    """Reads the segments on the file's own grid, or on ``grid``, by their places in the world.
+    """Reads the segments of a ``.seg.nrrd``.
 
-    Raises ``SourceError`` for a damaged file, ``LabelError`` for voxels that are no labels, ``GeometryError`` when
-    segments reach out of ``grid``.
+    Args:
+        path: The file.
+        grid: Where the segments are placed, by their places in the world; None for the file's own grid.
+
+    Raises:
+        SourceError: The file is damaged.
+        LabelError: Voxels are no labels.
+        GeometryError: Segments reach out of ``grid``.
     """
     segments = _segments(path)
     volume = read_itk(path)
@@ -54,12 +60,16 @@ def read_seg_nrrd(path: Path, grid: Geometry | None = None) -> Segmentation:
 
 
 def seg_nrrd_headers(path: Path) -> tuple[SegmentHeader, ...]:
-    """Numbers, names, colours and codes of the segments, from the file's header alone. Raises ``SourceError``."""
+    """Reads numbers, names, colours and codes of the segments from the file's header alone.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     return _segments(path)
 
 
 def holds_segments(path: Path) -> bool:
-    """Whether a NRRD file has the keys of segments, whatever its name is; False also for a file that cannot be read."""
+    """Says whether a NRRD file has the keys of segments, whatever its name is; False where it cannot be read."""
     try:
         with path.open("rb") as stream:
             header = stream.read(LONGEST_HEADER)

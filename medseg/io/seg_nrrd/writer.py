@@ -29,11 +29,21 @@ COMPRESSION = 4
 
 
 def write_seg_nrrd(path: Path, segmented: LabelMapVolume, with_surfaces: bool = False) -> list[Path]:
-    """Writes a segment for each label and region, with name, colour and terminology.
+    """Writes a ``.seg.nrrd`` with a segment for each label and region, with name, colour and terminology.
 
     Labels keep their values. Regions overlap their labels, so they go into further layers (a first axis, of kind
-    "list"); a region's value is that of its first label. ``with_surfaces`` has Slicer make surfaces, which 3D needs,
-    when it opens the file. Raises ``OutputError`` when the file cannot be written.
+    "list"); a region's value is that of its first label.
+
+    Args:
+        path: Where to.
+        segmented: The label map with its grid and labels.
+        with_surfaces: Whether 3D Slicer makes surfaces when it opens the file, which 3D needs.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     representations = (LABEL_MAP, SURFACE) if with_surfaces else (LABEL_MAP,)
     structures = segmented.labels.structures

@@ -18,10 +18,12 @@ PAIR = np.dtype([(name, np.int32) for name in ("axis", "x", "y", "z")])
 
 
 def check_stl(folder: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a folder of STL files back and compares each with its structure."""
     return _check_surfaces(folder, segmented, ".stl")
 
 
 def check_obj(folder: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a folder of OBJ files back and compares each with its structure."""
     return _check_surfaces(folder, segmented, ".obj")
 
 
@@ -31,11 +33,20 @@ def _check_surfaces(folder: Path, segmented: LabelMapVolume, suffix: str) -> Cer
 
 
 def check_surface(path: Path, mask: Array, geometry: Geometry) -> Certificate:
-    """Voxel by voxel: a surface of marching cubes has one vertex between each two neighbours of which one is in the
-    mask, on the line between their centres. So its vertices tell the mask.
+    """Compares a surface with a mask, voxel by voxel.
 
-    ``n_different`` are pairs of neighbours, ``max_distance_mm`` is how far vertices lie off their lines. It also has to
-    be closed and to enclose the volume of the voxels. Without voxels there is no surface, and nothing to compare.
+    A surface of marching cubes has one vertex between each two neighbours of which one is in the mask, on the line
+    between their centres. So its vertices tell the mask. It also has to be closed and to enclose the volume of the
+    voxels. Without voxels there is no surface, and nothing to compare.
+
+    Args:
+        path: The file.
+        mask: Boolean ``(x, y, z)``.
+        geometry: Its grid, in RAS mm.
+
+    Returns:
+        A certificate whose ``n_different`` are pairs of neighbours, and whose ``max_distance_mm`` is how far vertices
+        lie off their lines.
     """
     import trimesh
 

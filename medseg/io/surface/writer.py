@@ -32,21 +32,42 @@ STL_FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribu
 
 
 def write_stl(folder: Path, segmented: LabelMapVolume) -> list[Path]:
-    """Writes the surface of each structure that has voxels as binary STL. Raises ``OutputError`` when it cannot."""
+    """Writes the surface of each structure that has voxels as binary STL, in LPS mm.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     return _write_surfaces(_write_stl, ".stl", folder, segmented)
 
 
 def write_obj(folder: Path, segmented: LabelMapVolume) -> list[Path]:
-    """Writes the surface of each structure that has voxels as Wavefront OBJ. Raises ``OutputError`` when it cannot."""
+    """Writes the surface of each structure that has voxels as Wavefront OBJ, in LPS mm.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     return _write_surfaces(_write_obj, ".obj", folder, segmented)
 
 
 def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
-    """The closed surface of a mask (x, y, z; not empty), in LPS mm; closed at the border of the image too.
+    """Returns the closed surface of a mask, closed at the border of the image too.
 
-    Marching cubes (Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582) on the smoothed mask, which is kept above
-    one half at the centres of the mask's voxels and below at all others: it is exactly the mask's voxels whose centres
-    lie inside. Within that margin, the level is the one that encloses the volume of the voxels.
+    Marching cubes (Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582) run on the smoothed mask, which is kept
+    above one half at the centres of the mask's voxels and below at all others: exactly the mask's voxels have their
+    centres inside. Within that margin, the level is the one that encloses the volume of the voxels.
+
+    Args:
+        mask: Boolean ``(x, y, z)``, not empty.
+        geometry: Its grid, in RAS mm.
+
+    Returns:
+        The surface, in LPS mm.
     """
     box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
