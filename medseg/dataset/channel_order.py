@@ -8,7 +8,10 @@ from medseg.progress import say, warn
 
 
 def in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
-    """Channels that have the names of training in the order of training; others beside them are left out."""
+    """Returns cases whose channels are in the order of training, where they have the same names.
+
+    Channels beside them are left out.
+    """
     has_all = set(trained) <= set(found.channels) and len(set(found.channels)) == len(found.channels)
     if not has_all or any(len(case.images) != len(found.channels) for case in found.cases):
         return found
@@ -21,8 +24,10 @@ def in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
 
 
 def placed(trained: Sequence[str], found: CaseList) -> CaseList:
-    """Cases that may lack channels, in the order of training where their names, or the numbers that nnU-Net gives them,
-    say which they have."""
+    """Returns cases that may lack channels in the order of training.
+
+    The names of their channels, or the numbers that nnU-Net gives them, say which they have.
+    """
     each = [_placed_case(trained, case) for case in found.cases]
     cases = tuple(new or case for new, case in zip(each, found.cases, strict=True))
     return replace(found, cases=cases, channels=tuple(trained) if all(each) else found.channels)
@@ -41,14 +46,17 @@ def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
 
 
 def told_of_channels(names: Sequence[str], n_channels: int) -> str:
-    """A warning, where a dataset names more or fewer channels than its images have."""
+    """Returns a warning, where a dataset names more or fewer channels than its images have."""
     return (
         f"{len(names)} channels are named ({', '.join(names)}), but images have {n_channels}: the names are not taken"
     )
 
 
 def tell_channels(found: Sequence[str], trained: Sequence[str]) -> None:
-    """Channels are taken by their order: where names differ, that order may be another one."""
+    """Tells the user which channel is taken for which.
+
+    Channels are taken by their order: where names differ, that order may be another one.
+    """
     if len(found) == len(trained) > 1 and tuple(found) != tuple(trained):
         pairs = ", ".join(f"{name} as {meant}" for name, meant in zip(found, trained, strict=True))
         # Numbers, as in nnU-Net's names, are an order; other names say what is in the files.

@@ -19,9 +19,10 @@ FIX = "'medseg inspect SOURCE --fix COPY'"
 
 
 def goes_voxel_by_voxel(image: Geometry, label: Geometry) -> bool:
-    """Whether the two have as many voxels of the same size, in each direction, so that a label map that was drawn on
-    the image has a value for each of its voxels, whatever the headers say of their places. A size of 1×1×1 mm may be
-    none at all."""
+    """Says whether a label map has a value for each voxel of its image, whatever the headers say of their places.
+
+    It has where the two have as many voxels of the same size, in each direction. A size of 1×1×1 mm may be none at all.
+    """
     is_lost = any(set(grid.spacing) == {1.0} for grid in (image, label))
     return any(
         grid.shape == label.shape
@@ -31,7 +32,13 @@ def goes_voxel_by_voxel(image: Geometry, label: Geometry) -> bool:
 
 
 def advice_off_grid(image: ImageSource, label: ImageSource, grids: tuple[Geometry, Geometry]) -> str:
-    """What to do about a label map that does not lie on the grid of its image. ``grids``: those of the two."""
+    """Returns what to do about a label map that does not lie on the grid of its image.
+
+    Args:
+        image: The image.
+        label: The label map.
+        grids: Those of the two.
+    """
     if not goes_voxel_by_voxel(*grids):
         return f"is it the mask of this image? If so, '{export_like(label.path, image.path)}' brings it there"
     how = "write it again with the header of its image, voxels unchanged"
@@ -41,14 +48,14 @@ def advice_off_grid(image: ImageSource, label: ImageSource, grids: tuple[Geometr
 
 
 def export_like(mask: Path, image: Path) -> str:
-    """The command that resamples a mask to the grid of an image."""
+    """Returns the command that resamples a mask to the grid of an image."""
     return f"medseg export {shlex.quote(str(origin(mask)))} -o FILE --like {shlex.quote(str(origin(image)))}"
 
 
 def filled_in(
     message: str, source: Path, images: str | Sequence[str] | None, labels: str | None, rename: Mapping[str, str] | None
 ) -> str:
-    """A message in which the command that puts things right has the arguments of the command that told of them."""
+    """Returns a message whose command that puts things right has the arguments of the command that told of them."""
     globs = [images] if isinstance(images, str) else images or ()
     options = [part for glob in globs for part in ("--images", glob)]
     options += [] if labels is None else ["--labels", labels]

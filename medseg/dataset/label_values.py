@@ -42,9 +42,13 @@ REWRITABLE = ("nifti", "image2d")  # kinds of files that ``inspect --fix`` gives
 
 
 def rare_values(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
-    """Values that no case has more than a few voxels of, as a slip of the brush leaves them, and the most that one has.
+    """Returns values that no case has more than a few voxels of, as a slip of the brush leaves them.
 
-    ``counts``: voxels by value, of each case.
+    Args:
+        counts: Voxels by value, of each case.
+
+    Returns:
+        The most voxels that a case has, by value.
     """
     most: dict[int, int] = {}
     for of_case in counts:
@@ -54,18 +58,23 @@ def rare_values(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
     return rare if len(rare) < len(most.keys() - {0}) else {}  # all of them: objects of some pixels are meant
 
 
-def told_as_rare(value: int, most: int) -> tuple[str, str]:
-    """What is odd, and what to do."""
+def rare_value_warning(value: int, most: int) -> tuple[str, str]:
+    """Returns what is odd about a rare value, and what to do."""
     what = f"label value {value} has no more than {counted(most, 'voxel')} in any case, and becomes a label of its own"
     return what, "if it is a slip of the brush, correct the label maps; else name all labels in a dataset.json"
 
 
 def stray_values(counts: Mapping[int, int]) -> dict[int, int] | None:
-    """For each stray value the one that it was most likely drawn as, the nearest; None where there are no strays.
+    """Returns for each stray value the one that it was most likely drawn as, the nearest.
 
-    ``counts``: voxels by value (background, 0, may be missing), best of all label maps of a dataset, since a label
-    that is rare in one case may be common in the next. Labels that are given by name have no strays: see
-    ``Labels.check``.
+    Labels that are given by name have no strays: see ``Labels.check``.
+
+    Args:
+        counts: Voxels by value (background, 0, may be missing), best of all label maps of a dataset, since a label that
+            is rare in one case may be common in the next.
+
+    Returns:
+        The value that was drawn, by stray value; None where there are no strays.
     """
     total = sum(count for value, count in counts.items() if value != 0)
     least = total * (LEAST_SHARE_AMONG_MANY if len(counts) > MANY_VALUES else LEAST_SHARE)
@@ -82,8 +91,11 @@ def stray_values(counts: Mapping[int, int]) -> dict[int, int] | None:
 
 
 def nearest_labels(array: Array) -> tuple[int, ...] | None:
-    """The values that a label map was drawn in (in order, 0 among them), to which the others may be rounded; None when
-    it is hardly a label map, or was interpolated too much."""
+    """Returns the values that a label map was drawn in, to which the others may be rounded.
+
+    Returns:
+        The values in order, 0 among them; None when it is hardly a label map, or was interpolated too much.
+    """
     if not np.isfinite(array).all():
         return None
     values, counts = np.unique(array[array != 0], return_counts=True)
@@ -99,8 +111,8 @@ def nearest_labels(array: Array) -> tuple[int, ...] | None:
     return tuple(sorted({0, *drawn})) if sum(drawn.values()) >= MOSTLY else None
 
 
-def not_whole(array: Array, source: ImageSource) -> str:
-    """What is wrong with the values of a label map (finite, not all of them whole), and what to do about it."""
+def fractional_values_message(array: Array, source: ImageSource) -> str:
+    """Returns what is wrong with a label map whose values are not all whole, and what to do about it."""
     fractions = array[array != np.rint(array)]
     values = np.unique(fractions)
     furthest = sorted(values, key=lambda value: -abs(value - np.rint(value)))[:VALUES_SHOWN]

@@ -17,8 +17,10 @@ ONE_FILE = ("nifti", "image2d")  # kinds that can be copied
 
 
 def kept_image(case: Case, number: int, channel: Channel, folder: Path) -> ImageSource:
-    """The image itself where it stays in place; else a file in the prepared folder: one a case, or one a channel with
-    the suffix _0000, _0001, …"""
+    """Returns the image itself where it stays in place; else a copy of it in the prepared folder.
+
+    Copies are one file a case, or one a channel with the suffix _0000, _0001, ….
+    """
     source = channel.source
     as_it_is = source.kind != "dicom" and not source.part and not channel.resampled
     if as_it_is and not is_unpacked(source.path):
@@ -32,7 +34,7 @@ def kept_image(case: Case, number: int, channel: Channel, folder: Path) -> Image
 
 
 def kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: Path) -> LabelSource | None:
-    """A label map that stays in place itself; else one in the prepared folder, as for named segments."""
+    """Returns the label map itself where it stays in place; else a copy, as for named segments."""
     if case.label is None or drawn is None:
         return None
     source = case.label.sources[0]

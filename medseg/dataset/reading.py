@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.grid_mismatch import advice_off_grid
-from medseg.dataset.label_values import not_whole
+from medseg.dataset.label_values import fractional_values_message
 from medseg.errors import GeometryError, LabelError, SourceError
 from medseg.io.dicom.series import source_planes
 from medseg.io.read import read_geometry, read_segmentation, read_volume
@@ -195,7 +195,7 @@ def label_volume(source: ImageSource) -> Volume:
     if _not_finite(volume.array):
         raise LabelError(f"{source.path} holds values that are no numbers; is it an image, not a label map?")
     if volume.array.dtype.kind == "f" and not np.array_equal(volume.array, np.rint(volume.array)):
-        raise LabelError(f"{source.path} {not_whole(volume.array, source)}")
+        raise LabelError(f"{source.path} {fractional_values_message(volume.array, source)}")
     return volume
 
 

@@ -21,8 +21,15 @@ SaidSpacing = tuple[Edge, Edge, Edge]  # as records hold it
 
 
 def checked_spacing(given: str | Sequence[float | str], where: str = "--spacing") -> Spacing3:
-    """Three edge lengths in mm, in array-axis order, from numbers or from text such as ``"1.25 1.25 10"`` and
-    ``"1.25×1.25×10"``. Raises ``ConfigError``, which names ``where`` they stand."""
+    """Returns three edge lengths in mm, in array-axis order.
+
+    Args:
+        given: Numbers, or text such as ``"1.25 1.25 10"`` and ``"1.25×1.25×10"``.
+        where: Where they stand, for messages.
+
+    Raises:
+        ConfigError: They are not three, or no sizes of voxels.
+    """
     parts = [part for part in re.split(r"[\s,;x×\[\]()]+", given) if part] if isinstance(given, str) else list(given)
     try:
         x, y, z = (float(part) for part in parts)
@@ -38,13 +45,18 @@ def checked_spacing(given: str | Sequence[float | str], where: str = "--spacing"
 
 
 def shown_spacing(spacing: Sequence[float]) -> str:
-    """As it is written on the command line: ``"1.25 1.25 10"``."""
+    """Returns it as it is written on the command line: ``"1.25 1.25 10"``."""
     return " ".join(f"{edge:g}" for edge in spacing)
 
 
 def with_spacing(found: CaseList, given: str | Sequence[float] | None) -> CaseList:
-    """All cases with the said spacing, but for those that have one of their own (a column of cases.csv, or a prepared
-    dataset). Raises ``ConfigError``."""
+    """Returns all cases with the spacing that the user says.
+
+    Cases that have one of their own (a column of cases.csv, or a prepared dataset) keep it.
+
+    Raises:
+        ConfigError: It is no spacing.
+    """
     if given is None:
         return found
     spacing = checked_spacing(given)
@@ -55,8 +67,10 @@ def with_spacing(found: CaseList, given: str | Sequence[float] | None) -> CaseLi
 
 
 def spaced(case: Case, spacing: Spacing3 | None) -> Case:
-    """The case with a said spacing, of its images and of its label map; segments with names lie in the world of its
-    header, not on voxels."""
+    """Returns a case whose images and label map have a said spacing.
+
+    Segments with names lie in the world of its header, not on voxels, and keep their place.
+    """
     if spacing is None:
         return case
     images = tuple(replace(image, spacing=spacing) for image in case.images)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case
 from medseg.dataset.channel_order import told_of_channels
-from medseg.dataset.doubts import copies_among
+from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.reading import have_one_frame
 from medseg.inspection.finding import Finding, doubtful
 from medseg.inspection.series import Series, edges

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.dataset.doubts import Doubt
+from medseg.dataset.image_warnings import ImageWarning
 from medseg.errors import Problem
 from medseg.inspection.repair import Repair
 from medseg.io.archives import origin
@@ -46,7 +46,7 @@ def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:
     return Finding("problem", rule, problem.path, what, said or to_do, problem.case_id)
 
 
-def doubtful(doubt: Doubt) -> Finding:
+def doubtful(doubt: ImageWarning) -> Finding:
     return Finding(doubt.severity, doubt.rule, doubt.path, doubt.what, doubt.to_do)
 
 

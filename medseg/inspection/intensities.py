@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.dataset.cases import Case
-from medseg.dataset.doubts import LOOK_AT_IT, doubts_about_values
+from medseg.dataset.image_warnings import LOOK_AT_IT, value_warnings
 from medseg.inspection.finding import Finding, doubtful
 from medseg.io.source import ImageSource
 from medseg.plan import Normalization
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
     """Constant channels (channel, x, y, z), and extreme values in the others."""
-    return map(doubtful, doubts_about_values(path, array))
+    return map(doubtful, value_warnings(path, array))
 
 
 def odd_value_findings(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from medseg.dataset.cases import Case
-from medseg.dataset.doubts import SAID_SPACING, doubts_about, spacing_of_header
+from medseg.dataset.image_warnings import SAID_SPACING, header_warnings, spacing_of_header
 from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import MedsegError
@@ -150,7 +150,7 @@ def _doubtful(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -
     """What is doubtful in a header, and what ``--fix`` can write into it since the user said it."""
     can_be_said = header is not None and not header.is_analyze and source.spacing is not None
     respace = Respace(source.spacing) if can_be_said and source.spacing is not None else None
-    doubts = list(doubts_about(source, grid))
+    doubts = list(header_warnings(source, grid))
     for doubt in doubts:
         yield replace(doubtful(doubt), repair=respace if doubt.rule == SAID_SPACING else None)
     if (

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case
-from medseg.dataset.label_values import LEAST_GAP, REWRITABLE, rare_values, stray_values, told_as_rare
+from medseg.dataset.label_values import LEAST_GAP, REWRITABLE, rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError
 from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, told
@@ -52,7 +52,7 @@ def rare_findings(
     if known is None:
         rare = rare_values([each.voxels or {} for each in drawn if each.case.case_id in sound])
         for value, most in sorted(rare.items()):
-            yield Finding("warning", "rare-value", path, *told_as_rare(value, most))
+            yield Finding("warning", "rare-value", path, *rare_value_warning(value, most))
 
 
 def absent_findings(path: Path, drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Finding]:

@@ -133,7 +133,7 @@ class Layers:
         return len(self.arrays) - 1
 
 
-def settled(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader, ...]:
+def with_unique_names(headers: Sequence[SegmentHeader], kind: str) -> tuple[SegmentHeader, ...]:
     """Returns headers whose names are unique and not empty, and whose numbers are unique, positive and of 31 bits.
 
     Files have two "GTV", nameless segments, and ROIs that are numbered from 0.

@@ -11,17 +11,19 @@ RGB = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])  # a voxel, 
 
 
 def is_colour_image(array: Array) -> bool:
-    """Of an image (channel, x, y, z)."""
+    """Says whether an image ``(channel, x, y, z)`` holds colours."""
     return len(array) == MOST_CHANNELS and array.dtype == np.uint8
 
 
 def colours(array: Array) -> Array:
-    """(x, y, z) of ``RGB``."""
+    """Returns a colour image as ``(x, y, z)`` of ``RGB``."""
     together: Array = np.ascontiguousarray(np.moveaxis(array, 0, -1)).view(RGB)[..., 0]
     return together
 
 
-def hung(grid: Geometry) -> Geometry:
-    """A photograph as it is looked at: to the right is the patient's left, down is posterior. So SimpleITK, and with it
-    Slicer, places a PNG. Other grids stay."""
+def placed_as_seen(grid: Geometry) -> Geometry:
+    """Returns the grid of a photograph as it is looked at: to the right is the patient's left, down is posterior.
+
+    So SimpleITK, and with it Slicer, places a PNG. Other grids stay.
+    """
     return Geometry(grid.shape, np.diag([-1.0, -1.0, 1.0, 1.0])) if is_photograph(grid) else grid

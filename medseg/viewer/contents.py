@@ -35,12 +35,14 @@ ADDRESS = re.compile(rf"case/{N}/(?:(scene)\.json|(image|errors)\.nii|layer{N}\.
 
 
 class Content(NamedTuple):
+    """What is sent to the browser: its MIME type and its bytes."""
+
     kind: str  # MIME
     body: bytes
 
 
 class ViewerContents:
-    """By address below the token. What is not listed here does not exist."""
+    """All that the page in the browser may ask for, by address below the token. What is not listed does not exist."""
 
     def __init__(self, cases: Sequence[ViewedCase], title: str) -> None:
         self.cases = cases
@@ -54,7 +56,7 @@ class ViewerContents:
         }
 
     def find(self, address: str) -> Content | None:
-        """None where there is nothing. A case that cannot be read says so in its scene."""
+        """Returns what lies at an address; None where nothing does. A case that cannot be read says so in its scene."""
         if address in self.pages:
             return self.pages[address]()
         match = ADDRESS.fullmatch(address)
@@ -147,7 +149,7 @@ def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None
 
 
 def mz3(mask: Array, grid: Geometry) -> bytes:
-    """The surface of a mask (x, y, z; not empty) in RAS mm."""
+    """Returns the surface of a mask ``(x, y, z)``, not empty, in RAS mm, as MZ3."""
     box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
     smooth = gaussian_filter(cut.astype(np.float32), SMOOTHING, mode="constant")

@@ -19,7 +19,7 @@ from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
 from medseg.labels import COLOURS, Label, Labels
-from medseg.viewer.colour_image import hung
+from medseg.viewer.colour_image import placed_as_seen
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
 
 VALIDATION = "validation"  # in a run
@@ -91,11 +91,11 @@ def _scene(image: ImageSource, masks: Sequence[Path], reference: Path | None) ->
 
 
 def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
-    layers = tuple(replace(layer, geometry=hung(layer.geometry)) for layer in layers)
+    layers = tuple(replace(layer, geometry=placed_as_seen(layer.geometry)) for layer in layers)
     if source is None:
         return Scene(None, layers, None, ("the image was not found",))
     image = read_volume(source)
-    return Scene(replace(image, geometry=hung(image.geometry)), layers, source)
+    return Scene(replace(image, geometry=placed_as_seen(image.geometry)), layers, source)
 
 
 def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from medseg.dataset.cases import CaseList, Problem
 from medseg.dataset.channel_order import told_of_channels
 from medseg.dataset.grid_mismatch import FIX
-from medseg.dataset.label_values import rare_values, stray_values, told_as_rare
+from medseg.dataset.label_values import rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError
 from medseg.labels import MANY_LABELS, Labels
 from medseg.progress import counted, warn
@@ -101,7 +101,7 @@ def _some_values(voxels: Mapping[int, int]) -> str:
 
 def _tell_rare(checked: Sequence[Checked]) -> None:
     for value, most in sorted(rare_values([item.measures.voxels for item in checked]).items()):
-        warn("; ".join(told_as_rare(value, most)).capitalize())
+        warn("; ".join(rare_value_warning(value, most)).capitalize())
 
 
 def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> Labels | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from medseg.dataset.cases import Problem
-from medseg.dataset.doubts import copies_among
+from medseg.dataset.image_warnings import copies_among
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization, UsualValues
 from medseg.progress import counted, warn

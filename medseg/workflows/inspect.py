@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medseg.dataset.cases import Case, CaseList
-from medseg.dataset.doubts import LOST_SPACING
+from medseg.dataset.image_warnings import LOST_SPACING
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import with_spacing

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case, Problem
 from medseg.dataset.channel_order import in_order_of, placed, tell_channels
-from medseg.dataset.doubts import copies_among
+from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
 from medseg.device import choose_device

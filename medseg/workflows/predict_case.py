@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
-from medseg.dataset.doubts import LOST_SPACING, doubts_about, says_no_spacing
+from medseg.dataset.image_warnings import LOST_SPACING, header_warnings, says_no_spacing
 from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.decoding import decoding_of
@@ -258,7 +258,7 @@ def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
                 f"{which}its header says no more of its voxels than 1×1×1 mm, as headers did in training, where it was "
                 f"said what is true; if that is true here, say it again: {said}"
             )
-        doubts = doubts_about(source, grid)
+        doubts = header_warnings(source, grid)
         yield from (f"{which}{doubt}" for doubt in doubts if not (is_as_in_training and doubt.rule == LOST_SPACING))
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
-from medseg.dataset.doubts import Doubt, doubts_about, doubts_about_values
+from medseg.dataset.image_warnings import ImageWarning, header_warnings, value_warnings
 from medseg.dataset.prepared_arrays import write_case
 from medseg.dataset.prepared_files import kept_image, kept_label
 from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
@@ -37,7 +37,7 @@ class Checked:
     measures: CaseMeasures
     resampled: tuple[bool, ...]  # of each image, whether it was brought to the grid of the first
     notes: tuple[str, ...] = ()  # on how its label map was read
-    doubts: tuple[Doubt, ...] = ()  # about its images
+    doubts: tuple[ImageWarning, ...] = ()  # about its images
     model_grid: Geometry | None = None
     profiles: tuple[Floats, ...] = ()  # of the values of each channel
     oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
@@ -99,9 +99,9 @@ def check_case(
     label = kept_label(case, drawn, image.geometry, folder / "labels")
     resampled = tuple(channel.resampled for channel in channels)
     grids = [c.volume.geometry if c.source.kind == "dicom" else read_geometry(c.source) for c in channels]
-    doubts = [doubt for each in map(doubts_about, case.images, grids) for doubt in each]
+    doubts = [doubt for each in map(header_warnings, case.images, grids) for doubt in each]
     if case.label is None:  # else its values are compared with those of other cases, once it is prepared
-        doubts += doubts_about_values(case.images[0].path, image.array)
+        doubts += value_warnings(case.images[0].path, image.array)
     notes = drawn.notes if drawn else ()
     return Checked(replace(case, images=images, label=label), measures, resampled, notes, tuple(doubts))
 

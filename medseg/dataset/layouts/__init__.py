@@ -10,7 +10,7 @@ from medseg.dataset.layouts.cases_csv import cases_csv
 from medseg.dataset.layouts.dicom_segmentations import note_unused
 from medseg.dataset.layouts.dicom_studies import dicom_studies, segmented_studies, studies_with_pictures
 from medseg.dataset.layouts.image_and_label_folders import image_and_label_folders, one_level_down
-from medseg.dataset.layouts.left_out import doubts, untaken
+from medseg.dataset.layouts.left_out import files_left_out, likely_label_maps
 from medseg.dataset.layouts.listed_paths import decathlon
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.pairing import paired_with_masks
@@ -84,9 +84,9 @@ def cases_in(
             if labelled is not False:
                 note_unused(draft, listing)
         if not globs and draft.is_whole and listing.path.is_dir():
-            draft.hints += untaken(draft, listing)
+            draft.hints += files_left_out(draft, listing)
         if not globs:
-            draft.doubts += doubts(draft, listing)
+            draft.doubts += likely_label_maps(draft, listing)
     return draft.settled(listing.path, labelled, rename, incomplete)
 
 

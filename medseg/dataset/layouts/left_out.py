@@ -18,7 +18,7 @@ MOST_KINDS = 4
 PLACEHOLDERS = ("case", "scan", "part")
 
 
-def untaken(draft: CaseListDraft, listing: Listing) -> list[str]:
+def files_left_out(draft: CaseListDraft, listing: Listing) -> list[str]:
     """A note that counts the files that no case has, by kind, where no problem tells of them."""
     used = [source for case in draft.cases.values() for source in (*case.images.values(), *case.labels)]
     taken = {path for source in used for path in (source.path, *source.files)}
@@ -35,7 +35,7 @@ def untaken(draft: CaseListDraft, listing: Listing) -> list[str]:
     return [f"taken for no case, left out: {', '.join(shown)}{more}"] if shown else []
 
 
-def doubts(draft: CaseListDraft, listing: Listing) -> list[str]:
+def likely_label_maps(draft: CaseListDraft, listing: Listing) -> list[str]:
     """Warnings about images that look like label maps, with the patterns that would pair them. Images that have a label
     map of their own may look like anything."""
     cases = [case for case in draft.cases.values() if not case.labels and case.unlabelled_as in ("", "scan")]

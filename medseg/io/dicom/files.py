@@ -17,8 +17,8 @@ from medseg.errors import Problem, reason_of
 from medseg.io.dicom.frames import FRAME_KEYWORDS
 from medseg.io.dicom.geometry import PLACE_KEYWORDS
 from medseg.io.dicom.header import FILES_KEPT, FileHeader, Header, StoredPixels
-from medseg.io.dicom.objects import SEGMENTATION_KEYWORDS
 from medseg.io.dicom.pixels import PIXEL_KEYWORDS
+from medseg.io.dicom.segmentation_objects import SEGMENTATION_KEYWORDS
 from medseg.io.dicom.volumes import VOLUME_TAGS
 from medseg.io.folders import is_nifti, is_picture
 

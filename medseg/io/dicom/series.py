@@ -9,18 +9,18 @@ from pathlib import Path
 from pydicom import config
 
 from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reason_of
-from medseg.io.dicom.copies import digest_of, without_copies, without_repeated
+from medseg.io.dicom.duplicates import digest_of, without_copies, without_repeated
 from medseg.io.dicom.files import read_header, read_headers
 from medseg.io.dicom.frames import frame_headers
 from medseg.io.dicom.geometry import SlicePlane, in_order, plane_of
 from medseg.io.dicom.header import FileHeader, Header
-from medseg.io.dicom.identity import series_of
 from medseg.io.dicom.mosaic import is_mosaic, values_of_tiles
 from medseg.io.dicom.object_kind import derived_kind, no_image
-from medseg.io.dicom.objects import segmentation_source
 from medseg.io.dicom.pixels import check_pixels, read_frames
 from medseg.io.dicom.projection import is_negative, is_projection, projection_notes, turned_over
 from medseg.io.dicom.rescale import Stored, rescaled, scale_of
+from medseg.io.dicom.segmentation_objects import segmentation_source
+from medseg.io.dicom.slice_series import series_of
 from medseg.io.dicom.stack import stack_of
 from medseg.io.dicom.volumes import Slice, split_into_volumes
 from medseg.io.folders import files_under

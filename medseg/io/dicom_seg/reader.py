@@ -14,10 +14,10 @@ from medseg.io.dicom.files import read_header
 from medseg.io.dicom.frames import frame_headers
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, plane_of
 from medseg.io.dicom.header import Header
-from medseg.io.dicom.objects import code_in
 from medseg.io.dicom.pixels import check_pixel_bytes
+from medseg.io.dicom.segmentation_objects import code_in
 from medseg.io.dicom.slices import Slices, evenly_filled
-from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, value_counts
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, value_counts, with_unique_names
 from medseg.io.segments_on_grid import layers_on_grid
 from medseg.io.structure_names import whole_name
 from medseg.labels import Colour
@@ -127,7 +127,7 @@ def _described(header: Header, path: Path) -> list[tuple[int, SegmentHeader]]:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged values
         raise SourceError(f"{path}: its segments cannot be read ({reason_of(error)}); export it again") from error
-    return list(zip(numbers, settled(headers, "segment"), strict=True))
+    return list(zip(numbers, with_unique_names(headers, "segment"), strict=True))
 
 
 def _is_label_map(header: Header) -> bool:

@@ -43,7 +43,7 @@ class RawImage:
     keys: Mapping[str, str] = field(default_factory=dict)  # what else it says
 
 
-def read_voxels(image: RawImage) -> Array:
+def read_raw_voxels(image: RawImage) -> Array:
     """(component, x, y, …) in native byte order. Raises ``ValueError``, ``OSError`` and ``zlib.error`` for files that
     do not hold just that, before more memory is taken than the voxels need, and ``MemoryError``."""
     stored = (*image.shape[1:], image.shape[0]) if image.components_last else image.shape

@@ -8,7 +8,7 @@ import numpy as np
 from medseg.errors import SourceError, reading
 from medseg.io.nrrd.header import read_nrrd_header
 from medseg.io.nrrd.metaimage_header import read_metaimage_header
-from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, named_files, read_voxels
+from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, named_files, read_raw_voxels
 from medseg.volume import Array, Geometry, Volume
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
@@ -34,7 +34,7 @@ def read_itk(path: Path) -> Volume:
     """
     image = open_itk(path)
     with reading(path, "NRRD or MetaImage"):
-        array = read_voxels(image)
+        array = read_raw_voxels(image)
     return Volume(_channels_first(path, array), image.geometry)
 
 

@@ -14,9 +14,9 @@ from pydicom import config, dcmread
 from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, Vector
 from medseg.io.dicom.header import Header
-from medseg.io.dicom.objects import code_in
+from medseg.io.dicom.segmentation_objects import code_in
 from medseg.io.rtstruct.contours import NOTHING, Filled, fill, outline_of
-from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, some_of, with_unique_names
 from medseg.io.structure_names import whole_name
 from medseg.labels import Colour
 from medseg.progress import counted
@@ -119,7 +119,7 @@ def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged values
         raise SourceError(f"{header.path}: its ROIs cannot be read ({reason_of(error)}); export it again") from error
-    return list(zip(numbers, settled(rois, "ROI"), strict=True))
+    return list(zip(numbers, with_unique_names(rois, "ROI"), strict=True))
 
 
 def _once(header: Header, sequence: str, keyword: str) -> dict[int, Header]:

@@ -19,9 +19,9 @@ from medseg.io.segmentation import (
     Segment,
     Segmentation,
     SegmentHeader,
-    settled,
     some_of,
     value_counts,
+    with_unique_names,
 )
 from medseg.io.segments_on_grid import layers_on_grid
 from medseg.labels import Colour
@@ -86,7 +86,9 @@ def _segments(path: Path) -> tuple[Segment, ...]:
         raise SourceError(f"{path}: names no segments (Segment0_Name, …); is it a segmentation of 3D Slicer?")
     try:
         places = _places(described)
-        headers = settled([_header(keys, value) for keys, (_, value) in zip(described, places, strict=True)], "segment")
+        headers = with_unique_names(
+            [_header(keys, value) for keys, (_, value) in zip(described, places, strict=True)], "segment"
+        )
     except ValueError as error:
         raise SourceError(f"{path}: its segments cannot be read ({error}); save it again with 3D Slicer") from error
     return tuple(Segment.of(header, *place) for header, place in zip(headers, places, strict=True))

@@ -1,6 +1,6 @@
 import numpy as np
 
-from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, settled, some_of
+from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, some_of, with_unique_names
 from medseg.volume import Geometry
 
 EVERYWHERE = (slice(None),) * 3
@@ -54,10 +54,10 @@ def test_more_segments_than_a_byte_counts() -> None:
 
 def test_names_become_unique_and_numbers_positive() -> None:
     headers = [SegmentHeader(n, name) for n, name in enumerate(("GTV", " GTV ", "", "GTV 2", "GTV", "  "))]
-    found = settled(headers, "ROI")
+    found = with_unique_names(headers, "ROI")
     assert [header.name for header in found] == ["GTV", "GTV 3", "ROI 3", "GTV 2", "GTV 4", "ROI 6"]
     assert [header.number for header in found] == [1, 2, 3, 4, 5, 6]
-    kept = settled([SegmentHeader(7, "a"), SegmentHeader(3, "b")], "ROI")
+    kept = with_unique_names([SegmentHeader(7, "a"), SegmentHeader(3, "b")], "ROI")
     assert [header.number for header in kept] == [7, 3]
 
 

@@ -1,4 +1,4 @@
-"""What makes one image doubtful, told by its header alone: ``inspect``, ``preprocess`` and ``predict`` all say it."""
+"""Warnings about an image, told by its header or values; ``inspect``, ``preprocess`` and ``predict`` all say them."""
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -44,8 +44,16 @@ LOOK_AT_IT = "look at it; leave the case out, or convert its image again, where 
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """``rule`` names the kind of doubt, as findings of ``inspect`` have it."""
+class ImageWarning:
+    """What is hardly true of an image, and what to do about it.
+
+    Attributes:
+        rule: The kind of warning, as findings of ``inspect`` have it.
+        path: The image.
+        what: What is odd, in words.
+        to_do: What to do about it.
+        severity: Of ``inspect``; a note says what was made of it.
+    """
 
     rule: str
     path: Path
@@ -57,26 +65,36 @@ class Doubt:
         return f"{self.what}; {self.to_do}" if self.to_do else self.what
 
 
-def doubts_about_values(path: Path, array: Array) -> Iterator[Doubt]:
-    """Constant channels (channel, x, y, z), and extreme values in the others."""
+def value_warnings(path: Path, array: Array) -> Iterator[ImageWarning]:
+    """Yields warnings about the values of an image: constant channels, and extreme values in the others.
+
+    Args:
+        path: The image.
+        array: ``(channel, x, y, z)``.
+    """
     for i, channel in enumerate(array):
         which = f"channel {i} " if len(array) > 1 else ""
         if channel.min() == channel.max():
             what = f"{which}is constant: all its voxels have the value {float(channel.min()):.4g}"
-            yield Doubt("constant-image", path, what, LOOK_AT_IT)
+            yield ImageWarning("constant-image", path, what, LOOK_AT_IT)
         elif (extremes := find_extremes(channel)) is not None:
             to_do = "replace them; preprocess and predict clip them to that range"
-            yield Doubt("extreme-values", path, f"{which}{extremes}", to_do)
+            yield ImageWarning("extreme-values", path, f"{which}{extremes}", to_do)
 
 
-def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
-    """What the header of an image says that can hardly be true, and what it should say and doesn't.
+def header_warnings(source: ImageSource, grid: Geometry) -> Iterator[ImageWarning]:
+    """Yields warnings about what the header of an image says, or should say and doesn't.
 
-    ``grid``: that of the image, as it is read. Raises ``SourceError`` for a file that is damaged.
+    Args:
+        source: The image.
+        grid: Its grid, as it is read.
+
+    Raises:
+        SourceError: The file is damaged.
     """
     if source.kind == "image2d" and (orientation := orientation_of(source.path)) != UPRIGHT:
         what = f"is stored turned (EXIF orientation {orientation}), and read as viewers show it"
-        yield Doubt("turned", source.path, what, "its label map has to be drawn on what they show", "note")
+        yield ImageWarning("turned", source.path, what, "its label map has to be drawn on what they show", "note")
     if source.kind == "image2d" and grid.shape[2] == 1:
         return  # a picture has no place in a patient
     if source.kind == "itk":
@@ -87,14 +105,18 @@ def doubts_about(source: ImageSource, grid: Geometry) -> Iterator[Doubt]:
         *_of_spacing(source, grid, header),
         *(_of_place(header, _grid_of_header(source)) if header else ()),
     ]
-    yield from (Doubt(rule, source.path, what, to_do) for rule, what, to_do in oddities)
+    yield from (ImageWarning(rule, source.path, what, to_do) for rule, what, to_do in oddities)
     if header and header.unit not in ("mm", "unknown"):
         what = f"its header gives lengths in {header.unit}, which are converted to mm"
-        yield Doubt("unit", source.path, what, "masks keep the unit of the file", "note")
+        yield ImageWarning("unit", source.path, what, "masks keep the unit of the file", "note")
 
 
 def spacing_of_header(source: ImageSource) -> Spacing3:
-    """In mm, whatever the user says. Raises as ``read_geometry`` does."""
+    """Returns the voxel sizes that the header says (mm, in array-axis order), whatever the user says.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
     return _grid_of_header(source).spacing
 
 
@@ -102,32 +124,32 @@ def _grid_of_header(source: ImageSource) -> Geometry:
     return read_geometry(replace(source, spacing=None))
 
 
-def _of_raw_header(source: ImageSource) -> Iterator[Doubt]:
+def _of_raw_header(source: ImageSource) -> Iterator[ImageWarning]:
     """Of NRRD and MetaImage."""
     header = open_itk(source.path)
     if source.path.name.lower().endswith(".seg.nrrd"):
         what = "is named as a segmentation, but names no segments: it is taken for an image"
-        yield Doubt("no-segments", source.path, what, "write it again, or name it .nrrd")
+        yield ImageWarning("no-segments", source.path, what, "write it again, or name it .nrrd")
     if header.unit != "mm":
         what = f"its header gives lengths in {printable(header.unit)}, which no program converts: they are taken for mm"
-        yield Doubt("unit", source.path, what, "store it in mm, or say what is true with --spacing")
+        yield ImageWarning("unit", source.path, what, "store it in mm, or say what is true with --spacing")
     if not header.has_place:
         what = (
             "its header does not say which way left and right are; it is taken for left-posterior-superior, as by ITK"
         )
-        yield Doubt("no-place", source.path, what, "give it a space that says it, if it shows a patient", "note")
+        yield ImageWarning("no-place", source.path, what, "give it a space that says it, if it shows a patient", "note")
 
 
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:
-    """Whether the header says no more than what programs write that were told nothing: 1×1×1 mm, at the origin."""
+    """Says whether a header holds no more than programs write that were told nothing: 1×1×1 mm, at the origin."""
     if source.spacing is not None or not _is_unit(grid):
         return False
     is_placed = source.kind not in NIFTI or read_nifti_header(source.path).has_place
     return not is_placed or not grid.affine[:3, 3].any()
 
 
-def copies_among(cases: Iterable[Case]) -> Iterator[tuple[Doubt, Case]]:
-    """Cases whose first image is that of a case before them, whatever the names of the files."""
+def copies_among(cases: Iterable[Case]) -> Iterator[tuple[ImageWarning, Case]]:
+    """Yields the cases whose first image is that of a case before them, whatever the names of the files."""
     first: dict[Hashable, Case] = {}
     for case in cases:
         source = case.images[0]
@@ -139,7 +161,7 @@ def copies_among(cases: Iterable[Case]) -> Iterator[tuple[Doubt, Case]]:
         if known is not case:
             what = f"is a copy of the image of another case, {known.case_id}"
             to_do = "remove one: else a network may be tested on what it was trained on"
-            yield Doubt("copy", source.path, what, to_do), case
+            yield ImageWarning("copy", source.path, what, to_do), case
 
 
 def _of_size(grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:

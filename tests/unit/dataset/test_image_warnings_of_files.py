@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from medseg.dataset.doubts import doubts_about
+from medseg.dataset.image_warnings import header_warnings
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 
@@ -15,11 +15,11 @@ def test_what_nrrd_and_metaimage_do_not_say_is_doubted(tmp_path: Path) -> None:
     nrrd = 'NRRD0004\ntype: uint8\nencoding: raw\ndimension: 3\nsizes: 2 2 2\nunits: "um" "um" "um"\n\n'
     (tmp_path / "a.nrrd").write_bytes(nrrd.encode() + bytes(8))
     source = source_of(tmp_path / "a.nrrd")
-    found = {doubt.rule: doubt.severity for doubt in doubts_about(source, read_geometry(source))}
+    found = {doubt.rule: doubt.severity for doubt in header_warnings(source, read_geometry(source))}
     assert found == {"unit": "warning", "no-place": "note"}
     (tmp_path / "a.nrrd").rename(tmp_path / "a.seg.nrrd")
     source = source_of(tmp_path / "a.seg.nrrd")
-    assert "no-segments" in {doubt.rule for doubt in doubts_about(source, read_geometry(source))}
+    assert "no-segments" in {doubt.rule for doubt in header_warnings(source, read_geometry(source))}
 
 
 def test_voxel_sizes_of_pixdim_that_itk_takes_are_doubted(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_voxel_sizes_of_pixdim_that_itk_takes_are_doubted(tmp_path: Path) -> Non
     image.header["vox_offset"] = 352
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4 + 729))
     source = source_of(tmp_path / "a.nii")
-    (doubt,) = (each for each in doubts_about(source, read_geometry(source)) if each.rule == "two-places")
+    (doubt,) = (each for each in header_warnings(source, read_geometry(source)) if each.rule == "two-places")
     assert "pixdim" in doubt.what
 
 
@@ -38,5 +38,5 @@ def test_a_turned_photograph_is_told(tmp_path: Path) -> None:
     exif[274] = 6
     Image.fromarray(np.zeros((3, 5), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     source = source_of(tmp_path / "a.jpg")
-    (doubt,) = doubts_about(source, read_geometry(source))
+    (doubt,) = header_warnings(source, read_geometry(source))
     assert (doubt.rule, doubt.severity) == ("turned", "note")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medseg.dataset.cases import Case
-from medseg.dataset.doubts import copies_among, doubts_about, says_no_spacing
+from medseg.dataset.image_warnings import copies_among, header_warnings, says_no_spacing
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -26,7 +26,7 @@ def written(
 
 
 def rules(source: ImageSource) -> list[str]:
-    return [doubt.rule for doubt in doubts_about(source, read_geometry(source))]
+    return [doubt.rule for doubt in header_warnings(source, read_geometry(source))]
 
 
 def moved(x: float) -> np.ndarray:
