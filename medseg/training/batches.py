@@ -84,5 +84,5 @@ class _WholeBatch(augmentation_batch.BatchTransform):
     def __call__(self, data: augmentation_batch.Batch) -> augmentation_batch.Batch:
         seed = int(self.R.randint(2**31)) + self.first
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002: that is where functions draw that know no generator
+        np.random.seed(seed)  # that is where functions draw that know no generator
         return self.function(dict(data))

@@ -17,9 +17,9 @@ from medseg.errors import MedsegError, SourceError, TrainingError
 from medseg.files import write_json
 from medseg.inferers.model import load_model
 from medseg.io.discover import source_of
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
-from medseg.io.label_map_volume import LabelMapVolume
 from medseg.plan import CUSTOM_NETWORK
 from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
@@ -117,7 +117,9 @@ def try_a_mask(run: Run) -> None:
     label_map[: grid.shape[0] // 2] = labels.values[0]
     with TemporaryDirectory() as folder:
         try:
-            write_mask(format_, format_.path(Path(folder), case.case_id), LabelMapVolume(label_map, grid, labels, source))
+            write_mask(
+                format_, format_.path(Path(folder), case.case_id), LabelMapVolume(label_map, grid, labels, source)
+            )
         except MedsegError as error:
             raise TrainingError(
                 f"{source.path}: no mask of this image can be written, so no model can be validated on it; put its "
