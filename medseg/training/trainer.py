@@ -82,9 +82,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.augmentation = augmentation_from(self.transforms)
-        self.dims = _dims(self.network) if self.plan is None else self.plan.dims
-        self.memory_format = torch.channels_last_3d if self.dims == 3 else torch.channels_last
-        self.network = self.device.place(self.network, self.dims)
+        has_volumes = any(parameter.ndim == 5 for parameter in self.network.parameters())  # kernels of a 3D network
+        dims = (3 if has_volumes else 2) if self.plan is None else self.plan.dims
+        self.memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
+        self.network = self.device.place(self.network, dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         share_batch_norm(self.network, self.processes)
         wrapped = self.processes.wrap(self.network, self.device)  # the same network
@@ -97,8 +98,7 @@ class Trainer:
             self.optimizer = self.optimizer(self.network.parameters())
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.schedule = Schedule(self.peaks[0], self.settings.warm_up, self.settings.schedule)
-        kind = self.device.torch_device.type
-        self.scaler = torch.amp.GradScaler(kind, enabled=self.device.needs_loss_scaling)
+        self.scaler = torch.amp.GradScaler(self.device.torch_device.type, enabled=self.device.needs_loss_scaling)
         total = self.settings.epochs * self.settings.steps_per_epoch
         self.clock = Clock(total, self.state.seconds, started=self.started, processes=self.processes)
         self.first_step = 0  # of this call of ``fit``
@@ -204,8 +204,8 @@ class Trainer:
             check_numbers(values, norm_values, seen, first)
         pace = sum(len(ids) for ids in seen) / (time.perf_counter() - start)
         total = self.processes.sum(torch.stack(confusions).sum(0).cpu()) if confusions else None
-        means = float(values.mean()), float(norm_values.mean())
-        return Epoch(step, *means, rate, pace, total, self.device.peak_memory_mb())
+        loss, norm = values.mean(), norm_values.mean()
+        return Epoch(step, float(loss), float(norm), rate, pace, total, self.device.peak_memory_mb())
 
     def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """One step; returns the loss, the norm of its gradient and, now and then, voxels by label and prediction."""
@@ -214,8 +214,7 @@ class Trainer:
             group["lr"] = rate * (peak / self.peaks[0])
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
         annotated = None if batch.annotated is None else self.device.send(batch.annotated)
-        n_samples = len(batch.case_ids)
-        data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=n_samples)
+        data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=len(batch.case_ids))
         image, label = data["image"].contiguous(memory_format=self.memory_format), data["label"][self.centre]
         if self.to_compile is not None:
             self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
@@ -298,8 +297,3 @@ class Trainer:
             note = f"Back to step {self.state.step} from {came_to}: {restart.note}"
             restart = Restart(note, restart.checkpoint)
         self.tell("on_restart", restart)
-
-
-def _dims(network: nn.Module) -> int:
-    """2 or 3, by the kernels of the network's convolutions."""
-    return 3 if any(parameter.ndim == 5 for parameter in network.parameters()) else 2
