@@ -28,8 +28,7 @@ from medseg.training.run import Run
 from medseg.training.trainer import Trainer
 from medseg.workflows.evaluate import Evaluation, evaluate
 from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
-from medseg.workflows.predict import predict_cases
-from medseg.workflows.predict_case import CasePredictor
+from medseg.workflows.predict_case import CasePredictor, predict_cases
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25

@@ -24,14 +24,12 @@ LONG_FUNCTIONS: set[str] = set()
 MANY_PARAMETERS = {
     "dataset/patches.py: __init__",
     "evaluation/case.py: measure_case",
-    "inferers/stream.py: predict_logits",
     "training/optimizers.py: __init__",
     "training/validation.py: validate",
     "workflows/inspect.py: look_through",
 }
 
 LONG_MODULES = {
-    "config.py",
     "workflows/doctor.py",
     "workflows/evaluate.py",
     "workflows/export.py",
@@ -39,8 +37,6 @@ LONG_MODULES = {
     "workflows/inspect.py",
     "workflows/networks.py",
     "workflows/package.py",
-    "workflows/predict.py",
-    "workflows/predict_case.py",
     "workflows/preprocess_case.py",
     "workflows/train.py",
 }
