@@ -16,10 +16,12 @@ from environment import describe
 from torch.profiler import ProfilerActivity, profile
 
 from medseg.config import load
+from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.training.run import start_runs
-from medseg.training.session import Session
+from medseg.training.run_trainer import trainer_of
+from medseg.training.trainer import Trainer
 
 WARM_UP, STEPS = 10, 20
 KERNELS = 14  # rows of the second table
@@ -35,16 +37,15 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         dataset, device = PreparedDataset(arguments.prepared), choose_device("cpu", config.training.precision)
         run = start_runs(Path(folder) / "run", dataset, arguments.dims, config, device)[0]
-        session = Session(run, device, time.monotonic())
-        batches = session.sampler.prefetched(0)
-        learner = session.learner
-        learner.epoch(batches, 0, WARM_UP, lambda step: 0.5)
+        trainer, sampler = trainer_of(run, device)
+        batches = sampler.prefetched(0)
+        trainer.run_steps(batches, 0, WARM_UP, lambda step: 0.5)
         start = time.perf_counter()
-        learner.epoch(batches, WARM_UP, WARM_UP + STEPS, lambda step: 0.5)
+        trainer.run_steps(batches, WARM_UP, WARM_UP + STEPS, lambda step: 0.5)
         milliseconds = 1000 * (time.perf_counter() - start) / STEPS
-        reading, augmenting = alone(session)
+        reading, augmenting = alone(trainer, sampler)
         with profile(activities=[ProfilerActivity.CPU]) as trace:
-            learner.epoch(batches, WARM_UP + STEPS, WARM_UP + 2 * STEPS, lambda step: 0.5)
+            trainer.run_steps(batches, WARM_UP + STEPS, WARM_UP + 2 * STEPS, lambda step: 0.5)
         batches.close()
     print(describe(), "\n")
     shape = "×".join(map(str, run.plan.network_patch))
@@ -57,14 +58,14 @@ def main() -> None:
         print(f"| {row.key} | {row.self_cpu_time_total / 1000 / STEPS:.1f} | {row.self_cpu_time_total / total:.1%} |")
 
 
-def alone(session: Session) -> tuple[float, float]:
+def alone(trainer: Trainer, sampler: PatchSampler) -> tuple[float, float]:
     """Milliseconds that reading a batch takes, and augmenting it, without anything beside."""
-    seed, times = session.settings.seed, torch.zeros(STEPS, 2)
+    seed, times = trainer.settings.seed, torch.zeros(STEPS, 2)
     for step in range(STEPS):
         start = time.perf_counter()
-        batch = session.sampler.batch(step)
+        batch = sampler.batch(step)
         read = time.perf_counter()
-        session.learner.augmentation({"image": batch.image, "label": batch.label}, seed=(seed, step))
+        trainer.augmentation({"image": batch.image, "label": batch.label}, seed=(seed, step))
         times[step, 0], times[step, 1] = read - start, time.perf_counter() - read
     reading, augmenting = (1000 * times.median(0).values).tolist()
     return reading, augmenting

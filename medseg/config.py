@@ -12,18 +12,16 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     PositiveFloat,
     ValidationError,
 )
 
 from medseg.errors import ConfigError, did_you_mean, reason_of
 from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value, with_new_names
+from medseg.setting_types import Duration, Mirror, PositiveRange, Range
 
 # As version 0.1 spelt them: runs, and the users' own files, still have these.
 OLD_NAMES = {"preprocessing": {"normalization": "normalisation"}, "training": {"optimizer": "optimiser"}}
@@ -31,33 +29,6 @@ OLD_NAMES = {"preprocessing": {"normalization": "normalisation"}, "training": {"
 MOST_PARTS = 8  # of a key: section.key, and more where the value is a mapping
 
 TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
-
-
-def seconds(duration: object) -> object:
-    """Seconds of ``"90s"``, ``"30m"``, ``"1h30m"`` or ``"2d"``; numbers are seconds already."""
-    if not isinstance(duration, str) or re.fullmatch(r"[0-9.]+", duration):
-        return duration
-    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", duration.strip())
-    if not parts or not duration.strip():
-        raise ValueError("write a duration as 90s, 30m, 1h30m or 2d")
-    return sum(int(n or 0) * unit for n, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
-
-
-def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError("write the smaller number first")
-    return bounds
-
-
-def mirroring(choice: object) -> object:
-    """Yes and no are what people write."""
-    return {True: "all", False: "none"}[choice] if isinstance(choice, bool) else choice
-
-
-Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(ascending)]
-PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(ascending)]
 
 
 class Section(BaseModel):
@@ -189,6 +160,8 @@ class InferenceConfig(Section):
 
 
 class Config(Section):
+    """All settings of medseg, by section."""
+
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     planning: PlanningConfig = PlanningConfig()
     network: NetworkConfig = NetworkConfig()
@@ -202,9 +175,19 @@ class Config(Section):
 
 
 def load(files: list[Path] | None = None, overrides: list[str] | None = None) -> Config:
-    """The defaults, changed by YAML files and then by ``"section.key=value"`` overrides.
+    """Returns the settings: the defaults, changed by YAML files and then by overrides.
 
-    Raises ``ConfigError`` naming the file or the override, the key, and the nearest right one.
+    Args:
+        files: YAML files of sections with keys below them; a later one wins.
+        overrides: ``"section.key=value"``, where the value is YAML; a later one wins.
+
+    Raises:
+        ConfigError: There is no such key, or it cannot have this value. The message names the file or the override, the
+            key, and the nearest right one.
+
+    Example:
+        >>> load(overrides=["training.max_time=1h30m"]).training.max_time
+        5400.0
     """
     content: dict[str, Any] = {}
     for file in files or []:

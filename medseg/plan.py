@@ -90,6 +90,10 @@ def _numbers(value: object) -> Iterator[int | float]:
         yield value
 
 
+# The name of a network that the user brought as a module: nothing can build it again.
+CUSTOM_NETWORK = "custom"
+
+
 class Architecture(Record):
     """The network's name, depth and width: one entry a stage, from full resolution down."""
 

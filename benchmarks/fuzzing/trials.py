@@ -1,7 +1,6 @@
 """What medseg is asked of an input of each kind, and what became of it."""
 
 import re
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -223,7 +222,7 @@ def prepared(kind: str, root: Path, target: Path, number: int) -> Outcome:
     from medseg.dataset.store import PreparedDataset
     from medseg.device import choose_device
     from medseg.training.run import start_runs
-    from medseg.training.session import Session
+    from medseg.training.run_trainer import trainer_of
 
     look(root / "prepared", target)
     config = load(overrides=["training.epochs=1", "training.steps_per_epoch=1", "planning.cpu_base_features=4"])
@@ -234,7 +233,7 @@ def prepared(kind: str, root: Path, target: Path, number: int) -> Outcome:
         return Outcome("right")
     dataset, device = PreparedDataset(root / "prepared"), choose_device("cpu")
     (run,) = start_runs(root / "new run", dataset, None, config, device)
-    Session(run, device, time.monotonic()).sampler.batch(0)
+    trainer_of(run, device)[1].batch(0)
     for case_id in dataset.cases:
         dataset.model_grid(case_id), dataset.source_grid(case_id), dataset.is_annotated(case_id)
     return Outcome("right")
@@ -248,7 +247,7 @@ def run(kind: str, root: Path, target: Path, number: int) -> Outcome:
     from medseg.device import choose_device
     from medseg.report.plots import log_points, log_rows
     from medseg.training.run import reopen_runs
-    from medseg.training.session import Session
+    from medseg.training.run_trainer import trainer_of
 
     _opened(root / "run")
     if kind == "log.csv":
@@ -261,7 +260,7 @@ def run(kind: str, root: Path, target: Path, number: int) -> Outcome:
         _expected(problem.message for problem in (result.evaluation.problems if result.evaluation else ()))
         return Outcome("right")
     (reopened,) = reopen_runs(root / "run", PreparedDataset(root / "prepared"), Config())
-    Session(reopened, choose_device("cpu"), time.monotonic())
+    trainer_of(reopened, choose_device("cpu"))
     return Outcome("right")
 
 

@@ -1,8 +1,9 @@
 """medseg predict."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
 from medseg.files import UNKNOWN
 from medseg.progress import counted, say
+
+if TYPE_CHECKING:
+    from medseg.workflows.prediction import Prediction
 
 
 def predict(
@@ -156,21 +160,7 @@ def predict(
         content = json.dumps(result.record, indent=1, ensure_ascii=False)
         typer.echo(content.encode("utf-8", UNKNOWN).decode())
     elif result.predictions:
-        from rich.console import Console
-        from rich.table import Column, Table
-
-        table = Table(Column("case", overflow="fold"), "volumes", "seconds", Column("mask", overflow="fold"))
-        for prediction in result.predictions:
-            in_ml = [f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()]
-            in_pixels = [f"{name} {counted(n, 'pixel')}" for name, n in prediction.voxels.items()]
-            volumes = ", ".join(in_ml or in_pixels)
-            table.add_row(
-                prediction.case_id,
-                volumes,
-                f"{prediction.seconds:.1f}",
-                "\n".join(mask.path.name for mask in prediction.masks),
-            )
-        Console(highlight=False).print(table)
+        _show_table(result.predictions)
     for prediction in result.predictions:
         for warning in prediction.warnings:
             say(f"{prediction.case_id}: {warning}")
@@ -183,3 +173,22 @@ def predict(
         and_in = f" and {output / PREDICTIONS_FILE}" if output.is_dir() else ""
         say(f"{counted(len(result.problems), 'problem')}, see above{and_in}")
         tell_by_status([problem.is_defect for problem in result.problems])
+
+
+def _show_table(predictions: "Sequence[Prediction]") -> None:
+    """A row a case: its volumes, in pixels for pictures, the seconds it took, its masks."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table(Column("case", overflow="fold"), "volumes", "seconds", Column("mask", overflow="fold"))
+    for prediction in predictions:
+        in_ml = [f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()]
+        in_pixels = [f"{name} {counted(n, 'pixel')}" for name, n in prediction.voxels.items()]
+        volumes = ", ".join(in_ml or in_pixels)
+        table.add_row(
+            prediction.case_id,
+            volumes,
+            f"{prediction.seconds:.1f}",
+            "\n".join(mask.path.name for mask in prediction.masks),
+        )
+    Console(highlight=False).print(table)

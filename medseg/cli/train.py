@@ -96,7 +96,7 @@ def train(
     chosen_dims: Literal[2, 3] | None = None if dims is None else 2 if dims == "2" else 3
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is for a run that has not begun; leave --resume out")
-    from medseg.plugins import load_plugins
+    from medseg.plugins import load_plugins, registered_callbacks
 
     load_plugins(plugins or ())
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
@@ -114,6 +114,7 @@ def train(
         config=chosen,
         device=device,
         resume=resume,
+        callbacks=registered_callbacks(),
     )
     if RANK == 0:
         show_result(result, output, as_json)

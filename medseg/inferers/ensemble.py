@@ -11,10 +11,10 @@ from medseg.networks.network import Network
 class Ensemble(Network):
     """The mean of the logits that networks of one plan give for a window, as nnU-Net takes of its folds."""
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         first = networks[0]
-        super().__init__(first.multiple_of)
-        self.margin = first.margin
+        super().__init__(getattr(first, "multiple_of", ()))  # of a module of the user's nothing is known
+        self.margin = getattr(first, "margin", ())
         self.networks = nn.ModuleList(networks)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run of all folds.
 """
 
+import copy
 import hashlib
 import secrets
 import shutil
@@ -24,9 +25,8 @@ from medseg.inferers.fused import fused
 from medseg.inferers.review import Review
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.labels import Labels
-from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_of
-from medseg.plan import Plan, UsualValues
+from medseg.plan import CUSTOM_NETWORK, Plan, UsualValues
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_object, shown_value, validated
 from medseg.version import VERSION
@@ -138,20 +138,25 @@ def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_model(path: Path | Sequence[Path], device: Device, head: int | None = None) -> Model:
+def load_model(
+    path: Path | Sequence[Path], device: Device, head: int | None = None, network: torch.nn.Module | None = None
+) -> Model:
     """From a model folder, or from the RUN that holds one; several of them, and a run of all folds, are an ensemble.
     ``head``: the one that a U-Net++ answers with, from 1; None takes the model's own setting.
+
+    ``network``: the module of a model that was trained with one of the user's own : a copy of it gets
+    the weights.
 
     Raises ``ModelError`` when it cannot be used, and ``ConfigError`` when there is no such head.
     """
     paths = [path] if isinstance(path, Path) else path
     folders = [folder for each in paths for folder in model_folders(each)]
     record = with_head(read_model_record(folders[0]), head)
-    networks = [_load_network(folder, record, head) for folder in folders]
-    network = networks[0] if len(networks) == 1 else Ensemble(networks)
-    network.eval()
+    networks = [_load_network(folder, record, head, network) for folder in folders]
+    loaded = networks[0] if len(networks) == 1 else Ensemble(networks)
+    loaded.eval()
     on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
-    faster = fused(network) if on_bf16_processor else network
+    faster = fused(loaded) if on_bf16_processor else loaded
     members = tuple(folders) if len(folders) > 1 else ()
     folder = folders[0].parent if members and len(paths) == 1 else folders[0]
     return Model(folder, record, device.place(faster, record.plan.dims), device, members=members)
@@ -189,7 +194,9 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
     return record.model_copy(update={"plan": record.plan.model_copy(update={"architecture": pruned})})
 
 
-def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network:
+def _load_network(
+    folder: Path, first: ModelRecord, head: int | None, own: torch.nn.Module | None = None
+) -> torch.nn.Module:
     """The network with its weights, which has to see what the ``first`` one sees, and to say the same."""
     record = with_head(read_model_record(folder), head)
     if any(getattr(record.labels, key) != getattr(first.labels, key) for key in ("values", "names", "unions")):
@@ -209,14 +216,7 @@ def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network
     if not file.is_file():
         raise ModelError(f"{folder} has no {WEIGHTS}; {COPY}")
     misfit = ModelError(f"{file} does not fit the network in {RECORD}; {COPY}")
-    network_of = len(record.channels), len(record.outputs), record.plan.architecture
-    try:
-        wanted = shapes_of(*network_of)
-        if wanted is not None and wanted != read_shapes(file, COPY, ModelError):
-            raise misfit  # before memory is taken for a network that isn't here
-        network = build_network(*network_of)
-    except ConfigError as error:
-        raise ModelError(f"{folder / RECORD}: {error}") from error
+    network = _built(folder, record, misfit) if own is None else copy.deepcopy(own)
     weights = read_tensors(file, COPY, ModelError)
     try:
         network.load_state_dict(weights)
@@ -226,6 +226,23 @@ def _load_network(folder: Path, first: ModelRecord, head: int | None) -> Network
     if broken is not None:
         raise ModelError(f"{file}: '{broken}' holds what is no number; {COPY}")
     return network
+
+
+def _built(folder: Path, record: ModelRecord, misfit: ModelError) -> torch.nn.Module:
+    """The network that the record names. Raises ``misfit`` where the weights have other shapes."""
+    if record.plan.architecture.name == CUSTOM_NETWORK:
+        raise ModelError(
+            f"{folder}: was trained with a network of the user's own, which no name can build; give the module: "
+            "medseg.predict(…, network=module)"
+        )
+    network_of = len(record.channels), len(record.outputs), record.plan.architecture
+    try:
+        wanted = shapes_of(*network_of)
+        if wanted is not None and wanted != read_shapes(folder / WEIGHTS, COPY, ModelError):
+            raise misfit  # before memory is taken for a network that isn't here
+        return build_network(*network_of)
+    except ConfigError as error:
+        raise ModelError(f"{folder / RECORD}: {error}") from error
 
 
 def read_model_record(folder: Path) -> ModelRecord:

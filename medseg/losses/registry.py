@@ -17,7 +17,7 @@ from medseg.plan import Plan
 from medseg.plugins import errors_of_plugins, plugin_of, registered
 
 if TYPE_CHECKING:
-    from medseg.networks.network import Network
+    pass
 
 OWN = "dice-ce"
 PREFIX = "monai."
@@ -81,7 +81,7 @@ def create_loss(
 def loss_for(
     config: Config,
     plan: Plan,
-    network: "Network",
+    network: nn.Module,
     reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> nn.Module:
     """Returns the loss that the settings name, for a network and what it learns by its plan.
@@ -103,7 +103,7 @@ def loss_for(
             raise ConfigError(f"loss.arguments.{key}: follows from the network; leave it out")
     return create_loss(
         config.loss.name,
-        head_weights=network.head_weights,
+        head_weights=getattr(network, "head_weights", None),
         regions=[region.values for region in plan.regions],
         reduce=reduce,
         **arguments,

@@ -10,7 +10,8 @@ from math import prod
 
 from medseg.config import Config
 from medseg.plan import Plan
-from medseg.planning.derive import MIN_BATCH_SIZE, patch_budget, shrunk
+from medseg.planning.derive import MIN_BATCH_SIZE, shrunk
+from medseg.planning.patch import patch_budget
 
 # Features of the first stage, below those of the full plan, and the fewest steps that each is worth; see
 # benchmarks/README.md, "The recipe".

@@ -8,17 +8,12 @@ import numpy as np
 
 from medseg.config import Config
 from medseg.errors import ConfigError
-from medseg.plan import Architecture, Fingerprint, Grid, Normalization, NormalizationKind, Plan, Plans
-from medseg.volume import Array, Shape3, Spacing3
+from medseg.plan import Fingerprint, Grid, Normalization, NormalizationKind, Plan, Plans
+from medseg.planning.patch import SMALLEST_EDGE, patch_and_architecture, patch_budget
+from medseg.volume import Array, Spacing3
 
 # An axis is coarse when its spacing is three times the others', and its shape a third of theirs.
 ANISOTROPY = 3.0
-# An axis is pooled while it is within this factor of the finest spacing …
-POOLING_RANGE = 2.0
-# … and its edge stays at least this long after pooling.
-SMALLEST_EDGE = 4
-MAX_POOLINGS = {2: 7, 3: 5}
-MAX_FEATURES = {2: 512, 3: 320}
 # One batch sees at most this part of all voxels: more of it would only repeat itself.
 BATCH_PART_OF_DATASET = 0.05
 MIN_BATCH_SIZE = 2
@@ -34,7 +29,18 @@ LARGEST_CUT = 0.2
 
 
 def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> Plans:
-    """The 2D and the 3D plan for a GPU. ``fit_to_cpu`` makes them smaller."""
+    """Returns the 2D and the 3D plan for a GPU. ``fit_to_cpu`` makes them smaller.
+
+    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+
+    Args:
+        fingerprint: What was measured on the cases.
+        channels: Their names; one that is called CT is normalized as CT.
+        config: ``preprocessing`` and ``planning``: what the user chose takes the place of what is derived.
+
+    Returns:
+        Both plans, on one grid. There is no 3D plan of flat images.
+    """
     grid = Grid(
         orientation=config.preprocessing.orientation,
         spacing=config.preprocessing.spacing or target_spacing(fingerprint),
@@ -54,8 +60,14 @@ def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Conf
 
 
 def target_spacing(fingerprint: Fingerprint) -> Spacing3:
-    """Median spacing per axis, in mm; on an axis that is coarse in spacing and in shape its 10th percentile, so that
-    thin slices are not thrown away."""
+    """Returns the spacing of the model grid, in mm, in the order of the oriented axes.
+
+    It is the median of the cases; on an axis that is coarse in spacing and in shape their 10th percentile, so that thin
+    slices are not thrown away.
+
+    Args:
+        fingerprint: Shapes and spacings of the cases.
+    """
     spacings = np.array(fingerprint.spacings)
     shapes = np.array(fingerprint.shapes)
     target = np.median(spacings, axis=0)
@@ -72,19 +84,28 @@ def target_spacing(fingerprint: Fingerprint) -> Spacing3:
 
 
 def fit_to_cpu(plan: Plan, config: Config) -> Plan:
-    """The same plan with fewer features, and a patch and a batch that a processor can train in reasonable time.
+    """Returns the plan with fewer features, and a patch and a batch that a processor trains in reasonable time.
 
     A processor does a few steps a second at best; many small steps teach more than few large ones. Where images are
     small the patch lies inside of them: one that is rounded up to hold them is filled up with zeros, which teach
     nothing (for 36×50×35 voxels, 40×56×40, of which they are a third).
+
+    Args:
+        plan: That of a GPU.
+        config: ``planning.cpu_base_features`` and ``cpu_patch_voxels``.
     """
     features = config.planning.cpu_base_features or min(CPU_FEATURES, plan.architecture.features[0])
     return shrunk(plan, config.planning.cpu_patch_voxels, features)
 
 
 def shrunk(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
-    """The same plan with other features, and with patches of so many voxels at most (in 2D: of sixteen slices of such a
-    cube), inside of small images."""
+    """Returns the plan with other features, and with smaller patches, which lie inside of small images.
+
+    Args:
+        plan: The plan.
+        patch_voxels: The most voxels of a 3D patch; in 2D, a patch has those of sixteen slices of such a cube.
+        base_features: Features of the first stage.
+    """
     return replan(
         plan,
         wanted=None if plan.median_shape is None else np.array(plan.median_shape),
@@ -96,9 +117,14 @@ def shrunk(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
 
 
 def take_chosen_patch(plan: Plan, config: Config) -> Plan:
-    """The same plan with ``planning.patch_size`` where that is set, however many voxels it has.
+    """Returns the plan with the patch of ``planning.patch_size``, where that is set, however many voxels it has.
 
-    Raises ``ConfigError`` for a wrong number of edges.
+    Args:
+        plan: The plan.
+        config: The settings.
+
+    Raises:
+        ConfigError: ``planning.patch_size`` has a wrong number of edges.
     """
     if config.planning.patch_size is None:
         return plan
@@ -120,10 +146,17 @@ def replan(
     wanted: Array | None = None,
     largest_cut: float = 0.0,
 ) -> Plan:
-    """A plan for the same grid within another budget, in voxels a patch and voxels a batch. The patch has the
-    proportions of ``wanted``, else those that it had; its edges are rounded up to what the network pools, or down where
-    no more than the part ``largest_cut`` is lost."""
-    patch, architecture = _patch_and_architecture(
+    """Returns a plan for the same grid within another budget.
+
+    Args:
+        plan: The plan.
+        max_voxels: The most voxels of a patch.
+        batch_voxels: The most voxels of a batch.
+        base_features: Features of the first stage.
+        wanted: Proportions of the patch, ``(x, y, z)``. None: those that it has.
+        largest_cut: Edges are rounded up to what the network pools, or down where no more than this part is lost.
+    """
+    patch, architecture = patch_and_architecture(
         np.array(plan.patch_size) if wanted is None else wanted,
         plan.grid.spacing,
         plan.slice_axis,
@@ -161,7 +194,7 @@ def _normalization(fingerprint: Fingerprint, channels: Sequence[str], config: Co
 
 
 def usual_kind(channel: str) -> NormalizationKind:
-    """That of a channel of this name, where the user chose none."""
+    """Returns the normalization of a channel of this name, where the user chose none."""
     return "ct" if channel.strip().upper() == "CT" else "zscore"
 
 
@@ -189,7 +222,7 @@ def _plan(dims: Literal[2, 3], grid: Grid, shapes: Array, slice_axis: int | None
     base = config.planning.base_features
     if config.planning.patch_size is not None:
         wanted, max_voxels = _patch_of_config(dims, slice_axis, config), UNLIMITED
-    patch, architecture = _patch_and_architecture(wanted, grid.spacing, slice_axis, max_voxels, base)
+    patch, architecture = patch_and_architecture(wanted, grid.spacing, slice_axis, max_voxels, base)
     voxels = int(np.prod(patch))
     of_dataset = int(shapes.prod(axis=1).sum() * BATCH_PART_OF_DATASET // voxels)
     of_memory = config.planning.max_batch_voxels // voxels
@@ -215,68 +248,3 @@ def _patch_of_config(dims: int, slice_axis: int | None, config: Config) -> Array
         # Two numbers say nothing about the third axis of the 3D plan: it gets as many voxels as the shorter one.
         chosen.insert(2 if slice_axis is None else slice_axis, min(chosen) if slice_axis is None else 1)
     return np.array(chosen)
-
-
-def patch_budget(dims: int, voxels: int) -> int:
-    """In 2D sixteen slices of the cubic patch: 512×512 for 128×128×128."""
-    return voxels if dims == 3 else round(16 * voxels ** (2 / 3))
-
-
-def _patch_and_architecture(
-    wanted: Array,
-    spacing: Spacing3,
-    slice_axis: int | None,
-    max_voxels: int,
-    base_features: int,
-    largest_cut: float = 0.0,
-) -> tuple[Shape3, Architecture]:
-    """The largest patch of the proportions ``wanted`` within the budget, and the network that pools it."""
-    axes = [axis for axis in range(3) if axis != slice_axis]
-    patch = np.array(wanted, dtype=float)
-    while True:
-        strides, kernels = pooling([patch[a] for a in axes], [spacing[a] for a in axes])
-        multiple = np.prod(np.array(strides), axis=0)
-        size = [_rounded(patch[a], int(m), largest_cut) for a, m in zip(axes, multiple, strict=True)]
-        if np.prod(size) <= max_voxels or max(size) <= SMALLEST_EDGE:
-            break
-        # The axis that covers the most of its median shape gives way first, among those that still can.
-        covered = [s / wanted[a] if s > SMALLEST_EDGE else 0 for s, a in zip(size, axes, strict=True)]
-        largest = axes[int(np.argmax(covered))]
-        step = multiple[axes.index(largest)]
-        patch[largest] = max(size[axes.index(largest)] - step, SMALLEST_EDGE)
-    x, y, z = (1 if axis == slice_axis else size[axes.index(axis)] for axis in range(3))
-    most = MAX_FEATURES[len(axes)]
-    features = tuple(min(base_features * 2**stage, most) for stage in range(len(strides)))
-    return (x, y, z), Architecture(features=features, strides=strides, kernel_sizes=kernels)
-
-
-def _rounded(edge: float, multiple: int, largest_cut: float) -> int:
-    down = int(round(edge, 6) // multiple) * multiple
-    return down if down == edge or down >= (1 - largest_cut) * edge else down + multiple
-
-
-def pooling(
-    patch: Sequence[float], spacing: Sequence[float]
-) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    """Strides and kernel sizes of each stage, from full resolution down.
-
-    An axis is pooled while its spacing is within twice the finest of those that can still be pooled and its edge
-    stays at least 4; its kernel is 1 until its spacing is within twice the finest (nnU-Net's rule).
-    """
-    size, mm = np.array(patch, dtype=float), np.array(spacing, dtype=float)
-    strides = [(1,) * len(size)]
-    kernels = [tuple(3 if s < POOLING_RANGE * mm.min() else 1 for s in mm)]
-    poolings = np.zeros(len(size), dtype=int)
-    while True:
-        possible = (size >= 2 * SMALLEST_EDGE) & (poolings < MAX_POOLINGS[len(size)])
-        if not possible.any():
-            break
-        pooled = possible & (mm < POOLING_RANGE * mm[possible].min())
-        size = np.where(pooled, np.ceil(size / 2), size)
-        mm = np.where(pooled, mm * 2, mm)
-        poolings += pooled
-        strides.append(tuple(2 if p else 1 for p in pooled))
-        kernels.append(
-            tuple(3 if k == 3 or s < POOLING_RANGE * mm.min() else 1 for k, s in zip(kernels[-1], mm, strict=True))
-        )
-    return tuple(strides), tuple(kernels)

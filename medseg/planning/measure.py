@@ -32,8 +32,15 @@ class CaseMeasures:
 def measure(
     volume: Volume, label_map: Array | None, orientation: str, crop_to_nonzero: bool, ignore: int | None = None
 ) -> CaseMeasures:
-    """Measures one case. ``label_map`` (x, y, z) holds the values of the file; ``ignore`` is that of voxels that nobody
-    annotated."""
+    """Returns what is measured on one case.
+
+    Args:
+        volume: The image, ``(channel, x, y, z)``.
+        label_map: ``(x, y, z)``, in the values of its file. None: intensities are measured everywhere.
+        orientation: Of the model grid, as "RAS".
+        crop_to_nonzero: Whether shapes are those of the box that holds all non-zero voxels.
+        ignore: The value of voxels that nobody annotated.
+    """
     oriented = volume.geometry.oriented_as(orientation)
     box = _nonzero_box(volume.array) if crop_to_nonzero else volume.geometry.shape
     # Which array axis of the source became which axis of the oriented grid.
@@ -54,7 +61,14 @@ def measure(
 
 
 def fingerprint(cases: Sequence[CaseMeasures]) -> Fingerprint:
-    """Puts the measures of all cases together. Raises ``LabelError`` where no voxel of any is labelled."""
+    """Returns the measures of all cases, put together.
+
+    Args:
+        cases: What ``measure`` gave.
+
+    Raises:
+        LabelError: No voxel of any case is labelled.
+    """
     together = np.concatenate([case.intensities for case in cases], axis=1, dtype=np.float64)
     if not together.shape[1]:
         raise LabelError("no case has a labelled voxel, so that there is nothing to learn; add cases that have some")

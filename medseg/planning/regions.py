@@ -15,10 +15,16 @@ HOW_ELSE = (
 
 
 def regions_to_learn(labels: Labels, outputs: Literal["auto", "labels", "regions"]) -> tuple[LearntRegion, ...]:
-    """As ``training.outputs`` says; () where labels are learnt. ``auto``: regions, where some make a label map.
+    """Returns the regions that are learnt as they are; () where labels are learnt.
 
-    Raises ``LabelError`` where regions are wanted and there are none, or where they make no label map, and for an order
-    that cannot be.
+    Source: Isensee et al. 2021, doi:10.1007/978-3-030-72087-2_11.
+
+    Args:
+        labels: Labels and regions of the dataset.
+        outputs: The setting ``training.outputs``. "auto": regions, where some make a label map.
+
+    Raises:
+        LabelError: Regions are wanted and there are none, or they make no label map, or their order cannot be.
     """
     if outputs == "labels" or (outputs == "auto" and not labels.regions):
         return ()
@@ -34,8 +40,16 @@ def regions_to_learn(labels: Labels, outputs: Literal["auto", "labels", "regions
 
 
 def learnt_regions(labels: Labels) -> tuple[LearntRegion, ...]:
-    """All structures, from the largest to the smallest, or in the order given. Each writes the one value that none of
-    the later ones holds, or the one given. Raises ``LabelError`` where there is no such order, or no such value."""
+    """Returns all structures as regions, from the largest to the smallest, or in the order given.
+
+    Each writes the one value that none of the later ones holds, or the one given.
+
+    Args:
+        labels: Labels and regions of the dataset.
+
+    Raises:
+        LabelError: There is no such order, or no such value.
+    """
     unions = {name: frozenset(values) for name, values in labels.unions.items()}
     given = {name: labels.values.index(value) + 1 for name, value in labels.region_order}
     order = [name for name, _ in labels.region_order] or _by_inclusion(unions)

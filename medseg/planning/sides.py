@@ -10,10 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
-from medseg.config import Mirror
 from medseg.dataset.store import PreparedDataset
 from medseg.labels import Labels
 from medseg.plan import Plan
+from medseg.setting_types import Mirror
 
 # Fewer cases with both labels say nothing; more than these are not looked at.
 LEAST_CASES, MOST_CASES = 3, 20
@@ -37,8 +37,14 @@ class Place:
 
 
 def axes_to_mirror(plan: Plan, labels: Labels, wanted: Mirror, flat: bool) -> tuple[int, ...]:
-    """Array axes (0 to 2) that the network sees, as ``augmentation.mirror`` wants them; without left-right where labels
-    come in left-right pairs, by their names or as measured. ``flat``: the images are no volumes."""
+    """Returns the array axes (0 to 2) along which training mirrors; never left-right where labels come in such pairs.
+
+    Args:
+        plan: Says which axes the network sees, and which pairs were measured.
+        labels: Whose names tell of pairs.
+        wanted: The setting ``augmentation.mirror``.
+        flat: Whether the images are no volumes, and so have no sides.
+    """
     paired = labels.left_right_pairs or plan.mirrored_pairs
     sides, others = "" if paired else "LR", "PAIS"
     letters = {"none": "", "left-right": sides, "all": sides + others, "auto": sides + others if flat else ""}[wanted]
@@ -46,8 +52,16 @@ def axes_to_mirror(plan: Plan, labels: Labels, wanted: Mirror, flat: bool) -> tu
 
 
 def mirrored_pairs(dataset: PreparedDataset, case_ids: Sequence[str], orientation: str) -> tuple[tuple[str, str], ...]:
-    """Pairs of labels that lie beside each other from left to right, always on the same sides, at the same height and
-    depth, and are as large as each other."""
+    """Returns pairs of labels that are each other's mirror image.
+
+    They lie beside each other from left to right, always on the same sides, at the same height and depth, and are as
+    large as each other.
+
+    Args:
+        dataset: A prepared dataset.
+        case_ids: Cases to look at; of many, the first twenty.
+        orientation: Of the model grid, as "RAS".
+    """
     axis = next(i for i, letter in enumerate(orientation) if letter in "LR")
     cases = [_places(dataset, case_id) for case_id in case_ids[:MOST_CASES]]
     names = dataset.labels.names

@@ -12,8 +12,7 @@ from medseg.device import Device
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.candidates import CandidatePlan
-from medseg.training.learner import Learner
-from medseg.transforms.augmentation.pipeline import augmentation_for
+from medseg.training.parts import make_trainer
 
 # Steps of each plan; the first one is slower, so the fastest counts.
 TRIED_STEPS = 3
@@ -58,11 +57,11 @@ class Budget:
             len(channels), len(plan.outputs(labels)), plan.architecture, self.config.network.checkpointing
         )
         settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
-        learner = Learner(network, plan, settings, augmentation_for(plan, self.config.augmentation), self.device)
+        trainer = make_trainer(network, plan, self.config.model_copy(update={"training": settings}), self.device)
         batch = self._noise(plan)
         if not self.tried:
-            self.device.threads.settle(lambda: learner.epoch(iter([batch]), 0, 1, _end))
-        epochs = [learner.epoch(iter([batch]), step, step + 1, _end) for step in range(TRIED_STEPS)]
+            self.device.threads.settle(lambda: trainer.run_steps(iter([batch]), 0, 1, _end))
+        epochs = [trainer.run_steps(iter([batch]), step, step + 1, _end) for step in range(TRIED_STEPS)]
         return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)
 
     def _noise(self, plan: Plan) -> Batch:

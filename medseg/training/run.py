@@ -25,7 +25,7 @@ from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import CUSTOM_NETWORK, Plan
 from medseg.planning.candidates import CandidatePlan, candidate_plans, dearest_affordable
 from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 from medseg.planning.regions import regions_to_learn
@@ -208,7 +208,8 @@ def resolve_plan(
 def _is_open(config: Config, device: Device) -> bool:
     """Whether the user left the size of the network to ``training.max_time``."""
     width = config.network.features or (None if device.is_cuda else config.planning.cpu_base_features)
-    return config.training.fit_to_time and config.training.init is None and width is None
+    is_fixed = config.network.name == CUSTOM_NETWORK or config.training.init is not None
+    return config.training.fit_to_time and not is_fixed and width is None
 
 
 def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -> Plan:
@@ -232,6 +233,8 @@ def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
     """With regions, and with network, patch and batch of the user."""
     regions = regions_to_learn(dataset.labels, config.training.outputs)
     plan = with_network(plan, config).model_copy(update={"regions": regions})
+    if plan.architecture.name == CUSTOM_NETWORK:  # the user's module, of which nothing is known
+        return plan
     network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)
     return fit_to_network(plan, network)
 

@@ -30,7 +30,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Validation:
+class ValidationResult:
     """Dice of each label and region: the mean over the cases that have it in reference or prediction, where it was
     annotated; None where none has."""
 
@@ -53,7 +53,7 @@ def validate(
     config: InferenceConfig,
     device: Device,
     processes: ProcessGroup = ALONE,
-) -> Validation:
+) -> ValidationResult:
     """Predicts each case with ``network`` and compares it with its label map, without mirroring. Each process of a
     process group takes a part of the cases; the example is the first's."""
     start = time.perf_counter()
@@ -73,4 +73,4 @@ def validate(
     each = processes.gather(dice)
     together = {name: [value for dice in each for value in dice[name]] for name in names}
     means = {name: fmean(values) if values else None for name, values in together.items()}
-    return Validation(means, time.perf_counter() - start, example)
+    return ValidationResult(means, time.perf_counter() - start, example)

@@ -46,6 +46,21 @@ class NotANumber(TrainingError):
         self.what, self.step, self.case_ids = what, step, tuple(case_ids)
 
 
+def check_numbers(losses: torch.Tensor, norms: torch.Tensor, seen: Sequence[Sequence[str]], first: int) -> None:
+    """Raises ``NotANumber`` for the first step that went wrong: the loss of the next one is none either.
+
+    Args:
+        losses: ``(step,)``.
+        norms: ``(step,)``, of the gradients.
+        seen: The cases of each step's batch.
+        first: The number of the first of these steps.
+    """
+    wrong = torch.nonzero(~(losses.isfinite() & norms.isfinite())).flatten()
+    if len(wrong):
+        at = int(wrong[0])
+        raise NotANumber("gradient" if losses[at].isfinite() else "loss", first + at, seen[at])
+
+
 @dataclass(frozen=True)
 class Change:
     """What the watchdog changed, in words, and whether the run goes back to the last good state."""
@@ -55,8 +70,8 @@ class Change:
 
 
 @dataclass
-class Watchdog:
-    """What was seen and changed so far; plain values, stored in the checkpoint."""
+class WatchdogState:
+    """What the watchdog has seen and changed so far: plain values, which a checkpoint stores."""
 
     foreground_fraction: Annotated[float, Field(ge=0, le=1)]
     rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0

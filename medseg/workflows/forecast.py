@@ -15,8 +15,10 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.windows import Layout
+from medseg.training.callbacks.model import LAST, SaveModel
 from medseg.training.run import Run, refuse_to_overwrite, start_runs
-from medseg.training.session import Session
+from medseg.training.run_trainer import tell, trainer_of
+from medseg.training.trainer import Trainer
 
 STEPS = 2
 # Final validation predicts each case twice: to choose between best and last, and from its files, mask and all.
@@ -62,22 +64,23 @@ def forecast(
     dataset, chosen = PreparedDataset(Path(prepared)), choose_device(device, config.training.precision)
     with tempfile.TemporaryDirectory() as folder:
         runs = start_runs(Path(folder) / "run", dataset, dims, config, chosen)
-        session = Session(runs[0], chosen, time.monotonic())
-        session.tell()
+        trainer, sampler = trainer_of(runs[0], chosen)
+        tell(runs[0], trainer)
         chosen.forget_peak()
-        total = session.clock.total_steps
-        batches = session.sampler.prefetched(0)
+        total = trainer.clock.total_steps
+        batches = sampler.prefetched(0)
 
         def steps(first: int) -> None:
-            session.learner.epoch(batches, first, first + STEPS, lambda step: step / max(total, 2 * STEPS + 1))
+            trainer.run_steps(batches, first, first + STEPS, lambda step: step / max(total, 2 * STEPS + 1))
 
         steps(0)  # the first ones warm up
         step_seconds = _seconds(lambda: steps(STEPS)) / STEPS
         batches.close()
-        window_seconds = _window_seconds(session)
-        session.save()
+        window_seconds = _window_seconds(runs[0], trainer)
+        trainer.save(runs[0].checkpoint)
+        SaveModel(runs[0]).save(trainer, LAST)
         written = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-    validation = sum(VALIDATIONS * _windows(session, run) * window_seconds for run in runs)
+    validation = sum(VALIDATIONS * _windows(trainer, run) * window_seconds for run in runs)
     max_time = config.training.max_time
     trained = len(runs) * total * step_seconds if max_time is None else max(max_time - validation, 0.0)
     checkpoint_and_models = 2 * written  # a good state beside the last one, and the best model
@@ -92,24 +95,24 @@ def forecast(
     )
 
 
-def _window_seconds(session: Session) -> float:
+def _window_seconds(run: Run, trainer: Trainer) -> float:
     """Of one window, by the way that validation goes."""
-    plan, config = session.run.plan, session.run.config.inference
-    channels = len(session.run.dataset.record.channels)
+    plan, config = run.plan, run.config.inference
+    channels = len(run.dataset.record.channels)
     # Noise: windows of one value are not predicted each.
     image = torch.from_numpy(np.random.default_rng(0).random((channels, *plan.patch_size), dtype=np.float32))
-    average = session.learner.average
+    average = trainer.average
 
     def predict() -> None:
-        predict_labels(average, image, plan, config, session.device)
+        predict_labels(average, image, plan, config, trainer.device)
 
     predict()  # the first one warms up
     return _seconds(predict)
 
 
-def _windows(session: Session, run: Run) -> int:
+def _windows(trainer: Trainer, run: Run) -> int:
     """Of all held-back cases."""
-    overlap, network = run.config.inference.overlap, session.learner.average
+    overlap, network = run.config.inference.overlap, trainer.average
     shapes = (run.dataset.model_grid(case_id).shape for case_id in run.split.validation)
     return sum(Layout.of(network, run.plan, shape, overlap).n_windows for shape in shapes)
 

@@ -20,7 +20,7 @@ from medseg.inferers.segmentation import Segmentation
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
-from medseg.workflows import predict_case
+from medseg.workflows import case_segmentation
 
 ONE_WORKER = load(overrides=["preprocessing.workers=1"])
 
@@ -109,7 +109,7 @@ def test_05_postprocessing_that_drops_a_lesion(
             watcher.take(Slab(logits, 2, 0, logits.shape[2], 0))
         return Segmentation(reference.copy(), 1, 0)
 
-    monkeypatch.setattr(predict_case, "segment", both_lesions)
+    monkeypatch.setattr(case_segmentation, "segment", both_lesions)
     image = folder / "two_lesions.nii.gz"
     one = medseg.predict(tmp_path / "model", image, tmp_path / "one").predictions[0]
     assert "chose that on 2 cases" in " ".join(capsys.readouterr().err.split())

@@ -26,17 +26,17 @@ FLAGS = [flag for override in SETTINGS for flag in ("--set", override)]
 # In the seventh step, once the checkpoint of the fifth is written, a signal is sent.
 SENDING = """
 import os, signal, time
-import medseg.training.session as session
+import medseg.training.callbacks.checkpoint as checkpoint
 from medseg.cli.main import main
-from medseg.training.learner import Learner
-session.SECONDS_BETWEEN_CHECKPOINTS = 0.0
-learn = Learner._learn
+from medseg.training.trainer import Trainer
+checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+learn = Trainer._learn
 def sending(self, batch, step, rate):
     if step == 6 and os.environ["RANK"] == "1":
         {send}
         time.sleep(5)
     return learn(self, batch, step, rate)
-Learner._learn = sending
+Trainer._learn = sending
 main()
 """
 

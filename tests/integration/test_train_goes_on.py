@@ -20,7 +20,7 @@ from medseg.config import Config, load
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, TrainingError
-from medseg.training.learner import Learner
+from medseg.training.trainer import Trainer
 from medseg.workflows.forecast import forecast
 
 TINY = ["network.features=[4,8,8]", "training.batch_size=2", "training.steps_per_epoch=10", "training.seed=3"]
@@ -56,16 +56,16 @@ def run(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 # Each epoch writes a checkpoint, and the loss is no number at step 45 while the learning rate is the first one.
 SABOTAGED = """
 import sys, torch
-import medseg.training.session as session
+import medseg.training.callbacks.checkpoint as checkpoint
 from medseg.cli.main import main
-from medseg.training.learner import Learner
+from medseg.training.trainer import Trainer
 from medseg.workflows.forecast import forecast
-session.SECONDS_BETWEEN_CHECKPOINTS = 0.0
-learn = Learner._learn
+checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+learn = Trainer._learn
 def sabotaged(self, batch, step, rate):
     loss, *rest = learn(self, batch, step, rate)
     return (loss * float("nan") if step == 45 and self.schedule.factor == 1 else loss, *rest)
-Learner._learn = sabotaged
+Trainer._learn = sabotaged
 sys.argv[0] = "medseg"
 main()
 """
@@ -128,14 +128,14 @@ def test_a_finished_run_is_made_longer_without_a_jump(run: Path, prepared: Prepa
 def test_going_on_after_another_length_begins_where_the_rate_was(
     run: Path, prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, rates, learn = tmp_path / "run", [], Learner._learn
+    folder, rates, learn = tmp_path / "run", [], Trainer._learn
     shutil.copytree(run, folder)
 
-    def record(self: Learner, batch: Batch, step: int, rate: float) -> object:
+    def record(self: Trainer, batch: Batch, step: int, rate: float) -> object:
         rates.append(rate)
         return learn(self, batch, step, rate)
 
-    monkeypatch.setattr(Learner, "_learn", record)
+    monkeypatch.setattr(Trainer, "_learn", record)
     medseg.train(prepared.folder, folder, config=load(overrides=["training.epochs=30"]), device="cpu", resume=True)
     before = float(log(run)[-1]["learning_rate"])
     assert rates[0] == pytest.approx(before, rel=1e-3)
@@ -148,13 +148,13 @@ def test_no_numbers_lower_the_rate_and_are_told(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    learn = Learner._learn
+    learn = Trainer._learn
 
-    def sabotaged(self: Learner, batch: Batch, step: int, rate: float) -> object:
+    def sabotaged(self: Trainer, batch: Batch, step: int, rate: float) -> object:
         loss, *rest = learn(self, batch, step, rate)
         return (loss * float("nan") if step == 15 and self.schedule.factor > 0.2 else loss, *rest)
 
-    monkeypatch.setattr(Learner, "_learn", sabotaged)
+    monkeypatch.setattr(Trainer, "_learn", sabotaged)
     config = settings("training.epochs=3")
     result = medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
     assert (result.finished, result.steps) == (True, 30)
@@ -163,7 +163,7 @@ def test_no_numbers_lower_the_rate_and_are_told(
     notes = [row["note"] for row in log(tmp_path / "run")]
     assert "learning rate to a third (change 2 of at most 3)" in notes[1]
     assert [row["step"] for row in log(tmp_path / "run")] == ["10", "20", "30"]
-    monkeypatch.setattr(Learner, "_learn", lambda *args: (torch.tensor(float("nan")), *learn(*args)[1:]))
+    monkeypatch.setattr(Trainer, "_learn", lambda *args: (torch.tensor(float("nan")), *learn(*args)[1:]))
     with pytest.raises(TrainingError, match=r"the loss is not a number at step 0 \(cases blob_"):
         medseg.train(prepared.folder, tmp_path / "hopeless", config=config, device="cpu")
 
@@ -230,7 +230,7 @@ def test_a_run_begins_with_another_model(
 def test_patience_ends_a_run(
     prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("medseg.training.session.Session._validation_is_due", lambda _: True)
+    monkeypatch.setattr("medseg.training.callbacks.validation.Validation.is_due", lambda *_: True)
     # Weights that stay as they are to the last bit, so that rounding makes no Dice better.
     unchanging = ["training.learning_rate=1e-30", "training.average_decay=0"]
     config = settings("training.epochs=50", "training.patience=2", *unchanging)

@@ -24,7 +24,7 @@ from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError, TrainingError
 from medseg.io.read import read_segmentation
-from medseg.training.learner import Learner
+from medseg.training.trainer import Trainer
 
 # A tiny network that learns the two balls within a hundred steps.
 SMALL = [
@@ -128,7 +128,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(
     folder = tmp_path / "run"
     # Checkpoints are half a minute apart; here each epoch writes one, so that there is something to be killed after.
     code = (
-        "import medseg.training.session as t, sys; t.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
+        "import medseg.training.callbacks.checkpoint as t, sys; t.SECONDS_BETWEEN_CHECKPOINTS = 0.0\n"
         "from medseg.cli.main import main; sys.argv[0] = 'medseg'; main()"
     )
     command = [sys.executable, "-c", code, "train", prepared.folder, "-o", folder, "--device", "cpu"]
@@ -176,16 +176,16 @@ def test_an_interrupted_run_writes_a_checkpoint(prepared: PreparedDataset, tmp_p
 def test_an_interrupted_run_does_not_validate_before_its_checkpoint(
     prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupted, learn = threading.Event(), Learner._learn
+    interrupted, learn = threading.Event(), Trainer._learn
 
-    def learn_and_interrupt(self: Learner, batch: Batch, step: int, rate: float) -> Any:
+    def learn_and_interrupt(self: Trainer, batch: Batch, step: int, rate: float) -> Any:
         if step == 1:
             interrupted.set()
         return learn(self, batch, step, rate)
 
-    monkeypatch.setattr(Learner, "_learn", learn_and_interrupt)
-    monkeypatch.setattr("medseg.training.session.interruptible", lambda _team: nullcontext(interrupted.is_set))
-    monkeypatch.setattr("medseg.training.session.validate", lambda *_: pytest.fail("validated"))
+    monkeypatch.setattr(Trainer, "_learn", learn_and_interrupt)
+    monkeypatch.setattr("medseg.training.trainer.interruptible", lambda _team: nullcontext(interrupted.is_set))
+    monkeypatch.setattr("medseg.training.callbacks.validation.validate", lambda *_: pytest.fail("validated"))
     result = medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
     assert (result.finished, result.steps) == (False, 2)
     assert (tmp_path / "run" / "checkpoint" / "last.safetensors").is_file()
@@ -199,10 +199,12 @@ def test_a_checkpoint_comes_with_each_validation(
     def killed(*_: object) -> None:
         raise SystemExit("killed")
 
-    monkeypatch.setattr("medseg.training.session.Journal.draw", lambda _: None)
-    monkeypatch.setattr("medseg.training.session.Session._validation_is_due", lambda session: session.step <= 20)
-    learn = Learner._learn
-    monkeypatch.setattr(Learner, "_learn", lambda self, *args: learn(self, *args) if args[1] < 20 else killed())
+    monkeypatch.setattr("medseg.training.callbacks.journal.Journal.draw", lambda _: None)
+    monkeypatch.setattr(
+        "medseg.training.callbacks.validation.Validation.is_due", lambda _, trainer: trainer.state.step <= 20
+    )
+    learn = Trainer._learn
+    monkeypatch.setattr(Trainer, "_learn", lambda self, *args: learn(self, *args) if args[1] < 20 else killed())
     with pytest.raises(SystemExit):
         medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
     assert (tmp_path / "run" / "model" / "model.json").is_file()

@@ -24,15 +24,12 @@ LONG_FUNCTIONS: set[str] = set()
 MANY_PARAMETERS = {
     "dataset/patches.py: __init__",
     "evaluation/case.py: measure_case",
-    "inferers/stream.py: predict_logits",
-    "training/muon.py: __init__",
+    "training/optimizers.py: __init__",
     "training/validation.py: validate",
     "workflows/inspect.py: look_through",
 }
 
 LONG_MODULES = {
-    "config.py",
-    "training/session.py",
     "workflows/doctor.py",
     "workflows/evaluate.py",
     "workflows/export.py",
@@ -40,8 +37,6 @@ LONG_MODULES = {
     "workflows/inspect.py",
     "workflows/networks.py",
     "workflows/package.py",
-    "workflows/predict.py",
-    "workflows/predict_case.py",
     "workflows/preprocess_case.py",
     "workflows/train.py",
 }
@@ -196,7 +191,7 @@ OF_THE_PROCESS = {
     "os.environ": {
         "__init__.py",  # OpenMP's, documented there
         "parallel.py",  # of worker processes, and read
-        "progress.py", "process_group.py", "training/tracking.py",  # read only
+        "progress.py", "process_group.py", "training/callbacks/mlflow.py",  # read only
         "inferers/quantised.py",  # NNCF would report its use over the network
     },
     "os.putenv": set(),

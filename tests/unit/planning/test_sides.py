@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.config import Mirror, load
+from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.labels import Labels
 from medseg.plan import Plan
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
+from medseg.setting_types import Mirror
 
 SHAPE = (40, 30, 20)
 # Corners (x, y, z) and edges of boxes in one case; the others are shifted.

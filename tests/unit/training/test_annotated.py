@@ -8,7 +8,7 @@ import torch
 from medseg.decoding import SOFTMAX
 from medseg.labels import IGNORED
 from medseg.losses import DiceCrossEntropyLoss, merged
-from medseg.training.learner import confusion
+from medseg.training.epoch import confusion
 
 
 def random_logits(*shape: int, seed: int = 0) -> torch.Tensor:

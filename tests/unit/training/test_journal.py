@@ -10,25 +10,29 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from medseg.config import TrainingConfig
 from medseg.labels import Labels
-from medseg.training.journal import Journal
-from medseg.training.learner import Epoch
-from medseg.training.validation import Example, Validation
+from medseg.process_group import ProcessGroup
+from medseg.training.callback import Restart
+from medseg.training.callbacks import Journal, LiveTable, MLflow, TensorBoard
+from medseg.training.epoch import Epoch
+from medseg.training.state import TrainingState
+from medseg.training.validation import Example, ValidationResult
 from medseg.volume import Geometry
 
 LABELS = Labels.from_names({"liver [left]": 1, "tumour": 2})
 
 
-def epoch(step: int) -> Epoch:
+def epoch(step: int, validation: ValidationResult | None = None) -> Epoch:
     confusion = torch.tensor([[90, 0, 0], [0, 30, 10], [0, 0, 0]])
-    return Epoch(step, 0.5, 1.0, 0.01, 12.0, confusion, 2048.0)
+    return Epoch(step, 0.5, 1.0, 0.01, 12.0, confusion, 2048.0, validation)
 
 
-def validation(dice: float = 0.25) -> Validation:
+def validation(dice: float = 0.25) -> ValidationResult:
     label_map = np.zeros((6, 5, 4), np.uint8)
     label_map[2:4, 1:3, 2] = 2
     example = Example("a", label_map[None].astype(np.float32), label_map, 0 * label_map, Geometry((6, 5, 4), np.eye(4)))
-    return Validation({"liver [left]": dice, "tumour": None}, 1.0, example)
+    return ValidationResult({"liver [left]": dice, "tumour": None}, 1.0, example)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -36,9 +40,35 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class Telling:
+    """What a run tells of its epochs, without training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal(folder, LABELS)
+        self.table = LiveTable(self.journal)
+        self.events = TensorBoard(folder / "events", LABELS)
+        self.journal.open(0)
+        self.events.open(None)
+
+    def add(self, epoch: Epoch, time_left: float | None = None) -> None:
+        self.journal.add(epoch, 1.0, time_left)
+        self.events.add(epoch)
+        if time_left is not None:
+            self.table.show(self.journal.rows[-1], time_left)
+
+    def go_back(self, step: int, note: str) -> None:
+        trainer: Any = SimpleNamespace(state=TrainingState(step=step))
+        for callback in (self.journal, self.events):
+            callback.on_restart(trainer, Restart(note))
+
+    def close(self) -> None:
+        for callback in (self.journal, self.table, self.events):
+            callback.close()
+
+
 def test_rows_hold_the_dice_of_patches_and_of_cases(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, LABELS, 0)
-    journal.add(epoch(10), 1.0, validation(), None)
+    journal = Telling(tmp_path)
+    journal.add(epoch(10, validation()))
     journal.close()
     (row,) = rows(tmp_path)
     assert float(row["train_dice_liver [left]"]) == pytest.approx(60 / 70, abs=1e-4)
@@ -46,12 +76,12 @@ def test_rows_hold_the_dice_of_patches_and_of_cases(tmp_path: Path) -> None:
 
 
 def test_going_back_drops_rows_and_says_why(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, LABELS, 0)
+    journal = Telling(tmp_path)
     for step in (10, 20, 30):
-        journal.add(epoch(step), 1.0, None, None)
+        journal.add(epoch(step))
     journal.go_back(10, "Back to step 10: the reason")
-    journal.add(epoch(20), 1.0, None, None)
-    journal.add(epoch(30), 1.0, None, None)
+    journal.add(epoch(20))
+    journal.add(epoch(30))
     journal.close()
     assert [(row["epoch"], row["step"], row["note"]) for row in rows(tmp_path)] == [
         ("1", "10", ""), ("2", "20", "Back to step 10: the reason"), ("3", "30", "")
@@ -61,8 +91,8 @@ def test_going_back_drops_rows_and_says_why(tmp_path: Path) -> None:
 
 
 def test_tensorboard_gets_slices_of_image_reference_and_prediction(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, LABELS, 0)
-    journal.add(epoch(10), 1.0, validation(), None)
+    journal = Telling(tmp_path)
+    journal.add(epoch(10, validation()))
     journal.close()
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     (picture,) = events.Images("image, reference, prediction")
@@ -72,12 +102,12 @@ def test_tensorboard_gets_slices_of_image_reference_and_prediction(tmp_path: Pat
 
 def test_a_terminal_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(force_terminal=True, width=90, record=True, file=(tmp_path / "out").open("w"))
-    for module in ("progress", "training.live_table"):
+    for module in ("progress", "training.callbacks.live_table"):
         monkeypatch.setattr(f"medseg.{module}.console", console)
-    journal = Journal(tmp_path, LABELS, 0)
-    journal.add(epoch(10), 1.0, validation(0.75), 60.0)
-    journal.add(epoch(20), 2.0, validation(0.5), 30.0)
-    journal.add(epoch(30), 3.0, None, 6.0)
+    journal = Telling(tmp_path)
+    journal.add(epoch(10, validation(0.75)), 60.0)
+    journal.add(epoch(20, validation(0.5)), 30.0)
+    journal.add(epoch(30), 6.0)
     journal.close()
     lines = console.export_text().splitlines()
     last = max(i for i, line in enumerate(lines) if "epoch 3, step 30, 0.1 min left" in line)
@@ -93,20 +123,46 @@ def test_a_terminal_shows_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_mlflow_gets_the_numbers_where_it_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[Any] = []
+    run = SimpleNamespace(info=SimpleNamespace(run_id="a1"))
     fake = SimpleNamespace(
-        start_run=lambda run_name: logged.append(run_name),
+        set_tracking_uri=lambda uri: None,
+        start_run=lambda **given: logged.append(given.get("run_name") or given["run_id"]) or run,
+        log_params=lambda given: None,
         log_metrics=lambda numbers, step: logged.append((numbers, step)),
         end_run=lambda: logged.append("end"),
         __spec__=SimpleNamespace(),
     )
     monkeypatch.setitem(sys.modules, "mlflow", fake)  # type: ignore[arg-type]
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    Journal(tmp_path, LABELS, 0).add(epoch(10), 1.0, None, None)
-    assert logged == []
+    assert not MLflow.is_wanted()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///nowhere")
-    journal = Journal(tmp_path, LABELS, 0)
-    journal.add(epoch(10), 1.0, validation(), None)
-    journal.close()
-    name, (numbers, step), end = logged
-    assert (name, step, end) == (tmp_path.name, 10, "end")
+    assert MLflow.is_wanted()
+    state = TrainingState()
+    for _ in range(2):  # a training, and its resumption
+        callback = MLflow(tmp_path.name, unions=LABELS.unions)
+        callback.on_epoch_end(stub(state), epoch(10, validation()))
+        callback.close()
+    name, (numbers, step), end, again, *_ = logged
+    assert (name, step, end, again) == (tmp_path.name, 10, "end", "a1")
     assert numbers["val_dice_liver _left_"] == 0.25
+
+
+def stub(state: TrainingState) -> Any:
+    """A trainer as far as MLflow looks at it."""
+    return SimpleNamespace(state=state, processes=ProcessGroup(), settings=TrainingConfig())
+
+
+def test_mlflow_writes_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    state = TrainingState()
+    for step in (10, 20):
+        callback = MLflow("liver", experiment="medseg", unions=LABELS.unions)
+        callback.on_epoch_end(stub(state), epoch(step, validation()))
+        callback.close()
+    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    (run,) = client.search_runs([client.get_experiment_by_name("medseg").experiment_id])
+    assert (run.info.run_name, run.data.params["optimizer"]) == ("liver", "muon")
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")] == [10, 20]
+    assert run.data.metrics["val_dice_liver _left_"] == 0.25

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medseg.errors import TrainingError
-from medseg.training.watchdog import NotANumber, Watchdog, dice_of_patches
+from medseg.training.watchdog import NotANumber, WatchdogState, dice_of_patches
 
 LABELS = {"large": (1,), "small": (2,)}
 
@@ -14,7 +14,7 @@ def counts(large: int, small: int, rare: int = 100) -> torch.Tensor:
     return torch.tensor([[1000, 0, 0], [100 - large, large, 0], [rare - small, 0, small]])
 
 
-def watch(watchdog: Watchdog, small: list[int], rare: int = 100) -> list[str | None]:
+def watch(watchdog: WatchdogState, small: list[int], rare: int = 100) -> list[str | None]:
     """What it says after each of epochs of 50 steps, 5 % of the schedule, from where it stands."""
     first = watchdog.judged_at[0] // 50 + 1
     said = []
@@ -33,7 +33,7 @@ def test_the_dice_of_patches() -> None:
 
 
 def test_a_label_that_never_lives_gets_more_foreground_once() -> None:
-    watchdog = Watchdog(foreground_fraction=1 / 3)
+    watchdog = WatchdogState(foreground_fraction=1 / 3)
     assert watch(watchdog, [0] * 8) == [
         None,
         "Dice of small on the training patches stays 0: 67% of the patches on labelled voxels from now on",
@@ -44,11 +44,11 @@ def test_a_label_that_never_lives_gets_more_foreground_once() -> None:
 
 
 def test_where_all_patches_are_on_labels_nothing_is_changed() -> None:
-    assert watch(Watchdog(foreground_fraction=1.0), [0] * 4) == [None] * 4
+    assert watch(WatchdogState(foreground_fraction=1.0), [0] * 4) == [None] * 4
 
 
 def test_a_label_that_was_lost_lowers_the_rate() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     *before, last = watch(watchdog, [20, 0, 0])
     assert before == [None, None]
     assert last is not None
@@ -59,7 +59,7 @@ def test_a_label_that_was_lost_lowers_the_rate() -> None:
 def test_what_random_weights_predicted_was_not_learnt() -> None:
     """Of an epoch whose first looks call everything ``large`` or ``small``, and whose later ones call nothing so."""
     everything = {1: [[0, 1000, 0], [0, 100, 0], [0, 100, 0]], 2: [[0, 0, 1000], [0, 0, 100], [0, 0, 100]]}
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     watchdog.see(torch.tensor(everything[1]) + torch.tensor(everything[2]) + 10 * counts(0, 0))
     assert watchdog.judge(LABELS, 50, 0.05) is None
     assert watchdog.lived == []
@@ -71,7 +71,7 @@ def test_what_random_weights_predicted_was_not_learnt() -> None:
 
 
 def test_the_changes_are_few() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     said = []
     for _ in range(6):
         said += watch(watchdog, [20, 0, 0])
@@ -81,14 +81,14 @@ def test_the_changes_are_few() -> None:
 
 
 def test_what_lives_or_is_not_there_or_comes_late_is_left_alone() -> None:
-    assert watch(Watchdog(1 / 3), [1, 0, 1, 0, 1]) == [None] * 5  # never two epochs dead
-    assert watch(Watchdog(1 / 3), [0] * 5, rare=0) == [None] * 5  # not in any patch
-    late = Watchdog(1 / 3, judged_at=(800, 0.8), lived=["small"])
+    assert watch(WatchdogState(1 / 3), [1, 0, 1, 0, 1]) == [None] * 5  # never two epochs dead
+    assert watch(WatchdogState(1 / 3), [0] * 5, rare=0) == [None] * 5  # not in any patch
+    late = WatchdogState(1 / 3, judged_at=(800, 0.8), lived=["small"])
     assert watch(late, [0] * 4) == [None] * 4
 
 
 def test_long_schedules_are_not_waited_for() -> None:
-    watchdog = Watchdog(1 / 3, lived=["small"])
+    watchdog = WatchdogState(1 / 3, lived=["small"])
     for step in range(50, 2550, 50):  # up to a hundredth of the schedule
         watchdog.see(counts(50, 0))
         change = watchdog.judge(LABELS, step, step / 250_000)
@@ -96,23 +96,23 @@ def test_long_schedules_are_not_waited_for() -> None:
 
 
 def test_short_epochs_are_waited_for() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     watchdog.see(counts(50, 0))
     assert watchdog.judge(LABELS, 20, 0.5) is None
 
 
 def test_parts_of_an_epoch_count_as_the_whole() -> None:
-    whole, parts = Watchdog(1 / 3), Watchdog(1 / 3)
+    whole, parts = WatchdogState(1 / 3), WatchdogState(1 / 3)
     whole.see(counts(1, 0) + counts(0, 7))
     parts.see(counts(1, 0))
-    parts = Watchdog(**asdict(parts))  # as a checkpoint brings it back
+    parts = WatchdogState(**asdict(parts))  # as a checkpoint brings it back
     parts.see(None)
     parts.see(counts(0, 7))
     assert parts == whole
 
 
 def test_a_state_is_good_now_and_then_and_not_while_a_label_dies() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     watch(watchdog, [20])
     assert not watchdog.is_good(0.04)
     assert watchdog.is_good(0.05)
@@ -121,7 +121,7 @@ def test_a_state_is_good_now_and_then_and_not_while_a_label_dies() -> None:
 
 
 def test_no_number_lowers_the_rate_three_times() -> None:
-    watchdog, error = Watchdog(1 / 3), NotANumber("loss", 7, ["a", "b"])
+    watchdog, error = WatchdogState(1 / 3), NotANumber("loss", 7, ["a", "b"])
     assert watchdog.after(error, []).note == (
         "the loss is not a number at step 7 (cases a, b): learning rate to a third (change 1 of at most 3)"
     )
@@ -134,7 +134,7 @@ def test_no_number_lowers_the_rate_three_times() -> None:
 
 
 def test_a_damaged_image_is_left_out_and_costs_no_try() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     assert watchdog.after(NotANumber("loss", 7, ["a", "b"]), ["b"]).note == (
         "b: the image holds what is no number; left out of training"
     )
@@ -143,7 +143,7 @@ def test_a_damaged_image_is_left_out_and_costs_no_try() -> None:
 
 
 def test_a_label_that_was_helped_and_then_lost_lowers_the_rate() -> None:
-    watchdog = Watchdog(1 / 3)
+    watchdog = WatchdogState(1 / 3)
     said = watch(watchdog, [0, 0, 20, 0, 0])
     assert said[:4] == [None, said[1], None, None]
     assert said[4] is not None

@@ -113,9 +113,9 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
     script = f"""
         import pathlib, time
         from medseg.cli.main import main
-        from medseg.workflows import predict_case, predictions_file
+        from medseg.workflows import case_segmentation, predictions_file
         predictions_file.SECONDS_BETWEEN_WRITES = 0
-        segment = predict_case.segment
+        segment = case_segmentation.segment
         def hanging(*args, calls=[]):
             calls.append(1)
             if len(calls) == 2:
@@ -124,7 +124,7 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
                 print("hanging", flush=True)
                 time.sleep(60)
             return segment(*args)
-        predict_case.segment = hanging
+        case_segmentation.segment = hanging
         import sys
         sys.argv = ["medseg", "predict", {str(model)!r}, {str(images)!r}, "-o", {str(masks)!r}, "--device", "cpu"]
         main()

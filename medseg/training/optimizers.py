@@ -1,20 +1,26 @@
-"""Muon: momentum whose singular values are all made one (Jordan et al. 2024, "Muon: an optimizer for hidden layers in
-neural networks"; sizes of its steps as in Liu et al. 2025, "Muon is scalable for LLM training", arXiv 2502.16982).
+"""Optimizers by name, Muon among them, and the average of weights.
 
+Muon: momentum whose singular values are all made one (Jordan et al. 2024, "Muon: an optimizer for hidden layers in
+neural networks"; sizes of its steps as in Liu et al. 2025, "Muon is scalable for LLM training", arXiv 2502.16982).
 torch.optim has one since 2.9, for matrices only; the weights of a convolution, (output, input, *kernel), are matrices
 of one row an output.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import filterfalse
 from typing import Any
 
 import torch
+
+from medseg.config import TrainingConfig
 
 # Of the quintic iteration that moves singular values towards 1 (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 # Makes the root mean square of an update that of AdamW's, so that the same learning rate suits both (Liu et al. 2025).
 LIKE_ADAMW = 0.2
+# Muon leaves smaller ones to AdamW: those that see the image or make logits are no matrices between features.
+SMALLEST_MATRIX = 8
 
 
 class Muon(torch.optim.Optimizer):
@@ -93,3 +99,50 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         gram = polynomial @ gram @ polynomial
     x = torch.mm(total, x)
     return x.T if tall else x
+
+
+def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Returns the optimizer that ``config.optimizer`` names, for all weights of the network.
+
+    Args:
+        network: Whose weights are trained.
+        rate: The highest learning rate of the schedule.
+        config: ``optimizer``, ``momentum`` and ``weight_decay``.
+    """
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
+        )
+    if config.optimizer == "muon":
+        matrices = filter(_is_matrix, network.parameters())
+        others = filterfalse(_is_matrix, network.parameters())
+        return Muon(matrices, others, lr=rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+
+
+def _is_matrix(parameter: torch.Tensor) -> bool:
+    return parameter.ndim > 1 and min(parameter.shape[:2]) >= SMALLEST_MATRIX
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, network: torch.nn.Module, step: int, decay: float | None) -> None:
+    """Moves the exponential average of weights towards those of the network after a step.
+
+    It is an average over a tenth of the steps so far, so that it suits trainings of any length and soon forgets the
+    random first weights (Karras et al. 2024, arXiv:2312.02696, section 3.1), or over less by ``decay``.
+
+    Args:
+        average: A copy of the network. Buffers are copied: the statistics of batch normalization are averages already.
+        network: The network.
+        step: Steps done before this one.
+        decay: At most this, from 0 (no average) to 1. None: by the steps alone.
+    """
+    by_steps = (1 + step) / (10 + step)
+    weight = by_steps if decay is None else min(decay, by_steps)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - weight)
+    for averaged, current in zip(average.buffers(), network.buffers(), strict=True):
+        averaged.copy_(current)

@@ -5,28 +5,35 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg.config import TrainingConfig
+from medseg.config import Config, TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
-from medseg.training.checkpoint import Progress, load_checkpoint, read_progress, save_checkpoint
-from medseg.training.learner import Learner
+from medseg.training.parts import OwnParts, make_trainer
+from medseg.training.state import TrainingState, load_checkpoint, read_state, save_checkpoint
+from medseg.training.trainer import Trainer
 from medseg.transforms.augmentation.pipeline import Augmentation
 from medseg.weights import read_metadata, read_tensors, write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
 
-@pytest.fixture
-def learner(tiny_plan: Plan) -> Callable[..., Learner]:
-    """Makes learners that begin with the same weights."""
+def plain_trainer(network: torch.nn.Module, plan: Plan, **settings: object) -> Trainer:
+    """With the loss and the optimizer of the settings, and without augmentation."""
+    config = Config(training=TrainingConfig(**settings))
+    return make_trainer(network, plan, config, CPU, own=OwnParts(transforms=Augmentation([])))
 
-    def make(**settings: object) -> Learner:
+
+@pytest.fixture
+def trainer(tiny_plan: Plan) -> Callable[..., Trainer]:
+    """Makes trainers that begin with the same weights."""
+
+    def make(**settings: object) -> Trainer:
         torch.manual_seed(0)
         network = build_network(1, 2, tiny_plan.architecture)
-        return Learner(network, tiny_plan, TrainingConfig(**settings), Augmentation([]), CPU)
+        return plain_trainer(network, tiny_plan, **settings)
 
     return make
 
@@ -49,70 +56,70 @@ def batches(nan_at: int | None = None):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
-def test_the_loss_falls(learner: Callable[..., Learner], optimizer: str) -> None:
-    subject = learner(optimizer=optimizer, learning_rate=1e-2, momentum=0.9)
+def test_the_loss_falls(trainer: Callable[..., Trainer], optimizer: str) -> None:
+    subject = trainer(optimizer=optimizer, learning_rate=1e-2, momentum=0.9)
     source = batches()
-    first = subject.epoch(source, 0, 5, lambda step: step / 100)
+    first = subject.run_steps(source, 0, 5, lambda step: step / 100)
     for start in range(5, 45, 10):
-        last = subject.epoch(source, start, start + 10, lambda step: step / 100)
+        last = subject.run_steps(source, start, start + 10, lambda step: step / 100)
     assert last.loss < 0.6 * first.loss
     assert last.step == 45
 
 
-def test_training_stops_where_the_schedule_ends(learner: Callable[..., Learner]) -> None:
-    epoch = learner().epoch(batches(), 0, 50, lambda step: step / 3)
+def test_training_stops_where_the_schedule_ends(trainer: Callable[..., Trainer]) -> None:
+    epoch = trainer().run_steps(batches(), 0, 50, lambda step: step / 3)
     assert epoch.step == 3
 
 
-def test_the_average_follows_the_weights(learner: Callable[..., Learner]) -> None:
-    subject = learner(average_decay=0.5)
-    subject.epoch(batches(), 0, 20, lambda step: 0.5)
+def test_the_average_follows_the_weights(trainer: Callable[..., Trainer]) -> None:
+    subject = trainer(average_decay=0.5)
+    subject.run_steps(batches(), 0, 20, lambda step: 0.5)
     weights = flat(subject.network.parameters())
     average = flat(subject.average.parameters())
-    begin = flat(learner().network.parameters())
+    begin = flat(trainer().network.parameters())
     assert 0 < float((average - weights).norm()) < 0.2 * float((weights - begin).norm())
-    plain = learner(average_decay=0.0)
-    plain.epoch(batches(), 0, 3, lambda step: 0.5)
+    plain = trainer(average_decay=0.0)
+    plain.run_steps(batches(), 0, 3, lambda step: 0.5)
     assert all(torch.equal(a, b) for a, b in zip(plain.average.parameters(), plain.network.parameters(), strict=True))
 
 
 @pytest.fixture
-def with_dropout(tiny_plan: Plan) -> Callable[[], Learner]:
+def with_dropout(tiny_plan: Plan) -> Callable[[], Trainer]:
     arguments = {"layers": 1, "blocks": [1, 1, 1], "dropout": 0.5}
     changes = {"name": "transunet", "arguments": arguments}
     plan = tiny_plan.model_copy(update={"architecture": tiny_plan.architecture.model_copy(update=changes)})
 
-    def make() -> Learner:
+    def make() -> Trainer:
         torch.manual_seed(0)
-        return Learner(build_network(1, 2, plan.architecture), plan, TrainingConfig(), Augmentation([]), CPU)
+        return plain_trainer(build_network(1, 2, plan.architecture), plan)
 
     return make
 
 
-def test_dropout_is_drawn_by_the_step(with_dropout: Callable[[], Learner]) -> None:
+def test_dropout_is_drawn_by_the_step(with_dropout: Callable[[], Trainer]) -> None:
     whole, parted = with_dropout(), with_dropout()
-    whole.epoch(batches(), 0, 4, lambda step: 0.5)
+    whole.run_steps(batches(), 0, 4, lambda step: 0.5)
     source = batches()
-    parted.epoch(source, 0, 2, lambda step: 0.5)
+    parted.run_steps(source, 0, 2, lambda step: 0.5)
     torch.rand(7)  # as another process would have drawn
-    parted.epoch(source, 2, 4, lambda step: 0.5)
+    parted.run_steps(source, 2, 4, lambda step: 0.5)
     assert torch.equal(flat(whole.network.parameters()), flat(parted.network.parameters()))
 
 
-def test_a_loss_that_is_no_number_names_its_cases(learner: Callable[..., Learner]) -> None:
+def test_a_loss_that_is_no_number_names_its_cases(trainer: Callable[..., Trainer]) -> None:
     with pytest.raises(TrainingError, match=r"at step 12 \(cases case_2, other\)"):
-        learner().epoch(batches(nan_at=2), 10, 15, lambda step: 0.5)
+        trainer().run_steps(batches(nan_at=2), 10, 15, lambda step: 0.5)
 
 
 def with_gradient(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda gradient: torch.full_like(gradient, value)
 
 
-def test_a_gradient_that_is_no_number_is_told_before_it_reaches_a_checkpoint(learner: Callable[..., Learner]) -> None:
-    subject = learner()
+def test_a_gradient_that_is_no_number_is_told_before_it_reaches_a_checkpoint(trainer: Callable[..., Trainer]) -> None:
+    subject = trainer()
     next(subject.network.parameters()).register_hook(with_gradient(float("inf")))
     with pytest.raises(TrainingError, match=r"the gradient is not a number at step 0"):
-        subject.epoch(batches(), 0, 1, lambda step: 0.5)
+        subject.run_steps(batches(), 0, 1, lambda step: 0.5)
 
 
 class Fp16WithoutAutocast(Device):
@@ -122,42 +129,42 @@ class Fp16WithoutAutocast(Device):
         return nullcontext()
 
 
-def test_gradients_that_overflow_in_fp16_skip_their_step(learner: Callable[..., Learner]) -> None:
-    subject = learner()
+def test_gradients_that_overflow_in_fp16_skip_their_step(trainer: Callable[..., Trainer]) -> None:
+    subject = trainer()
     subject.device = Fp16WithoutAutocast(torch.device("cpu"), torch.float16)
     subject.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     begin = flat(subject.network.parameters())
     overflow = next(subject.network.parameters()).register_hook(with_gradient(float("inf")))
-    subject.epoch(batches(), 0, 1, lambda step: 0.5)
+    subject.run_steps(batches(), 0, 1, lambda step: 0.5)
     assert torch.equal(flat(subject.network.parameters()), begin)
     assert subject.scaler.get_scale() == 512.0
     overflow.remove()
-    epoch = subject.epoch(batches(), 1, 3, lambda step: 0.5)
+    epoch = subject.run_steps(batches(), 1, 3, lambda step: 0.5)
     assert 0 < epoch.gradient_norm < float("inf")
     assert not torch.equal(flat(subject.network.parameters()), begin)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
-def test_a_checkpoint_brings_everything_back(learner: Callable[..., Learner], tmp_path: Path, optimizer: str) -> None:
-    def go_on(subject: Learner, first: int) -> list[torch.Tensor]:
-        subject.epoch(batches(), first, first + 3, lambda step: step / 10)
+def test_a_checkpoint_brings_everything_back(trainer: Callable[..., Trainer], tmp_path: Path, optimizer: str) -> None:
+    def go_on(subject: Trainer, first: int) -> list[torch.Tensor]:
+        subject.run_steps(batches(), first, first + 3, lambda step: step / 10)
         return [*subject.network.parameters(), *subject.average.parameters()]
 
-    subject = learner(optimizer=optimizer)
+    subject = trainer(optimizer=optimizer)
     go_on(subject, 0)
-    progress = Progress(step=3, seconds=1.5, best_dice=0.5)
+    progress = TrainingState(step=3, seconds=1.5, best_dice=0.5)
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, progress, subject.network.state_dict(), subject.average.state_dict(), subject.optimizer)
     unbroken = go_on(subject, 3)
-    other = learner(optimizer=optimizer)
+    other = trainer(optimizer=optimizer)
     assert load_checkpoint(path, other.network, other.average, other.optimizer) == progress
     assert all(torch.equal(a, b) for a, b in zip(unbroken, go_on(other, 3), strict=True))
 
 
-def test_a_broken_checkpoint_is_named(learner: Callable[..., Learner], tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named(trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     path.write_bytes(b"nothing")
-    subject = learner()
+    subject = trainer()
     with pytest.raises(TrainingError, match="cannot be resumed from it"):
         load_checkpoint(path, subject.network, subject.average, subject.optimizer)
 
@@ -175,11 +182,13 @@ def reshaped(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("spoil", [renamed, reshaped, lambda tensors: {**tensors, "optimizer.999.x": torch.zeros(1)}])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 def test_states_of_other_parameters_are_refused(
-    learner: Callable[..., Learner], tmp_path: Path, optimizer: str, spoil: Callable[..., dict[str, torch.Tensor]]
+    trainer: Callable[..., Trainer], tmp_path: Path, optimizer: str, spoil: Callable[..., dict[str, torch.Tensor]]
 ) -> None:
-    subject, path = learner(optimizer=optimizer), tmp_path / "last.safetensors"
-    subject.epoch(batches(), 0, 2, lambda step: step / 10)
-    save_checkpoint(path, Progress(), subject.network.state_dict(), subject.average.state_dict(), subject.optimizer)
+    subject, path = trainer(optimizer=optimizer), tmp_path / "last.safetensors"
+    subject.run_steps(batches(), 0, 2, lambda step: step / 10)
+    save_checkpoint(
+        path, TrainingState(), subject.network.state_dict(), subject.average.state_dict(), subject.optimizer
+    )
     tensors, metadata = read_tensors(path, "", TrainingError), read_metadata(path, "", TrainingError)
     write_tensors(path, spoil(tensors), metadata)
     with pytest.raises(TrainingError, match="optimizer's state"):
@@ -200,12 +209,12 @@ def test_progress_that_cannot_be_is_refused(tmp_path: Path, progress: str, reaso
     path = tmp_path / "last.safetensors"
     write_tensors(path, {"x": torch.zeros(1)}, {"progress": progress})
     with pytest.raises(TrainingError, match=reason):
-        read_progress(path)
+        read_state(path)
 
 
 def test_statistics_of_batch_normalization_are_part_of_the_average(tiny_plan: Plan) -> None:
     architecture = tiny_plan.architecture.model_copy(update={"name": "unet-2015-padded"})
-    learner = Learner(build_network(1, 2, architecture), tiny_plan, TrainingConfig(), Augmentation([]), CPU)
-    learner.epoch(batches(), 0, 3, lambda step: 0.5)
-    assert flat(learner.average.buffers()).tolist() == flat(learner.network.buffers()).tolist()
-    assert not torch.equal(flat(learner.average.parameters()), flat(learner.network.parameters()))
+    trainer = plain_trainer(build_network(1, 2, architecture), tiny_plan)
+    trainer.run_steps(batches(), 0, 3, lambda step: 0.5)
+    assert flat(trainer.average.buffers()).tolist() == flat(trainer.network.buffers()).tolist()
+    assert not torch.equal(flat(trainer.average.parameters()), flat(trainer.network.parameters()))

@@ -1,23 +1,33 @@
-"""Checkpoints: everything that training needs to go on, in one safetensors file that appears whole or not at all."""
+"""The state of a training, and checkpoints: one safetensors file with all that is needed to go on, written whole."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import ConfigDict, Field, JsonValue, NonNegativeFloat, NonNegativeInt
 
 from medseg.errors import TrainingError, reading
 from medseg.records import Record, parse_json, validated
-from medseg.training.watchdog import Watchdog
+from medseg.training.optimizers import Muon
+from medseg.training.watchdog import WatchdogState
 from medseg.weights import Tensors, read_metadata, read_tensors, write_tensors
 
-# What Muon, its AdamW, torch's AdamW and SGD keep of each parameter.
-KEPT = ({"momentum"}, {"step", "mean", "square"}, {"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})
+# What Muon, its AdamW, torch's Adam and SGD keep of each parameter. Of other optimizers nothing is known.
+KNOWN = (Muon, torch.optim.Adam, torch.optim.SGD)
+KEPT = (
+    {"momentum"}, {"step", "mean", "square"}, {"momentum_buffer"},
+    {"step", "exp_avg", "exp_avg_sq"}, {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
+)  # fmt: skip
 ADVICE = "training cannot be resumed from it; start a new run"
 
 
-class Progress(Record):
-    """Where a run is."""
+class TrainingState(Record):
+    """Where a training is: everything that changes with the steps, apart from weights and the optimizer's moments.
+
+    A checkpoint holds it as JSON. Callbacks keep what they have to know after a resume in ``extra``.
+    """
+
+    model_config = ConfigDict(frozen=False)
 
     step: NonNegativeInt = 0  # steps done
     seconds: NonNegativeFloat = 0.0  # of training so far, over all sittings
@@ -27,13 +37,14 @@ class Progress(Record):
     learning_rate: NonNegativeFloat = 0.0  # the last one
     joined: tuple[float, float] | None = None  # where the schedule was changed: progress and rate
     scaler: dict[str, float] = Field(default_factory=dict)  # of fp16 training
-    watchdog: Watchdog | None = None
+    watchdog: WatchdogState | None = None
     threads: NonNegativeInt = 0  # of a processor, at the last step; 0: as many as there are
+    extra: dict[str, JsonValue] = Field(default_factory=dict)  # of callbacks, by names that they choose
 
 
 def save_checkpoint(
     path: Path,
-    progress: Progress,
+    state: TrainingState,
     network: Mapping[str, torch.Tensor],
     average: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
@@ -41,11 +52,11 @@ def save_checkpoint(
     """``network`` and ``average`` are state dicts: the weights, and the exponential average of them."""
     tensors = {f"network.{name}": tensor for name, tensor in network.items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimizer.{index}.{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)
+            f"optimizer.{index}.{name}": value for name, value in moments.items() if isinstance(value, torch.Tensor)
         }
-    write_tensors(path, tensors, {"progress": progress.model_dump_json()})
+    write_tensors(path, tensors, {"progress": state.model_dump_json()})
 
 
 def load_checkpoint(
@@ -53,19 +64,19 @@ def load_checkpoint(
     network: torch.nn.Module,
     average: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-) -> Progress:
+) -> TrainingState:
     """Puts everything back in place. Raises ``TrainingError`` when the file is missing, damaged or of another
     network."""
-    progress = read_progress(path)
+    state = read_state(path)
     tensors = read_tensors(path, ADVICE, TrainingError)
     with reading(path, "a checkpoint of this network", ADVICE, TrainingError):
         network.load_state_dict(_below(tensors, "network."))
         average.load_state_dict(_below(tensors, "average."))
         content = optimizer.state_dict()
-        state = _below(tensors, "optimizer.") or _below(tensors, "optimiser.")  # so version 0.1 spelt it
-        content["state"] = _states(state, optimizer)
+        moments = _below(tensors, "optimizer.") or _below(tensors, "optimiser.")  # so version 0.1 spelt it
+        content["state"] = _states(moments, optimizer)
         optimizer.load_state_dict(content)
-    return progress
+    return state
 
 
 def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:
@@ -74,12 +85,14 @@ def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimize
     for name, tensor in tensors.items():
         index, _, field = name.partition(".")
         states.setdefault(int(index), {})[field] = tensor
-    first = 0
+    first, is_known = 0, isinstance(optimizer, KNOWN)
     for group in optimizer.param_groups:
         of_group = {i: states.get(first + i, {}) for i in range(len(group["params"]))}
         for i, state in of_group.items():
             shape = group["params"][i].shape
-            if state and (set(state) not in KEPT or any(each.shape not in ((), shape) for each in state.values())):
+            if not is_known or not state:
+                continue
+            if set(state) not in KEPT or any(each.shape not in ((), shape) for each in state.values()):
                 raise ValueError(f"the optimizer's state of parameter {first + i} is not of this network")
         first += len(of_group)
     if states and not 0 <= min(states) <= max(states) < first:
@@ -87,12 +100,12 @@ def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimize
     return states
 
 
-def read_progress(path: Path) -> Progress:
+def read_state(path: Path) -> TrainingState:
     """Without the weights. Raises ``TrainingError`` when there is no such file."""
     text = read_metadata(path, ADVICE, TrainingError).get("progress", "")
     with reading(path, "a checkpoint", ADVICE, TrainingError):
         content = parse_json(text)
-    return validated(content, Progress, path, ADVICE, TrainingError)
+    return validated(content, TrainingState, path, ADVICE, TrainingError)
 
 
 def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:

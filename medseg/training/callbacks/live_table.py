@@ -1,20 +1,39 @@
-"""The table that a terminal shows while a network is trained: it is drawn again after each epoch."""
+"""The table that a terminal shows while a network is trained."""
 
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from medseg.progress import console
+from medseg.progress import console, draws_on_terminal
+from medseg.training.callback import Callback
+from medseg.training.callbacks.journal import Journal
+from medseg.training.epoch import Epoch
+from medseg.training.trainer import Trainer
 
 
-class LiveTable:
-    """Dice of each label on training patches and on held-back cases; nothing where there is no terminal."""
+class LiveTable(Callback):
+    """Shows Dice of each label on training patches and on held-back cases; nothing where there is no terminal.
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    Args:
+        journal: Whose rows are shown; it comes before this callback.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.names = list(journal.labels.unions)
         self.last: dict[str, str] = {}  # the last value of each column that had one
         self.best: dict[str, float] = {}
         self.live: Live | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Takes up the rows of earlier sittings."""
+        for row in self.journal.rows:
+            self.remember(row)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        """Draws the table again."""
+        if draws_on_terminal():
+            self.show(self.journal.rows[-1], trainer.clock.time_left(epoch.step, trainer.first_step))
 
     def remember(self, row: dict[str, str]) -> None:
         """A row of log.csv."""
@@ -31,7 +50,7 @@ class LiveTable:
             self.live.start()
         self.live.update(self._table(time_left), refresh=True)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leaves the table as it is."""
         if self.live is not None:
             self.live.stop()

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from medseg.config import TrainingConfig
-from medseg.training.learner import make_optimizer
-from medseg.training.muon import LIKE_ADAMW, Muon, orthogonal
+from medseg.training.optimizers import LIKE_ADAMW, Muon, make_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8), (12, 12)])

@@ -1,0 +1,100 @@
+"""The parts of a training, as its settings say or as the user brings them: network, loss, optimizer, transforms."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.losses import DeepSupervisionLoss
+from torch import nn
+
+from medseg.config import Config
+from medseg.device import Device
+from medseg.errors import ConfigError
+from medseg.losses import DiceCrossEntropyLoss
+from medseg.losses.adapted import AdaptedLoss
+from medseg.losses.registry import loss_for
+from medseg.networks.registry import entry_of
+from medseg.plan import CUSTOM_NETWORK, Plan
+from medseg.process_group import ALONE, ProcessGroup
+from medseg.training.callback import Callback
+from medseg.training.optimizers import make_optimizer
+from medseg.training.trainer import Trainer
+from medseg.transforms.augmentation.pipeline import augmentation_for
+
+# The highest rate for networks and optimizers of which nothing is known.
+USUAL_RATE = 3e-3
+# Losses that take all that training has to give.
+COMPLETE = (AdaptedLoss, DeepSupervisionLoss, DiceCrossEntropyLoss)
+
+
+@dataclass(frozen=True)
+class OwnParts:
+    """What the user brings in place of medseg's own parts; None: medseg's.
+
+    Attributes:
+        network: A module of images ``(batch, channel, *spatial)``.
+        loss: A module of ``(logits, target)``.
+        transforms: Of training patches: see ``medseg.training.batches.augmentation_from``.
+        optimizer: A function of the parameters.
+        callbacks: Told after medseg's own.
+    """
+
+    network: nn.Module | None = None
+    loss: nn.Module | None = None
+    transforms: Callable[..., Any] | None = None
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
+    callbacks: Sequence[Callback] = ()
+
+    def named_in(self, config: Config) -> Config:
+        """Returns the settings, which name the user's network as a custom one. Raises ``ConfigError``."""
+        if self.network is None:
+            return config
+        if config.training.init is not None or config.network.weights is not None:
+            raise ConfigError("training.init, network.weights: load them into your own network, and leave these out")
+        network = config.network.model_copy(update={"name": CUSTOM_NETWORK})
+        return config.model_copy(update={"network": network})
+
+
+NO_OWN_PARTS = OwnParts()
+
+
+def make_trainer(
+    network: nn.Module,
+    plan: Plan,
+    config: Config,
+    device: Device,
+    processes: ProcessGroup = ALONE,
+    own: OwnParts = NO_OWN_PARTS,
+) -> Trainer:
+    """Returns a trainer of the network, without callbacks.
+
+    Args:
+        network: As ``make_network`` gives it.
+        plan: What its outputs stand for, and its patches.
+        config: The settings of training and augmentation.
+        device: Where to train.
+        processes: Those that share each batch.
+        own: What the user brings.
+    """
+    settings, name = config.training, plan.architecture.name
+    rate = settings.learning_rate
+    if rate is None:
+        rate = USUAL_RATE if name == CUSTOM_NETWORK else entry_of(name).learning_rate
+    loss = own.loss
+    if loss is None:
+        loss = loss_for(config, plan, network, processes.sum)
+    elif not isinstance(loss, COMPLETE):  # of one head, and perhaps of masks
+        regions, weights = [region.values for region in plan.regions], getattr(network, "head_weights", None)
+        loss = AdaptedLoss(loss, name=type(loss).__name__, head_weights=weights, regions=regions)
+    return Trainer(
+        plan,
+        network,
+        loss,
+        own.optimizer or make_optimizer(network, rate, settings),
+        augmentation_for(plan, config.augmentation) if own.transforms is None else own.transforms,
+        own.callbacks,
+        settings=settings,
+        device=device,
+        processes=processes,
+    )

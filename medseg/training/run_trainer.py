@@ -1,0 +1,145 @@
+"""The trainer of a run: its parts put together, with the callbacks that write the run's folder."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medseg.dataset.patches import PatchSampler
+from medseg.device import Device
+from medseg.errors import TrainingError
+from medseg.networks.pretrained import load_pretrained
+from medseg.networks.registry import build_network
+from medseg.plan import CUSTOM_NETWORK
+from medseg.process_group import ALONE, ProcessGroup
+from medseg.progress import counted, say, warn
+from medseg.training.callback import Callback
+from medseg.training.callbacks.checkpoint import Checkpoint
+from medseg.training.callbacks.early_stopping import EarlyStopping
+from medseg.training.callbacks.journal import Journal
+from medseg.training.callbacks.live_table import LiveTable
+from medseg.training.callbacks.mlflow import MLflow
+from medseg.training.callbacks.model import SaveModel
+from medseg.training.callbacks.tensorboard import TensorBoard
+from medseg.training.callbacks.time_budget import TimeBudget
+from medseg.training.callbacks.validation import Validation
+from medseg.training.callbacks.watchdog import Watchdog
+from medseg.training.initial import InitialModel
+from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
+from medseg.training.run import Run
+from medseg.training.trainer import Trainer
+
+
+def trainer_of(
+    run: Run, device: Device, processes: ProcessGroup = ALONE, own: OwnParts = NO_OWN_PARTS
+) -> tuple[Trainer, PatchSampler]:
+    """Returns the trainer of a run with the user's callbacks only, and its batches; its checkpoint is taken up.
+
+    Raises:
+        TrainingError: When the checkpoint is damaged or of another network.
+        ConfigError: When the network cannot be built.
+    """
+    resumes = processes.first(run.checkpoint.is_file)
+    network = make_network(run, own, resumes)
+    trainer = make_trainer(network, run.plan, run.config, device, processes, own)
+    if resumes:
+        trainer.resume(run.checkpoint)
+    return trainer, make_sampler(run, network, processes)
+
+
+def callbacks_of(
+    run: Run, sampler: PatchSampler, trainer: Trainer, training_seconds: Callable[[Trainer], float]
+) -> list[Callback]:
+    """Returns what medseg does beside the loop, with the callbacks that the trainer has among them.
+
+    Args:
+        run: Whose folder is written.
+        sampler: Its batches.
+        trainer: Whose callbacks, those of the user, are told before the checkpoint is written.
+        training_seconds: How many seconds of ``training.max_time`` are there for training.
+    """
+    settings, unions = run.config.training, run.dataset.labels.unions
+    callbacks: list[Callback] = [
+        Watchdog(run.good_checkpoint, unions, sampler),
+        Validation(run.dataset, run.split.validation, run.config.inference, settings.validation_share),
+        SaveModel(run),
+    ]
+    if settings.max_time is not None:
+        callbacks.insert(0, TimeBudget(training_seconds))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(settings.patience))
+    if trainer.processes.is_first:
+        journal = Journal(run.folder, run.dataset.labels)
+        callbacks += [journal, LiveTable(journal), TensorBoard(run.folder / "events", run.dataset.labels)]
+        if MLflow.is_wanted():
+            callbacks.append(MLflow(run.folder.resolve().name, unions=unions))
+    return [*callbacks, *trainer.callbacks, Checkpoint(run.checkpoint)]
+
+
+def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) -> nn.Module:
+    """Returns the network of a run with random weights, or those that the user gave to begin with.
+
+    Args:
+        run: The run.
+        own: The user's network takes the place of the one that the plan names.
+        resumes: A checkpoint brings the weights.
+
+    Raises:
+        TrainingError: Where the run was begun with a network of the user's, and none is given.
+        ConfigError: Where the network cannot be built, or its first weights don't fit.
+    """
+    config, plan = run.config, run.plan
+    labels, channels = run.dataset.labels, run.dataset.record.channels
+    torch.manual_seed(config.training.seed)
+    if own.network is not None:
+        return copy.deepcopy(own.network)  # each fold begins with the same weights
+    if plan.architecture.name == CUSTOM_NETWORK:
+        raise TrainingError(
+            f"{run.folder} trains a network of your own; give it again: medseg.train(…, network=module)"
+        )
+    outputs = len(plan.outputs(labels))
+    network = build_network(len(channels), outputs, plan.architecture, config.network.checkpointing)
+    weights, init = config.network.weights, config.training.init
+    if weights is not None and not resumes:
+        random = load_pretrained(network, Path(weights))
+        say(f"Weights from {weights}; {counted(len(random), 'parameter')} stay random")
+    if init is not None and not resumes:
+        say(f"Weights from {init}: {InitialModel.read(Path(init)).load_into(network, plan, labels, channels)}")
+    return network
+
+
+def make_sampler(run: Run, network: nn.Module, processes: ProcessGroup = ALONE) -> PatchSampler:
+    """Returns the batches of a run; each process reads its share of them."""
+    plan, settings = run.plan, run.config.training
+    return PatchSampler(
+        run.dataset,
+        run.split.training,
+        plan,
+        batch_size=plan.batch_size,
+        foreground_fraction=settings.foreground_fraction,
+        seed=settings.seed,
+        margin=plan.in_space(getattr(network, "margin", (0,) * plan.dims), 0),
+        share=processes.share(plan.batch_size),
+    )
+
+
+def tell(run: Run, trainer: Trainer) -> None:
+    """Tells what is trained, on what."""
+    plan, split = run.plan, run.split
+    n = sum(parameter.numel() for parameter in trainer.network.parameters())
+    say(
+        f"Training a {plan.dims}D {plan.architecture.name} of {n:,} parameters (features "
+        f"{'-'.join(map(str, plan.architecture.features))}) on {trainer.device}: "
+        f"{counted(len(split.training), 'case')}, {len(split.validation)} to validate; "
+        f"batches of {plan.batch_size} patches of {'×'.join(map(str, plan.network_patch))} voxels"
+    )
+    if plan.regions:
+        say(f"It learns regions, which may overlap: {', '.join(region.name for region in plan.regions)}")
+    pairs = {tuple(sorted(pair)) for pair in (*plan.mirrored_pairs, *run.dataset.labels.left_right_pairs)}
+    if pairs and run.config.augmentation.mirror in ("left-right", "all"):
+        told = ", ".join(" and ".join(pair) for pair in sorted(pairs))
+        say(f"Left and right: {told} look like mirror images of each other, so nothing is mirrored along that axis")
+    if set(split.training) & set(split.validation):
+        warn("There is one case (or one group) only: it is validated on itself, which says nothing")

@@ -1,0 +1,299 @@
+"""The trainer: one loop over batches. Everything that is not the loop is a callback."""
+
+import copy
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from medseg.config import TrainingConfig
+from medseg.dataset.patches import Batch
+from medseg.decoding import decoding_of
+from medseg.device import Device, choose_device
+from medseg.errors import TrainingError, reading
+from medseg.plan import Plan
+from medseg.process_group import ALONE, ProcessGroup
+from medseg.progress import say, warn
+from medseg.training.batch_norm import share_batch_norm
+from medseg.training.batches import Batches, augmentation_from, batches_from
+from medseg.training.callback import Callback, Restart
+from medseg.training.clock import Clock
+from medseg.training.compiled import Trained, compiled
+from medseg.training.epoch import Epoch, confusion
+from medseg.training.interruption import interruptible
+from medseg.training.optimizers import update_average
+from medseg.training.schedule import Join, Schedule
+from medseg.training.state import ADVICE, TrainingState, load_checkpoint, save_checkpoint
+from medseg.training.watchdog import NotANumber, check_numbers
+
+# The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
+STEPS_BETWEEN_LOOKS = 4
+
+
+@dataclass(eq=False)
+class Trainer:
+    """Trains a network on batches: the loop, and all that changes with its steps.
+
+    What is kept of the network while it is trained, its exponential average, is what validates and predicts best
+    (Karras et al. 2024, arXiv:2312.02696). A training that is resumed from a checkpoint goes on to the same weights,
+    to the bit, where ``settings.threads`` is given and the batches are those of a ``PatchSampler``.
+
+    Attributes:
+        plan: What the outputs stand for, and whether the network is a 2D or a 3D one. None, for any network and loss:
+            then no Dice of training patches is counted.
+        network: Any module of images ``(batch, channel, *spatial)``; it gives logits ``(batch, output, *spatial)``, or
+            a list of them from the finest down.
+        loss: A module of ``(logits, target)``, as ``medseg.losses`` and ``monai.losses`` have them. It gets the logits
+            in float32 and the label map ``(batch, 1, *spatial)`` in network values. medseg's own is also given which
+            labels were annotated, where that differs between samples.
+        optimizer: Of the network's parameters; or a function of them that makes one. The learning rates that it has
+            are the highest of the schedule.
+        transforms: Of batches, before the network sees them: see ``augmentation_from``.
+        callbacks: Told of what happens, in this order.
+        settings: Length and schedule: ``epochs``, ``steps_per_epoch``, ``schedule``, ``warm_up``, ``gradient_clip``,
+            ``average_decay``, ``compile`` and ``seed``.
+        device: Where to train, and in which precision. None: a GPU where there is one.
+        processes: Those that train one network together.
+        started: The time (``time.monotonic()``) from which on this training counts.
+        state: Where the training is. ``resume`` brings that of a checkpoint.
+
+    Example:
+        >>> trainer = Trainer(None, network, DiceCELoss(to_onehot_y=True, softmax=True), torch.optim.AdamW)
+        >>> state = trainer.fit(data_loader)  # of dictionaries with "image" and "label"; doctest: +SKIP
+        >>> trainer.average(image)  # the trained network; doctest: +SKIP
+    """
+
+    plan: Plan | None
+    network: nn.Module
+    loss: nn.Module
+    optimizer: Any  # a torch.optim.Optimizer from here on
+    transforms: Callable[..., Any] | None = None
+    callbacks: Sequence[Callback] = ()
+    _: KW_ONLY
+    settings: TrainingConfig = field(default_factory=TrainingConfig)
+    device: Device = field(default_factory=choose_device)
+    processes: ProcessGroup = ALONE
+    started: float = field(default_factory=time.monotonic)
+    state: TrainingState = field(default_factory=TrainingState)
+
+    def __post_init__(self) -> None:
+        self.augmentation = augmentation_from(self.transforms)
+        has_volumes = any(parameter.ndim == 5 for parameter in self.network.parameters())  # kernels of a 3D network
+        dims = (3 if has_volumes else 2) if self.plan is None else self.plan.dims
+        self.memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
+        self.network = self.device.place(self.network, dims)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        share_batch_norm(self.network, self.processes)
+        wrapped = self.processes.wrap(self.network, self.device)  # the same network
+        self.trained: Trained = wrapped
+        self.to_compile = wrapped if self.settings.compile else None
+        self.decoding = None if self.plan is None else decoding_of(self.plan)
+        margin = getattr(self.network, "margin", ())
+        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            self.optimizer = self.optimizer(self.network.parameters())
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.schedule = Schedule(self.peaks[0], self.settings.warm_up, self.settings.schedule)
+        self.scaler = torch.amp.GradScaler(self.device.torch_device.type, enabled=self.device.needs_loss_scaling)
+        total = self.settings.epochs * self.settings.steps_per_epoch
+        self.clock = Clock(total, self.state.seconds, started=self.started, processes=self.processes)
+        self.first_step = 0  # of this call of ``fit``
+        self.finished = False
+        self.stop_reason = ""
+        self.restart: Restart | None = None
+        self.interrupted: Callable[[], bool] = lambda: False
+
+    def fit(self, batches: Batches) -> TrainingState:
+        """Trains until the schedule is done, a callback stops it, or the user interrupts; returns the state.
+
+        Args:
+            batches: See ``batches_from``.
+
+        Raises:
+            TrainingError: When the loss is no number and no callback helps, or a batch is of the wrong kind.
+        """
+        self.stop_reason, self.finished, self.first_step = "", False, self.state.step
+        try:
+            self.tell("on_fit_begin")
+            self._join_schedule()
+            self.finished = not self._loop(batches)
+            if self.finished and self.stop_reason:
+                say(self.stop_reason)
+            if self.finished and self.state.step == 0 and self.processes.is_first:
+                warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
+            self.tell("on_fit_end")
+        finally:
+            for callback in self.callbacks:
+                callback.close()
+        return self.state
+
+    def _loop(self, batches: Batches) -> bool:
+        """Epochs until the end; returns whether the user interrupted."""
+        source = batches_from(batches, self.state.step)
+        with interruptible(self.processes) as self.interrupted:
+            while not (stopped := self.interrupted()) and not self.stop_reason:
+                if self.clock.progress(self.state.step) >= 1:
+                    break
+                self._fit_epoch(source)
+                if self.restart is not None:
+                    source.close()
+                    self._restart(self.restart)
+                    source = batches_from(batches, self.state.step)
+            source.close()
+        return stopped
+
+    def _fit_epoch(self, batches: Generator[Batch, None, None]) -> None:
+        """Steps to the end of the epoch, and the callbacks."""
+        size, first = self.settings.steps_per_epoch, self.state.step
+        last = first - first % size + size
+        if self.clock.budget is None:
+            last = min(last, self.clock.total_steps)
+        try:
+            epoch = self.run_steps(
+                batches, first, last, lambda step: 1.0 if self.interrupted() else self.clock.progress(step)
+            )
+        except NotANumber as error:
+            self.tell("on_not_a_number", error)
+            if self.restart is None:
+                raise
+            return
+        if epoch.step == first:
+            return
+        self.state.step, self.state.learning_rate = epoch.step, epoch.learning_rate
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, epoch)
+            if self.restart is not None and self.restart.checkpoint is not None:
+                return  # this epoch is forgotten
+
+    def run_steps(self, batches: Iterator[Batch], first: int, last: int, progress: Callable[[int], float]) -> Epoch:
+        """Does the steps ``first`` up to ``last`` (excluded), or fewer when ``progress(step)`` reaches 1.
+
+        Raises:
+            NotANumber: Naming the cases, when the loss or its gradient is no number.
+        """
+        self.network.train()
+        losses, norms, confusions, seen = [], [], [], []
+        start = time.perf_counter()
+        step, rate = first, 0.0
+        while step < last and (done := progress(step)) < 1:
+            rate = self.schedule.rate(done)
+            batch = next(batches, None)
+            if batch is None:
+                self.stop_reason = "There are no more batches: stopping"
+                break
+            with self.device.timed(id(self)):
+                loss, norm, counts = self._learn(batch, step, rate)
+            losses.append(loss)
+            norms.append(norm)
+            confusions += counts
+            seen.append(batch.case_ids)
+            step += 1
+        if not losses:
+            return Epoch(step, float("nan"), float("nan"), rate, 0.0, None)
+        # Only here, since reading a loss from a GPU waits for it.
+        values, norm_values = torch.stack(losses).cpu(), torch.stack(norms).cpu()
+        if self.device.needs_loss_scaling:
+            # Steps whose scaled gradients overflow are skipped, and the scale is lowered: part of the method.
+            norm_values = norm_values[norm_values.isfinite()]
+            check_numbers(values, values, seen, first)
+        else:
+            check_numbers(values, norm_values, seen, first)
+        pace = sum(len(ids) for ids in seen) / (time.perf_counter() - start)
+        total = self.processes.sum(torch.stack(confusions).sum(0).cpu()) if confusions else None
+        loss, norm = values.mean(), norm_values.mean()
+        return Epoch(step, float(loss), float(norm), rate, pace, total, self.device.peak_memory_mb())
+
+    def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """One step; returns the loss, the norm of its gradient and, now and then, voxels by label and prediction."""
+        optimizer, seed = self.optimizer, self.settings.seed
+        for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = rate * (peak / self.peaks[0])
+        data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
+        annotated = None if batch.annotated is None else self.device.send(batch.annotated)
+        data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=len(batch.case_ids))
+        image, label = data["image"].contiguous(memory_format=self.memory_format), data["label"][self.centre]
+        if self.to_compile is not None:
+            self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
+        optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
+        with self.device.autocast():
+            logits = self.trained(image)
+        heads = logits.float() if isinstance(logits, torch.Tensor) else [head.float() for head in logits]
+        loss = self.loss(heads, label) if annotated is None else self.loss(heads, label, annotated)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        update_average(self.average, self.network, step, self.settings.average_decay)
+        counts = []
+        if self.decoding is not None and step % STEPS_BETWEEN_LOOKS == 0:
+            finest = logits if isinstance(logits, torch.Tensor) else logits[0]
+            counts = [confusion(finest.detach(), label, self.decoding, annotated)]
+        return loss.detach(), norm.detach(), counts
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint, whole or not at all; only the first process does."""
+        if not self.processes.is_first:
+            return
+        state = self.state
+        state.seconds, state.threads = self.clock.seconds, self.device.threads.count
+        state.length, state.scaler = self.length, self.scaler.state_dict()
+        save_checkpoint(path, state, self.network.state_dict(), self.average.state_dict(), self.optimizer)
+
+    def load(self, path: Path) -> TrainingState:
+        """Brings weights, their average and the optimizer back from a checkpoint; returns its state.
+
+        Raises:
+            TrainingError: When the file is missing, damaged or of another network.
+        """
+        state = load_checkpoint(path, self.network, self.average, self.optimizer)
+        if state.scaler:
+            with reading(path, "a checkpoint of fp16 training", ADVICE, TrainingError):
+                self.scaler.load_state_dict(state.scaler)
+        return state
+
+    def resume(self, path: Path) -> None:
+        """Goes on from a checkpoint at the next ``fit``. Raises what ``load`` does."""
+        self.state = self.load(path)
+        self.clock.seconds_before = self.state.seconds
+        self.device.threads.count = self.state.threads
+        say(f"Resuming at step {self.state.step}, after {self.state.seconds / 60:.1f} min")
+
+    @property
+    def length(self) -> str:
+        """The length of the schedule in words, as it stands in the settings."""
+        max_time = self.settings.max_time
+        return f"{self.settings.epochs} epochs" if max_time is None else f"{max_time:.0f} s"
+
+    def tell(self, event: str, *what: object) -> None:
+        """Calls the method ``event`` of all callbacks, in their order."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *what)
+
+    def _join_schedule(self) -> None:
+        """A training whose length was changed goes over to its new schedule without a jump of the learning rate."""
+        state = self.state
+        if state.length and state.length != self.length:
+            here = self.clock.progress(state.step)
+            state.joined = (here, state.learning_rate)
+            if state.watchdog is not None:
+                state.watchdog.start_from(state.step, here, good=True)
+            change = f"The run is now {self.length} long, and was {state.length}"
+            say(f"{change}: its learning rate moves on from where it is")
+        state.length = self.length
+        self.schedule.join = None if state.joined is None else Join(*state.joined)
+
+    def _restart(self, restart: Restart) -> None:
+        """Goes on, from a checkpoint where that is asked for."""
+        self.restart = None
+        if restart.checkpoint is not None:
+            came_to = self.state.step
+            self.state.step = self.load(restart.checkpoint).step
+            note = f"Back to step {self.state.step} from {came_to}: {restart.note}"
+            restart = Restart(note, restart.checkpoint)
+        self.tell("on_restart", restart)

@@ -1,0 +1,137 @@
+"""A case of a dataset, read and prepared for the network, with all that is doubtful about its images."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medseg.config import InferenceConfig
+from medseg.dataset.cases import Case
+from medseg.dataset.image_warnings import LOST_SPACING, header_warnings, says_no_spacing
+from medseg.dataset.reading import read_images
+from medseg.dataset.spacing import shown_spacing
+from medseg.errors import SourceError
+from medseg.inferers.memory_plan import MemoryForecast, MemoryLimit, in_units
+from medseg.inferers.model import Model, ModelRecord
+from medseg.io.parts import volumes_of
+from medseg.io.read import read_geometry
+from medseg.io.source import ImageSource
+from medseg.progress import say
+from medseg.transforms.intensities import unlike
+from medseg.transforms.preprocessing import Prepared, prepare
+from medseg.volume import Geometry, Volume
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """A case that the network can see."""
+
+    case: Case
+    prepared: Prepared
+    memory: MemoryForecast | None  # where memory is to be saved
+    warnings: tuple[str, ...]  # about its images
+    oddities: tuple[str, ...]  # of their values, for which a person should look at it
+    stages: dict[str, float]  # seconds of work so far
+
+
+def read_case(
+    case: Case, model: Model, config: InferenceConfig, registered: bool = False, memory_limit: MemoryLimit | None = None
+) -> ReadCase:
+    """Returns a case as the network of a model sees it.
+
+    Args:
+        case: Where its images lie.
+        model: Says which channels, and on which grid.
+        config: The settings of the windows, for the forecast of memory.
+        registered: Channels on different grids show one place, and are resampled to the grid of the first.
+        memory_limit: What the case may take.
+
+    Raises:
+        SourceError: The images cannot be read, or have another number of channels than the model.
+        MedsegError: The limit of memory is too low for this case.
+    """
+    start = time.perf_counter()
+    model.device.forget_peak()
+    record = model.record
+    grid = record.plan.grid
+    image = _with_missing(read_images(case, grid.tolerance, registered or grid.registered), case.missing)
+    if len(image.array) != len(record.channels):
+        raise SourceError(
+            f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
+            f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
+        )
+    memory = None if memory_limit is None else memory_limit.plan_for(model, image, config)
+    if memory is not None:
+        say(f"{case.case_id}: takes up to {in_units(memory.peak)} of memory")
+    prepared = prepare(image, None, record.plan.grid)
+    prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
+    doubts = tuple(_doubts(case, image.geometry, record))
+    oddities = tuple(_oddities(case, record, prepared))
+    return ReadCase(case, prepared, memory, doubts, oddities, {"read": time.perf_counter() - start})
+
+
+def header_grid(source: ImageSource, grid: Geometry) -> Geometry:
+    """Returns the grid of masks, which keep the header of the source, whatever was said of its voxels.
+
+    Args:
+        source: The first image of a case.
+        grid: As it was read.
+    """
+    return grid if source.spacing is None else read_geometry(replace(source, spacing=None))
+
+
+def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
+    """What to do about an image, or images, of another number of channels."""
+    volumes = [volume.part for volume in volumes_of(images[0])] if len(images) == 1 else []
+    if len(channels) == 1 and volumes:
+        return (
+            f"choose one by its path, {images[0].path / volumes[0]} to {volumes[-1]}, or in each file of a folder with "
+            f"--images '**/{volumes[0]}'"
+        )
+    if len(channels) == 1 and len(images) == 1:
+        return "store it in grey values"
+    if len(channels) == 1:
+        there = ", ".join(str(each.path) for each in images)
+        return f"choose one with --images GLOB: there are {there}"
+    globs = " ".join(f"--images '{channel}=GLOB'" for channel in channels)
+    return (
+        f"give all images of a case: {globs}; a model that is trained with augmentation.channel_dropout_probability "
+        "does without some"
+    )
+
+
+def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
+    """What is doubtful about the images of a case, as ``inspect`` says it. ``first``: the grid of the first image."""
+    for number, source in enumerate(case.images):
+        grid = first if number == 0 or source.kind == "dicom" else read_geometry(source)  # DICOM's takes long
+        which = f"{source.path.name}: " if len(case.images) > 1 else ""
+        yield from (f"{which}{note}" for note in source.notes)
+        is_as_in_training = bool(record.said_spacings) and says_no_spacing(source, grid)
+        if is_as_in_training:
+            said = " or ".join(f"--spacing {shown_spacing(spacing)}" for spacing in record.said_spacings)
+            yield (
+                f"{which}its header says no more of its voxels than 1×1×1 mm, as headers did in training, where it was "
+                f"said what is true; if that is true here, say it again: {said}"
+            )
+        doubts = header_warnings(source, grid)
+        yield from (f"{which}{doubt}" for doubt in doubts if not (is_as_in_training and doubt.rule == LOST_SPACING))
+
+
+def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[str]:
+    """What is odd about the values of a case's images: in themselves, and against those of the training data."""
+    for i, channel in enumerate(record.channels):
+        if i in case.missing:
+            continue
+        what = prepared.oddities.get(i)
+        if what is None and record.usual_values:
+            what = unlike(prepared.profiles[i], record.usual_values[i])
+        if what is not None:
+            yield f"{channel}: {what}"
+
+
+def _with_missing(image: Volume, missing: Sequence[int]) -> Volume:
+    """With zeros for the channels that a case lacks."""
+    if not missing:
+        return image
+    return Volume(np.insert(image.array, [at - i for i, at in enumerate(missing)], 0, axis=0), image.geometry)

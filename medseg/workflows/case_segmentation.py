@@ -1,0 +1,92 @@
+"""A case that the network has seen: its label map on the grid of the source, postprocessed, and what is said of it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from medseg.config import InferenceConfig
+from medseg.dataset.cases import Case
+from medseg.decoding import decoding_of
+from medseg.inferers.confidence import ChosenLabelProbability, Confidence
+from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.predictor import Predictor
+from medseg.inferers.segmentation import Segmentation, Watcher, segment
+from medseg.inferers.uncertainty import Maps
+from medseg.postprocessing.components import Change, postprocess
+from medseg.progress import say
+from medseg.volume import Geometry
+from medseg.workflows.case_reading import ReadCase, header_grid
+
+UNCERTAINTY = "uncertainty"
+
+
+@dataclass(frozen=True)
+class SegmentedCase:
+    """What the network says of a case, postprocessed."""
+
+    case: Case
+    warnings: tuple[str, ...]  # about its images
+    segmentation: Segmentation
+    geometry: Geometry
+    oddities: tuple[str, ...]  # of the values of its images
+    changes: tuple[Change, ...]  # by postprocessing
+    maps: dict[str, Maps]
+    expected_dice: dict[str, float]
+    forecast_mb: float | None
+    peak_memory_mb: float
+    stages: dict[str, float]
+
+
+def segment_case(
+    read_case: ReadCase, model: Model, config: InferenceConfig, extras: Sequence[str] = ()
+) -> SegmentedCase:
+    """Returns what the network of a model says of a case, postprocessed.
+
+    Args:
+        read_case: The case, prepared.
+        model: The network, its labels and its rules of postprocessing.
+        config: The settings of the windows.
+        extras: Maps that are gathered beside the label map: "probabilities", "uncertainty".
+
+    Raises:
+        MedsegError: Memory is too little, or the source is sheared and maps are asked for.
+    """
+    start = time.perf_counter()
+    record, prepared, memory = model.record, read_case.prepared, read_case.memory
+    geometry, of_header = prepared.source, header_grid(read_case.case.images[0], prepared.source)
+    maps = {name: _maps(name, record, of_header) for name in extras}
+    confidence = Confidence(record.labels, decoding_of(record.plan), prepared.geometry.shape)
+    axes = record.plan.mirrored_axes if config.mirror else ()
+    predictor = Predictor(model.network, record.plan, model.device, axes)
+    memory_plan = None if memory is None else memory.memory_plan
+    rules = record.postprocessing
+    probability = ChosenLabelProbability(prepared.geometry) if rules and not record.plan.regions else None
+    watchers: list[Watcher] = [confidence] if probability is None else [confidence, probability]
+    segmentation = segment(predictor, prepared, config, memory_plan, list(maps.values()), watchers)
+    for change in model.device.threads.told():
+        say(change)
+    sure = None if probability is None else lambda voxels: probability.at(geometry.world(voxels))
+    changes = postprocess(segmentation.label_map, rules, record.labels.names, geometry.voxel_volume_ml, sure)
+    network = segmentation.network_seconds
+    return SegmentedCase(
+        case=read_case.case,
+        warnings=read_case.warnings,
+        segmentation=segmentation,
+        geometry=geometry,
+        oddities=read_case.oddities,
+        changes=changes,
+        maps=maps,
+        expected_dice=confidence.expected_dice,
+        forecast_mb=None if memory is None else memory.peak / 2**20,
+        peak_memory_mb=model.device.peak_memory_mb(),
+        stages={**read_case.stages, "network": network, "restore": time.perf_counter() - start - network},
+    )
+
+
+def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:
+    orientation, decoding = record.plan.grid.orientation, decoding_of(record.plan)
+    if name == UNCERTAINTY:
+        return Maps(["entropy"], decoding.entropy, source, orientation)
+    unions = record.labels.unions
+    return Maps(list(unions), partial(decoding.probabilities, unions=unions), source, orientation)

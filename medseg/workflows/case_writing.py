@@ -1,0 +1,124 @@
+"""The masks of a case: written in each format, read back by another reader, and accounted for."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from medseg.dataset.cases import Case
+from medseg.errors import MedsegError, OutputError
+from medseg.evaluation.calibration import PROBABILITIES, map_paths
+from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.review import removed_surely
+from medseg.inferers.uncertainty import Maps
+from medseg.io.label_map_volume import LabelMapVolume
+from medseg.io.mask_formats import Format, Written, write_mask
+from medseg.labels import Labels
+from medseg.volume import Array, Volume
+from medseg.workflows.case_reading import header_grid
+from medseg.workflows.case_segmentation import UNCERTAINTY, SegmentedCase
+from medseg.workflows.prediction import Prediction
+from medseg.workflows.predictions_file import stamps
+
+# DICOM's modalities, and what people call these in the names of channels.
+MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
+
+
+def write_case(
+    segmented_case: SegmentedCase, model: Model, paths: Mapping[Format, Path], folder: Path | None = None
+) -> Prediction:
+    """Writes the masks of a case and certifies them.
+
+    Args:
+        segmented_case: What the network said.
+        model: Whose labels the masks have.
+        paths: Where the mask of each format goes; without any, the label map is kept in memory.
+        folder: Where probabilities and uncertainty go, in folders of these names.
+
+    Raises:
+        OutputError: No mask could be written.
+    """
+    start = time.perf_counter()
+    record, case, geometry = model.record, segmented_case.case, segmented_case.geometry
+    of_header = header_grid(case.images[0], geometry)
+    label_map = Volume(record.labels.decode(segmented_case.segmentation.label_map)[None], of_header)
+    voxels = _voxels(segmented_case.segmentation.label_map, record.labels)
+    volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
+    reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
+    reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
+    segmented = LabelMapVolume(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
+    if folder is not None:
+        _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
+    masks, not_written = _write(paths, segmented) if paths else ((), ())
+    return Prediction(
+        case_id=case.case_id,
+        source=case.images[0].path / case.images[0].part,
+        spacing=case.spacing,
+        stages={**segmented_case.stages, "write": time.perf_counter() - start},
+        peak_memory_mb=max(segmented_case.peak_memory_mb, model.device.peak_memory_mb()),
+        forecast_mb=segmented_case.forecast_mb,
+        voxels=voxels,
+        volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
+        expected_dice=segmented_case.expected_dice,
+        estimated_dice={} if record.review is None else record.review.estimates(segmented_case.expected_dice),
+        review=None if record.review is None and not reasons else bool(reasons),
+        review_reasons=tuple(reasons),
+        changes=segmented_case.changes,
+        warnings=(
+            *segmented_case.warnings,
+            *segmented_case.oddities,
+            *segmented_case.segmentation.warnings,
+            *map(str, segmented_case.changes),
+            *_warnings(case, record, voxels),
+        ),
+        windows=segmented_case.segmentation.windows,
+        skipped_windows=segmented_case.segmentation.skipped_windows,
+        masks=masks,
+        not_written=not_written,
+        extras=tuple(segmented_case.maps),
+        images=stamps(case),
+        kept=None if paths else label_map,
+    )
+
+
+def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:
+    """FOLDER/uncertainty/CASE.nii.gz, FOLDER/probabilities/CASE/LABEL.nii.gz."""
+    for name, maps in all_maps.items():
+        if name == UNCERTAINTY:
+            maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
+        else:
+            maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
+
+
+def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:
+    if case.missing:
+        lacking = ", ".join(record.channels[i] for i in case.missing)
+        yield f"has no {lacking}: zeros stand for it, as in training with channel dropout"
+    there = [channel for i, channel in enumerate(record.channels) if i not in case.missing]
+    for source, channel in zip(case.images, there, strict=False):
+        shown, trained = MODALITIES.get(source.modality.upper()), MODALITIES.get(channel.upper())
+        if shown and trained and shown != trained:
+            yield f"the image is {source.modality}, the model was trained on {channel}"
+    missing = [name for name, n in voxels.items() if n == 0]
+    if missing:
+        yield f"no voxel of {', '.join(missing)} was found"
+
+
+def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
+    """Of network values, by name of label or region."""
+    of_value = {value: int(np.count_nonzero(encoded == i)) for i, value in enumerate(labels.values, start=1)}
+    return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
+
+
+def _write(paths: Mapping[Format, Path], segmented: LabelMapVolume) -> tuple[tuple[Written, ...], tuple[str, ...]]:
+    """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
+    written, errors = [], []
+    for format_, path in paths.items():
+        try:
+            written.append(write_mask(format_, path, segmented))
+        except MedsegError as error:
+            errors.append(str(error))
+    if not written:
+        raise OutputError("; ".join(errors))
+    return tuple(written), tuple(errors)
