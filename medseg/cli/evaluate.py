@@ -17,8 +17,8 @@ from medseg.errors import ConfigError
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
+    from medseg.evaluation.evaluation import Evaluation
     from medseg.evaluation.summary import Average
-    from medseg.workflows.evaluate import Evaluation
     from medseg.workflows.evaluate_methods import EvaluatedMethods
 
 WORST_SHOWN = 5

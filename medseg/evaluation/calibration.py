@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from medseg.errors import GeometryError, MedsegError, SourceError
+from medseg.errors import GeometryError, MedsegError, Problem, SourceError
+from medseg.evaluation.measure import in_workers
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
@@ -159,6 +161,32 @@ def calibrate(cases: Sequence[Mapping[str, Counts]], labels: Labels) -> dict[str
         if counts:
             found[name] = _of_label(counts)
     return found
+
+
+def calibrate_pairs(
+    pairs: Sequence[Pair],
+    predictions: Path,
+    labels: Labels,
+    grid_tolerance: float,
+    workers: int | None,
+    problems: list[Problem],
+) -> dict[str, LabelCalibration]:
+    """Returns the calibration of each label, over the cases that have saved probabilities.
+
+    Args:
+        pairs: The cases that were measured.
+        predictions: The folder of predictions, beside which probabilities are looked for.
+        labels: Names and values of the labels.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+        workers: Processes; None: one per core.
+        problems: What is wrong with the probabilities is added to it.
+    """
+    saved = [pair for pair in pairs if saved_probabilities(predictions, pair.case_id)]
+    count = partial(count_case, predictions=predictions, labels=labels, grid_tolerance=grid_tolerance)
+    counted = in_workers(count, saved, "Reading probabilities", workers, problems) if saved else {}
+    for case_id, (_, wrong) in counted.items():
+        problems += [Problem(case_id, predictions, each) for each in wrong]
+    return calibrate([counted[pair.case_id][0] for pair in saved if pair.case_id in counted], labels)
 
 
 def _of_label(counts: Sequence[Counts]) -> LabelCalibration:

@@ -1,29 +1,49 @@
-"""What a worker does with a pair of prediction and reference: reads it and measures it."""
+"""Measures pairs of predictions and references: what a worker does with one, and what becomes of all."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from medseg.errors import LabelError
-from medseg.evaluation.case import LabelMetrics, Measures, measure_case
+from medseg.errors import LabelError, Problem
+from medseg.evaluation.case import Failed, LabelMetrics, Measures, measure_case
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair
 from medseg.labels import IGNORED, Labels
+from medseg.parallel import run_in_workers
+from medseg.progress import track
 from medseg.volume import Array, Volume
 
+Result = TypeVar("Result")
 
-class Measured(NamedTuple):
-    """Of one case. ``unknown``: voxels of the prediction by their values, of those that are no label's."""
+
+class MeasuredCase(NamedTuple):
+    """What was measured of one case.
+
+    Attributes:
+        records: The metrics of each label.
+        unknown: Voxels of the prediction by their values, of those that are no label's.
+    """
 
     records: list[LabelMetrics]
     unknown: dict[int, int]
 
 
-def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> Measured:
+def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> MeasuredCase:
     """Reads and measures one pair. Runs in a worker.
 
-    Raises ``GeometryError`` when the grids differ, ``LabelError`` for values of the reference that are no label's.
+    Args:
+        pair: What to measure.
+        labels: Names and values of the labels.
+        measures: What to measure of them.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+
+    Raises:
+        GeometryError: When the grids differ.
+        LabelError: For values of the reference that are no label's.
     """
     prediction, reference = read_pair(pair, grid_tolerance)
     referred = _encoded(reference, pair.reference.path, labels)
@@ -31,7 +51,7 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
     records = measure_case(
         pair.case_id, predicted, referred, reference.geometry.spacing, labels, measures, pair.reference.annotated
     )
-    return Measured(records, unknown_values(prediction.label_map, predicted, referred))
+    return MeasuredCase(records, unknown_values(prediction.label_map, predicted, referred))
 
 
 def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
@@ -56,3 +76,85 @@ def unknown_values(prediction: Array, encoded: Array, reference: Array) -> dict[
     unknown = prediction[(prediction != 0) & (encoded == 0) & (reference != IGNORED)]
     values, counts = np.unique(unknown, return_counts=True)
     return {int(value): int(n) for value, n in zip(values, counts, strict=True)}
+
+
+def measure_pairs(
+    measure: Callable[[Pair], MeasuredCase],
+    pairs: Sequence[Pair],
+    failed: Failed,
+    workers: int | None,
+    problems: list[Problem],
+) -> tuple[tuple[Pair, ...], dict[str, MeasuredCase]]:
+    """Returns what was measured, by case, and the pairs of these cases.
+
+    Whatever ended the measurement of a pair, even the death of a worker: the prediction is at fault where the reference
+    can be measured against an empty one.
+
+    Args:
+        measure: ``measure_pair`` with all but the pair.
+        pairs: What to measure.
+        failed: What a case counts as whose prediction cannot be used.
+        workers: Processes; None: one per core.
+        problems: What went wrong is added to it.
+    """
+    broken: list[Problem] = []
+    measured = in_workers(measure, [pair for pair in pairs if pair.prediction], "Evaluating", workers, broken)
+    reasons = {problem.case_id: problem.message for problem in broken}
+    defects = {problem.case_id for problem in broken if problem.is_defect}
+    empty = [
+        replace(pair, prediction=None, failure=reasons.get(pair.case_id, pair.failure))
+        for pair in pairs
+        if pair.case_id not in measured
+    ]
+    usable = in_workers(measure, empty, "Evaluating what has no prediction", workers, problems) if empty else {}
+    path_of = {pair.case_id: pair.prediction.path if pair.prediction else pair.reference.path for pair in pairs}
+    what = "counts as missed" if failed == "missed" else "left out"
+    at_fault = [pair for pair in empty if pair.case_id in usable]
+    problems += [
+        Problem(pair.case_id, path_of[pair.case_id], f"{pair.failure}; {what}", pair.case_id in defects)
+        for pair in at_fault
+    ]
+    if failed == "missed":
+        measured |= usable
+    known = {pair.case_id: pair for pair in (*pairs, *empty)}
+    return tuple(known[pair.case_id] for pair in pairs if pair.case_id in measured), measured
+
+
+def labels_of_values(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None, ignore: int | None) -> Labels:
+    """Returns a label for each value that occurs in a reference; only where there is none, those of the predictions.
+
+    What cannot be read is told of when it is measured.
+
+    Args:
+        pairs: Predictions and references to look into.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+        workers: Processes; None: one per core.
+        ignore: The value of voxels that nobody annotated.
+    """
+    look = partial(values_of, grid_tolerance=grid_tolerance)
+    values = in_workers(look, [pair for pair in pairs if pair.prediction], "Looking for labels", workers, [])
+    others = [replace(pair, prediction=None) for pair in pairs if pair.case_id not in values]
+    values |= in_workers(look, others, "Looking for labels", workers, []) if others else {}
+    predicted, referred = (set().union(*sides) for sides in zip(*values.values(), strict=True)) if values else ((), ())
+    drawn = set(referred or predicted) - {ignore}
+    return Labels.from_names({f"label_{value}": value for value in sorted(drawn)}, ignore=ignore)
+
+
+def in_workers(
+    function: Callable[[Pair], Result],
+    pairs: Sequence[Pair],
+    description: str,
+    workers: int | None,
+    problems: list[Problem],
+) -> dict[str, Result]:
+    """Returns results by case id; what went wrong is added to ``problems``."""
+    results = {}
+    outcomes = run_in_workers(function, pairs, workers=workers)
+    for outcome in track(outcomes, description, len(pairs)):
+        pair = outcome.item
+        if outcome.result is None:
+            path = (pair.prediction or pair.reference).path
+            problems.append(Problem(pair.case_id, path, outcome.error or "failed", outcome.is_defect))
+        else:
+            results[pair.case_id] = outcome.result
+    return results

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import MedsegError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.method_comparison import MethodComparison
 from medseg.evaluation.pairs import Pair
@@ -15,7 +16,7 @@ from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats
 from medseg.io.source import ImageSource
 from medseg.labels import Colour, Labels
-from medseg.report.evaluation import Evaluated, image_on
+from medseg.report.evaluation import image_on
 from medseg.report.slices import ErrorSlice, disagreement_slices
 from medseg.volume import Array
 
@@ -24,7 +25,7 @@ COLOURS: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178), (240, 228, 66)
 )  # fmt: skip
 
-Methods = Mapping[str, Sequence[Evaluated]]  # an evaluation for each seed
+Methods = Mapping[str, Sequence[Evaluation]]  # an evaluation for each seed
 
 
 @dataclass(frozen=True)
@@ -87,26 +88,26 @@ def disputed_case(
     return DisputedCase(case, disputed[case], values_of_methods(scores, comparison, case), values, slices, note, files)
 
 
-def _pair(evaluation: Evaluated, case: str) -> Pair:
-    return next(pair for pair in evaluation.compared.pairs if pair.case_id == case)
+def _pair(evaluation: Evaluation, case: str) -> Pair:
+    return next(pair for pair in evaluation.masks.pairs if pair.case_id == case)
 
 
-def _image_of(case: str, firsts: Mapping[str, Evaluated]) -> ImageSource | None:
+def _image_of(case: str, firsts: Mapping[str, Evaluation]) -> ImageSource | None:
     """The first that is known to any method."""
-    found = (image_of(_pair(each, case), sources_beside(each.compared.predictions)) for each in firsts.values())
+    found = (image_of(_pair(each, case), sources_beside(each.masks.predictions)) for each in firsts.values())
     return next((source for source in found if source is not None), None)
 
 
 def _pictures(
-    case: str, source: ImageSource | None, firsts: Mapping[str, Evaluated]
+    case: str, source: ImageSource | None, firsts: Mapping[str, Evaluation]
 ) -> tuple[tuple[ErrorSlice, ...], str]:
     """Of the first seed of each method, and what is wrong with the image."""
-    labels = next(iter(firsts.values())).compared.labels
+    labels = next(iter(firsts.values())).masks.labels
     predictions: dict[str, Array] = {}
     try:
         for name, each in firsts.items():
-            pair, own = _pair(each, case), each.compared.labels
-            prediction, reference = read_pair(pair, each.compared.grid_tolerance)
+            pair, own = _pair(each, case), each.masks.labels
+            prediction, reference = read_pair(pair, each.masks.grid_tolerance)
             masks = prediction.label_map, reference.label_map
             predicted, drawn = what_counts(*masks, own, pair.reference.annotated)
             predictions[name] = _in_values_of(labels, predicted, own)

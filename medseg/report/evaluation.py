@@ -6,17 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from medseg.errors import MedsegError, Problem
+from medseg.errors import MedsegError
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
-from medseg.evaluation.calibration import LabelCalibration
-from medseg.evaluation.case import LabelMetrics, Measures
-from medseg.evaluation.compared import Compared
+from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.evaluation import EvaluatedMasks, Evaluation
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.pairs import Pair
 from medseg.evaluation.reading import read_pair, what_counts
-from medseg.evaluation.summary import Summary
 from medseg.evaluation.worst import deciding_metric, worst_first
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
@@ -44,27 +41,6 @@ TITLES = {
 }  # fmt: skip
 
 
-class Evaluated(Protocol):
-    """What ``medseg evaluate`` measured."""
-
-    @property
-    def measures(self) -> Measures: ...
-    @property
-    def records(self) -> tuple[LabelMetrics, ...]: ...
-    @property
-    def summary(self) -> Summary: ...
-    @property
-    def problems(self) -> tuple[Problem, ...]: ...
-    @property
-    def compared(self) -> Compared: ...
-    @property
-    def calibration(self) -> Mapping[str, LabelCalibration]: ...
-    @property
-    def failed(self) -> Mapping[str, str]: ...
-    @property
-    def unknown(self) -> Mapping[str, Mapping[int, int]]: ...
-
-
 @dataclass(frozen=True)
 class ShownCase:
     """A case with pictures; ``why``: it is the worst, or the median one."""
@@ -79,39 +55,39 @@ class ShownCase:
     in_slicer: str  # the command that writes it for 3D Slicer
 
 
-def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
+def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
     """Reads the cases that are shown once more. Raises ``OutputError`` when the file cannot be written."""
-    compared = evaluation.compared
+    masks = evaluation.masks
     scores = worst_first(evaluation.records)
     decisive = deciding_metric(evaluation.records)
-    colours = {label.name: label.colour for label in compared.labels.structures}
+    colours = {label.name: label.colour for label in masks.labels.structures}
     rank = {case_id: i for i, case_id in enumerate(scores)}
     ordered = sorted(evaluation.records, key=lambda record: rank.get(record.case_id, len(rank)))
     return write_page(
         path,
         TEMPLATE,
-        f"Evaluation of {compared.predictions.resolve().name}",
+        f"Evaluation of {masks.predictions.resolve().name}",
         evaluation=evaluation,
-        compared=compared,
+        masks=masks,
         decisive=decisive,
         missed=[problem for problem in evaluation.problems if problem.case_id in evaluation.failed],
         not_evaluated=[problem for problem in evaluation.problems if problem.case_id not in evaluation.failed],
-        left_out=[*_left_out(compared, rank), *_unknown(evaluation.unknown)],
+        left_out=[*_left_out(masks, rank), *_unknown(evaluation.unknown)],
         metrics=[name for name in evaluation.measures.metrics if METRICS[name].better != "neither"],
         definitions=definitions(evaluation.measures.metrics, evaluation.measures.failed),
         figures=list(_figures(evaluation, decisive)),
         colours=colours,
-        distributions=list(distributions(evaluation.records, compared.labels)),
-        agreements=list(agreements(evaluation.records, compared.labels)),
+        distributions=list(distributions(evaluation.records, masks.labels)),
+        agreements=list(agreements(evaluation.records, masks.labels)),
         reliabilities=list(reliabilities(evaluation.calibration, colours)),
         calibration_definitions=CALIBRATION,
-        cases=list(_shown_cases(evaluation, compared, scores)),
+        cases=list(_shown_cases(evaluation, masks, scores)),
         records=ordered[:RECORDS_SHOWN],
         records_left_out=len(ordered[RECORDS_SHOWN:]),
         provenance=[
-            ("predictions", seen_from(path.parent, compared.predictions)),
-            ("references", seen_from(path.parent, compared.references)),
-            *model_facts(compared.predictions, path.parent),
+            ("predictions", seen_from(path.parent, masks.predictions)),
+            ("references", seen_from(path.parent, masks.references)),
+            *model_facts(masks.predictions, path.parent),
             software(),
         ],
         titled=titled,
@@ -119,17 +95,15 @@ def write_evaluation(evaluation: Evaluated, path: Path) -> Path:
     )
 
 
-def _left_out(compared: Compared, cases: Collection[str]) -> Iterator[str]:
+def _left_out(masks: EvaluatedMasks, cases: Collection[str]) -> Iterator[str]:
     """What was not annotated, and so is not measured, in words."""
-    ignore = compared.labels.ignore
+    ignore = masks.labels.ignore
     if ignore is not None:
         yield (
             f"Voxels in which a reference has the value {ignore} were not annotated. They count in no metric: both "
             "masks end there."
         )
-    partly = [
-        pair.reference for pair in compared.pairs if pair.case_id in cases and pair.reference.annotated is not None
-    ]
+    partly = [pair.reference for pair in masks.pairs if pair.case_id in cases and pair.reference.annotated is not None]
     for names, n in Counter(reference.annotated for reference in partly).items():
         drawn = ", ".join(names or ())
         yield f"In {counted(n, 'case')} only {drawn} was annotated; other labels are not measured there."
@@ -147,7 +121,7 @@ def titled(metric: str) -> str:
     return TITLES.get(metric, metric.replace("_", " "))
 
 
-def _figures(evaluation: Evaluated, decisive: str | None) -> Iterator[tuple[str, str]]:
+def _figures(evaluation: Evaluation, decisive: str | None) -> Iterator[tuple[str, str]]:
     cases = {record.case_id for record in evaluation.records}
     yield str(len(cases)), "case" if len(cases) == 1 else "cases"
     yield str(len(evaluation.summary.labels)), "label" if len(evaluation.summary.labels) == 1 else "labels"
@@ -169,18 +143,18 @@ def _three(number: float) -> str:
     return f"{number:.3f}"
 
 
-def _shown_cases(evaluation: Evaluated, compared: Compared, scores: Mapping[str, float]) -> Iterator[ShownCase]:
+def _shown_cases(evaluation: Evaluation, masks: EvaluatedMasks, scores: Mapping[str, float]) -> Iterator[ShownCase]:
     """The worst, and then the median one."""
     ranked = list(scores)
     why = dict(zip(ranked, WORST, strict=False))
     if ranked:
         why.setdefault(ranked[len(ranked) // 2], "median")
-    pairs = {pair.case_id: pair for pair in compared.pairs}
-    sources = sources_beside(compared.predictions)
+    pairs = {pair.case_id: pair for pair in masks.pairs}
+    sources = sources_beside(masks.predictions)
     for case_id, reason in why.items():
         pair = pairs[case_id]
         image = image_of(pair, sources)
-        slices, note = _pictures(pair, image, compared)
+        slices, note = _pictures(pair, image, masks)
         files = {} if pair.prediction is None else {"prediction": pair.prediction.path}
         files |= {"reference": pair.reference.path}
         yield ShownCase(
@@ -201,14 +175,14 @@ def _in_slicer(case_id: str) -> str:
     return shlex.join(["medseg", "view", ".", "--case", case_id, "--slicer", bundle])
 
 
-def _pictures(pair: Pair, source: ImageSource | None, compared: Compared) -> tuple[tuple[ErrorSlice, ...], str]:
+def _pictures(pair: Pair, source: ImageSource | None, masks: EvaluatedMasks) -> tuple[tuple[ErrorSlice, ...], str]:
     """And what is wrong with the image."""
     try:
-        prediction, reference = read_pair(pair, compared.grid_tolerance)
+        prediction, reference = read_pair(pair, masks.grid_tolerance)
         image, note = image_on(reference, source)
         annotated = pair.reference.annotated
-        masks = what_counts(prediction.label_map, reference.label_map, compared.labels, annotated)
-        slices = error_slices(image, *masks, reference.geometry, compared.labels)
+        label_maps = what_counts(prediction.label_map, reference.label_map, masks.labels, annotated)
+        slices = error_slices(image, *label_maps, reference.geometry, masks.labels)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import Problem
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.method_comparison import (
     DEFINITIONS,
     Contest,
@@ -23,7 +24,7 @@ from medseg.labels import Colour
 from medseg.metrics.definitions import definitions
 from medseg.report.disputed_cases import COLOURS, Methods, disputed_case, most_disputed_first, values_of_methods
 from medseg.report.distributions import Distribution, side_by_side
-from medseg.report.evaluation import Evaluated, titled
+from medseg.report.evaluation import titled
 from medseg.report.links import link, seen_from
 from medseg.report.page import write_page
 from medseg.report.provenance import Fact, model_facts, software
@@ -66,7 +67,7 @@ class Section:
 def write_comparison(comparison: MethodComparison, methods: Methods, path: Path) -> Path:
     """Reads the cases that are pictured once more. Raises ``OutputError`` when the file cannot be written."""
     colours = dict(zip(methods, cycle(COLOURS), strict=False))
-    label_colours = {label.name: label.colour for each in _each(methods) for label in each.compared.labels.structures}
+    label_colours = {label.name: label.colour for each in _each(methods) for label in each.masks.labels.structures}
     sections = [_section(metric, comparison, methods, colours) for metric in comparison.metrics]
     decisive = next(iter(comparison.metrics), None)
     scores = {} if decisive is None else case_scores(_runs(methods), decisive, comparison.cases)
@@ -78,7 +79,7 @@ def write_comparison(comparison: MethodComparison, methods: Methods, path: Path)
         path,
         TEMPLATE,
         f"Comparison of {', '.join(methods)}",
-        references=first.compared.references.resolve().name,
+        references=first.masks.references.resolve().name,
         figures=list(_figures(comparison, methods, len(label_colours), len(problems))),
         seeds=comparison.seeds,
         has_noise=any(n > 1 for n in comparison.seeds.values()),
@@ -104,15 +105,15 @@ def write_comparison(comparison: MethodComparison, methods: Methods, path: Path)
     )
 
 
-def _each(methods: Methods) -> Iterator[Evaluated]:
+def _each(methods: Methods) -> Iterator[Evaluation]:
     return (evaluation for _, evaluation in _by_run(methods))
 
 
-def _by_run(methods: Methods) -> Iterator[tuple[str, Evaluated]]:
+def _by_run(methods: Methods) -> Iterator[tuple[str, Evaluation]]:
     """By METHOD, or METHOD/SEED: also the folder of its own report."""
     for name, evaluations in methods.items():
         for each in evaluations:
-            yield (name if len(evaluations) == 1 else f"{name}/{each.compared.predictions.name}"), each
+            yield (name if len(evaluations) == 1 else f"{name}/{each.masks.predictions.name}"), each
 
 
 def _runs(methods: Methods) -> dict[str, list[Run]]:
@@ -139,10 +140,10 @@ def _problems(methods: Methods) -> Iterator[tuple[str, Problem]]:
 
 
 def _facts(methods: Methods, folder: Path) -> Iterator[Fact]:
-    yield "references", seen_from(folder, next(_each(methods)).compared.references)
+    yield "references", seen_from(folder, next(_each(methods)).masks.references)
     for run, evaluation in _by_run(methods):
-        yield run, seen_from(folder, evaluation.compared.predictions)
-        for name, value in model_facts(evaluation.compared.predictions, folder):
+        yield run, seen_from(folder, evaluation.masks.predictions)
+        for name, value in model_facts(evaluation.masks.predictions, folder):
             yield f"{run}: {name}", value
     yield software()
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from medseg.evaluation.evaluation import Evaluation
 from medseg.inferers.model import RECORD, read_model_record
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS
 from medseg.report.curves import training_curves
-from medseg.report.evaluation import REPORT_FILE, Evaluated, titled
+from medseg.report.evaluation import REPORT_FILE, titled
 from medseg.report.page import write_page
 from medseg.report.patches import PatchPicture
 from medseg.report.plots import MEAN_DICE, log_points, log_rows
@@ -24,7 +25,7 @@ FILES = (
 )
 
 
-def write_training(folder: Path, labels: Labels, evaluation: Evaluated, patches: Sequence[PatchPicture]) -> Path:
+def write_training(folder: Path, labels: Labels, evaluation: Evaluation, patches: Sequence[PatchPicture]) -> Path:
     """RUN/report.html of the run in ``folder``, whose held-back cases gave ``evaluation``. Raises ``OutputError`` when
     it cannot be written."""
     log = folder / "log.csv"
@@ -46,7 +47,7 @@ def write_training(folder: Path, labels: Labels, evaluation: Evaluated, patches:
     )
 
 
-def _figures(log: Path, evaluation: Evaluated) -> Iterator[tuple[str, str]]:
+def _figures(log: Path, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     rows = log_rows(log, ("epoch", "seconds"))
     yield str(len(rows)), "epoch" if len(rows) == 1 else "epochs"
     minutes = float(rows[-1]["seconds"]) / 60

@@ -14,7 +14,7 @@ from statistics import fmean, median
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError
-from medseg.evaluation.compared import METRICS_FILE, read_metrics
+from medseg.evaluation.evaluation import METRICS_FILE, read_metrics
 from medseg.evaluation.network_comparison import TrainingOutcome
 from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
-from medseg.evaluation.compared import METRICS_FILE, Compared, read_metrics
+from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, read_metrics
 from medseg.evaluation.images import image_of, source_at, sources_beside
 from medseg.evaluation.pairs import Pair, labels_beside
 from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
@@ -48,21 +48,21 @@ def open_cases(source: Path, masks: Sequence[Path] = (), reference: Path | None 
 
 def _evaluated(path: Path) -> Iterator[ViewedCase]:
     metrics = read_metrics(path)
-    compared, scores = metrics.reopened(), metrics.scores
-    pairs = {pair.case_id: pair for pair in compared.pairs}
+    masks, scores = metrics.reopened(), metrics.scores
+    pairs = {pair.case_id: pair for pair in masks.pairs}
     ranked = [case_id for case_id in worst_first(metrics.records) if case_id in pairs]
-    sources = sources_beside(compared.predictions)
+    sources = sources_beside(masks.predictions)
     for case_id in dict.fromkeys([*ranked, *pairs]):
-        load = partial(_compared_scene, pairs[case_id], compared, sources)
+        load = partial(_evaluated_scene, pairs[case_id], masks, sources)
         yield ViewedCase(case_id, load, scores[case_id])
 
 
-def _compared_scene(pair: Pair, compared: Compared, sources: Mapping[str, Path]) -> Scene:
-    prediction, reference = read_pair(pair, compared.grid_tolerance)
+def _evaluated_scene(pair: Pair, masks: EvaluatedMasks, sources: Mapping[str, Path]) -> Scene:
+    prediction, reference = read_pair(pair, masks.grid_tolerance)
     source = image_of(pair, sources)
     layers = (
-        Layer("prediction", "prediction", prediction.label_map, prediction.geometry, compared.labels),
-        Layer("reference", "reference", reference.label_map, reference.geometry, compared.labels),
+        Layer("prediction", "prediction", prediction.label_map, prediction.geometry, masks.labels),
+        Layer("reference", "reference", reference.label_map, reference.geometry, masks.labels),
     )
     scene = _with_image(source, layers)
     notes = (f"the prediction counts as empty: {pair.failure}",) if pair.failure else ()

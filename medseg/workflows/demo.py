@@ -9,13 +9,14 @@ from typing import Literal
 from medseg.config import Config, load
 from medseg.device import Device, choose_device
 from medseg.errors import OutputError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.files import ensure_folder
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.phantom.study_set import StudySet, make_study_set
 from medseg.progress import say
 from medseg.report.overlay import plot_overlay
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
 from medseg.workflows.export import export
 from medseg.workflows.predict import predict
 from medseg.workflows.prediction import PredictResult

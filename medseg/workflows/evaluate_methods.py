@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import Problem, SourceError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.method_comparison import DEFINITIONS, MethodComparison, MethodComparisonRecord, compare_methods
 from medseg.files import ensure_folder, write_json
 from medseg.io.folders import is_hidden
 from medseg.progress import say
-from medseg.report.evaluation import REPORT_FILE, Evaluated
+from medseg.report.evaluation import REPORT_FILE
 from medseg.report.method_comparison import write_comparison
 
 
@@ -22,7 +23,7 @@ class EvaluatedMethods:
 
     comparison: MethodComparison
     predictions: dict[str, list[Path]]
-    evaluations: dict[str, list[Evaluated]]
+    evaluations: dict[str, list[Evaluation]]
     problems: tuple[Problem, ...]
 
     @property
@@ -44,7 +45,7 @@ class EvaluatedMethods:
 
 
 def evaluate_methods(
-    predictions: Sequence[str | Path], output: Path | None, evaluate: Callable[[Path, Path | None], Evaluated]
+    predictions: Sequence[str | Path], output: Path | None, evaluate: Callable[[Path, Path | None], Evaluation]
 ) -> EvaluatedMethods:
     """``evaluate`` measures one folder and writes its metrics into another. Raises ``SourceError`` when there are less
     than two predictions, or no case that all of them have."""
@@ -54,7 +55,7 @@ def evaluate_methods(
             f"{predictions[0]}: one prediction cannot be compared; name a second one, or a folder of seeds"
         )
     folder = None if output is None else ensure_folder(output)
-    evaluations: dict[str, list[Evaluated]] = {name: [] for name in methods}
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in methods}
     for name, paths in methods.items():
         for path in paths:
             run = name if len(paths) == 1 else f"{name}/{path.name}"

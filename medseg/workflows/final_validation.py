@@ -14,6 +14,7 @@ from medseg.dataset.patches import PatchSampler
 from medseg.dataset.spacing import spaced
 from medseg.device import Device
 from medseg.errors import MedsegError, SourceError, TrainingError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.files import write_json
 from medseg.inferers.model import load_model
 from medseg.io.discover import source_of
@@ -26,7 +27,7 @@ from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.training.callbacks.model import LAST, SaveModel
 from medseg.training.run import Run
 from medseg.training.trainer import Trainer
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
 from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
 from medseg.workflows.predict_case import CasePredictor, predict_cases
 

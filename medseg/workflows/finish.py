@@ -12,6 +12,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ModelError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.files import write_json
@@ -24,7 +25,6 @@ from medseg.io.read import read_volume
 from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say
 from medseg.volume import Array, Geometry
-from medseg.workflows.evaluate import Evaluation
 from medseg.workflows.predict_case import CasePredictor
 
 GOLDEN = "golden"  # folder in a model

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from medseg.device import Device
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from medseg.files import write_json, written_whole
 from medseg.inferers.model import load_model, save_ensemble
 from medseg.records import read_object, validated
 from medseg.training.run import Run
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
 from medseg.workflows.final_validation import learn_rules
 from medseg.workflows.finish import write_golden
 

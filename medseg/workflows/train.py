@@ -12,6 +12,7 @@ from torch import nn
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
+from medseg.evaluation.evaluation import Evaluation
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
@@ -21,7 +22,6 @@ from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import callbacks_of, tell, trainer_of
 from medseg.training.state import read_state
-from medseg.workflows.evaluate import Evaluation
 from medseg.workflows.final_validation import (
     example_patches,
     final_validation,

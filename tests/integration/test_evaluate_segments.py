@@ -9,8 +9,9 @@ import SimpleITK as sitk
 from drawn_study import LIVER, TUMOUR, drawn, itk_image, write_contours, write_frames, write_itk, write_seg_nrrd
 
 from medseg.errors import LabelError, SourceError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.labels import Labels
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
 
 NAMES = Labels.from_names({"tumour": 5, "liver": 9})  # other values than in the files of the references
 WRITERS = {

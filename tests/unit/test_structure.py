@@ -31,7 +31,6 @@ MANY_PARAMETERS = {
 
 LONG_MODULES = {
     "workflows/doctor.py",
-    "workflows/evaluate.py",
     "workflows/export.py",
     "workflows/finish.py",
     "workflows/inspect.py",

@@ -59,7 +59,7 @@ def test_the_report_of_a_run(blobs: Path, log: Path) -> None:
     evaluation = evaluate(blobs / "labels", blobs, run / "validation", metrics=["dice"], workers=1)
     images, label_maps = next(patches())
     pictures = list(patch_pictures(images, label_maps, ["a", "b"], [1.0, 1.0, 1.0], LABELS))
-    page = write_training(run, evaluation.compared.labels, evaluation, pictures).read_text()
+    page = write_training(run, evaluation.masks.labels, evaluation, pictures).read_text()
     assert "<b>3</b>epochs" in page
     assert "best validation Dice, epoch 3" in page
     assert page.count("data:image/png") == 2

@@ -9,13 +9,14 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import LabelError, OutputError, SourceError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import format_named
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.picture.writer import write_image2d
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Volume
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
 
 SHAPE = (14, 12, 10)
 GRID = Geometry(SHAPE, np.array([[1.0, 0, 0, -7], [0, 2.0, 0, 11], [0, 0, 3.0, 40], [0, 0, 0, 1]]))
