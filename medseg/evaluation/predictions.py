@@ -1,47 +1,136 @@
-"""predictions.json in a folder of masks, as those read it who didn't write it: what was predicted, and of what."""
+"""predictions.json in a folder of masks: what was predicted, of what, by which model; its record, reader and writer."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import ConfigDict, Field, NonNegativeFloat
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 
+from medseg.files import write_json
 from medseg.labels import Labels
 from medseg.records import PathInside, Record, read_record
+from medseg.volume import Spacing3
 
 PREDICTIONS_FILE = "predictions.json"
 ADVICE = "run 'medseg predict' again, or remove this file"
 
+Stamp = tuple[str, int, int]  # of an image: its path, size in bytes, and time of change in ns
+
 
 class PredictedCase(Record):
-    """What is read of an entry; older versions wrote less, newer ones may write more."""
+    """One case. Older versions wrote less, newer ones may write more.
+
+    Attributes:
+        case_id: Its name.
+        source: Path of its first image.
+        spacing: What the user said of its voxels, in mm, in array-axis order; None where the header holds.
+        masks: Names of the files in the folder, by format.
+        certificates: What another reader found, by format.
+        seconds: Of work on it, not of waiting.
+        stages: The same by stage: read, network, restore, write.
+        peak_memory_mb: While it was under way, of the cases before and after it too.
+        forecast_mb: Of the peak, where memory was limited.
+        voxels: By name of label or region.
+        volumes_ml: The same; empty for pictures, whose pixels have no size.
+        windows: Of the image on the model grid.
+        skipped_windows: Of them, those that were answered without asking the network.
+        expected_dice: With the network's own probabilities, by name, of what has a mask.
+        estimated_dice: With a reference, by what held-back cases had.
+        review: Whether a person should look at it; None where nothing is odd and the model has no rules.
+        review_reasons: Why.
+        postprocessed: What each rule changed.
+        warnings: About its images and its mask.
+        extras: What was written beside the masks: "probabilities", "uncertainty".
+        images: Path, bytes and time of change in ns of each image.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     case_id: PathInside
     source: str
-    masks: dict[str, PathInside]  # by format
-    extras: tuple[str, ...] = ()
-    images: tuple[tuple[str, int, int], ...] = ()  # path, bytes and time of change
+    spacing: Spacing3 | None = None
+    masks: dict[str, PathInside]
+    certificates: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seconds: NonNegativeFloat = 0.0
+    stages: dict[str, float] = Field(default_factory=dict)
     peak_memory_mb: NonNegativeFloat = 0.0
+    forecast_mb: NonNegativeFloat | None = None
+    voxels: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    volumes_ml: dict[str, float] = Field(default_factory=dict)
+    windows: NonNegativeInt = 0
+    skipped_windows: NonNegativeInt = 0
     expected_dice: dict[str, float] = Field(default_factory=dict)
+    estimated_dice: dict[str, float] = Field(default_factory=dict)
+    review: bool | None = None
+    review_reasons: tuple[str, ...] = ()
+    postprocessed: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    images: tuple[Stamp, ...] = ()
 
 
 class Predictions(Record):
-    """The whole file."""
+    """The whole file. ``medseg evaluate`` reads it of others than medseg too, who may write the labels alone.
+
+    Attributes:
+        medseg: The version that wrote it.
+        model: Path of the model's folder.
+        members: Of an ensemble, the folder of each model.
+        weights_sha256: Of the weights.
+        device: What the network ran on.
+        backend: What ran it.
+        network: Its name and arguments.
+        inference: The settings of the windows.
+        postprocessing: Rules, as they are told.
+        review: The rules by which cases are told to be looked at.
+        registered: Whether channels on different grids show one place.
+        labels: What the values of the masks mean.
+        asked: Ids of the cases that were to be predicted; a call that was killed has not done all of them.
+        cases: What was predicted.
+        problems: Of cases that could not be predicted: case_id, path, problem.
+    """
 
     model_config = ConfigDict(extra="allow")
 
-    labels: Labels
-    cases: tuple[PredictedCase, ...] = ()  # others than medseg may write the labels alone
-    problems: tuple[Mapping[str, str], ...] = ()
-    asked: tuple[str, ...] = ()  # the cases that were to be predicted; a call that was killed has not done all of them
     medseg: str = "?"
-    device: str = "?"
     model: str = ""
+    members: tuple[str, ...] = ()
+    weights_sha256: str = ""
+    device: str = "?"
+    backend: str = "torch"
+    network: dict[str, Any] = Field(default_factory=dict)
+    inference: dict[str, Any] = Field(default_factory=dict)
+    postprocessing: tuple[str, ...] = ()
+    review: dict[str, Any] | None = None
+    registered: bool = False
+    labels: Labels
+    asked: tuple[str, ...] = ()
+    cases: tuple[PredictedCase, ...] = ()
+    problems: tuple[Mapping[str, str], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the content of the file."""
+        content = self.model_dump(mode="json")
+        for case in content["cases"]:
+            if case["forecast_mb"] is None:
+                del case["forecast_mb"]
+        return content
 
 
 def read_predictions(folder: Path) -> Predictions | None:
-    """None where the folder has no such file. Raises ``SourceError`` for one that is damaged."""
+    """Returns what was predicted into a folder, or None where it has no such file.
+
+    Raises:
+        SourceError: The file is damaged.
+    """
     path = folder / PREDICTIONS_FILE
     return read_record(path, Predictions, ADVICE) if path.is_file() else None
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Writes predictions.json into a folder; it appears whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_json(folder / PREDICTIONS_FILE, predictions.as_json())

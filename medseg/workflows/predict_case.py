@@ -112,9 +112,9 @@ def predict_cases(
     failed = list(problems)
     for problem in failed:
         warn(str(problem))
-    record = PredictionsFile.of(predictor.model, predictor.config, predictor.options.registered, predictor.folder)
-    record.asked = [case.case_id for case in cases]
-    done = [] if overwrite else record.done_before(cases, predictor.options.formats, predictor.options.extras)
+    options = predictor.options
+    file = PredictionsFile.of(predictor.model, predictor.config, options.registered, predictor.folder, cases)
+    done = [] if overwrite else file.done_before(cases, options.formats, options.extras)
     if done:
         say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
     to_do = [case for case in cases if case.case_id not in done]
@@ -122,17 +122,18 @@ def predict_cases(
     def write(segmented_case: SegmentedCase) -> Prediction:
         prediction = predictor.write(segmented_case)
         predictions.append(prediction)
-        if record.is_due:  # here, since the network may take long for the next case
-            record.write([each.as_json() for each in predictions], list(failed))
+        if file.is_due:  # here, since the network may take long for the next case
+            file.write([each.record for each in predictions], list(failed))
         return prediction
 
-    overlapping = predictor.options.memory_limit is None
+    overlapping = options.memory_limit is None
     outcomes = run_in_stages(predictor.read, predictor.segment, write, to_do, overlapping=overlapping)
     for outcome in track(outcomes, "Predicting", len(to_do)):
         case, prediction = outcome.item, outcome.result
         for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
             failed.append(Problem(case.case_id, case.images[0].path, error, outcome.is_defect))
             warn(str(failed[-1]))
-    content = record.write([each.as_json() for each in predictions], failed)
+    record = file.write([each.record for each in predictions], failed)
     output = predictor.file or predictor.folder
-    return PredictResult(tuple(predictions), tuple(failed), predictor.model.record.labels, output, content, tuple(done))
+    labels, content = predictor.model.record.labels, record.as_json()
+    return PredictResult(tuple(predictions), tuple(failed), labels, output, content, tuple(done))

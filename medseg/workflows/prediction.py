@@ -7,12 +7,12 @@ from typing import Any
 
 from medseg.dataset.cases import Problem
 from medseg.errors import OutputError
+from medseg.evaluation.predictions import PredictedCase, Stamp
 from medseg.io.mask_formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.postprocessing.components import Change
 from medseg.volume import Spacing3, Volume
-from medseg.workflows.predictions_file import Stamp
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,32 @@ class Prediction:
                 return read_volume(mask.path)
         raise OutputError(f"{self.case_id}: was written in formats that hold no label map; predict with nifti too")
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "case_id": self.case_id,
-            "source": str(self.source.resolve()),
-            "spacing": self.spacing,
-            "masks": {mask.format.name: mask.path.name for mask in self.masks},
-            "certificates": {mask.format.name: mask.certificate.as_json() for mask in self.masks},
-            "seconds": round(self.seconds, 3),
-            "stages": {name: round(seconds, 3) for name, seconds in self.stages.items()},
-            "peak_memory_mb": round(self.peak_memory_mb, 1),
-            **({} if self.forecast_mb is None else {"forecast_mb": round(self.forecast_mb, 1)}),
-            "voxels": self.voxels,
-            "volumes_ml": {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
-            "windows": self.windows,
-            "skipped_windows": self.skipped_windows,
-            "expected_dice": {name: round(dice, 6) for name, dice in self.expected_dice.items()},
-            "estimated_dice": {name: round(dice, 4) for name, dice in self.estimated_dice.items()},
-            "review": self.review,
-            "review_reasons": list(self.review_reasons),
-            "postprocessed": [change.as_json() for change in self.changes],
-            "warnings": list(self.warnings),
-            "extras": list(self.extras),
-            "images": [list(stamp) for stamp in self.images],
-        }
+    @property
+    def record(self) -> PredictedCase:
+        """Its entry in predictions.json."""
+        return PredictedCase(
+            case_id=self.case_id,
+            source=str(self.source.resolve()),
+            spacing=self.spacing,
+            masks={mask.format.name: mask.path.name for mask in self.masks},
+            certificates={mask.format.name: mask.certificate.as_json() for mask in self.masks},
+            seconds=round(self.seconds, 3),
+            stages={name: round(seconds, 3) for name, seconds in self.stages.items()},
+            peak_memory_mb=round(self.peak_memory_mb, 1),
+            forecast_mb=None if self.forecast_mb is None else round(self.forecast_mb, 1),
+            voxels=self.voxels,
+            volumes_ml={name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            windows=self.windows,
+            skipped_windows=self.skipped_windows,
+            expected_dice={name: round(dice, 6) for name, dice in self.expected_dice.items()},
+            estimated_dice={name: round(dice, 4) for name, dice in self.estimated_dice.items()},
+            review=self.review,
+            review_reasons=self.review_reasons,
+            postprocessed=tuple(change.as_json() for change in self.changes),
+            warnings=self.warnings,
+            extras=self.extras,
+            images=self.images,
+        )
 
 
 @dataclass(frozen=True)

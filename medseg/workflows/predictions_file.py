@@ -3,105 +3,107 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case, Problem
 from medseg.errors import SourceError
-from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from medseg.files import write_json
+from medseg.evaluation.predictions import PredictedCase, Predictions, Stamp, read_predictions, write_predictions
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
-from medseg.labels import Labels
 from medseg.progress import warn
-from medseg.records import read_object, validated
 from medseg.version import VERSION
 
 # In which a killed call may lose the account of cases that it finished.
 SECONDS_BETWEEN_WRITES = 5.0
 
-Entry = dict[str, Any]  # of a case
-Stamp = tuple[str, int, int]  # of an image: its path, size in bytes, and time of change in ns
+# Where these are the same, so is what they predict.
+MADE_BY = (
+    "medseg", "model", "members", "weights_sha256", "device", "backend", "network", "inference", "postprocessing",
+    "review", "registered",
+)  # fmt: skip
 
 
 class PredictionsFile:
-    """Of a folder of masks, or of none."""
+    """Accounts for the cases of a call, and for those of an earlier one of the same model and settings.
 
-    def __init__(self, path: Path | None, made_by: dict[str, Any], labels: Labels) -> None:
-        self.path = path
-        self.made_by = made_by
-        self.labels = labels
-        self.before: dict[str, Entry] = {}  # of an earlier call, by case id; they stay
-        self.asked: list[str] = []  # ids of all cases that are to be predicted, in the order of the source
+    Args:
+        folder: Of the masks, or None where nothing is written.
+        call: What predicts: all of the record but the cases and the problems.
+    """
+
+    def __init__(self, folder: Path | None, call: Predictions) -> None:
+        self.folder = folder
+        self.call = call
+        self.before: dict[str, PredictedCase] = {}  # of an earlier call, by case id; they stay
         self.written_at = time.monotonic()
 
     @classmethod
-    def of(cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None) -> "PredictionsFile":
+    def of(
+        cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None, cases: Sequence[Case] = ()
+    ) -> "PredictionsFile":
+        """Returns the file of a call that predicts these cases."""
         review = model.record.review
-        made_by = {
-            "medseg": VERSION,
-            "model": str(model.folder.resolve()),
-            "members": [str(member.resolve()) for member in model.members],
-            "weights_sha256": model.fingerprint if folder is not None else "",
-            "device": str(model.device),
-            "backend": model.backend,
-            "network": model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"}),
-            "inference": config.model_dump(mode="json"),
-            "postprocessing": [str(rule) for rule in model.record.postprocessing],
-            "review": None if review is None else review.model_dump(mode="json"),
-            "registered": registered,
-        }
-        return cls(None if folder is None else folder / PREDICTIONS_FILE, made_by, model.record.labels)
+        call = Predictions(
+            medseg=VERSION,
+            model=str(model.folder.resolve()),
+            members=tuple(str(member.resolve()) for member in model.members),
+            weights_sha256=model.fingerprint if folder is not None else "",
+            device=str(model.device),
+            backend=model.backend,
+            network=model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"}),
+            inference=config.model_dump(mode="json"),
+            postprocessing=tuple(str(rule) for rule in model.record.postprocessing),
+            review=None if review is None else review.model_dump(mode="json"),
+            registered=registered,
+            labels=model.record.labels,
+            asked=tuple(case.case_id for case in cases),
+        )
+        return cls(folder, call)
 
     def done_before(self, cases: Sequence[Case], formats: Sequence[Format], extras: Sequence[str]) -> list[str]:
         """Case ids of what an earlier call of the same model and settings wrote, whose images haven't changed since."""
         entries = self._entries()
-        self.order = [case.case_id for case in cases]
         for case in cases:
             entry = entries.get(case.case_id)
             names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
-            if entry and names <= entry["masks"].keys() and set(extras) <= set(entry.get("extras", ())):
-                same = tuple(tuple(stamp) for stamp in entry.get("images", ())) == stamps(case)
-                same = same and entry.get("spacing") == (case.spacing and list(case.spacing))
-                if self.path and same and all((self.path.parent / name).exists() for name in entry["masks"].values()):
+            if entry and self.folder and names <= entry.masks.keys() and set(extras) <= set(entry.extras):
+                same = entry.images == stamps(case) and entry.spacing == case.spacing
+                if same and all((self.folder / name).exists() for name in entry.masks.values()):
                     self.before[case.case_id] = entry
         return list(self.before)
 
-    def _entries(self) -> dict[str, Entry]:
+    def _entries(self) -> dict[str, PredictedCase]:
         """Of the file that is there, where the same model and settings made it."""
-        if self.path is None or not self.path.is_file():
+        if self.folder is None:
             return {}
         try:
-            content = read_object(self.path)
-            validated(content, Predictions, self.path, "")
+            found = read_predictions(self.folder)
         except SourceError as error:
             warn(f"{error}; all is predicted again")
             return {}
-        same = all(content.get(key) == value for key, value in self.made_by.items())
-        return {entry["case_id"]: entry for entry in content.get("cases", ())} if same else {}
+        if found is None or any(getattr(found, key) != getattr(self.call, key) for key in MADE_BY):
+            return {}
+        return {entry.case_id: entry for entry in found.cases}
 
     @property
     def is_due(self) -> bool:
+        """Whether so much time has passed that it is to be written again."""
         return time.monotonic() - self.written_at > SECONDS_BETWEEN_WRITES
 
-    def write(self, entries: Sequence[Entry], problems: Sequence[Problem]) -> dict[str, Any]:
-        """The content, which is not written where masks are not written into a folder."""
-        place = {case_id: i for i, case_id in enumerate(self.asked)}
-        content = {
-            **self.made_by,
-            "labels": self.labels.model_dump(mode="json"),
-            "asked": sorted({*self.asked, *self.before}),
-            # A call that goes on with another's work leaves the same behind.
-            "cases": sorted([*self.before.values(), *entries], key=lambda each: place.get(each["case_id"], 0)),
-            "problems": [
-                {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message}
-                for problem in problems
-            ],
-        }
-        if self.path is not None:
-            write_json(self.path, content)
+    def write(self, cases: Sequence[PredictedCase], problems: Sequence[Problem]) -> Predictions:
+        """Returns the record, which is not written where masks are not written into a folder."""
+        place = {case_id: i for i, case_id in enumerate(self.call.asked)}
+        # A call that goes on with another's work leaves the same behind.
+        all_cases = sorted([*self.before.values(), *cases], key=lambda each: place.get(each.case_id, 0))
+        told = tuple(
+            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message} for problem in problems
+        )
+        asked = tuple(sorted({*self.call.asked, *self.before}))
+        record = self.call.model_copy(update={"asked": asked, "cases": tuple(all_cases), "problems": told})
+        if self.folder is not None:
+            write_predictions(self.folder, record)
         self.written_at = time.monotonic()
-        return content
+        return record
 
 
 def stamps(case: Case) -> tuple[Stamp, ...]:

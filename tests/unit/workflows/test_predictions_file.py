@@ -15,6 +15,7 @@ import torch
 
 import medseg
 from medseg.config import InferenceConfig
+from medseg.evaluation.predictions import Predictions, read_predictions
 from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
@@ -146,4 +147,22 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
 def test_a_file_without_cases_counts_for_nothing(tmp_path: Path) -> None:
     labels = Labels.from_names({"a": 1})
     (tmp_path / "predictions.json").write_text(json.dumps({"labels": labels.model_dump(mode="json")}))
-    assert PredictionsFile(tmp_path / "predictions.json", {}, labels).done_before([], [], []) == []
+    assert PredictionsFile(tmp_path, Predictions(labels=labels)).done_before([], [], []) == []
+
+
+def test_the_record_reads_what_it_wrote_and_what_version_0_1_wrote(model: Path, images: Path, tmp_path: Path) -> None:
+    result = medseg.predict(model, images, tmp_path, device="cpu")
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    predictions = read_predictions(tmp_path)
+    assert predictions is not None
+    assert predictions.as_json() == content == result.record
+    assert [case.case_id for case in predictions.cases] == [case["case_id"] for case in content["cases"]]
+    assert {"cases", "labels", "medseg"} <= Predictions.model_json_schema()["properties"].keys()
+    old = {
+        "labels": content["labels"],
+        "cases": [{"case_id": "a", "source": "a.nii", "masks": {"nifti": "a.nii.gz"}, "seconds": 1.5, "unknown": 1}],
+        "problems": [],
+    }
+    (tmp_path / "predictions.json").write_text(json.dumps(old))
+    before = read_predictions(tmp_path)
+    assert before is not None and before.cases[0].seconds == 1.5
