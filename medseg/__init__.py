@@ -1,7 +1,8 @@
 """medseg: DICOM or NIfTI in, U-Nets trained, masks out on the grid of the source.
 
-The functions are those of the command line. They are imported when they are first used, since PyTorch and MONAI take
-seconds to import.
+The facade: the verbs of the command line as functions, the records that they take and return, and the errors that they
+raise. Parts with MONAI's interfaces are in ``medseg.transforms``, ``networks``, ``losses``, ``metrics``, ``inferers``
+and ``training``. All of it is imported when it is first used, since PyTorch and MONAI take seconds to import.
 
 The library prints nothing by itself: it logs under the name "medseg", and ``medseg.show_progress()`` shows what the
 command line shows. Two variables of OpenMP get a value if they have none (see below); nothing else of the process is
@@ -21,26 +22,46 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 logging.getLogger("medseg").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
+    from medseg.config import Config
+    from medseg.config import load as load_config
+    from medseg.dataset.store import PreparedDataset
+    from medseg.errors import (
+        ConfigError,
+        GeometryError,
+        LabelError,
+        MedsegError,
+        ModelError,
+        OutputError,
+        Problem,
+        SourceError,
+        TrainingError,
+    )
+    from medseg.inspection.inspection import Inspection
     from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
+    from medseg.labels import Labels
+    from medseg.plan import Plan
     from medseg.progress import show_progress
     from medseg.version import VERSION as __version__  # noqa: F401
+    from medseg.volume import Geometry, Volume
     from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
     from medseg.workflows.doctor import doctor
-    from medseg.workflows.evaluate import evaluate
+    from medseg.workflows.evaluate import Evaluation, evaluate
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
     from medseg.workflows.networks import list_networks
     from medseg.workflows.package import package
     from medseg.workflows.predict import predict
-    from medseg.workflows.preprocess import preprocess
+    from medseg.workflows.prediction import Prediction, PredictResult
+    from medseg.workflows.preprocess import PreprocessResult, preprocess
     from medseg.workflows.quantise import quantise
-    from medseg.workflows.train import train
+    from medseg.workflows.train import TrainResult, train
     from medseg.workflows.view import view
 
 _HOMES = {
+    # Verbs: what the commands do.
     "attention_maps": "medseg.workflows.attention:attention_maps",
     "compare": "medseg.workflows.compare:compare",
     "demo": "medseg.workflows.demo:demo",
@@ -53,28 +74,62 @@ _HOMES = {
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
-    "show_progress": "medseg.progress:show_progress",
-    "read_volume": "medseg.io.read:read_volume",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
+    # Single steps.
+    "load_config": "medseg.config:load",
+    "read_volume": "medseg.io.read:read_volume",
+    "show_progress": "medseg.progress:show_progress",
     "write_label_map": "medseg.io.nifti.writer:write_nifti",
+    # Records: what goes in and comes out.
+    "Config": "medseg.config:Config",
+    "Evaluation": "medseg.workflows.evaluate:Evaluation",
+    "Geometry": "medseg.volume:Geometry",
+    "Inspection": "medseg.inspection.inspection:Inspection",
+    "Labels": "medseg.labels:Labels",
+    "Plan": "medseg.plan:Plan",
+    "PredictResult": "medseg.workflows.prediction:PredictResult",
+    "Prediction": "medseg.workflows.prediction:Prediction",
+    "PreparedDataset": "medseg.dataset.store:PreparedDataset",
+    "PreprocessResult": "medseg.workflows.preprocess:PreprocessResult",
+    "Problem": "medseg.errors:Problem",
+    "TrainResult": "medseg.workflows.train:TrainResult",
+    "Volume": "medseg.volume:Volume",
+    # Errors.
+    "ConfigError": "medseg.errors:ConfigError",
+    "GeometryError": "medseg.errors:GeometryError",
+    "LabelError": "medseg.errors:LabelError",
+    "MedsegError": "medseg.errors:MedsegError",
+    "ModelError": "medseg.errors:ModelError",
+    "OutputError": "medseg.errors:OutputError",
+    "SourceError": "medseg.errors:SourceError",
+    "TrainingError": "medseg.errors:TrainingError",
     "__version__": "medseg.version:VERSION",
 }
 
+# Packages of parts with MONAI's interfaces, each usable alone.
+_PARTS = ("inferers", "losses", "metrics", "networks", "training", "transforms")
+
 __all__ = [
-    "attention_maps", "compare", "demo", "doctor", "evaluate", "export", "inspect", "list_networks", "package",
+    "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection", "LabelError", "Labels",
+    "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult", "Prediction", "PreparedDataset",
+    "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError", "Volume", "attention_maps",
+    "compare", "demo", "doctor", "evaluate", "export", "inspect", "list_networks", "load_config", "package",
     "predict", "preprocess", "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg' has no attribute '{name}'")
+    """Imports what is asked for."""
     from importlib import import_module
 
+    if name in _PARTS:
+        return import_module(f"medseg.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'medseg' has no attribute '{name}'")
     module, _, attribute = _HOMES[name].partition(":")
     return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *_PARTS])

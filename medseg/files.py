@@ -6,6 +6,7 @@ import json
 import math
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +40,33 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_written_whole(folder: Path, *, replaces: bool = False) -> Iterator[Path]:
+    """Yields an empty folder beside ``folder``, and renames it to that when the block succeeds.
+
+    Args:
+        folder: The folder that appears whole or not at all.
+        replaces: Whether an older folder of that name is removed first.
+
+    Raises:
+        OutputError: The folder cannot be written, or is there already and is not to be replaced.
+    """
+    place = ensure_folder(folder.absolute().parent)
+    temporary = place / f".{folder.name[:LONGEST_START]}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir()
+        yield temporary
+        if replaces:
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({_reason(error)}); choose another -o") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def is_temporary(path: Path) -> bool:
-    """Whether it has the name of what ``written_whole`` and ``ensure_folder`` make, and a killed call leaves behind."""
+    """Whether it has the name of what the functions above make, and a killed call leaves behind."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -94,6 +120,7 @@ def _defined(content: Any) -> Any:
 
 
 def write_text(path: Path, content: str) -> Path:
+    """Writes a text in UTF-8; the file appears whole. Raises ``OutputError`` when it cannot be written."""
     with written_whole(path) as temporary:
         temporary.write_text(content, "utf-8", UNKNOWN)
     return path

@@ -13,7 +13,7 @@ A 2D image is a volume with one voxel along z.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,18 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-Array = npt.NDArray[Any]
+# Arrays by what they hold. Types of NumPy know the kind of numbers, and no axes: these are in the names and comments
+# here, in docstrings, and checked where files are read.
+Array = npt.NDArray[Any]  # of any numbers, where a function takes them as they come
+ImageArray = npt.NDArray[np.floating[Any] | np.integer[Any]]  # (channel, x, y, z): of a file, in its own numbers
+ModelArray = npt.NDArray[np.float32]  # (channel, x, y, z): normalized, on the model grid
+LogitArray = npt.NDArray[np.floating[Any]]  # (output, x, y, z)
+ProbabilityArray = npt.NDArray[np.float32]  # (output, x, y, z), from 0 to 1
+LabelMap = npt.NDArray[np.integer[Any]]  # (x, y, z): label values, or network values, which are uint8
+MaskArray = npt.NDArray[np.bool_]  # (x, y, z)
+Points = npt.NDArray[np.float64]  # (…, 3): voxel indices, or RAS mm
+Affine = npt.NDArray[np.float64]  # (4, 4): voxel index to RAS mm
+
 Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 
@@ -59,7 +70,7 @@ class Geometry:
     """
 
     shape: Shape3
-    affine: npt.NDArray[np.float64]
+    affine: Affine
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -93,7 +104,7 @@ class Geometry:
         cosines = np.abs(directions.T @ directions - np.eye(3))
         return float(cosines.max())
 
-    def world(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def world(self, index: npt.ArrayLike) -> Points:
         """Returns the places of voxels in the world.
 
         Args:
@@ -104,7 +115,7 @@ class Geometry:
         """
         return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
-    def index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def index(self, world: npt.ArrayLike) -> Points:
         """Returns the voxel indices of places in the world.
 
         Args:
@@ -189,7 +200,7 @@ class Volume:
         ValueError: The array has another shape than ``(channel, *geometry.shape)``.
     """
 
-    array: Array
+    array: ImageArray
     geometry: Geometry
 
     def __post_init__(self) -> None:
@@ -197,7 +208,7 @@ class Volume:
             raise ValueError(f"array {self.array.shape} is not (channel, x, y, z) on grid {self.geometry.shape}")
 
     @property
-    def label_map(self) -> Array:
+    def label_map(self) -> LabelMap:
         """The only channel, ``(x, y, z)``.
 
         Raises:
@@ -205,8 +216,7 @@ class Volume:
         """
         if self.array.shape[0] != 1:
             raise ValueError(f"a label map has one channel, not {self.array.shape[0]}")
-        label_map: Array = self.array[0]
-        return label_map
+        return cast(LabelMap, self.array[0])
 
     def oriented_as(self, orientation: str) -> "Volume":
         """Returns the same voxels with their axes flipped and permuted; nothing is interpolated.

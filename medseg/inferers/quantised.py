@@ -6,15 +6,13 @@ Such a graph belongs to the weights that it was made of; ``network.json`` says w
 
 import logging
 import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from medseg.errors import ConfigError, ModelError, OutputError
-from medseg.files import write_json
+from medseg.files import folder_written_whole, write_json
 from medseg.inferers.openvino_graph import graph_of
 from medseg.records import Record, read_record
 
@@ -53,17 +51,12 @@ def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
     ``OutputError`` when it cannot be written."""
     import openvino
 
-    temporary = model / f".{FOLDER}.{secrets.token_hex(4)}"
     try:
-        temporary.mkdir()
-        openvino.save_model(graph, temporary / GRAPH, compress_to_fp16=False)
-        write_json(temporary / RECORD, record.model_dump(mode="json"))
-        shutil.rmtree(model / FOLDER, ignore_errors=True)
-        temporary.replace(model / FOLDER)
-    except (OSError, RuntimeError) as error:  # RuntimeError is OpenVINO's
+        with folder_written_whole(model / FOLDER, replaces=True) as folder:
+            openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+            write_json(folder / RECORD, record.model_dump(mode="json"))
+    except RuntimeError as error:  # OpenVINO's
         raise OutputError(f"{model / FOLDER}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_quantised_record(model: Path) -> QuantisedRecord | None:

@@ -1,0 +1,174 @@
+"""A model as a bundle of MONAI: its network, and MONAI's own transforms and inferer around it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+
+from medseg.errors import ConfigError
+from medseg.files import ensure_folder, write_json, write_text
+from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.windows import GAUSSIAN_SIGMA
+from medseg.interop.onnx_folder import example_window, steps
+from medseg.plan import Normalization
+
+
+def write_monai_bundle(model: Model, folder: Path) -> None:
+    """Writes a bundle that ``python -m monai.bundle run`` predicts with, without medseg.
+
+    It has configs/metadata.json, configs/inference.json, and models/network.pt2: torch.export's format, which holds no
+    code of ours.
+
+    Args:
+        model: A model of a 3D network; it is on the CPU, in float32.
+        folder: An empty folder.
+
+    Raises:
+        ConfigError: A bundle cannot hold this model: its network is 2D or has valid convolutions, or its channels are
+            normalized by different rules.
+    """
+    if model.record.plan.dims != 3:
+        raise ConfigError("--format monai-bundle: holds 3D models only; take --format onnx")
+    if any(getattr(model.network, "margin", ())):
+        raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
+    with torch.no_grad():
+        exported = torch.export.export(model.network, (example_window(model),))
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # with the paths of this machine
+    models, configs = ensure_folder(folder / "models"), ensure_folder(folder / "configs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that share memory are told of
+        torch.export.save(exported, models / "network.pt2")
+    write_json(configs / "metadata.json", _metadata(model))
+    write_json(configs / "inference.json", _inference(model))
+    lines = [f"# {model.name}", "", "Made by medseg. What it does:", "", *(f"* {step}" for step in steps(model))]
+    write_text(folder / "docs" / "README.md", "\n".join(lines) + "\n")
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    record = model.record
+    shape = list(record.plan.patch_size)
+    return {
+        "version": "1.0.0",
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "required_packages_version": {"nibabel": "5.4.2", "pytorch-ignite": "0.5.5", "fire": "0.7.1"},
+        "name": model.name,
+        "task": f"Segmentation of {', '.join(record.labels.unions)}",
+        "description": f"Trained with medseg {record.medseg}",
+        "authors": "",
+        "copyright": "",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "num_channels": len(record.channels),
+                    "spatial_shape": shape,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(i): name for i, name in enumerate(record.channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(record.outputs),
+                    "spatial_shape": shape,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(i): name for i, name in enumerate(record.outputs)},
+                }
+            },
+        },
+    }
+
+
+def _inference(model: Model) -> dict[str, Any]:
+    """What ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
+    record, plan, grid = model.record, model.record.plan, model.record.plan.grid
+    crop = [{"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}] if grid.crop_to_nonzero else []
+    load = [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "CopyItemsd", "keys": "image", "names": "source"},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None},
+        *crop,
+        *_normalization(grid.normalization),
+        {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
+    ]
+    undo = [
+        # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.
+        {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "source", "mode": "bilinear",
+         "padding_mode": "zeros"},
+        *_decoding(record),
+        {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
+         "separate_folder": False, "resample": False, "output_dtype": "$np.int16"},
+    ]  # fmt: skip
+    return {
+        "imports": ["$import glob", "$import numpy as np", "$import torch"],
+        "bundle_root": ".",
+        "input_dir": "$@bundle_root + '/images'",
+        "output_dir": "$@bundle_root + '/eval'",
+        "images": "$sorted(glob.glob(@input_dir + '/*.nii.gz'))",
+        "network_def": "$torch.export.unflatten(torch.export.load(@bundle_root + '/models/network.pt2'))",
+        "preprocessing": {"_target_": "Compose", "transforms": load},
+        "dataset": {"_target_": "Dataset", "data": "$[{'image': i} for i in @images]", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(plan.patch_size),
+            "sw_batch_size": 1,
+            "overlap": record.inference.overlap,
+            "mode": "gaussian",
+            "sigma_scale": GAUSSIAN_SIGMA,
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": undo},
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "cpu",
+            "val_data_loader": "@dataloader",
+            "network": "@network_def",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "initialize": ["$torch.set_grad_enabled(False)"],
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
+    """Logits to the values of the user's files."""
+    values = record.labels.values
+    if not record.plan.regions:
+        pick: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+    else:
+        values = [values[region.value - 1] for region in record.plan.regions]
+        # The number, from 1 on, of the last region that holds a voxel: it is the one that writes over the others.
+        last = "$lambda x: ((x > 0) * torch.arange(1, len(x) + 1).view(-1, 1, 1, 1)).amax(0, keepdim=True)"
+        pick = {"_target_": "Lambdad", "keys": "pred", "func": last}
+    table = {"orig_labels": list(range(len(values) + 1)), "target_labels": [0, *values], "dtype": "$np.int16"}
+    return [pick, {"_target_": "MapLabelValued", "keys": "pred", **table}]
+
+
+def _normalization(rules: Sequence[Normalization]) -> list[dict[str, Any]]:
+    """MONAI normalizes all channels by one rule. Raises ``ConfigError`` where they have several."""
+    first = rules[0]
+    if first.kind == "ct" and all(rule == first for rule in rules):
+        ends = [(value - first.mean) / first.std for value in (first.lower, first.upper)]
+        scale = {"a_min": first.lower, "a_max": first.upper, "b_min": ends[0], "b_max": ends[1], "clip": True}
+        return [{"_target_": "ScaleIntensityRanged", "keys": "image", **scale}]
+    if first.kind == "zscore" and all(rule == first for rule in rules):
+        how = {"nonzero": first.nonzero, "channel_wise": True}
+        return [{"_target_": "NormalizeIntensityd", "keys": "image", **how}]
+    if all(rule.kind == "none" for rule in rules):
+        return []
+    raise ConfigError("--format monai-bundle: cannot normalize channels by different rules; take --format onnx")
