@@ -1,5 +1,6 @@
 """Something worth knowing about a source: what is odd or wrong, where, and what to do about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from medseg.io.archives import origin
 # problem: 'preprocess' leaves it out, or cannot see it. warning: it is taken, and may be wrong. note: good to know.
 Severity = Literal["problem", "warning", "note"]
 DEFECT = "defect"  # the rule of what medseg itself stumbled over: not the user's fault
+# What a finding may be no more than a consequence of.
+CAUSES = {"unreadable": "wrong-suffix", "no-place": "lost-place"}
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 
 
@@ -55,3 +58,14 @@ def told(message: str, path: Path) -> tuple[str, str]:
     text = message.removeprefix(str(origin(path))).lstrip(": ")
     what, separator, to_do = text.rpartition("; ")
     return (what, to_do) if separator else (text, "")
+
+
+def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Returns the most severe first, alike together; what follows from another finding on the same file is left out."""
+    ranks = {(finding.path, finding.rule): SEVERITIES.index(finding.severity) for finding in findings}
+    told_once = {
+        (finding.path, finding.rule, finding.what): finding
+        for finding in findings
+        if ranks.get((finding.path, CAUSES.get(finding.rule, "")), len(SEVERITIES)) > SEVERITIES.index(finding.severity)
+    }
+    return tuple(sorted(told_once.values(), key=lambda each: (SEVERITIES.index(each.severity), each.rule, each.path)))

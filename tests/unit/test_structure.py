@@ -26,16 +26,13 @@ MANY_PARAMETERS = {
     "evaluation/case.py: measure_case",
     "training/optimizers.py: __init__",
     "training/validation.py: validate",
-    "workflows/inspect.py: look_through",
 }
 
 LONG_MODULES = {
     "workflows/doctor.py",
     "workflows/export.py",
     "workflows/finish.py",
-    "workflows/inspect.py",
     "workflows/networks.py",
-    "workflows/package.py",
     "workflows/preprocess_case.py",
     "workflows/train.py",
 }
