@@ -68,7 +68,21 @@ class GatedSkip(nn.Module):
 
 
 class AttentionUNet(Network):
-    """Needs three stages, since the finest skip has no gate; raises ``ConfigError`` for fewer."""
+    """A U-Net whose skips, but for the finest one, pass through attention gates.
+
+    It takes images, ``(batch, channel, *spatial)``, of edges that are multiples of its strides, and returns logits,
+    ``(batch, label, *spatial)``.
+
+    Source: Oktay et al. 2018, arXiv:1804.03999.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Depth, width, strides and kernels; ``arguments``: norm.
+
+    Raises:
+        ConfigError: There are fewer than three stages, so that no skip would have a gate.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes

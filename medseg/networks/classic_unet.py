@@ -30,6 +30,15 @@ class ClassicUNet(Network):
 
     Where the convolutions aren't padded, the logits are those of the centre, ``margin`` voxels from each side, and
     skips are cropped to their middle. Deep supervision is not part of these networks.
+
+    Source: Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28; Çiçek et al. 2016,
+    doi:10.1007/978-3-319-46723-8_49.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Depth, width, strides and kernels; it has no arguments.
+        form: What the papers do differently.
     """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture, form: Form) -> None:

@@ -9,10 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Network(nn.Module):
-    """Image (batch, channel, *spatial) to logits (batch, label, *spatial).
+    """The base of all networks: from images, ``(batch, channel, *spatial)``, to logits, ``(batch, label, *spatial)``.
 
     In training with deep supervision ``forward`` returns a list of logits, from the finest down. Spatial shapes have to
     be fitting ones; networks of valid convolutions return the logits of the centre, ``margin`` voxels from each side.
+
+    Args:
+        multiple_of: What each spatial edge of an image has to be a multiple of.
     """
 
     deep_supervision = False
@@ -24,22 +27,22 @@ class Network(nn.Module):
         self.margin = (0,) * len(self.multiple_of)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The smallest shape, at least as large, that ``forward`` takes."""
+        """Returns the smallest shape, at least as large, that ``forward`` takes."""
         fitting = tuple(-(-n // multiple) * multiple for n, multiple in zip(shape, self.multiple_of, strict=True))
         # Normalization needs more than one voxel at the lowest resolution.
         return fitting if fitting != self.multiple_of else (*fitting[:-1], 2 * fitting[-1])
 
     @property
     def head_weights(self) -> tuple[float, ...] | None:
-        """Of the heads of deep supervision in the loss; None: each half as much as the finer one before."""
+        """Weights of the heads in the loss; None: each half as much as the finer one before."""
         return None
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
-        """``network.arguments`` that follow from the shape of a patch, and that the user left open."""
+        """Returns ``network.arguments`` that follow from the shape of a patch, and that the user left open."""
         return {}
 
     def run(self, module: Callable[..., Any], *tensors: torch.Tensor) -> Any:
-        """``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
+        """Returns ``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
         if self.checkpointing and self.training:
             return checkpoint(module, *tensors, use_reentrant=False)
         return module(*tensors)

@@ -48,7 +48,16 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualUNet(UNet):
-    """A U-Net whose encoder stages are residual blocks."""
+    """A U-Net whose encoder stages are residual blocks; images and logits are those of ``UNet``.
+
+    Source: Isensee et al. 2024, doi:10.1007/978-3-031-72114-4_47.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Depth, width, strides and kernels; ``arguments``: blocks,
+            decoder_convolutions.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         super().__init__(in_channels, out_channels, architecture)

@@ -69,7 +69,10 @@ class Sizes:
 
 
 class TransUNet(Network):
-    """One grey channel is repeated thrice in 2D, for the sake of weights that were trained on photographs."""
+    """A ResNet whose last features are the tokens of a vision transformer; images and logits are those of ``UNet``.
+
+    One grey channel is repeated thrice in 2D, for the sake of weights that were trained on photographs.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         arguments = arguments_of(architecture, TransUNetArguments)

@@ -45,7 +45,19 @@ class ConvolutionStack(nn.Sequential):
 
 
 class UNet(Network):
-    """The heads of deep supervision are each half the size (or as strided) of the one before."""
+    """The U-Net that nnU-Net plans.
+
+    It takes images, ``(batch, channel, *spatial)``, of edges that are multiples of its strides, and returns logits,
+    ``(batch, label, *spatial)``. While it trains with deep supervision it returns a list of them: each head is half the
+    size (or as strided) of the one before.
+
+    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Depth, width, strides and kernels; it has no arguments.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes

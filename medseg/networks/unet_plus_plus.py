@@ -32,7 +32,22 @@ class UNetPlusPlusArguments(Arguments):
 
 
 class UNetPlusPlus(Network):
-    """In training with deep supervision, logits of all heads, the last head first, all at full resolution."""
+    """A U-Net of nested, dense skips.
+
+    It takes images, ``(batch, channel, *spatial)``, of edges that are multiples of its strides, and returns logits,
+    ``(batch, label, *spatial)``. While it trains with deep supervision it returns a list of those of all heads, the
+    last head first, all at full resolution.
+
+    Source: Zhou et al. 2018, doi:10.1007/978-3-030-00889-5_1.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Depth, width, strides and kernels; ``arguments``: norm, head.
+
+    Raises:
+        ConfigError: There is no such head.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
