@@ -178,6 +178,11 @@ def forget_plugins(file: Path | None = None) -> None:
         del _registered[key]
 
 
+def loaded_plugins() -> list[Path]:
+    """Returns the files of which something is registered: what other processes have to be given."""
+    return list(dict.fromkeys(each.file for each in _registered.values()))
+
+
 def plugin_of(kind: Kind, name: str) -> Registered | None:
     """Returns what was registered by this name; None where nothing was."""
     return _registered.get((kind, name))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.plugins import Plugins
 from medseg.errors import ConfigError
 from medseg.progress import say
 
@@ -32,6 +33,7 @@ def compare(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting of all, as in training.batch_size=4.")
     ] = None,
+    plugins: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of comparison.json, no table.")] = False,
 ) -> None:
     """Trains several networks on one dataset, in the same time, on the same cases, and compares what they gave.
@@ -51,6 +53,9 @@ def compare(
     if max_time is None and epochs is None and load(config, settings).training.max_time is None:
         max_time = "5m"
     length = [f"training.max_time={max_time}"] if max_time else [f"training.epochs={epochs}"] if epochs else []
+    from medseg.plugins import load_plugins
+
+    load_plugins(plugins or ())
     from medseg.workflows.compare import compare as run
 
     comparison = run(

@@ -20,6 +20,7 @@ from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text
 from medseg.inferers.model import read_model_record
 from medseg.networks.registry import build_network
+from medseg.plugins import loaded_plugins
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.plots import log_rows
 from medseg.training.run import read_run_record
@@ -96,6 +97,7 @@ def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) 
     else:
         settings = write_text(trial.settings, trial.config.to_yaml())
         command += ["--dims", str(dims), "--config", str(settings)]
+    command += [f"--plugin={file}" for file in loaded_plugins()]
     log = trial.folder / "train.log"
     with log.open("ab") as file:
         # In a session of its own: Ctrl-C reaches it once, by us, and it writes a checkpoint.

@@ -1,5 +1,6 @@
 """The plugin of docs/networks.md, from training to masks."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,16 @@ def test_the_settings_and_parts_of_the_page(tmp_path: Path) -> None:
     assert config.model_dump(exclude_unset=True).keys() == yaml.safe_load(block("yaml")).keys()
     create_loss(config.loss.name, **config.loss.arguments)
     exec(compile(block("python", 1), "docs/networks.md", "exec"), {})
+
+
+def test_networks_of_a_plugin_are_compared(plugin: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
+    """Each is trained in a process of its own, which is given the plugin, too."""
+    folder = tmp_path / "compared"
+    arguments = ["compare", str(prepared.folder), "-o", str(folder), "--network", "lab-net", "--dims", "2", "--json"]
+    arguments += ["--plugin", str(plugin), "--epochs", "1", "--device", "cpu"]
+    for setting in ("network.arguments={width: 4}", "training.steps_per_epoch=1", "training.batch_size=2"):
+        arguments += ["--set", setting]
+    compared = CliRunner().invoke(app, arguments)
+    assert compared.exit_code == 0, compared.output
+    network = json.loads(compared.stdout)["networks"]["lab-net"]
+    assert network["steps"] == 1 and not network["problems"]

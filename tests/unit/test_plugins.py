@@ -16,7 +16,7 @@ from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks import build_network, create_network
 from medseg.plan import Architecture, Plan
-from medseg.plugins import PluginError, forget_plugins, load_plugins, registered, registered_callbacks
+from medseg.plugins import PluginError, forget_plugins, load_plugins, loaded_plugins, registered, registered_callbacks
 from medseg.transforms.registry import monai_transform
 
 PLUGIN = '''
@@ -80,6 +80,7 @@ def test_what_is_registered_is_had_by_its_name(plugin: Path) -> None:
     assert [type(each).__name__ for each in registered_callbacks()] == ["Counts"]
     assert [each.name for each in registered("network")] == ["two-layers", "with-heads"]
     load_plugins([plugin])  # again, as in a notebook
+    assert loaded_plugins() == [plugin.resolve()]
     assert [each.name for each in registered("network")] == ["two-layers", "with-heads"]
 
 
