@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SourceError,
         TrainingError,
     )
+    from medseg.evaluation.evaluation import Evaluation, evaluate
     from medseg.inspection.inspection import Inspection
     from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
     from medseg.workflows.doctor import doctor
-    from medseg.workflows.evaluate import Evaluation, evaluate
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
     from medseg.workflows.networks import list_networks
@@ -83,7 +83,7 @@ _HOMES = {
     "write_label_map": "medseg.io.nifti.writer:write_nifti",
     # Records: what goes in and comes out.
     "Config": "medseg.config:Config",
-    "Evaluation": "medseg.workflows.evaluate:Evaluation",
+    "Evaluation": "medseg.evaluation.evaluation:Evaluation",
     "Geometry": "medseg.volume:Geometry",
     "Inspection": "medseg.inspection.inspection:Inspection",
     "Labels": "medseg.labels:Labels",
