@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         SourceError,
         TrainingError,
     )
-    from medseg.evaluation.evaluation import Evaluation, evaluate
+    from medseg.evaluation.evaluation import Evaluation
     from medseg.inspection.inspection import Inspection
     from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
     from medseg.workflows.doctor import doctor
+    from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
     from medseg.workflows.inspect import inspect
     from medseg.workflows.networks import list_networks
