@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -37,14 +37,14 @@ PACKAGES = {"int8": ("openvino",), "openvino": ("openvino", "onnxscript"), "onnx
 class OneByOne(Network):
     """A network that another back end runs, window by window: it was built for one shape."""
 
-    def __init__(self, network: Network, run: Backend) -> None:
-        super().__init__(network.multiple_of)
-        self.margin = network.margin
+    def __init__(self, network: torch.nn.Module, run: Backend) -> None:
+        super().__init__(getattr(network, "multiple_of", ()))  # of a module of the user's nothing is known
+        self.margin = getattr(network, "margin", ())
         self.network = network
         self.backend = run
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return self.network.fitting_shape(shape)
+        return self.network.fitting_shape(shape) if isinstance(self.network, Network) else tuple(shape)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.backend(window) for window in torch.split(image, 1)])
@@ -70,7 +70,7 @@ def with_backend(model: Model, name: str) -> Model:
     if name == "auto" and seconds < SLOW_WINDOW:
         return model
     try:
-        network = OneByOne(cast(Network, model.network), START[chosen](model, window))
+        network = OneByOne(model.network, START[chosen](model, window))
         logits, seconds_of_other = _timed(model, network, window)
         by = apart(logits, own)
     except Exception as error:  # whatever a compiler stumbles on: torch runs every network

@@ -120,6 +120,11 @@ def weights_fingerprint(*folders: Path) -> str:
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
+    """Writes a model folder.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     write_tensors(folder / WEIGHTS, weights)
     write_json(folder / RECORD, record.model_dump(mode="json"))
 
@@ -141,13 +146,17 @@ def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
 def load_model(
     path: Path | Sequence[Path], device: Device, head: int | None = None, network: torch.nn.Module | None = None
 ) -> Model:
-    """From a model folder, or from the RUN that holds one; several of them, and a run of all folds, are an ensemble.
-    ``head``: the one that a U-Net++ answers with, from 1; None takes the model's own setting.
+    """Returns a model, ready to predict.
 
-    ``network``: the module of a model that was trained with one of the user's own : a copy of it gets
-    the weights.
+    Args:
+        path: A model folder, or the RUN that holds one; several of them, and a run of all folds, are an ensemble.
+        device: Where the network goes.
+        head: The one that a U-Net++ answers with, from 1; None takes the model's own setting.
+        network: The module of a model that was trained with one of the user's own; a copy of it gets the weights.
 
-    Raises ``ModelError`` when it cannot be used, and ``ConfigError`` when there is no such head.
+    Raises:
+        ModelError: The model cannot be used, or needs a module that wasn't given.
+        ConfigError: There is no such head.
     """
     paths = [path] if isinstance(path, Path) else path
     folders = [folder for each in paths for folder in model_folders(each)]
@@ -215,7 +224,11 @@ def _load_network(
     file = folder / WEIGHTS
     if not file.is_file():
         raise ModelError(f"{folder} has no {WEIGHTS}; {COPY}")
-    misfit = ModelError(f"{file} does not fit the network in {RECORD}; {COPY}")
+    misfit = ModelError(
+        f"{file} does not fit the network in {RECORD}; {COPY}"
+        if own is None
+        else f"{file} does not fit the network that was given; build it as it was built for training"
+    )
     network = _built(folder, record, misfit) if own is None else copy.deepcopy(own)
     weights = read_tensors(file, COPY, ModelError)
     try:
@@ -246,7 +259,11 @@ def _built(folder: Path, record: ModelRecord, misfit: ModelError) -> torch.nn.Mo
 
 
 def read_model_record(folder: Path) -> ModelRecord:
-    """Raises ``ModelError``."""
+    """Returns the record of a model folder.
+
+    Raises:
+        ModelError: The folder is no model, or its record is damaged or of another format version.
+    """
     file = folder / RECORD
     if not file.is_file():
         raise ModelError(f"{folder} is no model (it has no {RECORD}); give a folder that 'medseg train' made")

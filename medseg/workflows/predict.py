@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import CaseList
 from medseg.dataset.channel_order import in_order_of, placed, tell_channels
@@ -10,7 +12,7 @@ from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
 from medseg.device import choose_device
-from medseg.errors import SourceError
+from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
@@ -44,6 +46,7 @@ def predict(
     postprocessing: bool = True,
     overwrite: bool = False,
     head: int | None = None,
+    network: torch.nn.Module | None = None,
 ) -> PredictResult:
     """Segments every case of a source.
 
@@ -79,6 +82,8 @@ def predict(
             in the warnings of a case.
         overwrite: Predict again what is in the output already.
         head: Prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
+        network: The module of a model that was trained with one of the user's own, built as for training; a copy of it
+            gets the weights of the model. Windows (window, channel, *spatial) to logits (window, label, *spatial).
 
     Returns:
         One prediction a case, and the problems.
@@ -86,10 +91,12 @@ def predict(
     Raises:
         MedsegError: The model or the source cannot be used at all.
     """
+    if network is not None and not isinstance(network, torch.nn.Module):
+        raise ConfigError(f"network: is a {type(network).__name__}; give a torch.nn.Module")
     place = PredictionOutput.of(output, formats)
     most = None if max_memory is None else bytes_of(max_memory)
     models = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
-    loaded = with_backend(load_model(models, choose_device(device), head), backend)
+    loaded = with_backend(load_model(models, choose_device(device), head, network), backend)
     loaded = loaded if postprocessing else without_postprocessing(loaded)
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})

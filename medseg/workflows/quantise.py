@@ -76,7 +76,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     graph = quantised(model.network, patches)
     cases = run.split.validation
     say(f"Comparing on {counted(len(cases), 'held-back case')}")
-    network = OneByOne(model.network, runner(graph, precision_of(model.device)))  # type: ignore[arg-type]
+    network = OneByOne(model.network, runner(graph, precision_of(model.device)))
     before, after = (
         validate(each, dataset, cases, run.plan, model.record.inference, model.device).mean_dice
         for each in (model.network, network)

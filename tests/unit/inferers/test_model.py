@@ -2,16 +2,19 @@ import json
 import resource
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 
+import medseg
 from medseg.config import InferenceConfig
 from medseg.device import Device
-from medseg.errors import ModelError, OutputError
+from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import CUSTOM_NETWORK, Plan
 from medseg.weights import write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)
@@ -134,3 +137,29 @@ def test_weights_that_are_no_numbers_are_refused(saved: tuple[Path, torch.nn.Mod
     write_tensors(folder / "model" / "weights.safetensors", {**weights, first: weights[first] * float("nan")})
     with pytest.raises(ModelError, match=f"'{first}' holds what is no number"):
         load_model(folder, CPU)
+
+
+def test_a_network_of_the_users_own_is_given_again(tmp_path: Path, tiny_plan: Plan) -> None:
+    architecture = tiny_plan.architecture.model_copy(update={"name": CUSTOM_NETWORK})
+    own = torch.nn.Conv3d(1, 3, 3, padding=1)
+    record = ModelRecord(
+        medseg="0", plan=tiny_plan.model_copy(update={"architecture": architecture}), channels=("T1",),
+        labels=Labels.from_names({"a": 1, "b": 5}), inference=InferenceConfig(), provenance={}, metrics={},
+    )  # fmt: skip
+    save_model(tmp_path / "model", record, own.state_dict())
+    image = tmp_path / "image.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((12, 11, 9), np.float32), np.eye(4)), image)
+    with pytest.raises(ModelError, match=r"network of the user's own.*medseg.predict\(…, network=module\)"):
+        medseg.predict(tmp_path / "model", image, device="cpu")
+    with pytest.raises(ModelError, match="does not fit the network that was given"):
+        medseg.predict(tmp_path / "model", image, device="cpu", network=torch.nn.Conv3d(1, 2, 3, padding=1))
+    with pytest.raises(ConfigError, match="network: is a str"):
+        medseg.predict(tmp_path / "model", image, device="cpu", network="unet")  # type: ignore[arg-type]
+    again = torch.nn.Conv3d(1, 3, 3, padding=1)
+    before = again.weight.clone()
+    (prediction,) = medseg.predict(tmp_path / "model", image, device="cpu", network=again).predictions
+    assert torch.equal(again.weight, before)  # a copy got the weights
+    assert prediction.label_map.array.shape == (1, 12, 11, 9)
+    assert set(np.unique(prediction.label_map.array)) <= {0, 1, 5}
+    model = load_model(tmp_path / "model", CPU, network=again)
+    assert torch.equal(model.network.weight, own.weight)  # type: ignore[arg-type]
