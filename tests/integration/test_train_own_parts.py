@@ -16,8 +16,8 @@ from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
+from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.model import load_model
-from medseg.inferers.stream import predict_labels
 from medseg.training import Callback, Epoch, Trainer
 
 
@@ -80,7 +80,9 @@ def test_the_model_says_that_its_network_is_custom(run: Path, prepared: Prepared
 
 def test_a_run_with_a_network_of_ones_own_is_resumed_with_it(run: Path, prepared: PreparedDataset) -> None:
     longer = load(overrides=["training.epochs=4"])
-    with pytest.raises(TrainingError, match=r"trains a network of your own; give it: medseg.train\(…, network=module"):
+    with pytest.raises(
+        TrainingError, match=r"trains a network of your own; give it again: medseg.train\(…, network=module"
+    ):
         medseg.train(prepared.folder, run, config=longer, device="cpu", resume=True)
     result = medseg.train(
         prepared.folder,
@@ -96,7 +98,7 @@ def test_a_run_with_a_network_of_ones_own_is_resumed_with_it(run: Path, prepared
 
 
 def test_a_loss_of_monai_is_summed_over_deep_supervision(prepared: PreparedDataset, tmp_path: Path) -> None:
-    config = settings("network.features=[4,8,8]", "training.epochs=1")
+    config = settings("network.features=[4,8,8,8]", "training.epochs=1")
     loss = DiceCELoss(to_onehot_y=True, softmax=True)
     result = medseg.train(prepared.folder, tmp_path, config=config, device="cpu", loss=loss)
     assert result.steps == 10
