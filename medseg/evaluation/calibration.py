@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medseg.errors import GeometryError, MedsegError, Problem, SourceError
 from medseg.evaluation.measure import in_workers
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
 from medseg.io.read import read_volume
@@ -86,7 +86,7 @@ def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
 
 
 def count_case(
-    pair: Pair, *, predictions: Path, labels: Labels, grid_tolerance: float
+    pair: CasePair, *, predictions: Path, labels: Labels, grid_tolerance: float
 ) -> tuple[dict[str, Counts], list[str]]:
     """By label, and what is wrong with single maps. Holds one map at a time. Runs in a worker."""
     folder = saved_probabilities(predictions, pair.case_id)
@@ -111,7 +111,7 @@ def count_case(
     return counts, wrong
 
 
-def _read(path: Path, pair: Pair, grid: Geometry, grid_tolerance: float) -> Array:
+def _read(path: Path, pair: CasePair, grid: Geometry, grid_tolerance: float) -> Array:
     """On ``grid``. Raises ``MedsegError`` when the file holds no probabilities on it."""
     if not path.is_file():
         raise SourceError(f"{path}: no such file; predict with --save-probabilities again, or delete its folder")
@@ -164,7 +164,7 @@ def calibrate(cases: Sequence[Mapping[str, Counts]], labels: Labels) -> dict[str
 
 
 def calibrate_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[CasePair],
     predictions: Path,
     labels: Labels,
     grid_tolerance: float,

@@ -1,6 +1,6 @@
 """The metrics of one case, structure by structure: each label that stands alone, and each region."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -44,16 +44,24 @@ class LabelMetrics(BaseModel):
 
 
 class Measures(NamedTuple):
-    """What to measure: names of metrics, the tolerance of the surface Dice in mm (one for all labels, or by label, with
-    ``*`` for all others), the IoU above which lesions match, and what a case counts as whose prediction cannot be
-    used."""
+    """What to measure.
+
+    Attributes:
+        metrics: Names of metrics.
+        tolerance_mm: Of the surface Dice: one for all labels, or by label with ``*`` for all others.
+        lesion_iou: Lesions match when their IoU is above this.
+        failed: What a case counts as whose prediction cannot be used.
+        annotated: The labels that were annotated in the case, which alone are measured; None: all.
+    """
 
     metrics: tuple[str, ...] = tuple(chosen(DEFAULT))
     tolerance_mm: float | Mapping[str, float] = TOLERANCE_MM
     lesion_iou: float = LEAST_IOU
     failed: Failed = "missed"
+    annotated: tuple[str, ...] | None = None
 
     def tolerance_of(self, label: str) -> float:
+        """Returns the tolerance of the surface Dice for a label, in mm."""
         by_label = self.tolerance_mm
         if isinstance(by_label, Mapping):
             return by_label.get(label, by_label.get("*", TOLERANCE_MM))
@@ -79,16 +87,25 @@ def measure_case(
     spacing: Spacing3,
     labels: Labels,
     measures: Measures = Measures(),  # noqa: B008
-    annotated: Collection[str] | None = None,
 ) -> list[LabelMetrics]:
-    """Compares two label maps ``(x, y, z)`` of network values (0, 1, 2, …: ``labels.encode``) on one grid.
+    """Returns the metrics of each structure of one case: each label that stands alone, and each region.
 
-    ``spacing`` is in mm per axis. One record a structure whose labels were ``annotated`` (None: all), in the order of
-    ``labels.structures``. Voxels that the reference ignores are background in both. Raises ``ValueError`` when the
-    shapes differ or a value is no label's.
+    Args:
+        case_id: The name of the case.
+        prediction: Label map ``(x, y, z)`` of network values (0, 1, 2, …: ``Labels.encode``).
+        reference: Label map of the same shape; voxels that it ignores are background in both.
+        spacing: Edges of a voxel in mm, in array-axis order.
+        labels: Names of the values.
+        measures: What to measure.
+
+    Returns:
+        A record a structure that was annotated, in the order of ``labels.structures``.
+
+    Raises:
+        ValueError: When the shapes differ, or a value is no label's.
     """
     prediction, reference = without_ignored(prediction, reference)
-    unions = labels.annotated_unions(annotated)
+    unions = labels.annotated_unions(measures.annotated)
     overlaps = count_overlaps(prediction, reference, len(labels.items), unions.values())
     boxes = _boxes(prediction, reference, len(labels.items))
     groups = [group for group in GROUPS if any(METRICS[name].group == group for name in measures.metrics)]

@@ -11,7 +11,7 @@ from medseg.errors import Problem, SourceError
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.calibration import LabelCalibration
 from medseg.evaluation.case import LabelMetrics, Measures, Status
-from medseg.evaluation.pairs import Pair, find_pairs
+from medseg.evaluation.pairs import CasePair, find_pairs
 from medseg.evaluation.summary import Summary
 from medseg.files import write_json
 from medseg.labels import Labels
@@ -38,7 +38,7 @@ class EvaluatedMasks:
 
     predictions: Path
     references: Path
-    pairs: tuple[Pair, ...]
+    pairs: tuple[CasePair, ...]
     labels: Labels
     grid_tolerance: float = GRID_TOLERANCE
     rename: Mapping[str, str] = field(default_factory=dict)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medseg.errors import SourceError
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import source_of
 from medseg.io.source import ImageSource
 
 
-def image_of(pair: Pair, sources: Mapping[str, Path]) -> ImageSource | None:
+def image_of(pair: CasePair, sources: Mapping[str, Path]) -> ImageSource | None:
     """What the reference was drawn on, else what predictions.json (``sources_beside``) says; None where neither is
     there any more, or it is a folder of several images."""
     if pair.reference.image is not None:

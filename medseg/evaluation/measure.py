@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.case import Failed, LabelMetrics, Measures, measure_case
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_pair
 from medseg.labels import IGNORED, Labels
 from medseg.parallel import run_in_workers
@@ -32,7 +32,7 @@ class MeasuredCase(NamedTuple):
     unknown: dict[int, int]
 
 
-def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> MeasuredCase:
+def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> MeasuredCase:
     """Reads and measures one pair. Runs in a worker.
 
     Args:
@@ -49,12 +49,17 @@ def measure_pair(pair: Pair, *, labels: Labels, measures: Measures, grid_toleran
     referred = _encoded(reference, pair.reference.path, labels)
     predicted = labels.model_copy(update={"ignore": None}).encode(prediction.label_map, strict=False)
     records = measure_case(
-        pair.case_id, predicted, referred, reference.geometry.spacing, labels, measures, pair.reference.annotated
+        pair.case_id,
+        predicted,
+        referred,
+        reference.geometry.spacing,
+        labels,
+        measures._replace(annotated=pair.reference.annotated),
     )
     return MeasuredCase(records, unknown_values(prediction.label_map, predicted, referred))
 
 
-def values_of(pair: Pair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
+def values_of(pair: CasePair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
     """The label values in the prediction, and in the reference. Runs in a worker."""
     prediction, reference = (
         {int(value) for value in np.unique(volume.array)} - {0} for volume in read_pair(pair, grid_tolerance)
@@ -79,12 +84,12 @@ def unknown_values(prediction: Array, encoded: Array, reference: Array) -> dict[
 
 
 def measure_pairs(
-    measure: Callable[[Pair], MeasuredCase],
-    pairs: Sequence[Pair],
+    measure: Callable[[CasePair], MeasuredCase],
+    pairs: Sequence[CasePair],
     failed: Failed,
     workers: int | None,
     problems: list[Problem],
-) -> tuple[tuple[Pair, ...], dict[str, MeasuredCase]]:
+) -> tuple[tuple[CasePair, ...], dict[str, MeasuredCase]]:
     """Returns what was measured, by case, and the pairs of these cases.
 
     Whatever ended the measurement of a pair, even the death of a worker: the prediction is at fault where the reference
@@ -120,7 +125,9 @@ def measure_pairs(
     return tuple(known[pair.case_id] for pair in pairs if pair.case_id in measured), measured
 
 
-def labels_of_values(pairs: Sequence[Pair], grid_tolerance: float, workers: int | None, ignore: int | None) -> Labels:
+def labels_of_values(
+    pairs: Sequence[CasePair], grid_tolerance: float, workers: int | None, ignore: int | None
+) -> Labels:
     """Returns a label for each value that occurs in a reference; only where there is none, those of the predictions.
 
     What cannot be read is told of when it is measured.
@@ -141,8 +148,8 @@ def labels_of_values(pairs: Sequence[Pair], grid_tolerance: float, workers: int 
 
 
 def in_workers(
-    function: Callable[[Pair], Result],
-    pairs: Sequence[Pair],
+    function: Callable[[CasePair], Result],
+    pairs: Sequence[CasePair],
     description: str,
     workers: int | None,
     problems: list[Problem],

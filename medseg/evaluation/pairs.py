@@ -8,7 +8,7 @@ from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts.segment_labels import plain_name
 from medseg.dataset.prepared_json import read_dataset
 from medseg.errors import LabelError, Problem, SourceError
-from medseg.evaluation.masks import Mask, Side, add_structures, mask_files, named, references_at
+from medseg.evaluation.mask_sources import FoundMasks, MaskSource, add_structures, mask_files, named, references_at
 from medseg.evaluation.predictions import read_predictions
 from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.io.discover import located
@@ -16,21 +16,34 @@ from medseg.labels import Labels
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A prediction and the reference of the same case."""
+class CasePair:
+    """A prediction and the reference of the same case, on disk.
+
+    Attributes:
+        case_id: The name of the case.
+        prediction: None: there is none that can be used.
+        reference: What it should be like.
+        failure: Why there is no prediction.
+    """
 
     case_id: str
-    prediction: Mask | None  # None: there is none that can be used; ``failure`` says why
-    reference: Mask
+    prediction: MaskSource | None
+    reference: MaskSource
     failure: str = ""
 
 
 @dataclass(frozen=True)
-class PairList:
-    """All pairs, one for each reference; the labels where a file names them, the predictions that have no reference,
-    and what is not compared."""
+class CasePairs:
+    """The pairs that were found.
 
-    pairs: tuple[Pair, ...]
+    Attributes:
+        pairs: One for each reference.
+        labels: Where a file names them.
+        problems: Predictions that have no reference, and files that cannot be used.
+        notes: What is not evaluated.
+    """
+
+    pairs: tuple[CasePair, ...]
     labels: Labels | None
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
@@ -41,7 +54,7 @@ def find_pairs(
     references: Path,
     cases: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
-) -> PairList:
+) -> CasePairs:
     """Pairs two files, or the files of two folders by case id: the file's name without its suffix.
 
     ``references`` may also be a dataset in one of the layouts of ``medseg.dataset.layouts``, or a prepared
@@ -90,22 +103,24 @@ def find_pairs(
     ignored = sorted({name for pair in pairs for name in _ignored(pair.reference, referred.masks[pair.case_id])})
     if ignored:
         notes.append(f"no labels, and not compared: {_some(ignored)}; name them by --rename 'SEGMENT=LABEL'")
-    return PairList(tuple(pairs), labels, tuple(problems), tuple(notes))
+    return CasePairs(tuple(pairs), labels, tuple(problems), tuple(notes))
 
 
-def _pair(name: str, predicted: Side, reference: Mask, labels: Labels | None, predictions: Path) -> Pair:
+def _pair(
+    name: str, predicted: FoundMasks, reference: MaskSource, labels: Labels | None, predictions: Path
+) -> CasePair:
     """With the prediction of that name, or why there is none."""
     if name not in predicted.masks:
         told = [problem.message for problem in predicted.problems if problem.case_id == name]
         alone = f"{reference.path}: has no prediction of that name in {predictions}"
-        return Pair(name, None, reference, "; ".join(told) or alone)
+        return CasePair(name, None, reference, "; ".join(told) or alone)
     try:
-        return Pair(name, _valued(predicted.masks[name], predicted.labels, labels), reference)
+        return CasePair(name, _valued(predicted.masks[name], predicted.labels, labels), reference)
     except LabelError as error:
-        return Pair(name, None, reference, str(error))
+        return CasePair(name, None, reference, str(error))
 
 
-def _leave_out_unasked(predictions: Path, predicted: Side, referred: Side) -> list[str]:
+def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: FoundMasks) -> list[str]:
     """Leaves out the references of cases that nobody asked to be predicted; a note on these."""
     asked = set(predicted.masks) if predictions.is_file() else asked_for(predictions)
     unasked = [] if asked is None else [name for name in referred.masks if name not in asked | predicted.masks.keys()]
@@ -147,7 +162,7 @@ def _labels_above(references: Path) -> Labels | None:
     return None
 
 
-def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
+def _valued(mask: MaskSource, own: Labels | None, labels: Labels | None) -> MaskSource:
     """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
     that are no label are left out. Raises ``LabelError`` when all are."""
     if labels is None or own is None:
@@ -167,13 +182,13 @@ def _valued(mask: Mask, own: Labels | None, labels: Labels | None) -> Mask:
     return replace(mask, drawn=replace(mask.drawn, values=known))
 
 
-def _ignored(mask: Mask, before: Mask) -> set[str]:
+def _ignored(mask: MaskSource, before: MaskSource) -> set[str]:
     """Names of the segments that were left out of it."""
     kept, given = ((each.drawn and each.drawn.values) or {} for each in (mask, before))
     return set(given) - set(kept)
 
 
-def _without_reference(predicted: Side, referred: Side, references: Path) -> list[Problem]:
+def _without_reference(predicted: FoundMasks, referred: FoundMasks, references: Path) -> list[Problem]:
     """Predictions that nothing can be compared with, whether they can be read or not."""
     told = [problem for problem in predicted.problems if problem.case_id not in referred.masks]
     alone = [(name, mask.path) for name, mask in predicted.masks.items() if name not in referred.masks]

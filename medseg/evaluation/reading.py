@@ -8,8 +8,8 @@ import numpy as np
 from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume, one_structure, put_together, read_segments
 from medseg.errors import GeometryError, LabelError
-from medseg.evaluation.masks import Mask
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.mask_sources import MaskSource
+from medseg.evaluation.pairs import CasePair
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -18,7 +18,7 @@ from medseg.metrics.overlap import without_ignored
 from medseg.volume import Array, Geometry, Volume
 
 
-def read_pair(pair: Pair, grid_tolerance: float) -> tuple[Volume, Volume]:
+def read_pair(pair: CasePair, grid_tolerance: float) -> tuple[Volume, Volume]:
     """Prediction and reference on one grid; where no prediction can be used, an empty one. Raises ``GeometryError``
     when their grids differ, ``SourceError`` and ``LabelError`` for what is no label map."""
     grid = as_said(_grid(pair), pair)
@@ -37,13 +37,13 @@ def what_counts(
     return labels.only_annotated(predicted, annotated), labels.only_annotated(referred, annotated)
 
 
-def as_said(grid: Geometry, pair: Pair) -> Geometry:
+def as_said(grid: Geometry, pair: CasePair) -> Geometry:
     """With the spacing that the user said of the image of the reference, where headers lost it."""
     said = pair.reference.spacing
     return grid if said is None else grid.with_spacing(said)
 
 
-def _grid(pair: Pair) -> Geometry:
+def _grid(pair: CasePair) -> Geometry:
     """That of the reference; if it consists of named segments, of the image that they were drawn on, where that is
     known, else of the prediction, if that is a label map."""
     reference, prediction = pair.reference, pair.prediction
@@ -57,7 +57,7 @@ def _grid(pair: Pair) -> Geometry:
     return read_geometry(reference.path)
 
 
-def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volume:
+def _read(mask: MaskSource, grid: Geometry, pair: CasePair, grid_tolerance: float) -> Volume:
     """On ``grid``, with its axes."""
 
     def read_mask(source: ImageSource) -> Array:
@@ -75,7 +75,7 @@ def _read(mask: Mask, grid: Geometry, pair: Pair, grid_tolerance: float) -> Volu
     return _on(grid, read, mask.path, pair, grid_tolerance)
 
 
-def _on(grid: Geometry, read: Volume, path: Path, pair: Pair, grid_tolerance: float) -> Volume:
+def _on(grid: Geometry, read: Volume, path: Path, pair: CasePair, grid_tolerance: float) -> Volume:
     volume = Volume(read.array, as_said(read.geometry, pair))
     if volume.geometry.orientation != grid.orientation:
         volume = volume.oriented_as(grid.orientation)
@@ -88,7 +88,7 @@ def _on(grid: Geometry, read: Volume, path: Path, pair: Pair, grid_tolerance: fl
     return Volume(volume.array, grid)
 
 
-def _advice(voxel_by_voxel: bool, pair: Pair) -> str:
+def _advice(voxel_by_voxel: bool, pair: CasePair) -> str:
     """What to do about grids that differ: of voxels that are as many and as large only a header is wrong."""
     if not voxel_by_voxel:
         return "bring one to the grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"

@@ -11,7 +11,7 @@ from medseg.errors import MedsegError
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of, sources_beside
 from medseg.evaluation.method_comparison import MethodComparison
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats
 from medseg.io.source import ImageSource
@@ -88,7 +88,7 @@ def disputed_case(
     return DisputedCase(case, disputed[case], values_of_methods(scores, comparison, case), values, slices, note, files)
 
 
-def _pair(evaluation: Evaluation, case: str) -> Pair:
+def _pair(evaluation: Evaluation, case: str) -> CasePair:
     return next(pair for pair in evaluation.masks.pairs if pair.case_id == case)
 
 

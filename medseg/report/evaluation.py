@@ -12,7 +12,7 @@ from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.evaluation import EvaluatedMasks, Evaluation
 from medseg.evaluation.images import image_of, sources_beside
-from medseg.evaluation.pairs import Pair
+from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.worst import deciding_metric, worst_first
 from medseg.io.read import read_volume
@@ -175,7 +175,7 @@ def _in_slicer(case_id: str) -> str:
     return shlex.join(["medseg", "view", ".", "--case", case_id, "--slicer", bundle])
 
 
-def _pictures(pair: Pair, source: ImageSource | None, masks: EvaluatedMasks) -> tuple[tuple[ErrorSlice, ...], str]:
+def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks) -> tuple[tuple[ErrorSlice, ...], str]:
     """And what is wrong with the image."""
     try:
         prediction, reference = read_pair(pair, masks.grid_tolerance)

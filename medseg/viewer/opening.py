@@ -11,7 +11,7 @@ from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
 from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, read_metrics
 from medseg.evaluation.images import image_of, source_at, sources_beside
-from medseg.evaluation.pairs import Pair, labels_beside
+from medseg.evaluation.pairs import CasePair, labels_beside
 from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.worst import worst_first
@@ -57,7 +57,7 @@ def _evaluated(path: Path) -> Iterator[ViewedCase]:
         yield ViewedCase(case_id, load, scores[case_id])
 
 
-def _evaluated_scene(pair: Pair, masks: EvaluatedMasks, sources: Mapping[str, Path]) -> Scene:
+def _evaluated_scene(pair: CasePair, masks: EvaluatedMasks, sources: Mapping[str, Path]) -> Scene:
     prediction, reference = read_pair(pair, masks.grid_tolerance)
     source = image_of(pair, sources)
     layers = (

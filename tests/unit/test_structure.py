@@ -23,7 +23,6 @@ LONG_FUNCTIONS: set[str] = set()
 
 MANY_PARAMETERS = {
     "dataset/patches.py: __init__",
-    "evaluation/case.py: measure_case",
     "training/optimizers.py: __init__",
     "training/validation.py: validate",
 }

@@ -116,11 +116,11 @@ def test_ignored_voxels_and_labels_that_were_not_annotated_are_left_out() -> Non
     cut = measure_case("a", prediction[..., :5], reference[..., :5], SPACING, LABELS)
     reference[..., 5:] = IGNORED
     assert measure_case("a", prediction, reference, SPACING, LABELS) == cut
-    only = measure_case("a", prediction, reference, SPACING, LABELS, annotated=("missed",))
+    only = measure_case("a", prediction, reference, SPACING, LABELS, Measures(annotated=("missed",)))
     assert only == [record for record in cut if record.label == "missed"]
 
 
 def test_where_no_structure_was_annotated_as_a_whole_nothing_is_measured() -> None:
     label_map = np.random.default_rng(0).integers(0, 3, (6, 5, 4)).astype(np.uint8)
     labels = Labels.from_names({}, {"whole": (1, 2)})
-    assert measure_case("a", label_map, label_map, SPACING, labels, annotated=("label_1",)) == []
+    assert measure_case("a", label_map, label_map, SPACING, labels, Measures(annotated=("label_1",))) == []

@@ -1,4 +1,4 @@
-"""The masks on one side of a comparison: predictions, or references."""
+"""Where the masks of an evaluation lie: those of the predictions, or of the references."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,8 +24,8 @@ DICOM_ENDINGS = (".grid.seg", ".seg", ".rtstruct")
 
 
 @dataclass(frozen=True)
-class Mask:
-    """One side of a pair."""
+class MaskSource:
+    """The prediction or the reference of a case, on disk."""
 
     path: Path
     drawn: LabelSource | None = None  # named segments or structures, and their label values; None for a label map
@@ -35,10 +35,10 @@ class Mask:
 
 
 @dataclass
-class Side:
+class FoundMasks:
     """The masks of the predictions, or of the references, by case id, and their labels where these are named."""
 
-    masks: dict[str, Mask]
+    masks: dict[str, MaskSource]
     labels: Labels | None = None
     problems: list[Problem] = field(default_factory=list)
 
@@ -50,12 +50,12 @@ class MaskFiles(NamedTuple):
     problems: list[Problem]
 
 
-def masks_at(source: Path, rename: Mapping[str, str] | None = None) -> Side:
+def masks_at(source: Path, rename: Mapping[str, str] | None = None) -> FoundMasks:
     """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
     return named(mask_files(source), rename)
 
 
-def references_at(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> Side:
+def references_at(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> FoundMasks:
     """The label maps or segments of a dataset; else those of a file, or of the files in a folder. Files that are called
     like ``predicted`` cases are these, and no masks of single structures."""
     files = masks_at(references, rename) if references.is_file() else None
@@ -72,11 +72,11 @@ def references_at(references: Path, rename: Mapping[str, str] | None, predicted:
         files = masks_at(references, rename)
         if not files.masks.keys().isdisjoint(predicted):
             return files
-    side = Side({}, found.labels, list(found.problems))
+    side = FoundMasks({}, found.labels, list(found.problems))
     for case in found.cases:
         if case.label is not None:
             drawn = None if case.label.values is None else case.label
-            side.masks[case.case_id] = Mask(
+            side.masks[case.case_id] = MaskSource(
                 case.label.path, drawn, case.images[0], annotated=case.annotated, spacing=case.spacing
             )
     return side if side.masks else masks_at(references, rename)
@@ -112,13 +112,13 @@ def add_structures(files: MaskFiles, folder: Path, cases: Collection[str]) -> No
             files.of_case[name] = masks
 
 
-def named(files: MaskFiles, rename: Mapping[str, str] | None = None) -> Side:
+def named(files: MaskFiles, rename: Mapping[str, str] | None = None) -> FoundMasks:
     """The masks of files, with the labels that segments and structures are called after."""
-    side = Side({}, problems=list(files.problems))
+    side = FoundMasks({}, problems=list(files.problems))
     drawn = {}
     for name, sources in files.of_case.items():
         structures = all(source.structure for source in sources)
-        side.masks[name] = Mask(sources[0].path.parent if structures else sources[0].path)
+        side.masks[name] = MaskSource(sources[0].path.parent if structures else sources[0].path)
         if sources[0].has_segments:
             drawn[name] = sources
     if drawn:
