@@ -30,6 +30,7 @@ class Device:
 
     @property
     def is_cuda(self) -> bool:
+        """Whether it is a GPU that CUDA runs."""
         return self.torch_device.type == "cuda"
 
     @property
@@ -38,6 +39,7 @@ class Device:
         return self.dtype == torch.float16
 
     def autocast(self) -> AbstractContextManager[None]:
+        """Around what a network computes: in the precision of this device."""
         return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:

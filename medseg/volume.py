@@ -89,7 +89,7 @@ class Geometry:
 
     @property
     def orientation(self) -> str:
-        """The direction of each array axis, as three letters: ``"RAS"``, ``"LPS"``, …"""
+        """The direction of each array axis, as three letters: ``"RAS"``, ``"LPS"`` and so on."""
         return "".join(aff2axcodes(self.affine))
 
     @property
