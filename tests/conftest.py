@@ -32,7 +32,7 @@ def same_chance() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def shown() -> Iterator[None]:
     """Tests look at what the command line would show."""
     show_progress()
