@@ -29,7 +29,7 @@ from monai.transforms import (
 )
 
 from medseg.config import AugmentationConfig
-from medseg.transforms.augmentation.batch import Batch, BatchTransform
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform
 from medseg.transforms.augmentation.pipeline import build_augmentation
 
 BATCHES = 30
@@ -65,13 +65,13 @@ def monai_twins(shape: tuple[int, ...]) -> list[Transform]:
     ]
 
 
-def each_sample(transform: Transform, batch: Batch, seed: int) -> Batch:
+def each_sample(transform: Transform, batch: BatchData, seed: int) -> BatchData:
     transform.set_random_state(seed=seed)
     samples = [transform({key: batch[key][index] for key in BOTH}) for index in range(len(batch["image"]))]
     return {key: torch.stack([sample[key] for sample in samples]) for key in BOTH}
 
 
-def whole_batch(transform: BatchTransform, batch: Batch, seed: int) -> Batch:
+def whole_batch(transform: BatchTransform, batch: BatchData, seed: int) -> BatchData:
     transform.set_random_state(seed=seed)
     return transform(batch)
 
@@ -85,7 +85,7 @@ def mean_milliseconds(run: Callable[[int], object], device: str) -> float:
     return (time.perf_counter() - start) / BATCHES * 1e3
 
 
-def random_batch(size: list[int], device: str) -> Batch:
+def random_batch(size: list[int], device: str) -> BatchData:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(size, generator=generator)
     label = torch.randint(0, 3, (size[0], 1, *size[2:]), generator=generator, dtype=torch.uint8)

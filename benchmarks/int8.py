@@ -45,7 +45,7 @@ def main() -> None:
     run = reopen_run(arguments.run, dataset, Config())
     model = load_model(arguments.run, choose_device("cpu"))
     batch = {"batch_size": PATCHES, "foreground_fraction": 1 / 3, "seed": 1}
-    patches = PatchSampler(dataset, run.split.training, run.plan, **batch).batch(0).image
+    patches = PatchSampler(dataset.subset(run.split.training), run.plan, **batch).batch(0).image
     networks = {"torch": model.network} | compiled(model.network, patches)
     print("| network | a window (ms) | Dice of the held-back cases |\n| --- | --- | --- |")
     for name, network in networks.items():

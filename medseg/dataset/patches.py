@@ -3,6 +3,7 @@ run sees exactly what the unbroken one would have seen."""
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,25 +42,40 @@ class PatchSampler:
     def __init__(
         self,
         dataset: PreparedDataset,
-        case_ids: Sequence[str],
         plan: Plan,
         *,
         batch_size: int,
         foreground_fraction: float,
         seed: int,
         margin: Sequence[int] = (0, 0, 0),
-        share: slice = WHOLE,
     ) -> None:
+        """Takes what to draw from.
+
+        Args:
+            dataset: With the cases to draw from, such as ``dataset.subset(split.training)``.
+            plan: Says the size of patches, and which axis 2D networks don't see.
+            batch_size: Samples of a batch.
+            foreground_fraction: Of patches that are centred on a voxel of a label.
+            seed: With the step it says all that is drawn.
+            margin: Voxels of context on each side (x, y, z) that the network sees only; beyond the image it is
+                mirrored.
+        """
         self.dataset = dataset
-        self.case_ids = tuple(case_ids)
+        self.case_ids = dataset.case_ids
         self.plan = plan
         self.batch_size = batch_size
         self.foreground_fraction = foreground_fraction
         self.seed = seed
-        self.share = share  # the samples of each batch that are read for training
-        # Context on each side (x, y, z) that the network sees only; beyond the image it is mirrored.
+        self._share = WHOLE
         self.margin = tuple(margin)
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
+
+    def shared(self, share: slice) -> "PatchSampler":
+        """Returns a sampler of the same batches, of which ``prefetched`` gives these samples only: those that fall to
+        one of several processes."""
+        sampler = copy(self)
+        sampler._share = share
+        return sampler
 
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
         """Returns the batch of this step, or a share of its samples."""
@@ -82,12 +98,12 @@ class PatchSampler:
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
         """Yields batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
         with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self.batch, first_step, self.share)
+            upcoming = reader.submit(self.batch, first_step, self._share)
             step = first_step
             while True:
                 batch = upcoming.result()
                 step += 1
-                upcoming = reader.submit(self.batch, step, self.share)
+                upcoming = reader.submit(self.batch, step, self._share)
                 yield batch
 
     def _sample(self, index: int, case_id: str) -> tuple[Array, Array]:

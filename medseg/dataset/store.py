@@ -3,7 +3,8 @@
 Its files: ``medseg.dataset.prepared_json``, ``medseg.dataset.prepared_arrays``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,7 @@ class PreparedDataset(Dataset[Item]):
             )
         self.labels: Labels = self.record.labels
         self.transform = transform
-        self.case_ids = tuple(self.cases) if case_ids is None else tuple(case_ids)
-        unknown = [case_id for case_id in self.case_ids if case_id not in self.cases]
-        if unknown:
-            raise SourceError(f"{folder}: has no case '{unknown[0]}'")
+        self.case_ids = self._known(self.cases if case_ids is None else case_ids)
 
     def __len__(self) -> int:
         return len(self.case_ids)
@@ -92,6 +90,13 @@ class PreparedDataset(Dataset[Item]):
             "case_id": case_id,
         }
         return item if self.transform is None else self.transform(item)
+
+    def subset(self, case_ids: Sequence[str]) -> "PreparedDataset":
+        """Returns the same dataset with other items, such as ``dataset.subset(split.training)``. Raises ``SourceError``
+        where it has no such case."""
+        dataset = copy(self)
+        dataset.case_ids = self._known(case_ids)
+        return dataset
 
     @cached_property
     def plans(self) -> Plans:
@@ -152,6 +157,14 @@ class PreparedDataset(Dataset[Item]):
     def image_paths(self, case_id: str) -> list[Path]:
         """Returns where the images of the source are, one a channel."""
         return [self.folder / image for image in self.cases[case_id].images]
+
+    def _known(self, case_ids: Iterable[str]) -> tuple[str, ...]:
+        """Raises ``SourceError`` for a case that is not there."""
+        chosen = tuple(case_ids)
+        for case_id in chosen:
+            if case_id not in self.cases:
+                raise SourceError(f"{self.folder}: has no case '{case_id}'")
+        return chosen
 
     @cached_property
     def _grids(self) -> dict[str, Geometry]:

@@ -97,8 +97,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
 def _patches(run: Run, dataset: PreparedDataset, shape: Sequence[int]) -> torch.Tensor:
     settings = run.config.training
     sampler = PatchSampler(
-        dataset,
-        run.split.training,
+        dataset.subset(run.split.training),
         run.plan,
         batch_size=PATCHES,
         foreground_fraction=settings.foreground_fraction,

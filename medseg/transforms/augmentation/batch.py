@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from monai.transforms import Randomizable, Transform
 
-Batch = dict[str, torch.Tensor]
+BatchData = dict[str, torch.Tensor]
 """``image`` (sample, channel, *spatial), any float type; ``label`` (sample, 1, *spatial), integers."""
 
 Reals = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
-    """A random transform of a whole ``Batch``, in 2D or 3D, on the batch's own device.
+    """A random transform of a whole ``BatchData``, in 2D or 3D, on the batch's own device.
 
     Subclasses draw with ``self.R`` on the host, so that ``set_random_state(seed)`` gives the same decisions
     on every device, and change only the samples that were drawn. The tensors that came in stay as they were.
@@ -25,15 +25,15 @@ class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
     first = 0
     n_samples: int | None = None  # None: as many as ``data`` holds
 
-    def drawn_for(self, data: Batch) -> int:
+    def drawn_for(self, data: BatchData) -> int:
         """Returns how many samples to draw for."""
         return len(data["image"]) if self.n_samples is None else self.n_samples
 
-    def own(self, data: Batch) -> slice:
+    def own(self, data: BatchData) -> slice:
         """Returns which of them ``data`` holds."""
         return slice(self.first, self.first + len(data["image"]))
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         """Returns the batch changed."""
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.transforms.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform, Reals, to_device_of
 
 Range = tuple[float, float]
 
@@ -34,7 +34,7 @@ class RandIntensityBatch(BatchTransform):
         samples = self.R.random_sample((shape[0], 1)) < self.prob
         self.chosen = np.argwhere(samples & (self.R.random_sample(shape) < self.channel_prob))
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         image = data["image"]
         n_channels = image.shape[1]
         self.randomize((self.drawn_for(data), n_channels))
@@ -198,7 +198,7 @@ class RandChannelDropoutBatch(BatchTransform):
         ranks = self.R.random_sample((n_samples, n_channels)).argsort(axis=1).argsort(axis=1)
         self.dropped = chosen[:, None] & (ranks < n_dropped[:, None])
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         image = data["image"]
         n_channels = image.shape[1]
         if n_channels < 2:

@@ -10,7 +10,7 @@ from monai.utils import convert_to_tensor
 from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError, cause_of
 from medseg.plan import Plan
-from medseg.transforms.augmentation.batch import Batch, BatchTransform
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandChannelDropoutBatch,
@@ -52,8 +52,8 @@ class Augmentation(Compose):  # type: ignore[misc]
         super().__init__(list(transforms))
 
     def __call__(
-        self, batch: Batch, seed: int | Sequence[int] | None = None, *, first: int = 0, n_samples: int | None = None
-    ) -> Batch:
+        self, batch: BatchData, seed: int | Sequence[int] | None = None, *, first: int = 0, n_samples: int | None = None
+    ) -> BatchData:
         """Returns the batch augmented; its tensors are left as they were.
 
         Args:
@@ -89,7 +89,7 @@ class EachSample(BatchTransform):
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         seeds = self.R.randint(2**31, size=self.drawn_for(data))[self.own(data)]
         samples = [
             self._transformed({"image": image.clone(), "label": label.clone()}, int(seed))
@@ -101,13 +101,13 @@ class EachSample(BatchTransform):
             "label": torch.stack([sample["label"] for sample in samples]),
         }
 
-    def _transformed(self, sample: Batch, seed: int) -> Batch:
+    def _transformed(self, sample: BatchData, seed: int) -> BatchData:
         name = type(self.transform).__name__
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed=seed)
         try:
             changed = self.transform(dict(sample))
-            result: Batch = {
+            result: BatchData = {
                 key: convert_to_tensor(changed[key], before.dtype, before.device, track_meta=False)
                 for key, before in sample.items()
             }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.transforms.augmentation.batch import Batch, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform, Reals, to_device_of
 
 Plane = tuple[int, int]
 
@@ -58,7 +58,7 @@ class RandAffineBatch(BatchTransform):
         self.factors = np.where(scaled, self.R.uniform(*self.scaling_range, n_samples), 1.0)
         self.chosen = np.flatnonzero(rotated | scaled)
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         image, label = data["image"], data["label"]
         self.randomize(self.drawn_for(data))
         own = self.own(data)
@@ -102,7 +102,7 @@ class RandFlipBatch(BatchTransform):
         """Draws ``flipped`` (sample, axis)."""
         self.flipped = self.R.random_sample((n_samples, len(self.axes))) < self.prob
 
-    def __call__(self, data: Batch) -> Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         image, label = data["image"].clone(), data["label"].clone()
         self.randomize(self.drawn_for(data))
         self.flipped = self.flipped[self.own(data)]

@@ -13,7 +13,7 @@ def sampler(dataset: PreparedDataset, dims: int = 3, **rest: object) -> PatchSam
     assert plan is not None
     plan = plan.model_copy(update={"patch_size": (16, 16, 1 if dims == 2 else 8)})
     chosen = {"batch_size": 3, "foreground_fraction": 1 / 3, "seed": 0, **rest}
-    return PatchSampler(dataset, sorted(dataset.cases), plan, **chosen)  # type: ignore[arg-type]
+    return PatchSampler(dataset.subset(sorted(dataset.cases)), plan, **chosen)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -39,7 +39,7 @@ def test_a_batch_depends_on_seed_and_step_only(prepared: PreparedDataset) -> Non
 
 def test_shares_of_a_batch_make_up_the_batch(prepared: PreparedDataset) -> None:
     whole = sampler(prepared).batch(5)
-    parts = [next(sampler(prepared, share=share).prefetched(5)) for share in (slice(0, 1), slice(1, 3))]
+    parts = [next(sampler(prepared).shared(share).prefetched(5)) for share in (slice(0, 1), slice(1, 3))]
     assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
     assert torch.equal(torch.cat([part.label for part in parts]), whole.label)
     assert [part.first for part in parts] == [0, 1]

@@ -58,6 +58,14 @@ def test_a_loader_with_workers_gives_the_same(prepared: PreparedDataset) -> None
 def test_a_case_that_is_not_there_is_named(prepared: PreparedDataset) -> None:
     with pytest.raises(SourceError, match="has no case 'nobody'"):
         PreparedDataset(prepared.folder, ["nobody"])
+    with pytest.raises(SourceError, match="has no case 'nobody'"):
+        prepared.subset(["nobody"])
+
+
+def test_a_subset_is_the_same_dataset_with_other_items(prepared: PreparedDataset) -> None:
+    chosen = sorted(prepared.cases)[1:3]
+    assert [item["case_id"] for item in prepared.subset(chosen)] == chosen
+    assert len(prepared) == len(prepared.cases)
 
 
 @pytest.mark.parametrize("record", [DatasetRecord, Fingerprint, Plans])

@@ -6,7 +6,7 @@ import torch
 from monai.transforms import AdjustContrast, RandSimulateLowResolution, ScaleIntensityFixedMean
 from scipy.ndimage import gaussian_filter
 
-from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.batch import BatchData
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandContrastBatch,
@@ -28,13 +28,13 @@ ALL = [
 ]
 
 
-def noise_batch(shape: tuple[int, ...], n: int = 2, channels: int = 2) -> Batch:
+def noise_batch(shape: tuple[int, ...], n: int = 2, channels: int = 2) -> BatchData:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn((n, channels, *shape), generator=generator) * 3 + 1
     return {"image": image, "label": torch.zeros((n, 1, *shape), dtype=torch.uint8)}
 
 
-def applied(transform: RandIntensityBatch, batch: Batch, seed: int = 1) -> torch.Tensor:
+def applied(transform: RandIntensityBatch, batch: BatchData, seed: int = 1) -> torch.Tensor:
     transform.set_random_state(seed=seed)
     return transform(batch)["image"]
 

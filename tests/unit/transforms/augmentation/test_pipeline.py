@@ -9,7 +9,7 @@ from monai.transforms import Compose, GaussianSharpen, Transform
 
 from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError
-from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.batch import BatchData
 from medseg.transforms.augmentation.pipeline import (
     Augmentation,
     EachSample,
@@ -26,7 +26,7 @@ OFF: dict[str, Any] = {
 SHAPES = [(12, 16, 10), (24, 20)]
 
 
-def random_batch(shape: tuple[int, ...], n: int = 6, channels: int = 2) -> Batch:
+def random_batch(shape: tuple[int, ...], n: int = 6, channels: int = 2) -> BatchData:
     generator = torch.Generator().manual_seed(0)
     return {
         "image": torch.randn((n, channels, *shape), generator=generator),
@@ -45,7 +45,7 @@ def build(shape: tuple[int, ...], **settings: Any) -> Augmentation:
     )
 
 
-def equal(first: Batch, second: Batch) -> bool:
+def equal(first: BatchData, second: BatchData) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -54,7 +54,7 @@ def test_it_is_a_compose_that_draws_as_monai_does(shape: tuple[int, ...] = SHAPE
     augment = build(shape)
     assert isinstance(augment, Compose)
 
-    def two() -> list[Batch]:
+    def two() -> list[BatchData]:
         augment.set_random_state(seed=5)
         return [augment(batch), augment(batch)]
 
@@ -163,7 +163,7 @@ def test_random_monai_transforms_draw_for_each_sample() -> None:
 
 def test_a_transform_that_works_in_place_cannot_reach_the_batch() -> None:
     class Emptied(Transform):  # type: ignore[misc]
-        def __call__(self, data: Batch) -> Batch:
+        def __call__(self, data: BatchData) -> BatchData:
             return {key: value.zero_() for key, value in data.items()}
 
     batch = random_batch((8, 8))

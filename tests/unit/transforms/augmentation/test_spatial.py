@@ -7,14 +7,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from medseg.transforms.augmentation.batch import Batch
+from medseg.transforms.augmentation.batch import BatchData
 from medseg.transforms.augmentation.spatial import RandAffineBatch, RandFlipBatch
 
 SHAPE = (24, 34, 18)
 SPACING = (1.0, 0.7, 1.9)
 
 
-def blobs(shape: tuple[int, ...], n: int = 1, seed: int = 0) -> Batch:
+def blobs(shape: tuple[int, ...], n: int = 1, seed: int = 0) -> BatchData:
     """Smooth random images; the label (0, 2, 5) is where they exceed two thresholds."""
     coarse = torch.randn((n, 1, *[5] * len(shape)), generator=torch.Generator().manual_seed(seed))
     mode = "bilinear" if len(shape) == 2 else "trilinear"
