@@ -10,7 +10,7 @@ from monai.transforms import Compose, Transform
 
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.errors import TrainingError
-from medseg.transforms.augmentation import batch as augmentation_batch
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform
 from medseg.transforms.augmentation.pipeline import Augmentation, EachSample
 
 Batches = PatchSampler | Iterable[Batch | Mapping[str, Any]]
@@ -70,18 +70,18 @@ def augmentation_from(transforms: Callable[..., Any] | None) -> Augmentation:
     if isinstance(transforms, Augmentation):
         return transforms
     steps: Any = transforms.transforms if isinstance(transforms, Compose) else (transforms,)
-    if all(isinstance(step, augmentation_batch.BatchTransform) for step in steps):
+    if all(isinstance(step, BatchTransform) for step in steps):
         return Augmentation(list(steps))
     return Augmentation([EachSample(transforms) if isinstance(transforms, Transform) else _WholeBatch(transforms)])
 
 
-class _WholeBatch(augmentation_batch.BatchTransform):
+class _WholeBatch(BatchTransform):
     """A function of a dictionary of whole batches. What it draws from torch and NumPy follows from the step too."""
 
     def __init__(self, function: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
         self.function = function
 
-    def __call__(self, data: augmentation_batch.Batch) -> augmentation_batch.Batch:
+    def __call__(self, data: BatchData) -> BatchData:
         seed = int(self.R.randint(2**31)) + self.first
         torch.manual_seed(seed)
         np.random.seed(seed)  # that is where functions draw that know no generator

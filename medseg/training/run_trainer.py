@@ -114,15 +114,13 @@ def make_sampler(run: Run, network: nn.Module, processes: ProcessGroup = ALONE) 
     """Returns the batches of a run; each process reads its share of them."""
     plan, settings = run.plan, run.config.training
     return PatchSampler(
-        run.dataset,
-        run.split.training,
+        run.dataset.subset(run.split.training),
         plan,
         batch_size=plan.batch_size,
         foreground_fraction=settings.foreground_fraction,
         seed=settings.seed,
         margin=plan.in_space(getattr(network, "margin", (0,) * plan.dims), 0),
-        share=processes.share(plan.batch_size),
-    )
+    ).shared(processes.share(plan.batch_size))
 
 
 def tell(run: Run, trainer: Trainer) -> None:

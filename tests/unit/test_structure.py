@@ -22,7 +22,6 @@ LINES_OF_A_WORKFLOW = 150
 LONG_FUNCTIONS: set[str] = set()
 
 MANY_PARAMETERS = {
-    "dataset/patches.py: __init__",
     "training/optimizers.py: __init__",
     "training/validation.py: validate",
 }
