@@ -21,8 +21,8 @@ from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.inferers.backends import OneByOne
+from medseg.inferers.graphs import openvino_graph, openvino_runner
 from medseg.inferers.model import load_model
-from medseg.inferers.openvino_graph import graph_of, runner
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import quantised
 from medseg.networks.registry import build_network
@@ -70,9 +70,9 @@ def main() -> None:
 
 def compiled(network: Any, patches: torch.Tensor) -> dict[str, OneByOne]:
     """By OpenVINO, in each precision."""
-    exported = graph_of(network, patches[:1])
+    exported = openvino_graph(network, patches[:1])
     graphs = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (quantised(network, patches), "bf16")}
-    return {f"OpenVINO {name}": OneByOne(network, runner(*graph)) for name, graph in graphs.items()}
+    return {f"OpenVINO {name}": OneByOne(network, openvino_runner(*graph)) for name, graph in graphs.items()}
 
 
 def seconds(predict: Predictor, window: torch.Tensor) -> float:

@@ -12,9 +12,8 @@ import torch
 
 from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
-from medseg.inferers.exported import window_shape, write_onnx
+from medseg.inferers.graphs import openvino_graph, openvino_runner, window_shape, write_onnx
 from medseg.inferers.model import Model, weights_fingerprint
-from medseg.inferers.openvino_graph import graph_of, runner
 from medseg.inferers.predictor import Backend, Predictor
 from medseg.inferers.quantised import FOLDER, GRAPH, read_quantised_record
 from medseg.networks.network import Network
@@ -51,13 +50,18 @@ class OneByOne(Network):
 
 
 def with_backend(model: Model, name: str) -> Model:
-    """The model with its network run by the back end of that name.
+    """Returns the model with its network run by the back end of that name.
 
     A back end has to give the logits of torch for a window of noise (in real ones there may be nothing but air), or
     torch stays, with a warning. ``auto`` takes OpenVINO where that is installed and faster, for networks that are slow
     on a processor: in int8 where the model was quantised.
 
-    Raises ``ConfigError`` for a back end that isn't known, isn't installed, or doesn't run on the model's device.
+    Args:
+        model: As it was loaded.
+        name: "torch", "compile", "openvino", "int8", "onnxruntime" or "auto".
+
+    Raises:
+        ConfigError: The back end isn't known, isn't installed, or doesn't run on the model's device.
     """
     _check(name, model)
     if name == "torch" or (name == "auto" and (model.device.is_cuda or not _installed("openvino"))):
@@ -135,11 +139,11 @@ def _compile(model: Model, _window: torch.Tensor) -> Backend:
 
 
 def _openvino(model: Model, window: torch.Tensor) -> Backend:
-    return runner(graph_of(model.network, window), precision_of(model.device))
+    return openvino_runner(openvino_graph(model.network, window), precision_of(model.device))
 
 
 def _int8(model: Model, _window: torch.Tensor) -> Backend:
-    graphs = [runner(folder / FOLDER / GRAPH, precision_of(model.device)) for folder in model.folders]
+    graphs = [openvino_runner(folder / FOLDER / GRAPH, precision_of(model.device)) for folder in model.folders]
     if len(graphs) == 1:
         return graphs[0]
     return lambda window: torch.stack([graph(window) for graph in graphs]).mean(0)

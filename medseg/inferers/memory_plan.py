@@ -39,12 +39,19 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What the stream takes; results are the same but for rounding."""
+    """How much memory windows may take; results are the same but for rounding.
 
-    batch_size: int  # windows that the network gets at a time
-    rows_at_once: int = 1  # of windows, before voxels leave
-    dtype: torch.dtype = torch.float32  # of the sums
-    sums_on_device: bool = True  # or in main memory
+    Attributes:
+        batch_size: Windows that the network gets at a time.
+        rows_at_once: Rows of windows that are predicted before voxels leave.
+        dtype: Of the sums of logits.
+        sums_on_device: Whether they lie on the device of the network, or in main memory.
+    """
+
+    batch_size: int
+    rows_at_once: int = 1
+    dtype: torch.dtype = torch.float32
+    sums_on_device: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,11 @@ def window_bytes(predictor: Predictor, layout: Layout, channels: int) -> int:
 
 
 def bytes_of(text: str) -> int:
-    """Of ``4GB``, ``512 MB``, ``1.5g``, ``2GiB``. Raises ``ConfigError`` for what is no amount of memory."""
+    """Returns the bytes of ``4GB``, ``512 MB``, ``1.5g``, ``2GiB``.
+
+    Raises:
+        ConfigError: The text is no amount of memory.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text, flags=re.IGNORECASE)
     if match is None or float(match[1]) == 0:
         raise ConfigError(f"--max-memory {text}: is no amount of memory; write it as 4GB or 800MB")

@@ -20,8 +20,7 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import write_json
-from medseg.inferers.ensemble import Ensemble
-from medseg.inferers.fused import fused
+from medseg.inferers.networks import Ensemble, fused
 from medseg.inferers.review import Review
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.labels import Labels

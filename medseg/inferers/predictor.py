@@ -14,7 +14,14 @@ Backend = Callable[[torch.Tensor], torch.Tensor]
 
 class Predictor:
     """Windows (batch, channel, x, y, z) to logits (batch, label, x, y, z): the mean over all combinations of the
-    mirrored array axes. 2D networks see windows without the slice axis."""
+    mirrored array axes. 2D networks see windows without the slice axis.
+
+    Args:
+        network: Windows (batch, channel, *spatial) to logits (batch, label, *spatial).
+        plan: Says which axis 2D networks don't see.
+        device: Where the network lies, and in which precision it runs.
+        mirror_axes: Array axes, 0 to 2.
+    """
 
     def __init__(self, network: Backend, plan: Plan, device: Device, mirror_axes: Sequence[int] = ()) -> None:
         self.network = network

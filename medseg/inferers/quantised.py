@@ -13,7 +13,7 @@ import torch
 
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import folder_written_whole, write_json
-from medseg.inferers.openvino_graph import graph_of
+from medseg.inferers.graphs import openvino_graph
 from medseg.records import Record, read_record
 
 FOLDER = "int8"
@@ -43,7 +43,7 @@ def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
         raise ConfigError("to quantise, OpenVINO and NNCF have to be there: pip install 'medseg[int8]'") from error
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset([patch[None].numpy() for patch in patches])
-    return nncf.quantize(graph_of(network, patches[:1]), data, subset_size=len(patches))
+    return nncf.quantize(openvino_graph(network, patches[:1]), data, subset_size=len(patches))
 
 
 def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:

@@ -43,8 +43,19 @@ def segment(
     observers: Sequence[Observer] = (),
     watchers: Sequence[Watcher] = (),
 ) -> Segmentation:
-    """``observers`` see each part of the label map when it is finished, with its logits if they ask for them;
-    ``watchers`` see the logits on the model grid."""
+    """Returns the label map of a case, with what was skipped and how long it took.
+
+    Args:
+        predictor: The network of a plan.
+        prepared: The image on the model grid, and both grids.
+        config: The settings of the windows.
+        memory_plan: None where memory is no concern.
+        observers: See each part of the label map when it is finished, with its logits if they ask for them.
+        watchers: See the logits on the model grid.
+
+    Raises:
+        MedsegError: Memory is too little for a single window.
+    """
     start, restoring_seconds = time.perf_counter(), 0.0
     region, warnings = None, []
     if config.first_look:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from medseg.files import write_json
-from medseg.inferers.exported import window_shape, write_onnx
+from medseg.inferers.graphs import window_shape, write_onnx
 from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.plan import Normalization

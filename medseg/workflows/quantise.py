@@ -13,9 +13,8 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inferers.backends import OneByOne, precision_of
-from medseg.inferers.exported import window_shape
+from medseg.inferers.graphs import openvino_runner, window_shape
 from medseg.inferers.model import load_model, weights_fingerprint
-from medseg.inferers.openvino_graph import runner
 from medseg.inferers.quantised import FOLDER, QuantisedRecord, quantised, save_quantised
 from medseg.progress import counted, say
 from medseg.training.run import Run, read_run_record, reopen_run
@@ -76,7 +75,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     graph = quantised(model.network, patches)
     cases = run.split.validation
     say(f"Comparing on {counted(len(cases), 'held-back case')}")
-    network = OneByOne(model.network, runner(graph, precision_of(model.device)))
+    network = OneByOne(model.network, openvino_runner(graph, precision_of(model.device)))
     before, after = (
         validate(each, dataset, cases, run.plan, model.record.inference, model.device).mean_dice
         for each in (model.network, network)

@@ -1,6 +1,31 @@
-"""The same network, faster: what only inference may change."""
+"""Networks as inference runs them: several as one, and faster where only inference may change them."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
+
+from medseg.networks.network import Network
+
+
+class Ensemble(Network):
+    """The mean of the logits that networks of one plan give for a window, as nnU-Net takes of its folds."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        first = networks[0]
+        super().__init__(getattr(first, "multiple_of", ()))  # of a module of the user's nothing is known
+        self.margin = getattr(first, "margin", ())
+        self.networks = nn.ModuleList(networks)
+
+    def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        first: Network = self.networks[0]  # type: ignore[assignment]
+        return first.fitting_shape(shape)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = self.networks[0](image).float()
+        for network in list(self.networks)[1:]:
+            total += network(image)
+        return total / len(self.networks)
 
 
 def fused(network: nn.Module) -> nn.Module:

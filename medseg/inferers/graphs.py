@@ -1,8 +1,9 @@
-"""A network as ONNX, which other programs run."""
+"""A network as a graph that other programs run: of ONNX, and of OpenVINO."""
 
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,21 @@ from typing import Any
 import torch
 
 from medseg.errors import ConfigError
+from medseg.inferers.predictor import Backend
 from medseg.networks.network import Network
 
 
 def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_batch: bool = False) -> None:
-    """Writes ``image`` → ``logits`` for windows (batch, channel, *spatial) of the shape of ``window``, in float32.
+    """Writes a network as ONNX, with the input ``image`` and the output ``logits``, in float32.
 
-    Raises ``ConfigError`` where onnx and onnxscript aren't installed.
+    Args:
+        network: Windows (batch, channel, *spatial) to logits (batch, label, *spatial).
+        window: Of the shape that the graph takes.
+        path: Of the file.
+        any_batch: The graph takes any number of windows at a time.
+
+    Raises:
+        ConfigError: onnx and onnxscript aren't installed.
     """
     try:
         import onnxscript  # noqa: F401
@@ -56,7 +65,31 @@ def _libraries_are_quiet() -> Iterator[None]:
 
 
 def window_shape(network: torch.nn.Module, patch: tuple[int, ...]) -> tuple[int, ...]:
-    """What the network sees of a patch: valid convolutions also see the margin around it."""
+    """Returns what the network sees of a patch: valid convolutions also see the margin around it."""
     if not isinstance(network, Network) or not any(network.margin):
         return patch
     return network.fitting_shape(patch)
+
+
+def openvino_graph(network: torch.nn.Module, window: torch.Tensor) -> Any:
+    """Returns OpenVINO's graph of a network, for windows (1, channel, *spatial) of the shape of ``window``."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(network, window, path)
+        return openvino.Core().read_model(path)
+
+
+def openvino_runner(graph: Any, precision: str) -> Backend:
+    """Returns what runs a graph, or that of a file, on windows (1, channel, *spatial).
+
+    Args:
+        graph: OpenVINO's, or the path of its file.
+        precision: "bf16" or "f32", of what is not in int8 already.
+    """
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    return lambda window: torch.from_numpy(compiled(window.numpy())[0].copy())

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.inferers.fused import fused
+from medseg.inferers.networks import fused
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 
