@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from medseg.errors import GeometryError, MedsegError, Problem, SourceError
 from medseg.evaluation.measure import in_workers
@@ -18,6 +17,7 @@ from medseg.io.read import read_volume
 from medseg.io.structure_names import file_names
 from medseg.labels import Labels
 from medseg.metrics.overlap import mask_of
+from medseg.records import Record
 from medseg.volume import Array, Geometry, Volume
 
 PROBABILITIES = "probabilities"  # the folder that 'medseg predict --save-probabilities' writes
@@ -41,11 +41,9 @@ DEFINITIONS = {
 }
 
 
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Bin(Record):
+    """The voxels whose probability lies between ``low`` and ``high``; None where there are none."""
+
     low: float
     high: float
     voxels: int
@@ -75,20 +73,20 @@ class Counts:
 
 
 def saved_probabilities(predictions: Path, case_id: str) -> Path | None:
-    """The folder with a map for each label of a case; None where none were saved."""
+    """Returns the folder with a map for each label of a case; None where none were saved."""
     folder = (predictions if predictions.is_dir() else predictions.parent) / PROBABILITIES / case_id
     return folder if folder.is_dir() else None
 
 
 def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
-    """Of all labels, in the folder of a case."""
+    """Returns the maps of all labels, in the folder of a case."""
     return {label: folder / f"{name}.nii.gz" for label, name in zip(labels, file_names(labels), strict=True)}
 
 
 def count_case(
     pair: CasePair, *, predictions: Path, labels: Labels, grid_tolerance: float
 ) -> tuple[dict[str, Counts], list[str]]:
-    """By label, and what is wrong with single maps. Holds one map at a time. Runs in a worker."""
+    """Returns counts by label, and what is wrong with single maps. Holds one map at a time. Runs in a worker."""
     folder = saved_probabilities(predictions, pair.case_id)
     if folder is None:
         return {}, []
@@ -143,7 +141,7 @@ def _box(mask: npt.NDArray[np.bool_], grid: Geometry) -> tuple[slice, ...] | Non
 
 
 def count(probabilities: Array, mask: npt.NDArray[np.bool_]) -> Counts:
-    """Of probabilities of a label, and where it is."""
+    """Returns the counts of the probabilities of a label, given where it is."""
     given = probabilities.ravel().astype(np.float64)
     true = mask.ravel().astype(np.float64)
     bins = np.clip(np.ceil(given * N_BINS - ROUNDING).astype(np.intp) - 1, 0, N_BINS - 1)
@@ -154,7 +152,7 @@ def count(probabilities: Array, mask: npt.NDArray[np.bool_]) -> Counts:
 
 
 def calibrate(cases: Sequence[Mapping[str, Counts]], labels: Labels) -> dict[str, LabelCalibration]:
-    """By label, in their order; labels of which nothing is known are left out."""
+    """Returns the calibration by label, in their order; labels of which nothing is known are left out."""
     found = {}
     for name in labels.unions:
         counts = [case[name] for case in cases if name in case]
@@ -214,6 +212,6 @@ def _of_label(counts: Sequence[Counts]) -> LabelCalibration:
 
 
 def expected_error(voxels: Floats, confidence: Floats, frequency: Floats) -> Floats:
-    """ECE of sums by bin, over the last axis."""
+    """Returns the ECE of sums by bin, over the last axis."""
     error: Floats = np.abs(frequency - confidence).sum(axis=-1) / voxels.sum(axis=-1)
     return error

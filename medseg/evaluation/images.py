@@ -11,15 +11,21 @@ from medseg.io.source import ImageSource
 
 
 def image_of(pair: CasePair, sources: Mapping[str, Path]) -> ImageSource | None:
-    """What the reference was drawn on, else what predictions.json (``sources_beside``) says; None where neither is
-    there any more, or it is a folder of several images."""
+    """Returns the image of a pair: what the reference was drawn on, else what predictions.json says.
+
+    None where neither is there any more, or it is a folder of several images.
+
+    Args:
+        pair: Prediction and reference.
+        sources: Images by case id (``sources_beside``).
+    """
     if pair.reference.image is not None:
         return pair.reference.image
     return source_at(sources.get(pair.case_id))
 
 
 def source_at(path: Path | None) -> ImageSource | None:
-    """None where no image, or more than one, is there."""
+    """Returns the image at a path; None where no image, or more than one, is there."""
     if path is None:
         return None
     try:
@@ -29,7 +35,7 @@ def source_at(path: Path | None) -> ImageSource | None:
 
 
 def sources_beside(predictions: Path) -> dict[str, Path]:
-    """Images by case id, as predictions.json in a folder of predictions names them; empty without that file.
+    """Returns images by case id, as predictions.json in a folder of predictions names them; empty without that file.
 
     Raises ``SourceError`` when it is damaged.
     """

@@ -73,7 +73,13 @@ class Contests(Record):
 
 
 class MethodComparison(Record):
-    """``seeds``: trainings of each method. ``cases`` are those that were measured in all of them."""
+    """Which of several methods is better.
+
+    Attributes:
+        seeds: Trainings of each method.
+        cases: Those that were measured in all trainings.
+        metrics: The comparison of each metric.
+    """
 
     seeds: dict[str, int]
     cases: list[str]
@@ -93,8 +99,16 @@ def read_method_comparison(path: Path) -> MethodComparisonRecord:
 
 
 def compare_methods(methods: Mapping[str, Sequence[Run]]) -> MethodComparison:
-    """Each method has one run, or one for each seed. Metrics that are neither good nor bad are left out, as are those
-    that have no value."""
+    """Returns which of several methods is better on the same cases, and how far that can be believed.
+
+    Metrics that are neither good nor bad are left out, as are those that have no value.
+
+    Args:
+        methods: Of each method the metrics of all cases: one sequence, or one for each seed.
+
+    Returns:
+        Ranks, bootstrap intervals and Wilcoxon's tests, by metric (``DEFINITIONS`` has the sources).
+    """
     runs = [run for seeds in methods.values() for run in seeds]
     in_all = set.intersection(*({record.case_id for record in run} for run in runs))
     cases = [case for case in dict.fromkeys(record.case_id for record in runs[0]) if case in in_all]
@@ -112,8 +126,16 @@ def compare_methods(methods: Mapping[str, Sequence[Run]]) -> MethodComparison:
 
 
 def case_scores(methods: Mapping[str, Sequence[Run]], metric: str, cases: Sequence[str]) -> dict[str, Floats]:
-    """What ``compare`` ranks: a value of each case, by method; infinite for the worst, nan where the reference has no
-    label."""
+    """Returns what ``compare_methods`` ranks: by method a value of each case.
+
+    Args:
+        methods: Of each method the metrics of all cases, for each seed.
+        metric: The name of the metric.
+        cases: The case ids, in the order of the values.
+
+    Returns:
+        ``(case,)`` of each method; infinite for the worst, nan where the reference has no label.
+    """
     runs = [run for seeds in methods.values() for run in seeds]
     labels = list(dict.fromkeys(record.label for run in runs for record in run))
     present = _present(runs, cases, labels)
@@ -254,7 +276,10 @@ def _corrected(contests: Sequence[Contest]) -> list[Contest]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm, A simple sequentially rejective multiple test procedure, 1979)."""
+    """Returns p values corrected for their number.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1)) if len(p) else np.empty(0)
     corrected = np.empty(len(p))

@@ -55,15 +55,23 @@ def find_pairs(
     cases: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> CasePairs:
-    """Pairs two files, or the files of two folders by case id: the file's name without its suffix.
+    """Returns which prediction belongs to which reference: by case id, the file's name without its suffix.
 
     ``references`` may also be a dataset in one of the layouts of ``medseg.dataset.layouts``, or a prepared
     folder: then its label maps are the references. Named segments (DICOM SEG, RTSTRUCT, .seg.nrrd) go with the labels
     of their names, which ``rename`` can change for the references. Names of labels come from predictions.json beside
-    the predictions, else from the dataset or from a dataset.json above the references, else from the segments. With
-    ``cases`` only the references of these case ids are wanted, and where predictions.json says which cases were to be
-    predicted, only those. Raises ``SourceError`` when no reference has a prediction, ``LabelError`` when no segment has
-    the name of a label.
+    the predictions, else from the dataset or from a dataset.json above the references, else from the segments. Where
+    predictions.json says which cases were to be predicted, only those are paired.
+
+    Args:
+        predictions: A file or folder of masks.
+        references: A file or folder of masks, or a dataset.
+        cases: The case ids that are wanted; None: all.
+        rename: Labels by the names of segments of the references.
+
+    Raises:
+        SourceError: When no reference has a prediction.
+        LabelError: When no segment has the name of a label.
     """
     predictions, references = located(predictions), located(references)
     files = mask_files(predictions)
@@ -132,7 +140,7 @@ def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: Found
 
 
 def asked_for(predictions: Path) -> set[str] | None:
-    """The cases that predictions.json says were to be predicted; None without that file."""
+    """Returns the cases that predictions.json says were to be predicted; None without that file."""
     predicted = read_predictions(predictions)
     if predicted is None:
         return None
@@ -141,7 +149,7 @@ def asked_for(predictions: Path) -> set[str] | None:
 
 
 def labels_beside(path: Path) -> Labels | None:
-    """The labels in the predictions.json of a folder of predictions, or beside one; None without that file.
+    """Returns the labels in the predictions.json of a folder of predictions, or beside one; None without that file.
 
     Raises ``SourceError`` when it is there and cannot be read.
     """

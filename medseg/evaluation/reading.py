@@ -19,8 +19,20 @@ from medseg.volume import Array, Geometry, Volume
 
 
 def read_pair(pair: CasePair, grid_tolerance: float) -> tuple[Volume, Volume]:
-    """Prediction and reference on one grid; where no prediction can be used, an empty one. Raises ``GeometryError``
-    when their grids differ, ``SourceError`` and ``LabelError`` for what is no label map."""
+    """Returns prediction and reference on one grid; where no prediction can be used, an empty one.
+
+    Args:
+        pair: Where they lie.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+
+    Returns:
+        Two volumes ``(1, x, y, z)`` of label values, with the axes of the reference.
+
+    Raises:
+        GeometryError: When their grids differ.
+        SourceError: For a file that cannot be read.
+        LabelError: For what is no label map.
+    """
     grid = as_said(_grid(pair), pair)
     reference = _read(pair.reference, grid, pair, grid_tolerance)
     if pair.prediction is None:
@@ -31,14 +43,17 @@ def read_pair(pair: CasePair, grid_tolerance: float) -> tuple[Volume, Volume]:
 def what_counts(
     prediction: Array, reference: Array, labels: Labels, annotated: Sequence[str] | None
 ) -> tuple[Array, Array]:
-    """Both, in the values of ``labels``, with background where the reference ignores voxels, and for the labels that
-    are not among the ``annotated`` ones (None: all are)."""
+    """Returns both label maps with background where nothing is measured.
+
+    That is where the reference ignores voxels, and for labels that are not among the ``annotated`` ones (None: all
+    are). Both are in the values of ``labels``.
+    """
     predicted, referred = without_ignored(prediction, reference, labels.ignore)
     return labels.only_annotated(predicted, annotated), labels.only_annotated(referred, annotated)
 
 
 def as_said(grid: Geometry, pair: CasePair) -> Geometry:
-    """With the spacing that the user said of the image of the reference, where headers lost it."""
+    """Returns the grid with the spacing that the user said of the image of the reference, where headers lost it."""
     said = pair.reference.spacing
     return grid if said is None else grid.with_spacing(said)
 

@@ -18,8 +18,15 @@ INTERVAL = (2.5, 97.5)  # percentiles
 
 
 class Average(BaseModel):
-    """Of ``n`` defined values; None when there are none. ``interval`` is that of the mean, by bootstrap over the cases;
-    None when there are fewer than two."""
+    """What ``n`` defined values are on average; None where there are none.
+
+    Attributes:
+        mean: Their mean.
+        interval: 95 % bootstrap interval of the mean, over the cases; None when there are fewer than two.
+        median: Their median.
+        quartiles: Their 25th and 75th percentile.
+        n: How many values are defined.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +38,13 @@ class Average(BaseModel):
 
 
 class LabelSummary(BaseModel):
-    """One label over all cases: in how many it was found, missed, …, and its average metrics, by name."""
+    """One label over all cases.
+
+    Attributes:
+        cases: In how many it was measured.
+        statuses: In how many it was found, missed, a false alarm, absent.
+        metrics: Its average metrics, by name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +54,12 @@ class LabelSummary(BaseModel):
 
 
 class Summary(BaseModel):
-    """All labels, and their average. ``over_labels`` has n labels, the labels' own averages have n cases."""
+    """All labels, and their average.
+
+    Attributes:
+        labels: The summary of each label; ``n`` counts cases.
+        over_labels: The average over the labels, by metric; ``n`` counts labels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +68,14 @@ class Summary(BaseModel):
 
 
 def summarise(records: Sequence[LabelMetrics]) -> Summary:
-    """The labels in the order in which they come; nothing is defined for a label that no case has."""
+    """Returns the metrics of many cases in a few numbers.
+
+    Args:
+        records: The metrics of each label of each case.
+
+    Returns:
+        The labels in the order in which they come; nothing is defined for a label that no case has.
+    """
     if not records:
         return Summary(labels={}, over_labels={})
     cases = list(dict.fromkeys(record.case_id for record in records))
@@ -73,7 +98,7 @@ def summarise(records: Sequence[LabelMetrics]) -> Summary:
 
 
 def table(records: Sequence[LabelMetrics], metric: str, cases: Sequence[str], labels: Sequence[str]) -> Floats:
-    """The values of one metric, ``(case, label)``; nan where it is not defined."""
+    """Returns the values of one metric, ``(case, label)``; nan where it is not defined."""
     rows = {case: i for i, case in enumerate(cases)}
     columns = {label: i for i, label in enumerate(labels)}
     values = np.full((len(cases), len(labels)), np.nan)
@@ -85,14 +110,16 @@ def table(records: Sequence[LabelMetrics], metric: str, cases: Sequence[str], la
 
 
 def resamples(n_cases: int) -> Floats:
-    """How often each case is drawn, ``(resample, case)``: the same for all metrics, labels and methods."""
+    """Returns how often each case is drawn, ``(resample, case)``: the same for all metrics, labels and methods."""
     random = np.random.default_rng(SEED)
     return random.multinomial(n_cases, np.full(n_cases, 1 / n_cases), size=RESAMPLES).astype(np.float64)
 
 
 def means(values: Floats, draws: Floats) -> Floats:
-    """Means of the columns of ``(case, label)`` over the defined values in each resample, ``(resample, label)``; nan
-    where there is none."""
+    """Returns the means of the columns of ``(case, label)`` over the defined values in each resample.
+
+    They are ``(resample, label)``; nan where no value is defined.
+    """
     defined = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         drawn: Floats = draws @ np.where(defined, values, 0.0) / (draws @ defined)
@@ -100,13 +127,13 @@ def means(values: Floats, draws: Floats) -> Floats:
 
 
 def over_labels(values: Floats) -> Floats:
-    """Means of the defined values in each row; nan where there is none."""
+    """Returns the means of the defined values in each row; nan where there is none."""
     mean: Floats = means(values.T, np.ones((1, values.shape[1])))[0]
     return mean
 
 
 def interval(drawn: Floats) -> tuple[float, float]:
-    """95 % percentile interval of what the resamples gave (Efron and Tibshirani 1993)."""
+    """Returns the 95 % percentile interval of what the resamples gave (Efron and Tibshirani 1993)."""
     low, high = np.nanpercentile(drawn, INTERVAL)
     return float(low), float(high)
 

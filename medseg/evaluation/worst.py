@@ -9,14 +9,16 @@ from medseg.metrics.definitions import METRICS
 
 
 def deciding_metric(records: Sequence[LabelMetrics]) -> str | None:
-    """The first that was measured and says which way is better: Dice, unless it was left out."""
+    """Returns the first metric that was measured and says which way is better: Dice, unless it was left out."""
     measured = records[0].values if records else {}
     return next((name for name in measured if METRICS[name].better != "neither"), None)
 
 
 def worst_first(records: Sequence[LabelMetrics]) -> dict[str, float]:
-    """Each case's mean of the deciding metric over its labels, the worst case first; cases of which none is defined are
-    left out."""
+    """Returns each case's mean of the deciding metric over its labels, the worst case first.
+
+    Cases of which no value is defined are left out.
+    """
     metric = deciding_metric(records)
     if metric is None:
         return {}

@@ -56,7 +56,18 @@ class ShownCase:
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
-    """Reads the cases that are shown once more. Raises ``OutputError`` when the file cannot be written."""
+    """Writes report.html of an evaluation. The cases that are shown are read once more.
+
+    Args:
+        evaluation: What was measured.
+        path: The file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: When the file cannot be written.
+    """
     masks = evaluation.masks
     scores = worst_first(evaluation.records)
     decisive = deciding_metric(evaluation.records)
@@ -117,7 +128,7 @@ def _unknown(unknown: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
 
 
 def titled(metric: str) -> str:
-    """A metric's name for people."""
+    """Returns a metric's name for people."""
     return TITLES.get(metric, metric.replace("_", " "))
 
 
@@ -189,7 +200,7 @@ def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks)
 
 
 def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
-    """With the axes of the reference. None where it lies on another grid, and why."""
+    """Returns the image with the axes of the reference. None where it lies on another grid, and why."""
     if source is None:
         return (
             None,

@@ -65,7 +65,19 @@ class Section:
 
 
 def write_comparison(comparison: MethodComparison, methods: Methods, path: Path) -> Path:
-    """Reads the cases that are pictured once more. Raises ``OutputError`` when the file cannot be written."""
+    """Writes report.html of several predictions. The cases that are pictured are read once more.
+
+    Args:
+        comparison: Which method is better.
+        methods: The evaluations of each method, one for each seed.
+        path: The file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: When the file cannot be written.
+    """
     colours = dict(zip(methods, cycle(COLOURS), strict=False))
     label_colours = {label.name: label.colour for each in _each(methods) for label in each.masks.labels.structures}
     sections = [_section(metric, comparison, methods, colours) for metric in comparison.metrics]
