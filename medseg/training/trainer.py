@@ -86,6 +86,7 @@ class Trainer:
         dims = (3 if has_volumes else 2) if self.plan is None else self.plan.dims
         self.memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
         self.network = self.device.place(self.network, dims)
+        self.loss = self.loss.to(self.device.torch_device)  # it may hold weights of labels
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         share_batch_norm(self.network, self.processes)
         wrapped = self.processes.wrap(self.network, self.device)  # the same network
