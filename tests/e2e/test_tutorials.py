@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from medseg.phantom.study_set import make_study_set
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TUTORIALS = REPOSITORY / "docs" / "getting-started"
 
@@ -43,6 +45,19 @@ def follow(page: Path, folder: Path, *, times: int) -> None:
 def _env() -> dict[str, str]:
     """With a ``medseg`` on the path that is this one."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+def test_the_tutorial_for_monai_users(tmp_path: Path) -> None:
+    """Its Python blocks are one program. The demo's studies are enough: it trains its own network."""
+    make_study_set(tmp_path / "medseg-demo" / "studies", n_train=3, n_test=1)
+    page = (TUTORIALS / "monai-user.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    program = [sys.executable, "-c", "\n".join(blocks)]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "HD95 in mm" in done.stdout
+    assert (tmp_path / "unseen_01.nii.gz").is_file()
 
 
 @pytest.mark.slow
