@@ -116,13 +116,13 @@ class NetworkComparison:
     Attributes:
         folder: Where table and plot are written.
         networks: In the order in which they were named.
-        statistics: The comparison of those that have a seed with all folds; None where there is none.
+        statistics: The ``MethodComparison``, as JSON has it, of those that have a seed with all folds; None where there is none.
         setting: What all have in common.
     """
 
     folder: Path
     networks: tuple[NetworkResult, ...]
-    statistics: MethodComparison | None
+    statistics: dict[str, Any] | None
     setting: dict[str, Any]
 
     @property
@@ -136,7 +136,7 @@ class NetworkComparison:
             definitions=DEFINITIONS,
             setting=self.setting,
             networks={each.network: each for each in self.networks},
-            statistics=self.statistics,
+            statistics=None if self.statistics is None else MethodComparison.model_validate(self.statistics),
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _comparison(
             runs[name] = of_seeds
         finished = [outcome_of(trial.folder) for trial in own if trial.is_finished]
         results.append(network_result(name, finished, of_seeds, failed))
-    statistics = compare_methods(runs) if runs else None
+    statistics = compare_methods(runs).model_dump() if runs else None
     return NetworkComparison(folder, tuple(results), statistics, setting)
 
 
