@@ -116,7 +116,7 @@ class NetworkComparison:
     Attributes:
         folder: Where table and plot are written.
         networks: In the order in which they were named.
-        statistics: The ``MethodComparison``, as JSON has it, of those that have a seed with all folds; None where there is none.
+        statistics: The ``MethodComparison``, as JSON has it, of those that have a seed with all folds; or None.
         setting: What all have in common.
     """
 
