@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,7 @@ class Trainer:
     to the bit, where ``settings.threads`` is given and the batches are those of a ``PatchSampler``.
 
     Attributes:
-        plan: What the outputs stand for, and whether the network is a 2D or a 3D one. None, for any network and loss:
-            then no Dice of training patches is counted.
+        plan: What the outputs stand for, in 2D or 3D. None, for any network: no Dice of training patches is counted.
         network: Any module of images ``(batch, channel, *spatial)``; it gives logits ``(batch, output, *spatial)``, or
             a list of them from the finest down.
         loss: A module of ``(logits, target)``, as ``medseg.losses`` and ``monai.losses`` have them. It gets the logits
@@ -118,32 +118,33 @@ class Trainer:
             TrainingError: When the loss is no number and no callback helps, or a batch is of the wrong kind.
         """
         self.stop_reason, self.finished, self.first_step = "", False, self.state.step
-        try:
+        with ExitStack() as closing:
+            for callback in reversed(self.callbacks):
+                closing.callback(callback.close)
             self.tell("on_fit_begin")
             self._join_schedule()
-            self.finished = not self._loop(batches)
+            self.finished = not self._loop(batches, closing)
             if self.finished and self.stop_reason:
                 say(self.stop_reason)
             if self.finished and self.state.step == 0 and self.processes.is_first:
                 warn("There was no time for a single step: the network has learnt nothing; give a longer --max-time")
             self.tell("on_fit_end")
-        finally:
-            for callback in self.callbacks:
-                callback.close()
         return self.state
 
-    def _loop(self, batches: Batches) -> bool:
+    def _loop(self, batches: Batches, closing: ExitStack) -> bool:
         """Epochs until the end; returns whether the user interrupted."""
-        source = batches_from(batches, self.state.step)
+        state, source, progress = self.state, batches_from(batches, self.state.step), self.clock.progress
         with interruptible(self.processes) as self.interrupted:
-            while not (stopped := self.interrupted()) and not self.stop_reason:
-                if self.clock.progress(self.state.step) >= 1:
-                    break
-                self._fit_epoch(source)
-                if self.restart is not None:
-                    source.close()
-                    self._restart(self.restart)
-                    source = batches_from(batches, self.state.step)
+            try:
+                while not (stopped := self.interrupted()) and not self.stop_reason and progress(state.step) < 1:
+                    self._fit_epoch(source)
+                    if self.restart is not None:
+                        source.close()
+                        self._restart(self.restart)
+                        source = batches_from(batches, state.step)
+            except BaseException:
+                closing.close()  # here, where torchrun's SIGTERM does not end the process before the error is told
+                raise
             source.close()
         return stopped
 
@@ -295,6 +296,5 @@ class Trainer:
         if restart.checkpoint is not None:
             came_to = self.state.step
             self.state.step = self.load(restart.checkpoint).step
-            note = f"Back to step {self.state.step} from {came_to}: {restart.note}"
-            restart = Restart(note, restart.checkpoint)
+            restart = Restart(f"Back to step {self.state.step} from {came_to}: {restart.note}", restart.checkpoint)
         self.tell("on_restart", restart)
