@@ -19,7 +19,8 @@ from environment import processor
 from training import outcome
 
 import medseg
-from medseg.config import load, seconds
+from medseg.config import load
+from medseg.setting_types import seconds
 
 LOG = Path(__file__).with_suffix(".csv")
 

@@ -28,7 +28,8 @@ from environment import describe
 from preprocessing import Peer
 
 import medseg
-from medseg.config import load, seconds
+from medseg.config import load
+from medseg.setting_types import seconds
 
 # Of nnU-Net's plan for this dataset.
 SAME_NETWORK = [

@@ -18,6 +18,12 @@ class Format(NamedTuple):
     where: str
     record: str
 
+    @property
+    def name(self) -> str:
+        """Returns the name of its section and schema; two files may share one name."""
+        shared = sum(each.file == self.file for each in FORMATS) > 1
+        return self.record if shared else self.file.removesuffix(".json")
+
 
 FORMATS = (
     Format("dataset.json", "a prepared dataset", "DatasetRecord"),
@@ -27,6 +33,8 @@ FORMATS = (
     Format("model.json", "a model", "ModelRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
+    Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
+    Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
     Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 
@@ -66,20 +74,24 @@ def files() -> dict[str, str]:
     for each in FORMATS:
         record = record_of(each)
         schema = record.model_json_schema()
-        name = each.file.replace(".json", ".schema.json")
+        name = f"{each.name}.schema.json"
         found[f"reference/schemas/{name}"] = json.dumps(schema, indent=1, ensure_ascii=False)
         first = (inspect.getdoc(record) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        anchor = each.file.replace(".", "")
+        anchor = _title(each).replace(".", "").replace("`", "").replace(" ", "-").lower()
         rows.append(f"| [{each.file}](#{anchor}) | {each.where} | [{name}](schemas/{name}) | {first} |")
         sections.append(_section(each, schema))
     return {"reference/file-formats.md": INTRODUCTION + "\n".join([*rows, "", *sections]), **found}
+
+
+def _title(each: Format) -> str:
+    return each.file if each.name == each.file.removesuffix(".json") else f"{each.file} of {each.where}"
 
 
 def _section(each: Format, schema: dict[str, Any]) -> str:
     rows = ["| key | type | needed |", "| --- | --- | --- |"]
     for key, value in schema["properties"].items():
         rows.append(f"| `{key}` | {_type(value)} | {'yes' if key in schema.get('required', ()) else ''} |")
-    return "\n".join([f"## {each.file}", "", *rows, ""])
+    return "\n".join([f"## {_title(each)}", "", *rows, ""])
 
 
 def _type(schema: dict[str, Any]) -> str:

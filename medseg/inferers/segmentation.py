@@ -25,7 +25,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class SegmentationResult:
     """``label_map`` (x, y, z, uint8) in network labels on the grid of the source."""
 
     label_map: Array
@@ -42,7 +42,7 @@ def segment(
     memory_plan: MemoryPlan | None = None,
     observers: Sequence[Observer] = (),
     watchers: Sequence[Watcher] = (),
-) -> Segmentation:
+) -> SegmentationResult:
     """Returns the label map of a case, with what was skipped and how long it took.
 
     Args:
@@ -78,4 +78,4 @@ def segment(
         restoring_seconds += time.perf_counter() - finished
         del slab  # before the next row is predicted
     n, seconds = stream.layout.n_windows, time.perf_counter() - start - restoring_seconds
-    return Segmentation(restoring.label_map, n, n - stream.asked, tuple(warnings), seconds)
+    return SegmentationResult(restoring.label_map, n, n - stream.asked, tuple(warnings), seconds)

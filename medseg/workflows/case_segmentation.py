@@ -11,7 +11,7 @@ from medseg.decoding import decoding_of
 from medseg.inferers.confidence import ChosenLabelProbability, Confidence
 from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.segmentation import Segmentation, Watcher, segment
+from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps
 from medseg.postprocessing.components import Change, postprocess
 from medseg.progress import say
@@ -27,7 +27,7 @@ class SegmentedCase:
 
     case: Case
     warnings: tuple[str, ...]  # about its images
-    segmentation: Segmentation
+    segmentation: SegmentationResult
     geometry: Geometry
     oddities: tuple[str, ...]  # of the values of its images
     changes: tuple[Change, ...]  # by postprocessing

@@ -12,6 +12,7 @@ from torch import nn
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
+from medseg.errors import ConfigError
 from medseg.evaluation.evaluation import Evaluation
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
@@ -144,6 +145,10 @@ def _train_folds(
     folder: Path, runs: Sequence[Run], device: Device, processes: ProcessGroup, own: OwnParts
 ) -> TrainResult:
     """One network after the other; then their ensemble, and the metrics of all cases."""
+    if own.network is not None:
+        raise ConfigError(
+            "network: one module cannot be trained on all folds, as each would know the cases of the others"
+        )
     if processes.is_first:
         # Backwards: a run of all folds is known by the record of the first one.
         for run in reversed(runs):

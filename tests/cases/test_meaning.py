@@ -16,7 +16,7 @@ from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.inferers.accumulator import Slab
 from medseg.inferers.model import ModelRecord, read_model_record, save_model
-from medseg.inferers.segmentation import Segmentation
+from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
@@ -107,7 +107,7 @@ def test_05_postprocessing_that_drops_a_lesion(
         logits[..., 1] = torch.from_numpy(reference) * np.log(9) * 2 - np.log(9)  # probabilities of .9
         for watcher in watchers:
             watcher.take(Slab(logits, 2, 0, logits.shape[2], 0))
-        return Segmentation(reference.copy(), 1, 0)
+        return SegmentationResult(reference.copy(), 1, 0)
 
     monkeypatch.setattr(case_segmentation, "segment", both_lesions)
     image = folder / "two_lesions.nii.gz"

@@ -12,7 +12,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.files import write_json
 from medseg.inferers.model import ModelRecord, read_model_record, save_model
-from medseg.inferers.segmentation import Segmentation
+from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.transforms.preprocessing import Prepared
 from medseg.workflows import case_segmentation as predicting
@@ -50,9 +50,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """What the network is given, case by case, instead of a prediction."""
     given: list[np.ndarray] = []
 
-    def segment(network: object, prepared: Prepared, *_: object) -> Segmentation:
+    def segment(network: object, prepared: Prepared, *_: object) -> SegmentationResult:
         given.append(np.asarray(prepared.image))
-        return Segmentation(np.ones(prepared.source.shape, np.uint8), windows=1, skipped_windows=0)
+        return SegmentationResult(np.ones(prepared.source.shape, np.uint8), windows=1, skipped_windows=0)
 
     monkeypatch.setattr(predicting, "segment", segment)
     return given

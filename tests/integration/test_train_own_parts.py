@@ -109,3 +109,10 @@ def test_first_weights_of_a_network_of_ones_own_are_ones_own(prepared: PreparedD
     with pytest.raises(ConfigError, match="load them into your own network"):
         config = settings("training.init=elsewhere")
         medseg.train(prepared.folder, tmp_path, config=config, device="cpu", network=small_unet())
+
+
+def test_one_module_is_not_trained_on_all_folds(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = settings("training.fold=all", "training.folds=2")
+    with pytest.raises(ConfigError, match="network: one module cannot be trained on all folds"):
+        medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=small_unet())
+    assert not (tmp_path / "run" / "run.json").exists()

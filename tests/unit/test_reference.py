@@ -34,10 +34,10 @@ def test_each_setting_has_a_row_with_its_default() -> None:
     assert "| `inference.overlap` | number ≥ 0 < 1 | `0.5` |" in text
 
 
-@pytest.mark.parametrize("each", file_formats.FORMATS, ids=lambda each: each.file)
+@pytest.mark.parametrize("each", file_formats.FORMATS, ids=lambda each: each.name)
 def test_each_json_file_has_a_record_and_a_schema(each: file_formats.Format) -> None:
     assert issubclass(file_formats.record_of(each), Record)
-    schema = json.loads(file_formats.files()[f"reference/schemas/{each.file.replace('.json', '.schema.json')}"])
+    schema = json.loads(file_formats.files()[f"reference/schemas/{each.name}.schema.json"])
     jsonschema.Draft202012Validator.check_schema(schema)
 
 

@@ -5,7 +5,7 @@ from sliding import CPU, plan
 from medseg.config import InferenceConfig
 from medseg.inferers.first_look import MARGIN_MM, first_look, shrunk
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.segmentation import Segmentation, segment
+from medseg.inferers.segmentation import SegmentationResult, segment
 from medseg.plan import Plan
 from medseg.transforms.preprocessing import Prepared
 from medseg.volume import Geometry
@@ -33,7 +33,7 @@ def scan(*, with_structure: bool = True) -> torch.Tensor:
     return image
 
 
-def segmented(network: torch.nn.Module, image: torch.Tensor, plan_: Plan, **settings: object) -> Segmentation:
+def segmented(network: torch.nn.Module, image: torch.Tensor, plan_: Plan, **settings: object) -> SegmentationResult:
     x, y, z = image.shape[1:]
     geometry = Geometry((x, y, z), torch.eye(4).double().numpy())
     prepared = Prepared(image, None, geometry, geometry)

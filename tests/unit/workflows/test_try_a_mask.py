@@ -12,7 +12,7 @@ from medseg.errors import TrainingError
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import NIFTI
 from medseg.io.source import ImageSource
-from medseg.workflows import train
+from medseg.workflows import final_validation, train
 
 
 def test_a_mask_that_lies_wrong_is_found_before_training(
@@ -24,8 +24,8 @@ def test_a_mask_that_lies_wrong_is_found_before_training(
     def wrong(source: ImageSource) -> object:
         return replace(NIFTI, write=mirrored)
 
-    monkeypatch.setattr(train, "usual_format", wrong)
-    monkeypatch.setattr(train, "train_run", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(final_validation, "usual_format", wrong)
+    monkeypatch.setattr(train, "_train_run", lambda *_: pytest.fail("trained"))
     config = load(overrides=["planning.cpu_base_features=4", "training.epochs=1"])
     with pytest.raises(TrainingError, match=r"blob_\d+\.nii\.gz: no mask of this image can be written.*voxels differ"):
         medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
