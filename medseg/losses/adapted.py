@@ -7,7 +7,7 @@ from torch import nn
 
 from medseg.errors import ConfigError, MedsegError, lacks_memory, reason_of
 from medseg.labels import IGNORED
-from medseg.losses.dice_cross_entropy import subsampled
+from medseg.losses.dice_cross_entropy import centre_within, subsampled
 from medseg.losses.voxel_sums import RegionSums
 from medseg.plugins import errors_of_plugins
 
@@ -38,7 +38,7 @@ class AdaptedLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.loss, self.name, self.head_weights = loss, name, head_weights
-        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
+        self.centre = centre_within(margin)
         self.masks = RegionSums(regions).masks if regions else None
         self.takes_ignored = takes_ignored
 

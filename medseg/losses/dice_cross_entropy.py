@@ -47,7 +47,7 @@ class DiceCrossEntropyLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.head_weights = head_weights
-        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
+        self.centre = centre_within(margin)
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self.sums = RegionSums(regions) if regions else LabelSums()
         self.reduce = reduce
@@ -80,6 +80,12 @@ class DiceCrossEntropyLoss(nn.Module):
         losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
         weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
         return torch.stack(weighed).sum() / sum(weights)
+
+
+def centre_within(margin: Sequence[int]) -> tuple[slice, ...]:
+    """Returns the index of a batch ``(batch, channel, *spatial)`` without ``margin`` voxels on each side of each
+    spatial axis."""
+    return (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
 
 
 def subsampled(target: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import monai.losses
 import torch
@@ -15,9 +15,6 @@ from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
 from medseg.plan import Plan
 from medseg.plugins import errors_of_plugins, plugin_of, registered
-
-if TYPE_CHECKING:
-    pass
 
 OWN = "dice-ce"
 PREFIX = "monai."

@@ -16,6 +16,7 @@ from medseg.dataset.patches import Batch
 from medseg.decoding import decoding_of
 from medseg.device import Device, choose_device
 from medseg.errors import TrainingError, reading
+from medseg.losses.dice_cross_entropy import centre_within
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import say, warn
@@ -93,8 +94,7 @@ class Trainer:
         self.trained: Trained = wrapped
         self.to_compile = wrapped if self.settings.compile else None
         self.decoding = None if self.plan is None else decoding_of(self.plan)
-        margin = getattr(self.network, "margin", ())
-        self.centre = (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
+        self.centre = centre_within(getattr(self.network, "margin", ()))
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             self.optimizer = self.optimizer(self.network.parameters())
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]

@@ -147,7 +147,8 @@ def _train_folds(
     """One network after the other; then their ensemble, and the metrics of all cases."""
     if own.network is not None:
         raise ConfigError(
-            "network: one module cannot be trained on all folds, as each would know the cases of the others"
+            # Each fold trains a copy, but the ensemble at the end is loaded by the plan alone.
+            "network: one module cannot be trained on all folds; train one fold at a time, with training.fold"
         )
     if processes.is_first:
         # Backwards: a run of all folds is known by the record of the first one.
