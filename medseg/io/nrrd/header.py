@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.errors import GeometryError, SourceError, printable
-from medseg.io.nrrd.raw_image import LONGEST_HEADER, Encoding, RawImage, grid_of, named_files
+from medseg.io.nrrd.raw_image import LONGEST_HEADER, Encoding, RawImage, check_axes, grid_of, named_files, read_sizes
 from medseg.volume import Geometry
 
 MAGIC = re.compile(r"NRRD000[1-5]")
@@ -86,14 +86,11 @@ def read_nrrd_header(path: Path) -> RawImage:
     read."""
     lines = _lines(path)
     fields = lines.fields
-    sizes = [int(word) for word in fields["sizes"].split()]
-    if len(sizes) != int(fields["dimension"]) or min(sizes, default=0) < 1:
-        raise ValueError(f"sizes {fields['sizes']} in {fields['dimension']} dimensions")
+    sizes = read_sizes("sizes", fields["sizes"], fields["dimension"])
     components = _component_axis(path, fields, len(sizes))
     n_components = 1 if components is None else sizes[components]
     spatial = [i for i in range(len(sizes)) if i != components]
-    if len(spatial) not in (2, 3, 4):
-        raise SourceError(f"{path}: {len(spatial)} axes {tuple(sizes)}; store two to four")
+    check_axes(path, len(spatial), sizes)
     geometry = _geometry(path, fields, [sizes[i] for i in spatial], spatial)
     encoding = ENCODINGS.get(fields["encoding"].lower())
     if encoding is None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.errors import GeometryError, SourceError, printable
-from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, grid_of, named_files
+from medseg.io.nrrd.raw_image import LONGEST_HEADER, RawImage, check_axes, grid_of, named_files, read_sizes
 from medseg.volume import Geometry
 
 TYPES = {
@@ -42,11 +42,8 @@ def read_metaimage_header(path: Path) -> RawImage:
     read."""
     lines = _lines(path)
     values = lines.values
-    sizes = [int(word) for word in values["DimSize"].split()]
-    if len(sizes) != int(values["NDims"]) or min(sizes, default=0) < 1:
-        raise ValueError(f"DimSize {values['DimSize']} in {values['NDims']} dimensions")
-    if len(sizes) not in (2, 3, 4):
-        raise SourceError(f"{path}: {len(sizes)} axes {tuple(sizes)}; store two to four")
+    sizes = read_sizes("DimSize", values["DimSize"], values["NDims"])
+    check_axes(path, len(sizes), sizes)
     n_components = int(values.get("ElementNumberOfChannels", "1"))
     if n_components < 1:
         raise ValueError(f"ElementNumberOfChannels is {n_components}")

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, SourceError
 from medseg.io.declared_size import MOST_INFLATED, check_declared_size
 from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.volume import Array, Geometry
@@ -62,6 +62,22 @@ def read_raw_voxels(image: RawImage) -> Array:
     array = values.reshape(stored[::-1]).T
     array = np.moveaxis(array, -1, 0) if image.components_last else array
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def read_sizes(key: str, text: str, dimensions: str) -> list[int]:
+    """Returns the length of each axis, which the header says under ``key``.
+
+    Raises ``ValueError`` where there are not as many as ``dimensions``, or one is below 1."""
+    sizes = [int(word) for word in text.split()]
+    if len(sizes) != int(dimensions) or min(sizes, default=0) < 1:
+        raise ValueError(f"{key} {text} in {dimensions} dimensions")
+    return sizes
+
+
+def check_axes(path: Path, n: int, sizes: Sequence[int]) -> None:
+    """Raises ``SourceError`` for ``n`` axes in space and time that are too few or too many."""
+    if n not in (2, 3, 4):
+        raise SourceError(f"{path}: {n} axes {tuple(sizes)}; store two to four")
 
 
 def grid_of(path: Path, sizes: Sequence[int], affine: np.ndarray) -> Geometry:
