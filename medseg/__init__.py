@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from medseg.io.read import read_volume
     from medseg.labels import Labels
     from medseg.plan import Plan
+    from medseg.prediction.prediction import Prediction, PredictResult
     from medseg.progress import show_progress
     from medseg.version import VERSION as __version__  # noqa: F401
     from medseg.volume import Geometry, Volume
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from medseg.workflows.networks import list_networks
     from medseg.workflows.package import package
     from medseg.workflows.predict import predict
-    from medseg.workflows.prediction import Prediction, PredictResult
     from medseg.workflows.preprocess import PreprocessResult, preprocess
     from medseg.workflows.quantise import quantise
     from medseg.workflows.train import TrainResult, train
@@ -89,8 +89,8 @@ _HOMES = {
     "Inspection": "medseg.inspection.inspection:Inspection",
     "Labels": "medseg.labels:Labels",
     "Plan": "medseg.plan:Plan",
-    "PredictResult": "medseg.workflows.prediction:PredictResult",
-    "Prediction": "medseg.workflows.prediction:Prediction",
+    "PredictResult": "medseg.prediction.prediction:PredictResult",
+    "Prediction": "medseg.prediction.prediction:Prediction",
     "PreparedDataset": "medseg.dataset.store:PreparedDataset",
     "PreprocessResult": "medseg.workflows.preprocess:PreprocessResult",
     "Problem": "medseg.errors:Problem",

@@ -33,7 +33,7 @@ START_METHOD = "MEDSEG_START_METHOD"
 # What the cases of all commands need. A Python process has one server that workers are forked from, and what this has
 # imported when it begins is all that it ever shares: were it the modules of one command, every pool of the next one
 # would import its own, for seconds each. PyTorch and MONAI are not among them: checking and measuring do without.
-PRELOADED = ("medseg.workflows.inspect", "medseg.workflows.preprocess_case", "medseg.evaluation.measure")
+PRELOADED = ("medseg.workflows.inspect", "medseg.preparation.checked_case", "medseg.evaluation.measure")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from medseg.files import UNKNOWN
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
-    from medseg.workflows.prediction import Prediction
+    from medseg.prediction.prediction import Prediction
 
 
 def predict(

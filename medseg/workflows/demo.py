@@ -14,12 +14,12 @@ from medseg.files import ensure_folder
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.phantom.study_set import StudySet, make_study_set
+from medseg.prediction.prediction import PredictResult
 from medseg.progress import say
 from medseg.report.overlay import plot_overlay
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.export import export
 from medseg.workflows.predict import predict
-from medseg.workflows.prediction import PredictResult
 from medseg.workflows.preprocess import preprocess
 from medseg.workflows.train import train
 

@@ -22,6 +22,7 @@ from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
 from medseg.plan import CUSTOM_NETWORK
+from medseg.prediction.case_predictor import CasePredictor, predict_cases
 from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.training.callbacks.model import LAST, SaveModel
@@ -29,7 +30,6 @@ from medseg.training.run import Run
 from medseg.training.trainer import Trainer
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.finish import choose_postprocessing, learn_to_review, plain, write_golden
-from medseg.workflows.predict_case import CasePredictor, predict_cases
 
 # Final validation takes longer than the timed case said, when the machine is busy: a reserve for --max-time.
 RESERVE = 1.25

@@ -23,9 +23,9 @@ from medseg.io.discover import source_of
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
+from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import say
 from medseg.volume import Array, Geometry
-from medseg.workflows.predict_case import CasePredictor
 
 GOLDEN = "golden"  # folder in a model
 LABEL_MAP = "label_map.nii.gz"

@@ -1,4 +1,4 @@
-"""predict: every case of a source, one after the other; see ``predict_case`` for what happens to each."""
+"""predict: every case of a source, one after the other; see ``medseg.prediction`` for what happens to each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
 from medseg.inferers.model import Model, load_model, without_postprocessing
 from medseg.postprocessing.choosing import LEAST_CASES
+from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases
+from medseg.prediction.case_segmentation import UNCERTAINTY
+from medseg.prediction.output import PredictionOutput
+from medseg.prediction.prediction import PredictResult
 from medseg.progress import counted, say, warn
-from medseg.workflows.case_segmentation import UNCERTAINTY
-from medseg.workflows.predict_case import CasePredictor, PredictionOptions, predict_cases
-from medseg.workflows.prediction import PredictResult
-from medseg.workflows.prediction_output import PredictionOutput
 
 
 def predict(

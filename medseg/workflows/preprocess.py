@@ -17,8 +17,8 @@ from medseg.labels import Labels
 from medseg.plan import Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import fingerprint
-from medseg.workflows.agreement import Agreement, agree
-from medseg.workflows.case_warnings import (
+from medseg.preparation.agreement import Agreement, agree
+from medseg.preparation.case_warnings import (
     CaseWarning,
     compare_values,
     header_warnings,
@@ -26,9 +26,9 @@ from medseg.workflows.case_warnings import (
     tell_finest_spacing,
     tell_warnings,
 )
-from medseg.workflows.prepared_folder import begin_folder, write_dataset, write_plans, write_problems
-from medseg.workflows.preprocess_case import check_cases, store_cases
-from medseg.workflows.preprocess_notes import tell_checked, tell_found
+from medseg.preparation.checked_case import check_cases, store_cases
+from medseg.preparation.notes import tell_checked, tell_found
+from medseg.preparation.prepared_folder import begin_folder, write_dataset, write_plans, write_problems
 
 
 @dataclass(frozen=True)

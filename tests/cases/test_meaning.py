@@ -20,7 +20,7 @@ from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
-from medseg.workflows import case_segmentation
+from medseg.prediction import case_segmentation
 
 ONE_WORKER = load(overrides=["preprocessing.workers=1"])
 

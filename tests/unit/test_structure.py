@@ -31,7 +31,6 @@ LONG_MODULES = {
     "workflows/export.py",
     "workflows/finish.py",
     "workflows/networks.py",
-    "workflows/preprocess_case.py",
     "workflows/train.py",
 }
 

@@ -10,7 +10,7 @@ from medseg.inferers.model import ModelRecord
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.plan import Plan
-from medseg.workflows.case_writing import _warnings
+from medseg.prediction.case_writing import _warnings
 
 
 @pytest.fixture

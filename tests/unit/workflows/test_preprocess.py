@@ -11,9 +11,9 @@ from medseg.config import load
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import LabelError, SourceError
+from medseg.preparation import checked_case
 from medseg.table import read_table
 from medseg.workflows import preprocess as workflow
-from medseg.workflows import preprocess_case
 
 WriteImage = Callable[..., Path]
 
@@ -134,7 +134,7 @@ def test_a_defect_is_told_from_a_fault_of_the_data(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("w2 should be positive")
 
-    monkeypatch.setattr(preprocess_case, "measure", broken)
+    monkeypatch.setattr(checked_case, "measure", broken)
     with pytest.raises(SourceError, match="no case is left"):
         workflow.preprocess(objects, tmp_path / "out", config=load(overrides=["preprocessing.workers=1"]))
     problems = read_table(tmp_path / "out" / "problems.csv", "")

@@ -15,11 +15,11 @@ from medseg.inferers.uncertainty import Maps
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, write_mask
 from medseg.labels import Labels
+from medseg.prediction.case_reading import header_grid
+from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
+from medseg.prediction.prediction import Prediction
+from medseg.prediction.predictions_file import stamps
 from medseg.volume import Array, Volume
-from medseg.workflows.case_reading import header_grid
-from medseg.workflows.case_segmentation import UNCERTAINTY, SegmentedCase
-from medseg.workflows.prediction import Prediction
-from medseg.workflows.predictions_file import stamps
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}

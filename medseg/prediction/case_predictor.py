@@ -11,12 +11,12 @@ from medseg.inferers.memory_plan import MemoryLimit
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
 from medseg.parallel import run_in_stages
+from medseg.prediction.case_reading import ReadCase, read_case
+from medseg.prediction.case_segmentation import SegmentedCase, segment_case
+from medseg.prediction.case_writing import write_case
+from medseg.prediction.prediction import Prediction, PredictResult
+from medseg.prediction.predictions_file import PredictionsFile
 from medseg.progress import counted, say, track, warn
-from medseg.workflows.case_reading import ReadCase, read_case
-from medseg.workflows.case_segmentation import SegmentedCase, segment_case
-from medseg.workflows.case_writing import write_case
-from medseg.workflows.prediction import Prediction, PredictResult
-from medseg.workflows.predictions_file import PredictionsFile
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
-from medseg.workflows.predictions_file import PredictionsFile
+from medseg.prediction.predictions_file import PredictionsFile
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_killed_in_a_case_its_output_is_missing_and_the_others_are_whole(
     script = f"""
         import pathlib, time
         from medseg.cli.main import main
-        from medseg.workflows import case_segmentation, predictions_file
+        from medseg.prediction import case_segmentation, predictions_file
         predictions_file.SECONDS_BETWEEN_WRITES = 0
         segment = case_segmentation.segment
         def hanging(*args, calls=[]):

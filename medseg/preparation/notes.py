@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.dataset.cases import CaseList
+from medseg.preparation.checked_case import Checked
 from medseg.progress import counted, say, warn
-from medseg.workflows.preprocess_case import Checked
 
 CASES_TOLD = 12
 

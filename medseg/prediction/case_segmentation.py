@@ -14,9 +14,9 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps
 from medseg.postprocessing.components import Change, postprocess
+from medseg.prediction.case_reading import ReadCase, header_grid
 from medseg.progress import say
 from medseg.volume import Geometry
-from medseg.workflows.case_reading import ReadCase, header_grid
 
 UNCERTAINTY = "uncertainty"
 

@@ -7,10 +7,10 @@ from medseg.dataset.cases import Problem
 from medseg.dataset.image_warnings import copies_among
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization, UsualValues
+from medseg.preparation.checked_case import Checked
 from medseg.progress import counted, warn
 from medseg.transforms.intensities import unlike_the_others, usual_values
 from medseg.transforms.lost_labels import spacing_to_keep
-from medseg.workflows.preprocess_case import Checked
 
 ALIKE_TOLD = 3
 

@@ -43,6 +43,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
+        """Returns the seconds of work on it, which may have been done at the same time as that on other cases."""
         return sum(self.stages.values())
 
     @property

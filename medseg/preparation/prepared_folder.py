@@ -11,10 +11,10 @@ from medseg.errors import OutputError
 from medseg.files import ensure_folder
 from medseg.labels import Labels
 from medseg.plan import Fingerprint, Plans
+from medseg.preparation.agreement import Agreement
+from medseg.preparation.checked_case import Checked
 from medseg.table import write_table
 from medseg.version import VERSION
-from medseg.workflows.agreement import Agreement
-from medseg.workflows.preprocess_case import Checked
 
 
 def begin_folder(folder: Path, source: Path) -> Path:

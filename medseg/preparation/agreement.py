@@ -10,8 +10,8 @@ from medseg.dataset.grid_mismatch import FIX
 from medseg.dataset.label_values import rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError
 from medseg.labels import MANY_LABELS, Labels
+from medseg.preparation.checked_case import Checked, leave_out
 from medseg.progress import counted, warn
-from medseg.workflows.preprocess_case import Checked, leave_out
 
 VALUES_SHOWN = 8
 

@@ -1,0 +1,1 @@
+"""What happens to a case that is predicted: it is read, segmented and written; and what is told of it."""
