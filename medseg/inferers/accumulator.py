@@ -20,8 +20,11 @@ PIECE = 2**19
 
 @dataclass(frozen=True)
 class Slab:
-    """Finished logits (x, y, z, label) of the image's voxels ``start`` to ``stop`` along an axis. The first
-    ``repeated`` (0 or 1) of them ended the slab before, so that there is a voxel on each side to interpolate from."""
+    """Finished logits ``(x, y, z, label)`` of the image's voxels ``start`` to ``stop`` along an axis.
+
+    The first ``repeated`` (0 or 1) of them ended the slab before, so that there is a voxel on each side to interpolate
+    from.
+    """
 
     logits: torch.Tensor
     axis: int
@@ -31,14 +34,16 @@ class Slab:
 
     @property
     def fresh(self) -> torch.Tensor:
-        """Without the repeated voxels."""
+        """The logits without the repeated voxels."""
         return self.logits.narrow(self.axis, self.repeated, self.stop - self.start - self.repeated)
 
 
 @dataclass
 class _Segment:
-    """Sums of the padded image's voxels ``start`` to ``stop`` along the axis, behind room for a voxel of the segment
-    before."""
+    """Sums of the padded image's voxels ``start`` to ``stop`` along the axis.
+
+    They lie behind room for a voxel of the segment before.
+    """
 
     start: int
     stop: int
@@ -47,8 +52,10 @@ class _Segment:
 
 
 class Accumulator:
-    """Sums logits of windows, row by row; ``dtype`` is that of the sums. On a GPU that is float32, so that ``add`` and
-    ``finished`` need no memory of their own."""
+    """Sums logits of windows, row by row; ``dtype`` is that of the sums.
+
+    On a GPU that is float32, so that ``add`` and ``finished`` need no memory of their own.
+    """
 
     def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
         self.layout = layout
@@ -61,7 +68,12 @@ class Accumulator:
         self._last = torch.empty(0)  # the last voxels of the segment before
 
     def open(self, row: Row, n_labels: int) -> None:
-        """Makes room for the windows of a row."""
+        """Makes room for the windows of a row.
+
+        Args:
+            row: The windows that come next.
+            n_labels: How many outputs the logits have.
+        """
         if not self._last.numel():
             self._last = self._zeros(1, n_labels)
         while self._to_come and self._to_come[0][0] < row.stop:
@@ -71,7 +83,12 @@ class Accumulator:
             self._to_come.pop(0)
 
     def add(self, logits: torch.Tensor, start: Shape3) -> None:
-        """Adds the logits (label, x, y, z) of a window, which lie on the accumulator's device."""
+        """Adds the logits of a window.
+
+        Args:
+            logits: ``(label, x, y, z)``, on the accumulator's device.
+            start: The first voxel of the window in the padded image.
+        """
         axis, logits = self.layout.axis, logits.permute(1, 2, 3, 0)
         for segment in self._open:
             low = max(start[axis], segment.start)
@@ -86,7 +103,7 @@ class Accumulator:
             _add(sums, segment.weights[x, y, z], logits.narrow(*own), self._weight.narrow(*own))
 
     def finished(self, start: int) -> Iterator[Slab]:
-        """The mean of what lies before ``start``, from where on there are windows to come."""
+        """Yields the means of what lies before ``start``, from where on there are windows to come."""
         while self._open and self._open[0].stop <= start:
             yield self._mean(self._open.pop(0))
 
@@ -137,7 +154,7 @@ def _divide(sums: torch.Tensor, weights: torch.Tensor) -> None:
 
 
 def _pieces(array: torch.Tensor) -> list[slice]:
-    """Of the first axis."""
+    """Returns slices of the first axis that are worked on at a time."""
     if array.is_cuda:
         return [slice(None)]
     step = max(1, PIECE // max(1, prod(array.shape[1:])))

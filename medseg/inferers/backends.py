@@ -43,9 +43,11 @@ class OneByOne(Network):
         self.backend = run
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns what the network says; the shape itself where it says nothing."""
         return self.network.fitting_shape(shape) if isinstance(self.network, Network) else tuple(shape)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of a batch, window by window."""
         return torch.cat([self.backend(window) for window in torch.split(image, 1)])
 
 
@@ -90,7 +92,7 @@ def with_backend(model: Model, name: str) -> Model:
 
 
 def apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
-    """Root mean square of the difference, as part of the deviation of what was expected."""
+    """Returns the root mean square of the difference, as part of the deviation of what was expected."""
     return float((logits - expected).square().mean().sqrt() / expected.std())
 
 
@@ -108,12 +110,13 @@ def _check(name: str, model: Model) -> None:
 
 
 def is_quantised(model: Model) -> bool:
-    """Whether each of its networks lies there in int8 too, made of the weights that it has now."""
+    """Returns whether each network of the model lies there in int8 too, made of the weights that it has now."""
     records = [(read_quantised_record(folder), folder) for folder in model.folders]
     return all(record is not None and record.fingerprint == weights_fingerprint(folder) for record, folder in records)
 
 
 def precision_of(device: Device) -> str:
+    """Returns what OpenVINO calls the precision that the device computes in."""
     return "bf16" if device.dtype == torch.bfloat16 else "f32"
 
 

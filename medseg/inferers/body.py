@@ -23,10 +23,15 @@ ROUNDING = 1e-3
 
 
 def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
-    """The body with all that it encloses, and a margin, of ``image`` (channel, x, y, z) on the model grid.
+    """Returns where the body is, with all that it encloses, and a margin.
 
-    None where air can't be told: in images that aren't CT in every channel, whose values the user's own transforms
-    changed, or that hold no body at all.
+    Args:
+        image: ``(channel, x, y, z)`` on the model grid.
+        grid: The model grid.
+
+    Returns:
+        None where air can't be told: in images that aren't CT in every channel, whose values the user's own transforms
+        changed, or that hold no body at all.
     """
     if grid.transforms or any(rule.kind != "ct" for rule in grid.normalization):
         return None
@@ -43,14 +48,20 @@ def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
 
 
 def even_air(image: torch.Tensor, grid: Grid) -> tuple[float, ...]:
-    """The value of each channel in air: the least that CT can have; in other images, the least that there is."""
+    """Returns the value of each channel in air: the least that CT can have; in other images, the least that there is.
+
+    Args:
+        image: ``(channel, x, y, z)`` on the model grid.
+        grid: The model grid.
+    """
     least = image.amin((1, 2, 3)).tolist()
     rules = zip(grid.normalization, least, strict=True)
     return tuple((rule.lower - rule.mean) / rule.std if rule.kind == "ct" else value for rule, value in rules)
 
 
 def _threshold(rule: Normalization) -> float:
-    """Where the rule clips above it, all that is not clipped is body."""
+    """Returns the normalized value above which a voxel is body; where the rule clips above it, all that is not
+    clipped is."""
     return (max(BODY_HU, rule.lower) - rule.mean) / rule.std + ROUNDING
 
 

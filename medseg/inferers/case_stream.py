@@ -58,7 +58,15 @@ class CaseStream(Stream):
         return torch.cat(parts, self.layout.axis)
 
     def known(self, start: Shape3, image: torch.Tensor) -> torch.Tensor | None:
-        """Returns the logits (label, x, y, z) of a window that the network need not see, or None."""
+        """Returns the logits of a window that the network need not see.
+
+        Args:
+            start: The first voxel of the window in the padded image.
+            image: The padded image, ``(channel, x, y, z)``.
+
+        Returns:
+            ``(label, x, y, z)``; None where the network has to see the window.
+        """
         place = self.layout.place(start)
         if self.region is not None and not self.region.touches(place):
             return self._background()
@@ -68,8 +76,10 @@ class CaseStream(Stream):
         return None if value is None else self.logits_of_value(value)
 
     def logits_of_value(self, value: tuple[float, ...]) -> torch.Tensor:
-        """Returns logits (label, x, y, z) of a window of one value a channel. Those of air, and of one other, are
-        kept."""
+        """Returns the logits ``(label, x, y, z)`` of a window of one value a channel.
+
+        Those of air, and of one other, are kept.
+        """
         if value not in self._even:
             self._even = {kept: logits for kept, logits in self._even.items() if kept == self.air}
             shape = [n + 2 * margin for n, margin in zip(self.layout.patch_size, self.layout.margin, strict=True)]
@@ -79,8 +89,11 @@ class CaseStream(Stream):
         return self._even[value]
 
     def _background(self) -> torch.Tensor:
-        """What the network says of air is not used here: one that has seen air only beside a body may find structures
-        in a window of nothing else."""
+        """Returns logits that say background.
+
+        What the network says of air is not used here: one that has seen air only beside a body may find structures in a
+        window of nothing else.
+        """
         n_outputs, *patch = self.logits_of_value(self.air).shape
         return self.decoding.nothing(n_outputs)[:, None, None, None].expand(-1, *patch)
 
@@ -93,7 +106,19 @@ def predict_logits(
     device: Device,
     memory_plan: MemoryPlan | None = None,
 ) -> torch.Tensor:
-    """Returns logits (label, x, y, z) of a whole image (channel, x, y, z), all of them in memory."""
+    """Returns the logits of a whole image, all of them in memory.
+
+    Args:
+        network: What takes windows, and gives their logits.
+        image: ``(channel, x, y, z)`` on the model grid.
+        plan: The plan with which the network was trained.
+        config: The settings of prediction.
+        device: Where the network lies.
+        memory_plan: How many windows are predicted at a time; None: as many as fill a batch.
+
+    Returns:
+        ``(label, x, y, z)``.
+    """
     stream = CaseStream(Predictor(network, plan, device), image, config, memory_plan)
     parts = [slab.fresh.clone() for slab in stream.slabs()]
     return torch.cat(parts, stream.layout.axis).permute(3, 0, 1, 2)
@@ -102,7 +127,18 @@ def predict_logits(
 def predict_labels(
     network: Backend, image: torch.Tensor, plan: Plan, config: InferenceConfig, device: Device
 ) -> torch.Tensor:
-    """Returns network labels (x, y, z), uint8, of an image (channel, x, y, z) on the model grid; air is skipped."""
+    """Returns the network labels of an image; air is skipped.
+
+    Args:
+        network: What takes windows, and gives their logits.
+        image: ``(channel, x, y, z)`` on the model grid.
+        plan: The plan with which the network was trained.
+        config: The settings of prediction.
+        device: Where the network lies.
+
+    Returns:
+        ``(x, y, z)``, uint8.
+    """
     predictor = Predictor(network, plan, device)
     return CaseStream(predictor, image, config, body=body_of(image, plan.grid, config)).labels()
 
@@ -113,8 +149,11 @@ def body_of(image: torch.Tensor, grid: Grid, config: InferenceConfig) -> CoarseM
 
 
 def _constant(window: torch.Tensor) -> tuple[float, ...] | None:
-    """The value of each channel, where it has but one. The network is asked only once what it says of such windows:
-    CT is clipped, so that much of the air around a patient is of one value."""
+    """Returns the value of each channel, where it has but one; else None.
+
+    The network is asked only once what it says of such windows: CT is clipped, so that much of the air around a patient
+    is of one value.
+    """
     values = window[:, 0, 0, 0]
     if bool((window == values[:, None, None, None]).all()):
         return tuple(values.tolist())

@@ -22,13 +22,18 @@ class CoarseMask:
     step: Shape3
 
     def touches(self, place: tuple[slice, ...]) -> bool:
-        """Whether the mask has voxels in a box (x, y, z) of the model grid, which may reach beyond it."""
+        """Returns whether the mask has voxels in a box ``(x, y, z)`` of the model grid, which may reach beyond it."""
         ends = zip(place, self.step, strict=True)
         box = tuple(slice(max(part.start, 0) // step, -(-part.stop // step)) for part, step in ends)
         return bool(self.blocks[box].any())
 
     def dilated(self, margin_mm: float, spacing: Spacing3) -> "CoarseMask":
-        """By no less than the margin, and up to two diagonals of a block more."""
+        """Returns the mask, dilated by no less than the margin, and by up to two diagonals of a block more.
+
+        Args:
+            margin_mm: How far the mask grows at least.
+            spacing: Edges of a voxel of the model grid in mm, in array-axis order.
+        """
         if not self.blocks.any():
             return self
         edges = np.multiply(self.step, spacing)
@@ -37,12 +42,15 @@ class CoarseMask:
 
 
 def block_step(spacing: Spacing3) -> Shape3:
-    """Voxels of a block along each axis: even numbers, so that blocks of every second voxel are blocks too."""
+    """Returns the voxels of a block along each axis.
+
+    They are even numbers, so that blocks of every second voxel are blocks too.
+    """
     x, y, z = (2 * min(max(1, round(HALF_BLOCK_MM / mm)), MOST_HALVES) for mm in spacing)
     return x, y, z
 
 
 def block_maxima(array: torch.Tensor, step: Shape3) -> torch.Tensor:
-    """The largest value of each block of ``array`` (x, y, z), float; the last blocks may lack voxels."""
+    """Returns the largest value of each block of ``array`` ``(x, y, z)``, float; the last blocks may lack voxels."""
     maxima: torch.Tensor = functional.max_pool3d(array[None], step, ceil_mode=True)[0]
     return maxima

@@ -26,7 +26,7 @@ class Confidence:
     """
 
     def __init__(self, labels: Labels, decoding: Decoding, shape: Shape3) -> None:
-        """``shape`` is that of the image on the model grid."""
+        """Begins with no voxel; ``shape`` is that of the image on the model grid."""
         self.unions, self.decoding = labels.unions, decoding
         self.step = 2 if prod(shape) >= LARGE else 1
         # 1 where a network value (first axis, with the background) is a part of a structure.
@@ -37,7 +37,7 @@ class Confidence:
         self._sums = torch.zeros(3, len(self.unions), dtype=torch.float64)
 
     def take(self, slab: Slab) -> None:
-        """The next slab. Plane by plane, so that memory doesn't grow with the slab."""
+        """Adds the next slab, plane by plane, so that memory doesn't grow with the slab."""
         first = slab.start + slab.repeated
         for i in range(first + -first % self.step, slab.stop, self.step):
             plane = slab.logits.select(slab.axis, i - slab.start)[:: self.step, :: self.step]
@@ -47,7 +47,7 @@ class Confidence:
                 self._add(plane.flatten(0, 1).cpu())
 
     def _add(self, logits: torch.Tensor) -> None:
-        """(voxel, output)."""
+        """Adds some logits, ``(voxel, output)``."""
         mask = self._parts.to(logits.device)[self.decoding.labels(logits, -1).long()]  # (voxel, structure)
         probabilities = self.decoding.probabilities(logits.float().T, self.unions).T
         sums = [each.sum(0, dtype=torch.float64) for each in (mask, mask * probabilities, probabilities)]
@@ -55,7 +55,10 @@ class Confidence:
 
     @property
     def expected_dice(self) -> dict[str, float]:
-        """By name of label or region, of those that some voxel has that was looked at; not of what is no number."""
+        """The expected Dice by name of label or region, of those that some voxel has that was looked at.
+
+        What is no number is left out.
+        """
         sums = zip(self.unions, *self._sums.tolist(), strict=True)
         return {name: 2 * inside / (n + every) for name, n, inside, every in sums if n and isfinite(every)}
 
@@ -72,14 +75,14 @@ class ChosenLabelProbability:
         self._steps = torch.zeros(grid.shape, dtype=torch.uint8)
 
     def take(self, slab: Slab) -> None:
-        """The next slab. Plane by plane, so that memory doesn't grow with the slab."""
+        """Stores the probabilities of the next slab, plane by plane, so that memory doesn't grow with the slab."""
         for i in range(slab.start + slab.repeated, slab.stop):
             logits = slab.logits.select(slab.axis, i - slab.start).float()
             largest = (logits.amax(-1) - logits.logsumexp(-1)).exp()
             self._steps.select(slab.axis, i).copy_((largest * STEPS).round().to(torch.uint8))
 
     def at(self, points: Array) -> npt.NDArray[np.float64]:
-        """The probabilities at ``points`` (n, 3), in RAS mm, of the nearest voxel each."""
+        """Returns the probability of the nearest voxel of each of the ``points``, ``(n, 3)``, in RAS mm."""
         nearest = np.rint(self.grid.index(points)).astype(int).clip(0, np.array(self.grid.shape) - 1)
         probabilities: npt.NDArray[np.float64] = self._steps.numpy()[tuple(nearest.T)] / STEPS
         return probabilities

@@ -36,7 +36,14 @@ class Look:
 def first_look(
     predictor: Predictor, image: torch.Tensor, config: InferenceConfig, memory_plan: MemoryPlan | None = None
 ) -> Look:
-    """At ``image`` (channel, x, y, z) on the model grid."""
+    """Returns where a first look at a shrunk image found structures.
+
+    Args:
+        predictor: Predicts windows.
+        image: ``(channel, x, y, z)`` on the model grid.
+        config: The settings of prediction.
+        memory_plan: How many windows are predicted at a time; None: as many as fill a batch.
+    """
     x, y, z = image.shape[1:]
     factors = (min(SHRUNK, x), min(SHRUNK, y), min(SHRUNK, z))
     small = shrunk(image, factors)
@@ -57,6 +64,6 @@ def first_look(
 
 
 def shrunk(image: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:
-    """The mean of each block of voxels; the last blocks may lack some."""
+    """Returns the mean of each block of voxels; the last blocks may lack some."""
     small: torch.Tensor = functional.avg_pool3d(image[None], factors, ceil_mode=True, count_include_pad=False)[0]
     return small

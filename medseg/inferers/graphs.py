@@ -52,7 +52,7 @@ def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_b
 
 @contextlib.contextmanager
 def _libraries_are_quiet() -> Iterator[None]:
-    """Without what PyTorch and onnxscript tell about themselves."""
+    """Keeps PyTorch and onnxscript from telling about themselves."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -72,7 +72,7 @@ def window_shape(network: torch.nn.Module, patch: tuple[int, ...]) -> tuple[int,
 
 
 def openvino_graph(network: torch.nn.Module, window: torch.Tensor) -> Any:
-    """Returns OpenVINO's graph of a network, for windows (1, channel, *spatial) of the shape of ``window``."""
+    """Returns OpenVINO's graph of a network, for windows ``(1, channel, *spatial)`` of the shape of ``window``."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:

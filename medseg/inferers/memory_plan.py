@@ -66,7 +66,7 @@ class MemoryDemand:
     before: int  # taken already: libraries, weights, the volume that was read
 
     def forecast(self, memory_plan: MemoryPlan, device: Device) -> int:
-        """Peak: of the GPU on CUDA, of the process on a processor."""
+        """Returns the peak in bytes: of the GPU on CUDA, of the process on a processor."""
         layout = replace(self.layout, rows_at_once=memory_plan.rows_at_once)
         area = prod(layout.padded_shape) // layout.padded_shape[layout.axis]
         # A voxel of each segment and one more repeat what came before; and there are the weights.
@@ -84,7 +84,16 @@ class MemoryDemand:
         return int(SAFETY * max(preparing, predicting, writing)) + self.before
 
     def plan_within(self, usual: MemoryPlan, device: Device, max_memory: int) -> MemoryPlan:
-        """The fastest that fits. Raises ``MedsegError`` with the smallest value that would do."""
+        """Returns the fastest memory plan that fits.
+
+        Args:
+            usual: The plan where memory is no concern.
+            device: Where the network lies.
+            max_memory: Bytes.
+
+        Raises:
+            MedsegError: None fits. The error names the smallest value that would do.
+        """
         choices = list(_ever_less(usual, device))
         for memory_plan in choices:
             if self.forecast(memory_plan, device) <= max_memory:
@@ -113,7 +122,13 @@ class MemoryLimit:
 
     @classmethod
     def measured(cls, model: Model, config: InferenceConfig, max_memory: int) -> "MemoryLimit":
-        """Tries the network on one window; more mirrored axes take no more than one."""
+        """Tries the network on one window; more mirrored axes take no more than one.
+
+        Args:
+            model: Whose network it is.
+            config: The settings of prediction.
+            max_memory: Bytes.
+        """
         plan = model.record.plan
         layout = Layout.of(model.network, plan, plan.patch_size, config.overlap)
         mirrored = plan.mirrored_axes[:1] if config.mirror else ()
@@ -121,7 +136,11 @@ class MemoryLimit:
         return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
 
     def plan_for(self, model: Model, image: Volume, config: InferenceConfig) -> MemoryForecast:
-        """For a case that was read. Raises ``MedsegError`` with the smallest value that would do."""
+        """Returns the memory plan for a case that was read.
+
+        Raises:
+            MedsegError: None fits. The error names the smallest value that would do.
+        """
         plan = model.record.plan
         # Cropping, which comes later, can only make it smaller.
         grid = grid_with_spacing(image.geometry.oriented_as(plan.grid.orientation), plan.grid.spacing)
@@ -139,13 +158,13 @@ class MemoryLimit:
 
 
 def usual_memory_plan(layout: Layout, plan: Plan, config: InferenceConfig) -> MemoryPlan:
-    """Where memory is no concern: rows of windows that fill a batch."""
+    """Returns the plan where memory is no concern: rows of windows that fill a batch."""
     batch_size = config.window_batch_size or WINDOW_BATCH_SIZE[plan.dims]
     return MemoryPlan(batch_size, rows_at_once=-(-batch_size // layout.windows_per_row))
 
 
 def _ever_less(memory_plan: MemoryPlan, device: Device) -> Iterator[MemoryPlan]:
-    """From the fastest to the most frugal."""
+    """Yields plans from the fastest to the most frugal."""
     while True:
         yield memory_plan
         if memory_plan.rows_at_once == memory_plan.batch_size == 1:
@@ -159,8 +178,11 @@ def _ever_less(memory_plan: MemoryPlan, device: Device) -> Iterator[MemoryPlan]:
 
 
 def window_bytes(predictor: Predictor, layout: Layout, channels: int) -> int:
-    """What the network takes for one window, measured on one of noise. Where the system doesn't tell memory, all that
-    its modules put out is counted, which is more than ever lives at a time."""
+    """Returns what the network takes for one window, measured on one of noise, in bytes.
+
+    Where the system doesn't tell memory, all that its modules put out is counted, which is more than ever lives at a
+    time.
+    """
     shape = [n + 2 * margin for n, margin in zip(layout.patch_size, layout.margin, strict=True)]
     device, counted = predictor.device, 0
 
@@ -188,7 +210,7 @@ def bytes_of(text: str) -> int:
 
 
 def in_units(n: int) -> str:
-    """Rounded up, so that what is told is enough."""
+    """Returns a number of bytes in words, rounded up, so that what is told is enough."""
     if n < 2**30:
         return f"{-(-n // 2**20)} MB"
     return f"{-(-n * 10 // 2**30) / 10:.1f} GB"

@@ -66,7 +66,10 @@ class ModelRecord(Record):
         return self
 
     def shareable(self) -> Self:
-        """Without what older versions noted of the data: its path, and the cases that the watchdog spoke of."""
+        """Returns the record without what older versions noted of the data.
+
+        That is its path, and the cases that the watchdog spoke of.
+        """
         kept = {key: value for key, value in self.provenance.items() if key not in NAME_DATA}
         return self.model_copy(update={"provenance": kept})
 
@@ -76,7 +79,7 @@ class ModelRecord(Record):
         return self.plan.outputs(self.labels)
 
     def validated_cases(self, label: str) -> int | None:
-        """How many cases with this label it was validated on; None where the metrics don't say."""
+        """Returns on how many cases with this label it was validated; None where the metrics don't say."""
         try:
             return int(self.metrics["validation"]["labels"][label]["cases"])
         except (KeyError, TypeError, ValueError):
@@ -96,22 +99,23 @@ class Model:
 
     @property
     def name(self) -> str:
-        """That of its run, or of its folder where that stands alone."""
+        """The name of its run, or of its folder where that stands alone."""
         folder = self.folder.resolve()
         return folder.parent.name if folder.name in ("model", "model-last") else folder.name
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights: another network has another one."""
+        """The SHA-256 of its weights: another network has another one."""
         return weights_fingerprint(*self.folders)
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """One a network."""
+        """The folders of its networks, one for each."""
         return self.members or (self.folder,)
 
 
 def weights_fingerprint(*folders: Path) -> str:
+    """Returns the SHA-256 of the weights in model folders, in hexadecimal."""
     digest = hashlib.sha256()
     for folder in folders:
         digest.update((folder / WEIGHTS).read_bytes())
@@ -119,7 +123,7 @@ def weights_fingerprint(*folders: Path) -> str:
 
 
 def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tensor]) -> None:
-    """Writes a model folder.
+    """Writes a model folder: the weights by their names in the network's state, and model.json.
 
     Raises:
         OutputError: It cannot be written.
@@ -129,7 +133,11 @@ def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tenso
 
 
 def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
-    """Copies model folders into one that loads as an ensemble; it appears whole."""
+    """Copies model folders into one that loads as an ensemble; it appears whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         for i, model in enumerate(models):
@@ -171,7 +179,11 @@ def load_model(
 
 
 def model_folders(path: Path) -> list[Path]:
-    """The folders of the models in a RUN, or in its model/. Raises ``ModelError`` when a run has none yet."""
+    """Returns the folders of the models in a RUN, or in its model/.
+
+    Raises:
+        ModelError: The run has none yet.
+    """
     path = unpacked_content(path) if path.is_file() and is_archive(path) else path
     folder = path / "model" if (path / "model").is_dir() else path
     if folder == path and any((path / name / "run.json").is_file() for name in ("", "fold_0")):
@@ -183,12 +195,16 @@ def model_folders(path: Path) -> list[Path]:
 
 
 def without_postprocessing(model: Model) -> Model:
+    """Returns the model without the rules of its postprocessing."""
     return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
-    """Of the network pruned to a head (Zhou et al. 2018). Raises ``ConfigError`` where there is nothing to prune, or no
-    such head."""
+    """Returns the record of the network pruned to a head (Zhou et al. 2018); ``record`` itself where ``head`` is None.
+
+    Raises:
+        ConfigError: There is nothing to prune, or no such head.
+    """
     if head is None:
         return record
     architecture = record.plan.architecture
@@ -205,7 +221,7 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
 def _load_network(
     folder: Path, first: ModelRecord, head: int | None, own: torch.nn.Module | None = None
 ) -> torch.nn.Module:
-    """The network with its weights, which has to see what the ``first`` one sees, and to say the same."""
+    """Returns the network with its weights, which has to see what the ``first`` one sees, and to say the same."""
     record = with_head(read_model_record(folder), head)
     if any(getattr(record.labels, key) != getattr(first.labels, key) for key in ("values", "names", "unions")):
         raise ModelError(f"{folder}: has other labels than the first model; an ensemble needs the same ones")
@@ -241,7 +257,11 @@ def _load_network(
 
 
 def _built(folder: Path, record: ModelRecord, misfit: ModelError) -> torch.nn.Module:
-    """The network that the record names. Raises ``misfit`` where the weights have other shapes."""
+    """Returns the network that the record names.
+
+    Raises:
+        ModelError: It is ``misfit`` where the weights have other shapes.
+    """
     if record.plan.architecture.name == CUSTOM_NETWORK:
         raise ModelError(
             f"{folder}: was trained with a network of the user's own, which no name can build; give the module: "

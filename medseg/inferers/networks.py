@@ -18,10 +18,12 @@ class Ensemble(Network):
         self.networks = nn.ModuleList(networks)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the fitting shape of its first network; all have the same."""
         first: Network = self.networks[0]  # type: ignore[assignment]
         return first.fitting_shape(shape)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns the mean logits of all networks, float32."""
         total: torch.Tensor = self.networks[0](image).float()
         for network in list(self.networks)[1:]:
             total += network(image)

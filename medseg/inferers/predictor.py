@@ -31,6 +31,8 @@ class Predictor:
         self.flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Returns the logits ``(window, output, *spatial)`` of windows ``(window, channel, *spatial)``: the mean
+        over all flips."""
         windows = self.device.send(windows)
         total = self._predict(windows)
         if len(self.flips) == 1:
@@ -41,7 +43,7 @@ class Predictor:
         return total.div_(len(self.flips))
 
     def to_processor(self) -> None:
-        """Where the GPU has no room for the network."""
+        """Takes the network to the processor, where the GPU has no room for it."""
         self.device = choose_device("cpu")
         if isinstance(self.network, torch.nn.Module):
             self.network = self.device.place(self.network, self.plan.dims)

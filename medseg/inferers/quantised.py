@@ -31,10 +31,14 @@ class QuantisedRecord(Record):
 
 
 def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
-    """OpenVINO's graph of a network, in int8; the ranges of its activations are those that the ``patches``
-    (patch, channel, *spatial) give.
+    """Returns OpenVINO's graph of a network, in int8.
 
-    Raises ``ConfigError`` where NNCF isn't installed.
+    Args:
+        network: With its weights.
+        patches: ``(patch, channel, *spatial)``; they give the ranges of its activations.
+
+    Raises:
+        ConfigError: NNCF isn't installed.
     """
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use over the network
     try:
@@ -47,8 +51,11 @@ def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:
 
 
 def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
-    """Puts it beside the weights in the folder ``model``, in place of an older one; it appears whole. Raises
-    ``OutputError`` when it cannot be written."""
+    """Puts a graph beside the weights in the folder ``model``, in place of an older one; it appears whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     import openvino
 
     try:
@@ -60,7 +67,11 @@ def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
 
 
 def read_quantised_record(model: Path) -> QuantisedRecord | None:
-    """None where the model has none. Raises ``ModelError`` when it is damaged."""
+    """Returns what was noted of the model in int8; None where there is none.
+
+    Raises:
+        ModelError: It is damaged.
+    """
     path = model / FOLDER / RECORD
     if not path.exists():
         return None

@@ -49,8 +49,11 @@ class HeldBack:
 
 
 class LabelReview(Record):
-    """What is known of a label from ``cases`` held-back cases, ``present`` of which have it. ``expected_dice`` and
-    ``dice`` are knots of a line that never falls, ``volumes_ml`` the smallest and the largest usual volume."""
+    """What is known of a label from ``cases`` held-back cases, ``present`` of which have it.
+
+    ``expected_dice`` and ``dice`` are knots of a line that never falls, ``volumes_ml`` the smallest and the largest
+    usual volume.
+    """
 
     cases: int
     present: int
@@ -67,21 +70,27 @@ class LabelReview(Record):
         return self
 
     def estimate(self, expected: float) -> float:
-        """The Dice of a mask. Below the lowest that held-back cases had, it goes to 0 in a straight line."""
+        """Returns the estimated Dice of a mask, from its expected Dice.
+
+        Below the lowest that held-back cases had, it goes to 0 in a straight line.
+        """
         return float(np.interp(expected, (0.0, *self.expected_dice), (0.0, *self.dice)))
 
     def relative(self, ml: float) -> float:
-        """A volume as a multiple of the one in the middle between the smallest and the largest."""
+        """Returns a volume as a multiple of the one in the middle between the smallest and the largest."""
         return ml / math.sqrt(self.volumes_ml[0] * self.volumes_ml[1])
 
     @property
     def always_there(self) -> bool:
+        """Whether nearly all held-back cases have the label."""
         return self.present >= MOST * self.cases
 
 
 class Check(Record):
-    """How well the rules find bad cases, each case judged by rules that were learnt from others. ``worst`` are the
-    tenth of the cases with the lowest mean Dice over their labels."""
+    """How well the rules find bad cases, each case judged by rules that were learnt from others.
+
+    ``worst`` are the tenth of the cases with the lowest mean Dice over their labels.
+    """
 
     cases: int
     flagged: int
@@ -96,23 +105,31 @@ class Check(Record):
 
 
 class Review(Record):
-    """The rules: by label, and ``largest_shortfall``: what the estimate of a case's worst label may lie below the usual
-    one; nine of ten held-back cases stay within."""
+    """The rules by label, and ``largest_shortfall``.
+
+    That is what the estimate of a case's worst label may lie below the usual one; nine of ten held-back cases stay
+    within.
+    """
 
     labels: dict[str, LabelReview]
     largest_shortfall: float
     check: Check | None = None
 
     def estimates(self, expected: Mapping[str, float]) -> dict[str, float]:
-        """Dice by label, of those that have a mask and are known from held-back cases."""
+        """Returns the estimated Dice by label, of those that have a mask and are known from held-back cases."""
         return {name: self.labels[name].estimate(dice) for name, dice in expected.items() if name in self.labels}
 
     def shortfalls(self, expected: Mapping[str, float]) -> dict[str, float]:
-        """What the estimates lie below the usual ones."""
+        """Returns what the estimates lie below the usual ones, by label."""
         return {name: self.labels[name].usual_dice - dice for name, dice in self.estimates(expected).items()}
 
     def reasons(self, expected: Mapping[str, float], volumes_ml: Mapping[str, float]) -> list[str]:
-        """Why a case should be looked at, in words; none where all is as usual. Expected Dice and volumes by label."""
+        """Returns why a case should be looked at, in words; none where all is as usual.
+
+        Args:
+            expected: Expected Dice by label.
+            volumes_ml: Volumes by label.
+        """
         return [
             *(
                 f"{name}: estimated Dice {self.estimates(expected)[name]:.2f}, {shortfall:.2f} below the usual; in "
@@ -135,12 +152,12 @@ class Review(Record):
 
 
 def removed_surely(changes: Iterable[Change]) -> Iterator[str]:
-    """Of what postprocessing changed, in words: what it removed though the network was sure of it."""
+    """Yields of what postprocessing changed, in words, what it removed though the network was sure of it."""
     return (str(change) for change in changes if (change.mean_probability or 0.0) >= SURE)
 
 
 def learn_review(held: Sequence[HeldBack]) -> Review | None:
-    """The rules, and how well they do. None where too few cases were held back."""
+    """Returns the rules, and how well they do; None where too few cases were held back."""
     cases = _grouped(held, "case_id")
     rules = _learn(cases.values())
     return None if rules is None else rules.model_copy(update={"check": _check(cases)})
@@ -195,7 +212,7 @@ def _usual(volumes: Sequence[float]) -> tuple[float, float]:
 
 
 def _check(cases: Mapping[str, Sequence[HeldBack]]) -> Check | None:
-    """None where the rest of the cases are too few to learn from."""
+    """Returns how well the rules find bad cases; None where the rest of the cases are too few to learn from."""
     flagged: set[str] = set()
     for part in range(min(PARTS, len(cases))):
         judged = list(cases)[part::PARTS]
@@ -212,5 +229,5 @@ def _reasons(rules: Review, case: Sequence[HeldBack]) -> list[str]:
 
 
 def _mean_dice(case: Sequence[HeldBack]) -> float:
-    """Over the labels that are in either mask; 1 where none is, and rightly so."""
+    """Returns the mean Dice over the labels that are in either mask; 1 where none is, and rightly so."""
     return float(np.mean([each.dice for each in case if each.dice is not None] or [1.0]))

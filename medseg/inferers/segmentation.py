@@ -21,7 +21,7 @@ class Watcher(Protocol):
     """Of logits on the model grid."""
 
     def take(self, slab: Slab) -> None:
-        """The next slab."""
+        """Takes the next slab."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Stream:
         return None
 
     def logits(self, windows: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Returns the logits (window, label, x, y, z) of as many windows, from the first on, as memory allows."""
+        """Returns the logits ``(window, label, x, y, z)`` of as many windows, from the first on, as memory allows."""
         return self._or_with_less_memory(lambda: self.predictor(torch.stack(list(windows[: self.batch_size]))))
 
     def _predict(self, row: Row, image: torch.Tensor) -> None:

@@ -170,7 +170,7 @@ class StreamingInferer(Inferer):  # type: ignore[misc]  # MONAI has no types
                 yield PlacedSlab(logits if dims == 3 else logits[..., 0], (i, slice(None), *place))
 
     def _layout(self, shape: Sequence[int]) -> Layout:
-        """Of windows in images of a shape; 2D ones have one voxel along z."""
+        """Returns the windows in images of a shape; 2D ones have one voxel along z."""
         dims = len(shape)
         try:
             roi_size = fall_back_tuple(self.roi_size, shape)

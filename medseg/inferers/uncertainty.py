@@ -23,7 +23,10 @@ LEVELS = 255
 class Maps:
     """An observer of the stream: maps with values from 0 to 1, named; 0 where the network saw nothing.
 
-    ``of_logits`` makes (map, x, y, z) from logits (output, x, y, z). Raises ``MedsegError`` for a sheared source.
+    ``of_logits`` makes ``(map, x, y, z)`` from logits ``(output, x, y, z)``.
+
+    Raises:
+        MedsegError: The source is sheared.
     """
 
     def __init__(
@@ -43,13 +46,14 @@ class Maps:
         self._maps = np.memmap(self._file, np.uint8, "w+", shape=(len(names), *source.shape))
 
     def __call__(self, part: Restored) -> None:
+        """Stores the values of a part of the source grid."""
         for view, values in zip(self._maps, self.of_logits(part.logits()), strict=True):
             place = oriented(view, self.source, self.orientation)[part.place]
             place[:] = (values * LEVELS).round().to("cpu", torch.uint8).numpy()
         self._forget()
 
     def write(self, path_of: Callable[[str], Path]) -> list[Path]:
-        """One NIfTI file a map, float32."""
+        """Writes one NIfTI file a map, float32, and returns their paths."""
         paths = [path_of(name) for name in self.names]
         for path, view in zip(paths, self._maps, strict=True):
             write_nifti(path, np.divide(view, LEVELS, dtype=np.float32), self.source)

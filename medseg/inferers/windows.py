@@ -32,8 +32,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """Windows over an image of ``shape`` (x, y, z), in voxels of the padded image, of which the first ``margin``
-    before and behind are seen by the network, but get no logits."""
+    """Windows over an image of ``shape`` ``(x, y, z)``, in voxels of the padded image.
+
+    The first ``margin`` of them before and behind are seen by the network, but get no logits.
+    """
 
     shape: Shape3  # of the image
     patch_size: Shape3  # of windows, without the margin
@@ -47,7 +49,16 @@ class Layout:
 
     @classmethod
     def of(cls, network: object, plan: Plan, shape: Shape3, overlap: float) -> "Layout":
-        """For a network: valid convolutions take the smallest patch that fits them, and tiles that lie side by side."""
+        """Returns the windows for a network.
+
+        Valid convolutions take the smallest patch that fits them, and tiles that lie side by side.
+
+        Args:
+            network: What the windows are for.
+            plan: Its plan.
+            shape: Voxels of the image on the model grid.
+            overlap: Of windows, as a fraction of the patch.
+        """
         if not isinstance(network, Network) or not any(network.margin):
             return cls(shape, plan.patch_size, (0, 0, 0), overlap)
         patch, margin = [1, 1, 1], [0, 0, 0]
@@ -58,19 +69,19 @@ class Layout:
 
     @property
     def padded_shape(self) -> Shape3:
-        """Of the voxels that get logits: no axis is shorter than a window."""
+        """The shape of the voxels that get logits: no axis is shorter than a window."""
         x, y, z = (max(n, patch) for n, patch in zip(self.shape, self.patch_size, strict=True))
         return x, y, z
 
     @property
     def before(self) -> Shape3:
-        """Voxels that were added before the first one of the image."""
+        """The voxels that were added before the first one of the image, along each axis."""
         x, y, z = ((m - n) // 2 for n, m in zip(self.shape, self.padded_shape, strict=True))
         return x, y, z
 
     @property
     def axis(self) -> int:
-        """Along which the windows advance: where the fewest voxels wait for other windows."""
+        """The axis along which the windows advance: where the fewest voxels wait for other windows."""
         heights = [patch / n for patch, n in zip(self.patch_size, self.padded_shape, strict=True)]
         return heights.index(min(heights))
 
@@ -82,10 +93,12 @@ class Layout:
 
     @property
     def windows_per_row(self) -> int:
+        """How many windows lie side by side at each step along the axis."""
         return prod(len(self._starts(axis)) for axis in range(3) if axis != self.axis)
 
     @property
     def n_windows(self) -> int:
+        """How many windows there are."""
         return prod(len(self._starts(axis)) for axis in range(3))
 
     def rows(self) -> list[Row]:
@@ -105,15 +118,21 @@ class Layout:
         return [*range(0, n - patch, step), n - patch]
 
     def weight(self) -> torch.Tensor:
-        """Of each voxel of a window, float32. Logits of valid convolutions are as good at the border as inside."""
+        """Returns the weight of each voxel of a window, float32.
+
+        Logits of valid convolutions are as good at the border as inside.
+        """
         if any(self.margin):
             return torch.ones(self.patch_size)
         weight: torch.Tensor = compute_importance_map(self.patch_size, mode=self.mode, sigma_scale=self.sigma_scale)
         return weight
 
     def pad(self, image: torch.Tensor) -> torch.Tensor:
-        """Image (channel, x, y, z) with the margin. As MONAI does, zeros are added where it is smaller than a window;
-        valid convolutions see it mirrored at its border (overlap-tile, Ronneberger et al. 2015)."""
+        """Returns the image ``(channel, x, y, z)`` with the margin.
+
+        As MONAI does, zeros are added where it is smaller than a window; valid convolutions see it mirrored at its
+        border (overlap-tile, Ronneberger et al. 2015).
+        """
         if any(self.margin):
             for axis in range(3):
                 first = -self.before[axis] - self.margin[axis]
@@ -130,19 +149,23 @@ class Layout:
         return functional.pad(image[None], added, mode=self.padding_mode)[0]
 
     def seen(self, start: Shape3) -> tuple[slice, ...]:
-        """What the network sees of the padded image for the window at ``start``, all channels."""
+        """Returns what the network sees of the padded image for the window at ``start``, all channels."""
         ends = zip(start, self.patch_size, self.margin, strict=True)
         return (slice(None), *(slice(first, first + n + 2 * margin) for first, n, margin in ends))
 
     def place(self, start: Shape3) -> tuple[slice, ...]:
-        """Where in the image (x, y, z) that lies; beyond its ends where voxels were added."""
+        """Returns where in the image ``(x, y, z)`` the window lies that the network sees; beyond its ends where
+        voxels were added."""
         offsets = zip(self.before, self.margin, strict=True)
         moved = zip(self.seen(start)[1:], offsets, strict=True)
         return tuple(slice(s.start - before - margin, s.stop - before - margin) for s, (before, margin) in moved)
 
 
 def mirrored_index(index: torch.Tensor, n: int) -> torch.Tensor:
-    """Of ``n`` voxels that are mirrored at both ends, the outermost ones not repeated, as often as needed."""
+    """Returns the indices within ``n`` voxels that are mirrored at both ends, as often as needed.
+
+    The outermost voxels are not repeated.
+    """
     if n == 1:
         return torch.zeros_like(index)
     period = 2 * (n - 1)

@@ -158,5 +158,5 @@ def _built(name: str, build: Callable[..., Any], arguments: dict[str, Any]) -> A
 
 
 def _as_tensor(key: str, value: Any) -> Any:
-    """MONAI wants weights of labels as a tensor, which YAML has not."""
+    """Returns weights of labels as a tensor, which MONAI wants and YAML has not; any other argument as it is."""
     return torch.as_tensor(value, dtype=torch.float32) if key == "weight" and isinstance(value, list) else value

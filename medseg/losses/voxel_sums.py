@@ -71,11 +71,19 @@ class RegionSums(nn.Module):
         return _sums(logits.sigmoid(), reference * known, known, entropy)
 
     def masks(self, target: torch.Tensor) -> torch.Tensor:
-        """Returns where each region is: ``(batch, region, *spatial)``, bool."""
+        """Returns where each region is: ``(batch, region, *spatial)``, bool.
+
+        Args:
+            target: Network values, ``(batch, 1, *spatial)``.
+        """
         return self.holds.to(target.device)[:, target[:, 0].long()].transpose(0, 1)
 
     def drawn(self, annotated: torch.Tensor) -> torch.Tensor:
-        """Returns whether all labels of a region were drawn: ``(batch, region)``, bool."""
+        """Returns whether all labels of a region were drawn: ``(batch, region)``, bool.
+
+        Args:
+            annotated: Whether each label was drawn, ``(batch, label)``, bool.
+        """
         holds = self.holds[:, : annotated.shape[1]].to(annotated.device)
         return (annotated[:, None] | ~holds).all(-1)
 

@@ -101,8 +101,11 @@ LESIONS = (
 
 
 def chosen(names: Iterable[str]) -> list[str]:
-    """The metrics that are meant by names of metrics or groups, in the order of ``METRICS``. Raises ``ConfigError`` for
-    a name that is neither."""
+    """Returns the metrics that are meant by names of metrics or groups, in the order of ``METRICS``.
+
+    Raises:
+        ConfigError: A name is neither that of a metric nor that of a group.
+    """
     wanted = set(names)
     unknown = wanted - METRICS.keys() - set(GROUPS)
     if unknown:
@@ -113,8 +116,12 @@ def chosen(names: Iterable[str]) -> list[str]:
 
 
 def definitions(metrics: Iterable[str], failed: str = "missed") -> dict[str, str]:
-    """What metrics.json says of the metrics in it; ``failed``: what a case counts as whose prediction cannot be
-    used."""
+    """Returns what metrics.json says of the metrics in it, by name.
+
+    Args:
+        metrics: Names of the metrics that were measured.
+        failed: What a case counts as whose prediction cannot be used.
+    """
     measured = list(metrics)
     notes: Mapping[str, str] = {
         "interval": "95 % percentile bootstrap interval of the mean, 2,000 resamples of the cases, seed 0",

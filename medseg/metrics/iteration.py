@@ -103,7 +103,7 @@ class MaskMetric(CumulativeIterationMetric):  # type: ignore[misc]
         return torch.tensor(of_images, dtype=torch.float32, device=y_pred.device).reshape(len(y), -1)
 
     def _spacings(self, y_pred: torch.Tensor, y: torch.Tensor, spacing: Spacing | None) -> list[Spacing3]:
-        """Of each image, with 1 mm for a third axis of 2D images."""
+        """Returns the spacing of each image, with 1 mm for a third axis of 2D images."""
         n_axes = y.ndim - 2
         if not self.needs_spacing:
             return [(1.0, 1.0, 1.0)] * len(y)
@@ -124,7 +124,11 @@ class MaskMetric(CumulativeIterationMetric):  # type: ignore[misc]
 
 
 def _binary(batch: torch.Tensor) -> Mask:
-    """Masks ``(batch, channel, x, y, z)``. Raises ``ValueError`` for what is neither 0 nor 1, as probabilities are."""
+    """Returns masks as a boolean array, ``(batch, channel, x, y, z)``.
+
+    Raises:
+        ValueError: A value is neither 0 nor 1, as of probabilities.
+    """
     array = batch.detach().cpu().numpy()
     masks: Mask = array.astype(bool)
     if not np.array_equal(masks, array):
@@ -137,6 +141,7 @@ class DiceMetric(MaskMetric):
     an empty reference, of which that has no value."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.dice`` of two masks."""
         return dice(prediction, reference)
 
 
@@ -144,6 +149,7 @@ class IoUMetric(MaskMetric):
     """Intersection over union, |P∩R| / |P∪R|; nan where both masks are empty, 0 where one is."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.iou`` of two masks."""
         return iou(prediction, reference)
 
 
@@ -151,6 +157,7 @@ class SensitivityMetric(MaskMetric):
     """The part of the reference that was predicted, |P∩R| / |R|; nan where the reference is empty."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.sensitivity`` of two masks."""
         return sensitivity(prediction, reference)
 
 
@@ -158,6 +165,7 @@ class PrecisionMetric(MaskMetric):
     """The part of the prediction that is right, |P∩R| / |P|; nan where the prediction is empty."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.precision`` of two masks."""
         return precision(prediction, reference)
 
 
@@ -167,6 +175,7 @@ class HausdorffDistanceMetric(MaskMetric):
     needs_spacing = True
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.hd`` of two masks, in mm."""
         return hd(prediction, reference, spacing)
 
 
@@ -177,6 +186,7 @@ class HausdorffDistance95Metric(MaskMetric):
     needs_spacing = True
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.hd95`` of two masks, in mm."""
         return hd95(prediction, reference, spacing)
 
 
@@ -187,6 +197,7 @@ class AverageSurfaceDistanceMetric(MaskMetric):
     needs_spacing = True
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.assd`` of two masks, in mm."""
         return assd(prediction, reference, spacing)
 
 
@@ -216,6 +227,7 @@ class SurfaceDiceMetric(MaskMetric):
         self.tolerance_mm = tolerance_mm
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.surface_dice`` of two masks, within ``tolerance_mm``."""
         return surface_dice(prediction, reference, spacing, self.tolerance_mm)
 
 
@@ -223,6 +235,7 @@ class CentrelineDiceMetric(MaskMetric):
     """Centre-line Dice (clDice); nan where both masks are empty, 0 where one is."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns ``medseg.metrics.centreline_dice`` of two masks."""
         return centreline_dice(prediction, reference)
 
 
@@ -247,6 +260,7 @@ class LesionF1Metric(MaskMetric):
         self.least_iou = least_iou
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns the F1 of the lesions that ``medseg.metrics.match_lesions`` finds."""
         return match_lesions(prediction, reference, self.least_iou).f1
 
 
@@ -255,4 +269,5 @@ class PanopticQualityMetric(LesionF1Metric):
     The arguments are those of ``LesionF1Metric``."""
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+        """Returns the panoptic quality of the lesions that ``medseg.metrics.match_lesions`` finds."""
         return match_lesions(prediction, reference, self.least_iou).panoptic_quality

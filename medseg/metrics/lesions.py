@@ -28,29 +28,36 @@ class Lesions:
 
     @property
     def sensitivity(self) -> float | None:
-        """Matched / lesions of the reference."""
+        """The part of the lesions of the reference that were matched."""
         return len(self.matched) / self.reference if self.reference else None
 
     @property
     def precision(self) -> float | None:
-        """Matched / lesions of the prediction."""
+        """The part of the lesions of the prediction that were matched."""
         return len(self.matched) / self.prediction if self.prediction else None
 
     @property
     def f1(self) -> float | None:
-        """2 matched / (lesions of the prediction + of the reference): the recognition quality of Kirillov et al."""
+        """The F1 of the lesions: 2 matched / (lesions of the prediction + of the reference).
+
+        It is the recognition quality of Kirillov et al.
+        """
         lesions = self.prediction + self.reference
         return 2 * len(self.matched) / lesions if lesions else None
 
     @property
     def dice(self) -> float | None:
-        """Mean Dice of the matched lesions."""
+        """The mean Dice of the matched lesions."""
         return float(np.mean([overlap.dice for overlap in self.matched])) if self.matched else None
 
     @property
     def panoptic_quality(self) -> float | None:
-        """Sum of the IoU of matched lesions / mean number of lesions (Kirillov et al., Panoptic Segmentation, CVPR
-        2019): F1 times the mean IoU."""
+        """The panoptic quality: the sum of the IoU of matched lesions / the mean number of lesions.
+
+        It is F1 times the mean IoU.
+
+        Source: Kirillov et al., Panoptic Segmentation, CVPR 2019.
+        """
         lesions = self.prediction + self.reference
         return 2 * sum(overlap.iou or 0.0 for overlap in self.matched) / lesions if lesions else None
 

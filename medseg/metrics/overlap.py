@@ -29,22 +29,22 @@ class Overlap:
 
     @property
     def dice(self) -> float | None:
-        """2|P∩R| / (|P|+|R|) (Dice 1945)."""
+        """The Dice coefficient, 2|P∩R| / (|P|+|R|) (Dice 1945)."""
         return _ratio(2 * self.both, self.prediction + self.reference)
 
     @property
     def iou(self) -> float | None:
-        """|P∩R| / |P∪R| (Jaccard 1912)."""
+        """The intersection over union, |P∩R| / |P∪R| (Jaccard 1912)."""
         return _ratio(self.both, self.prediction + self.reference - self.both)
 
     @property
     def sensitivity(self) -> float | None:
-        """|P∩R| / |R|: the part of the reference that was predicted. Also called recall."""
+        """The part of the reference that was predicted, |P∩R| / |R|. It is also called recall."""
         return _ratio(self.both, self.reference)
 
     @property
     def precision(self) -> float | None:
-        """|P∩R| / |P|: the part of the prediction that is right. Also called positive predictive value."""
+        """The part of the prediction that is right, |P∩R| / |P|. It is also called positive predictive value."""
         return _ratio(self.both, self.prediction)
 
 
@@ -117,7 +117,15 @@ def precision(prediction: Mask, reference: Mask) -> float | None:
 
 
 def overlap_of(prediction: Mask, reference: Mask) -> Overlap:
-    """Returns the voxel counts of two masks of one shape. Raises ``ValueError`` when the shapes differ."""
+    """Returns the voxel counts of two masks.
+
+    Args:
+        prediction: The predicted mask, ``(x, y, z)``.
+        reference: The reference, of the same shape.
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
     predicted, referred = checked(prediction, reference)
     return Overlap(
         int(np.count_nonzero(predicted)),
@@ -184,7 +192,12 @@ def count_overlaps(
 
 
 def overlaps_in(table: npt.NDArray[np.integer[Any]], unions: Iterable[Sequence[int]]) -> list[Overlap]:
-    """Returns the counts of unions of labels, from the voxels by value in prediction and reference ``(n, n)``."""
+    """Returns the voxel counts of unions of labels.
+
+    Args:
+        table: Numbers of voxels by value in the prediction and value in the reference, ``(n, n)``.
+        unions: The values of each union.
+    """
     return [
         Overlap(int(table[union].sum()), int(table[:, union].sum()), int(table[np.ix_(union, union)].sum()))
         for union in map(list, unions)

@@ -15,10 +15,11 @@ class Points(NamedTuple):
     at: npt.NDArray[np.intp]
 
     def part(self, which: slice | npt.NDArray[np.bool_]) -> "Points":
+        """Returns some of the points."""
         return Points(self.shape, self.at[which])
 
     def mm(self, spacing: Spacing3) -> npt.NDArray[np.float64]:
-        """Returns the places of the points in mm, ``(point, axis)``."""
+        """Returns the places of the points in mm, ``(point, axis)``, from the edges of a voxel in mm."""
         places = np.empty((self.at.size, 3))
         for axis, indices in enumerate(np.unravel_index(self.at, self.shape)):
             np.multiply(indices, spacing[axis], out=places[:, axis])

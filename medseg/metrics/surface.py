@@ -57,15 +57,19 @@ class SurfaceDistances:
 
     @property
     def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles (linearly interpolated), as
-        ``monai.metrics.compute_hausdorff_distance(percentile=95)``. Huttenlocher et al. 1993; for the choice of
-        percentile and direction: Maier-Hein et al., Metrics Reloaded, Nature Methods 2024."""
+        """The larger of the two directed 95th percentiles, linearly interpolated.
+
+        As ``monai.metrics.compute_hausdorff_distance(percentile=95)``. Source: Huttenlocher et al. 1993; for the choice
+        of percentile and direction: Maier-Hein et al., Metrics Reloaded, Nature Methods 2024.
+        """
         return float(max(np.percentile(self.to_reference, 95), np.percentile(self.to_prediction, 95)))
 
     @property
     def assd_mm(self) -> float:
-        """The mean over all distances of both directions together (average symmetric surface distance; Heimann et
-        al. 2009), as ``monai.metrics.compute_average_surface_distance(symmetric=True)``."""
+        """The average symmetric surface distance: the mean over all distances of both directions together.
+
+        As ``monai.metrics.compute_average_surface_distance(symmetric=True)``. Source: Heimann et al. 2009.
+        """
         total = self.to_reference.sum(dtype=np.float64) + self.to_prediction.sum(dtype=np.float64)
         return float(total / (self.to_reference.size + self.to_prediction.size))
 
@@ -188,7 +192,7 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
 
 
 def _edge_voxels(mask: Mask) -> Points:
-    """The voxels that share a face with a voxel outside of the mask."""
+    """Returns the voxels that share a face with a voxel outside of the mask."""
     found = []
     for first, end in _slabs(mask.shape[0], mask[0].size):
         before = max(first - 1, 0)  # one layer more on each side, which decides on those between
@@ -209,7 +213,8 @@ def _edges(mask: Mask) -> Mask:
 
 
 def _surface_elements(mask: Mask) -> tuple[Points, npt.NDArray[np.uint8]]:
-    """The points between eight voxels where a surface is, and which of the eight are in the mask, as a bit each.
+    """Returns the points between eight voxels where a surface is, and which of the eight are in the mask, as a bit
+    each.
 
     The points are one more than the voxels along each axis.
     """
@@ -225,7 +230,7 @@ def _surface_elements(mask: Mask) -> tuple[Points, npt.NDArray[np.uint8]]:
 
 
 def _codes(padded: Mask, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """For each point between the voxels of a part of a mask of ``shape``; 0 where no surface is."""
+    """Returns for each point between the voxels of a part of a mask which are in it; 0 where no surface is."""
     code = padded.view(np.uint8)
     for axis, (bits, n) in enumerate(zip((4, 2, 1), shape, strict=True)):
         if n == 1:  # no surface across this axis: all layers are the same
@@ -237,8 +242,10 @@ def _codes(padded: Mask, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _slabs(n_layers: int, layer_size: int) -> Iterator[tuple[int, int]]:
-    """First and end of the layers along the first axis that are worked on at a time, so that large masks cost no more
-    memory than small ones."""
+    """Yields first and end of the layers along the first axis that are worked on at a time.
+
+    So large masks cost no more memory than small ones.
+    """
     step = max(1, SLAB_VOXELS // max(layer_size, 1))
     for first in range(0, n_layers, step):
         yield first, min(first + step, n_layers)
@@ -246,11 +253,10 @@ def _slabs(n_layers: int, layer_size: int) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=64)
 def _element_areas(spacing: Spacing3) -> npt.NDArray[np.float32]:
-    """Area in mm² of the surface between eight voxels, for the 256 ways in which a mask can hold them.
+    """Returns the area in mm² of the surface between eight voxels, for the 256 ways in which a mask can hold them.
 
-    The triangles are those of marching cubes (Lorensen and Cline 1987). Of a pattern and its complement the
-    smaller surface counts, so that a mask and its inverse have one surface; that gives the table of
-    ``surface-distance``.
+    The triangles are those of marching cubes (Lorensen and Cline 1987). Of a pattern and its complement the smaller
+    surface counts, so that a mask and its inverse have one surface; that gives the table of ``surface-distance``.
     """
     areas = np.zeros(256)
     for code in range(1, 255):
@@ -261,7 +267,8 @@ def _element_areas(spacing: Spacing3) -> npt.NDArray[np.float32]:
 
 
 def _distances(points: Points, others: Points, spacing: Spacing3, limit: float = np.inf) -> Distances:
-    """From each of the points to the nearest of the others, in mm; beyond ``limit`` it may be infinite.
+    """Returns the distance from each of the points to the nearest of the others, in mm; beyond ``limit`` it may be
+    infinite.
 
     Surfaces are few points in much space, which a search tree is fast at; for masks like noise, a distance map is.
     """

@@ -20,9 +20,15 @@ A = TypeVar("A", bound=Arguments)
 
 
 def arguments_of(architecture: Architecture, kind: type[A]) -> A:
-    """``architecture.arguments`` with the defaults of ``kind``.
+    """Returns ``architecture.arguments`` with the defaults of ``kind``.
 
-    Raises ``ConfigError`` naming the key and what could stand there.
+    Args:
+        architecture: What the plan says of the network.
+        kind: The arguments that this network takes.
+
+    Raises:
+        ConfigError: An argument is unknown, or its value is not allowed. The error names the key and what could stand
+            there.
     """
     try:
         return kind.model_validate(architecture.arguments)

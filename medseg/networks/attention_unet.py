@@ -32,13 +32,14 @@ OPEN = 3.0
 
 
 class AttentionUNetArguments(Arguments):
+    """What ``network.arguments`` may hold for attention_unet."""
+
     norm: NormName = "batch"
     """After each convolution."""
 
 
 class Gate(nn.Module):
-    """Skip (batch, channel, *spatial) and gating signal, on a grid coarser by ``stride``, to the weighed skip and the
-    weights (batch, 1, *spatial)."""
+    """An additive attention gate, which weighs a skip by a gating signal on a coarser grid."""
 
     def __init__(self, width: int, gating_width: int, stride: tuple[int, ...], norm: NormName) -> None:
         super().__init__()
@@ -49,13 +50,22 @@ class Gate(nn.Module):
         self.out = nn.Sequential(pointwise(width, width, dims), normalization(norm, width, dims))
 
     def forward(self, skip: torch.Tensor, gating: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the weighed skip, and the weights that it was multiplied by.
+
+        Args:
+            skip: Features of the encoder, ``(batch, channel, *spatial)``.
+            gating: Coarser features, ``(batch, channel, *spatial)``, on a grid coarser by the stride of the gate.
+
+        Returns:
+            The weighed skip, of its own shape, and the weights, ``(batch, 1, *spatial)``, from 0 to 1.
+        """
         weights = torch.sigmoid(self.psi(torch.relu(self.theta(skip) + self.phi(gating))))
         weights = interpolated(weights, skip.shape[2:])
         return self.out(weights * skip), weights
 
 
 class GatedSkip(nn.Module):
-    """Several gates and the convolution that merges what they pass."""
+    """Several gates for one skip, and the convolution that merges what they pass."""
 
     def __init__(self, width: int, gating_width: int, stride: tuple[int, ...], norm: NormName) -> None:
         super().__init__()
@@ -63,6 +73,7 @@ class GatedSkip(nn.Module):
         self.merge = convolutions(GATES * width, (width,), (1,) * len(stride), norm)
 
     def forward(self, skip: torch.Tensor, gating: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the merged skip, and the weights of all gates, ``(batch, gate, *spatial)``."""
         passed, weights = zip(*(gate(skip, gating) for gate in self.gates), strict=True)
         return self.merge(torch.cat(passed, dim=1)), torch.cat(weights, dim=1)
 
@@ -113,6 +124,7 @@ class AttentionUNet(Network):
                 nn.init.constant_(module.psi.bias, OPEN)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, ``(batch, label, *spatial)``, of images ``(batch, channel, *spatial)``."""
         decoded, _ = self._decode(image)
         heads = zip(self.heads, decoded[-len(self.heads) :], strict=True)
         logits = [interpolated(head(features), image.shape[2:]) for head, features in heads]
@@ -120,8 +132,15 @@ class AttentionUNet(Network):
         return merged
 
     def attention(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """What each gate lets through, from 0 to 1: (batch, 1, *spatial) on the grid of the image, which may have any
-        shape; two gates a skip, from the finest gated skip down."""
+        """Returns what each gate lets through, from 0 to 1.
+
+        Args:
+            image: ``(batch, channel, *spatial)``, of any spatial shape.
+
+        Returns:
+            Two maps a gated skip, from the finest gated skip down; each is ``(batch, 1, *spatial)`` on the grid of the
+            image.
+        """
         shape = tuple(image.shape[2:])
         fitting = self.fitting_shape(shape)
         _, weights = self._decode(padded(image, fitting))
@@ -129,7 +148,7 @@ class AttentionUNet(Network):
         return [cropped(interpolated(gate, fitting), shape, fitting) for gate in maps]
 
     def _decode(self, image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The features of each decoder stage and the weights of its gates, from the coarsest up."""
+        """Returns the features of each decoder stage and the weights of its gates, from the coarsest up."""
         encoded = []
         for stage in self.encoder:
             image = self.run(stage, image)
@@ -149,7 +168,7 @@ class AttentionUNet(Network):
 
 
 def interpolated(features: torch.Tensor, shape: torch.Size | tuple[int, ...]) -> torch.Tensor:
-    """Linearly, to the given spatial shape."""
+    """Returns the features, linearly interpolated to the given spatial shape."""
     if features.shape[2:] == shape:
         return features
     return functional.interpolate(features, size=tuple(shape), mode="trilinear" if len(shape) == 3 else "bilinear")

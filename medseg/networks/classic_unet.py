@@ -14,8 +14,10 @@ from medseg.plan import Architecture
 
 @dataclass(frozen=True)
 class Form:
-    """What the papers do differently. Widths are numbers of features; a list has one entry a stage, from full
-    resolution down."""
+    """What the papers do differently.
+
+    Widths are numbers of features; a list has one entry a stage, from full resolution down.
+    """
 
     encoder_widths: Sequence[Sequence[int]]  # of each convolution
     up_widths: Sequence[int]  # of the up-convolution that leads to the stage
@@ -62,7 +64,7 @@ class ClassicUNet(Network):
         self.apply(initialise)
 
     def _lose_borders(self, architecture: Architecture) -> None:
-        """Each valid convolution takes ``kernel - 1`` voxels of its own resolution."""
+        """Counts the voxels that valid convolutions take: each takes ``kernel - 1`` of its own resolution."""
         down, margin = [], []
         for strides, kernels in zip(
             zip(*architecture.strides, strict=True), zip(*architecture.kernel_sizes, strict=True), strict=True
@@ -76,8 +78,10 @@ class ClassicUNet(Network):
         self.lost_on_the_way_down, self.margin = tuple(down), tuple(margin)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The smallest shape, at least as large, of which each pooling gets a multiple of its stride and of which a
-        voxel of logits is left at least."""
+        """Returns the smallest shape, at least as large, that ``forward`` takes.
+
+        Each pooling gets a multiple of its stride, and a voxel of logits is left at least.
+        """
         if not any(self.margin):
             return super().fitting_shape(shape)
         fitting = []
@@ -89,6 +93,10 @@ class ClassicUNet(Network):
         return tuple(fitting)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, ``(batch, label, *spatial)``, of images ``(batch, channel, *spatial)``.
+
+        Where the convolutions aren't padded, each edge of the logits is shorter by twice the ``margin``.
+        """
         skips = []
         for stage in self.encoder:
             image = self.run(stage, image)

@@ -21,6 +21,8 @@ from medseg.plan import Architecture
 
 
 class DynUNetArguments(Arguments):
+    """What ``network.arguments`` may hold for dynunet."""
+
     norm: Literal["instance", "batch"] = "instance"
     """After each convolution."""
     residual: bool = False
@@ -68,6 +70,8 @@ class DynUNet(Network):
         del self.network.skip_layers  # the same modules once more
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
+        finest down."""
         parts = self.network
         skips = []
         for stage in (parts.input_block, *parts.downsamples):

@@ -10,7 +10,10 @@ from medseg.networks.network import Network
 
 
 class Fitted(Network):
-    """Pads the image, by repeating its border, to the shape that ``network`` takes, and crops the logits back."""
+    """A network for images of any spatial shape.
+
+    It pads the image, by repeating its border, to the shape that ``network`` takes, and crops the logits back.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__((1,) * len(network.multiple_of))
@@ -19,15 +22,20 @@ class Fitted(Network):
 
     @property
     def head_weights(self) -> tuple[float, ...] | None:
+        """The weights of the heads of ``network``."""
         return self.network.head_weights
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape itself: any shape fits."""
         return tuple(shape)
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
+        """Returns the arguments that follow from the shape to which a patch is padded."""
         return self.network.arguments_for(self.network.fitting_shape(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the logits of images ``(batch, channel, *spatial)`` of any spatial shape, as ``network`` does of
+        fitting ones."""
         shape = tuple(image.shape[2:])
         fitting = self.network.fitting_shape(shape)
         logits = self.network(padded(image, fitting))
@@ -37,7 +45,8 @@ class Fitted(Network):
 
 
 def padded(image: torch.Tensor, fitting: Sequence[int]) -> torch.Tensor:
-    """The image (batch, channel, *spatial), its border repeated after the end of each axis."""
+    """Returns the image ``(batch, channel, *spatial)`` in a larger shape, its border repeated after the end of each
+    axis."""
     shape = tuple(image.shape[2:])
     if shape == tuple(fitting):
         return image
@@ -46,7 +55,13 @@ def padded(image: torch.Tensor, fitting: Sequence[int]) -> torch.Tensor:
 
 
 def cropped(head: torch.Tensor, shape: Sequence[int], fitting: Sequence[int]) -> torch.Tensor:
-    """What lies on the image, of a head at full resolution or a lower one."""
+    """Returns the part of a head that lies on the image; the head may be of a lower resolution.
+
+    Args:
+        head: Logits of the padded image, ``(batch, label, *spatial)``.
+        shape: The spatial shape of the image.
+        fitting: The spatial shape to which it was padded.
+    """
     if tuple(shape) == tuple(fitting):
         return head
     kept = (-(-n * small // large) for n, large, small in zip(shape, fitting, head.shape[2:], strict=True))

@@ -21,6 +21,8 @@ PREFIX = "monai."
 
 
 class SegResNetArguments(Arguments):
+    """What ``network.arguments`` may hold for segresnet."""
+
     blocks: tuple[PositiveInt, ...] = Field((1, 2, 2, 4, 4), min_length=1)
     """Of each stage; stages that the plan has."""
     filters: PositiveInt | None = None
@@ -28,9 +30,14 @@ class SegResNetArguments(Arguments):
 
 
 def segresnet(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
-    """SegResNetDS (Myronenko 2018, arXiv:1810.11654) with the settings of MONAI's Auto3DSeg: instance norm, blocks
-    1-2-2-4-4, at most five stages, a head at every resolution; 87,167,276 parameters with 32 filters, four channels and
-    three outputs. Features double with each stage. An axis is left out of the first poolings where the plan does so."""
+    """Returns MONAI's SegResNetDS with the settings of its Auto3DSeg.
+
+    They are instance norm, blocks 1-2-2-4-4, at most five stages, and a head at every resolution: 87,167,276 parameters
+    with 32 filters, four channels and three outputs. Features double with each stage. An axis is left out of the first
+    poolings where the plan does so.
+
+    Source: Myronenko 2018, arXiv:1810.11654.
+    """
     arguments = arguments_of(architecture, SegResNetArguments)
     blocks = arguments.blocks[: len(architecture.strides)]
     # MONAI's rule for millimetres: an axis that is 2ⁿ times as coarse as the finest isn't pooled the first n times.
@@ -54,6 +61,8 @@ def _leading_ones(strides: Sequence[int]) -> int:
 
 
 class SwinUNETRArguments(Arguments):
+    """What ``network.arguments`` may hold for swin_unetr."""
+
     feature_size: PositiveInt | None = Field(None, multiple_of=12)
     """At half resolution. None: 1.5 times the plan's first number of features, 48 for 32."""
     v2: bool = False
@@ -61,8 +70,13 @@ class SwinUNETRArguments(Arguments):
 
 
 def swin_unetr(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
-    """SwinUNETR (Hatamizadeh et al. 2022, arXiv:2201.01266): 62,187,296 parameters for one channel and 14 outputs in 3D
-    with the published feature size of 48. Shapes are multiples of 32 whatever the plan's strides."""
+    """Returns MONAI's SwinUNETR.
+
+    It has 62,187,296 parameters for one channel and 14 outputs in 3D with the published feature size of 48. Shapes are
+    multiples of 32 whatever the plan's strides.
+
+    Source: Hatamizadeh et al. 2022, arXiv:2201.01266.
+    """
     arguments = arguments_of(architecture, SwinUNETRArguments)
     dims = len(architecture.strides[0])
     network = nets.SwinUNETR(
@@ -76,6 +90,8 @@ def swin_unetr(in_channels: int, out_channels: int, architecture: Architecture) 
 
 
 class MedNeXtArguments(Arguments):
+    """What ``network.arguments`` may hold for mednext."""
+
     size: Literal["S", "B", "M", "L"] = "S"
     """As published: blocks and how far they widen."""
     kernel_size: Literal[3, 5] = 3
@@ -94,9 +110,14 @@ MEDNEXT_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
 
 
 def mednext(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
-    """MedNeXt (Roy et al. 2023, arXiv:2303.09975): with 32 filters, kernels of 3, one channel and two outputs 5.6,
-    10.5, 17.5 and 61.7 M parameters; published are 5.6, 10.5, 17.6 and 61.8. There are heads at five resolutions.
-    Shapes are multiples of 16 whatever the plan's strides."""
+    """Returns MONAI's MedNeXt.
+
+    With 32 filters, kernels of 3, one channel and two outputs it has 5.6, 10.5, 17.5 and 61.7 M parameters by size;
+    published are 5.6, 10.5, 17.6 and 61.8. There are heads at five resolutions. Shapes are multiples of 16 whatever the
+    plan's strides.
+
+    Source: Roy et al. 2023, arXiv:2303.09975.
+    """
     arguments = arguments_of(architecture, MedNeXtArguments)
     dims = len(architecture.strides[0])
     blocks, ratios, ratio_at_the_bottom = MEDNEXT_SIZES[arguments.size]
@@ -123,8 +144,11 @@ def mednext(in_channels: int, out_channels: int, architecture: Architecture) -> 
 
 
 def every_second_voxel(_conv: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    """What a 1×1 convolution of stride 2 sees. With channels last and numbers of channels that are no multiple of 16,
-    its backward pass crashes in torch 2.13 on a processor; that of a stride of 1 doesn't."""
+    """Returns what a 1×1 convolution of stride 2 sees, as a hook before a convolution of stride 1.
+
+    With channels last and numbers of channels that are no multiple of 16, the backward pass of stride 2 crashes in
+    torch 2.13 on a processor; that of a stride of 1 doesn't.
+    """
     (image,) = inputs
     whole, half = slice(None), slice(None, None, 2)
     return (image[(whole, whole, *[half] * (image.ndim - 2))],)
@@ -140,10 +164,13 @@ FILLED_IN = ("spatial_dims", "in_channels", "out_channels")
 
 
 def monai_network(in_channels: int, out_channels: int, architecture: Architecture) -> Network:
-    """The class of ``monai.networks.nets`` that ``monai.NAME`` names, called with ``network.arguments``. Channels,
-    outputs and dimensions are filled in; which shapes it takes is found by trying, without computing anything.
+    """Returns the network of ``monai.networks.nets`` that ``monai.NAME`` names, called with ``network.arguments``.
 
-    Raises ``ConfigError`` for what is no segmentation network there, and for arguments that it doesn't take.
+    Channels, outputs and dimensions are filled in. Which shapes it takes is found by trying, without computing
+    anything.
+
+    Raises:
+        ConfigError: MONAI has no segmentation network of this name, or it doesn't take these arguments.
     """
     name, dims = architecture.name.removeprefix(PREFIX), len(architecture.strides[0])
     kinds = segmentation_networks()
@@ -163,7 +190,7 @@ def monai_network(in_channels: int, out_channels: int, architecture: Architectur
 
 
 def segmentation_networks() -> dict[str, type[nn.Module]]:
-    """Classes of ``monai.networks.nets``, and nothing else, that take channels, outputs and dimensions."""
+    """Returns the classes of ``monai.networks.nets`` that take channels, outputs and dimensions, by name."""
     found = {name: getattr(nets, name) for name in dir(nets)}
     return {
         name: kind

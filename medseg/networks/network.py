@@ -27,22 +27,30 @@ class Network(nn.Module):
         self.margin = (0,) * len(self.multiple_of)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Returns the smallest shape, at least as large, that ``forward`` takes."""
+        """Returns the smallest shape, at least as large, that ``forward`` takes.
+
+        Args:
+            shape: Voxels along each spatial axis.
+        """
         fitting = tuple(-(-n // multiple) * multiple for n, multiple in zip(shape, self.multiple_of, strict=True))
         # Normalization needs more than one voxel at the lowest resolution.
         return fitting if fitting != self.multiple_of else (*fitting[:-1], 2 * fitting[-1])
 
     @property
     def head_weights(self) -> tuple[float, ...] | None:
-        """Weights of the heads in the loss; None: each half as much as the finer one before."""
+        """The weights of the heads in the loss; None: each weighs half as much as the finer one before."""
         return None
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
-        """Returns ``network.arguments`` that follow from the shape of a patch, and that the user left open."""
+        """Returns ``network.arguments`` that follow from the shape of a patch, and that the user left open.
+
+        Args:
+            shape: Voxels of a patch along each spatial axis.
+        """
         return {}
 
     def run(self, module: Callable[..., Any], *tensors: torch.Tensor) -> Any:
-        """Returns ``module(*tensors)``, which keeps no activations where ``checkpointing`` is on."""
+        """Returns ``module(*tensors)``; activations aren't kept in training where ``checkpointing`` is on."""
         if self.checkpointing and self.training:
             return checkpoint(module, *tensors, use_reentrant=False)
         return module(*tensors)

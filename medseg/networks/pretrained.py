@@ -16,9 +16,13 @@ from medseg.weights import read_tensors
 def load_pretrained(network: torch.nn.Module, path: Path) -> list[str]:
     """Loads all weights that fit by name and shape, and returns the names of those that didn't and stay random.
 
-    ``path`` is ``weights.safetensors`` of a model, for any network, or, for transunet in 2D, Google's ``.npz`` of
-    R50+ViT-B_16 (Dosovitskiy et al. 2021), which the authors begin with. Raises ``ConfigError`` when the file cannot
-    be read, or when nothing in it fits.
+    Args:
+        network: What gets the weights.
+        path: ``weights.safetensors`` of a model, for any network; or, for transunet in 2D, Google's ``.npz`` of
+            R50+ViT-B_16 (Dosovitskiy et al. 2021), which the authors begin with.
+
+    Raises:
+        ConfigError: The file cannot be read, or nothing in it fits.
     """
     if not path.is_file():
         raise ConfigError(f"network.weights: there is no such file as {path}")
@@ -39,7 +43,7 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _google(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
-    """Google's arrays by the names of our parameters."""
+    """Returns Google's arrays by the names of our parameters."""
     found = [(name, module) for name, module in network.named_modules() if isinstance(module, TransUNet)]
     if not found or len(found[0][1].multiple_of) != 2:
         raise ConfigError(f"network.weights: {path} holds weights of transunet in 2D; other networks take .safetensors")
@@ -114,7 +118,8 @@ def _norm(ours: str, arrays: Mapping[str, torch.Tensor], theirs: str) -> dict[st
 
 
 def _positions(array: torch.Tensor, grid: torch.Size) -> torch.Tensor:
-    """(1, class token and tokens of a square, hidden) to (1, hidden, *grid)."""
+    """Returns the embeddings of a class token and a square of tokens, ``(1, token, hidden)``, as ``(1, hidden,
+    *grid)``."""
     edge = int((array.shape[1] - 1) ** 0.5)
     positions = array[:, 1:].transpose(1, 2).reshape(1, -1, edge, edge)
     return functional.interpolate(positions, tuple(grid), mode="bilinear", align_corners=True)

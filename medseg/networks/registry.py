@@ -241,8 +241,14 @@ def default_architecture(dims: Literal[2, 3], deep_supervision: bool = False) ->
 
 
 def shapes_of(in_channels: int, out_channels: int, architecture: Architecture) -> dict[str, tuple[int, ...]] | None:
-    """Of the tensors in the network's state, which takes no memory; None for the few that cannot be built without.
-    Raises as ``build_network`` does."""
+    """Returns the shapes of the tensors in the network's state, without taking memory.
+
+    Returns:
+        A shape by name; None for the few networks that cannot be built without memory.
+
+    Raises:
+        ConfigError: As of ``build_network``.
+    """
     try:
         with torch.device("meta"):
             network = build_network(in_channels, out_channels, architecture)

@@ -18,6 +18,8 @@ from medseg.plan import Architecture
 
 
 class ResidualUNetArguments(Arguments):
+    """What ``network.arguments`` may hold for residual_unet."""
+
     blocks: tuple[PositiveInt, ...] = Field((1, 3, 4, 6), min_length=1)
     """Residual blocks of each stage, from full resolution down; the last number holds for all stages below."""
     decoder_convolutions: PositiveInt = 1
@@ -43,6 +45,8 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns what two convolutions make of the features, plus the features themselves, ``(batch, channel,
+        *spatial)``."""
         result: torch.Tensor = self.activation(self.second(self.first(image)) + self.around(image))
         return result
 
@@ -66,6 +70,8 @@ class ResidualUNet(UNet):
                 nn.init.zeros_(module.second.get_parameter("1.weight"))
 
     def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
+        """Returns a module of residual blocks a stage, from full resolution down; the first begins with a
+        convolution."""
         blocks = arguments_of(architecture, ResidualUNetArguments).blocks
         kernels, strides, features = architecture.kernel_sizes, architecture.strides, architecture.features
         stem = ConvolutionStack(1, in_channels, features[0], kernels[0], (1,) * len(strides[0]))
@@ -78,6 +84,7 @@ class ResidualUNet(UNet):
         return stages
 
     def decoder_convolutions(self, architecture: Architecture) -> int:
+        """Returns how many convolutions each stage of the decoder has."""
         return arguments_of(architecture, ResidualUNetArguments).decoder_convolutions
 
 

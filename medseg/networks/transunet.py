@@ -37,6 +37,8 @@ EDGE_AT_THE_BOTTOM = 6
 
 
 class TransUNetArguments(Arguments):
+    """What ``network.arguments`` may hold for transunet."""
+
     size: Literal["planned", "full"] = "planned"
     """full: as published, a ResNet of width 64. planned: of the plan's first number of features."""
     resnet_width: PositiveInt | None = None
@@ -61,6 +63,8 @@ class TransUNetArguments(Arguments):
 
 @dataclass(frozen=True)
 class Sizes:
+    """Widths of the parts: of the ResNet, the tokens, the heads, the layers between, and the decoder's stages."""
+
     width: int
     hidden: int
     heads: int
@@ -106,11 +110,13 @@ class TransUNet(Network):
         self.head = Conv["conv", dims](sizes.decoder[-1], out_channels, kernels[0], padding=_padding(kernels[0]))
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
+        """Returns the grid of tokens of a patch, where the user left it open."""
         if not self.token_grid_is_open:
             return {}
         return {"token_grid": [n // size for n, size in zip(shape, self.multiple_of, strict=True)]}
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, ``(batch, label, *spatial)``, of images ``(batch, channel, *spatial)``."""
         skips: list[torch.Tensor | None] = [None]  # there is none at full resolution
         features = image.repeat(1, self.repeats, *(1,) * len(self.multiple_of)) if self.repeats > 1 else image
         for stage in self.resnet.children():
@@ -127,7 +133,7 @@ class TransUNet(Network):
         return logits
 
     def _attend(self, features: torch.Tensor) -> torch.Tensor:
-        """The transformer over all voxels of ``features`` (batch, hidden, *grid)."""
+        """Runs the transformer over all voxels of ``features``, ``(batch, hidden, *grid)``."""
         grid = features.shape[2:]
         features = features + _resized(self.positions, grid, align_corners=False)
         tokens = self.dropout(features.flatten(2).transpose(1, 2))
@@ -188,6 +194,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Returns what three convolutions make of the features, plus the projected features."""
         around = self.projection(image)
         for convolution, norm in zip(self.convolutions[:2], self.norms[:2], strict=True):
             image = functional.relu(norm(convolution(image)), inplace=True)
@@ -209,23 +216,21 @@ class _Standardised:
 
 
 class StandardisedConv2d(_Standardised, nn.Conv2d):
-    pass
+    """A 2D convolution whose weights are standardised at each call."""
 
 
 class StandardisedConv3d(_Standardised, nn.Conv3d):
-    pass
+    """A 3D convolution whose weights are standardised at each call."""
 
 
 class ConvolutionNormReLU(nn.Sequential):
+    """A convolution without bias, batch normalization and a ReLU."""
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         dims = len(kernel_size)
-        super().__init__(
-            Conv["conv", dims](
-                in_channels, out_channels, tuple(kernel_size), padding=_padding(kernel_size), bias=False
-            ),
-            Norm["batch", dims](out_channels),
-            nn.ReLU(inplace=True),
-        )
+        padding = _padding(kernel_size)
+        convolution = Conv["conv", dims](in_channels, out_channels, tuple(kernel_size), padding=padding, bias=False)
+        super().__init__(convolution, Norm["batch", dims](out_channels), nn.ReLU(inplace=True))
 
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
@@ -249,12 +254,9 @@ def _padding(kernel_size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _layer(sizes: Sizes, dropout: float) -> nn.TransformerEncoderLayer:
-    """A layer of ViT. The authors drop nothing of the attention."""
+    """Returns a layer of ViT. The authors drop nothing of the attention."""
     layer = nn.TransformerEncoderLayer(
-        sizes.hidden,
-        sizes.heads,
-        sizes.mlp,
-        dropout,
+        *(sizes.hidden, sizes.heads, sizes.mlp, dropout),
         activation="gelu",
         layer_norm_eps=1e-6,
         batch_first=True,
@@ -291,7 +293,7 @@ def _token_grid(architecture: Architecture, token: Sequence[int]) -> tuple[int, 
 
 
 def _resized(features: torch.Tensor, shape: Sequence[int], align_corners: bool) -> torch.Tensor:
-    """Linearly interpolated where the shape is another."""
+    """Returns the features, linearly interpolated where the shape is another."""
     if tuple(features.shape[2:]) == tuple(shape):
         return features
     mode = "trilinear" if len(shape) == 3 else "bilinear"

@@ -82,7 +82,7 @@ class UNet(Network):
         self.apply(initialise)
 
     def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
-        """One module a stage, from full resolution down."""
+        """Returns one module a stage, from full resolution down."""
         before = (in_channels, *architecture.features)
         return [
             ConvolutionStack(architecture.convolutions_per_stage, before[i], n, kernel, stride)
@@ -92,10 +92,12 @@ class UNet(Network):
         ]
 
     def decoder_convolutions(self, architecture: Architecture) -> int:
-        """Of each stage."""
+        """Returns how many convolutions each stage of the decoder has."""
         return architecture.convolutions_per_stage
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
+        finest down."""
         skips = []
         for stage in self.encoder:
             image = self.run(stage, image)
@@ -113,7 +115,7 @@ class UNet(Network):
 
 
 def initialise(module: nn.Module) -> None:
-    """He et al. 2015, for the slope of the leaky ReLU."""
+    """Draws the weights of a convolution after He et al. 2015, for the slope of the leaky ReLU."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
         if module.bias is not None:

@@ -16,11 +16,15 @@ from medseg.plan import Architecture
 
 
 class UNet2015Arguments(Arguments):
+    """What ``network.arguments`` may hold for unet_2015."""
+
     dropout: float = Field(0.5, ge=0, lt=1)
     """At the end of the contracting path."""
 
 
 class PaddedUNet2015Arguments(Arguments):
+    """What ``network.arguments`` may hold for padded_unet_2015."""
+
     dropout: float = Field(0.0, ge=0, lt=1)
     """At the end of the contracting path."""
     norm: NormName = "batch"
@@ -28,13 +32,16 @@ class PaddedUNet2015Arguments(Arguments):
 
 
 def unet_2015(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
-    """Valid convolutions and no normalization, as in the paper."""
+    """Returns the U-Net of 2015 with valid convolutions and without normalization, as in the paper."""
     arguments = arguments_of(architecture, UNet2015Arguments)
     return _unet(in_channels, out_channels, architecture, "none", False, arguments.dropout)
 
 
 def padded_unet_2015(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
-    """Logits as large as the image, and batch normalization: the form that most code calls U-Net today."""
+    """Returns the U-Net of 2015 with logits as large as the image, and with batch normalization by default.
+
+    This is the form that most code calls U-Net today.
+    """
     arguments = arguments_of(architecture, PaddedUNet2015Arguments)
     return _unet(in_channels, out_channels, architecture, arguments.norm, True, arguments.dropout)
 

@@ -13,17 +13,19 @@ from medseg.plan import Architecture
 
 
 class UNet3D2016Arguments(Arguments):
+    """What ``network.arguments`` may hold for unet_3d_2016."""
+
     norm: NormName = "batch"
     """Before each ReLU."""
 
 
 def unet_3d_2016(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
-    """Valid convolutions, as in the paper."""
+    """Returns the 3D U-Net of 2016 with valid convolutions, as in the paper."""
     return _unet(in_channels, out_channels, architecture, padded=False)
 
 
 def padded_unet_3d_2016(in_channels: int, out_channels: int, architecture: Architecture) -> ClassicUNet:
-    """Logits as large as the image."""
+    """Returns the 3D U-Net of 2016 with logits as large as the image."""
     return _unet(in_channels, out_channels, architecture, padded=True)
 
 

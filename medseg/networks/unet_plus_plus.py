@@ -25,6 +25,8 @@ from medseg.plan import Architecture
 
 
 class UNetPlusPlusArguments(Arguments):
+    """What ``network.arguments`` may hold for unet_plus_plus."""
+
     norm: NormName = "none"
     """After each convolution."""
     head: int | None = Field(None, ge=1)
@@ -73,10 +75,11 @@ class UNetPlusPlus(Network):
 
     @property
     def head_weights(self) -> tuple[float, ...] | None:
+        """The weights of the heads in the loss: all are equal; None without deep supervision."""
         return (1.0,) * self.depth if self.deep_supervision else None
 
     def _trained(self) -> list[int]:
-        """The heads that there are, the last one first."""
+        """Returns the heads that there are, the last one first."""
         return list(range(self.depth, 0, -1)) if self.deep_supervision else [self.depth]
 
     def _checked(self, head: int | None) -> int | None:
@@ -88,6 +91,8 @@ class UNetPlusPlus(Network):
         return head
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, the deepest
+        head first."""
         heads = [self.head] if self.head is not None and not self.training else self._trained()
         nodes = self._nodes(image, heads[0])
         logits = [self.heads[str(j)](nodes[j]) for j in heads]
@@ -96,7 +101,7 @@ class UNetPlusPlus(Network):
         return torch.stack(logits).mean(dim=0) if len(logits) > 1 else logits[0]
 
     def _nodes(self, image: torch.Tensor, last: int) -> list[torch.Tensor]:
-        """The nodes X(0,0) to X(0,last)."""
+        """Returns the nodes X(0,0) to X(0,last)."""
         rows: list[list[torch.Tensor]] = []
         for depth in range(last + 1):
             image = self.run(self.encoder[depth], image)

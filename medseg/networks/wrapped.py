@@ -33,13 +33,15 @@ class WrappedNetwork(Network):
             part.forward = functools.partial(self.run, part.forward)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
+        finest down."""
         outputs = self.network(image)
         heads = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         return heads if self.training and self.deep_supervision else heads[0]
 
 
 def _parts(network: nn.Module) -> Iterator[nn.Module]:
-    """The largest modules within that are called; lists of modules are not."""
+    """Yields the largest modules within that are called; lists of modules are not."""
     for child in network.children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from _parts(child)
@@ -62,7 +64,11 @@ class TriedNetwork(WrappedNetwork):
         self.least, self.shape = least, shape
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Raises ``ConfigError`` where the network takes one shape only, and that is smaller."""
+        """Returns the smallest shape, at least as large, that ``forward`` takes.
+
+        Raises:
+            ConfigError: The network takes one shape only, and that is smaller.
+        """
         if self.shape is None:
             return super().fitting_shape([max(n, self.least) for n in shape])
         if any(n > most for n, most in zip(shape, self.shape, strict=True)):
@@ -91,8 +97,13 @@ class Trial:
     def wrapped(self, network: nn.Module, dims: int, deep_supervision: bool = False) -> TriedNetwork:
         """Returns the network with the multiples and the least edges that it takes.
 
+        Args:
+            network: What is wrapped.
+            dims: Spatial axes of the images, 2 or 3.
+            deep_supervision: Whether all of its heads are trained.
+
         Raises:
-            ConfigError: It takes none of them.
+            ConfigError: It takes none of the shapes that were tried.
         """
         complaint: str | None = None
         for multiple in MULTIPLES:
@@ -107,14 +118,22 @@ class Trial:
     def wrapped_for(self, network: nn.Module, shape: Sequence[int]) -> TriedNetwork:
         """Returns the network, which takes images of one shape only.
 
+        Args:
+            network: What is wrapped.
+            shape: Voxels along each spatial axis.
+
         Raises:
-            ConfigError: It doesn't take that.
+            ConfigError: It doesn't take that shape.
         """
         self.refuse(self.complaint(shape))
         return TriedNetwork(network, shape, 0, shape)
 
     def refuse(self, complaint: str | None) -> None:
-        """Raises ``ConfigError`` where there is a complaint."""
+        """Raises an error where there is a complaint.
+
+        Raises:
+            ConfigError: The complaint is not None.
+        """
         if complaint is not None:
             raise ConfigError(f"network.name: {self.name} cannot be trained here: {complaint}")
 

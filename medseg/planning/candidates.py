@@ -58,7 +58,7 @@ def candidate_plans(full: Plan, config: Config) -> list[CandidatePlan]:
 
 
 def _of_fewer_patches(candidate: CandidatePlan) -> list[CandidatePlan]:
-    """An eighth of the batch, a quarter, and half of it."""
+    """Returns the candidate with an eighth of the batch, a quarter, and half of it."""
     whole = candidate.plan.batch_size
     sizes = sorted({max(whole // part, MIN_BATCH_SIZE) for part in (8, 4, 2)} - {whole})
     return [replace(candidate, plan=candidate.plan.model_copy(update={"batch_size": size})) for size in sizes]

@@ -205,7 +205,7 @@ def _shapes_on_grid(fingerprint: Fingerprint, spacing: Spacing3) -> Array:
 
 
 def _slice_axis(shapes: Array, spacing: Spacing3) -> int:
-    """The axis that 2D networks don't see: flat images' third, else the coarsest, z among equals."""
+    """Returns the axis that 2D networks don't see: flat images' third, else the coarsest, z among equals."""
     median = np.median(shapes, axis=0)
     if median.min() < SMALLEST_EDGE:
         return int(np.argmin(median))

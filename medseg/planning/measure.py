@@ -90,7 +90,7 @@ def fingerprint(cases: Sequence[CaseMeasures]) -> Fingerprint:
 
 
 def _nonzero_box(array: Array) -> Shape3:
-    """Edge lengths of the box that holds all voxels which are not zero in some channel."""
+    """Returns the edge lengths of the box that holds all voxels which are not zero in some channel."""
     nonzero = (array != 0).any(axis=0)
     if not nonzero.any():
         nonzero[:] = True

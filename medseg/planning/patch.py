@@ -16,7 +16,12 @@ MAX_FEATURES = {2: 512, 3: 320}
 
 
 def patch_budget(dims: int, voxels: int) -> int:
-    """Returns the most voxels of a patch: in 2D sixteen slices of the cubic patch, 512×512 for 128×128×128."""
+    """Returns the most voxels of a patch: in 2D sixteen slices of the cubic patch, 512×512 for 128×128×128.
+
+    Args:
+        dims: 2 or 3.
+        voxels: The most of a 3D patch.
+    """
     return voxels if dims == 3 else round(16 * voxels ** (2 / 3))
 
 

@@ -72,7 +72,7 @@ def _by_inclusion(unions: dict[str, frozenset[int]]) -> list[str]:
 
 
 def _left(name: str, unions: dict[str, frozenset[int]], later: list[str]) -> int:
-    """The value in a structure that none of the later ones holds."""
+    """Returns the value in a structure that none of the later ones holds."""
     left = unions[name].difference(*(unions[each] for each in later))
     if len(left) != 1:
         how_many = f"{len(left)} labels are" if left else "no label is"

@@ -32,6 +32,7 @@ class Place:
 
     @property
     def extent(self) -> np.ndarray:
+        """The voxels between both ends along each axis."""
         extent: np.ndarray = self.high - self.low + 1
         return extent
 
@@ -74,7 +75,7 @@ def mirrored_pairs(dataset: PreparedDataset, case_ids: Sequence[str], orientatio
 
 
 def _places(dataset: PreparedDataset, case_id: str) -> dict[int, Place]:
-    """By network value."""
+    """Returns where each structure lies, by network value."""
     foreground = dataset.foreground(case_id)
     values = np.unique(foreground[:, 0])
     return {
@@ -83,7 +84,7 @@ def _places(dataset: PreparedDataset, case_id: str) -> dict[int, Place]:
 
 
 def _side(one: Place, other: Place, axis: int) -> int:
-    """1 or -1 where one could be the mirror image of the other, by which of them comes first; else 0."""
+    """Returns 1 or -1 where one could be the mirror image of the other, by which of them comes first; else 0."""
     ratio = one.extent / other.extent
     if ratio.max() > ALIKE or ratio.min() < 1 / ALIKE:
         return 0

@@ -22,7 +22,8 @@ def share_batch_norm(network: nn.Module, processes: ProcessGroup) -> None:
 
 
 def _normalized(module: _BatchNorm, processes: ProcessGroup, features: torch.Tensor) -> torch.Tensor:
-    """``features`` (sample, channel, *spatial), each process's own samples."""
+    """Returns ``features`` ``(sample, channel, *spatial)``, each process's own samples, normalized by the samples of
+    all."""
     if not module.training:
         return type(module).forward(module, features)
     axes = (0, *range(2, features.ndim))

@@ -48,7 +48,7 @@ def _plain(values: object) -> torch.Tensor:
 
 
 def _names(item: Mapping[str, Any], n: int) -> tuple[str, ...]:
-    """By which errors name the samples."""
+    """Returns the names by which errors call the samples."""
     names = item.get("case_id")
     if names is None and isinstance(item["image"], MetaTensor):
         names = item["image"].meta.get("filename_or_obj")

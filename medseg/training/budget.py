@@ -35,7 +35,8 @@ class Budget:
     mb_of_activations: float = 0.0  # memory, as the candidate tried last took it
 
     def pays_for(self, candidate: CandidatePlan) -> bool:
-        """Whether the time is enough for the steps that the candidate asks for, and the memory for one of them."""
+        """Returns whether the time is enough for the steps that the candidate asks for, and the memory for one of
+        them."""
         if self.mb_of_activations * candidate.activations > MEMORY_SHARE * self.device.free_memory_mb():
             return False
         self.device.forget_peak()
@@ -48,7 +49,7 @@ class Budget:
         return self.steps(candidate) >= candidate.least_steps
 
     def steps(self, candidate: CandidatePlan) -> int:
-        """About as many as there is time for."""
+        """Returns about as many steps as there is time for."""
         return int(TRAINING_SHARE * self.seconds / self.tried[candidate])
 
     def _step_seconds(self, plan: Plan) -> float:
@@ -65,12 +66,16 @@ class Budget:
         return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)
 
     def _noise(self, plan: Plan) -> Batch:
-        """One process's part of a batch. Not of cases: whether their values are numbers is seen in training."""
+        """Returns one process's part of a batch of noise.
+
+        It isn't of cases: whether their values are numbers is seen in training.
+        """
         n, channels = ceil(plan.batch_size / self.processes), len(self.dataset.record.channels)
         label = torch.randint(2, (n, 1, *plan.network_patch), dtype=torch.uint8)
         return Batch(torch.randn(n, channels, *plan.network_patch), label, ("noise",) * n)
 
 
 def _end(step: int) -> float:
-    """Of the schedule, where the rate is next to nothing: a rate that is too high is training's matter too."""
+    """Returns the end of the schedule, where the rate is next to nothing: a rate that is too high is training's
+    matter too."""
     return 1 - 1e-9

@@ -39,25 +39,28 @@ class Callback:
     """
 
     def on_fit_begin(self, trainer: "Trainer") -> None:
-        """Before the first step, of a new training or of one that goes on."""
+        """Is called before the first step, of a new training or of one that goes on."""
 
     def on_epoch_end(self, trainer: "Trainer", epoch: "Epoch") -> None:
-        """After the steps of an epoch, or of a part of one where the training ends within it."""
+        """Is called after the steps of an epoch, or of a part of one where the training ends within it."""
 
     def on_validation_end(self, trainer: "Trainer", validation: "ValidationResult") -> None:
-        """After a validation; ``trainer.state.best_dice`` counts it already."""
+        """Is called after a validation; ``trainer.state.best_dice`` counts it already."""
 
     def on_checkpoint(self, trainer: "Trainer") -> None:
-        """After a checkpoint was written."""
+        """Is called after a checkpoint was written."""
 
     def on_not_a_number(self, trainer: "Trainer", error: "NotANumber") -> None:
-        """After a loss or a gradient that is no number. It is raised unless one of the callbacks asks for a restart."""
+        """Is called after a loss or a gradient that is no number.
+
+        The error is raised unless one of the callbacks asks for a restart.
+        """
 
     def on_restart(self, trainer: "Trainer", restart: Restart) -> None:
-        """After a restart: weights and step are those to go on with, and the batches are opened next."""
+        """Is called after a restart: weights and step are those to go on with, and the batches are opened next."""
 
     def on_fit_end(self, trainer: "Trainer") -> None:
-        """After the last step; ``trainer.finished`` is False where the user interrupted."""
+        """Is called after the last step; ``trainer.finished`` is False where the user interrupted."""
 
     def close(self) -> None:
-        """At the very end, after errors too."""
+        """Is called at the very end, after errors too."""

@@ -22,16 +22,25 @@ class Clock:
 
     @property
     def seconds(self) -> float:
+        """The seconds that the training has taken, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self.started
 
     def progress(self, step: int) -> float:
-        """Part of the schedule that is done, 1 at its end."""
+        """Returns the part of the schedule that is done, 1 at its end."""
         if self.budget is not None:
             return self.processes.first(lambda: self.seconds) / self.budget
         return step / self.total_steps
 
     def time_left(self, step: int, first_step: int) -> float | None:
-        """Seconds, estimated from the pace of this sitting where steps rule; None before there is a pace."""
+        """Returns the seconds that are left, estimated from the pace of this sitting where steps rule.
+
+        Args:
+            step: Steps done.
+            first_step: Where this sitting began.
+
+        Returns:
+            None before there is a pace.
+        """
         if self.budget is not None:
             return max(self.budget - self.seconds, 0.0)
         if step <= first_step:

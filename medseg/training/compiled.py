@@ -12,8 +12,17 @@ Trained = Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
 
 
 def compiled(network: torch.nn.Module, image: torch.Tensor, device: Device, seed: int) -> Trained:
-    """The network compiled, tried forth and back on a batch ``image``; the network as it is, with a warning, where it
-    cannot be compiled or gives other logits. What the trial changed (statistics of norms) is put back."""
+    """Returns the network compiled, after a trial forth and back on a batch.
+
+    Where it cannot be compiled or gives other logits, the network is returned as it is, with a warning. What the trial
+    changed (statistics of norms) is put back.
+
+    Args:
+        network: What is compiled.
+        image: The batch, ``(sample, channel, *spatial)``.
+        device: Where the network lies.
+        seed: Of dropout.
+    """
     buffers = [buffer.clone() for buffer in network.buffers()]
     try:
         candidate: Trained = torch.compile(network, dynamic=False)
@@ -34,7 +43,7 @@ def compiled(network: torch.nn.Module, image: torch.Tensor, device: Device, seed
 
 
 def _tried(network: Trained, image: torch.Tensor, device: Device, seed: int) -> torch.Tensor:
-    """The finest logits."""
+    """Returns the finest logits, after a step forth and back."""
     torch.manual_seed(seed)  # of dropout
     with device.autocast():
         logits = network(image)

@@ -29,12 +29,16 @@ class InitialModel:
 
     @classmethod
     def read(cls, path: Path) -> "InitialModel":
-        """Of an ensemble the first one. Raises ``ModelError`` when there is none."""
+        """Reads the model to begin with; of an ensemble the first one.
+
+        Raises:
+            ModelError: There is none.
+        """
         folder = model_folders(path)[0]
         return cls(folder, read_model_record(folder))
 
     def shape(self, plan: Plan, config: Config) -> tuple[Plan, Config]:
-        """Plan and settings with the model's network, save for what the user has set."""
+        """Returns plan and settings with the model's network, save for what the user has set."""
         architecture = self.record.plan.architecture
         if config.network.name != architecture.name and "name" in config.network.model_fields_set:
             return plan, config
@@ -58,7 +62,16 @@ class InitialModel:
 
         Weights are matched by name and shape; outputs by the names of labels, or of regions where both have learnt
         these; inputs by the names of channels, or by their order where there are as many and none has the name of
-        another. Inputs of no match begin with the mean of the others. Raises ``ConfigError`` when nothing fits.
+        another. Inputs of no match begin with the mean of the others.
+
+        Args:
+            network: What gets the weights.
+            plan: Of the network.
+            labels: What its outputs stand for.
+            channels: Names of its inputs.
+
+        Raises:
+            ConfigError: Nothing fits.
         """
         theirs = read_tensors(self.folder / WEIGHTS, "give another model by training.init", ConfigError)
         own = network.state_dict()
@@ -88,13 +101,14 @@ class InitialModel:
 
 
 def _matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
-    """For each of our names the position of the same name among theirs, whatever its case."""
+    """Returns for each of our names the position of the same name among theirs, whatever its case."""
     known = {name.lower(): i for i, name in enumerate(theirs)}
     return [known.get(name.lower()) for name in ours]
 
 
 def _axes(plan: Plan, inputs: int, outputs: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Which axis of which weights counts the outputs, and which the inputs: those that grow with one more of them."""
+    """Returns which axis of which weights counts the outputs, and which the inputs: those that grow with one more of
+    them."""
     # Not on torch's meta device, where MONAI's SwinUNETR cannot be built.
     with torch.random.fork_rng(devices=[]):
         now, more_outputs, more_inputs = (
@@ -115,8 +129,13 @@ def _growing(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
 def _rows(
     theirs: torch.Tensor, axis: int, sources: Sequence[int | None], otherwise: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """``theirs`` with its entries along ``axis`` in the order of ``sources``. Entries without a source are those of
-    ``otherwise``, or the mean of theirs. None where something else differs too."""
+    """Returns ``theirs`` with its entries along ``axis`` in the order of ``sources``.
+
+    Entries without a source are those of ``otherwise``, or the mean of theirs.
+
+    Returns:
+        None where something else differs too.
+    """
     if theirs.ndim <= axis or any(source is not None and source >= theirs.shape[axis] for source in sources):
         return None
     parts = list(theirs.unbind(axis))

@@ -12,10 +12,10 @@ from medseg.progress import say
 
 @contextmanager
 def interruptible(processes: ProcessGroup) -> Iterator[Callable[[], bool]]:
-    """Whether there was a Ctrl-C or SIGTERM, to be asked after each step; a second one ends at once.
+    """Yields a function that says whether there was a Ctrl-C or SIGTERM, to be asked after each step.
 
-    The processes of a group ask together, and stop together. The second one is nothing to them: SLURM and torchrun both
-    send one, and torchrun ends those that take too long.
+    A second one ends at once. The processes of a group ask together, and stop together. The second one is nothing to
+    them: SLURM and torchrun both send one, and torchrun ends those that take too long.
     """
     event = threading.Event()
 

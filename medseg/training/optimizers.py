@@ -49,6 +49,14 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Changes the parameters by their gradients.
+
+        Args:
+            closure: Called first, to compute the loss again.
+
+        Returns:
+            What ``closure`` returns; None without one.
+        """
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -82,7 +90,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """About U Vᵀ of the singular value decomposition U S Vᵀ: singular values of .7 to 1.2.
+    """Returns about U Vᵀ of the singular value decomposition U S Vᵀ of a matrix: singular values of .7 to 1.2.
 
     An iteration multiplies X by the polynomial P = a + b G + c G² of its Gram matrix G = X Xᵀ, which becomes P G P. So
     all of them work on G, which is small, and X is multiplied once.

@@ -47,7 +47,11 @@ class OwnParts:
     callbacks: Sequence[Callback] = ()
 
     def named_in(self, config: Config) -> Config:
-        """Returns the settings, which name the user's network as a custom one. Raises ``ConfigError``."""
+        """Returns the settings, which name the user's network as a custom one.
+
+        Raises:
+            ConfigError: The settings name weights to begin with too.
+        """
         if self.network is None:
             return config
         if config.training.init is not None or config.network.weights is not None:

@@ -61,14 +61,16 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
+        """The checkpoint that the run goes on from."""
         return self.folder / "checkpoint" / "last.safetensors"
 
     @property
     def good_checkpoint(self) -> Path:
+        """The state that the watchdog goes back to."""
         return self.folder / "checkpoint" / "good.safetensors"
 
     def write(self) -> None:
-        """What ``reopen_run`` reads."""
+        """Writes what ``reopen_run`` reads."""
         write_text(self.folder / "config.yaml", self.config.to_yaml())
         record = RunRecord(
             prepared=str(self.dataset.folder.resolve()),
@@ -87,11 +89,21 @@ def start_runs(
     device: Device,
     processes: int = 1,
 ) -> list[Run]:
-    """Decides plan and split; ``Run.write`` writes them down, once the network could be built. One run, or, where
-    ``training.fold`` is all, one a fold, which share ``max_time``. ``processes`` share a batch.
+    """Decides plan and split; ``Run.write`` writes them down, once the network could be built.
 
-    ``dims`` None: 3, or those of the model that the run begins with. Raises ``TrainingError`` when the folder holds a
-    run already.
+    Args:
+        folder: Of the run.
+        dataset: The prepared cases.
+        dims: None: 3, or those of the model that the run begins with.
+        config: The settings.
+        device: What the plan is made for.
+        processes: How many share a batch.
+
+    Returns:
+        One run, or, where ``training.fold`` is all, one a fold, which share ``max_time``.
+
+    Raises:
+        TrainingError: The folder holds a run already.
     """
     refuse_to_overwrite(folder)
     groups = {case_id: case.group for case_id, case in dataset.cases.items()}
@@ -113,7 +125,7 @@ def refuse_to_overwrite(folder: Path) -> None:
 
 
 def reopen_runs(folder: Path, dataset: PreparedDataset, changes: Config) -> list[Run]:
-    """As they were started, but for the length that ``changes`` set."""
+    """Returns the runs as they were started, but for the length that ``changes`` set."""
     if not (folder / "fold_0" / "run.json").is_file():
         return [reopen_run(folder, dataset, changes)]
     folds = sorted(folder.glob("fold_*/run.json"), key=lambda path: (len(path.parent.name), path))
@@ -136,13 +148,17 @@ def _with_training(config: Config, **changes: Any) -> Config:
 
 
 def _present(case: StoredCase) -> frozenset[str]:
-    """The labels that a case has."""
+    """Returns the labels that a case has."""
     return frozenset(name for name, ml in case.volumes_ml.items() if ml > 0)
 
 
 def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
-    """The run as it was started, but for the length that ``changes`` set. Raises ``TrainingError`` when there is none,
-    or when its cases are gone, and ``ConfigError`` for other changes."""
+    """Returns the run as it was started, but for the length that ``changes`` set.
+
+    Raises:
+        TrainingError: There is none, or its cases are gone.
+        ConfigError: Other changes were asked for.
+    """
     record = read_run_record(folder)
     gone = sorted({*record.training, *record.validation} - set(dataset.cases))
     if gone:
@@ -165,7 +181,7 @@ def read_run_record(folder: Path) -> RunRecord:
 
 
 def _changed(config: Config, changes: Config) -> Config:
-    """With another length: either of ``epochs`` and ``max_time`` takes the place of the other."""
+    """Returns the settings with another length: either of ``epochs`` and ``max_time`` takes the place of the other."""
     given = {f"{name}.{key}" for name in changes.model_fields_set for key in getattr(changes, name).model_fields_set}
     fixed = sorted(given - CHANGEABLE)
     if fixed:
@@ -182,8 +198,10 @@ def _changed(config: Config, changes: Config) -> Config:
 def resolve_plan(
     dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config, device: Device, processes: int = 1
 ) -> tuple[Plan, Config]:
-    """The dataset's plan for this device with the user's changes, as large as ``training.max_time`` pays for; and the
-    settings, which the model that the run begins with may have completed."""
+    """Returns the dataset's plan for this device with the user's changes, as large as ``training.max_time`` pays for.
+
+    The settings come with it, which the model that the run begins with may have completed.
+    """
     init = None if config.training.init is None else InitialModel.read(Path(config.training.init))
     if init is not None and dims not in (None, init.record.plan.dims):
         raise ConfigError(f"training.init: {init.folder} is a {init.record.plan.dims}D model; leave --dims {dims} out")
@@ -206,14 +224,14 @@ def resolve_plan(
 
 
 def _is_open(config: Config, device: Device) -> bool:
-    """Whether the user left the size of the network to ``training.max_time``."""
+    """Returns whether the user left the size of the network to ``training.max_time``."""
     width = config.network.features or (None if device.is_cuda else config.planning.cpu_base_features)
     is_fixed = config.network.name == CUSTOM_NETWORK or config.training.init is not None
     return config.training.fit_to_time and not is_fixed and width is None
 
 
 def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -> Plan:
-    """The largest plan that the budget pays for, looked for from the ``usual`` one on."""
+    """Returns the largest plan that the budget pays for, looked for from the ``usual`` one on."""
     completed = {}
 
     def pays_for(candidate: CandidatePlan) -> bool:
@@ -230,7 +248,7 @@ def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -
 
 
 def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
-    """With regions, and with network, patch and batch of the user."""
+    """Returns the plan with regions, and with network, patch and batch of the user."""
     regions = regions_to_learn(dataset.labels, config.training.outputs)
     plan = with_network(plan, config).model_copy(update={"regions": regions})
     if plan.architecture.name == CUSTOM_NETWORK:  # the user's module, of which nothing is known
@@ -240,7 +258,7 @@ def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
 
 
 def with_network(plan: Plan, config: Config) -> Plan:
-    """The plan with the network, the patch and the batch of the user."""
+    """Returns the plan with the network, the patch and the batch of the user."""
     plan = take_chosen_patch(plan, config)
     if config.training.batch_size is not None:
         plan = plan.model_copy(update={"batch_size": config.training.batch_size})
@@ -262,9 +280,11 @@ def with_network(plan: Plan, config: Config) -> Plan:
 
 
 def fit_to_network(plan: Plan, network: Network) -> Plan:
-    """The plan with what the network wants: a patch that it takes, and arguments that follow from that patch. Where the
-    network gives the logits of the centre, that centre is the plan's patch, so that all networks learn from equally
-    many voxels."""
+    """Returns the plan with what the network wants: a patch that it takes, and arguments that follow from that patch.
+
+    Where the network gives the logits of the centre, that centre is the plan's patch, so that all networks learn from
+    equally many voxels.
+    """
     wanted = [n + 2 * lost for n, lost in zip(plan.network_patch, network.margin, strict=True)]
     shape = network.fitting_shape(wanted)
     arguments = plan.architecture.arguments | network.arguments_for(shape)

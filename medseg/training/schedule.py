@@ -33,6 +33,7 @@ class Schedule:
     join: Join | None = None
 
     def rate(self, progress: float) -> float:
+        """Returns the learning rate at ``progress``, the part of the schedule that is done, in 0 … 1."""
         if self.join is None or progress >= (end := self.join.progress + JOINING * (1 - self.join.progress)):
             return self.factor * learning_rate(progress, self.peak, self.warm_up, self.shape)
         target = self.factor * learning_rate(end, self.peak, self.warm_up, self.shape)
@@ -41,7 +42,16 @@ class Schedule:
 
 
 def learning_rate(progress: float, peak: float, warm_up: float, shape: Literal["cosine", "poly"]) -> float:
-    """The rate at ``progress`` in 0 … 1: a linear rise to ``peak`` during the part ``warm_up``, then a decay to 0."""
+    """Returns the learning rate of a schedule.
+
+    It rises in a straight line during the warm-up, then decays to 0.
+
+    Args:
+        progress: The part of the schedule that is done, in 0 … 1.
+        peak: The highest rate.
+        warm_up: The part of the schedule that the rise takes.
+        shape: Of the decay: a half cosine, or the polynomial (1 - progress) ** 0.9, as in nnU-Net.
+    """
     progress = min(max(progress, 0.0), 1.0)
     if progress < warm_up:
         # Not from zero: the first step would be lost.

@@ -49,7 +49,15 @@ def save_checkpoint(
     average: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """``network`` and ``average`` are state dicts: the weights, and the exponential average of them."""
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: The file.
+        state: Where the training is.
+        network: The state dict of the network.
+        average: The exponential average of that.
+        optimizer: Its moments are written.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
     for index, moments in optimizer.state_dict()["state"].items():
@@ -65,8 +73,17 @@ def load_checkpoint(
     average: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> TrainingState:
-    """Puts everything back in place. Raises ``TrainingError`` when the file is missing, damaged or of another
-    network."""
+    """Puts the weights, their average and the optimizer's moments back in place, and returns the state.
+
+    Args:
+        path: The file.
+        network: It gets the weights.
+        average: It gets the average of the weights.
+        optimizer: It gets its moments.
+
+    Raises:
+        TrainingError: The file is missing, damaged or of another network.
+    """
     state = read_state(path)
     tensors = read_tensors(path, ADVICE, TrainingError)
     with reading(path, "a checkpoint of this network", ADVICE, TrainingError):
@@ -80,7 +97,11 @@ def load_checkpoint(
 
 
 def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:
-    """By number of the parameter. Raises ``ValueError`` where they aren't those of the optimizer's parameters."""
+    """Returns the moments by number of the parameter.
+
+    Raises:
+        ValueError: They aren't those of the optimizer's parameters.
+    """
     states: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         index, _, field = name.partition(".")
@@ -101,7 +122,11 @@ def _states(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimize
 
 
 def read_state(path: Path) -> TrainingState:
-    """Without the weights. Raises ``TrainingError`` when there is no such file."""
+    """Returns the state in a checkpoint, without the weights.
+
+    Raises:
+        TrainingError: There is no such file.
+    """
     text = read_metadata(path, ADVICE, TrainingError).get("progress", "")
     with reading(path, "a checkpoint", ADVICE, TrainingError):
         content = parse_json(text)

@@ -149,7 +149,7 @@ class Trainer:
         return stopped
 
     def _fit_epoch(self, batches: Generator[Batch, None, None]) -> None:
-        """Steps to the end of the epoch, and the callbacks."""
+        """Does the steps to the end of the epoch, and tells the callbacks."""
         size, first = self.settings.steps_per_epoch, self.state.step
         last = first - first % size + size
         if self.clock.budget is None:
@@ -210,7 +210,7 @@ class Trainer:
         return Epoch(step, float(loss), float(norm), rate, pace, total, self.device.peak_memory_mb())
 
     def _learn(self, batch: Batch, step: int, rate: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """One step; returns the loss, the norm of its gradient and, now and then, voxels by label and prediction."""
+        """Does a step; returns the loss, the norm of its gradient and, now and then, voxels by label and prediction."""
         optimizer, seed = self.optimizer, self.settings.seed
         for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = rate * (peak / self.peaks[0])
@@ -278,7 +278,7 @@ class Trainer:
             getattr(callback, event)(self, *what)
 
     def _join_schedule(self) -> None:
-        """A training whose length was changed goes over to its new schedule without a jump of the learning rate."""
+        """Takes a training whose length was changed to its new schedule without a jump of the learning rate."""
         state = self.state
         if state.length and state.length != self.length:
             here = self.clock.progress(state.step)

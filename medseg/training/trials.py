@@ -51,15 +51,17 @@ class Trial:
 
     @property
     def settings(self) -> Path:
-        """What was asked for; the run's own config.yaml may hold what training decided."""
+        """The file of what was asked for; the run's own config.yaml may hold what training decided."""
         return self.folder / "settings.yaml"
 
     @property
     def is_begun(self) -> bool:
+        """Whether its run was started."""
         return (self.folder / "run.json").is_file()
 
     @property
     def is_finished(self) -> bool:
+        """Whether its run has its report, which is written last."""
         return (self.folder / REPORT_FILE).is_file()  # what is written last
 
 
@@ -87,6 +89,12 @@ def check_begun(trial: Trial, dims: int, dataset: PreparedDataset) -> None:
 
 def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> str | None:
     """Trains in a process of its own, so that memory is that of this network; goes on with what was begun.
+
+    Args:
+        trial: What is trained.
+        dataset: The prepared cases.
+        dims: 2 or 3.
+        device: By its name on the command line.
 
     Returns:
         Why it failed; None when it did not.
@@ -120,7 +128,7 @@ def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) 
 
 
 def _reason(code: int, log: Path) -> str:
-    """Why a training ended before its end."""
+    """Returns why a training ended before its end."""
     if code < 0:
         return f"the process was killed by signal {-code} (out of memory?)"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -129,7 +137,10 @@ def _reason(code: int, log: Path) -> str:
 
 
 def _end_with(parent: int) -> None:
-    """Of a training, on Linux: where compare is killed, it would go on, and be in the way of the next call."""
+    """Lets a training end with the process ``parent``, on Linux.
+
+    Where compare is killed, it would go on, and be in the way of the next call.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it was killed already

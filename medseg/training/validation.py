@@ -40,7 +40,7 @@ class ValidationResult:
 
     @property
     def mean_dice(self) -> float:
-        """Over the labels and regions; 0 when there is nothing to compare."""
+        """The mean Dice over the labels and regions; 0 when there is nothing to compare."""
         values = [value for value in self.dice.values() if value is not None]
         return fmean(values) if values else 0.0
 
@@ -54,8 +54,10 @@ def validate(
     device: Device,
     processes: ProcessGroup = ALONE,
 ) -> ValidationResult:
-    """Predicts each case with ``network`` and compares it with its label map, without mirroring. Each process of a
-    process group takes a part of the cases; the example is the first's."""
+    """Predicts each case with ``network`` and compares it with its label map, without mirroring.
+
+    Each process of a process group takes a part of the cases; the example is the first's.
+    """
     start = time.perf_counter()
     names, example = list(dataset.labels.unions), None
     dice: dict[str, list[float]] = {name: [] for name in names}

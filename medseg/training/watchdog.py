@@ -86,16 +86,21 @@ class WatchdogState:
     helped: list[str] = field(default_factory=list)  # labels that never lived and got more foreground, once
 
     def see(self, confusion: torch.Tensor | None) -> None:
-        """Voxels of an epoch, or of a part of one, by label and prediction."""
+        """Adds the voxels of an epoch, or of a part of one, by label and prediction."""
         if confusion is not None:
             self.counts = (confusion + torch.tensor(self.counts)).tolist() if self.counts else confusion.tolist()
 
     def judge(self, unions: Mapping[str, Sequence[int]], step: int, progress: float) -> Change | None:
-        """Looks at the Dice of an epoch's patches; what was changed where a label or region of ``Labels.unions`` has
-        been dead for long.
+        """Looks at the Dice of an epoch's patches, and returns what was changed where a structure has been dead for
+        long.
 
         One that was lost lowers the rate, and the run goes back. One that never lived gets more foreground, once, and
         the run goes on from where it is: it may be too small to be learnt, which must not cost the others anything.
+
+        Args:
+            unions: The labels and regions, as of ``Labels.unions``.
+            step: Steps done.
+            progress: The part of the schedule that is done.
         """
         present = overlaps_of_patches(self.counts, unions) if self.counts else {}
         voxels = sum(map(sum, self.counts))
@@ -123,8 +128,15 @@ class WatchdogState:
         return self._lower_rate(f"Dice of {', '.join(lost)} on the training patches fell to 0")
 
     def after(self, error: NotANumber, damaged: Sequence[str]) -> Change:
-        """What was changed; ``damaged`` are the cases of the batch whose images hold what is no number. Raises the
-        error when enough was tried."""
+        """Returns what was changed after a loss or a gradient that is no number.
+
+        Args:
+            error: What was found.
+            damaged: The cases of the batch whose images hold what is no number.
+
+        Raises:
+            NotANumber: Enough was tried.
+        """
         if damaged:
             self.left_out = sorted({*self.left_out, *damaged})
             reason = "the image holds what is no number; left out of training"
@@ -135,7 +147,7 @@ class WatchdogState:
         return self._lower_rate(reason, f" (cases {', '.join(error.case_ids)})")
 
     def is_good(self, progress: float) -> bool:
-        """Whether the state is one to go back to: it is time for one, and no label that lived is dead."""
+        """Returns whether the state is one to go back to: it is time for one, and no label that lived is dead."""
         return progress - self.good_at >= BETWEEN_GOOD_STATES and not self.dead_since.keys() & set(self.lived)
 
     def start_from(self, step: int, progress: float, good: bool = False) -> None:
@@ -159,25 +171,27 @@ class WatchdogState:
         return self._noted(f"Dice of {', '.join(names)} on the training patches stays 0: {share}", goes_back=False)
 
     def _noted(self, note: str, goes_back: bool = True, told: str = "") -> Change:
-        """``told``: the note without the cases that it names."""
+        """Notes a change, in words that name no cases (``told``) where ``note`` names some, and returns it."""
         self.notes.append(told or note)
         return Change(note, goes_back)
 
 
 def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
-    """Of each structure of ``Labels.unions``, from voxels by label and prediction; None for one that was in none of the
-    patches."""
+    """Returns the Dice of each structure of ``Labels.unions``, from voxels by label and prediction.
+
+    None is the Dice of a structure that was in none of the patches.
+    """
     present = overlaps_of_patches(counts, unions)
     return {name: present[name].dice if name in present else None for name in unions}
 
 
 def overlaps_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, Overlap]:
-    """Of the structures that were in the patches."""
+    """Returns the overlaps of the structures that were in the patches."""
     overlaps = overlaps_in(np.array(counts).T, unions.values())
     return {name: each for name, each in zip(unions, overlaps, strict=True) if each.reference}
 
 
 def is_learnt(overlap: Overlap, voxels: int) -> bool:
-    """Whether its Dice is above that of as many voxels predicted anywhere, as Cohen's kappa is above 0."""
+    """Returns whether its Dice is above that of as many voxels predicted anywhere, as Cohen's kappa is above 0."""
     by_chance = 2 * overlap.prediction * overlap.reference / voxels / (overlap.prediction + overlap.reference)
     return overlap.dice is not None and overlap.dice - by_chance >= LEARNT * (1 - by_chance)

@@ -85,7 +85,7 @@ def find_extremes(channel: Array, nonzero: bool = False) -> Extremes | None:
 
 
 def _deviation(values: Array, middle: float) -> float:
-    """From the median; in units that keep squares within floats."""
+    """Returns the deviation of the values from their median, computed in units that keep squares within floats."""
     deviations = np.abs(values - middle)
     largest = float(deviations.max())
     return largest * float(np.mean((deviations / largest) ** 2)) ** 0.5 if largest else 0.0

@@ -119,7 +119,7 @@ def _direction(geometry: Geometry) -> list[float]:
 
 
 def _overlap(volume: Geometry, grid: Geometry) -> bool:
-    """Whether the boxes of the two meet, along the axes of ``volume``."""
+    """Returns whether the boxes of the two meet, along the axes of ``volume``."""
     corners = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in grid.shape))).reshape(3, 8).T
     index = volume.index(grid.world(corners))
     return bool((index.max(axis=0) > -0.5).all() and (index.min(axis=0) < np.array(volume.shape) - 0.5).all())

@@ -53,8 +53,16 @@ def quantiles(channel: Array) -> Floats:
 
 
 def profile(quantiles: Floats, rule: Normalization) -> Floats:
-    """Returns what is compared of a channel: for ``zscore`` the quantiles of normalized values, of non-zero voxels
-    where the rule says so; else ``quantiles`` themselves."""
+    """Returns what is compared of a channel.
+
+    Args:
+        quantiles: Of the values of the channel.
+        rule: How the channel is normalized.
+
+    Returns:
+        For ``zscore`` the quantiles of normalized values, of non-zero voxels where the rule says so; else ``quantiles``
+        themselves.
+    """
     if rule.kind != "zscore":
         return quantiles
     values = quantiles[quantiles != 0] if rule.nonzero and quantiles.any() else quantiles
@@ -63,15 +71,27 @@ def profile(quantiles: Floats, rule: Normalization) -> Floats:
 
 
 def usual_values(profiles: Sequence[Floats], rule: Normalization) -> UsualValues:
-    """Returns how the values of one channel are spread in all cases: one profile a case."""
+    """Returns how the values of one channel are spread in all cases.
+
+    Args:
+        profiles: One for each case.
+        rule: How the channel is normalized.
+    """
     together = _Together.of(profiles)
     largest = None if len(profiles) < 2 else max(_differences(profiles, rule))
     return _usual(together, rule, len(profiles), largest)
 
 
 def unlike_the_others(profiles: Sequence[Floats], rule: Normalization) -> dict[int, str]:
-    """Returns the cases, by index, that are unlike all others, with what is odd about them in words; none where there
-    are fewer than ``LEAST_OTHERS``."""
+    """Returns the cases that are unlike all others, with what is odd about them in words.
+
+    Args:
+        profiles: One for each case.
+        rule: How the channel is normalized.
+
+    Returns:
+        Words by the index of the case; none where there are fewer than ``LEAST_OTHERS``.
+    """
     if len(profiles) <= LEAST_OTHERS[rule.kind]:
         return {}
     differences = _differences(profiles, rule)
@@ -136,7 +156,7 @@ def _usual(together: _Together, rule: Normalization, cases: int, largest_differe
 
 
 def _differences(profiles: Sequence[Floats], rule: Normalization) -> list[float]:
-    """Of each case from all others."""
+    """Returns how much each case differs from all others."""
     together = _Together.of(profiles)
     others = (_usual(together.without(i), rule, len(profiles) - 1, None) for i in range(len(profiles)))
     measured = _distance if rule.kind == "zscore" else _too_many
@@ -144,8 +164,10 @@ def _differences(profiles: Sequence[Floats], rule: Normalization) -> list[float]
 
 
 def _too_many(values: Floats, usual: UsualValues) -> float:
-    """The part of the voxels by which a tail is too large: beyond a percentile of all other cases lie more than a
-    multiple of what lies there in them."""
+    """Returns the part of the voxels by which a tail is too large.
+
+    It is too large where beyond a percentile of all other cases lie more than a multiple of what lies there in them.
+    """
     return max(_excess(values, usual, above=True), _excess(values, usual, above=False))
 
 
@@ -161,7 +183,7 @@ def _excess(values: Floats, usual: UsualValues, above: bool) -> float:
 
 
 def _distance(values: Floats, usual: UsualValues) -> float:
-    """The mean over all percentiles of how far they lie outside of what the other cases span."""
+    """Returns the mean over all percentiles of how far they lie outside of what the other cases span."""
     mine = _percentiles(values)
     outside = np.maximum(0, np.maximum(np.array(usual.lowest) - mine, mine - np.array(usual.highest)))
     return float(outside.mean() / max(_width(usual), 1e-8))

@@ -31,6 +31,7 @@ class LostComponents:
 
     @property
     def entirely(self) -> bool:
+        """Whether every component of the label is lost."""
         return self.lost == self.components
 
 
@@ -71,7 +72,10 @@ def find_lost_components(
 
 
 def _by_label(components: Array, drawn: Array, left: Array, reached: Array) -> list[LostComponents]:
-    """``left`` and ``reached``, by component: whether a voxel is left, and whether one lies in the model grid."""
+    """Returns what is lost of each label, from ``left`` and ``reached`` of each component.
+
+    They say whether a voxel of the component is left, and whether one lies in the model grid.
+    """
     label_of = np.zeros(len(left), drawn.dtype)
     label_of[components] = drawn
     sizes = np.bincount(components.ravel(), minlength=len(left))
@@ -89,13 +93,15 @@ def _by_label(components: Array, drawn: Array, left: Array, reached: Array) -> l
 
 
 def spacing_to_keep(source: Geometry, orientation: str) -> Spacing3:
-    """Returns a spacing (mm) of the model grid with which no component is lost: that of the source, so that nothing is
-    resampled."""
+    """Returns the spacing (mm) of the model grid with which no component is lost.
+
+    It is that of the source, so that nothing is resampled.
+    """
     x, y, z = (round(float(spacing), 6) for spacing in source.oriented_as(orientation).spacing)
     return x, y, z
 
 
 def _counts(label_map: Array) -> Array:
-    """Of each label, without the background."""
+    """Returns the number of voxels of each label, without the background."""
     counts: Array = np.bincount(label_map.ravel(order="K"), minlength=IGNORED + 1)[1:]
     return counts

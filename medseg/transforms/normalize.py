@@ -42,6 +42,7 @@ class ClipExtremesd(MapTransform):  # type: ignore[misc]
         self.rules = rules
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
+        """Returns the data with extreme values clipped."""
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
@@ -73,11 +74,7 @@ class NormalizeChannelsd(MapTransform):  # type: ignore[misc]
         self.rules = rules
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
-        """Returns the data with normalized images.
-
-        Raises:
-            SourceError: where an image has not as many channels as there are rules.
-        """
+        """Returns the data with each channel normalized by its rule."""
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
@@ -88,7 +85,11 @@ class NormalizeChannelsd(MapTransform):  # type: ignore[misc]
 
 
 def check_channels(n_channels: int, rules: Sequence[Normalization]) -> None:
-    """Raises ``SourceError`` where there is not one rule a channel."""
+    """Checks that there is one rule a channel.
+
+    Raises:
+        SourceError: There are more or fewer.
+    """
     if n_channels != len(rules):
         raise SourceError(f"{n_channels} channels where the plan has {len(rules)}")
 

@@ -36,6 +36,11 @@ class Preprocessing(Compose):  # type: ignore[misc]
     """A ``Compose`` in which an error that a user can cause stays what it is: a ``MedsegError`` with its message."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the data after all transforms.
+
+        Raises:
+            MedsegError: What a transform raised, in place of the ``RuntimeError`` that MONAI makes of it.
+        """
         try:
             return super().__call__(*args, **kwargs)
         except RuntimeError as error:
@@ -94,7 +99,7 @@ def build_preprocessing(plan: Plan | Grid, labels: Labels | None = None) -> Prep
 
 
 def _steps(grid: Grid) -> list[Callable[..., Any]]:
-    """From an orthogonal grid to the model grid; every one is a MONAI transform or has its interface."""
+    """Returns the transforms from an orthogonal grid to the model grid; each one has the interface of MONAI's."""
     steps: list[Callable[..., Any]] = [
         Orientationd(KEYS, axcodes=grid.orientation, labels=None, allow_missing_keys=True)
     ]
@@ -156,7 +161,7 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
 
 
 def _flat_channels(image: torch.Tensor) -> Iterator[int]:
-    """Of a normalized image, those with nothing in them that a network could see."""
+    """Yields the channels of a normalized image with nothing in them that a network could see."""
     for i, channel in enumerate(image):
         if float(channel.max() - channel.min()) < FLAT_BELOW:
             yield i

@@ -101,7 +101,7 @@ def _class(name: str) -> type[MapTransform]:
 
 
 def _dictionary_transforms() -> dict[str, type[MapTransform]]:
-    """By their own names, not MONAI's aliases ``...D`` and ``...Dict``."""
+    """Returns MONAI's dictionary transforms by their own names, not by the aliases ``...D`` and ``...Dict``."""
     return {
         cls.__name__: cls
         for cls in vars(monai.transforms).values()

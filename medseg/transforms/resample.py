@@ -121,8 +121,11 @@ def _largest_share(label_map: torch.Tensor, coordinates: Sequence[torch.Tensor])
 
 
 def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tensor]:
-    """Returns for each axis the source indices (float64, not rounded) of the target's voxel centres. Raises
-    ``GeometryError`` where the axes of the grids are not parallel."""
+    """Returns for each axis the source indices of the target's voxel centres, float64, not rounded.
+
+    Raises:
+        GeometryError: The axes of the grids are not parallel.
+    """
     to_source = np.linalg.inv(source.affine) @ target.affine
     scale = np.diag(to_source)[:3]
     skew = to_source[:3, :3] - np.diag(scale)
@@ -139,7 +142,14 @@ def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tenso
 def resample_axis(
     array: torch.Tensor, coordinates: torch.Tensor, dim: int, interpolation: Interpolation = "linear"
 ) -> torch.Tensor:
-    """Returns values along ``dim`` of an array of any shape at float ``coordinates`` (voxel indices)."""
+    """Returns the values along one axis of an array at other places.
+
+    Args:
+        array: Of any shape.
+        coordinates: Voxel indices, float; they need not be whole.
+        dim: The axis.
+        interpolation: Between voxels.
+    """
     size = array.shape[dim]
     nearest = coordinates.round()
     if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
@@ -157,8 +167,11 @@ def resample_axis(
 
 
 def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Tensor:
-    """The product with a matrix (new, old) along ``dim``, in blocks, since all else than a band of it is zero. Matrix
-    products are several times as fast as sums over voxels picked out one by one."""
+    """Returns the product of a matrix, ``(new, old)``, with ``array`` along ``dim``.
+
+    It goes in blocks, since all else than a band of the matrix is zero. Matrix products are several times as fast as
+    sums over voxels picked out one by one.
+    """
     shape = array.shape
     columns = array.reshape(prod(shape[:dim]), shape[dim], prod(shape[dim + 1 :]))
     result = array.new_empty(len(columns), len(matrix), columns.shape[2])
@@ -175,7 +188,7 @@ def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Te
 
 
 def _cubic_matrix(coordinates: torch.Tensor, size: int) -> torch.Tensor:
-    """Weights (new, old), float64."""
+    """Returns the weights of old voxels in new ones, ``(new, old)``, float64."""
     matrix = torch.zeros(len(coordinates), size, dtype=torch.float64)
     low = coordinates.floor()
     for offset in (-1, 0, 1, 2):

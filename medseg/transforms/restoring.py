@@ -56,7 +56,7 @@ class _Taps:
         return _Taps(self.low[index], self.high[index], self.part[index])
 
     def after(self, start: int) -> "_Taps":
-        """In voxels from ``start`` on."""
+        """Returns the same taps, counted in voxels from ``start`` on."""
         return _Taps(self.low - start, self.high - start, self.part)
 
     def to(self, device: torch.device) -> "_Taps":
@@ -108,13 +108,14 @@ class Restoring:
 
     @property
     def label_map(self) -> Array:
-        """The network labels (x, y, z, uint8) on the source grid."""
+        """The network labels ``(x, y, z)``, uint8, on the source grid."""
         if self.orthogonal is self.source:
             return self._label_map
         return label_map_on_grid(self._label_map, self.orthogonal, self.source)
 
     def oriented(self, array: Array) -> Array:
-        """A view of an array on the source grid (orthogonal where it is sheared), with the axes of ``place``."""
+        """Returns a view of an array on the source grid (orthogonal where it is sheared), with the axes of
+        ``place``."""
         return oriented(array, self.orthogonal, self.orientation)
 
     def take(self, logits: torch.Tensor, start: int) -> None:
@@ -167,7 +168,7 @@ class _Slab:
         self.labels = _labels(self.table, decoding).view(self.shape)
 
     def decoded(self, taps: Sequence[_Taps]) -> torch.Tensor:
-        """Labels (x, y, z, uint8) at the places of the taps."""
+        """Returns the labels ``(x, y, z)``, uint8, at the places of the taps."""
         low = [each.low for each in taps]
         result = _select(self.labels, low)
         between = [axis for axis, each in enumerate(taps) if not each.on_voxels]
@@ -261,7 +262,10 @@ def _taps(coordinates: torch.Tensor, size: int) -> _Taps:
 
 
 def _labels(table: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Of logits (voxel, output), a part at a time on a processor: what lies between is larger than they are."""
+    """Returns the labels of logits ``(voxel, output)``.
+
+    On a processor it takes a part at a time, as what lies between is larger than they are.
+    """
     if table.is_cuda:
         return decoding.labels(table, -1)
     labels = torch.empty(len(table), dtype=torch.uint8)
@@ -278,7 +282,7 @@ def _select(array: torch.Tensor, indices: Sequence[torch.Tensor]) -> torch.Tenso
 
 
 def _next(array: torch.Tensor, axis: int) -> torch.Tensor:
-    """The neighbour of each voxel; the last ones are their own."""
+    """Returns the neighbour of each voxel along an axis; the last ones are their own."""
     n = array.shape[axis]
     return torch.cat([array.narrow(axis, 1, n - 1), array.narrow(axis, n - 1, 1)], axis)
 

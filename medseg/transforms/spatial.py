@@ -37,7 +37,7 @@ def geometry_of(tensor: MetaTensor) -> Geometry:
 
 
 def moved_to(array: torch.Tensor, grid: Geometry, before: MetaTensor) -> MetaTensor:
-    """Returns ``array`` (channel, x, y, z) on ``grid``, with the metadata and the trace of ``before``."""
+    """Returns ``array`` ``(channel, x, y, z)`` on ``grid``, with the metadata and the trace of ``before``."""
     result = MetaTensor(array).copy_meta_from(before)
     result.affine = torch.from_numpy(grid.affine)
     return result
@@ -50,19 +50,19 @@ class _ChangeGridd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         raise NotImplementedError
 
     def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
-        """``values`` (channel, x, y, z) on ``target``."""
+        """Returns ``values`` ``(channel, x, y, z)`` on ``target``."""
         raise NotImplementedError
 
     def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
-        """``label_map`` (x, y, z) on ``target``."""
+        """Returns ``label_map`` ``(x, y, z)`` on ``target``."""
         raise NotImplementedError
 
     def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
-        """``values`` (channel, x, y, z) back on ``source``."""
+        """Returns ``values`` ``(channel, x, y, z)`` back on ``source``."""
         return self.values_on(values, model, source)
 
     def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
-        """``label_map`` (x, y, z) back on ``source``."""
+        """Returns ``label_map`` ``(x, y, z)`` back on ``source``."""
         return self.labels_on(label_map, model, source)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -84,7 +84,14 @@ class _ChangeGridd(MapTransform, InvertibleTransform):  # type: ignore[misc]
         return result
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Brings tensors (channel, x, y, z) back to the grid that they had before the call."""
+        """Brings tensors ``(channel, x, y, z)`` back to the grid that they had before the call.
+
+        Args:
+            data: A dictionary of ``MetaTensor``s; those of ``keys`` are changed.
+
+        Returns:
+            The dictionary, with what was changed.
+        """
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
@@ -139,15 +146,19 @@ class ResampleToSpacingd(_ChangeGridd):
         return source if target.shape == source.shape else target
 
     def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns the values, interpolated on ``target``."""
         return resample(values, source, target, self.interpolation)
 
     def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns the label with the largest share around each voxel of ``target``."""
         return resample_label_map(label_map, source, target)
 
     def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        """Returns the values, interpolated on ``source``, float32."""
         return resample(values.float(), model, source)
 
     def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
+        """Returns the label with the largest share around each voxel of ``source``."""
         return restore_label_map(label_map, model, source)
 
 
@@ -175,7 +186,9 @@ class OrthogonalGridd(_ChangeGridd):
         return orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
 
     def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns the values on the orthogonal grid."""
         return torch.from_numpy(np.ascontiguousarray(on_grid(Volume(values.cpu().numpy(), source), target).array))
 
     def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns the labels on the orthogonal grid."""
         return torch.from_numpy(label_map_on_grid(label_map.cpu().numpy(), source, target))

@@ -20,21 +20,21 @@ class Checkpoint(Callback):
         self.path, self.saved_at = path, time.monotonic()
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Begins to count the time until the first one."""
+        """Begins to count the time until the first checkpoint."""
         self.saved_at = time.monotonic()
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Writes it, where it is time for it."""
+        """Writes a checkpoint, where it is time for one."""
         # With each validation too, so that a resumed run knows of the best model that was written.
         if epoch.validation is not None or time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self._save(trainer)
 
     def on_restart(self, trainer: Trainer, restart: Restart) -> None:
-        """Writes it, so that a resumed run knows of the change."""
+        """Writes a checkpoint, so that a resumed run knows of the change."""
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Writes the last one."""
+        """Writes the last checkpoint."""
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ class EarlyStopping(Callback):
         self.patience = patience
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """A training that ended by its patience doesn't go on."""
+        """Looks at the validations so far: a training that ended by its patience doesn't go on."""
         self._look(trainer)
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:

@@ -88,7 +88,7 @@ class Journal(Callback):
             self._tell(row, epoch, time_left)
 
     def remark(self, note: str) -> None:
-        """Tells it, and writes it into the next row."""
+        """Tells a note, and writes it into the next row."""
         say(note)
         self.note = "; ".join(filter(None, (self.note, note)))
 

@@ -36,14 +36,19 @@ class LiveTable(Callback):
             self.show(self.journal.rows[-1], trainer.clock.time_left(epoch.step, trainer.first_step))
 
     def remember(self, row: dict[str, str]) -> None:
-        """A row of log.csv."""
+        """Takes a row of log.csv: the last value of each column, and the best of each Dice."""
         self.last |= {column: value for column, value in row.items() if value != ""}
         for column, value in row.items():
             if column.startswith("val_dice") and value != "":
                 self.best[column] = max(self.best.get(column, 0.0), float(value))
 
     def show(self, row: dict[str, str], time_left: float | None) -> None:
-        """Draws the table with one more row."""
+        """Draws the table with one more row of log.csv.
+
+        Args:
+            row: Values by column.
+            time_left: Seconds; None: not known yet.
+        """
         self.remember(row)
         if self.live is None:
             self.live = Live(console=console, auto_refresh=False)

@@ -49,7 +49,7 @@ class MLflow(Callback):
 
     @classmethod
     def is_wanted(cls) -> bool:
-        """Whether MLFLOW_TRACKING_URI says where to write, and MLflow is installed."""
+        """Returns whether MLFLOW_TRACKING_URI says where to write, and MLflow is installed."""
         return bool(os.environ.get("MLFLOW_TRACKING_URI")) and find_spec("mlflow") is not None
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:

@@ -41,7 +41,8 @@ class TensorBoard(Callback):
             self.events.add_text("watchdog", restart.note, trainer.state.step)
 
     def open(self, purge_step: int | None) -> None:
-        """Begins a file, which voids what was written of this step and later ones."""
+        """Begins a file, which voids what was written of the step ``purge_step`` and later ones; of none where that
+        is None."""
         self.close()
         self.events = SummaryWriter(str(self.folder), purge_step=purge_step)
 

@@ -55,7 +55,7 @@ class Validation(Callback):
             self.validate(trainer)
 
     def is_due(self, trainer: Trainer) -> bool:
-        """Whether validating now takes no more than its share of the time."""
+        """Returns whether validating now takes no more than its share of the time."""
         waited = time.monotonic() - self.ended_at
         return trainer.processes.first(lambda: waited * self.share >= self.seconds)
 

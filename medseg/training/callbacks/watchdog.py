@@ -59,7 +59,11 @@ class Watchdog(Callback):
             trainer.save(self.good_checkpoint)
 
     def on_not_a_number(self, trainer: Trainer, error: NotANumber) -> None:
-        """Goes back, without damaged cases or with a lower rate. Raises the error when enough was tried."""
+        """Goes back, without damaged cases or with a lower rate.
+
+        Raises:
+            NotANumber: Enough was tried.
+        """
         change = _state(trainer).after(error, self._damaged_cases(error.step))
         trainer.restart = Restart(change.note, self.good_checkpoint)
 
@@ -83,7 +87,7 @@ class Watchdog(Callback):
             raise TrainingError(f"{folder}: no image is left whose values are numbers; prepare again")
 
     def _damaged_cases(self, step: int) -> list[str]:
-        """Of the batch at ``step``: those whose images hold what is no number."""
+        """Returns those cases of the batch at ``step`` whose images hold what is no number."""
         if self.sampler is None:
             return []
         batch = self.sampler.batch(step)
@@ -92,7 +96,7 @@ class Watchdog(Callback):
 
 
 def _state(trainer: Trainer) -> WatchdogState:
-    """It is there from the beginning of ``fit`` on."""
+    """Returns the state of the watchdog, which is there from the beginning of ``fit`` on."""
     if trainer.state.watchdog is None:
         raise ValueError("the watchdog is told of epochs before the training has begun")
     return trainer.state.watchdog

@@ -26,11 +26,11 @@ class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
     n_samples: int | None = None  # None: as many as ``data`` holds
 
     def drawn_for(self, data: BatchData) -> int:
-        """Returns how many samples to draw for."""
+        """Returns how many samples to draw for: those of the whole batch, of which ``data`` may hold a part."""
         return len(data["image"]) if self.n_samples is None else self.n_samples
 
     def own(self, data: BatchData) -> slice:
-        """Returns which of them ``data`` holds."""
+        """Returns which samples of the whole batch ``data`` holds."""
         return slice(self.first, self.first + len(data["image"]))
 
     def __call__(self, data: BatchData) -> BatchData:
@@ -39,7 +39,7 @@ class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
 
 
 def to_device_of(tensor: torch.Tensor, values: np.ndarray[Any, np.dtype[Any]]) -> torch.Tensor:
-    """Returns ``values`` on the tensor's device; reals as float32. Doesn't wait for the device."""
+    """Returns ``values`` on the tensor's device; reals become float32. It doesn't wait for the device."""
     if np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float32)
     return torch.from_numpy(values).to(tensor.device, non_blocking=True)

@@ -30,11 +30,16 @@ class RandIntensityBatch(BatchTransform):
         self.channel_prob = channel_prob
 
     def randomize(self, shape: tuple[int, int]) -> None:
-        """Draws ``chosen``: rows of (sample, channel), also of samples that the data don't hold."""
+        """Draws ``chosen``: rows of (sample, channel), also of samples that the data don't hold.
+
+        Args:
+            shape: How many samples and channels there are.
+        """
         samples = self.R.random_sample((shape[0], 1)) < self.prob
         self.chosen = np.argwhere(samples & (self.R.random_sample(shape) < self.channel_prob))
 
     def __call__(self, data: BatchData) -> BatchData:
+        """Returns the batch with the chosen channels changed."""
         image = data["image"]
         n_channels = image.shape[1]
         self.randomize((self.drawn_for(data), n_channels))
@@ -49,10 +54,18 @@ class RandIntensityBatch(BatchTransform):
 
     @abstractmethod
     def change(self, channels: torch.Tensor) -> torch.Tensor:
-        """Returns the chosen channels that are held (channel, *spatial), float32, changed; they may be overwritten."""
+        """Returns the chosen channels that are held, changed.
+
+        Args:
+            channels: ``(channel, *spatial)``, float32; they may be overwritten.
+        """
 
     def factors(self, bounds: Range) -> Reals:
-        """Returns one factor for each chosen channel that is held."""
+        """Returns one factor for each chosen channel that is held.
+
+        Args:
+            bounds: The least and the largest. Where 1 lies between them, half of the factors are below 1.
+        """
         lower, upper = bounds
         size = len(self.chosen)
         drawn: Reals = self.R.uniform(lower, upper, size)
@@ -71,6 +84,7 @@ class RandGaussianNoiseBatch(RandIntensityBatch):
         self.variance = variance
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Adds Gaussian noise; its variance is drawn for each sample."""
         samples = self.chosen[:, 0]
         variance = self.R.uniform(*self.variance, samples[-1] + 1)[samples][self.held]
         generator = torch.Generator(channels.device).manual_seed(int(self.R.randint(2**31)))
@@ -91,6 +105,7 @@ class RandGaussianBlurBatch(RandIntensityBatch):
         self.sigma = sigma
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Convolves with Gaussians; their deviation is drawn for each channel and axis."""
         sigmas = self.R.uniform(*self.sigma, (channels.ndim - 1, len(self.chosen), 1))[:, self.held]
         weights = to_device_of(channels, gaussian_weights(sigmas, radius=int(TRUNCATE * self.sigma[1] + 0.5)))
         for axis in range(1, channels.ndim):
@@ -106,6 +121,7 @@ class RandBrightnessBatch(RandIntensityBatch):
         self.factor = factor
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Multiplies each channel by a factor."""
         return channels.mul_(_per_channel(self.factors(self.factor), channels))
 
 
@@ -117,6 +133,7 @@ class RandContrastBatch(RandIntensityBatch):
         self.factor = factor
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Stretches the values around their mean, and clips them to the range that they had."""
         values = channels.flatten(1)
         lowest, highest = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
         mean = values.mean(1, keepdim=True)
@@ -143,6 +160,7 @@ class RandLowResolutionBatch(RandIntensityBatch):
         self.fixed_axis = fixed_axis
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Reduces each channel to a lower resolution, by its nearest voxels, and enlarges it again, linearly."""
         shape = list(channels.shape[1:])
         zooms = np.tile(self.R.uniform(*self.zoom, (len(self.chosen), 1))[self.held], len(shape))
         if self.fixed_axis is not None:
@@ -168,6 +186,7 @@ class RandGammaBatch(RandIntensityBatch):
         self.invert = invert
 
     def change(self, channels: torch.Tensor) -> torch.Tensor:
+        """Raises the values within their range to a power, and gives them their mean and deviation back."""
         values = channels.flatten(1)
         if self.invert:
             values.neg_()
@@ -192,13 +211,14 @@ class RandChannelDropoutBatch(BatchTransform):
         self.prob = prob
 
     def randomize(self, n_samples: int, n_channels: int) -> None:
-        """Draws ``dropped`` (sample, channel)."""
+        """Draws ``dropped``, ``(sample, channel)``: which channels become 0."""
         chosen = self.R.random_sample(n_samples) < self.prob
         n_dropped = self.R.randint(1, n_channels, n_samples)
         ranks = self.R.random_sample((n_samples, n_channels)).argsort(axis=1).argsort(axis=1)
         self.dropped = chosen[:, None] & (ranks < n_dropped[:, None])
 
     def __call__(self, data: BatchData) -> BatchData:
+        """Returns the batch with the dropped channels set to 0."""
         image = data["image"]
         n_channels = image.shape[1]
         if n_channels < 2:
@@ -209,7 +229,12 @@ class RandChannelDropoutBatch(BatchTransform):
 
 
 def gaussian_weights(sigmas: Reals, radius: int) -> Reals:
-    """Returns halves of normalized Gaussians: weights (..., radius + 1), centre first, of ``sigmas`` (..., 1)."""
+    """Returns halves of normalized Gaussians, ``(..., radius + 1)``, from the centre outwards.
+
+    Args:
+        sigmas: Standard deviations in voxels, ``(..., 1)``.
+        radius: How many voxels beside the centre have a weight.
+    """
     weights = np.exp(-0.5 * (np.arange(radius + 1) / sigmas) ** 2)
     total = 2 * weights.sum(axis=-1, keepdims=True) - weights[..., :1]
     normalized: Reals = weights / total
@@ -217,7 +242,8 @@ def gaussian_weights(sigmas: Reals, radius: int) -> Reals:
 
 
 def _correlate(channels: torch.Tensor, axis: int, weights: torch.Tensor) -> torch.Tensor:
-    """A symmetric filter along one axis, ``weights`` (channel, radius + 1) from the centre; edges repeat.
+    """Filters along one axis with symmetric ``weights``, ``(channel, radius + 1)``, from the centre outwards; edges
+    repeat.
 
     Sums of shifted views: on a processor 2 to 15 times as fast as a grouped convolution.
     """
@@ -233,5 +259,5 @@ def _correlate(channels: torch.Tensor, axis: int, weights: torch.Tensor) -> torc
 
 
 def _per_channel(values: Reals, channels: torch.Tensor) -> torch.Tensor:
-    """One value a channel, in a shape that broadcasts over ``channels``."""
+    """Returns one value a channel, in a shape that broadcasts over ``channels``."""
     return to_device_of(channels, values).view(-1, *[1] * (channels.ndim - 1))

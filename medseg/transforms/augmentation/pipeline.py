@@ -81,15 +81,17 @@ class Augmentation(Compose):  # type: ignore[misc]
 
 
 class EachSample(BatchTransform):
-    """Applies a MONAI dictionary transform of single samples (channel, *spatial) to each sample of a batch.
+    """Applies a MONAI dictionary transform of single samples ``(channel, *spatial)`` to each sample of a batch.
 
-    Raises ``ConfigError`` where the transform fails, or changes the shape.
+    Raises:
+        ConfigError: The transform fails, or changes the shape.
     """
 
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
 
     def __call__(self, data: BatchData) -> BatchData:
+        """Returns the batch with each sample transformed."""
         seeds = self.R.randint(2**31, size=self.drawn_for(data))[self.own(data)]
         samples = [
             self._transformed({"image": image.clone(), "label": label.clone()}, int(seed))
@@ -197,7 +199,7 @@ def build_augmentation(
 
 
 def _intensity_steps(config: AugmentationConfig, fixed_axis: int | None) -> list[Step]:
-    """Each with its probability, in nnU-Net's order."""
+    """Returns the transforms of intensities, each with its probability, in nnU-Net's order."""
     noise, blur, zoom = config.noise_probability, config.blur_probability, config.low_resolution_probability
     brightness, contrast = config.brightness_probability, config.contrast_probability
     gamma, inverted = config.gamma_probability, config.inverted_gamma_probability
@@ -228,8 +230,14 @@ def through_plane_axis(patch_size: Sequence[int], spacing: Sequence[float]) -> i
 
 
 def rotation_limit(patch_size: Sequence[int], spacing: Sequence[float]) -> float:
-    """Returns nnU-Net's limit of rotation, degrees to both sides: 30 about three axes; within one plane 180, or 15
-    where the patch is elongated (one edge more than 1.5 times the other, in mm).
+    """Returns nnU-Net's limit of rotation, in degrees to both sides.
+
+    It is 30 about three axes; within one plane 180, or 15 where the patch is elongated: one edge is more than 1.5 times
+    the other, in mm.
+
+    Args:
+        patch_size: Voxels along each axis.
+        spacing: Edges of a voxel in mm, in array-axis order.
 
     Examples:
         >>> rotation_limit((64, 64, 64), (1.0, 1.0, 1.0))

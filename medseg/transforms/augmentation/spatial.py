@@ -49,7 +49,8 @@ class RandAffineBatch(BatchTransform):
         self.planes = list(combinations(self.moving_axes, 2))
 
     def randomize(self, n_samples: int) -> None:
-        """Draws ``angles`` (sample, plane) in radians and ``factors`` (sample,); 0 and 1 where not drawn."""
+        """Draws ``angles``, ``(sample, plane)`` in radians, and ``factors``, ``(sample,)``; 0 and 1 where nothing is
+        drawn."""
         rotated = self.R.random_sample(n_samples) < self.rotation_prob
         scaled = self.R.random_sample(n_samples) < self.scaling_prob
         limit = self.rotation_limit
@@ -59,6 +60,7 @@ class RandAffineBatch(BatchTransform):
         self.chosen = np.flatnonzero(rotated | scaled)
 
     def __call__(self, data: BatchData) -> BatchData:
+        """Returns the batch with the chosen samples rotated and scaled."""
         image, label = data["image"], data["label"]
         self.randomize(self.drawn_for(data))
         own = self.own(data)
@@ -99,10 +101,11 @@ class RandFlipBatch(BatchTransform):
         self.prob = prob
 
     def randomize(self, n_samples: int) -> None:
-        """Draws ``flipped`` (sample, axis)."""
+        """Draws ``flipped``, ``(sample, axis)``: along which axes a sample is mirrored."""
         self.flipped = self.R.random_sample((n_samples, len(self.axes))) < self.prob
 
     def __call__(self, data: BatchData) -> BatchData:
+        """Returns the batch with the chosen samples mirrored."""
         image, label = data["image"].clone(), data["label"].clone()
         self.randomize(self.drawn_for(data))
         self.flipped = self.flipped[self.own(data)]
@@ -116,7 +119,13 @@ class RandFlipBatch(BatchTransform):
 
 
 def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:
-    """Returns rotation matrices (sample, dims, dims): a turn by ``angles`` (sample, plane; radians) in each plane."""
+    """Returns rotation matrices, ``(sample, dims, dims)``: a turn in each of the planes, one after the other.
+
+    Args:
+        angles: Radians, ``(sample, plane)``.
+        planes: The two axes of each plane.
+        dims: Spatial axes, 2 or 3.
+    """
     total = np.tile(np.eye(dims), (len(angles), 1, 1))
     for (first, second), angle in zip(planes, angles.T, strict=True):
         turn = np.tile(np.eye(dims), (len(angles), 1, 1))
@@ -130,8 +139,16 @@ def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:
 def sampling_grid(matrices: Reals, spacing: Reals, image: torch.Tensor) -> torch.Tensor:
     """Returns the grid for ``grid_sample`` that reads each output voxel at ``matrix @ position`` (mm, centred).
 
-    ``grid_sample`` counts from -1 to 1 across the patch, last axis first, so positions in mm are divided by
-    its half edges. A sum of one ramp per axis: four times as fast as ``affine_grid``.
+    ``grid_sample`` counts from -1 to 1 across the patch, last axis first, so positions in mm are divided by its half
+    edges. A sum of one ramp per axis: four times as fast as ``affine_grid``.
+
+    Args:
+        matrices: ``(sample, dims, dims)``.
+        spacing: Edges of a voxel in mm, in array-axis order.
+        image: ``(sample, channel, *spatial)``; its shape and device are used.
+
+    Returns:
+        ``(sample, *spatial, dims)``.
     """
     shape = image.shape[2:]
     half_edges = np.asarray(shape) * spacing / 2
