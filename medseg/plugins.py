@@ -93,6 +93,10 @@ def register_loss(name: str) -> Callable[[T], T]:
     are learnt, logits are ``(batch, region, *spatial)`` and the target is their masks, float32, of the same shape.
     Each head of deep supervision is a call of its own.
 
+    A module whose ``forward`` has a parameter ``annotated`` is told which labels (or regions) were annotated in each
+    sample: ``(batch, label)``, bool, or None where all were. Others are refused where some were not. One that has an
+    argument ``ignore_index`` knows voxels that are to be ignored, where labels are learnt.
+
     Args:
         name: The loss's name.
     """

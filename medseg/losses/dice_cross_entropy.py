@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
 
+from medseg.losses.heads import HeadsLoss
 from medseg.losses.voxel_sums import LabelSums, RegionSums
 
 # As nnU-Net: enough to keep a label that is absent from the batch from dividing zero by zero.
 SMOOTH = 1e-5
 
 
-class DiceCrossEntropyLoss(nn.Module):
+class DiceCrossEntropyLoss(HeadsLoss):
     """The sum of a Dice loss and a cross-entropy, over all heads of deep supervision.
 
     Dice is taken over the whole batch and without the background, which is steadier for structures that many patches
@@ -45,58 +45,20 @@ class DiceCrossEntropyLoss(nn.Module):
         regions: Sequence[Sequence[int]] = (),
         reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        self.head_weights = head_weights
-        self.centre = centre_within(margin)
+        super().__init__(head_weights, margin)
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self.sums = RegionSums(regions) if regions else LabelSums()
         self.reduce = reduce
 
-    def forward(
-        self,
-        logits: torch.Tensor | Sequence[torch.Tensor],
-        target: torch.Tensor,
-        annotated: torch.Tensor | None = None,
+    def losses(
+        self, heads: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], annotated: torch.Tensor | None
     ) -> torch.Tensor:
-        """Returns the loss, a float32 scalar.
-
-        Args:
-            logits: ``(batch, label, *spatial)``, the background among the labels, or ``(batch, region, *spatial)``. Or
-                a list of these, one a head, from full resolution down.
-            target: ``(batch, 1, *spatial)``: the network value of each voxel, of any integer type; 0 is background,
-                255 is ignored.
-            annotated: ``(batch, label)``, bool: which labels were annotated in each sample. None: all.
-        """
-        heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
-        weights = self.head_weights or [0.5**i for i in range(len(heads))]
-        target = target[self.centre]
-        # Sums over many voxels need float32, whatever the network computed in.
-        each = torch.stack([self.sums(head.float(), subsampled(target, head.shape[2:]), annotated) for head in heads])
+        """Returns the loss of each head, ``(head,)``."""
+        sums = [self.sums(head, target, annotated) for head, target in zip(heads, targets, strict=True)]
+        each = torch.stack(sums)
         n = (each.shape[1] - 2) // 2
         if self.reduce is not None:
             each = self.reduce(each)
         overlap, sizes, entropy, voxels = each.tensor_split((n, 2 * n, 2 * n + 1), 1)
         dice = (1 - (2 * overlap + SMOOTH) / (sizes + SMOOTH)).mean(1)
-        losses = self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)
-        weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
-        return torch.stack(weighed).sum() / sum(weights)
-
-
-def centre_within(margin: Sequence[int]) -> tuple[slice, ...]:
-    """Returns the index of a batch ``(batch, channel, *spatial)`` without ``margin`` voxels on each side of each
-    spatial axis."""
-    return (slice(None), slice(None), *(slice(lost, -lost or None) for lost in margin))
-
-
-def subsampled(target: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Returns every n-th voxel of the target: those that strided convolutions are centred on.
-
-    Args:
-        target: ``(batch, channel, *spatial)``.
-        shape: The spatial shape of a head.
-
-    Returns:
-        A view, ``(batch, channel, *shape)``.
-    """
-    steps = [-(-size // small) for size, small in zip(target.shape[2:], shape, strict=True)]
-    return target[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
+        return self.dice_weight * dice + self.ce_weight * (entropy / voxels.clamp(min=1)).squeeze(1)

@@ -88,7 +88,7 @@ class RegionSums(nn.Module):
         return (annotated[:, None] | ~holds).all(-1)
 
 
-def merged(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
+def merged(logits: torch.Tensor, annotated: torch.Tensor, hidden_logit: float = -torch.inf) -> torch.Tensor:
     """Returns logits whose background also stands for the labels that were not annotated in a sample.
 
     Its probability is the sum of theirs, and theirs are 0.
@@ -98,12 +98,13 @@ def merged(logits: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:
     Args:
         logits: ``(batch, label, *spatial)``, the background first.
         annotated: ``(batch, label)``, bool.
+        hidden_logit: What the logits of labels become that were not annotated.
     """
     hidden = ~annotated.view(*annotated.shape, *[1] * (logits.ndim - 2))
     others = ~hidden
     others[:, 0] = False  # what is not part of the merged background
     background = logits.masked_fill(others, -torch.inf).logsumexp(1, keepdim=True)
-    return torch.cat([background, logits.masked_fill(hidden, -torch.inf)[:, 1:]], dim=1)
+    return torch.cat([background, logits.masked_fill(hidden, hidden_logit)[:, 1:]], dim=1)
 
 
 def _sums(

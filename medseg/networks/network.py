@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from medseg.plan import Architecture
+
 
 class Network(nn.Module):
     """The base of all networks: from images, ``(batch, channel, *spatial)``, to logits, ``(batch, label, *spatial)``.
@@ -19,6 +21,7 @@ class Network(nn.Module):
     """
 
     deep_supervision = False
+    architecture: Architecture | None = None  # that ``build_network`` built it of: it can be built again
     checkpointing = False  # compute activations again in the backward pass instead of keeping them
 
     def __init__(self, multiple_of: Sequence[int]) -> None:

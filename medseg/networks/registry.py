@@ -294,4 +294,6 @@ def build_network(
             "network.features or network.arguments"
         ) from error
     network.checkpointing = checkpointing
-    return network if any(network.margin) else Fitted(network)
+    built = network if any(network.margin) else Fitted(network)
+    built.architecture = architecture
+    return built

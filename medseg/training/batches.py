@@ -10,6 +10,7 @@ from monai.transforms import Compose, Transform
 
 from medseg.dataset.patches import Batch, PatchSampler
 from medseg.errors import TrainingError
+from medseg.progress import say
 from medseg.transforms.augmentation.batch import BatchData, BatchTransform
 from medseg.transforms.augmentation.pipeline import Augmentation, EachSample
 
@@ -22,11 +23,18 @@ def batches_from(source: Batches, first_step: int) -> Generator[Batch, None, Non
     Args:
         source: A ``PatchSampler``, which begins at ``first_step`` exactly; or anything that gives ``Batch``es or
             dictionaries of ``"image"`` (sample, channel, *spatial) and ``"label"`` (sample, 1, *spatial).
-        first_step: Steps done so far.
+        first_step: Steps done so far. Where there were some, another source than a ``PatchSampler`` begins anew, which
+            is told: what a ``DataLoader`` would have given next is not known.
     """
     if isinstance(source, PatchSampler):
         yield from source.prefetched(first_step)
         return
+    if first_step:
+        kind = type(source).__name__
+        say(
+            f"Going on at step {first_step} with data from their beginning: a {kind} cannot be entered at a step, as "
+            "medseg's own batches are"
+        )
     some = True
     while some:
         some = False

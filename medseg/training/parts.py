@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.losses import DeepSupervisionLoss
 from torch import nn
 
 from medseg.config import Config
 from medseg.device import Device
 from medseg.errors import ConfigError
-from medseg.losses import DiceCrossEntropyLoss
 from medseg.losses.adapted import AdaptedLoss
+from medseg.losses.heads import HeadsLoss
 from medseg.losses.registry import loss_for
 from medseg.networks.registry import entry_of
 from medseg.plan import CUSTOM_NETWORK, Plan
@@ -24,8 +23,6 @@ from medseg.transforms.augmentation.pipeline import augmentation_for
 
 # The highest rate for networks and optimizers of which nothing is known.
 USUAL_RATE = 3e-3
-# Losses that take all that training has to give.
-COMPLETE = (AdaptedLoss, DeepSupervisionLoss, DiceCrossEntropyLoss)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def make_trainer(
     loss = own.loss
     if loss is None:
         loss = loss_for(config, plan, network, processes.sum)
-    elif not isinstance(loss, COMPLETE):  # of one head, and perhaps of masks
+    elif not isinstance(loss, HeadsLoss):  # of one head, and perhaps of masks
         regions, weights = [region.values for region in plan.regions], getattr(network, "head_weights", None)
         loss = AdaptedLoss(loss, name=type(loss).__name__, head_weights=weights, regions=regions)
     return Trainer(

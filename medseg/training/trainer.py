@@ -16,7 +16,7 @@ from medseg.dataset.patches import Batch
 from medseg.decoding import decoding_of
 from medseg.device import Device, choose_device
 from medseg.errors import TrainingError, reading
-from medseg.losses.dice_cross_entropy import centre_within
+from medseg.losses.heads import centre_within, in_float32
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import say, warn
@@ -224,7 +224,7 @@ class Trainer:
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         with self.device.autocast():
             logits = self.trained(image)
-        heads = logits.float() if isinstance(logits, torch.Tensor) else [head.float() for head in logits]
+        heads = in_float32(logits)
         loss = self.loss(heads, label) if annotated is None else self.loss(heads, label, annotated)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(optimizer)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from medseg.device import Device
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
@@ -17,12 +19,19 @@ from medseg.workflows.final_validation import learn_rules
 from medseg.workflows.finish import write_golden
 
 
-def finish_folds(folder: Path, runs: Sequence[Run], device: Device) -> Evaluation:
-    """Makes ``folder``/model of the models of the folds, and evaluates the masks of all cases."""
+def finish_folds(folder: Path, runs: Sequence[Run], device: Device, network: nn.Module | None = None) -> Evaluation:
+    """Makes ``folder``/model of the models of the folds, and evaluates the masks of all cases.
+
+    Args:
+        folder: Of the run of all folds.
+        runs: Of each fold, which are finished.
+        device: Where the ensemble predicts its golden case.
+        network: The module that was trained, where it is one of the user's own.
+    """
     model = folder / "model"
     save_ensemble(model, [run.folder / "model" for run in runs])
     evaluation = evaluate_folds(folder / "validation", runs, model)
-    write_golden(load_model(model, device), model)
+    write_golden(load_model(model, device, network=network), model)
     return evaluation
 
 

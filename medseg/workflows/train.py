@@ -12,13 +12,13 @@ from torch import nn
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
-from medseg.errors import ConfigError
 from medseg.evaluation.evaluation import Evaluation
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
+from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import callbacks_of, tell, trainer_of
@@ -77,8 +77,9 @@ def train(
         resume: Go on with the run in ``output``, with its own dims and settings.
         network: A module of images ``(batch, channel, *spatial)`` that gives logits ``(batch, output, *spatial)``: the
             background and the labels of the dataset, or its regions. Its patch is the plan's
-            (``planning.patch_size``). The model then says that its network is a custom one, and ``predict`` needs the
-            module again. None: the network that ``network.name`` names.
+            (``planning.patch_size``). It is copied: each fold begins with its weights. One of ``create_network`` is
+            stored by its name. Of any other the model says that it is a custom one, and ``predict`` needs the module
+            again. None: the network that ``network.name`` names.
         loss: A module of ``(logits, target)``, as in ``medseg.losses`` and ``monai.losses``; ``target`` is
             ``(batch, 1, *spatial)``, in network values. None: Dice and cross-entropy.
         transforms: Of training patches, instead of medseg's augmentation: a MONAI ``Compose`` of dictionary
@@ -104,6 +105,8 @@ def train(
         else:
             chosen = _device(given, settings)
             runs = processes.first(lambda: start_runs(folder, dataset, dims, settings, chosen, processes.size))
+            if own.network is not None:
+                runs = [with_own_network(run, own.network, chosen) for run in runs]
         check_batch(processes, runs[0].plan.batch_size)
         for run in runs:
             validation_cases(run)  # to see now, not after hours of training, whether their files are there
@@ -145,11 +148,6 @@ def _train_folds(
     folder: Path, runs: Sequence[Run], device: Device, processes: ProcessGroup, own: OwnParts
 ) -> TrainResult:
     """One network after the other; then their ensemble, and the metrics of all cases."""
-    if own.network is not None:
-        raise ConfigError(
-            # Each fold trains a copy, but the ensemble at the end is loaded by the plan alone.
-            "network: one module cannot be trained on all folds; train one fold at a time, with training.fold"
-        )
     if processes.is_first:
         # Backwards: a run of all folds is known by the record of the first one.
         for run in reversed(runs):
@@ -162,7 +160,7 @@ def _train_folds(
         result = _train_run(run, device, processes, own, time.monotonic())
         if not result.finished:
             return replace(result, folder=folder, model=folder / "model")
-    evaluation = processes.first(lambda: finish_folds(folder, runs, device))
+    evaluation = processes.first(lambda: finish_folds(folder, runs, device, own.network))
     states = [read_state(run.checkpoint) for run in runs]
     steps, seconds = sum(state.step for state in states), sum(state.seconds for state in states)
     return TrainResult(folder, folder / "model", steps, seconds, True, evaluation)

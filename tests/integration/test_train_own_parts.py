@@ -17,7 +17,9 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inferers.case_stream import predict_labels
-from medseg.inferers.model import load_model
+from medseg.inferers.model import load_model, read_model_record
+from medseg.networks import create_network
+from medseg.plan import Architecture
 from medseg.training import Callback, Epoch, Trainer
 
 
@@ -111,8 +113,91 @@ def test_first_weights_of_a_network_of_ones_own_are_ones_own(prepared: PreparedD
         medseg.train(prepared.folder, tmp_path, config=config, device="cpu", network=small_unet())
 
 
-def test_one_module_is_not_trained_on_all_folds(prepared: PreparedDataset, tmp_path: Path) -> None:
-    config = settings("training.fold=all", "training.folds=2")
-    with pytest.raises(ConfigError, match="network: one module cannot be trained on all folds"):
-        medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=small_unet())
+def test_a_module_is_trained_on_all_folds(prepared: PreparedDataset, tmp_path: Path) -> None:
+    """Each fold begins with its weights; their ensemble predicts with the module."""
+    network, run = small_unet(), tmp_path / "run"
+    before = [parameter.clone() for parameter in network.parameters()]
+    config = settings("training.fold=all", "training.folds=2", "training.epochs=1")
+    result = medseg.train(prepared.folder, run, config=config, device="cpu", network=network, optimizer=adamw)
+    assert (result.finished, result.steps) == (True, 20)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert result.evaluation is not None
+    assert len({record.case_id for record in result.evaluation.records}) == len(prepared.cases)
+    ensemble = load_model(run, choose_device("cpu"), network=network)
+    assert len(ensemble.members) == 2
+    first, second = (load_model(folder, choose_device("cpu"), network=network).network for folder in ensemble.members)
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        logits = [each(image).float() for each in (first, second)]
+        torch.testing.assert_close(ensemble.network(image), (logits[0] + logits[1]) / 2)
+    assert not torch.equal(*logits)
+    scan = prepared.image_paths(next(iter(prepared.cases)))[0]
+    predicted = medseg.predict(run, scan, tmp_path / "masks", device="cpu", network=network)
+    assert not predicted.problems
+    assert list((tmp_path / "masks").glob("*.nii.gz"))
+    with pytest.raises(ModelError, match="a network of the user's own"):
+        medseg.predict(run, scan, device="cpu")
+
+
+def test_a_network_of_create_network_is_stored_by_its_name(prepared: PreparedDataset, tmp_path: Path) -> None:
+    architecture = Architecture(
+        features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2, convolutions_per_stage=1
+    )
+    network = create_network("residual-unet", in_channels=1, out_channels=3, plan=architecture, blocks=[1, 1])
+    config = settings("training.epochs=1")
+    medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=network)
+    record = read_model_record(tmp_path / "run" / "model")
+    assert record.plan.architecture == network.architecture
+    written = load([tmp_path / "run" / "config.yaml"])
+    assert (written.network.name, written.network.features) == ("residual-unet", [4, 8])
+    assert written.network.arguments == {"blocks": [1, 1]}
+    resumed = medseg.train(
+        prepared.folder, tmp_path / "run", config=load(overrides=["training.epochs=2"]), device="cpu", resume=True
+    )
+    assert resumed.steps == 20
+    image = prepared.image_paths(next(iter(prepared.cases)))[0]
+    assert not medseg.predict(tmp_path / "run", image, device="cpu").problems
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            lambda: UNet(3, 1, 3, channels=(4, 8, 8, 8), strides=(2, 2, 2), norm="instance"),
+            r"network: UNet cannot be trained on patches of 12×16×16 voxels: .*; "
+            r"set planning.patch_size=\[16, 16, 16\], which it takes",
+        ),
+        (
+            lambda: UNet(3, 2, 3, channels=(4, 8), strides=(2,)),
+            r"to have 2 channels, but got 1 .*build it for 1 channel and 3 outputs \(background, ",
+        ),
+        (lambda: UNet(3, 1, 5, channels=(4, 8), strides=(2,)), "its logits are 2×5×12×16×16, where 2×3×12×16×16 are"),
+        (lambda: torch.nn.Conv2d(1, 3, 1), "network: Conv2d cannot be trained on patches of 12×16×16 voxels"),
+        (lambda: torch.nn.Conv3d(1, 3, 3), "its logits in evaluation mode are 2×3×10×14×14, where 2×3×12×16×16 are"),
+        (
+            lambda: create_network("unet", in_channels=1, out_channels=3, dims=2),
+            "network: is a 2D unet, and the plan is 3D; give dims=2",
+        ),
+    ],
+)
+def test_a_module_that_does_not_fit_is_refused_before_anything_is_written(
+    prepared: PreparedDataset, tmp_path: Path, network: Any, message: str
+) -> None:
+    config = settings("planning.patch_size=[12,16,16]")
+    with pytest.raises(ConfigError, match=message) as error:
+        medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=network())
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+class Undecided(torch.nn.Conv3d):
+    """Looks at values, which have none on the meta device."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image * (1.0 if float(image.sum()) < 1e9 else 0.5))
+
+
+def test_a_module_that_looks_at_values_is_tried_on_the_device(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = settings("training.epochs=1", "training.steps_per_epoch=2")
+    network = Undecided(1, 3, 3, padding=1)
+    assert medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=network).steps == 2

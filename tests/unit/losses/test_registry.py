@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.losses import DiceFocalLoss, DiceLoss
+from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceFocalLoss, DiceLoss
 
 import medseg.losses.registry
 from medseg.config import Config, load
 from medseg.errors import ConfigError
 from medseg.labels import IGNORED
-from medseg.losses import DiceCrossEntropyLoss, create_loss, loss_for, monai_losses, subsampled
+from medseg.losses import AdaptedLoss, DiceCrossEntropyLoss, create_loss, loss_for, monai_losses, subsampled
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 from medseg.plugins import PluginError, forget_plugins, load_plugins
@@ -51,8 +51,81 @@ def test_ignored_voxels_need_a_loss_that_knows_them() -> None:
     assert float(own) == pytest.approx(float(cut))
     with pytest.raises(ConfigError, match="loss.arguments.ignore_index=255"):
         create_loss("monai.DiceLoss")(LOGITS, label)
-    with pytest.raises(ConfigError, match="only some labels were annotated; take dice-ce"):
-        create_loss("monai.DiceLoss")(LOGITS, LABELS, torch.tensor([[True, True, False]] * 2))
+    regions = create_loss("monai.DiceLoss", regions=[(1, 2), (2,)])
+    assert float(regions(LOGITS[:, :2], label)) == pytest.approx(float(regions(LOGITS[:, :2, :, :6], LABELS[..., :6])))
+
+
+SOME = torch.tensor([[True, True, False], [True, True, True]])  # label 2 was not annotated in the first sample
+
+
+@pytest.mark.parametrize("name", sorted(monai_losses()))
+def test_losses_of_monai_learn_from_cases_in_which_some_labels_were_annotated(name: str) -> None:
+    """They depend on the sum of the probabilities of the background and what was not annotated, alone."""
+    label, logits = LABELS.clone(), LOGITS.clone().requires_grad_()
+    label[0][label[0] == 2] = 0
+    value = create_loss(f"monai.{name}")(logits, label, SOME)
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad is not None and bool(logits.grad.isfinite().all())
+    share = logits.grad / logits.detach().softmax(1)
+    torch.testing.assert_close(share[0, 2], share[0, 0], atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(share[1, 2], share[1, 0], atol=1e-6)
+
+
+def test_labels_that_were_not_annotated_cost_nothing_by_hand() -> None:
+    """Of one sample, the loss of three labels without the third is that of two, and of a Dice of 1 for the third."""
+    label = LABELS[:1] % 2
+    two = torch.cat([LOGITS[:1, ::2].logsumexp(1, keepdim=True), LOGITS[:1, 1:2]], 1)
+    foreground = {"include_background": False}
+    alone = create_loss("monai.DiceLoss", **foreground)(two, label)  # type: ignore[arg-type]
+    together = create_loss("monai.DiceLoss", **foreground)(LOGITS[:1], label, SOME[:1])  # type: ignore[arg-type]
+    assert float(together) == pytest.approx(float(alone) / 2, abs=1e-5)
+    heads = [LOGITS, LOGITS[..., ::2, ::2]]
+    theirs = AdaptedLoss(DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True)))
+    assert theirs(heads, LABELS, SOME).isfinite()
+    assert float(theirs(heads, LABELS)) == pytest.approx(float(theirs.loss(heads, LABELS)))
+
+
+@pytest.mark.parametrize("name", ["DiceLoss", "DiceFocalLoss", "FocalLoss", "TverskyLoss", "GeneralizedDiceLoss"])
+def test_regions_with_a_label_that_was_not_annotated_are_not_learnt(name: str) -> None:
+    label, logits = LABELS.clone(), LOGITS[:, :2].clone().requires_grad_()
+    label[..., 6:] = IGNORED
+    create_loss(f"monai.{name}", regions=[(1, 2), (1,)])(logits, label, SOME).backward()
+    assert logits.grad is not None and bool(logits.grad.isfinite().all())
+    assert not logits.grad[0, 0].any() and not logits.grad[..., 6:].any()
+    assert bool((logits.grad[0, 1, :, :6] != 0).all()) and bool((logits.grad[1, :, :, :6] != 0).all())
+
+
+def test_what_a_loss_cannot_be_told_is_refused() -> None:
+    """Neither of smoothed labels, nor of a function of which nothing is known."""
+    smoothed = create_loss("monai.DiceCELoss", label_smoothing=0.1)
+    for loss in (smoothed, AdaptedLoss(lambda logits, target: logits.mean(), name="mine")):
+        with pytest.raises(ConfigError, match="only some labels were annotated; take dice-ce.*a parameter 'annotated'"):
+            loss(LOGITS, LABELS, SOME)
+    label = LABELS.clone()
+    label[..., 6:] = IGNORED
+    with pytest.raises(ConfigError, match="are to be ignored, where regions are learnt"):
+        AdaptedLoss(lambda logits, target: logits.mean(), regions=[(1,)], takes_ignored=True)(LOGITS[:, :1], label)
+
+
+class Told(torch.nn.Module):
+    """Sums the logits of what was annotated."""
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if annotated is None:
+            return logits.sum()
+        assert annotated.shape == logits.shape[:2]
+        return (logits * annotated[:, :, None, None]).sum()
+
+
+def test_a_loss_that_asks_is_told_what_was_annotated() -> None:
+    assert float(AdaptedLoss(Told())(LOGITS, LABELS)) == pytest.approx(float(LOGITS.sum()), rel=1e-4)
+    told = LOGITS.sum() - LOGITS[0, 2].sum()
+    assert float(AdaptedLoss(Told())(LOGITS, LABELS, SOME)) == pytest.approx(float(told), rel=1e-4)
+    of_regions = AdaptedLoss(Told(), regions=[(1, 2), (1,)])(LOGITS[:, :2], LABELS, SOME)
+    assert float(of_regions) == pytest.approx(float(LOGITS[:, :2].sum() - LOGITS[0, 0].sum()), rel=1e-4)
 
 
 def test_weights_of_labels_are_given_as_a_list() -> None:

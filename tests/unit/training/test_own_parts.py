@@ -108,6 +108,18 @@ def test_a_checkpoint_of_any_parts_is_resumed(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_it_is_told_that_other_data_than_medsegs_begin_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    batch = [{key: torch.stack([each[key] for each in samples()]) for key in ("image", "label")}]
+    trainer = Trainer(None, small_unet(), loss(), adamw, settings=settings(epochs=1), device=CPU)
+    trainer.fit(batch)
+    assert "from their beginning" not in capsys.readouterr().err
+    again = Trainer(None, small_unet(), loss(), adamw, settings=settings(epochs=2), device=CPU, state=trainer.state)
+    again.fit(DataLoader(Dataset(samples()), batch_size=2))
+    told = [line for line in capsys.readouterr().err.splitlines() if "from their beginning" in line]
+    assert len(told) == 1
+    assert "Going on at step 5 with data from their beginning: a DataLoader" in told[0]
+
+
 def test_the_watchdog_goes_back_without_a_sampler(tmp_path: Path) -> None:
     class Once(torch.nn.Module):
         """Gives no number at its seventh call."""
