@@ -32,6 +32,8 @@ TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["ima
 
 
 class Section(BaseModel):
+    """A section of the settings: it refuses keys that it doesn't know."""
+
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
@@ -171,6 +173,7 @@ class Config(Section):
     inference: InferenceConfig = InferenceConfig()
 
     def to_yaml(self) -> str:
+        """Returns all settings as YAML, in the order of the sections."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -245,7 +248,7 @@ def _validated(content: dict[str, Any], origin: str) -> Config:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first thing that is wrong, with the nearest right key or choice."""
+    """Returns the first thing that is wrong, with the nearest right key or choice."""
     first = error.errors()[0]
     path = [shown_value(part, bare=True) for part in first["loc"]]
     dotted = ".".join(path)
@@ -266,7 +269,8 @@ def _explain(error: ValidationError) -> str:
 
 
 def _nearest_key(section: str, key: str) -> str:
-    """The key of this name in another section, the one that it abbreviates (``lr``), or one that is spelt alike."""
+    """Returns the key of this name in another section, the one that it abbreviates (``lr``), or one that is spelt
+    alike."""
     names = {known.partition(".")[2]: known for known in _keys_below(section)}
     elsewhere = [known for known in known_keys() if known.endswith(f".{key}")]
     abbreviated = [known for name, known in names.items() if "".join(w[0] for w in name.split("_")) == key]
@@ -276,7 +280,7 @@ def _nearest_key(section: str, key: str) -> str:
 
 
 def known_keys() -> list[str]:
-    """All settings as ``section.key``."""
+    """Returns all settings as ``section.key``."""
     return [f"{s}.{k}" for s, field in Config.model_fields.items() for k in _fields(field.annotation)]
 
 

@@ -20,7 +20,7 @@ _UNPACKED = re.compile(rf"{re.escape(str(TEMPORARY))}[/\\]{UNPACKED}\w+")
 
 
 def shown(text: str) -> str:
-    """A path or a message as the user is to see it: files of an archive by their place in the archive."""
+    """Returns a path or a message as the user is to see it: files of an archive by their place in the archive."""
     return _UNPACKED.sub("", text)
 
 
@@ -69,11 +69,17 @@ def reading(
     advice: str = "copy or export it again",
     raises: type[MedsegError] = SourceError,
 ) -> Iterator[None]:
-    """The boundary around all that reads a file which somebody else may have written.
+    """Bounds all that reads a file which somebody else may have written.
 
     Libraries raise whatever they like about a damaged or hostile file, RecursionError and MemoryError among it. Here
-    each becomes an error of class ``raises`` that names the file, the cause and what to do; the library's error is its
-    ``__cause__``, which ``--debug`` shows. A ``MedsegError`` passes as it is. ``kind`` completes "… or not": "NIfTI".
+    each becomes an error that names the file, the cause and what to do; the library's error is its ``__cause__``, which
+    ``--debug`` shows. A ``MedsegError`` passes as it is.
+
+    Args:
+        path: The file.
+        kind: Completes "… or not": "NIfTI".
+        advice: What to do.
+        raises: The class of the error.
     """
     try:
         yield
@@ -91,7 +97,7 @@ def reading(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether there was too little of it: PyTorch has errors of its own for that."""
+    """Returns whether there was too little memory: PyTorch has errors of its own for that."""
     error = cause_of(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
@@ -106,7 +112,8 @@ _NO_MEMORY = re.compile("allocate memory|out of memory")
 
 
 def of_the_machine(error: BaseException) -> str:
-    """In words, what of the machine an error speaks of: its memory, its disk, its permissions; "" for all others."""
+    """Returns in words what of the machine an error speaks of: its memory, its disk, its permissions; "" for all
+    others."""
     if lacks_memory(error):
         return "there is too little memory for this; free some, or see --max-memory and planning.max_patch_voxels"
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
@@ -115,7 +122,7 @@ def of_the_machine(error: BaseException) -> str:
 
 
 def defect(error: BaseException) -> str:
-    """What is said of an error that no input should cause: where in medseg it happened, and what to do."""
+    """Returns what is said of an error that no input should cause: where in medseg it happened, and what to do."""
     error, package = cause_of(error), str(Path(__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
     frame = next(
@@ -129,7 +136,7 @@ def defect(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The error itself; its cause, where it says no more than which step of MONAI's ``Compose`` raised that."""
+    """Returns the error itself; its cause, where it says no more than which step of MONAI's ``Compose`` raised that."""
     while _WRAPPED.match(str(error)) and (cause := error.__cause__ or error.__context__):
         error = cause
     return error
@@ -139,18 +146,18 @@ _WRAPPED = re.compile("applying transform ")
 
 
 def without_path(text: str, path: Path) -> str:
-    """What a library says of a file, without the path that the message begins with anyway."""
+    """Returns what a library says of a file, without the path that the message begins with anyway."""
     return re.sub(rf"""[ :,]*(?:(?:from|of|in|file) )*["'(]?{re.escape(str(path))}["')]?[:,]?""", "", text).strip()
 
 
 def printable(text: str) -> str:
-    """A text of somebody else, short and without characters that a terminal obeys."""
+    """Returns a text of somebody else, short and without characters that a terminal obeys."""
     shortened = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
     return "".join(character if character.isprintable() else "�" for character in shortened)
 
 
 def reason_of(error: BaseException) -> str:
-    """The first sentence of an error's text, short and printable; its class where it has none."""
+    """Returns the first sentence of an error's text, short and printable; its class where it has none."""
     return printable(_first_sentence(error))
 
 
@@ -179,7 +186,7 @@ class Problem:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'spacing'?"`` when a known word is near, else the list of the known ones."""
+    """Returns ``"; did you mean 'spacing'?"`` when a known word is near, else the list of the known ones."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if near:

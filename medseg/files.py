@@ -66,7 +66,7 @@ def folder_written_whole(folder: Path, *, replaces: bool = False) -> Iterator[Pa
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether it has the name of what the functions above make, and a killed call leaves behind."""
+    """Returns whether it has the name of what the functions above make, and a killed call leaves behind."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -85,9 +85,15 @@ def ensure_folder(folder: Path) -> Path:
 
 
 def read_text(path: Path, largest: int) -> str:
-    """A text of at most so many bytes, in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
+    """Returns a text in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
 
-    Raises ``OSError``, or ``ValueError`` for what is larger, no file (a pipe would be waited for), or no such text.
+    Args:
+        path: The file.
+        largest: At most so many bytes are read.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, no file (a pipe would be waited for), or no such text.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -103,7 +109,11 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """NaN and infinity, which JSON has not, become null: not defined."""
+    """Writes JSON; the file appears whole. NaN and infinity, which JSON has not, become null: not defined.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -120,12 +130,16 @@ def _defined(content: Any) -> Any:
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Writes a text in UTF-8; the file appears whole. Raises ``OutputError`` when it cannot be written."""
+    """Writes a text in UTF-8; the file appears whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     with written_whole(path) as temporary:
         temporary.write_text(content, "utf-8", UNKNOWN)
     return path
 
 
 def _reason(error: OSError) -> str:
-    """numpy, for one, only tells of a full disk how many bytes it could write."""
+    """Returns why a file cannot be written; numpy, for one, only tells of a full disk how many bytes it could write."""
     return error.strerror or f"{error}; is the disk full?"

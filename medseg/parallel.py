@@ -63,10 +63,15 @@ def run_in_workers(
     *,
     workers: int | None = None,
 ) -> Iterator[Outcome[Item, Result]]:
-    """``function`` of each item, in their order, whichever is done first: what is made of the outcomes must not depend
-    on the number of workers.
+    """Yields the outcome of ``function`` for each item, in their order, whichever is done first.
 
-    With one worker, or one item, the work is done in this process.
+    What is made of the outcomes must not depend on the number of workers. With one worker, or one item, the work is
+    done in this process.
+
+    Args:
+        function: Runs in a worker.
+        items: What it is called with.
+        workers: None: one a processor.
     """
     for outcome in _outcomes(function, items, min(workers or processor_count(), len(items))):
         yield _logged(outcome)
@@ -208,8 +213,11 @@ def _begin_worker() -> None:
 
 
 def _end_with_main() -> None:
-    """Where the main process is killed, its workers would finish what they are at, in the way of the next call, and
-    then wait for more for ever."""
+    """Ends a worker with the main process.
+
+    Where that is killed, its workers would finish what they are at, in the way of the next call, and then wait for more
+    for ever.
+    """
     main = multiprocessing.parent_process()
     if main is not None:
         wait([main.sentinel])
@@ -217,7 +225,7 @@ def _end_with_main() -> None:
 
 
 def _logged(outcome: Outcome[Item, Result]) -> Outcome[Item, Result]:
-    """Here, since workers have no log of their own."""
+    """Passes on what a worker logged, since workers have no log of their own."""
     for record in outcome.logged:
         its_logger = logging.getLogger(record.name)
         if its_logger.isEnabledFor(record.levelno):
@@ -235,6 +243,7 @@ class _Collected(QueueHandler):
         self.records: list[logging.LogRecord] = []
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        """Keeps a record."""
         self.records.append(record)
 
 
@@ -249,8 +258,11 @@ def _attempt_in_worker(function: Callable[[Item], Result], item: Item) -> Outcom
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    """What the item is to blame for is a ``MedsegError``, and what the machine lacks shows; anything else is a defect
-    of ours, which must not stop the other items."""
+    """Returns the outcome of ``function`` for an item, with the error where it raised one.
+
+    What the item is to blame for is a ``MedsegError``, and what the machine lacks shows; anything else is a defect of
+    ours, which must not stop the other items.
+    """
     try:
         return Outcome(item, result=function(item))
     except Exception as error:

@@ -82,7 +82,7 @@ class Normalization(Record):
 
 
 def _numbers(value: object) -> Iterator[int | float]:
-    """All in nested lists and mappings."""
+    """Yields all numbers in nested lists and mappings."""
     if isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _numbers(part)
@@ -179,7 +179,11 @@ class Plan(Record):
         return self
 
     def check_fits(self, labels: Labels, channels: Sequence[str]) -> None:
-        """Raises ``ValueError`` where the plan is of other labels or channels."""
+        """Checks that the plan is of these labels and channels.
+
+        Raises:
+            ValueError: It is of others.
+        """
         if len(self.grid.normalization) != len(channels):
             raise ValueError(f"{len(self.grid.normalization)} normalizations of {len(channels)} channels")
         for region in self.regions:
@@ -192,7 +196,7 @@ class Plan(Record):
         return tuple(axis for axis in range(3) if axis != self.slice_axis)
 
     def outputs(self, labels: Labels) -> tuple[str, ...]:
-        """What each channel of the network's output stands for."""
+        """Returns what each channel of the network's output stands for."""
         return tuple(region.name for region in self.regions) or (BACKGROUND, *labels.names)
 
     @property
@@ -201,7 +205,12 @@ class Plan(Record):
         return tuple(self.patch_size[axis] for axis in self.spatial_axes)
 
     def in_space(self, numbers: Sequence[int], other: int) -> Shape3:
-        """One number for each axis (x, y, z) from those of the axes that the network sees."""
+        """Returns one number for each axis (x, y, z) from those of the axes that the network sees.
+
+        Args:
+            numbers: Of the axes that the network sees.
+            other: Of the axis that it doesn't see.
+        """
         every = dict(zip(self.spatial_axes, numbers, strict=True))
         x, y, z = (every.get(axis, other) for axis in range(3))
         return x, y, z

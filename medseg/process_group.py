@@ -38,14 +38,19 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """This process's part of ``n`` things; the parts differ by one at most."""
+        """Returns this process's part of ``n`` things; the parts differ by one at most."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def first(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives, done by the first process alone; all raise the ``MedsegError`` that it raises."""
+        """Returns what ``work`` gives, done by the first process alone.
+
+        Raises:
+            MedsegError: ``work`` raised it; all processes raise it then.
+        """
         if self.size == 1:
             return work()
         done: list[Any] = [None, None]
@@ -60,7 +65,7 @@ class ProcessGroup:
         return cast(T, done[0])
 
     def gather(self, value: T) -> list[T]:
-        """The values of all, by rank."""
+        """Returns the values of all, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -68,7 +73,7 @@ class ProcessGroup:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true for any of them."""
+        """Returns whether it is true for any of them."""
         if self.size == 1:
             return flag
         most = torch.tensor(int(flag))
@@ -76,13 +81,14 @@ class ProcessGroup:
         return bool(most)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over all, through which gradients flow back to all of them."""
+        """Returns the sum over all, through which gradients flow back to all of them."""
         if self.size == 1:
             return tensor
         return cast(torch.Tensor, _Sum.apply(tensor))  # type: ignore[no-untyped-call]
 
     def wrap(self, network: torch.nn.Module, device: Device) -> torch.nn.Module:
-        """The network to call in training: its backward pass leaves the mean of all gradients in the parameters."""
+        """Returns the network to call in training: its backward pass leaves the mean of all gradients in the
+        parameters."""
         if self.size == 1:
             return network
         # The graph is the same at each step: so parameters that the loss doesn't reach, as networks of MONAI may have,
@@ -100,10 +106,12 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the sum over all processes."""
         return _all_reduced(tensor)
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        """Returns the gradient: the sum of the gradients of all processes."""
         return _all_reduced(gradients[0])
 
 
@@ -114,7 +122,11 @@ def _all_reduced(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def device_of_rank(name: str) -> str:
-    """The ``--device`` of this process: on CUDA each one of a machine has its own."""
+    """Returns the ``--device`` of this process: on CUDA each one of a machine has its own.
+
+    Raises:
+        ConfigError: One GPU is named for several processes.
+    """
     if _world_size() == 1:
         return name
     if name.startswith("cuda:"):
@@ -164,7 +176,11 @@ def _is_loss_of_a_process(error: RuntimeError) -> bool:
 
 
 def check_batch(processes: ProcessGroup, batch_size: int) -> None:
-    """Raises ``ConfigError`` when there are more processes than samples."""
+    """Checks that there are not more processes than samples.
+
+    Raises:
+        ConfigError: There are.
+    """
     if batch_size < processes.size:
         raise ConfigError(
             f"training.batch_size: a batch of {batch_size} cannot be shared by {processes.size} processes; set it to "

@@ -112,9 +112,14 @@ def draws_on_terminal() -> bool:
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yields ``items`` and shows how many of ``total`` are done.
+    """Yields ``items`` and shows how many are done.
 
     A terminal gets a bar; a log gets a line every ten seconds, and one at the end.
+
+    Args:
+        items: What is yielded.
+        description: Of the bar.
+        total: How many items there are.
     """
     if draws_on_terminal() and RANK == 0:
         with _bar() as progress:

@@ -32,8 +32,11 @@ class Record(BaseModel):
 
 
 def with_new_names(content: object, **old: str) -> object:
-    """``content`` of a record or a section of settings as version 0.1 spelt it, with today's names: ``new="old"``.
-    Where it has both, the old one stays, and is refused."""
+    """Returns ``content`` of a record or a section of settings as version 0.1 spelt it, with today's names:
+    ``new="old"``.
+
+    Where it has both, the old one stays, and is refused.
+    """
     if not isinstance(content, dict):
         return content
     new = {before: after for after, before in old.items() if after not in content}
@@ -45,7 +48,11 @@ ORIENTATION = "^(?:[RL](?:[AP][SI]|[SI][AP])|[AP](?:[RL][SI]|[SI][RL])|[SI](?:[R
 
 
 def inside(path: str) -> str:
-    """The path, where it stays below the folder that it is relative to. Raises ``ValueError``."""
+    """Returns the path, where it stays below the folder that it is relative to.
+
+    Raises:
+        ValueError: It leads out of the folder.
+    """
     parts = PurePosixPath(path.replace("\\", "/")).parts
     if not parts or "\0" in path or ".." in parts or Path(path).is_absolute():
         raise ValueError("the path should stay inside of its folder")
@@ -62,13 +69,23 @@ def read_record(
     raises: type[MedsegError] = SourceError,
     changed: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: content,
 ) -> R:
-    """The JSON file at ``path`` as a ``record``, after what an older version wrote was ``changed``. Raises an error of
-    class ``raises`` that names the file and the first entry that is wrong; ``advice`` says what to do."""
+    """Returns the JSON file at ``path`` as a ``record``.
+
+    Args:
+        path: The file.
+        record: The class of the record.
+        advice: What to do about a file that is wrong.
+        raises: The class of the error.
+        changed: Changes what an older version wrote.
+
+    Raises:
+        MedsegError: The file is wrong. The error names it and the first entry that is wrong.
+    """
     return validated(changed(read_object(path, advice, raises)), record, path, advice, raises)
 
 
 def validated(content: object, record: type[R], path: Path, advice: str, raises: type[MedsegError] = SourceError) -> R:
-    """``content`` of the file at ``path`` as a ``record``; raises as ``read_record`` does."""
+    """Returns ``content`` of the file at ``path`` as a ``record``; raises as ``read_record`` does."""
     with reading(path, record.__name__, advice, raises):
         try:
             return record.model_validate(content)
@@ -77,7 +94,7 @@ def validated(content: object, record: type[R], path: Path, advice: str, raises:
 
 
 def explained(error: ValidationError) -> str:
-    """The first entry that is wrong, and why: ``'plan.dims' cannot be 4: input should be 2 or 3``."""
+    """Returns the first entry that is wrong, and why: ``'plan.dims' cannot be 4: input should be 2 or 3``."""
     first = error.errors(include_url=False)[0]
     where = ".".join(shown_value(part, bare=True) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
@@ -92,7 +109,7 @@ def explained(error: ValidationError) -> str:
 
 
 def shown_value(value: object, bare: bool = False) -> str:
-    """A value as a message shows it: short, however large it is."""
+    """Returns a value as a message shows it: short, however large it is."""
     if isinstance(value, int) and abs(value) >= 10**LONGEST_NUMBER:
         return "a huge number"
     return str(value)[:80] if bare else _SHORT.repr(value)
@@ -103,7 +120,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def read_object(path: Path, advice: str = "copy it again", raises: type[MedsegError] = SourceError) -> dict[str, Any]:
-    """The content of a file of one JSON object; raises as ``read_json`` does."""
+    """Returns the content of a file of one JSON object; raises as ``read_json`` does."""
     content = read_json(path, advice, raises)
     if not isinstance(content, dict):
         raise raises(f"{path}: holds {shown_value(content)} where a JSON object {{…}} should be; {advice}")
@@ -111,9 +128,11 @@ def read_object(path: Path, advice: str = "copy it again", raises: type[MedsegEr
 
 
 def read_json(path: Path, advice: str = "copy it again", raises: type[MedsegError] = SourceError) -> Any:
-    """The content of a JSON file in UTF-8 or UTF-16. NaN and infinity, which JSON has not, are None: not defined.
+    """Returns the content of a JSON file in UTF-8 or UTF-16. NaN and infinity, which JSON has not, are None: not
+    defined.
 
-    Raises an error of class ``raises`` for what is no JSON, and for a key that occurs twice in an object.
+    Raises:
+        MedsegError: It is no JSON, or a key occurs twice in an object. The class is ``raises``.
     """
     with reading(path, "JSON", advice, raises):
         return parse_json(read_text(path, LARGEST_JSON))
@@ -151,7 +170,11 @@ def _finite(text: str) -> float | None:
 
 
 def read_yaml(path: Path, advice: str, raises: type[MedsegError] = SourceError) -> Any:
-    """The content of a YAML file; None where it is empty. Raises an error of class ``raises``."""
+    """Returns the content of a YAML file; None where it is empty.
+
+    Raises:
+        MedsegError: It is no YAML; the class is ``raises``.
+    """
     with reading(path, "YAML", advice, raises):
         return parse_yaml(read_text(path, LARGEST_YAML))
 
@@ -175,7 +198,12 @@ def parse_yaml(text: str) -> Any:
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """Of nodes below one, with those of aliases as often as they are named. ``known``: by node; None while below it."""
+    """Returns the number of nodes below one, with those of aliases as often as they are named.
+
+    Args:
+        node: A node of YAML.
+        known: The numbers by node; None while below it.
+    """
     if id(node) in known:
         count = known[id(node)]
         if count is None:

@@ -23,11 +23,16 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Path:
-    """Writes the ``columns`` of each row; what a row lacks, and None, is empty."""
+    """Writes the ``columns`` of each row as CSV; what a row lacks, and None, is empty.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     return write_text(path, table_text(columns, rows))
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Returns the ``columns`` of each row as CSV."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(map(harmless, columns))
@@ -36,7 +41,11 @@ def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> 
 
 
 def read_table(path: Path, advice: str, raises: type[MedsegError] = SourceError) -> list[Row]:
-    """The rows of a table that ``write_table`` wrote. Raises an error of class ``raises`` for one that is damaged."""
+    """Returns the rows of a table that ``write_table`` wrote.
+
+    Raises:
+        MedsegError: It is damaged; the class is ``raises``.
+    """
     with reading(path, "a table", advice, raises):
         lines = list(csv.reader(io.StringIO(read_text(path, LARGEST), newline=""), strict=True))
         columns, *rows = [[as_it_was(cell) for cell in line] for line in lines] or [[]]
@@ -49,11 +58,11 @@ def read_table(path: Path, advice: str, raises: type[MedsegError] = SourceError)
 
 
 def harmless(cell: object) -> str:
-    """A cell as it is written."""
+    """Returns a cell as it is written: no spreadsheet takes it for a formula."""
     text = "" if cell is None else str(cell)
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def as_it_was(cell: str) -> str:
-    """The text that ``harmless`` made a cell of."""
+    """Returns the text that ``harmless`` made a cell of."""
     return cell[1:] if HARMLESS.match(cell) else cell

@@ -47,8 +47,12 @@ class Threads:
 
     @contextmanager
     def timed(self, kind: Hashable, work: float = 1.0) -> Iterator[None]:
-        """A step, run by as many threads as are fast at present. Steps of one ``kind`` are compared with each other, by
-        their time for a unit of ``work``."""
+        """Runs a step by as many threads as are fast at present.
+
+        Args:
+            kind: Steps of one kind are compared with each other.
+            work: They are compared by their time for a unit of work.
+        """
         given = torch.get_num_threads()
         if self.fixed is None and given != self.most:
             self.most, self.count = given, min(self.count or given, given)
@@ -62,8 +66,11 @@ class Threads:
             self._see(seconds, work)
 
     def settle(self, step: Callable[[], object]) -> None:
-        """Tries a ``step``, which is ``timed``, with all threads, with half of them, and so on as long as fewer are
-        faster."""
+        """Tries a step with all threads, with half of them, and so on as long as fewer are faster.
+
+        Args:
+            step: It is ``timed``.
+        """
         if self.fixed is not None:
             return
         count = most = torch.get_num_threads()
@@ -74,12 +81,12 @@ class Threads:
         self.count, self.most = count, most
 
     def told(self) -> list[str]:
-        """The changes since the last call, in words."""
+        """Returns the changes since the last call, in words."""
         changes, self.changes = self.changes, []
         return changes
 
     def _least(self, step: Callable[[], object], count: int) -> float:
-        """Seconds of a step with so many threads. The first ones are slower, so the least of some."""
+        """Returns the seconds of a step with so many threads. The first ones are slower, so it is the least of some."""
         taken = []
         for _ in range(LOOK - 1):
             self.count = count
@@ -141,7 +148,7 @@ class Threads:
 
 @contextmanager
 def using(count: int) -> Iterator[None]:
-    """PyTorch with so many threads, and afterwards with as many as before."""
+    """Lets PyTorch have so many threads, and afterwards as many as before."""
     given = torch.get_num_threads()
     if count != given:
         torch.set_num_threads(count)

@@ -24,6 +24,7 @@ class LabelSource:
 
     @property
     def path(self) -> Path:
+        """The file of the first source."""
         return self.sources[0].path
 
     @property
@@ -48,7 +49,7 @@ class Case:
 
     @property
     def spacing(self) -> Spacing3 | None:
-        """What the user says of its voxels, in mm; None where headers are to be believed."""
+        """The spacing that the user says of its voxels, in mm; None where headers are to be believed."""
         return self.images[0].spacing
 
 

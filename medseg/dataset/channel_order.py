@@ -34,7 +34,7 @@ def placed(trained: Sequence[str], found: CaseList) -> CaseList:
 
 
 def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
-    """None where the names of its channels say nothing."""
+    """Returns the case in the order of training; None where the names of its channels say nothing."""
     places = [
         trained.index(name) if name in trained else int(name) if name.isdigit() else len(trained)
         for name in case.channels

@@ -31,14 +31,20 @@ FORM = """write {"background": 0, "liver": 1, "tumour": 2}"""
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
-    """Its content; empty when there is none. Raises ``SourceError`` when it is no JSON object."""
+    """Returns the content of a folder's dataset.json; empty when there is none.
+
+    Raises:
+        SourceError: It is no JSON object.
+    """
     path = folder / "dataset.json"
     return read_object(path, "write it as the dataset's format says") if path.is_file() else {}
 
 
 def channel_names(content: dict[str, Any]) -> tuple[str, ...]:
-    """From "channel_names" (nnU-Net 2) or "modality" (Decathlon), ordered by number, the second of a name with a
-    number; () when neither is there."""
+    """Returns the names of the channels, ordered by number; () when none are given.
+
+    They are from "channel_names" (nnU-Net 2) or "modality" (Decathlon). The second of a name has a number.
+    """
     given = content.get("channel_names") or content.get("modality") or {}
     names = [str(given[key]) for key in sorted(given, key=_number)] if isinstance(given, dict) else given
     names = [str(name) for name in names] if isinstance(names, list) else [str(names)]
@@ -68,14 +74,20 @@ def training_note(content: dict[str, Any], n_cases: int) -> list[str]:
 
 
 def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, list[str]]:
-    """From {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2), with notes on what isn't taken as it
-    stands; None where no names are given.
+    """Returns the labels, with notes on what isn't taken as it stands; None where no names are given.
 
-    Lists of values are regions (nnU-Net): {"whole tumour": [1, 2, 3]}; "regions_class_order" has the value that each
-    structure writes into a label map, in the order of "labels". The value of "ignore" is that of voxels that nobody
-    annotated (nnU-Net). "structures" overrides what follows from a name:
-    {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning": "Liver"}}}.
-    Raises ``SourceError``.
+    They are from {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net 2). Lists of values are regions (nnU-Net): {"whole
+    tumour": [1, 2, 3]}; "regions_class_order" has the value that each structure writes into a label map, in the order
+    of "labels". The value of "ignore" is that of voxels that nobody annotated (nnU-Net). "structures" overrides what
+    follows from a name: {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning":
+    "Liver"}}}.
+
+    Args:
+        content: Of dataset.json.
+        path: Of dataset.json.
+
+    Raises:
+        SourceError: An entry is wrong.
     """
     given = content.get("labels")
     if given is None or given == {}:
@@ -103,7 +115,11 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
 
 
 def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, int], ...]:
-    """From "regions_class_order", where there are regions. Raises ``ValueError``."""
+    """Returns the order of "regions_class_order", where there are regions.
+
+    Raises:
+        ValueError: There is not a value for each.
+    """
     values = content.get("regions_class_order")
     if values is None or not labels.regions:
         return ()
@@ -114,8 +130,11 @@ def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, i
 
 
 def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """By name, in the form of the Decathlon ({"1": "liver"}) or of nnU-Net ({"liver": 1}), entry by entry. Raises
-    ``ValueError`` for what is named twice, or is no whole number."""
+    """Returns values and regions by name, in the form of the Decathlon ({"1": "liver"}) or of nnU-Net ({"liver": 1}).
+
+    Raises:
+        ValueError: Something is named twice, or is no whole number.
+    """
     values: dict[str, int] = {}
     regions: dict[str, tuple[int, ...]] = {}
     for key, value in given.items():

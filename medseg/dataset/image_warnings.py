@@ -125,7 +125,7 @@ def _grid_of_header(source: ImageSource) -> Geometry:
 
 
 def _of_raw_header(source: ImageSource) -> Iterator[ImageWarning]:
-    """Of NRRD and MetaImage."""
+    """Yields what is odd about headers of NRRD and MetaImage."""
     header = open_itk(source.path)
     if source.path.name.lower().endswith(".seg.nrrd"):
         what = "is named as a segmentation, but names no segments: it is taken for an image"
@@ -178,7 +178,7 @@ def _of_size(grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, 
 
 
 def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[tuple[str, str, str]]:
-    """Lost millimetres, and those that are said and that a header contradicts."""
+    """Yields lost millimetres, and those that are said and that a header contradicts."""
     if source.spacing is not None:
         by_header = spacing_of_header(source)
         if set(by_header) != {1.0} and not np.allclose(by_header, source.spacing, rtol=ROUNDED_SPACING, atol=0):
@@ -194,7 +194,7 @@ def _of_spacing(source: ImageSource, grid: Geometry, header: NiftiHeader | None)
 
 
 def _why_lost(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> str:
-    """Empty where 1×1×1 mm may well be true."""
+    """Returns why 1×1×1 mm can hardly be true; empty where they may well be."""
     at_origin = says_no_spacing(source, grid)
     shape, longest, shortest = "×".join(map(str, grid.shape)), max(grid.shape), min(grid.shape)
     if longest >= SUSPICIOUS_SIZE:
@@ -211,7 +211,7 @@ def _why_lost(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -
 
 
 def _is_unit(grid: Geometry) -> bool:
-    """Whether voxels are 1×1×1 mm, along the axes of the world."""
+    """Returns whether voxels are 1×1×1 mm, along the axes of the world."""
     return set(np.abs(grid.affine[:3, :3]).ravel().tolist()) <= {0.0, 1.0}
 
 
@@ -235,7 +235,7 @@ def _of_place(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, s
 
 
 def _of_voxel_sizes(header: NiftiHeader, grid: Geometry) -> Iterator[tuple[str, str, str]]:
-    """ITK scales the directions of an sform by pixdim."""
+    """Yields voxel sizes that differ: ITK scales the directions of an sform by pixdim."""
     sizes = (*header.spacing, *grid.spacing)[:3]
     apart = max(abs(a - b) * (n - 1) for a, b, n in zip(sizes, grid.spacing, grid.shape, strict=True))
     if header.sform is not None and apart > GRID_TOLERANCE * min(grid.spacing):

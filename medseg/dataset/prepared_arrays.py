@@ -29,8 +29,16 @@ ANNOTATED_VOXELS = 20_000
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> Array:
-    """Returns an array, memory-mapped. Raises ``SourceError`` for another type or shape; None in it: as many as there
-    are."""
+    """Returns an array, memory-mapped.
+
+    Args:
+        path: The file.
+        dtype: The type that it has to have.
+        shape: The shape that it has to have; None in it: as many as there are.
+
+    Raises:
+        SourceError: It has another type or shape.
+    """
     with reading(path, "an array", AGAIN):
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         fits = len(array.shape) == len(shape) and all(
@@ -42,8 +50,11 @@ def read_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int | None]) ->
 
 
 def read_voxels(path: Path, before: int, grid: Shape3) -> Array:
-    """Returns rows of ``before`` numbers and x, y, z. Raises ``SourceError`` for voxels that lie outside of ``grid``,
-    and as ``read_array`` does."""
+    """Returns rows of ``before`` numbers and x, y, z.
+
+    Raises:
+        SourceError: Voxels lie outside of ``grid``; and as ``read_array`` does.
+    """
     voxels = read_array(path, np.int32, (None, before + 3))
     if (voxels < 0).any() or (voxels[:, before:] >= grid).any():
         raise SourceError(f"{path}: has voxels outside of the image; {AGAIN}")
@@ -80,7 +91,7 @@ def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -
 
 
 def _foreground(label_map: Array, seed: int) -> Array:
-    """Some voxels of each label, so that a patch can be centred on a label without searching for it."""
+    """Returns some voxels of each label, so that a patch can be centred on a label without searching for it."""
     random = np.random.default_rng(seed)
     rows = []
     flat = label_map.ravel()
@@ -95,7 +106,7 @@ def _foreground(label_map: Array, seed: int) -> Array:
 
 
 def _annotated(label_map: Array, seed: int) -> Array:
-    """Some of the voxels that are not ignored."""
+    """Returns some of the voxels that are not ignored."""
     found = np.flatnonzero(label_map != IGNORED)
     if len(found) > ANNOTATED_VOXELS:
         found = np.sort(np.random.default_rng(seed).choice(found, ANNOTATED_VOXELS, replace=False))

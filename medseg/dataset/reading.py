@@ -123,10 +123,12 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
 def read_segments(
     label: LabelSource, grid: Geometry, image: ImageSource | None, tolerance: float = GRID_TOLERANCE
 ) -> LabelMap:
-    """Named segments in the label values of their names, on ``grid``, which is that of the ``image``. Where segments
-    overlap, the one with fewer voxels lies on top.
+    """Returns named segments in the label values of their names, on ``grid``, which is that of the ``image``.
 
-    Raises what ``read_segmentation`` does; for masks of one structure each ``GeometryError`` and ``LabelError`` too.
+    Where segments overlap, the one with fewer voxels lies on top.
+
+    Raises:
+        MedsegError: What ``read_segmentation`` raises; of masks of one structure each those of ``one_structure`` too.
     """
     if label.sources[0].kind == "pictures":
         return LabelMap(_pictures_on(grid, label.sources[0], image, tolerance))
@@ -141,10 +143,10 @@ def read_segments(
 
 
 def put_together(label: LabelSource, shape: tuple[int, ...], read: Callable[[ImageSource], Array]) -> LabelMap:
-    """One label map (x, y, z) of the masks of single structures. Where they overlap, the one with fewer voxels lies on
-    top: a core in its tumour.
+    """Returns one label map ``(x, y, z)`` of the masks of single structures.
 
-    ``read`` gives each of them on the grid, boolean: one after the other, since there may be a hundred.
+    Where they overlap, the one with fewer voxels lies on top: a core in its tumour. ``read`` gives each of them on the
+    grid, boolean: one after the other, since there may be a hundred.
     """
     values = label.values or {}
     top = np.zeros(shape, np.uint16)  # number of the structure, from 1
@@ -163,8 +165,11 @@ def put_together(label: LabelSource, shape: tuple[int, ...], read: Callable[[Ima
 
 
 def one_structure(array: Array, source: ImageSource) -> Array:
-    """Where the structure of ``source`` is drawn, boolean. Raises ``LabelError`` for more than one value beside the
-    background."""
+    """Returns where the structure of ``source`` is drawn, boolean.
+
+    Raises:
+        LabelError: There is more than one value beside the background.
+    """
     mask: Array = array != 0
     drawn = array[mask]
     if len(drawn) and (drawn != drawn[0]).any():
@@ -200,7 +205,7 @@ def label_volume(source: ImageSource) -> Volume:
 
 
 def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
-    """A label map, which has to lie on ``grid``, in the order of its axes: (x, y, z)."""
+    """Returns a label map, which has to lie on ``grid``, in the order of its axes: ``(x, y, z)``."""
     volume = label_volume(source)
     own = volume.geometry
     if volume.geometry.orientation != grid.orientation:
@@ -213,7 +218,7 @@ def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: 
 
 
 def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
-    """The mask of one structure, boolean (x, y, z)."""
+    """Returns the mask of one structure, boolean ``(x, y, z)``."""
     array = _label_map_on(grid, source, tolerance, image)
     try:
         return one_structure(array, source)
@@ -222,8 +227,11 @@ def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: Image
 
 
 def _pictures_on(grid: Geometry, source: ImageSource, image: ImageSource | None, tolerance: float) -> Array:
-    """A picture for each slice of a DICOM series: (x, y, z). Raises ``GeometryError`` where the slices are not those of
-    ``grid``, since they were resampled to it."""
+    """Returns a picture for each slice of a DICOM series as ``(x, y, z)``.
+
+    Raises:
+        GeometryError: The slices are not those of ``grid``, since they were resampled to it.
+    """
     label_map = label_volume(source).label_map
     if label_map.shape != grid.shape:
         raise GeometryError(f"{source.path}: its pictures make {label_map.shape} voxels, its image has {grid.shape}")
@@ -276,7 +284,7 @@ def _merged(parts: Sequence[Segmentation]) -> Segmentation:
 
 
 def _colours(array: Array) -> str:
-    """The colours of a mask in which each structure has one."""
+    """Returns in words the colours of a mask in which each structure has one."""
     colours, counts = np.unique(array.reshape(len(array), -1), axis=1, return_counts=True)
     if array.dtype != np.uint8 or len(counts) > MOST_COLOURS:
         return ""

@@ -92,15 +92,18 @@ class PreparedDataset(Dataset[Item]):
         return item if self.transform is None else self.transform(item)
 
     def subset(self, case_ids: Sequence[str]) -> "PreparedDataset":
-        """Returns the same dataset with other items, such as ``dataset.subset(split.training)``. Raises ``SourceError``
-        where it has no such case."""
+        """Returns the same dataset with other items, such as ``dataset.subset(split.training)``.
+
+        Raises:
+            SourceError: It has no such case.
+        """
         dataset = copy(self)
         dataset.case_ids = self._known(case_ids)
         return dataset
 
     @cached_property
     def plans(self) -> Plans:
-        """plan.json."""
+        """The 2D and the 3D plan, of plan.json."""
         return read_plans(self.folder, self.record)
 
     @cached_property
@@ -114,30 +117,34 @@ class PreparedDataset(Dataset[Item]):
         return {case.case_id: case for case in self.record.cases}
 
     def image(self, case_id: str) -> Array:
-        """Returns float16 (channel, x, y, z), memory-mapped."""
+        """Returns the image of a case on its model grid, float16 ``(channel, x, y, z)``, memory-mapped."""
         shape = (len(self.record.channels), *self.model_grid(case_id).shape)
         return read_array(self._path(case_id, "image"), IMAGE_DTYPE, shape)
 
     def label_map(self, case_id: str) -> Array:
-        """Returns uint8 (x, y, z), memory-mapped."""
+        """Returns the label map of a case on its model grid, uint8 ``(x, y, z)``, in network values, memory-mapped."""
         return read_array(self._path(case_id, "label_map"), np.uint8, self.model_grid(case_id).shape)
 
     def foreground(self, case_id: str) -> Array:
-        """Returns int32 (n, 4): label, x, y, z of some voxels of each label."""
+        """Returns some voxels of each label of a case, int32 ``(n, 4)``: label, x, y, z."""
         return read_voxels(self._path(case_id, "foreground"), 1, self.model_grid(case_id).shape)
 
     def annotated_voxels(self, case_id: str) -> Array | None:
-        """Returns int32 (n, 3): x, y, z of some; None where no voxel is ignored."""
+        """Returns some annotated voxels of a case, int32 ``(n, 3)``: x, y, z; None where no voxel is ignored."""
         path = self._path(case_id, "annotated")
         return read_voxels(path, 0, self.model_grid(case_id).shape) if path.is_file() else None
 
     def is_annotated(self, case_id: str) -> Array:
-        """Returns for the background and each label whether it was drawn where it is: bool (network value,)."""
+        """Returns for the background and each label whether it was drawn where it is, bool ``(network value,)``."""
         unknown = self.labels.unannotated(self.cases[case_id].annotated)
         return np.array([True, *(value not in unknown for value in self.labels.values)])
 
     def check_values(self, case_id: str, label_map: Array) -> None:
-        """Raises ``SourceError`` where a part of a case's label map holds what is no network value."""
+        """Checks that a part of a case's label map holds network values only.
+
+        Raises:
+            SourceError: It holds something else.
+        """
         if ((label_map > len(self.labels.items)) & (label_map != IGNORED)).any():
             path = self._path(case_id, "label_map")
             raise SourceError(f"{path}: holds {label_map[label_map != IGNORED].max()}, which is no label; {AGAIN}")

@@ -86,7 +86,7 @@ def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
 def count_case(
     pair: CasePair, *, predictions: Path, labels: Labels, grid_tolerance: float
 ) -> tuple[dict[str, Counts], list[str]]:
-    """Returns counts by label, and what is wrong with single maps. Holds one map at a time. Runs in a worker."""
+    """Returns counts by label, and what is wrong with single maps. It holds one map at a time, and runs in a worker."""
     folder = saved_probabilities(predictions, pair.case_id)
     if folder is None:
         return {}, []
@@ -110,7 +110,11 @@ def count_case(
 
 
 def _read(path: Path, pair: CasePair, grid: Geometry, grid_tolerance: float) -> Array:
-    """On ``grid``. Raises ``MedsegError`` when the file holds no probabilities on it."""
+    """Returns a map on ``grid``.
+
+    Raises:
+        MedsegError: The file holds no probabilities on it.
+    """
     if not path.is_file():
         raise SourceError(f"{path}: no such file; predict with --save-probabilities again, or delete its folder")
     read = read_volume(path)
@@ -141,7 +145,12 @@ def _box(mask: npt.NDArray[np.bool_], grid: Geometry) -> tuple[slice, ...] | Non
 
 
 def count(probabilities: Array, mask: npt.NDArray[np.bool_]) -> Counts:
-    """Returns the counts of the probabilities of a label, given where it is."""
+    """Returns the counts of the probabilities of a label, given where it is.
+
+    Args:
+        probabilities: From 0 to 1, of any shape.
+        mask: Where the label is, of the same shape.
+    """
     given = probabilities.ravel().astype(np.float64)
     true = mask.ravel().astype(np.float64)
     bins = np.clip(np.ceil(given * N_BINS - ROUNDING).astype(np.intp) - 1, 0, N_BINS - 1)
@@ -212,6 +221,6 @@ def _of_label(counts: Sequence[Counts]) -> LabelCalibration:
 
 
 def expected_error(voxels: Floats, confidence: Floats, frequency: Floats) -> Floats:
-    """Returns the ECE of sums by bin, over the last axis."""
+    """Returns the expected calibration error (ECE) of sums by bin, over the last axis."""
     error: Floats = np.abs(frequency - confidence).sum(axis=-1) / voxels.sum(axis=-1)
     return error

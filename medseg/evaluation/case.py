@@ -40,6 +40,7 @@ class LabelMetrics(BaseModel):
     values: Values
 
     def as_row(self) -> dict[str, Any]:
+        """Returns a row of metrics.csv."""
         return {"case_id": self.case_id, "label": self.label, "status": self.status, **self.values}
 
 
@@ -188,13 +189,13 @@ def _status(overlap: Overlap) -> Status:
 
 
 def _boxes(prediction: LabelMap, reference: LabelMap, n_labels: int) -> list[list[tuple[slice, ...]]]:
-    """For each label the boxes of its masks, so that large images cost no more than small ones."""
+    """Returns for each label the boxes of its masks, so that large images cost no more than small ones."""
     pairs = zip(find_objects(prediction, n_labels), find_objects(reference, n_labels), strict=True)
     return [[box for box in pair if box is not None] for pair in pairs]
 
 
 def _around(boxes: Sequence[Sequence[tuple[slice, ...]]], shape: Sequence[int]) -> tuple[slice, ...]:
-    """The box around those of all labels of a structure.
+    """Returns the box around those of all labels of a structure.
 
     A margin of one voxel keeps a mask of one slice apart from an image of one slice, which is measured in 2D.
     """

@@ -194,10 +194,14 @@ def read_metrics(path: Path) -> MetricsRecord:
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> Path:
-    """Writes a metrics.json. Raises ``OutputError`` when it cannot be written."""
+    """Writes a metrics.json.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     return write_json(path, evaluation.as_json())
 
 
 def _known(entry: LabelEntry) -> dict[str, float | None]:
-    """Without what another version measured."""
+    """Returns the metrics of an entry without what another version measured."""
     return {name: value for name, value in (entry.__pydantic_extra__ or {}).items() if name in METRICS}

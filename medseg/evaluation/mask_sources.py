@@ -51,13 +51,23 @@ class MaskFiles(NamedTuple):
 
 
 def masks_at(source: Path, rename: Mapping[str, str] | None = None) -> FoundMasks:
-    """The masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer."""
+    """Returns the masks in a folder (not in its subfolders), or in a single file, which may be a bundle of 3D Slicer.
+
+    Args:
+        source: The folder or file.
+        rename: Other names for named segments.
+    """
     return named(mask_files(source), rename)
 
 
 def references_at(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> FoundMasks:
-    """The label maps or segments of a dataset; else those of a file, or of the files in a folder. Files that are called
-    like ``predicted`` cases are these, and no masks of single structures."""
+    """Returns the label maps or segments of a dataset; else those of a file, or of the files in a folder.
+
+    Args:
+        references: The dataset, the folder or the file.
+        rename: Other names for named segments.
+        predicted: Cases; files that are called like one of them are that, and no masks of single structures.
+    """
     files = masks_at(references, rename) if references.is_file() else None
     if files is not None and files.masks:
         return files
@@ -83,9 +93,10 @@ def references_at(references: Path, rename: Mapping[str, str] | None, predicted:
 
 
 def mask_files(source: Path) -> MaskFiles:
-    """As ``masks_at``: of each case the file of the first kind that there is of it.
+    """Returns the files that ``masks_at`` reads: of each case the file of the first kind that there is of it.
 
-    Raises ``SourceError`` where nothing is there, and for two files of one kind and case.
+    Raises:
+        SourceError: Nothing is there, or there are two files of one kind and case.
     """
     if not source.exists():
         raise SourceError(f"{source}: no such file or folder")
@@ -113,7 +124,7 @@ def add_structures(files: MaskFiles, folder: Path, cases: Collection[str]) -> No
 
 
 def named(files: MaskFiles, rename: Mapping[str, str] | None = None) -> FoundMasks:
-    """The masks of files, with the labels that segments and structures are called after."""
+    """Returns the masks of files, with the labels that segments and structures are called after."""
     side = FoundMasks({}, problems=list(files.problems))
     drawn = {}
     for name, sources in files.of_case.items():
@@ -132,7 +143,7 @@ def named(files: MaskFiles, rename: Mapping[str, str] | None = None) -> FoundMas
 
 
 def _name(path: Path) -> str:
-    """The case id."""
+    """Returns the case id that the name of a file tells."""
     name = stem(path)
     ending = next((ending for ending in DICOM_ENDINGS if name.endswith(ending)), "")
     return name.removesuffix(ending)

@@ -60,7 +60,7 @@ def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tol
 
 
 def values_of(pair: CasePair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:
-    """The label values in the prediction, and in the reference. Runs in a worker."""
+    """Returns the label values in the prediction, and in the reference. It runs in a worker."""
     prediction, reference = (
         {int(value) for value in np.unique(volume.array)} - {0} for volume in read_pair(pair, grid_tolerance)
     )
@@ -68,7 +68,7 @@ def values_of(pair: CasePair, *, grid_tolerance: float) -> tuple[set[int], set[i
 
 
 def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
-    """The label map in network values, errors with the path."""
+    """Returns the label map in network values; errors have the path."""
     try:
         return labels.encode(volume.label_map)
     except LabelError as error:
@@ -76,8 +76,15 @@ def _encoded(volume: Volume, path: Path, labels: Labels) -> Array:
 
 
 def unknown_values(prediction: Array, encoded: Array, reference: Array) -> dict[int, int]:
-    """Voxels by value of a prediction in file values, where the ``encoded`` one has background instead. Not where the
-    reference, in network values, ignores them."""
+    """Returns the voxels by value of a prediction where the ``encoded`` one has background instead.
+
+    Those that the reference ignores don't count.
+
+    Args:
+        prediction: In file values.
+        encoded: The same in network values.
+        reference: In network values.
+    """
     unknown = prediction[(prediction != 0) & (encoded == 0) & (reference != IGNORED)]
     values, counts = np.unique(unknown, return_counts=True)
     return {int(value): int(n) for value, n in zip(values, counts, strict=True)}
@@ -154,7 +161,15 @@ def in_workers(
     workers: int | None,
     problems: list[Problem],
 ) -> dict[str, Result]:
-    """Returns results by case id; what went wrong is added to ``problems``."""
+    """Returns results by case id.
+
+    Args:
+        function: Runs in a worker.
+        pairs: What it is called with.
+        description: Of the progress.
+        workers: None: one a processor.
+        problems: What went wrong is added to these.
+    """
     results = {}
     outcomes = run_in_workers(function, pairs, workers=workers)
     for outcome in track(outcomes, description, len(pairs)):

@@ -153,7 +153,7 @@ def _worst(metric: str) -> float:
 
 
 def _present(runs: Sequence[Run], cases: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Whether the reference has the label, ``(case, label)``."""
+    """Returns whether the reference has the label, ``(case, label)``."""
     has = {(r.case_id, r.label) for run in runs for r in run if r.status in ("found", "missed")}
     return np.array([[(case, label) in has for label in labels] for case in cases], dtype=bool).reshape(len(cases), -1)
 
@@ -161,7 +161,8 @@ def _present(runs: Sequence[Run], cases: Sequence[str], labels: Sequence[str]) -
 def _contests(
     values: Mapping[str, Floats], present: np.ndarray, labels: Sequence[str], *, higher_is_better: bool
 ) -> Contests:
-    """``values``: (seed, case, label) of each method."""
+    """Returns the contests of the methods, whose ``values`` are ``(seed, case, label)``, over all labels and for
+    each."""
     over_labels = _contest(values, present, higher_is_better)
     several = labels if len(labels) > 1 else ()
     of_labels = {}
@@ -208,7 +209,8 @@ def _contest(values: Mapping[str, Floats], present: np.ndarray, higher_is_better
 
 
 def _of_cases(values: Floats, present: np.ndarray, worst: float) -> Floats:
-    """Mean over the labels that are present, ``(seed, case)``; ``worst`` where one of them has no value."""
+    """Returns the means over the labels that are present, ``(seed, case)``; ``worst`` where one of them has no
+    value."""
     filled = np.where(np.isfinite(values), values, worst)
     of_cases: Floats = np.where(present, filled, 0.0).sum(axis=2) / present.sum(axis=1)
     return of_cases
@@ -220,7 +222,7 @@ def _mean(values: Floats) -> float | None:
 
 
 def _interval(values: Floats, draws: Floats) -> tuple[float, float] | None:
-    """Of the mean over what has a value."""
+    """Returns the interval of the mean over what has a value."""
     return interval(means(values[:, None], draws)) if np.isfinite(values).sum() > 1 else None
 
 
@@ -245,7 +247,10 @@ def _difference(
 
 
 def _wilcoxon(differences: Floats) -> float:
-    """p. What is infinite ranks above all that was measured; equal cases are left out, as Wilcoxon did."""
+    """Returns p of Wilcoxon's signed-rank test.
+
+    What is infinite ranks above all that was measured; equal cases are left out, as Wilcoxon did.
+    """
     finite = np.abs(differences[np.isfinite(differences)])
     beyond = 1.0 + (finite.max() if finite.size else 0.0)
     ranked = np.clip(differences, -beyond, beyond)
@@ -253,7 +258,7 @@ def _wilcoxon(differences: Floats) -> float:
 
 
 def _noise(of_runs: Mapping[str, Floats], first: str, second: str) -> float | None:
-    """None when no method has several seeds."""
+    """Returns the difference of two methods that seeds alone may make; None when no method has several seeds."""
     run_means = {name: [mean for mean in map(_mean, runs) if mean is not None] for name, runs in of_runs.items()}
     freedom = sum(len(each) - 1 for each in run_means.values() if len(each) > 1)
     if not freedom:
@@ -264,7 +269,7 @@ def _noise(of_runs: Mapping[str, Floats], first: str, second: str) -> float | No
 
 
 def _corrected(contests: Sequence[Contest]) -> list[Contest]:
-    """With ``p_holm`` for all differences of all contests together."""
+    """Returns the contests with ``p_holm`` for all differences of all contests together."""
     p = [difference.p for contest in contests for difference in contest.differences]
     corrected = iter(holm(p))
     return [

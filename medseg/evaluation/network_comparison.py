@@ -91,7 +91,7 @@ class NetworkResult:
     problems: tuple[str, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """Of comparison.csv."""
+        """Returns a row of comparison.csv."""
         row = asdict(self)
         for metric in COMPARED:
             estimate = row.pop(metric)
@@ -182,7 +182,7 @@ def network_result(
 
 
 def _of_cases(records: Sequence[LabelMetrics], metric: str) -> dict[str, float]:
-    """Of each case the mean over the labels that its reference has; nan where one of them has no value."""
+    """Returns of each case the mean over the labels that its reference has; nan where one of them has no value."""
     values: dict[str, list[float]] = {}
     for record in records:
         if record.status in ("found", "missed"):

@@ -117,7 +117,7 @@ def find_pairs(
 def _pair(
     name: str, predicted: FoundMasks, reference: MaskSource, labels: Labels | None, predictions: Path
 ) -> CasePair:
-    """With the prediction of that name, or why there is none."""
+    """Returns a case with the prediction of its name, or why there is none."""
     if name not in predicted.masks:
         told = [problem.message for problem in predicted.problems if problem.case_id == name]
         alone = f"{reference.path}: has no prediction of that name in {predictions}"
@@ -158,7 +158,7 @@ def labels_beside(path: Path) -> Labels | None:
 
 
 def _labels_above(references: Path) -> Labels | None:
-    """What a dataset.json names in the folder of the references, or in the one above, as above ``labelsTr``."""
+    """Returns what a dataset.json names in the folder of the references, or in the one above, as above ``labelsTr``."""
     folder = references.resolve() if references.is_dir() else references.resolve().parent
     for each in (folder, folder.parent):
         content = read_dataset_json(each)
@@ -171,8 +171,13 @@ def _labels_above(references: Path) -> Labels | None:
 
 
 def _valued(mask: MaskSource, own: Labels | None, labels: Labels | None) -> MaskSource:
-    """With the label values that ``labels`` give to the names of segments, whose values were given by ``own``; segments
-    that are no label are left out. Raises ``LabelError`` when all are."""
+    """Returns a mask with the label values that ``labels`` give to the names of segments.
+
+    Their values were given by ``own``. Segments that are no label are left out.
+
+    Raises:
+        LabelError: All segments are left out.
+    """
     if labels is None or own is None:
         return mask
     value_of = dict(zip(map(plain_name, labels.names), labels.values, strict=True))
@@ -191,7 +196,7 @@ def _valued(mask: MaskSource, own: Labels | None, labels: Labels | None) -> Mask
 
 
 def _ignored(mask: MaskSource, before: MaskSource) -> set[str]:
-    """Names of the segments that were left out of it."""
+    """Returns the names of the segments that were left out of a mask."""
     kept, given = ((each.drawn and each.drawn.values) or {} for each in (mask, before))
     return set(given) - set(kept)
 

@@ -59,8 +59,11 @@ def as_said(grid: Geometry, pair: CasePair) -> Geometry:
 
 
 def _grid(pair: CasePair) -> Geometry:
-    """That of the reference; if it consists of named segments, of the image that they were drawn on, where that is
-    known, else of the prediction, if that is a label map."""
+    """Returns the grid that both masks are read on: that of the reference.
+
+    If that consists of named segments, it is the grid of the image that they were drawn on, where that is known, else
+    of the prediction, if that is a label map.
+    """
     reference, prediction = pair.reference, pair.prediction
     if reference.drawn is not None and reference.image is not None:
         return read_geometry(reference.image)
@@ -73,7 +76,7 @@ def _grid(pair: CasePair) -> Geometry:
 
 
 def _read(mask: MaskSource, grid: Geometry, pair: CasePair, grid_tolerance: float) -> Volume:
-    """On ``grid``, with its axes."""
+    """Returns a mask on ``grid``, with its axes."""
 
     def read_mask(source: ImageSource) -> Array:
         volume = _on(grid, label_volume(source), source.path, pair, grid_tolerance)
@@ -104,7 +107,7 @@ def _on(grid: Geometry, read: Volume, path: Path, pair: CasePair, grid_tolerance
 
 
 def _advice(voxel_by_voxel: bool, pair: CasePair) -> str:
-    """What to do about grids that differ: of voxels that are as many and as large only a header is wrong."""
+    """Returns what to do about grids that differ: of voxels that are as many and as large only a header is wrong."""
     if not voxel_by_voxel:
         return "bring one to the grid of the other with 'medseg export PREDICTION -o FILE --like REFERENCE'"
     if pair.reference.image is None:

@@ -12,8 +12,13 @@ SURFACES = ("_stl", "_obj")  # ends of the names of folders that ``predict`` wri
 
 
 def masks_in(folder: Path) -> tuple[ImageSource, ...]:
-    """The masks of a case that has a folder of its own, named as names.json says, else as their files are; () where
-    there is no such folder. Raises ``SourceError`` for a names.json that cannot be read."""
+    """Returns the masks of a case that has a folder of its own; () where there is no such folder.
+
+    They are named as names.json says, else as their files are.
+
+    Raises:
+        SourceError: A names.json cannot be read.
+    """
     if not folder.is_dir():
         return ()
     files = [file for file in folder.iterdir() if not is_hidden(file.name) and (is_nifti(file) or is_itk(file))]
@@ -21,13 +26,15 @@ def masks_in(folder: Path) -> tuple[ImageSource, ...]:
 
 
 def has_surfaces(folder: Path) -> bool:
-    """Whether there are surfaces among what ``predict`` wrote."""
+    """Returns whether there are surfaces among what ``predict`` wrote."""
     return folder.is_dir() and any(each.is_dir() and each.name.endswith(SURFACES) for each in folder.iterdir())
 
 
 def values_of_structures(labels: Labels) -> dict[str, int]:
-    """By name of a structure, the label value of its voxels that lie in no structure inside of it: written from the
-    largest structure to the smallest, these make a label map. A structure that others fill has none."""
+    """Returns by name of a structure the label value of its voxels that lie in no structure inside of it.
+
+    Written from the largest structure to the smallest, these make a label map. A structure that others fill has none.
+    """
     unions = {structure.name: frozenset(structure.values) for structure in labels.structures}
     left = {
         name: values.difference(*(other for other in unions.values() if other < values))

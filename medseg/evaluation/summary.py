@@ -139,7 +139,7 @@ def interval(drawn: Floats) -> tuple[float, float]:
 
 
 def _average(values: Floats, draws: Floats) -> tuple[list[Average], Average]:
-    """Of each column of ``(case, label)``, and over them."""
+    """Returns the average of each column of ``(case, label)``, and over them."""
     drawn = means(values, draws)
     of_labels = [_average_of(column, column_drawn) for column, column_drawn in zip(values.T, drawn.T, strict=True)]
     defined = values[:, np.isfinite(values).any(axis=0)]

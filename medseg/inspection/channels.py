@@ -21,7 +21,7 @@ SeriesOf = Mapping[ImageSource, Series]
 
 
 def channel_grid_findings(case: Case, series_of: SeriesOf) -> Iterator[Finding]:
-    """Images of one case on different grids."""
+    """Yields images of one case that lie on different grids."""
     first = series_of[case.images[0]].grid
     for source in case.images[1:]:
         grid = series_of[source].grid
@@ -42,7 +42,7 @@ def channel_grid_findings(case: Case, series_of: SeriesOf) -> Iterator[Finding]:
 def channel_count_findings(
     cases: Sequence[Case], names: Sequence[str], series_of: SeriesOf, sound: Collection[str]
 ) -> Iterator[Finding]:
-    """Cases with another number of channels than most of the ``sound`` ones."""
+    """Yields cases with another number of channels than most of the ``sound`` ones."""
     counts = {case.case_id: sum(series_of[source].n_channels for source in case.images) for case in cases}
     numbers = Counter(counts[case_id] for case_id in sound)
     usual = len(names) if len(names) in numbers or not numbers else numbers.most_common(1)[0][0]
@@ -56,7 +56,7 @@ def channel_count_findings(
 
 
 def spacing_findings(path: Path, cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Finding]:
-    """Voxel sizes that vary much. ``path``: the source."""
+    """Yields a note where voxel sizes vary much. ``path`` is the source."""
     grids = [grid for case in cases if (grid := series_of[case.images[0]].grid) and case.images[0].kind != "image2d"]
     spacings = [grid.oriented_as("RAS").spacing for grid in grids]
     if any(max(along) > SPACING_FACTOR * min(along) for along in zip(*spacings, strict=True)):
@@ -66,6 +66,6 @@ def spacing_findings(path: Path, cases: Sequence[Case], series_of: SeriesOf) -> 
 
 
 def copy_findings(cases: Sequence[Case], series_of: SeriesOf) -> Iterator[Finding]:
-    """Cases whose first images are one and the same."""
+    """Yields cases whose first images are one and the same."""
     for doubt, case in copies_among(case for case in cases if series_of[case.images[0]].grid is not None):
         yield replace(doubtful(doubt), case_id=case.case_id)

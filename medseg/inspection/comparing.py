@@ -77,5 +77,5 @@ def grids_compared(cases: CaseList, series_of: SeriesOf) -> Iterator[Finding]:
 
 
 def _sound(cases: CaseList, findings: Sequence[Finding]) -> set[str]:
-    """The cases without a problem."""
+    """Returns the cases without a problem."""
     return {case.case_id for case in cases.cases} - {each.case_id for each in findings if each.severity == "problem"}

@@ -30,8 +30,13 @@ class Drawn:
 
 
 def look_at_label(case: Case, *, paired: frozenset[int] = frozenset(), ignore: int | None = None) -> Drawn:
-    """``paired``: values of labels that have another side, whose middle is wanted; ``ignore``: that of voxels that
-    nobody annotated. Runs in a worker."""
+    """Returns what is drawn in the label map of a case. It runs in a worker.
+
+    Args:
+        case: The case.
+        paired: Values of labels that have another side, whose middle is wanted.
+        ignore: The value of voxels that nobody annotated.
+    """
     label = case.label
     if label is None:
         return Drawn(case, None)
@@ -53,7 +58,7 @@ def look_at_label(case: Case, *, paired: frozenset[int] = frozenset(), ignore: i
 
 
 def _read(case: Case, label: LabelSource) -> tuple[Array, Geometry, tuple[str, ...]]:
-    """On its own grid, so that values are known even where that is another than its image's."""
+    """Returns a label map on its own grid, so that values are known even where that is another than its image's."""
     if label.values is None:
         volume = label_volume(label.sources[0])
         return volume.label_map, volume.geometry, ()
@@ -82,7 +87,7 @@ def _unreadable(case: Case, label: LabelSource, error: MedsegError) -> Finding:
 
 
 def _rounded(source: ImageSource) -> Revalue | None:
-    """How to round a label map whose values are not whole numbers; None when it is hardly a label map."""
+    """Returns how to round a label map whose values are not whole numbers; None when it is hardly a label map."""
     array = read_volume(source).array
     drawn = nearest_labels(array) if source.kind in REWRITABLE and len(array) == 1 else None
     return None if drawn is None else Revalue(drawn)

@@ -31,6 +31,7 @@ class Finding:
     repair: Repair | None = None  # what ``--fix`` does about it
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of what ``medseg inspect --json`` prints."""
         return {
             "severity": self.severity,
             "rule": self.rule,
@@ -43,18 +44,25 @@ class Finding:
 
 
 def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:
-    """A problem that another part of medseg told of, with what to do where that did not say it."""
+    """Returns a problem that another part of medseg told of, with what to do where that did not say it.
+
+    Args:
+        problem: What was told.
+        rule: The name of what was broken.
+        to_do: What to do.
+    """
     message = problem.message.removesuffix("; left out").removesuffix("; case left out")
     what, said = told(message, problem.path)
     return Finding("problem", rule, problem.path, what, said or to_do, problem.case_id)
 
 
 def doubtful(doubt: ImageWarning) -> Finding:
+    """Returns a warning about an image as a finding."""
     return Finding(doubt.severity, doubt.rule, doubt.path, doubt.what, doubt.to_do)
 
 
 def told(message: str, path: Path) -> tuple[str, str]:
-    """What is wrong and what to do, of a message such as ``"PATH: is empty; leave it out"``."""
+    """Returns what is wrong and what to do, of a message such as ``"PATH: is empty; leave it out"``."""
     text = message.removeprefix(str(origin(path))).lstrip(": ")
     what, separator, to_do = text.rpartition("; ")
     return (what, to_do) if separator else (text, "")

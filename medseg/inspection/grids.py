@@ -32,7 +32,8 @@ MIRRORED_ALONG = ("left and right", "front and back", "top and bottom")
 
 
 def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Finding]:
-    """How the grid of a label map differs from that of its image, and the repair where it was rounded or lost."""
+    """Yields how the grid of a label map differs from that of its image, and the repair where it was rounded or
+    lost."""
     if image.grid is None or label.grid is None:
         return
     upright = image.grid.oriented_as(label.grid.orientation)
@@ -54,7 +55,7 @@ def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Findin
 
 
 def _is_lost(series: Series, other: Geometry) -> bool:
-    """Whether a header does not say how the voxels are turned and where they lie, unlike that of ``other``."""
+    """Returns whether a header does not say how the voxels are turned and where they lie, unlike that of ``other``."""
     if series.grid is None or series.grid.shape != other.shape:
         return False
     axes, origin = series.grid.affine[:3, :3], series.grid.affine[:3, 3]
@@ -77,7 +78,7 @@ def _short(series: Series) -> str:
 
 
 def _is_rounded(image: Geometry, label: Geometry) -> bool:
-    """Whether the two differ by the digits that a program wrote, which moves the furthest corner most."""
+    """Returns whether the two differ by the digits that a program wrote, which moves the furthest corner most."""
     if image.shape != label.shape or image.distance(label) <= SAME * min(image.spacing):
         return False
     corners = np.array(list(product(*((0, n - 1) for n in image.shape))))
@@ -91,10 +92,10 @@ def _is_rounded(image: Geometry, label: Geometry) -> bool:
 
 
 def _other_header(image: Series, label: Series, grids: tuple[Geometry, Geometry], case_id: str) -> Finding:
-    """A label map with as many voxels of the same size as its image, elsewhere. What was drawn on an image goes with it
-    voxel by voxel, so that it is the header that is wrong, and resampling would move what was drawn.
+    """Returns the finding on a label map with as many voxels of the same size as its image, elsewhere.
 
-    ``grids``: those of image and label map.
+    What was drawn on an image goes with it voxel by voxel, so that it is the header that is wrong, and resampling would
+    move what was drawn. ``grids`` are those of image and label map.
     """
     on, grid = grids
     is_image = set(on.spacing) == {1.0} != set(grid.spacing)  # it lost its voxel sizes, not the label map
@@ -117,14 +118,14 @@ def _other_header(image: Series, label: Series, grids: tuple[Geometry, Geometry]
 
 
 def _place_on(image: Geometry, label: Geometry) -> Geometry:
-    """Where the voxels of a label map lie that go with those of its image, one by one."""
+    """Returns where the voxels of a label map lie that go with those of its image, one by one."""
     upright = image.oriented_as(label.orientation)
     is_slip = upright.shape == label.shape and upright.distance(label) <= SLIP * max(label.spacing)
     return upright if is_slip or image.shape != label.shape else image
 
 
 def _elsewhere(image: Series, label: Series, upright: Geometry, case_id: str) -> Finding:
-    """A label map with other voxels than its image."""
+    """Returns the finding on a label map with other voxels than its image."""
     path, grid, on = label.source.path, label.grid or upright, image.grid or upright
     what = f"does not lie on the grid of its image: {upright.difference(grid)}"
     if on.shape != grid.shape and sorted(on.shape) == sorted(grid.shape):
@@ -134,7 +135,8 @@ def _elsewhere(image: Series, label: Series, upright: Geometry, case_id: str) ->
 
 
 def _mirrored_sides(image: Geometry, label: Geometry) -> str:
-    """Which sides differ between two affines that are otherwise equal, as when LPS is taken for RAS; else empty."""
+    """Returns which sides differ between two affines that are otherwise equal, as when LPS is taken for RAS; else
+    empty."""
     for signs in product((1, -1), repeat=3):
         mirrored = Geometry(image.shape, np.diag([*signs, 1.0]) @ image.affine)
         if -1 in signs and mirrored.difference(label) is None:

@@ -28,7 +28,7 @@ class InspectedCase:
 
     @classmethod
     def of(cls, drawn: Drawn, labels: Labels | None) -> "InspectedCase":
-        """``labels`` name the values that are drawn."""
+        """Returns a case with what is drawn in it; ``labels`` name the values."""
         names = {label.value: label.name for label in labels.items} if labels else {}
         if drawn.voxels is None:
             return cls(drawn.case, None, None)
@@ -39,6 +39,7 @@ class InspectedCase:
         return cls(drawn.case, voxels, volumes_ml, drawn.annotated_part)
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of what ``medseg inspect --json`` prints."""
         return {
             "case_id": self.case.case_id,
             "group": self.case.group,
@@ -60,6 +61,7 @@ class FixedCopy:
     left: tuple[Finding, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """Returns what ``medseg inspect --fix --json`` prints of the copy."""
         return {
             "folder": str(self.folder),
             "changes": [{**asdict(change), "path": str(change.path)} for change in self.changes],
@@ -96,13 +98,15 @@ class Inspection:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
+        """The findings that keep cases out."""
         return self.of_severity("problem")
 
     def of_severity(self, severity: Severity) -> tuple[Finding, ...]:
+        """Returns the findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def as_json(self) -> dict[str, Any]:
-        """What ``medseg inspect --json`` prints; these keys stay.
+        """Returns what ``medseg inspect --json`` prints; these keys stay.
 
         * ``medseg`` (version), ``source``, ``layout``, ``channels`` (names), ``labels`` (``items`` with name, value,
           colour, codes; ``regions``; null without label maps)

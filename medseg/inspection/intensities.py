@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 
 def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
-    """Constant channels (channel, x, y, z), and extreme values in the others."""
+    """Yields constant channels of an image ``(channel, x, y, z)``, and extreme values in the others."""
     return map(doubtful, value_warnings(path, array))
 
 
 def odd_value_findings(
     cases: Sequence[Case], channels: Sequence[str], series_of: Mapping[ImageSource, "Series"], sound: Collection[str]
 ) -> Iterator[Finding]:
-    """Images whose values are unlike those of the other ``sound`` cases, by the normalization that ``preprocess``
-    takes by itself. Only where voxels were read."""
+    """Yields images whose values are unlike those of the other ``sound`` cases.
+
+    They are compared by the normalization that ``preprocess`` takes by itself, and only where voxels were read.
+    """
     profiles = {case.case_id: [q for source in case.images for q in series_of[source].quantiles] for case in cases}
     whole = [case for case in cases if case.case_id in sound and len(profiles[case.case_id]) == len(channels)]
     for i, channel in enumerate(channels):

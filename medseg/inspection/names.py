@@ -20,7 +20,7 @@ SAME = {".jpeg": ".jpg", ".tiff": ".tif", ".nhdr": ".nrrd", ".mhd": ".mha"}
 
 
 def misnamed(files: Iterable[Path]) -> Iterator[Finding]:
-    """Files with the suffix of another format than theirs, or with one that hides that they are images."""
+    """Yields files with the suffix of another format than theirs, or with one that hides that they are images."""
     for path in files:
         named, content = _named(path), content_suffix(path)
         if content in ("", ".hdr", SAME.get(named, named)):
@@ -66,7 +66,10 @@ def _hidden(path: Path, named: str, content: str) -> Finding:
 
 
 def _rename(path: Path, named: str, content: str) -> Rename | None:
-    """None where another file has the name already. What is no suffix of images, as in ``patient.7``, is kept."""
+    """Returns the repair of a name; None where another file has the name already.
+
+    What is no suffix of images, as in ``patient.7``, is kept.
+    """
     is_suffix = named in (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".gz")
     rename = Rename(path.name[len(path.name) - len(named) :] if is_suffix else "", content)
     return None if rename.target(path).exists() else rename

@@ -14,12 +14,15 @@ GROUPS = "give each patient an ID, or a 'group' in a cases.csv"
 
 @dataclass(frozen=True)
 class Study:
+    """A DICOM study and its series."""
+
     study_uid: str
     date: str  # YYYY-MM-DD
     description: str
     series: tuple[Series, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of what ``medseg inspect --json`` prints."""
         return {
             "study_uid": self.study_uid,
             "date": self.date,
@@ -30,15 +33,18 @@ class Study:
 
 @dataclass(frozen=True)
 class Patient:
+    """A patient, by the PatientID of DICOM, with all studies."""
+
     patient_id: str
     studies: tuple[Study, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of what ``medseg inspect --json`` prints."""
         return {"patient_id": self.patient_id, "studies": [study.as_json() for study in self.studies]}
 
 
 def patients_of(series: Sequence[Series]) -> tuple[Patient, ...]:
-    """Those of the DICOM series; in order of patient and date."""
+    """Returns the patients of the DICOM series, in order of patient and date."""
     grouped: dict[str, dict[str, list[Series]]] = defaultdict(lambda: defaultdict(list))
     for each in series:
         if each.source.kind in DICOM:
@@ -50,7 +56,7 @@ def patients_of(series: Sequence[Series]) -> tuple[Patient, ...]:
 
 
 def identity_findings(source: Path, patients: Sequence[Patient]) -> Iterator[Finding]:
-    """Patients that share an ID, or have none, and headers and pixels that tell who they are."""
+    """Yields patients that share an ID, or have none, and headers and pixels that tell who they are."""
     for patient in patients:
         series = _series([patient])
         path = series[0].source.path

@@ -37,7 +37,11 @@ class Repair(Protocol):
     """Something that changes one file where it lies."""
 
     def apply(self, path: Path) -> Change:
-        """Raises ``MedsegError`` when it cannot be done; the file is then as it was."""
+        """Changes the file, and returns what was changed.
+
+        Raises:
+            MedsegError: It cannot be done; the file is then as it was.
+        """
         ...
 
 
@@ -49,9 +53,11 @@ class Rename:
     right: str
 
     def target(self, path: Path) -> Path:
+        """Returns the new path."""
         return path.with_name(path.name.removesuffix(self.wrong) + self.right)
 
     def apply(self, path: Path) -> Change:
+        """Renames the file."""
         target = self.target(path)
         if target.exists():
             raise OutputError(f"{path}: cannot be named {target.name}, as another file is; remove one of them")
@@ -65,6 +71,7 @@ class Recompress:
     tables of cases may list it."""
 
     def apply(self, path: Path) -> Change:
+        """Writes the file gzipped, or plain, as its name says."""
         content = path.read_bytes()
         is_gzipped = content.startswith(b"\x1f\x8b")
         with written_whole(path) as temporary:
@@ -81,6 +88,7 @@ class Place:
     like: Path  # whose place it is
 
     def apply(self, path: Path) -> Change:
+        """Writes into the header where the voxels lie."""
         header = read_nifti_header(path)
         before = header.sform if header.sform is not None else header.qform
         if is_nifti(self.like) and read_geometry(self.like).difference(self.geometry, SAME) is None:
@@ -102,6 +110,7 @@ class Respace:
     spacing: Spacing3
 
     def apply(self, path: Path) -> Change:
+        """Writes the spacing into the header."""
         before = read_geometry(path).spacing
         write_spacing(path, self.spacing)
         return Change(path, "spacing, as said", shown_spacing(before), shown_spacing(self.spacing))
@@ -115,6 +124,7 @@ class Revalue:
     drawn: tuple[int, ...]
 
     def apply(self, path: Path) -> Change:
+        """Rounds each value to the nearest one that was drawn."""
         target = path if is_nifti(path) or path.suffix.lower() in KEEP_VALUES else path.with_suffix(".png")
         if target != path and target.exists():
             raise OutputError(f"{path}: cannot become {target.name}, as there is one; remove one of them")

@@ -37,8 +37,11 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Series:
-    """``grid`` is None for what cannot be read, and for contours, which have none. ``values`` are the lowest and the
-    highest one, where voxels were read; ``segments`` the names in a segmentation."""
+    """An image or a segmentation, and what its headers say.
+
+    ``grid`` is None for what cannot be read, and for contours, which have none. ``values`` are the lowest and the
+    highest one, where voxels were read; ``segments`` the names in a segmentation.
+    """
 
     source: ImageSource
     grid: Geometry | None = None
@@ -55,6 +58,7 @@ class Series:
 
     @property
     def name(self) -> str:
+        """Its description, or the name of its file, with the volume that it is of several."""
         description = self.source.description or self.source.path.name
         return f"{description} ({self.source.part})" if self.source.part else description
 
@@ -74,6 +78,7 @@ class Series:
         yield from (finding.what for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of what ``medseg inspect --json`` prints."""
         source = self.source
         return {
             "path": str(origin(source.path)),
@@ -94,7 +99,8 @@ class Series:
 
 
 def edges(of_grids: Sequence[tuple[float, float, float]]) -> str:
-    """Voxels or spacings of one or several grids: ``"512×512×20–31"``, ``"0.977×0.977×3–5"``; empty for none."""
+    """Returns voxels or spacings of one or several grids: ``"512×512×20–31"``, ``"0.977×0.977×3–5"``; empty for
+    none."""
     written = [
         [f"{edge:.3g}" if isinstance(edge, float) else str(edge) for edge in along]
         for along in zip(*of_grids, strict=True)
@@ -104,7 +110,8 @@ def edges(of_grids: Sequence[tuple[float, float, float]]) -> str:
 
 
 def look_at(source: ImageSource, *, voxels: bool = False) -> Series:
-    """What headers say of an image, and with ``voxels`` also whether all of them can be read. Runs in a worker."""
+    """Returns what headers say of an image, and with ``voxels`` also whether all of them can be read. It runs in a
+    worker."""
     examination = read_examination(source.files[0]) if source.kind in DICOM else Examination()
     notes = tuple(Finding("warning", "odd-series", source.path, *told(note, source.path)) for note in source.notes)
     series = Series(source, examination=examination, findings=notes)
@@ -147,7 +154,7 @@ def _measured(series: Series, voxels: bool) -> Series:
 
 
 def _doubtful(source: ImageSource, grid: Geometry, header: NiftiHeader | None) -> Iterator[Finding]:
-    """What is doubtful in a header, and what ``--fix`` can write into it since the user said it."""
+    """Yields what is doubtful in a header, and what ``--fix`` can write into it since the user said it."""
     can_be_said = header is not None and not header.is_analyze and source.spacing is not None
     respace = Respace(source.spacing) if can_be_said and source.spacing is not None else None
     doubts = list(header_warnings(source, grid))

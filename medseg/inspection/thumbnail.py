@@ -37,7 +37,7 @@ class Subject:
 
 
 def thumbnail(subject: Subject) -> str:
-    """A PNG file as a data URI. Raises what reading raises. Runs in a worker."""
+    """Returns a PNG file as a data URI. It runs in a worker, and raises what reading raises."""
     volume = read_volume(subject.image if subject.case else _middle(subject.image))
     shown = displayed(volume)
     axis = _across(shown)
@@ -57,7 +57,7 @@ def thumbnail(subject: Subject) -> str:
 
 
 def _middle(source: ImageSource) -> ImageSource:
-    """One slice of a DICOM series, so that the others need not be read."""
+    """Returns one slice of a DICOM series, so that the others need not be read."""
     if source.kind != "dicom":
         return source
     middle = len(source.files) // 2
@@ -65,7 +65,7 @@ def _middle(source: ImageSource) -> ImageSource:
 
 
 def _across(volume: Volume) -> int:
-    """The array axis to look along."""
+    """Returns the array axis to look along."""
     spacing, shape = volume.geometry.spacing, volume.geometry.shape
     if 1 in shape:
         return shape.index(1)
@@ -74,7 +74,8 @@ def _across(volume: Volume) -> int:
 
 
 def _fullest(label_map: Array, axis: int) -> int:
-    """Of the slices with nearly as much labelled as any, the one with most labels; the middle one without any."""
+    """Returns of the slices with nearly as much labelled as any the one with most labels; the middle one without
+    any."""
     counts = np.count_nonzero(label_map, axis=tuple({0, 1, 2} - {axis}))
     if not counts.any():
         return len(counts) // 2

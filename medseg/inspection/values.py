@@ -18,8 +18,10 @@ VALUES_SHOWN = 6
 
 
 def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]) -> Iterator[Finding]:
-    """Values that are none of the ``known`` labels, or that are so rare in the label maps of all ``sound`` cases
-    together that they were never meant."""
+    """Yields values that are none of the ``known`` labels, or that were never meant.
+
+    These are so rare in the label maps of all ``sound`` cases together that they are slips.
+    """
     counts = sum((Counter(each.voxels or {}) for each in drawn if each.case.case_id in sound), Counter())
     named = None if known is None else {*known.values, *([] if known.ignore is None else [known.ignore])}
     strays = set(stray_values(counts) or ()) if named is None else counts.keys() - named
@@ -41,14 +43,14 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
 
 
 def _least_gap(values: Sequence[int]) -> int:
-    """Between neighbours; 0 where nothing but the background is meant."""
+    """Returns the least gap between neighbours; 0 where nothing but the background is meant."""
     return min((b - a for a, b in pairwise(values)), default=0)
 
 
 def rare_findings(
     path: Path, drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]
 ) -> Iterator[Finding]:
-    """Values without a name that are too rare to be meant. ``path``: the source."""
+    """Yields values without a name that are too rare to be meant. ``path`` is the source."""
     if known is None:
         rare = rare_values([each.voxels or {} for each in drawn if each.case.case_id in sound])
         for value, most in sorted(rare.items()):
@@ -56,7 +58,7 @@ def rare_findings(
 
 
 def absent_findings(path: Path, drawn: Sequence[Drawn], known: Labels | None) -> Iterator[Finding]:
-    """Known labels that occur in no label map. ``path``: the source."""
+    """Yields known labels that occur in no label map. ``path`` is the source."""
     if known is not None and any(each.voxels for each in drawn):
         message = known.absent({value for each in drawn for value in each.voxels or ()})
         if message:
@@ -64,7 +66,7 @@ def absent_findings(path: Path, drawn: Sequence[Drawn], known: Labels | None) ->
 
 
 def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator[Finding]:
-    """Cases that say of something else than a known label that it was annotated."""
+    """Yields cases that say of something else than a known label that it was annotated."""
     for case in cases:
         try:
             if labels is not None:
@@ -75,7 +77,7 @@ def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator
 
 
 def sparse_findings(path: Path, drawn: Sequence[Drawn]) -> Iterator[Finding]:
-    """How much is annotated, where voxels have the ignore value. ``path``: the source."""
+    """Yields how much is annotated, where voxels have the ignore value. ``path`` is the source."""
     parts = [each.annotated_part for each in drawn if each.annotated_part < 1]
     if parts:
         cases = f"{len(parts)} of {counted(len(drawn), 'case')}"
@@ -84,7 +86,7 @@ def sparse_findings(path: Path, drawn: Sequence[Drawn]) -> Iterator[Finding]:
 
 
 def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:
-    """Cases whose left structures lie on the patient's right (RAS: x grows to the right) of the right ones."""
+    """Yields cases whose left structures lie on the patient's right (RAS: x grows to the right) of the right ones."""
     values = dict(zip(labels.names, labels.values, strict=True)) if labels else {}
     for left, right in labels.left_right_pairs if labels else ():
         for each in drawn:
@@ -100,7 +102,8 @@ def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Fin
 def number_findings(
     path: Path, drawn: Sequence[Drawn], known: Labels | None, sound: Collection[str]
 ) -> Iterator[Finding]:
-    """More labels than there may be, or than structures without names are. ``path``: the source."""
+    """Yields that there are more labels than there may be, or than structures without names are. ``path`` is the
+    source."""
     values = {value for each in drawn if each.case.case_id in sound for value in each.voxels or ()}
     n = len(known.items if known else values)
     what = f"the label maps hold {n} different values, and each becomes a label of its own"

@@ -32,6 +32,8 @@ class Held(NamedTuple):
 
 
 class Choice(NamedTuple):
+    """A rule that was chosen, and what it does to the held-back cases."""
+
     rule: Rule
     gain: float  # of the label's mean Dice
     better: int  # cases
@@ -42,9 +44,15 @@ class Choice(NamedTuple):
 
 
 def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
-    """For each label the rule that gives the highest mean Dice, where it gains enough and makes more cases better than
-    worse; none where fewer than ``LEAST_CASES`` cases were annotated with it. A case that hasn't the label counts 1
-    where it isn't predicted, and 0 where it is.
+    """Returns for each label the rule that gives the highest mean Dice.
+
+    It has to gain enough, and to make more cases better than worse. There is none where fewer than ``LEAST_CASES``
+    cases were annotated with the label. A case that hasn't the label counts 1 where it isn't predicted, and 0 where it
+    is.
+
+    Args:
+        cases: Held-back cases, predicted without rules.
+        names: Of the labels, in the order of their network values.
     """
     rules = {name: _candidates(name) for name in names}
     dice: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
@@ -62,13 +70,13 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
 
 
 def _around(*boxes: Box | None) -> Box:
-    """The box around boxes; an empty one around nothing."""
+    """Returns the box around boxes; an empty one around nothing."""
     there = [box for box in boxes if box is not None] or [(slice(0, 0),) * 3]
     return tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*there, strict=True))
 
 
 def _candidates(name: str) -> list[Rule]:
-    """Doing nothing comes first, and of equally good ones the first is taken."""
+    """Returns the rules to try: doing nothing comes first, and of equally good ones the first is taken."""
     steps = [{}, {"largest_component": True}, *({"min_volume_ml": ml} for ml in MIN_VOLUMES_ML)]
     return [Rule(label=name, fill_holes=fill, **step) for fill in (False, True) for step in steps]  # type: ignore[arg-type]
 

@@ -110,7 +110,7 @@ def recognised(listing: Listing) -> CaseListDraft:
 
 
 def dataset_below(listing: Listing) -> CaseListDraft | None:
-    """The only nnU-Net or Decathlon dataset that lies in a folder below, as below ``nnUNet_raw``."""
+    """Returns the only nnU-Net or Decathlon dataset that lies in a folder below, as below ``nnUNet_raw``."""
     dataset = one_level_down(listing)
     if dataset is None:
         return None
@@ -131,7 +131,7 @@ def plain_folder(listing: Listing) -> CaseListDraft | None:
 
 
 def single_file(listing: Listing) -> CaseListDraft | None:
-    """One image, or a table of cases."""
+    """Returns the case of one image, or the cases of a table."""
     if listing.path.suffix.lower() == ".csv":
         return cases_csv(listing)
     if listing.path.name == "dataset.json":

@@ -34,10 +34,12 @@ class Named:
 
     @property
     def session(self) -> str:
+        """The subject and the session: ``sub-01/ses-1``."""
         return "/".join(f"{key}-{self.entities[key]}" for key in ("sub", "ses") if key in self.entities)
 
     @property
     def scan(self) -> tuple[tuple[str, str], ...]:
+        """The entities that say which scan it is."""
         return tuple((key, value) for key, value in self.entities.items() if key in SCAN)
 
     @property
@@ -47,13 +49,15 @@ class Named:
         return "_".join([*drawn, self.suffix])
 
     def is_of(self, label: "Named") -> bool:
-        """Whether a label map may have been drawn on it."""
+        """Returns whether a label map may have been drawn on it."""
         return all(self.entities.get(key, value) == value for key, value in label.scan)
 
 
 def bids(listing: Listing) -> CaseListDraft | None:
-    """Files named ``sub-X_…_T1w`` and ``sub-X_…_mask``: the images of a session that lie on the grid of its label map
-    are its channels."""
+    """Finds files named ``sub-X_…_T1w`` and ``sub-X_…_mask``.
+
+    The images of a session that lie on the grid of its label map are its channels.
+    """
     named = [name for source in listing.found.sources if (name := _named(listing, source))]
     labels = [name for name in named if name.suffix in LABEL_SUFFIXES]
     images = [name for name in named if name.suffix not in (*LABEL_SUFFIXES, *OTHERS)]
@@ -79,7 +83,7 @@ def bids(listing: Listing) -> CaseListDraft | None:
 
 
 def _named(listing: Listing, source: ImageSource) -> Named | None:
-    """None for a file that is not named like this."""
+    """Returns what the name of a file says; None for a file that is not named like this."""
     if source.kind == "dicom":
         return None
     place = listing.place(source)
@@ -92,7 +96,8 @@ def _named(listing: Listing, source: ImageSource) -> Named | None:
 
 
 def _of_usual_kind(draft: CaseListDraft, labels: Sequence[Named]) -> list[Named]:
-    """The label maps of the kind that most sessions have; those that differ in ``label-`` are masks of structures."""
+    """Returns the label maps of the kind that most sessions have; those that differ in ``label-`` are masks of
+    structures."""
     kinds: dict[str, list[Named]] = defaultdict(list)
     for label in labels:
         of_structure = {**label.entities, "label": "*"} if "label" in label.entities else label.entities
@@ -109,8 +114,10 @@ def _of_usual_kind(draft: CaseListDraft, labels: Sequence[Named]) -> list[Named]
 
 
 def _drawn_on(label: Named, images: Sequence[Named]) -> list[Named]:
-    """The images of a session that a label map was drawn on, by their names and their grids; those of derivatives only
-    where no other is."""
+    """Returns the images of a session that a label map was drawn on, by their names and their grids.
+
+    Those of derivatives are taken only where no other is.
+    """
     candidates = [image for image in images if image.is_of(label)]
     raw = [image for image in candidates if not image.is_derived]
     grids = {image.source.path: _lie_on_one_grid(image.source, label.source) for image in candidates}
@@ -130,7 +137,7 @@ def _lie_on_one_grid(one: ImageSource, other: ImageSource) -> bool:
 
 
 def _add(draft: CaseListDraft, key: str, images: Sequence[Named], labels: Sequence[Named]) -> None:
-    """A case. Of several images of one kind the first is taken, which has the fewest entities."""
+    """Adds a case. Of several images of one kind the first is taken, which has the fewest entities."""
     of_kind: dict[str, Named] = {}
     for image in sorted(images, key=lambda image: (len(image.entities), image.source.path)):
         first = of_kind.setdefault(image.suffix, image)

@@ -34,13 +34,14 @@ class FoundCase:
 
     @property
     def name(self) -> str:
-        """``STS_001_CT``; a folder's name isn't repeated where the file's name begins with it."""
+        """The case id: ``STS_001_CT``; a folder's name isn't repeated where the file's name begins with it."""
         parts = [name for name in map(safe, self.key.split("/")) if name]
         repeated = {i for i, (a, b) in enumerate(pairwise(parts)) if a == b or rest_after(a, b)}
         return "_".join(part for i, part in enumerate(parts) if i not in repeated)
 
     @property
     def path(self) -> Path:
+        """The path of its first image or label map."""
         source = next(iter([*self.images.values(), *self.labels]), None)
         return source.path if source else Path(self.key)
 
@@ -67,6 +68,7 @@ class CaseListDraft:
     searched: bool = False  # whether the images were searched for, and not listed by the user
 
     def add_image(self, key: str, source: ImageSource, channel: str = "") -> FoundCase:
+        """Adds an image to a case, which is made where there is none; a problem where the case has this channel."""
         case = self.cases.setdefault(key, FoundCase(key))
         if channel in case.images:
             self.add_problem(case, source.path, f"a second image beside {case.images[channel].path}")
@@ -75,6 +77,7 @@ class CaseListDraft:
         return case
 
     def add_label(self, key: str, source: ImageSource) -> FoundCase:
+        """Adds a label map to a case, which is made where there is none; a problem where the case has one."""
         case = self.cases.setdefault(key, FoundCase(key))
         if case.labels and not (case.labels[0].has_segments and source.has_segments):
             self.add_problem(case, source.path, f"a second label map beside {case.labels[0].path}")
@@ -92,6 +95,7 @@ class CaseListDraft:
         self.notes += other.notes
 
     def add_problem(self, case: FoundCase, path: Path, message: str) -> None:
+        """Adds a problem with a file of a case."""
         self.problems.append(Problem(case.name, path, f"{path}: {message}; left out"))
 
     def settled(
@@ -101,8 +105,17 @@ class CaseListDraft:
         rename: Mapping[str, str] | None = None,
         incomplete: bool = False,
     ) -> CaseList:
-        """The cases that can be used; ``incomplete`` ones, that lack channels, too. Raises ``SourceError`` without any,
-        or without needed labels."""
+        """Returns the cases that can be used.
+
+        Args:
+            source: What the user gave.
+            labelled: Whether cases need a label map.
+            rename: Other names for named segments.
+            incomplete: Whether cases that lack channels can be used too.
+
+        Raises:
+            SourceError: There are none, or none with needed labels.
+        """
         if not self.cases and not self.problems:
             raise SourceError(f"{source}: no cases in it, though it looks like {self.layout}")
         has_labels = any(case.labels for case in self.cases.values())
@@ -156,13 +169,14 @@ class CaseListDraft:
         return patients_note([case.group for case in nameless if case.group])
 
     def _without_unlabelled(self, cases: list[FoundCase]) -> list[FoundCase]:
-        """Without the cases that have no label map by intention, which are noted."""
+        """Returns the cases without those that have no label map by intention, which are noted."""
         unlabelled = Counter(case.unlabelled_as for case in cases if case.unlabelled_as and not case.labels)
         self.notes += [f"without label maps, left out: {counted(n, what)}" for what, n in unlabelled.items()]
         return [case for case in cases if case.labels or not case.unlabelled_as]
 
     def _with_labels(self, cases: list[FoundCase]) -> list[FoundCase]:
-        """Those of the cases that have a label map; the others become problems, and label maps without images too."""
+        """Returns those of the cases that have a label map; the others become problems, and label maps without
+        images too."""
         for case in cases:
             if not case.labels:
                 self.add_problem(case, case.path, "an image without its label map")
@@ -172,7 +186,8 @@ class CaseListDraft:
         return [case for case in cases if case.labels]
 
     def _named(self, cases: list[FoundCase], rename: Mapping[str, str]) -> NamedLabels | None:
-        """The labels by name, where segments have names; cases whose segments cannot be used become problems."""
+        """Returns the labels by name, where segments have names; cases whose segments cannot be used become
+        problems."""
         sources = {case.key: case.labels for case in cases if case.is_segmented}
         if not sources and rename:
             raise ConfigError(
@@ -186,7 +201,7 @@ class CaseListDraft:
         return named
 
     def _with_same_channels(self, cases: list[FoundCase]) -> list[FoundCase]:
-        """Cases with the set of channels that most of them have."""
+        """Returns the cases with the set of channels that most of them have."""
         if all(len(case.images) == 1 for case in cases):
             return cases
         usual = Counter(tuple(sorted(case.images)) for case in cases).most_common(1)[0][0]
@@ -214,7 +229,7 @@ class CaseListDraft:
         return ("image",)
 
     def _in_order(self, case: FoundCase) -> tuple[str, ...]:
-        """Its channels in the order that the layout gives, else in that of their names."""
+        """Returns the channels of a case in the order that the layout gives, else in that of their names."""
         order = {channel: i for i, channel in enumerate(self.channels)}
         return tuple(sorted(case.images, key=lambda c: (order.get(c, 0), c)))
 

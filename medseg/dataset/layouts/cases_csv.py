@@ -47,13 +47,15 @@ class Columns:
     unused: Sequence[str]
 
     def cell(self, row: Mapping[str, str | None], role: str) -> str:
-        """What a row says; empty where it says nothing."""
+        """Returns what a row says; empty where it says nothing."""
         return (row.get(self.others.get(role, "")) or "").strip()
 
 
 def cases_csv(listing: Listing) -> CaseListDraft | None:
-    """cases.csv, or the table that was given; paths are relative to it. Labels are named by a dataset.json beside it,
-    where there is one."""
+    """Reads cases.csv, or the table that was given; paths are relative to it.
+
+    Labels are named by a dataset.json beside it, where there is one.
+    """
     path = listing.path / "cases.csv" if listing.path.is_dir() else listing.path
     if not path.is_file():
         return None
@@ -141,7 +143,8 @@ def _notes(columns: Columns, path: Path) -> list[str]:
 
 
 def _keys(columns: Columns, rows: Sequence[Mapping[str, str | None]]) -> list[str]:
-    """What each case is called: as the table says; else by its file, or by its path where names of files recur."""
+    """Returns what each case is called: as the table says; else by its file, or by its path where names of files
+    recur."""
     paths = [
         columns.cell(row, "label") or next(((row[name] or "").strip() for name in columns.images if row[name]), "case")
         for row in rows

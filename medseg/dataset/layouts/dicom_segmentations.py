@@ -57,12 +57,14 @@ def note_unused(draft: CaseListDraft, listing: Listing) -> None:
 
 
 def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:
-    """The series that a segmentation was drawn on: one where that is clear.
+    """Returns the series that a segmentation was drawn on: one where that is clear.
 
     That is the series that it refers to, where that is there. Otherwise a series in its frame of reference that has a
     slice in each of its planes. Of several those that were not computed from others, and the one that lies nearest in
-    the folders. Raises ``SourceError`` for a
-    segmentation that cannot be read.
+    the folders.
+
+    Raises:
+        SourceError: The segmentation cannot be read.
     """
     referred = [source for source in series if source.series_uid in segmentation.refers_to]
     candidates = referred or [source for source in series if _may_share_frame(segmentation, source)]
@@ -74,7 +76,8 @@ def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:
 
 
 def _may_share_frame(one: ImageSource, other: ImageSource) -> bool:
-    """Whether the two have the same coordinates, as far as is known: some programs write no frame of reference."""
+    """Returns whether the two have the same coordinates, as far as is known: some programs write no frame of
+    reference."""
     if one.frame_of_reference_uid and other.frame_of_reference_uid:
         return one.frame_of_reference_uid == other.frame_of_reference_uid
     return one.study_uid == other.study_uid != ""
@@ -92,10 +95,12 @@ def _problem(segmentation: ImageSource, candidates: Sequence[str]) -> Problem:
 
 
 def lies_on(segmentation: ImageSource, image: ImageSource) -> bool:
-    """Whether the planes of all contours, or of all frames, are slices of the series, and lie in its extent: geometry
-    decides, since UIDs of slices are often lost on the way.
+    """Returns whether the planes of all contours, or of all frames, are slices of the series, and lie in its extent.
 
-    Raises ``SourceError`` for a file that cannot be read.
+    Geometry decides, since UIDs of slices are often lost on the way.
+
+    Raises:
+        SourceError: A file cannot be read.
     """
     slices = Slices(tuple(source_planes(image)))
     return CHECKS[segmentation.kind](segmentation, slices)

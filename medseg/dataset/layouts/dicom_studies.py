@@ -17,7 +17,7 @@ VOLUMES = ("nifti", "pair", "itk")
 
 
 def segmented_studies(listing: Listing) -> CaseListDraft | None:
-    """DICOM series of which some have a DICOM SEG or an RTSTRUCT."""
+    """Finds DICOM series of which some have a DICOM SEG or an RTSTRUCT."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]
     segmentations = [source for source in listing.found.segmentations if source.kind in SAY_THEIR_IMAGE]
     if not series or not segmentations:
@@ -28,7 +28,7 @@ def segmented_studies(listing: Listing) -> CaseListDraft | None:
 
 
 def dicom_studies(listing: Listing) -> CaseListDraft | None:
-    """DICOM series without labels: each is a case of its patient."""
+    """Finds DICOM series without labels: each is a case of its patient."""
     series = [source for source in listing.found.sources if source.kind == "dicom"]
     if not series or any(source.kind in VOLUMES for source in listing.found.sources):
         return None
@@ -42,8 +42,10 @@ def _studies(listing: Listing, series: Sequence[ImageSource], layout: str) -> Ca
 
 
 def studies_with_pictures(listing: Listing) -> CaseListDraft | None:
-    """DICOM series with a folder beside them that has a picture for each slice, as CHAOS has: ``DICOM_anon/`` and
-    ``Ground/``."""
+    """Finds DICOM series with a folder beside them that has a picture for each slice.
+
+    CHAOS has ``DICOM_anon/`` and ``Ground/``.
+    """
     series = [source for source in listing.found.sources if source.kind == "dicom"]
     folders: dict[Path, list[Path]] = defaultdict(list)
     for source in listing.found.sources:
@@ -70,8 +72,10 @@ def studies_with_pictures(listing: Listing) -> CaseListDraft | None:
 def _drawn_on(
     folder: Path, pictures: Sequence[Path], series: Sequence[ImageSource]
 ) -> dict[ImageSource, tuple[Path, ...]]:
-    """The series that label pictures may be of, each with its pictures in the order of its slices: those with files of
-    the same names, else those with as many, in the order of names."""
+    """Returns the series that label pictures may be of, each with its pictures in the order of its slices.
+
+    They are those with files of the same names, else those with as many, in the order of names.
+    """
     beside = [
         s for s in series if s.path.is_relative_to(folder.parent) and len(s.files) == len(pictures) and not s.frames
     ]

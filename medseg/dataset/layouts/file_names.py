@@ -16,7 +16,7 @@ CHANNEL = re.compile(r"^(?P<base>.+)_(?P<channel>\d{4})$")
 
 
 def mask_core(stem: str) -> str | None:
-    """What is left of a mask's name without the word that makes it one; None when it is no mask.
+    """Returns what is left of a mask's name without the word that makes it one; None when it is no mask.
 
     ``CT_mask`` → ``CT``; ``label_07`` and ``mask07`` → ``07``; ``segmentation`` → ``""``; ``CT`` → None.
     """
@@ -24,21 +24,23 @@ def mask_core(stem: str) -> str | None:
 
 
 def image_core(stem: str) -> str:
-    """The same for an image: ``CT_image`` → ``CT``, ``volume-7`` → ``7``, ``imaging`` → ``""``, ``CT`` →
-    ``CT``."""
+    """Returns what is left of an image's name without the word that makes it one; the name itself where there is none.
+
+    ``CT_image`` → ``CT``, ``volume-7`` → ``7``, ``imaging`` → ``""``, ``CT`` → ``CT``.
+    """
     core = _without(IMAGE_WORD, stem)
     return stem if core is None else core
 
 
 def split_channel(stem: str) -> tuple[str, str]:
-    """``("liver_07", "0001")`` of ``liver_07_0001``, as nnU-Net names channels; ``(stem, "")`` without
-    such an end."""
+    """Returns ``("liver_07", "0001")`` of ``liver_07_0001``, as nnU-Net names channels; ``(stem, "")`` without such
+    an end."""
     match = CHANNEL.match(stem)
     return (match["base"], match["channel"]) if match else (stem, "")
 
 
 def rest_after(start: str, stem: str) -> str | None:
-    """What follows ``start`` and a separator in a stem: ``t1`` in ``case3_t1`` after ``case3``; None
+    """Returns what follows ``start`` and a separator in a stem: ``t1`` in ``case3_t1`` after ``case3``; None
     otherwise."""
     if start == "":
         return stem
@@ -47,13 +49,13 @@ def rest_after(start: str, stem: str) -> str | None:
 
 
 def safe(name: str) -> str:
-    """Fit to be a file name on every system: letters, digits, and ``_ - + .`` inside."""
+    """Returns a name that is fit to be a file name on every system: letters, digits, and ``_ - + .`` inside."""
     kept = re.sub(r"_{2,}", "_", re.sub(r"[^\w.+-]+", "_", name)).strip("._-")
     return shortened(f"case_{kept}" if RESERVED.match(kept) else kept, LONGEST_FILE_NAME)
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Safe names in which none occurs twice (file systems may ignore case): the second ``a`` becomes
+    """Returns safe names in which none occurs twice (file systems may ignore case): the second ``a`` becomes
     ``a_2``."""
     result: list[str] = []
     taken = {safe(name).lower() for name in names}

@@ -31,8 +31,10 @@ class FolderPair(NamedTuple):
 
 
 def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
-    """images/ and labels/, or what else they may be called, with the same names in both; each part of a dataset may
-    have its own."""
+    """Finds images/ and labels/, or what else they may be called, with the same names in both.
+
+    Each part of a dataset may have its own.
+    """
     pairs = list(_pairs_below(listing))
     drawn = [pair for pair in pairs if pair.labels and pair.images.found.sources]
     labelled = [pair for pair in drawn if pair.part not in TESTING] or drawn
@@ -58,9 +60,11 @@ def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
 
 
 def one_level_down(listing: Listing) -> Listing | None:
-    """The only folder below that has a dataset.json beside its imagesTr/, as below ``nnUNet_raw``; None without any.
+    """Returns the only folder below that has a dataset.json beside its imagesTr/, as below ``nnUNet_raw``; None without
+    any.
 
-    Raises ``SourceError`` where there are several.
+    Raises:
+        SourceError: There are several.
     """
     found = list(_datasets_below(listing, DEEPEST - 1))
     if len(found) > 1:
@@ -104,7 +108,8 @@ def _pairs_in(listing: Listing, part: str) -> Iterator[FolderPair]:
 
 
 def _core(word: str, name: str) -> str | None:
-    """``"tr"`` of ``imagesTr``, ``"a"`` of ``LABEL_A``, ``""`` of ``images``; None for a name without the word."""
+    """Returns ``"tr"`` of ``imagesTr``, ``"a"`` of ``LABEL_A``, ``""`` of ``images``; None for a name without the
+    word."""
     match = re.fullmatch(rf"(?:(.+)[-_ ])?{word}(?:[-_ ](.+)|({PARTS}))?", name, re.IGNORECASE)
     return "_".join(part.lower() for part in match.groups() if part) if match else None
 

@@ -22,18 +22,23 @@ FEW_VOXELS = 2**18  # are read in any case
 
 
 def is_named_like_label(place: PurePosixPath) -> bool:
-    """``CT_mask``, ``sub-01_dseg``, ``masks/7``, ``derivatives/manual/x``; ``place``: a path without suffix."""
+    """Returns whether a path without suffix is one of a label map.
+
+    Such are ``CT_mask``, ``sub-01_dseg``, ``masks/7``, ``derivatives/manual/x``.
+    """
     return mask_core(place.name) is not None or any(map(is_label_folder, place.parts[:-1]))
 
 
 def is_label_folder(name: str) -> bool:
-    """``masks``, ``segmentations``, ``labelsTr``, ``derivatives``."""
+    """Returns whether a folder is one of label maps: ``masks``, ``segmentations``, ``labelsTr``, ``derivatives``."""
     return mask_core(name) == "" or FOLDERS.fullmatch(name) is not None
 
 
 def holds_few_integers(source: ImageSource) -> bool:
-    """Whether its voxels are background and few small whole numbers, as those of a label map; False for what cannot be
-    read, and for an image of one value."""
+    """Returns whether its voxels are background and few small whole numbers, as those of a label map.
+
+    It is False for what cannot be read, and for an image of one value.
+    """
     if source.kind == "dicom" or source.has_segments:
         return False
     try:
@@ -52,7 +57,7 @@ def holds_few_integers(source: ImageSource) -> bool:
 
 
 def _may_be(source: ImageSource) -> bool:
-    """Whether a look at the voxels is worth its time."""
+    """Returns whether a look at the voxels is worth its time."""
     n_voxels = math.prod(read_geometry(source).shape)
     if n_voxels <= FEW_VOXELS:
         return True

@@ -19,7 +19,7 @@ PLACEHOLDERS = ("case", "scan", "part")
 
 
 def files_left_out(draft: CaseListDraft, listing: Listing) -> list[str]:
-    """A note that counts the files that no case has, by kind, where no problem tells of them."""
+    """Returns a note that counts the files that no case has, by kind, where no problem tells of them."""
     used = [source for case in draft.cases.values() for source in (*case.images.values(), *case.labels)]
     taken = {path for source in used for path in (source.path, *source.files)}
     told = {problem.path for problem in draft.problems}
@@ -36,8 +36,10 @@ def files_left_out(draft: CaseListDraft, listing: Listing) -> list[str]:
 
 
 def likely_label_maps(draft: CaseListDraft, listing: Listing) -> list[str]:
-    """Warnings about images that look like label maps, with the patterns that would pair them. Images that have a label
-    map of their own may look like anything."""
+    """Returns warnings about images that look like label maps, with the patterns that would pair them.
+
+    Images that have a label map of their own may look like anything.
+    """
     cases = [case for case in draft.cases.values() if not case.labels and case.unlabelled_as in ("", "scan")]
     images = [source for case in cases for source in case.images.values()]
     likely = {source for source in images if is_named_like_label(listing.place(source))}
@@ -58,7 +60,8 @@ def likely_label_maps(draft: CaseListDraft, listing: Listing) -> list[str]:
 
 
 def suggested_patterns(images: Sequence[str], labels: Sequence[str]) -> tuple[str, str] | None:
-    """Patterns that pair some images and label maps by what their paths have in common; None where nothing does."""
+    """Returns patterns that pair some images and label maps by what their paths have in common; None where nothing
+    does."""
     for label in labels[:MOST_KINDS]:
         for image in sorted(images, key=lambda path: -len(_shared(path, label))):
             for pair in _generalised(image, label, labels):
@@ -69,7 +72,7 @@ def suggested_patterns(images: Sequence[str], labels: Sequence[str]) -> tuple[st
 
 
 def _generalised(image: str, label: str, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """An image's and its label map's path with placeholders for what they share and other label maps don't."""
+    """Yields an image's and its label map's path with placeholders for what they share and other label maps don't."""
     everywhere = set.intersection(*(set(_words(path)) for path in labels)) if len(labels) > 1 else set()
     shared = [word for word in _shared(image, label) if word not in everywhere]
     if 0 < len(shared) <= len(PLACEHOLDERS):
@@ -85,7 +88,7 @@ def _generalised(image: str, label: str, labels: Sequence[str]) -> Iterator[tupl
 
 
 def _with_structure(glob: str, label: str, alike: Sequence[str]) -> str:
-    """The glob of one mask with ``{structure}`` where masks of the same case differ."""
+    """Returns the glob of one mask with ``{structure}`` where masks of the same case differ."""
     folder, _, name = label.rpartition("/")
     names = [path.rpartition("/")[2] for path in alike if path.rpartition("/")[0] == folder]
     common = set.intersection(*(set(_words(each)) for each in names))
@@ -107,7 +110,7 @@ def _words(path: str) -> list[str]:
 
 
 def _kind(path: str) -> str:
-    """``sub-*/anat/sub-*_T1w.nii.gz``: what is alike in the paths of files of one kind."""
+    """Returns what is alike in the paths of files of one kind: ``sub-*/anat/sub-*_T1w.nii.gz``."""
     return re.sub(r"\d+", "*", path)
 
 

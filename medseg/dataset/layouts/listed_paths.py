@@ -20,7 +20,7 @@ from medseg.volume import Spacing3
 
 
 def decathlon(listing: Listing) -> CaseListDraft | None:
-    """dataset.json with a list of training cases; nnU-Net 1 writes it too, without the _0000 of its files."""
+    """Reads a dataset.json with a list of training cases; nnU-Net 1 writes it too, without the _0000 of its files."""
     content = listing.content
     if not isinstance(content.get("training"), list):
         return None
@@ -46,7 +46,11 @@ def decathlon(listing: Listing) -> CaseListDraft | None:
 
 
 def _entries(content: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
-    """Of a list in dataset.json; a path alone is a test image. Raises ``SourceError``."""
+    """Returns the entries of a list in dataset.json; a path alone is a test image.
+
+    Raises:
+        SourceError: The list, or an entry, is wrong.
+    """
     given = content.get(name) or []
     if not isinstance(given, list):
         raise SourceError(f"{path}: '{name}' has to be a list of images with their labels, not {given!r}")
@@ -67,10 +71,17 @@ def add_listed(
     label: str | None,
     key: str = "",
 ) -> FoundCase | None:
-    """Adds the case of some images (one, several, or by channel) and perhaps a label, relative to ``folder``.
+    """Adds the case of some images and perhaps a label.
 
-    Without a ``key`` it is named by its label's or first image's file. None, and a problem in the draft, when
-    a file is missing or no image.
+    Args:
+        draft: What it is added to.
+        folder: Paths are relative to it.
+        images: One, several, or by channel.
+        label: None: the case has none.
+        key: Without one, the case is named by its label's or first image's file.
+
+    Returns:
+        None, and a problem in the draft, when a file is missing or no image.
     """
     by_channel = _by_channel(images)
     key = key or stem(Path(label or next(iter(by_channel.values()), "case")))
@@ -91,8 +102,16 @@ def add_listed(
 
 
 def annotated_labels(given: object, path: Path) -> tuple[str, ...] | None:
-    """The names of labels that a case, listed in ``path``, says were annotated: a list, or names separated by ; or |.
-    None where it says nothing: all were. Raises ``SourceError``."""
+    """Returns the names of labels that a case, listed in ``path``, says were annotated.
+
+    They are a list, or names separated by ; or |.
+
+    Returns:
+        None where it says nothing: all were.
+
+    Raises:
+        SourceError: It is something else.
+    """
     if given in (None, ""):
         return None
     names = re.split("[;|]", given) if isinstance(given, str) else given
@@ -102,8 +121,16 @@ def annotated_labels(given: object, path: Path) -> tuple[str, ...] | None:
 
 
 def listed_spacing(row: Mapping[str, str | None], path: Path) -> Spacing3 | None:
-    """What a row of the table ``path`` says of the voxels of its case: three numbers in the column ``spacing``, or one
-    in each of ``spacing_x``, ``spacing_y`` and ``spacing_z``; None where it says nothing. Raises ``ConfigError``."""
+    """Returns what a row of the table ``path`` says of the voxels of its case, in mm.
+
+    That is three numbers in the column ``spacing``, or one in each of ``spacing_x``, ``spacing_y`` and ``spacing_z``.
+
+    Returns:
+        None where it says nothing.
+
+    Raises:
+        ConfigError: It is no spacing.
+    """
     whole = (row.get("spacing") or "").strip()
     parts = [(row.get(f"spacing_{axis}") or "").strip() for axis in "xyz"]
     if whole:
@@ -127,8 +154,11 @@ def _exists(path: Path) -> bool:
 
 
 def _on_disk(path: Path) -> Path:
-    """The path as it is spelled on disk: composed or decomposed (NFC, NFD), in capitals or not, with slashes for
-    backslashes; as it is where there is no such file, or are several."""
+    """Returns the path as it is spelled on disk.
+
+    That is composed or decomposed (NFC, NFD), in capitals or not, with slashes for backslashes; as it is where there is
+    no such file, or are several.
+    """
     if _exists(path) or path == path.parent:
         return path
     if "\\" in path.name:
@@ -155,7 +185,7 @@ def _by_channel(images: str | Sequence[str] | Mapping[str, str]) -> dict[str, st
 
 
 def _sources_of(path: Path, channel: str) -> dict[str, ImageSource]:
-    """The listed file; or, as nnU-Net 1 lists them, its channels: ``a.nii.gz`` for ``a_0000.nii.gz``, …"""
+    """Returns the listed file; or, as nnU-Net 1 lists them, its channels: ``a.nii.gz`` for ``a_0000.nii.gz`` and on."""
     if path.exists():
         return {channel: source_of(path)}
     name = stem(path)

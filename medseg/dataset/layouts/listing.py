@@ -24,20 +24,22 @@ class Listing:
 
     @cached_property
     def path(self) -> Path:
-        """Of a folder or file; for an archive where it is unpacked."""
+        """The path of a folder or file; for an archive where it is unpacked."""
         return unpacked_content(self.given) if self.is_archive else self.given
 
     @property
     def name(self) -> str:
+        """Its name without suffix."""
         return without_suffix(self.given).name
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Of dataset.json."""
+        """The content of its dataset.json."""
         return read_dataset_json(self.path)
 
     @cached_property
     def found(self) -> Found:
+        """All images and segmentations in it."""
         return image_sources(self.path)
 
     @property
@@ -47,14 +49,17 @@ class Listing:
 
     @cached_property
     def folders(self) -> dict[str, "Listing"]:
-        """The folders and archives in it by their names, in lower case and without suffix; those that medseg wrote
-        aren't among them."""
+        """The folders and archives in it by their names, in lower case and without suffix.
+
+        Those that medseg wrote aren't among them.
+        """
         archives = [path for path in self.path.iterdir() if is_archive(path) and path.is_file()]
         entries = (*sorted(archives), *subfolders(self.path))  # a folder goes before an archive
         return {without_suffix(path).name.lower(): Listing(path) for path in entries}
 
     def relative(self, source: ImageSource) -> str:
-        """Path of a source below this one, with slashes: ``STS_001/CT_image.nii.gz``, ``STS_001/CT`` for DICOM.
+        """Returns the path of a source below this one, with slashes: ``STS_001/CT_image.nii.gz``, ``STS_001/CT`` for
+        DICOM.
 
         Series that share a folder are told apart by their descriptions, the volumes of one series by their parts:
         ``STS_001/DICOM/T1_post``, ``STS_001/DWI/b-1000``.
@@ -69,7 +74,7 @@ class Listing:
         return normalize("NFC", (path / source.part).as_posix())
 
     def place(self, source: ImageSource) -> PurePosixPath:
-        """The same without suffixes: ``STS_001/CT_image``."""
+        """Returns the path of a source below this one, with slashes and without suffixes: ``STS_001/CT_image``."""
         path = PurePosixPath(*(without_suffix(Path(part)).name for part in PurePosixPath(self.relative(source)).parts))
         if source.kind == "dicom":
             return path
@@ -77,7 +82,7 @@ class Listing:
         return file / source.part
 
     def shares_folder(self, source: ImageSource) -> bool:
-        """Whether a DICOM series lies in one folder with others."""
+        """Returns whether a DICOM series lies in one folder with others."""
         return len(self._series_in.get(source.path, ())) > 1
 
     @cached_property
@@ -88,7 +93,7 @@ class Listing:
         return series
 
     def draft(self, layout: str) -> CaseListDraft:
-        """An empty one with what was noted in the search, and the labels that dataset.json names."""
+        """Returns an empty draft with what was noted in the search, and the labels that dataset.json names."""
         labels, notes = label_names(self.content, self.path / "dataset.json")
         notes = [*self.found.notes, *notes]
         return CaseListDraft(layout, labels=labels, problems=list(self.found.problems), notes=notes, searched=True)

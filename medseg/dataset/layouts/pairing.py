@@ -19,12 +19,13 @@ Masks = dict[tuple[str, str], list[ImageSource]]  # by folder and core name
 
 
 def paired_by_name(listing: Listing) -> list[ImageSource]:
-    """What may be the label map of an image by its name: DICOM SEG and RTSTRUCT say themselves what they outline."""
+    """Returns what may be the label map of an image by its name: DICOM SEG and RTSTRUCT say themselves what they
+    outline."""
     return [source for source in listing.label_maps if source.kind not in SAY_THEIR_IMAGE]
 
 
 def paired_folders(images: Listing, labels: Listing) -> CaseListDraft:
-    """Images in one folder, label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
+    """Pairs images in one folder with label maps in another, by names that are equal but for ``_mask`` or ``_0000``.
 
     An image may also be a folder: with one DICOM series, or with one file a channel. So may be a label map: with a mask
     for each structure.
@@ -61,10 +62,10 @@ def paired_folders(images: Listing, labels: Listing) -> CaseListDraft:
 
 
 def paired_with_masks(listing: Listing) -> CaseListDraft | None:
-    """Masks in the folders of their images, known by their names; None when no image has a mask.
+    """Pairs masks with the images in their folders, by their names; None when no image has a mask.
 
-    ``CT_image`` goes with ``CT_mask``, ``volume-7`` with ``segmentation-7``, ``case7`` with ``case7_seg``;
-    and ``case7_t1`` and ``case7_flair`` are the channels of the case that ``case7_seg`` was drawn on.
+    ``CT_image`` goes with ``CT_mask``, ``volume-7`` with ``segmentation-7``, ``case7`` with ``case7_seg``; and
+    ``case7_t1`` and ``case7_flair`` are the channels of the case that ``case7_seg`` was drawn on.
     """
     masks = _masks(listing)
     cores: dict[str, list[str]] = defaultdict(list)
@@ -94,7 +95,7 @@ def paired_with_masks(listing: Listing) -> CaseListDraft | None:
 
 
 def _label_keys(labels: Listing) -> dict[str, ImageSource]:
-    """Label maps by the names that their images may have: ``001_mask`` and ``001``."""
+    """Returns label maps by the names that their images may have: ``001_mask`` and ``001``."""
     exact: dict[str, ImageSource] = {}
     loose: dict[str, ImageSource] = {}
     for source in paired_by_name(labels):
@@ -109,7 +110,7 @@ def _label_keys(labels: Listing) -> dict[str, ImageSource]:
 
 
 def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
-    """What case and channel an image's path may mean, the most literal first."""
+    """Yields what case and channel an image's path may mean, the most literal first."""
     folder, name = _parts(place)
     base, channel = split_channel(name)
     yield _join(folder, name), ""
@@ -122,7 +123,10 @@ def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
 
 
 def _core(listing: Listing, source: ImageSource) -> str | None:
-    """None for what is no mask by its name. A segmentation is one whatever its name."""
+    """Returns the name of a mask without the word that makes it one; None for what is no mask by its name.
+
+    A segmentation is one whatever its name.
+    """
     if source.kind == "dicom":
         return None
     name = listing.place(source).name
@@ -140,7 +144,7 @@ def _masks(listing: Listing) -> Masks:
 
 
 def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
-    """Which of the masks in its folder an image goes with, and as which channel; None when with none."""
+    """Returns which of the masks in its folder an image goes with, and as which channel; None when with none."""
     for exact in (name, image_core(name)):
         if exact in cores:
             return exact, ""
@@ -152,7 +156,7 @@ def _mask_of(name: str, cores: list[str]) -> tuple[str | None, str]:
 
 
 def _name_kinds(draft: CaseListDraft, listing: Listing, masks: Masks) -> None:
-    """Where names recur from folder to folder, they are kinds of images."""
+    """Names channels by the kinds of images, which are names that recur from folder to folder."""
     kinds = sorted(core for core, n in Counter(core for _, core in masks).items() if n > 1)
     for folder, core in masks:
         if folder and core in kinds:
@@ -174,7 +178,7 @@ def _name_kinds(draft: CaseListDraft, listing: Listing, masks: Masks) -> None:
 
 
 def _parts(place: PurePosixPath) -> tuple[str, str]:
-    """Folder and name; both empty for the source itself."""
+    """Returns folder and name; both are empty for the source itself."""
     return ("" if place.parent == PurePosixPath() else place.parent.as_posix()), place.name
 
 

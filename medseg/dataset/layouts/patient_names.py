@@ -30,8 +30,10 @@ MOST_SHOWN = 3
 
 
 def patients_by_name(keys: Sequence[str]) -> dict[str, str]:
-    """The patient of each case, a path of names, that the names of the cases (keys of a draft) tell of; none where all
-    would be of one, as below a common folder."""
+    """Returns the patient of each case, a path of names, that the names of the cases (keys of a draft) tell of.
+
+    There are none where all would be of one, as below a common folder.
+    """
     paths = _reduced(keys)
     named = {key: "/".join(path) for key, path in paths.items() if path and "/".join(path) != key}
     groups = {named.get(key, key) for key in keys}
@@ -52,7 +54,7 @@ def patients_note(groups: Sequence[str]) -> list[str]:
 
 
 def _reduced(keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names without what differs within a patient: visits, sides, kinds of images."""
+    """Returns names without what differs within a patient: visits, sides, kinds of images."""
     paths = {key: _below_parts(key.split("/")) for key in keys}
     while len({path[0] for path in paths.values()}) == 1 and all(len(path) > 1 for path in paths.values()):
         paths = {key: path[1:] for key, path in paths.items()}
@@ -60,7 +62,10 @@ def _reduced(keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _below_parts(path: list[str]) -> list[str]:
-    """``["P1", "CT"]`` of ``["train", "P1", "CT"]``; what lies in the part itself may have the same name in another."""
+    """Returns ``["P1", "CT"]`` of ``["train", "P1", "CT"]``.
+
+    What lies in the part itself may have the same name in another.
+    """
     return [part for part in path if part.lower() not in PARTS] if len(path) > 2 else path
 
 
@@ -76,7 +81,7 @@ def _without_occasions(path: Sequence[str]) -> tuple[str, ...]:
 
 
 def _without_kinds(paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Where names recur from folder to folder, a folder is a patient, and the names are kinds of images."""
+    """Returns the paths without kinds of images: where names recur from folder to folder, a folder is a patient."""
     parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for path in paths.values():
         if len(path) > 1 and not PATIENT.fullmatch(path[-1]) and not {p.lower() for p in path[:-1]} <= {*PARTS}:

@@ -26,14 +26,19 @@ NAMED = re.compile(r"(?:([^=/*?]+)=)?(.*)")  # CT=*/CT.nii.gz
 
 
 def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | None) -> CaseListDraft:
-    """Images that match globs, one a channel (``"CT=*/CT_image.nii.gz"`` names it), and label maps that match
-    ``labels``, paired by what the ``*`` of each match; DICOM series also by their study.
+    """Pairs images with label maps by what the ``*`` of each glob matches; DICOM series also by their study.
 
     Where globs have placeholders, they are paired by these, and ``*`` is anything: ``"{case}/*_{channel}.nii.gz"`` and
     ``"{case}/segmentations/{structure}.nii.gz"``, which is a mask for each structure.
 
-    Raises ``ConfigError`` when the globs differ in what they can be paired by, ``SourceError`` when one matches
-    nothing.
+    Args:
+        listing: Where the files are.
+        images: Globs, one a channel; ``"CT=*/CT_image.nii.gz"`` names it.
+        labels: The glob of the label maps.
+
+    Raises:
+        ConfigError: The globs differ in what they can be paired by.
+        SourceError: One matches nothing.
     """
     globs = {name: normalize("NFC", glob) for name, glob in _channels(images).items()}
     labels = normalize("NFC", labels) if labels else None
@@ -72,7 +77,7 @@ def _check(images: Sequence[str], labels: str | None) -> None:
 
 
 def paired_keys(images: str, labels: str, image_paths: Sequence[str], label_paths: Sequence[str]) -> set[str]:
-    """What the files are called that two globs pair."""
+    """Returns what the files are called that two globs pair."""
     first, second = (
         {_key(match) for path in paths if (match := _pattern(glob).fullmatch(path))}
         for glob, paths in ((images, image_paths), (labels, label_paths))
@@ -81,7 +86,7 @@ def paired_keys(images: str, labels: str, image_paths: Sequence[str], label_path
 
 
 def is_named(image: str) -> bool:
-    """Whether a glob gives its channel a name."""
+    """Returns whether a glob gives its channel a name."""
     match = NAMED.fullmatch(image)
     return match is not None and match[1] is not None
 
@@ -99,7 +104,12 @@ def take_labels(draft: CaseListDraft, others: CaseListDraft) -> None:
 
 def only_images(draft: CaseListDraft, listing: Listing, images: str) -> None:
     """Leaves the cases of a draft with those of their images that match a glob, or with those volumes of files that
-    hold several. Raises ``SourceError`` when none is left, ``ConfigError`` when several volumes of a file match."""
+    hold several.
+
+    Raises:
+        SourceError: None is left.
+        ConfigError: Several volumes of a file match.
+    """
     there = [source for case in draft.cases.values() for source in case.images.values()]
     chosen = _matches(listing, _with_volumes(there, images), "--images", images)
     volumes: dict[Path, list[ImageSource]] = defaultdict(list)
@@ -118,14 +128,18 @@ def only_images(draft: CaseListDraft, listing: Listing, images: str) -> None:
 
 
 def _with_volumes(sources: Sequence[ImageSource], glob: str) -> list[ImageSource]:
-    """With the volumes of files that hold several, where a glob names volumes."""
+    """Returns the sources with the volumes of files that hold several, where a glob names volumes."""
     if not may_be_part(PurePosixPath(glob).name):
         return list(sources)
     return [*sources, *(volume for source in sources for volume in volumes_of(source))]
 
 
 def _matches(listing: Listing, sources: Sequence[ImageSource], option: str, glob: str) -> dict[ImageSource, str]:
-    """Those sources that match, with the names that the wildcards stand for. Raises ``SourceError`` without any."""
+    """Returns those sources that match, with the names that the wildcards stand for.
+
+    Raises:
+        SourceError: None matches.
+    """
     matches = {source: _pattern(glob).fullmatch(listing.relative(source)) for source in sources}
     keys = {source: _key(match) for source, match in matches.items() if match}
     if not keys:
@@ -153,7 +167,8 @@ def _key(match: re.Match[str]) -> str:
 
 
 def _without_suffix(part: str) -> str:
-    """``P1`` of ``P1.nii.gz`` and of ``P1.zip``; empty for ``.nii.gz`` and ``nii.gz``, as in ``CT*`` and ``CT.*``."""
+    """Returns ``P1`` of ``P1.nii.gz`` and of ``P1.zip``; empty for ``.nii.gz`` and ``nii.gz``, as in ``CT*`` and
+    ``CT.*``."""
     name = f"_.{part.lstrip('.')}"
     return stem(without_suffix(Path(name))).removeprefix("_").removeprefix(".")
 
@@ -173,20 +188,23 @@ def _channels(images: Sequence[str]) -> dict[str, str]:
 
 
 def _words(glob: str) -> str:
-    """``CT`` of ``*/CT_image.nii.gz`` and of ``*/CT/image``; empty where it says nothing."""
+    """Returns ``CT`` of ``*/CT_image.nii.gz`` and of ``*/CT/image``; empty where it says nothing."""
     parts = [stem(Path(part)).replace("*", "").strip("_-. ") for part in reversed(PurePosixPath(glob).parts)]
     return next((word for part in parts if (word := image_core(part))), "")
 
 
 def _placed(glob: str, placeholder: str, path: str) -> str:
-    """What a placeholder stands for in a path that matches; empty where the glob has no such."""
+    """Returns what a placeholder stands for in a path that matches; empty where the glob has no such."""
     match = _pattern(glob).fullmatch(path)
     return _without_suffix(match[placeholder]) if match and placeholder in match.groupdict() else ""
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression with one group for each wildcard, or for each placeholder where there are such;
-    ``**/`` matches any depth. A placeholder that occurs twice has to match the same twice."""
+    """Returns a glob as a regular expression with one group for each wildcard, or for each placeholder where there are
+    such.
+
+    ``**/`` matches any depth. A placeholder that occurs twice has to match the same twice.
+    """
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\{[a-z]+\})", glob.removeprefix("./").rstrip("/"))
     names = set(PLACEHOLDER.findall(glob))
     seen: set[str] = set()

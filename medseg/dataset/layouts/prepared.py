@@ -7,7 +7,7 @@ from medseg.dataset.prepared_json import read_dataset
 
 
 def prepared(listing: Listing) -> CaseListDraft | None:
-    """A folder that ``medseg preprocess`` wrote."""
+    """Reads a folder that ``medseg preprocess`` wrote."""
     if listing.content.get("format") != "medseg-prepared":
         return None
     content = read_dataset(listing.path)

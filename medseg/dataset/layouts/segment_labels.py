@@ -32,14 +32,19 @@ class NamedLabels:
 def name_labels(
     sources_by_case: Mapping[str, Sources], rename: Mapping[str, str], known: Labels | None = None
 ) -> NamedLabels:
-    """Label values for the named segments of all cases.
+    """Returns label values for the named segments of all cases.
 
-    ``rename`` gives names, or globs of names, another name; an empty one drops the segment; the first that fits is
-    taken. Names that differ by case, spaces and underscores only are one. ``known`` labels, where dataset.json names
-    some, keep their values. Otherwise values are the segments' own numbers where these are the same in all cases, else
-    1, 2, … in the order of the names.
+    Names that differ by case, spaces and underscores only are one. Values are those of the ``known`` labels; otherwise
+    the segments' own numbers where these are the same in all cases, else 1, 2, … in the order of the names.
 
-    Raises ``ConfigError`` for a ``rename`` that fits no segment.
+    Args:
+        sources_by_case: The segmentations of each case.
+        rename: Gives names, or globs of names, another name; an empty one drops the segment; the first that fits is
+            taken.
+        known: Labels that keep their values, where dataset.json names some.
+
+    Raises:
+        ConfigError: A ``rename`` fits no segment.
     """
     segments: dict[str, dict[ImageSource, list[SegmentHeader]]] = {}
     errors: dict[str, str] = {}
@@ -63,7 +68,7 @@ def name_labels(
 
 
 def plain_name(name: str) -> str:
-    """What is compared of a name: not its case, spaces and underscores."""
+    """Returns what is compared of a name: not its case, spaces and underscores."""
     return re.sub(r"[\s_]+", "", name).casefold()
 
 
@@ -76,6 +81,7 @@ class _Naming:
 
     @classmethod
     def of(cls, segments: Sequence[SegmentHeader], rules: Mapping[str, str], known: Labels | None) -> "_Naming":
+        """Counts how the names of the segments are spelled."""
         for pattern in rules:
             if not any(_fits(segment.name, pattern) for segment in segments):
                 names = {segment.name for segment in segments}
@@ -89,11 +95,12 @@ class _Naming:
         return naming
 
     def label_of(self, segment: SegmentHeader) -> str:
-        """The most usual spelling of its name; empty for a segment that is dropped."""
+        """Returns the most usual spelling of its name; empty for a segment that is dropped."""
         counts = self.spellings[plain_name(self._renamed(segment.name))]
         return min(counts, key=lambda name: (-counts[name], name))
 
     def labels(self, segments: Iterable[SegmentHeader]) -> Labels:
+        """Returns the labels of the segments."""
         grouped: dict[str, list[SegmentHeader]] = defaultdict(list)
         for segment in segments:
             if name := self.label_of(segment):
@@ -108,6 +115,7 @@ class _Naming:
         return labels.model_copy(update={"items": tuple(described)})
 
     def notes(self) -> list[str]:
+        """Returns a note for names that are taken as one label."""
         return [
             f"taken as one label: {', '.join(repr(name) for name in sorted(counts))}"
             for counts in self.spellings.values()
@@ -131,7 +139,7 @@ def _values(grouped: Mapping[str, Sequence[SegmentHeader]]) -> dict[str, int]:
 
 
 def _described(label: Label, segments: Sequence[SegmentHeader], colour: tuple[int, int, int]) -> Label:
-    """With the codes that all of its segments have in common."""
+    """Returns the label with the codes that all of its segments have in common."""
     codes = {(segment.category, segment.type, segment.modifier) for segment in segments}
     update: dict[str, object] = {"colour": colour}
     if len(codes) == 1 and segments[0].type is not None:
@@ -142,8 +150,11 @@ def _described(label: Label, segments: Sequence[SegmentHeader], colour: tuple[in
 def _chosen(
     case: Mapping[ImageSource, Sequence[SegmentHeader]], naming: _Naming, values: Mapping[str, int]
 ) -> Iterator[tuple[str, int]]:
-    """Names in the sources with their label values. Raises ``LabelError`` when two sources outline one thing, and when
-    nothing is left of them."""
+    """Yields names in the sources with their label values.
+
+    Raises:
+        LabelError: Two sources outline one thing, or nothing is left of them.
+    """
     outlined: dict[str, ImageSource] = {}
     for source, segments in case.items():
         for segment in segments:
@@ -167,7 +178,7 @@ def _chosen(
 
 
 def _missing(named: NamedLabels) -> Iterator[str]:
-    """A note when labels don't occur in all cases, as names that differ from patient to patient make it."""
+    """Yields a note when labels don't occur in all cases, as names that differ from patient to patient make it."""
     counts = Counter(value for source in named.sources.values() for value in set((source.values or {}).values()))
     n_cases = len(named.sources)
     rare = [

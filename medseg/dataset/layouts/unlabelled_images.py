@@ -16,8 +16,10 @@ Channels = dict[str, dict[str, ImageSource]]  # sources by case key and channel
 
 
 def add_unlabelled(draft: CaseListDraft, listing: Listing, sources: Sequence[ImageSource]) -> None:
-    """One case for each image, named by its path, as in a labelled dataset; DICOM series that share a folder are
-    named by patient and description."""
+    """Adds a case for each image, named by its path, as in a labelled dataset.
+
+    DICOM series that share a folder are named by patient and description.
+    """
     several_patients = len({source.patient_id for source in sources if source.kind == "dicom"}) > 1
     for source in sources:
         shared = listing.shares_folder(source)
@@ -28,8 +30,10 @@ def add_unlabelled(draft: CaseListDraft, listing: Listing, sources: Sequence[Ima
 
 
 def leave_out_derived(draft: CaseListDraft, listing: Listing) -> None:
-    """Drops images that were computed from others (ADC maps, projections, subtractions), with a note; not those that
-    were drawn on, nor all that there is."""
+    """Drops images that were computed from others (ADC maps, projections, subtractions), with a note.
+
+    Those that were drawn on stay, and all where there is nothing else.
+    """
     derived = {
         key: list(case.images.values())
         for key, case in draft.cases.items()
@@ -70,7 +74,10 @@ def _dicom_key(source: ImageSource, several_patients: bool) -> str:
 
 
 def _by_number(listing: Listing) -> Channels | None:
-    """``a_0000, a_0001, b_0000, b_0001``: every name has a number, and every case the same ones."""
+    """Returns channels by number: ``a_0000, a_0001, b_0000, b_0001``.
+
+    Every name has a number, and every case the same ones.
+    """
     channels: Channels = defaultdict(dict)
     for source in listing.found.sources:
         key, channel = split_channel(listing.place(source).as_posix())
@@ -81,7 +88,10 @@ def _by_number(listing: Listing) -> Channels | None:
 
 
 def _by_folder(listing: Listing) -> Channels | None:
-    """``X/X_t1, X/X_flair, Y/Y_t1, Y/Y_flair``: a folder for each case, and its name in its files."""
+    """Returns channels by folder: ``X/X_t1, X/X_flair, Y/Y_t1, Y/Y_flair``.
+
+    There is a folder for each case, and its name is in its files.
+    """
     channels: Channels = defaultdict(dict)
     for source in listing.found.sources:
         place = listing.place(source)
@@ -96,8 +106,10 @@ def _by_folder(listing: Listing) -> Channels | None:
 
 
 def _usual_channels(channels: Channels, needed: str | None = None) -> frozenset[str]:
-    """The channels that more than half of the cases have (one that misses some is told of later); none when there is
-    no such set, or when it doesn't look like channels."""
+    """Returns the channels that more than half of the cases have (one that misses some is told of later).
+
+    There are none when there is no such set, or when it doesn't look like channels.
+    """
     names, n_cases = Counter(frozenset(sources) for sources in channels.values()).most_common(1)[0]
     few_enough = len(channels) > 1 or len(names) <= MOST_CHANNELS
     if n_cases <= len(channels) / 2 or (needed is not None and needed not in names) or not few_enough:

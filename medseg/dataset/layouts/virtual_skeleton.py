@@ -15,7 +15,7 @@ SERIES_IN_TIME = "4D"
 
 
 def virtual_skeleton(listing: Listing) -> CaseListDraft | None:
-    """A folder a case; in it a folder for each image, and one, OT, for its label map."""
+    """Finds a folder a case; in it a folder for each image, and one, OT, for its label map."""
     matches = {source: NAME.match(listing.place(source).name) for source in listing.found.sources}
     if not any(match and match["kind"].upper() == LABEL for match in matches.values()):
         return None
