@@ -35,7 +35,7 @@ class Device:
 
     @property
     def needs_loss_scaling(self) -> bool:
-        """Gradients of fp16 underflow without a scale; those of bf16 don't."""
+        """Whether gradients would underflow without a scale: those of fp16 do, those of bf16 don't."""
         return self.dtype == torch.float16
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -177,7 +177,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def _free_in_container() -> float:
-    """Bytes; infinite where nothing limits this process (by cgroup v2)."""
+    """Returns the bytes that are free; infinite where nothing limits this process (by cgroup v2)."""
     with suppress(OSError, ValueError):  # there is no such file, or it says "max"
         return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
     return float("inf")

@@ -109,7 +109,7 @@ def run_in_stages(
     *,
     overlapping: bool = True,
 ) -> Iterator[Outcome[Item, Result]]:
-    """``third(second(first(item)))`` of each item, in their order.
+    """Yields ``third(second(first(item)))`` of each item, in their order.
 
     ``second`` works in this thread, the other two in threads of their own: while it has an item, ``first`` has the next
     one and ``third`` the one before, so that there are never more than three. When this thread is interrupted, it waits
@@ -160,14 +160,14 @@ def _then(function: Callable[[Any], Result], outcome: Outcome[Item, Any]) -> Out
 
 
 def processor_count() -> int:
-    """Cores that this process may use."""
+    """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_pool(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Outcome[Item, Result]]:
-    """Outcomes with neither result nor error are those of items that a dead worker took along."""
+    """Yields outcomes; those with neither result nor error are of items that a dead worker took along."""
     with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker) as pool:
         futures: list[Future[Outcome[Item, Result]]] = []
         with _main_stays_here(), suppress(BrokenProcessPool):
@@ -205,7 +205,7 @@ def _main_stays_here() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Workers share the cores as processes; threads of each would only get in each other's way."""
+    """Prepares a worker: workers share the cores as processes; threads of each would only get in each other's way."""
     threading.Thread(target=_end_with_main, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:

@@ -270,7 +270,7 @@ def _resampled(volume: Volume, first: Volume, first_source: ImageSource, source:
 
 
 def _merged(parts: Sequence[Segmentation]) -> Segmentation:
-    """Segmentations on one grid as one, in layers of their own."""
+    """Returns segmentations on one grid as one, in layers of their own."""
     if len(parts) == 1:
         return parts[0]
     layers = tuple(layer for part in parts for layer in part.layers)

@@ -82,8 +82,11 @@ def count_folds(group_by_case: Mapping[str, str], folds: int) -> int:
 
 
 def _stratified(groups: Sequence[str], labels: Mapping[str, frozenset[str]], folds: int) -> list[list[str]]:
-    """Groups by fold: the groups of the rarest label are shared out first, each to the fold that has fewest of them
-    (iterative stratification, Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10)."""
+    """Returns the groups by fold: those of the rarest label are shared out first, each to the fold that has fewest of
+    them.
+
+    Source: iterative stratification, Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10.
+    """
     held: list[list[str]] = [[] for _ in range(folds)]
     left = list(groups)
     while left:

@@ -202,7 +202,7 @@ def _ignored(mask: MaskSource, before: MaskSource) -> set[str]:
 
 
 def _without_reference(predicted: FoundMasks, referred: FoundMasks, references: Path) -> list[Problem]:
-    """Predictions that nothing can be compared with, whether they can be read or not."""
+    """Returns the predictions that nothing can be compared with, whether they can be read or not."""
     told = [problem for problem in predicted.problems if problem.case_id not in referred.masks]
     alone = [(name, mask.path) for name, mask in predicted.masks.items() if name not in referred.masks]
     what = f"has no reference of that name in {references}"

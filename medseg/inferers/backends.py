@@ -125,7 +125,7 @@ def _installed(name: str) -> bool:
 
 
 def _timed(model: Model, network: torch.nn.Module, window: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Logits of the window, and the seconds that a second one takes."""
+    """Returns the logits of the window, and the seconds that a second one takes."""
     predict = Predictor(network, model.record.plan, model.device)
     axis = model.record.plan.slice_axis
     window = window if axis is None else window.unsqueeze(axis + 2)

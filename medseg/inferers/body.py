@@ -76,7 +76,7 @@ def _without_specks(solid: Array, block_ml: float) -> Array:
 
 
 def _filled(solid: Array) -> Array:
-    """Holes of the planes across each axis: lungs are open where the scan ends, but not in every plane."""
+    """Fills the holes of the planes across each axis: lungs are open where the scan ends, but not in every plane."""
     filled = solid.copy()
     for axis in range(3):
         planes = zip(np.moveaxis(filled, axis, 0), np.moveaxis(solid, axis, 0), strict=True)

@@ -61,7 +61,7 @@ class Maps:
         return paths
 
     def _forget(self) -> None:
-        """Pages that were written needn't stay in memory: they are in the file."""
+        """Frees the pages that were written, which needn't stay in memory: they are in the file."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._maps.flush()
             self._maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ def misnamed(files: Iterable[Path]) -> Iterator[Finding]:
 
 
 def foreign(files: Iterable[Path]) -> Iterator[Finding]:
-    """Images in formats that are not read, one finding a format."""
+    """Yields images in formats that are not read, one finding a format."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix.lower() in FOREIGN:

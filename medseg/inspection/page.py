@@ -54,7 +54,7 @@ def _figures(found: Inspection) -> Iterator[tuple[int, str]]:
 
 
 def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
-    """Images that are not DICOM, by folder below the source."""
+    """Returns images that are not DICOM, by folder below the source."""
     folders = defaultdict(list)
     for series in found.files:
         if series.role != "label map":

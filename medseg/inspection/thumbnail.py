@@ -85,7 +85,7 @@ def _fullest(label_map: Array, axis: int) -> int:
 
 
 def _grey(slab: Array) -> Array:
-    """Bytes (channel, x, y, z): one channel, or three of an RGB picture."""
+    """Returns bytes ``(channel, x, y, z)``: one channel, or three of an RGB picture."""
     shown, black, white = window(slab)
     grey = (np.nan_to_num(shown.astype(np.float32)) - black) / (white - black)
     return (grey.clip(0, 1) * 255).astype(np.uint8)

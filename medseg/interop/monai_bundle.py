@@ -93,7 +93,7 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 
 def _inference(model: Model) -> dict[str, Any]:
-    """What ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
+    """Returns what ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
     record, plan, grid = model.record, model.record.plan, model.record.plan.grid
     crop = [{"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}] if grid.crop_to_nonzero else []
     load = [
@@ -146,7 +146,7 @@ def _inference(model: Model) -> dict[str, Any]:
 
 
 def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
-    """Logits to the values of the user's files."""
+    """Returns the steps from logits to the values of the user's files."""
     values = record.labels.values
     if not record.plan.regions:
         pick: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
@@ -160,7 +160,11 @@ def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
 
 
 def _normalization(rules: Sequence[Normalization]) -> list[dict[str, Any]]:
-    """MONAI normalizes all channels by one rule. Raises ``ConfigError`` where they have several."""
+    """Returns the normalization of all channels, which MONAI does by one rule.
+
+    Raises:
+        ConfigError: They have several.
+    """
     first = rules[0]
     if first.kind == "ct" and all(rule == first for rule in rules):
         ends = [(value - first.mean) / first.std for value in (first.lower, first.upper)]

@@ -117,14 +117,15 @@ class AdaptedLoss(HeadsLoss):
 def _of_labels(
     head: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and target of a loss of labels, where labels that were not annotated are part of the background."""
+    """Returns logits and target of a loss of labels, where labels that were not annotated are part of the
+    background."""
     return head if annotated is None else merged(head, annotated, NEVER), target.long()
 
 
 def _of_regions(
     regions: RegionSums, head: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None, ignored: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and target of a loss of regions, where what is not known is certainly absent."""
+    """Returns logits and target of a loss of regions, where what is not known is certainly absent."""
     masks = regions.masks(target)
     if annotated is None and not ignored:
         return head, masks.float()
@@ -135,14 +136,14 @@ def _of_regions(
 
 
 def _takes_softmax(loss: object) -> bool:
-    """Whether it is a loss of MONAI that depends on the softmax of its logits alone."""
+    """Returns whether it is a loss of MONAI that depends on the softmax of its logits alone."""
     parts = _parts_of_monai(loss)
     smooths = any(getattr(part, "label_smoothing", 0) for part in parts)  # which asks for hidden labels everywhere
     return not smooths and any(True in (getattr(p, "softmax", 0), getattr(p, "use_softmax", 0)) for p in parts)
 
 
 def _takes_sigmoid(loss: object) -> bool:
-    """Whether it is a loss of MONAI that depends on sigmoids of its logits alone."""
+    """Returns whether it is a loss of MONAI that depends on sigmoids of its logits alone."""
     return any(
         getattr(part, "sigmoid", False) is True or (isinstance(part, FocalLoss) and not part.use_softmax)
         for part in _parts_of_monai(loss)

@@ -82,7 +82,7 @@ def header_grid(source: ImageSource, grid: Geometry) -> Geometry:
 
 
 def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
-    """What to do about an image, or images, of another number of channels."""
+    """Returns what to do about an image, or images, of another number of channels."""
     volumes = [volume.part for volume in volumes_of(images[0])] if len(images) == 1 else []
     if len(channels) == 1 and volumes:
         return (
@@ -102,7 +102,8 @@ def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
 
 
 def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
-    """What is doubtful about the images of a case, as ``inspect`` says it. ``first``: the grid of the first image."""
+    """Yields what is doubtful about the images of a case, as ``inspect`` says it. ``first`` is the grid of the first
+    image."""
     for number, source in enumerate(case.images):
         grid = first if number == 0 or source.kind == "dicom" else read_geometry(source)  # DICOM's takes long
         which = f"{source.path.name}: " if len(case.images) > 1 else ""
@@ -119,7 +120,7 @@ def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
 
 
 def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[str]:
-    """What is odd about the values of a case's images: in themselves, and against those of the training data."""
+    """Yields what is odd about the values of a case's images: in themselves, and against those of the training data."""
     for i, channel in enumerate(record.channels):
         if i in case.missing:
             continue
@@ -131,7 +132,7 @@ def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[s
 
 
 def _with_missing(image: Volume, missing: Sequence[int]) -> Volume:
-    """With zeros for the channels that a case lacks."""
+    """Returns the image with zeros for the channels that a case lacks."""
     if not missing:
         return image
     return Volume(np.insert(image.array, [at - i for i, at in enumerate(missing)], 0, axis=0), image.geometry)

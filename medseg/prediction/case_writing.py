@@ -83,7 +83,7 @@ def write_case(
 
 
 def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:
-    """FOLDER/uncertainty/CASE.nii.gz, FOLDER/probabilities/CASE/LABEL.nii.gz."""
+    """Writes FOLDER/uncertainty/CASE.nii.gz and FOLDER/probabilities/CASE/LABEL.nii.gz."""
     for name, maps in all_maps.items():
         if name == UNCERTAINTY:
             maps.write(lambda _: folder / UNCERTAINTY / f"{case_id}.nii.gz")
@@ -106,13 +106,17 @@ def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterat
 
 
 def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
-    """Of network values, by name of label or region."""
+    """Returns the number of voxels by name of label or region, of a label map in network values."""
     of_value = {value: int(np.count_nonzero(encoded == i)) for i, value in enumerate(labels.values, start=1)}
     return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
 
 
 def _write(paths: Mapping[Format, Path], segmented: LabelMapVolume) -> tuple[tuple[Written, ...], tuple[str, ...]]:
-    """What was written, and why the rest was not. Raises ``OutputError`` when nothing was."""
+    """Returns what was written, and why the rest was not.
+
+    Raises:
+        OutputError: Nothing was written.
+    """
     written, errors = [], []
     for format_, path in paths.items():
         try:

@@ -48,14 +48,15 @@ class Prediction:
 
     @property
     def path(self) -> Path | None:
-        """Of the mask in the first format."""
+        """The path of the mask in the first format."""
         return self.masks[0].path if self.masks else None
 
     @property
     def label_map(self) -> Volume:
         """The label map in the values of the labels, one channel, on the grid of the source.
 
-        Raises ``OutputError`` when it was written, but in no format that holds a label map.
+        Raises:
+            OutputError: It was written, but in no format that holds a label map.
         """
         if self.kept is not None:
             return self.kept

@@ -61,7 +61,10 @@ class PredictionsFile:
         return cls(folder, call)
 
     def done_before(self, cases: Sequence[Case], formats: Sequence[Format], extras: Sequence[str]) -> list[str]:
-        """Case ids of what an earlier call of the same model and settings wrote, whose images haven't changed since."""
+        """Returns the case ids of what an earlier call of the same model and settings wrote.
+
+        Their images haven't changed since.
+        """
         entries = self._entries()
         for case in cases:
             entry = entries.get(case.case_id)
@@ -73,7 +76,7 @@ class PredictionsFile:
         return list(self.before)
 
     def _entries(self) -> dict[str, PredictedCase]:
-        """Of the file that is there, where the same model and settings made it."""
+        """Returns the entries of the file that is there, where the same model and settings made it."""
         if self.folder is None:
             return {}
         try:
@@ -107,7 +110,7 @@ class PredictionsFile:
 
 
 def stamps(case: Case) -> tuple[Stamp, ...]:
-    """Of a DICOM series, that of its files together."""
+    """Returns what tells whether the images of a case changed; of a DICOM series, that of its files together."""
     result = []
     for source in case.images:
         files = [path.stat() for path in source.files]

@@ -50,16 +50,21 @@ class Checked:
 
     @property
     def drawn_path(self) -> Path:
-        """Of its label map; of its first image where it has none."""
+        """The path of its label map; of its first image where it has none."""
         return self.case.label.path if self.case.label else self.case.images[0].path
 
 
 def check_cases(
     found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem], fix: Callable[[str], str]
 ) -> list[Checked]:
-    """The cases that can be read and are right; what is wrong with the others is added to ``problems``.
+    """Returns the cases that can be read and are right.
 
-    ``fix`` completes messages with the command that puts things right.
+    Args:
+        found: All cases.
+        folder: The prepared folder.
+        config: The settings.
+        problems: What is wrong with the other cases is added to these.
+        fix: Completes messages with the command that puts things right.
     """
     check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
     return _in_workers(check, found.cases, "Checking", config.workers, problems)
@@ -73,8 +78,10 @@ def store_cases(
     config: PreprocessingConfig,
     problems: list[Problem],
 ) -> list[Checked]:
-    """The cases that could be brought to the model grid and stored; what is wrong with the others is added to
-    ``problems``."""
+    """Returns the cases that could be brought to the model grid and stored.
+
+    What is wrong with the others is added to ``problems``.
+    """
     store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config)
     return _in_workers(store, checked, "Preparing", config.workers, problems)
 
@@ -159,7 +166,7 @@ def _in_workers(
     workers: int | None,
     problems: list[Problem],
 ) -> list[Result]:
-    """The results; what went wrong is added to ``problems`` with its case."""
+    """Returns the results; what went wrong is added to ``problems`` with its case."""
     results = []
     outcomes = run_in_workers(function, items, workers=workers)
     for outcome in track(outcomes, description, len(items)):

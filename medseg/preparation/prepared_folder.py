@@ -18,9 +18,10 @@ from medseg.version import VERSION
 
 
 def begin_folder(folder: Path, source: Path) -> Path:
-    """The folder, which is no dataset before ``write_dataset``: until then its cases may be of two plans.
+    """Returns the folder, which is no dataset before ``write_dataset``: until then its cases may be of two plans.
 
-    Raises ``OutputError`` where the user's own dataset.json would be overwritten.
+    Raises:
+        OutputError: The user's own dataset.json would be overwritten.
     """
     content = read_dataset_json(folder)
     if folder.resolve() == source.resolve() or (content and content.get("format") != "medseg-prepared"):
@@ -79,6 +80,7 @@ def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCa
 
 
 def _recorded(path: Path, folder: Path) -> str:
-    """Relative to the prepared folder for files in it, so that it can be moved; absolute for the user's own."""
+    """Returns a path relative to the prepared folder for files in it, so that it can be moved; absolute for the
+    user's own."""
     path, folder = path.resolve(), folder.resolve()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -41,7 +41,8 @@ def with_own_network(run: Run, network: nn.Module, device: Device) -> Run:
 
 
 def _stored(network: Network) -> Architecture | None:
-    """What a network was built of, as a file can hold it; None where it cannot, as of arguments that are modules."""
+    """Returns what a network was built of, as a file can hold it; None where it cannot, as of arguments that are
+    modules."""
     if network.architecture is None:
         return None
     try:
@@ -98,7 +99,8 @@ class Fit:
         )
 
     def _complaint(self, patch: Sequence[int], batch_size: int, device: str = "") -> str | None:
-        """What is wrong with the logits of images of one shape, in training and afterwards; None where nothing is."""
+        """Returns what is wrong with the logits of images of one shape, in training and afterwards; None where
+        nothing is."""
         image = torch.zeros(batch_size, self.channels, *patch, device=device or self.device.torch_device)
         margin = getattr(self.network, "margin", ()) or (0,) * len(patch)
         wanted = (batch_size, len(self.outputs), *(n - 2 * lost for n, lost in zip(patch, margin, strict=True)))
@@ -124,7 +126,7 @@ class Fit:
 
 
 def _larger(patch: Sequence[int]) -> list[tuple[int, ...]]:
-    """Shapes that are at least as large, of multiples that networks take, from the smallest on."""
+    """Returns shapes that are at least as large, of multiples that networks take, from the smallest on."""
     shapes = {tuple(-(-n // multiple) * multiple for n in patch) for multiple in MULTIPLES}
     return sorted(shapes - {tuple(patch)})
 

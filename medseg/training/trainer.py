@@ -132,7 +132,7 @@ class Trainer:
         return self.state
 
     def _loop(self, batches: Batches, closing: ExitStack) -> bool:
-        """Epochs until the end; returns whether the user interrupted."""
+        """Trains epoch after epoch until the end; returns whether the user interrupted."""
         state, source, progress = self.state, batches_from(batches, self.state.step), self.clock.progress
         with interruptible(self.processes) as self.interrupted:
             try:

@@ -108,8 +108,11 @@ def _normalize(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
 
 
 def _mean_and_std(values: Array) -> tuple[float, float]:
-    """Overwrites ``values``. Sums in float64, since a float32 mean over a large bright volume loses the third digit;
-    by NumPy, since torch would copy the volume to float64 (and indices of all voxels) first."""
+    """Returns mean and deviation, and overwrites ``values``.
+
+    It sums in float64, since a float32 mean over a large bright volume loses the third digit; by NumPy, since torch
+    would copy the volume to float64 (and indices of all voxels) first.
+    """
     mean = float(values.mean(dtype=np.float64))
     values -= mean
     np.square(values, out=values)

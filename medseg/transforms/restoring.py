@@ -182,7 +182,7 @@ class _Slab:
         return result
 
     def interpolated(self, taps: Sequence[_Taps]) -> torch.Tensor:
-        """Logits (label, x, y, z) at the places of the taps."""
+        """Returns logits ``(label, x, y, z)`` at the places of the taps."""
         shape = [len(each.low) for each in taps]
         grid = torch.meshgrid(*(torch.arange(n, device=self.logits.device) for n in shape), indexing="ij")
         places = torch.stack([axis.flatten() for axis in grid], dim=1)
@@ -190,7 +190,7 @@ class _Slab:
         return torch.cat(rows).view(*shape, -1).permute(3, 0, 1, 2)
 
     def _interpolate(self, taps: Sequence[_Taps], place: torch.Tensor) -> torch.Tensor:
-        """Logits (voxel, label) at ``place`` (voxel, 3): indices of the taps."""
+        """Returns logits ``(voxel, label)`` at ``place`` ``(voxel, 3)``: indices of the taps."""
         index = torch.zeros(len(place), 1, dtype=torch.long, device=place.device)
         weight = torch.ones(len(place), 1, device=place.device)
         for axis, each in enumerate(taps):

@@ -120,7 +120,7 @@ def dataset_below(listing: Listing) -> CaseListDraft | None:
 
 
 def plain_folder(listing: Listing) -> CaseListDraft | None:
-    """Images without labels: each is a case, unless all their names tell channels."""
+    """Finds images without labels: each is a case, unless all their names tell channels."""
     sources = listing.found.sources
     if not sources:
         return None

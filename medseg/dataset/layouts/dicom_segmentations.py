@@ -111,7 +111,8 @@ def _frames_lie_on(segmentation: ImageSource, slices: Slices) -> bool:
 
 
 def _contours_lie_on(segmentation: ImageSource, slices: Slices) -> bool:
-    """Contours may reach a pixel beyond the edge, and lie a little off their plane."""
+    """Returns whether contours lie on the slices; they may reach a pixel beyond the edge, and lie a little off their
+    plane."""
     contours = rtstruct_contours(segmentation.path)
     if not contours:
         return False

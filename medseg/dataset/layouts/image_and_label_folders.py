@@ -141,7 +141,7 @@ def _of_other_formats(draft: CaseListDraft, content: Mapping[str, Any]) -> list[
 
 
 def _add_testing(draft: CaseListDraft, pair: FolderPair) -> None:
-    """Images that a model is to be tried on."""
+    """Adds images that a model is to be tried on."""
     taken = set(draft.cases)
     in_channels = any(len(case.images) > 1 or "" not in case.images for case in draft.cases.values())
     for source in pair.images.found.sources:

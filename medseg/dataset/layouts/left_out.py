@@ -100,7 +100,7 @@ def _with_structure(glob: str, label: str, alike: Sequence[str]) -> str:
 
 
 def _shared(one: str, other: str) -> list[str]:
-    """Words of both paths that may name a case: those with a digit; else all."""
+    """Returns the words of both paths that may name a case: those with a digit; else all."""
     both = [word for word in dict.fromkeys(_words(one)) if word in set(_words(other))]
     return [word for word in both if re.search(r"\d", word)] or both
 

@@ -149,8 +149,11 @@ def _matches(listing: Listing, sources: Sequence[ImageSource], option: str, glob
 
 
 def _of_one_study(matches: Mapping[ImageSource, str], first: Mapping[ImageSource, str]) -> dict[ImageSource, str]:
-    """Matches, with the key of the first channel's only series of the same DICOM study where their own is none of the
-    first channel's: descriptions of series differ from channel to channel, and from patient to patient."""
+    """Returns matches whose own key is none of the first channel's with that of the first channel's series.
+
+    It is the key of the only series of the same DICOM study: descriptions of series differ from channel to channel, and
+    from patient to patient.
+    """
     of_study: dict[str, list[str]] = defaultdict(list)
     for source, key in first.items():
         of_study[source.study_uid].append(key)
@@ -174,8 +177,14 @@ def _without_suffix(part: str) -> str:
 
 
 def _channels(images: Sequence[str]) -> dict[str, str]:
-    """Globs by the names of their channels: those given, else what the globs' own words tell apart, else numbers. A
-    single one may have no name. Raises ``ConfigError`` when only some are named, or two alike."""
+    """Returns globs by the names of their channels: those given, else what the globs' own words tell apart, else
+    numbers.
+
+    A single one may have no name.
+
+    Raises:
+        ConfigError: Only some are named, or two alike.
+    """
     given = [NAMED.fullmatch(image) for image in images]
     names, globs = zip(*((match[1] or "", match[2]) for match in given if match), strict=True)
     if len(images) > 1 and not any(names):
