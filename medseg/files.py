@@ -25,7 +25,8 @@ TEMPORARY = re.compile(rf"\.probe-[0-9a-f]{{8}}|\..{{1,{LONGEST_START}}}\.[0-9a-
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path with the same suffixes; renames it to ``path`` when the block succeeds.
 
-    Raises ``OutputError`` when the folder cannot be written to.
+    Raises:
+        OutputError: The folder cannot be written to.
     """
     ensure_folder(path.parent)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
@@ -71,7 +72,11 @@ def is_temporary(path: Path) -> bool:
 
 
 def ensure_folder(folder: Path) -> Path:
-    """Makes the folder and proves that it can be written to. Raises ``OutputError`` otherwise."""
+    """Makes the folder and proves that it can be written to.
+
+    Raises:
+        OutputError: It cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{secrets.token_hex(4)}"

@@ -37,8 +37,11 @@ class Intensities(Record):
 
 
 class UsualValues(Record):
-    """How the values of one channel are spread in each of ``cases`` cases: the lowest, the median and the highest over
-    the cases of each percentile (``medseg.transforms.intensities``, which says what is measured and compared)."""
+    """How the values of one channel are spread in each of ``cases`` cases.
+
+    It has the lowest, the median and the highest over the cases of each percentile (``medseg.transforms.intensities``,
+    which says what is measured and compared).
+    """
 
     kind: NormalizationKind
     nonzero: bool
@@ -70,8 +73,11 @@ class Fingerprint(Record):
 
 
 class Normalization(Record):
-    """Of one channel. ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint.
-    ``zscore``: mean and std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is."""
+    """How one channel is normalized.
+
+    ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint. ``zscore``: mean and
+    std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is.
+    """
 
     kind: NormalizationKind
     nonzero: bool = False
@@ -95,7 +101,17 @@ CUSTOM_NETWORK = "custom"
 
 
 class Architecture(Record):
-    """The network's name, depth and width: one entry a stage, from full resolution down."""
+    """The network's name, depth and width.
+
+    Attributes:
+        name: As in ``NETWORKS``, or "monai.NAME".
+        features: Number of features of each stage, from full resolution down.
+        strides: Of each stage, one number an axis; those of the first stage are 1.
+        kernel_sizes: Of each stage, one number an axis.
+        convolutions_per_stage: How many convolutions each stage has.
+        deep_supervision: Whether coarser stages are trained to give logits too.
+        arguments: What this network alone knows.
+    """
 
     name: str = "unet"
     features: tuple[Annotated[int, Field(ge=1, le=MOST_FEATURES)], ...] = Field(min_length=1, max_length=MOST_STAGES)

@@ -30,8 +30,11 @@ LONGEST_WAIT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a run, as one of them sees it. Every method but ``share`` is called by all of them at once;
-    values go from one to another pickled. A process group of one needs no torch.distributed and costs nothing."""
+    """The processes of a run, as one of them sees it.
+
+    Every method but ``share`` is called by all of them at once; values go from one to another pickled. A process group
+    of one needs no torch.distributed and costs nothing.
+    """
 
     rank: int = 0
     size: int = 1
@@ -140,9 +143,11 @@ def device_of_rank(name: str) -> str:
 def joined(device: str) -> Iterator[ProcessGroup]:
     """Joins the process group that torchrun names in the variables that it sets; else a group of one.
 
-    ``device``: see ``device_of_rank``.
+    Args:
+        device: See ``device_of_rank``.
 
-    Raises ``TrainingError`` when another process is lost meanwhile.
+    Raises:
+        TrainingError: Another process is lost meanwhile.
     """
     if _world_size() == 1:
         yield ALONE

@@ -139,7 +139,12 @@ def read_json(path: Path, advice: str = "copy it again", raises: type[MedsegErro
 
 
 def parse_json(text: str) -> Any:
-    """Raises ``ValueError`` or ``RecursionError``."""
+    """Returns the content of a JSON text.
+
+    Raises:
+        ValueError: It is no JSON, or a key occurs twice.
+        RecursionError: It is nested too deep.
+    """
     return json.loads(
         text,
         object_pairs_hook=_object,
@@ -180,8 +185,13 @@ def read_yaml(path: Path, advice: str, raises: type[MedsegError] = SourceError) 
 
 
 def parse_yaml(text: str) -> Any:
-    """Raises ``ValueError``, ``RecursionError`` or ``yaml.YAMLError``, also for a key that occurs twice, a value that
-    holds itself, and aliases that stand for more than anyone writes."""
+    """Returns the content of a YAML text.
+
+    Raises:
+        ValueError: A key occurs twice, a value holds itself, or aliases stand for more than anyone writes.
+        RecursionError: It is nested too deep.
+        yaml.YAMLError: It is no YAML.
+    """
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()

@@ -14,8 +14,11 @@ __all__ = ["Case", "CaseList", "LabelSource", "Problem"]
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Where the label map of a case comes from: one file that holds label values, segmentations whose segments have
-    names (DICOM SEG, RTSTRUCT, ``.seg.nrrd``), or a mask for each structure."""
+    """Where the label map of a case comes from.
+
+    It is one file that holds label values, segmentations whose segments have names (DICOM SEG, RTSTRUCT,
+    ``.seg.nrrd``), or a mask for each structure.
+    """
 
     sources: tuple[ImageSource, ...]
     # The label value of each segment that is taken, by its name in the sources; None: the one source holds values and

@@ -165,8 +165,11 @@ def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str
 
 
 def _background_note(values: dict[str, int], path: Path) -> list[str]:
-    """Says what is taken for the background by another name than usual. Raises ``ValueError`` where 0 is a label, or
-    another value the background."""
+    """Says what is taken for the background by another name than usual.
+
+    Raises:
+        ValueError: 0 is a label, or another value the background.
+    """
     zero = next((name for name, value in values.items() if value == 0), None)
     wrong = next((name for name, value in values.items() if value and name.strip().lower() == "background"), None)
     if wrong is not None:

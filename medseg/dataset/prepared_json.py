@@ -29,7 +29,7 @@ Row = tuple[float, float, float, float]
 
 
 class StoredGrid(Record):
-    """``Geometry.as_json``."""
+    """A grid, as ``Geometry.as_json`` writes it."""
 
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing: tuple[float, float, float]
@@ -63,7 +63,18 @@ class StoredCase(Record):
 
 
 class DatasetRecord(Record):
-    """dataset.json."""
+    """The content of dataset.json, which makes a prepared dataset of a folder.
+
+    Attributes:
+        format: Always "medseg-prepared".
+        version: Of the format.
+        medseg: The version of medseg that wrote it.
+        source: What the user gave.
+        layout: How the source lay on disk, in words.
+        channels: Their names.
+        labels: None: there are no label maps.
+        cases: All cases, with source and model grid of each.
+    """
 
     format: Literal["medseg-prepared"] = "medseg-prepared"
     version: Literal[1] = 1
@@ -90,7 +101,11 @@ class DatasetRecord(Record):
 
 
 def read_dataset(folder: Path) -> DatasetRecord:
-    """Returns dataset.json of a prepared folder. Raises ``SourceError`` where that isn't one."""
+    """Returns dataset.json of a prepared folder.
+
+    Raises:
+        SourceError: It isn't one.
+    """
     return _read(folder / DATASET, DatasetRecord)
 
 

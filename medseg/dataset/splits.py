@@ -15,13 +15,22 @@ SPLIT_SEED = 12345
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids, sorted."""
+    """The cases of a fold.
+
+    Attributes:
+        training: Case ids, sorted.
+        validation: Case ids of those that are held back, sorted.
+    """
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
 
     def on_both_sides(self, group_by_case: Mapping[str, str]) -> list[str]:
-        """Returns the groups that have other cases in training than in validation, sorted."""
+        """Returns the groups that have other cases in training than in validation, sorted.
+
+        Args:
+            group_by_case: The group of each case, by case id.
+        """
         only_trained, only_validated = (
             {group_by_case[case] for case in set(these) - set(others)}
             for these, others in ((self.training, self.validation), (self.validation, self.training))

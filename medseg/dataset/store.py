@@ -77,7 +77,11 @@ class PreparedDataset(Dataset[Item]):
         return len(self.case_ids)
 
     def __getitem__(self, index: int) -> Any:
-        """Returns the item of a case, transformed. Raises ``SourceError`` for a damaged file."""
+        """Returns the item of a case, transformed.
+
+        Raises:
+            SourceError: A file is damaged.
+        """
         case_id = self.case_ids[index]
         affine = torch.from_numpy(self.model_grid(case_id).affine)
         label_map = np.array(self.label_map(case_id))
@@ -166,7 +170,11 @@ class PreparedDataset(Dataset[Item]):
         return [self.folder / image for image in self.cases[case_id].images]
 
     def _known(self, case_ids: Iterable[str]) -> tuple[str, ...]:
-        """Raises ``SourceError`` for a case that is not there."""
+        """Returns case ids that are there.
+
+        Raises:
+            SourceError: There is no such case.
+        """
         chosen = tuple(case_ids)
         for case_id in chosen:
             if case_id not in self.cases:

@@ -70,7 +70,7 @@ class Measures(NamedTuple):
 
 
 class MaskPair(NamedTuple):
-    """The two masks ``(x, y, z)`` of one label or region, in a box around them, and what the metrics of a group need
+    """The two masks ``(x, y, z)`` of one label or region, in a box around them, and what a group of metrics needs
     beside."""
 
     prediction: Mask

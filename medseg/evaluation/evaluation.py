@@ -189,7 +189,11 @@ class MetricsRecord(Record):
 
 
 def read_metrics(path: Path) -> MetricsRecord:
-    """Returns the content of a metrics.json. Raises ``SourceError`` for what is none."""
+    """Returns the content of a metrics.json.
+
+    Raises:
+        SourceError: It is none.
+    """
     return read_record(path, MetricsRecord, "run 'medseg evaluate' of this version")
 
 

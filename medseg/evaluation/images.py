@@ -37,7 +37,8 @@ def source_at(path: Path | None) -> ImageSource | None:
 def sources_beside(predictions: Path) -> dict[str, Path]:
     """Returns images by case id, as predictions.json in a folder of predictions names them; empty without that file.
 
-    Raises ``SourceError`` when it is damaged.
+    Raises:
+        SourceError: The file is damaged.
     """
     folder = predictions if predictions.is_dir() else predictions.parent
     predicted = read_predictions(folder)

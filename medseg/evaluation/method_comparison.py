@@ -30,8 +30,11 @@ DEFINITIONS = {
 
 
 class Standing(Record):
-    """``mean`` over the ``n`` cases that have a value, with its 95 % bootstrap ``interval``. ``place`` 1 is the best,
-    by mean rank; ``places`` is its 95 % bootstrap interval, ``kept`` the part of the resamples in which it stays."""
+    """How a method stands in one metric.
+
+    ``mean`` is over the ``n`` cases that have a value, with its 95 % bootstrap ``interval``. ``place`` 1 is the best,
+    by mean rank; ``places`` is its 95 % bootstrap interval, ``kept`` the part of the resamples in which it stays.
+    """
 
     mean: float | None
     interval: tuple[float, float] | None
@@ -43,8 +46,11 @@ class Standing(Record):
 
 
 class Difference(Record):
-    """``mean`` of first - second over the ``n`` cases where both have a value, with its 95 % bootstrap interval; ``p``
-    and ``p_holm`` over all cases. Means that differ by less than ``noise`` may differ by the seed alone."""
+    """How two methods differ in one metric.
+
+    ``mean`` is of first - second over the ``n`` cases where both have a value, with its 95 % bootstrap interval; ``p``
+    and ``p_holm`` are over all cases. Means that differ by less than ``noise`` may differ by the seed alone.
+    """
 
     first: str
     second: str
@@ -94,7 +100,7 @@ class MethodComparisonRecord(MethodComparison):
 
 
 def read_method_comparison(path: Path) -> MethodComparisonRecord:
-    """Returns the content of a comparison.json of ``medseg evaluate``. Raises ``SourceError``."""
+    """Returns the content of a comparison.json of ``medseg evaluate``. Raises ``SourceError`` where it is none."""
     return read_record(path, MethodComparisonRecord, "run 'medseg evaluate' again")
 
 

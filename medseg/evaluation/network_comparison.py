@@ -145,7 +145,11 @@ class NetworkComparison:
 
 
 def read_network_comparison(path: Path) -> NetworkComparisonRecord:
-    """Returns the content of a comparison.json of ``medseg compare``. Raises ``SourceError``."""
+    """Returns the content of a comparison.json of ``medseg compare``.
+
+    Raises:
+        SourceError: It is none.
+    """
     return read_record(path, NetworkComparisonRecord, "run 'medseg compare' again")
 
 

@@ -151,7 +151,8 @@ def asked_for(predictions: Path) -> set[str] | None:
 def labels_beside(path: Path) -> Labels | None:
     """Returns the labels in the predictions.json of a folder of predictions, or beside one; None without that file.
 
-    Raises ``SourceError`` when it is there and cannot be read.
+    Raises:
+        SourceError: The file is there and cannot be read.
     """
     predicted = read_predictions(path if path.is_dir() else path.parent)
     return None if predicted is None else predicted.labels

@@ -16,7 +16,10 @@ MOST_HALVES = 4
 
 @dataclass(frozen=True)
 class CoarseMask:
-    """``blocks`` (x, y, z, bool) of ``step`` voxels of the model grid, the first of them at its first voxel."""
+    """A mask in blocks of voxels.
+
+    ``blocks`` (x, y, z, bool) are of ``step`` voxels of the model grid each, the first of them at its first voxel.
+    """
 
     blocks: Array
     step: Shape3

@@ -64,10 +64,10 @@ class Confidence:
 
 
 class ChosenLabelProbability:
-    """Keeps, of each voxel, the probability of the label that was chosen, as a byte: to say how probable was what
-    postprocessing takes away.
+    """Keeps, of each voxel, the probability of the label that was chosen, as a byte.
 
-    Watches the logits of one case, slab by slab on the model grid, of networks whose outputs are labels.
+    It says how probable was what postprocessing takes away. It watches the logits of one case, slab by slab on the
+    model grid, of networks whose outputs are labels.
     """
 
     def __init__(self, grid: Geometry) -> None:

@@ -27,7 +27,10 @@ WORTH = 0.5
 
 @dataclass(frozen=True)
 class Look:
-    """``mask``: of what was found, with a margin; None, with the reason, where all has to be looked at finely."""
+    """What a first look found.
+
+    ``mask`` is of that, with a margin; None, with the reason, where all has to be looked at finely.
+    """
 
     mask: CoarseMask | None
     reason: str = ""

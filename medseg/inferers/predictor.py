@@ -13,11 +13,12 @@ Backend = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Predictor:
-    """Windows (batch, channel, x, y, z) to logits (batch, label, x, y, z): the mean over all combinations of the
-    mirrored array axes. 2D networks see windows without the slice axis.
+    """Predicts windows: the mean of the logits over all combinations of the mirrored array axes.
+
+    2D networks see windows without the slice axis.
 
     Args:
-        network: Windows (batch, channel, *spatial) to logits (batch, label, *spatial).
+        network: Windows ``(batch, channel, *spatial)`` to logits ``(batch, label, *spatial)``.
         plan: Says which axis 2D networks don't see.
         device: Where the network lies, and in which precision it runs.
         mirror_axes: Array axes, 0 to 2.
@@ -31,8 +32,7 @@ class Predictor:
         self.flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """Returns the logits ``(window, output, *spatial)`` of windows ``(window, channel, *spatial)``: the mean
-        over all flips."""
+        """Returns the logits ``(batch, label, x, y, z)`` of windows ``(batch, channel, x, y, z)``."""
         windows = self.device.send(windows)
         total = self._predict(windows)
         if len(self.flips) == 1:

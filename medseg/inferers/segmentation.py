@@ -26,7 +26,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """``label_map`` (x, y, z, uint8) in network labels on the grid of the source."""
+    """A segmented case; its ``label_map`` is ``(x, y, z)``, uint8, in network labels on the grid of the source."""
 
     label_map: Array
     windows: int  # of the image

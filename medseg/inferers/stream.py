@@ -114,7 +114,11 @@ class Stream:
                 self._free_memory()
 
     def _free_memory(self) -> None:
-        """Raises ``MedsegError`` when nothing is left to do."""
+        """Does what takes less memory.
+
+        Raises:
+            MedsegError: Nothing is left to do.
+        """
         if self.batch_size > 1:
             self.batch_size //= 2
         elif self.sums.device.type == "cuda":

@@ -220,5 +220,9 @@ class _CallableOnWindows:
         return logits if self.dims == 3 else logits.unsqueeze(-1)
 
     def to_processor(self) -> None:
-        """Raises ``MedsegError``: where a network of the user lies is the user's."""
+        """Refuses: where a network of the user lies is the user's.
+
+        Raises:
+            MedsegError: Always.
+        """
         raise MedsegError("out of GPU memory: not even a single window fits; take a smaller roi_size, or the processor")

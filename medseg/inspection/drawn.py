@@ -18,8 +18,11 @@ from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 @dataclass(frozen=True)
 class Drawn:
-    """``voxels`` of each value but 0 and the ignore value, and the middle of some, in RAS mm; None for a label map that
-    cannot be read."""
+    """What is drawn in the label map of a case.
+
+    ``voxels`` of each value but 0 and the ignore value, and the middle of some, in RAS mm; None for a label map that
+    cannot be read.
+    """
 
     case: Case
     voxels: Mapping[int, int] | None

@@ -20,7 +20,8 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """``rule`` names the kind of finding, the same for all of its kind: ``"empty-label-map"``."""
+    """Something worth knowing about a file; ``rule`` names the kind, the same for all of its kind:
+    ``"empty-label-map"``."""
 
     severity: Severity
     rule: str

@@ -18,8 +18,11 @@ from medseg.version import VERSION
 
 @dataclass(frozen=True)
 class InspectedCase:
-    """A case, and by label name how much of each is drawn: None where that is not known, and for the volumes of
-    pictures, whose pixels have no size. ``annotated_part`` of its voxels don't have the ignore value."""
+    """A case, and by label name how much of each is drawn.
+
+    That is None where it is not known; volumes are None for pictures too, whose pixels have no size. ``annotated_part``
+    is the part of its voxels that don't have the ignore value.
+    """
 
     case: Case
     voxels: dict[str, int] | None
@@ -71,7 +74,10 @@ class FixedCopy:
 
 @dataclass(frozen=True)
 class Inspection:
-    """``patients`` hold the DICOM series, ``files`` are all other images; ``findings`` come in order of severity."""
+    """What a source holds.
+
+    ``patients`` hold the DICOM series, ``files`` are all other images; ``findings`` come in order of severity.
+    """
 
     source: Path
     layout: str

@@ -67,8 +67,10 @@ class Rename:
 
 @dataclass(frozen=True)
 class Recompress:
-    """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii. The name is kept, since
-    tables of cases may list it."""
+    """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii.
+
+    The name is kept, since tables of cases may list it.
+    """
 
     def apply(self, path: Path) -> Change:
         """Writes the file gzipped, or plain, as its name says."""
@@ -118,8 +120,10 @@ class Respace:
 
 @dataclass(frozen=True)
 class Revalue:
-    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them). A JPEG becomes PNG,
-    since its values would not stay."""
+    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them).
+
+    A JPEG becomes PNG, since its values would not stay.
+    """
 
     drawn: tuple[int, ...]
 

@@ -15,7 +15,7 @@ from medseg.labels import IGNORED
 
 
 class LabelSums(nn.Module):
-    """The sums of labels, of which one is true at each voxel: softmax; without the background."""
+    """Sums over the voxels of labels, of which one is true at each voxel: softmax; without the background."""
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None

@@ -137,8 +137,10 @@ def _binary(batch: torch.Tensor) -> Mask:
 
 
 class DiceMetric(MaskMetric):
-    """Dice, 2|P∩R| / (|P|+|R|); nan where both masks are empty, 0 where one is. As ``monai.metrics.DiceMetric`` but for
-    an empty reference, of which that has no value."""
+    """Dice, 2|P∩R| / (|P|+|R|); nan where both masks are empty, 0 where one is.
+
+    It is that of ``monai.metrics.DiceMetric`` but for an empty reference, of which that has no value.
+    """
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
         """Returns ``medseg.metrics.dice`` of two masks."""
@@ -180,8 +182,10 @@ class HausdorffDistanceMetric(MaskMetric):
 
 
 class HausdorffDistance95Metric(MaskMetric):
-    """95th percentile Hausdorff distance in mm, as ``monai.metrics.HausdorffDistanceMetric(percentile=95)``; nan where
-    a mask is empty."""
+    """95th percentile Hausdorff distance in mm; nan where a mask is empty.
+
+    It is that of ``monai.metrics.HausdorffDistanceMetric(percentile=95)``.
+    """
 
     needs_spacing = True
 
@@ -191,8 +195,10 @@ class HausdorffDistance95Metric(MaskMetric):
 
 
 class AverageSurfaceDistanceMetric(MaskMetric):
-    """Average symmetric surface distance in mm, as ``monai.metrics.SurfaceDistanceMetric(symmetric=True)``; nan where a
-    mask is empty."""
+    """Average symmetric surface distance in mm; nan where a mask is empty.
+
+    It is that of ``monai.metrics.SurfaceDistanceMetric(symmetric=True)``.
+    """
 
     needs_spacing = True
 
@@ -266,7 +272,9 @@ class LesionF1Metric(MaskMetric):
 
 class PanopticQualityMetric(LesionF1Metric):
     """Panoptic quality: F1 of lesions × mean IoU of those that match; nan where both masks are empty, 0 where one is.
-    The arguments are those of ``LesionF1Metric``."""
+
+    The arguments are those of ``LesionF1Metric``.
+    """
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
         """Returns the panoptic quality of the lesions that ``medseg.metrics.match_lesions`` finds."""

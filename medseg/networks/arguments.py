@@ -10,8 +10,10 @@ from medseg.records import shown_value
 
 
 class Arguments(BaseModel):
-    """The base, and the arguments of networks that have none. Every field needs a default, and a docstring, which
-    'medseg networks NAME' shows."""
+    """The arguments of one network; the base, and those of networks that have none.
+
+    Every field needs a default, and a docstring, which 'medseg networks NAME' shows.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

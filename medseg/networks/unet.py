@@ -19,7 +19,7 @@ NEGATIVE_SLOPE = 0.01
 
 
 class ConvolutionStack(nn.Sequential):
-    """``n`` times convolution, instance norm, leaky ReLU; the first one has the stride."""
+    """Several times convolution, instance norm, leaky ReLU; the first one has the stride."""
 
     def __init__(
         self, n: int, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]

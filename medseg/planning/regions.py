@@ -81,7 +81,11 @@ def _left(name: str, unions: dict[str, frozenset[int]], later: list[str]) -> int
 
 
 def _check(regions: list[LearntRegion], labels: Labels) -> None:
-    """Raises ``LabelError`` when a value isn't in its structure, or is written by two."""
+    """Checks the order of regions.
+
+    Raises:
+        LabelError: A value isn't in its structure, or is written by two.
+    """
     for region in regions:
         if region.value not in region.values:
             value = labels.values[region.value - 1]

@@ -22,8 +22,10 @@ Box = tuple[slice, ...]
 
 
 class Held(NamedTuple):
-    """A case that was not trained on: label maps (x, y, z) in network values. Voxels that the reference ignores, and
-    labels that were not ``annotated`` (None: all were), count nothing."""
+    """A case that was not trained on: label maps ``(x, y, z)`` in network values.
+
+    Voxels that the reference ignores, and labels that were not ``annotated`` (None: all were), count nothing.
+    """
 
     predicted: Array
     reference: Array

@@ -39,8 +39,11 @@ class Rule(Record):
 
 @dataclass(frozen=True)
 class Change:
-    """What a rule changed in a case: ``components`` of so many voxels were removed, and ``filled`` voxels were holes.
-    Probabilities are what the network gave the removed voxels; None where they were not kept."""
+    """What a rule changed in a case.
+
+    ``components`` of so many voxels were removed, and ``filled`` voxels were holes. Probabilities are what the network
+    gave the removed voxels; None where they were not kept.
+    """
 
     rule: Rule
     components: int

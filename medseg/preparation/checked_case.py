@@ -30,8 +30,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Checked:
-    """A case that was read and found right; what cannot be read as it is any time later was written into the prepared
-    folder."""
+    """A case that was read and found right.
+
+    What cannot be read as it is any time later was written into the prepared folder.
+    """
 
     case: Case
     measures: CaseMeasures
@@ -89,9 +91,10 @@ def store_cases(
 def check_case(
     case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None, fix: Callable[[str], str] = str
 ) -> Checked:
-    """Reads a case, checks and measures it, and writes what cannot stay where it is. Runs in a worker.
+    """Reads a case, checks and measures it, and writes what cannot stay where it is. It runs in a worker.
 
-    Raises ``MedsegError`` for a case that is to be left out.
+    Raises:
+        MedsegError: The case is to be left out.
     """
     channels = read_channels(case, config.geometry_tolerance, config.registered)
     image = stacked(channels)
@@ -115,8 +118,12 @@ def check_case(
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
-    """Raises ``LabelError`` for a label map that nothing can be learnt from. ``voxels``: those of each value that was
-    annotated in it."""
+    """Checks that something can be learnt from a label map; ``voxels`` are those of each value that was annotated in
+    it.
+
+    Raises:
+        LabelError: Nothing can.
+    """
     values = [value for value in voxels if value]
     if not voxels:
         raise LabelError(f"{path}: no voxel is annotated, all have the ignore value; leave the case out")

@@ -44,7 +44,11 @@ def batches_from(source: Batches, first_step: int) -> Generator[Batch, None, Non
 
 
 def as_batch(item: Mapping[str, Any]) -> Batch:
-    """Returns the batch of a dictionary. Raises ``TrainingError`` where it has no ``"image"`` or no ``"label"``."""
+    """Returns the batch of a dictionary.
+
+    Raises:
+        TrainingError: It has no ``"image"`` or no ``"label"``.
+    """
     if not isinstance(item, Mapping) or not {"image", "label"} <= set(item):
         raise TrainingError('a batch has to be a dictionary with "image" and "label", or a medseg Batch')
     image, label = (_plain(item[key]) for key in ("image", "label"))

@@ -119,7 +119,11 @@ def start_runs(
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Raises ``TrainingError`` when the folder holds a run already."""
+    """Checks that the folder holds no run.
+
+    Raises:
+        TrainingError: It holds one already.
+    """
     if any((folder / name / "run.json").exists() for name in ("", "fold_0")):
         raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
 
@@ -173,7 +177,11 @@ def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
 
 
 def read_run_record(folder: Path) -> RunRecord:
-    """Raises ``TrainingError`` when the folder holds no run."""
+    """Returns the content of run.json.
+
+    Raises:
+        TrainingError: The folder holds no run.
+    """
     path = folder / "run.json"
     if not path.is_file():
         raise TrainingError(f"{folder} holds no run; 'medseg train' begins one, without --resume")

@@ -24,7 +24,20 @@ ADVICE = "training cannot be resumed from it; start a new run"
 class TrainingState(Record):
     """Where a training is: everything that changes with the steps, apart from weights and the optimizer's moments.
 
-    A checkpoint holds it as JSON. Callbacks keep what they have to know after a resume in ``extra``.
+    A checkpoint holds it as JSON.
+
+    Attributes:
+        step: Steps done.
+        seconds: Of training so far, over all sittings.
+        best_dice: Of the model in RUN/model; None: there is none yet.
+        validations_since_best: Without a better one.
+        length: Of the schedule, in words; the one of a run that is extended is another.
+        learning_rate: The last one.
+        joined: Where the schedule was changed: progress and rate.
+        scaler: The state of the loss scaler of fp16 training.
+        watchdog: What the watchdog has seen and changed.
+        threads: Of a processor, at the last step; 0: as many as there are.
+        extra: What callbacks have to know after a resume, by names that they choose.
     """
 
     model_config = ConfigDict(frozen=False)

@@ -149,7 +149,11 @@ def _end_with(parent: int) -> None:
 
 @cache
 def outcome_of(run: Path) -> TrainingOutcome:
-    """Returns what a finished training left in its folder. Raises ``SourceError`` when that cannot be read."""
+    """Returns what a finished training left in its folder.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
     validation = run / "validation"
     records = read_metrics(validation / METRICS_FILE).records
     predicted = read_predictions(validation)

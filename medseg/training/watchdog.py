@@ -47,13 +47,16 @@ class NotANumber(TrainingError):
 
 
 def check_numbers(losses: torch.Tensor, norms: torch.Tensor, seen: Sequence[Sequence[str]], first: int) -> None:
-    """Raises ``NotANumber`` for the first step that went wrong: the loss of the next one is none either.
+    """Checks that all losses and gradients are numbers.
 
     Args:
         losses: ``(step,)``.
         norms: ``(step,)``, of the gradients.
         seen: The cases of each step's batch.
         first: The number of the first of these steps.
+
+    Raises:
+        NotANumber: Of the first step that went wrong: the loss of the next one is none either.
     """
     wrong = torch.nonzero(~(losses.isfinite() & norms.isfinite())).flatten()
     if len(wrong):

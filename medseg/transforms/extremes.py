@@ -22,7 +22,10 @@ MOST_PART = 1e-5
 
 @dataclass(frozen=True)
 class Extremes:
-    """``n`` voxels beyond ``lowest`` and ``highest``, the range of all others; ``worst`` lies furthest away."""
+    """A few values that lie far from all others.
+
+    There are ``n`` voxels beyond ``lowest`` and ``highest``, the range of all others; ``worst`` lies furthest away.
+    """
 
     n: int
     worst: float

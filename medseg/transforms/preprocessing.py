@@ -115,7 +115,16 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A case on the model grid: ``image`` (channel, x, y, z) float32, ``label_map`` (x, y, z) in network values."""
+    """A case on the model grid.
+
+    Attributes:
+        image: ``(channel, x, y, z)``, float32.
+        label_map: ``(x, y, z)``, in network values; None where the case has none.
+        geometry: The model grid.
+        source: The grid of the source.
+        profiles: The quantiles of the source's values that are compared from case to case, one a channel.
+        oddities: What is odd about these values, by channel, in words.
+    """
 
     image: torch.Tensor
     label_map: torch.Tensor | None

@@ -66,7 +66,11 @@ class ValueTransform(Transform):  # type: ignore[misc]
         self.transform = monai_transform(spec)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Returns the data with changed values. Raises ``ConfigError`` where it fails, or changes the grid."""
+        """Returns the data with changed values.
+
+        Raises:
+            ConfigError: The transform fails, or changes the grid.
+        """
         image = data["image"]
         before, trace = geometry_of(image), list(image.applied_operations)
         try:

@@ -28,8 +28,10 @@ VALUES_AT_ONCE = 2**22
 class Restored:
     """A finished part of the source grid, its axes ordered as those of the model grid.
 
-    ``label_map`` (x, y, z, uint8) is a view: what is written into it is in the result. ``place`` says where it lies in
-    what ``Restoring.oriented`` gives. ``logits()`` interpolates those of all labels: (label, x, y, z) float32.
+    Attributes:
+        label_map: ``(x, y, z)``, uint8; a view: what is written into it is in the result.
+        place: Where it lies in what ``Restoring.oriented`` gives.
+        logits: Interpolates those of all labels: ``(label, x, y, z)``, float32.
     """
 
     label_map: Array

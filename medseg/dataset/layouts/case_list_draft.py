@@ -21,8 +21,10 @@ from medseg.volume import Spacing3
 
 @dataclass
 class FoundCase:
-    """Images by channel (one without a name is ""), and the label map that goes with them, if any; or segmentations,
-    of which there may be several."""
+    """Images by channel (one without a name is ""), and the label map that goes with them, if any.
+
+    There may be several segmentations in place of a label map.
+    """
 
     key: str  # a name, or a path of names: "STS_001/CT"
     images: dict[str, ImageSource] = field(default_factory=dict)

@@ -88,7 +88,11 @@ def cases_csv(listing: Listing) -> CaseListDraft | None:
 
 
 def _table(path: Path) -> tuple[Columns, list[dict[str, str | None]]]:
-    """Raises ``SourceError`` for what is no table, or has no column of images."""
+    """Returns the columns and the rows of a table.
+
+    Raises:
+        SourceError: It is no table, or has no column of images.
+    """
     advice = "save it as CSV in UTF-8"
     with reading(path, "a table", advice):
         text = read_text(path, LARGEST)

@@ -146,7 +146,11 @@ def _is_there(path: Path) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Raises ``SourceError`` for a name that no file can have."""
+    """Returns whether there is such a path.
+
+    Raises:
+        SourceError: No file can have this name.
+    """
     try:
         return path.exists()
     except OSError as error:

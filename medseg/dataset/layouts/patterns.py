@@ -61,7 +61,11 @@ def paired_by_patterns(listing: Listing, images: Sequence[str], labels: str | No
 
 
 def _check(images: Sequence[str], labels: str | None) -> None:
-    """Raises ``ConfigError`` for globs that cannot be paired."""
+    """Checks that globs can be paired.
+
+    Raises:
+        ConfigError: They cannot.
+    """
     patterns = [*images, *([labels] if labels else [])]
     shown = ", ".join(f"'{glob}'" for glob in patterns)
     placeholders = [set(PLACEHOLDER.findall(glob)) - {CHANNEL, STRUCTURE} for glob in patterns]

@@ -20,8 +20,10 @@ MOST_SHOWN = 5
 
 @dataclass
 class NamedLabels:
-    """What the segments of a dataset are called. ``labels`` and ``sources`` (by case key) fit each other; the cases in
-    ``errors`` cannot be used."""
+    """What the segments of a dataset are called.
+
+    ``labels`` and ``sources`` (by case key) fit each other; the cases in ``errors`` cannot be used.
+    """
 
     labels: Labels
     sources: dict[str, LabelSource] = field(default_factory=dict)

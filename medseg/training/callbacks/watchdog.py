@@ -75,7 +75,11 @@ class Watchdog(Callback):
         self._obey(trainer)
 
     def _obey(self, trainer: Trainer) -> None:
-        """Raises ``TrainingError`` when no case is left."""
+        """Leaves out the cases, and takes the rate and the foreground, that the state of the watchdog asks for.
+
+        Raises:
+            TrainingError: No case is left.
+        """
         watch = _state(trainer)
         trainer.schedule.factor = watch.rate_factor
         if self.sampler is None:

@@ -77,7 +77,12 @@ class RandIntensityBatch(BatchTransform):
 
 
 class RandGaussianNoiseBatch(RandIntensityBatch):
-    """Adds Gaussian noise; its variance is uniform in ``variance``, one for all channels of a sample."""
+    """Adds Gaussian noise; its variance is one for all channels of a sample.
+
+    Args:
+        prob: Of a sample to be changed.
+        variance: The least and the largest; it is uniform between them.
+    """
 
     def __init__(self, prob: float = 0.1, variance: Range = (0.0, 0.1)) -> None:
         super().__init__(prob)
@@ -95,9 +100,14 @@ class RandGaussianNoiseBatch(RandIntensityBatch):
 
 
 class RandGaussianBlurBatch(RandIntensityBatch):
-    """Blurs with a Gaussian; ``sigma`` (voxels) is drawn for each channel and axis.
+    """Blurs with a Gaussian; its deviation is drawn for each channel and axis.
 
     As in nnU-Net, each channel of a sample that was drawn is blurred with probability 1/2 only.
+
+    Args:
+        prob: Of a sample to be changed.
+        sigma: The least and the largest standard deviation, in voxels.
+        channel_prob: Of each channel of such a sample.
     """
 
     def __init__(self, prob: float = 0.2, sigma: Range = (0.5, 1.0), channel_prob: float = 0.5) -> None:
@@ -114,7 +124,12 @@ class RandGaussianBlurBatch(RandIntensityBatch):
 
 
 class RandBrightnessBatch(RandIntensityBatch):
-    """Multiplies each channel by a factor of its own."""
+    """Multiplies each channel by a factor of its own.
+
+    Args:
+        prob: Of a sample to be changed.
+        factor: The least and the largest.
+    """
 
     def __init__(self, prob: float = 0.15, factor: Range = (0.75, 1.25)) -> None:
         super().__init__(prob)
@@ -126,7 +141,12 @@ class RandBrightnessBatch(RandIntensityBatch):
 
 
 class RandContrastBatch(RandIntensityBatch):
-    """Stretches each channel about its mean by a factor of its own, and clips it to the range that it had."""
+    """Stretches each channel about its mean by a factor of its own, and clips it to the range that it had.
+
+    Args:
+        prob: Of a sample to be changed.
+        factor: The least and the largest.
+    """
 
     def __init__(self, prob: float = 0.15, factor: Range = (0.75, 1.25)) -> None:
         super().__init__(prob)
@@ -144,8 +164,13 @@ class RandContrastBatch(RandIntensityBatch):
 class RandLowResolutionBatch(RandIntensityBatch):
     """Samples each channel down (nearest voxel) by a zoom of its own and up again (linearly).
 
-    The spatial axis ``fixed_axis`` keeps its resolution. As in nnU-Net, each channel of a sample that was
-    drawn is changed with probability 1/2 only.
+    As in nnU-Net, each channel of a sample that was drawn is changed with probability 1/2 only.
+
+    Args:
+        prob: Of a sample to be changed.
+        zoom: The least and the largest; 0.5 halves the number of voxels along each axis.
+        channel_prob: Of each channel of such a sample.
+        fixed_axis: The spatial axis that keeps its resolution; None: there is none.
     """
 
     def __init__(
@@ -177,7 +202,10 @@ class RandLowResolutionBatch(RandIntensityBatch):
 class RandGammaBatch(RandIntensityBatch):
     """Raises each channel, taken to [0, 1], to a power of its own, and gives it back its mean and deviation.
 
-    With ``invert`` it is the negative image to which this happens.
+    Args:
+        prob: Of a sample to be changed.
+        gamma: The least and the largest power.
+        invert: Whether it is the negative image to which this happens.
     """
 
     def __init__(self, prob: float = 0.3, gamma: Range = (0.7, 1.5), invert: bool = False) -> None:
@@ -204,8 +232,15 @@ class RandGammaBatch(RandIntensityBatch):
 
 
 class RandChannelDropoutBatch(BatchTransform):
-    """Sets one or more channels of a sample, never all, to zero: the mean, after z-scoring (ModDrop: Neverova et al.
-    2016). How many, and which, are equally likely. Images with one channel stay as they are."""
+    """Sets one or more channels of a sample, never all, to zero: the mean, after z-scoring.
+
+    How many, and which, are equally likely. Images with one channel stay as they are.
+
+    Args:
+        prob: Of a sample to be changed.
+
+    Source: ModDrop, Neverova et al. 2016, IEEE PAMI 38.
+    """
 
     def __init__(self, prob: float = 0.0) -> None:
         self.prob = prob

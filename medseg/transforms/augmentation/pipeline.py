@@ -83,6 +83,9 @@ class Augmentation(Compose):  # type: ignore[misc]
 class EachSample(BatchTransform):
     """Applies a MONAI dictionary transform of single samples ``(channel, *spatial)`` to each sample of a batch.
 
+    Args:
+        transform: A dictionary transform, which sees ``image`` and ``label``; a random one is seeded for each sample.
+
     Raises:
         ConfigError: The transform fails, or changes the shape.
     """

@@ -87,7 +87,11 @@ class RandAffineBatch(BatchTransform):
 
 
 class RandFlipBatch(BatchTransform):
-    """Mirrors each sample along each of the spatial ``axes`` with probability ``prob``.
+    """Mirrors each sample along each of some spatial axes.
+
+    Args:
+        axes: The spatial axes, from 0.
+        prob: Of a sample to be mirrored along an axis.
 
     Examples:
         >>> import torch
