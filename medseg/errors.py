@@ -169,8 +169,10 @@ def _first_sentence(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one case or file: shown as one line, written to problems.csv, never in the way of the
-    rest."""
+    """Something wrong with one case or file.
+
+    It is shown as one line, written to problems.csv, and never in the way of the rest.
+    """
 
     case_id: str
     path: Path

@@ -36,8 +36,10 @@ class Batch:
 
 
 class PatchSampler:
-    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel. In cases that are
-    not annotated everywhere, the other patches are centred on a voxel that is."""
+    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel.
+
+    In cases that are not annotated everywhere, the other patches are centred on a voxel that is.
+    """
 
     def __init__(
         self,

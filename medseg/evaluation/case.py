@@ -70,8 +70,10 @@ class Measures(NamedTuple):
 
 
 class MaskPair(NamedTuple):
-    """The two masks ``(x, y, z)`` of one label or region, in a box around them, and what a group of metrics needs
-    beside."""
+    """The two masks ``(x, y, z)`` of one label or region, in a box around them.
+
+    It has what the metrics of a group need beside.
+    """
 
     prediction: Mask
     reference: Mask

@@ -208,8 +208,9 @@ class AverageSurfaceDistanceMetric(MaskMetric):
 
 
 class SurfaceDiceMetric(MaskMetric):
-    """Surface Dice at a tolerance (NSD), as ``monai.metrics.SurfaceDiceMetric(use_subvoxels=True)``; nan where both
-    masks are empty, 0 where one is.
+    """Surface Dice at a tolerance (NSD); nan where both masks are empty, 0 where one is.
+
+    It is that of ``monai.metrics.SurfaceDiceMetric(use_subvoxels=True)``.
 
     Args:
         tolerance_mm: Surfaces this close count as the same: one number for all channels that are measured.

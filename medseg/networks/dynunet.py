@@ -70,8 +70,10 @@ class DynUNet(Network):
         del self.network.skip_layers  # the same modules once more
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
-        finest down."""
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
+
+        The list goes from the finest down.
+        """
         parts = self.network
         skips = []
         for stage in (parts.input_block, *parts.downsamples):

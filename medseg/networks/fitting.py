@@ -34,8 +34,7 @@ class Fitted(Network):
         return self.network.arguments_for(self.network.fitting_shape(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Returns the logits of images ``(batch, channel, *spatial)`` of any spatial shape, as ``network`` does of
-        fitting ones."""
+        """Returns the logits of images ``(batch, channel, *spatial)`` of any spatial shape."""
         shape = tuple(image.shape[2:])
         fitting = self.network.fitting_shape(shape)
         logits = self.network(padded(image, fitting))
@@ -45,8 +44,10 @@ class Fitted(Network):
 
 
 def padded(image: torch.Tensor, fitting: Sequence[int]) -> torch.Tensor:
-    """Returns the image ``(batch, channel, *spatial)`` in a larger shape, its border repeated after the end of each
-    axis."""
+    """Returns the image ``(batch, channel, *spatial)`` in a larger shape.
+
+    Its border is repeated after the end of each axis.
+    """
     shape = tuple(image.shape[2:])
     if shape == tuple(fitting):
         return image

@@ -45,8 +45,7 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Returns what two convolutions make of the features, plus the features themselves, ``(batch, channel,
-        *spatial)``."""
+        """Returns what two convolutions make of the features, plus the features, ``(batch, channel, *spatial)``."""
         result: torch.Tensor = self.activation(self.second(self.first(image)) + self.around(image))
         return result
 
@@ -70,8 +69,10 @@ class ResidualUNet(UNet):
                 nn.init.zeros_(module.second.get_parameter("1.weight"))
 
     def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
-        """Returns a module of residual blocks a stage, from full resolution down; the first begins with a
-        convolution."""
+        """Returns a module of residual blocks a stage, from full resolution down.
+
+        The first begins with a convolution.
+        """
         blocks = arguments_of(architecture, ResidualUNetArguments).blocks
         kernels, strides, features = architecture.kernel_sizes, architecture.strides, architecture.features
         stem = ConvolutionStack(1, in_channels, features[0], kernels[0], (1,) * len(strides[0]))

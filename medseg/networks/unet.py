@@ -96,8 +96,10 @@ class UNet(Network):
         return architecture.convolutions_per_stage
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
-        finest down."""
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
+
+        The list goes from the finest down.
+        """
         skips = []
         for stage in self.encoder:
             image = self.run(stage, image)

@@ -91,8 +91,10 @@ class UNetPlusPlus(Network):
         return head
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, the deepest
-        head first."""
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
+
+        The list begins with the deepest head.
+        """
         heads = [self.head] if self.head is not None and not self.training else self._trained()
         nodes = self._nodes(image, heads[0])
         logits = [self.heads[str(j)](nodes[j]) for j in heads]

@@ -33,8 +33,10 @@ class WrappedNetwork(Network):
             part.forward = functools.partial(self.run, part.forward)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list, from the
-        finest down."""
+        """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
+
+        The list goes from the finest down.
+        """
         outputs = self.network(image)
         heads = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         return heads if self.training and self.deep_supervision else heads[0]

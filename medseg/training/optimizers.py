@@ -24,10 +24,13 @@ SMALLEST_MATRIX = 8
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of more than one axis; ``adamw`` is for all others, and for those that make logits or see the image:
-    they are no matrices between features.
+    """Muon for weights of more than one axis: Nesterov momentum, made orthogonal, and decoupled weight decay.
 
-    Nesterov momentum, and decoupled weight decay.
+    AdamW changes the ``others``: all other weights, and those that make logits or see the image, which are no matrices
+    between features.
+
+    Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; Liu et al. 2025,
+    arXiv:2502.16982.
     """
 
     def __init__(

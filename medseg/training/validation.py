@@ -31,8 +31,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Dice of each label and region: the mean over the cases that have it in reference or prediction, where it was
-    annotated; None where none has."""
+    """The Dice of each label and region; None where no case has it.
+
+    It is the mean over the cases that have it in reference or prediction, where it was annotated.
+    """
 
     dice: dict[str, float | None]
     seconds: float

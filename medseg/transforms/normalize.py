@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 class ClipExtremesd(MapTransform):  # type: ignore[misc]
-    """Clips a few voxels with extreme values to the range of all others, in channels that are normalized by their
-    own mean and deviation (``medseg.transforms.extremes``), and logs a warning where it does.
+    """Clips a few voxels with extreme values to the range of all others, and logs a warning where it does.
+
+    It does so in channels that are normalized by their own mean and deviation (``medseg.transforms.extremes``).
 
     Examples:
         >>> import torch

@@ -27,8 +27,9 @@ BLOCK = 32
 
 
 def grid_with_spacing(geometry: Geometry, spacing: Spacing3) -> Geometry:
-    """Returns the grid of another spacing that covers the same box: the outer faces of the first and last voxels stay
-    in place.
+    """Returns the grid of another spacing that covers the same box.
+
+    The outer faces of the first and last voxels stay in place.
 
     Args:
         geometry: The old grid.
@@ -80,13 +81,13 @@ def resample(
 
 
 def resample_label_map(label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
-    """Returns a label map on another grid with parallel axes: each label's mask is resampled linearly, and the largest
-    share wins.
+    """Returns a label map on another grid with parallel axes.
 
-    No value appears that wasn't there, and borders stay smoother than with nearest neighbours.
+    Each label's mask is resampled linearly, and the largest share wins. No value appears that wasn't there, and borders
+    stay smoother than with nearest neighbours.
 
     Args:
-        label_map: (x, y, z) on ``source``, network values.
+        label_map: ``(x, y, z)`` on ``source``, network values.
         source: Where it lies.
         target: Where labels are wanted.
 

@@ -234,14 +234,16 @@ def restore(
 def restore_label_map(
     label_map: torch.Tensor, grid: Geometry, source: Geometry, orientation: str | None = None
 ) -> torch.Tensor:
-    """Returns a label map (x, y, z) of the model grid on the source grid: each voxel gets the label with the largest
-    share in what lies around it, as ``restore`` gives it for logits that are 1 for the label and 0 for all others.
+    """Returns a label map ``(x, y, z)`` of the model grid on the source grid.
+
+    Each voxel gets the label with the largest share in what lies around it, as ``restore`` gives it for logits that are
+    1 for the label and 0 for all others.
 
     Args:
-        label_map: whole numbers of any type, at most 256 different ones; outside of ``grid`` is 0.
-        grid: where it lies.
-        source: the grid of the result.
-        orientation: of ``grid``; None: that of ``source``.
+        label_map: Whole numbers of any type, at most 256 different ones; outside of ``grid`` is 0.
+        grid: Where it lies.
+        source: The grid of the result.
+        orientation: Of ``grid``; None: that of ``source``.
     """
     values = torch.unique(torch.cat([label_map.new_zeros(1), label_map.flatten()]))
     index = torch.searchsorted(values, label_map.contiguous())
