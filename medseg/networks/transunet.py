@@ -1,17 +1,4 @@
-"""TransUNet (Chen et al. 2021, arXiv:2102.04306): a ResNet whose last features are the tokens of a vision transformer,
-and a cascade of upsamplings with the ResNet's features as skips. In 2D as published, and in 3D by the same definition.
-
-The ResNet is the "R50" of the authors' code: convolutions of standardised weights with group norm, and three stages
-after the root, so that there are four strides, published as 2 each. Here they are the plan's first four, 1 where it has
-fewer: a patch of 40×56×40 with strides of 8 has 5×7×5 tokens, where strides of 16 would leave 3×4×3, a fifth of it
-padding. Kernels are flat where the plan's are.
-
-All sizes go with the ResNet's width w: hidden 12w, MLP 48w, heads of 64, decoder 4w, 2w, w and 16. Published is w = 64
-(``size: full``): 105,277,081 parameters for nine outputs at 224×224, as in the authors' code, and with
-its weights the same logits, but for the last row and column, which its pooling loses. Otherwise w is the plan's first
-number of features: 32 makes the transformer a ViT-S (26 M parameters in 2D, 33 M in 3D); 16, which is planned on a
-processor, a ViT-Ti (7 M and 8 M).
-"""
+"""TransUNet: a ResNet, a vision transformer and a cascade of upsamplings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,9 +60,28 @@ class Sizes:
 
 
 class TransUNet(Network):
-    """A ResNet whose last features are the tokens of a vision transformer; images and logits are those of ``UNet``.
+    """A ResNet whose last features are the tokens of a vision transformer, then a cascade of upsamplings.
 
-    One grey channel is repeated thrice in 2D, for the sake of weights that were trained on photographs.
+    The ResNet's features are the skips. In 2D it is as published, and in 3D by the same definition. One grey channel is
+    repeated thrice in 2D, for the sake of weights that were trained on photographs.
+
+    The ResNet is the "R50" of the authors' code: convolutions of standardised weights with group norm, and three stages
+    after the root, so that there are four strides, published as 2 each. Here they are the plan's first four, 1 where it
+    has fewer: a patch of 40×56×40 with strides of 8 has 5×7×5 tokens, where strides of 16 would leave 3×4×3, a fifth of
+    it padding. Kernels are flat where the plan's are.
+
+    All sizes go with the ResNet's width w: hidden 12w, MLP 48w, heads of 64, decoder 4w, 2w, w and 16. Published is w =
+    64 (``size: full``): 105,277,081 parameters for nine outputs at 224×224, as in the authors' code, and with its
+    weights the same logits, but for the last row and column, which its pooling loses. Otherwise w is the plan's first
+    number of features: 32 makes the transformer a ViT-S (26 M parameters in 2D, 33 M in 3D); 16, which is planned on a
+    processor, a ViT-Ti (7 M and 8 M).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Labels, the background among them, or regions.
+        architecture: Strides, kernels and features; ``arguments``: sizes.
+
+    Source: Chen et al. 2021, arXiv:2102.04306.
     """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
@@ -235,14 +241,8 @@ class ConvolutionNormReLU(nn.Sequential):
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
     kind = StandardisedConv3d if len(stride) == 3 else StandardisedConv2d
-    return kind(
-        in_channels,
-        out_channels,
-        tuple(kernel_size),  # type: ignore[arg-type]
-        tuple(stride),  # type: ignore[arg-type]
-        _padding(kernel_size),  # type: ignore[arg-type]
-        bias=False,
-    )
+    sizes: Any = tuple(kernel_size), tuple(stride), _padding(kernel_size)  # two or three numbers each
+    return kind(in_channels, out_channels, *sizes, bias=False)
 
 
 def _group_norm(features: int) -> nn.GroupNorm:

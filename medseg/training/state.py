@@ -30,7 +30,7 @@ class TrainingState(Record):
         step: Steps done.
         seconds: Of training so far, over all sittings.
         best_dice: Of the model in RUN/model; None: there is none yet.
-        validations_since_best: Without a better one.
+        validations_since_best: How many did not find a better one.
         length: Of the schedule, in words; the one of a run that is extended is another.
         learning_rate: The last one.
         joined: Where the schedule was changed: progress and rate.
