@@ -241,7 +241,7 @@ class ConvolutionNormReLU(nn.Sequential):
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
     kind = StandardisedConv3d if len(stride) == 3 else StandardisedConv2d
-    sizes: Any = tuple(kernel_size), tuple(stride), _padding(kernel_size)  # two or three numbers each
+    sizes: tuple[Any, Any, Any] = tuple(kernel_size), tuple(stride), _padding(kernel_size)  # two or three numbers each
     return kind(in_channels, out_channels, *sizes, bias=False)
 
 
