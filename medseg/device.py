@@ -35,28 +35,26 @@ class Device:
 
     @property
     def needs_loss_scaling(self) -> bool:
-        """Whether gradients would underflow without a scale: those of fp16 do, those of bf16 don't."""
+        """Gradients of fp16 underflow without a scale; those of bf16 don't."""
         return self.dtype == torch.float16
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Returns a context for what a network computes, in the precision of this device."""
+        """Around what a network computes: in the precision of this device."""
         return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:
-        """Returns a context for a step of the network.
-
-        On CUDA it takes the fastest convolutions, on a processor as many threads as are fast; see ``Threads``.
-        """
+        """Around a step of the network: on CUDA with the fastest convolutions, on a processor with as many threads as
+        are fast; see ``Threads``."""
         return _tuned_convolutions() if self.is_cuda else self.threads.timed(kind, work)
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns a tensor on the device; on CUDA from pinned memory, and without waiting."""
+        """To the device; from pinned memory and without waiting on CUDA."""
         if not self.is_cuda:
             return tensor
         return tensor.pin_memory().to(self.torch_device, non_blocking=True)
 
     def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
-        """Returns the network on the device, channels last: what its convolutions are fastest with in low precision."""
+        """The network on the device, channels last: what its convolutions are fastest with in low precision."""
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
         if self.dtype == torch.bfloat16 and not self.is_cuda:
             for module in network.modules():
@@ -65,7 +63,7 @@ class Device:
         return network.to(self.torch_device).to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
     def forget_peak(self) -> None:
-        """Lets peak memory count from now on (on Linux and on CUDA; elsewhere it is that of the process so far)."""
+        """Peak memory counts from now on (on Linux and on CUDA; elsewhere it is that of the process so far)."""
         if self.is_cuda:
             torch.cuda.reset_peak_memory_stats(self.torch_device)
         else:
@@ -73,20 +71,19 @@ class Device:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux resets VmHWM
 
     def memory_mb(self) -> float:
-        """Returns what is taken now, 0 where the system doesn't tell."""
+        """What is taken now, 0 where the system doesn't tell."""
         if self.is_cuda:
             return torch.cuda.memory_allocated(self.torch_device) / 2**20
         return _status_mb("VmRSS")
 
     def peak_memory_mb(self) -> float:
-        """Returns the peak memory since ``forget_peak``: of the GPU's allocator on CUDA, resident memory on a
-        processor."""
+        """Peak memory since ``forget_peak``: of the GPU's allocator on CUDA, resident memory on a processor."""
         if self.is_cuda:
             return torch.cuda.max_memory_allocated(self.torch_device) / 2**20
         return _status_mb("VmHWM") or resident_peak_mb()
 
     def free_memory_mb(self) -> float:
-        """Returns what may still be taken, of the GPU, or of the machine or the container."""
+        """What may still be taken, of the GPU, or of the machine or the container."""
         if self.is_cuda:
             kept = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
             return (torch.cuda.mem_get_info(self.torch_device)[0] + kept) / 2**20
@@ -112,10 +109,7 @@ class Float32WhereSmallConv3d(torch.nn.Conv3d):
         return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
 
     def _is_small(self, input: torch.Tensor) -> bool:
-        """Returns whether a shape is one of those that fail.
-
-        Found by trying shapes: kernels of 3 fail below 3 voxels, larger ones below twice their extent.
-        """
+        """Found by trying shapes: kernels of 3 fail below 3 voxels, larger ones below twice their extent."""
         for n, size, dilation in zip(input.shape[2:], self.kernel_size, self.dilation, strict=True):
             extent = dilation * (size - 1) + 1
             if size > 1 and n < (extent if extent <= 3 else 2 * extent):
@@ -124,16 +118,8 @@ class Float32WhereSmallConv3d(torch.nn.Conv3d):
 
 
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
-    """Returns a device by its name.
-
-    Args:
-        name: ``"auto"`` takes CUDA where it is present, else the processor.
-        precision: Of what networks compute.
-        threads: Always so many; None: as many as are fast.
-
-    Raises:
-        ConfigError: It isn't there.
-    """
+    """``"auto"`` takes CUDA where it is present, else the processor, with always so many ``threads`` where they are
+    given. Raises ``ConfigError`` for what isn't there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -171,20 +157,20 @@ def _tuned_convolutions() -> Iterator[None]:
 
 
 def _cpu_has_bf16() -> bool:
-    """Returns whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
+    """Whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
     flags = torch.backends.cpu.get_cpu_capability()
     return "AVX512" in flags and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _free_in_container() -> float:
-    """Returns the bytes that are free; infinite where nothing limits this process (by cgroup v2)."""
+    """Bytes; infinite where nothing limits this process (by cgroup v2)."""
     with suppress(OSError, ValueError):  # there is no such file, or it says "max"
         return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
     return float("inf")
 
 
 def _status_mb(name: str) -> float:
-    """Returns a line of Linux's account of this process; 0 elsewhere."""
+    """A line of Linux's account of this process; 0 elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -193,7 +179,7 @@ def _status_mb(name: str) -> float:
 
 
 def resident_peak_mb() -> float:
-    """Returns the peak resident memory of this process in MB, 0 where the system doesn't tell."""
+    """Peak resident memory of this process in MB, 0 where the system doesn't tell."""
     try:
         import resource
     except ImportError:  # Windows

@@ -25,8 +25,7 @@ TEMPORARY = re.compile(rf"\.probe-[0-9a-f]{{8}}|\..{{1,{LONGEST_START}}}\.[0-9a-
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path with the same suffixes; renames it to ``path`` when the block succeeds.
 
-    Raises:
-        OutputError: The folder cannot be written to.
+    Raises ``OutputError`` when the folder cannot be written to.
     """
     ensure_folder(path.parent)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
@@ -67,16 +66,12 @@ def folder_written_whole(folder: Path, *, replaces: bool = False) -> Iterator[Pa
 
 
 def is_temporary(path: Path) -> bool:
-    """Returns whether it has the name of what the functions above make, and a killed call leaves behind."""
+    """Whether it has the name of what the functions above make, and a killed call leaves behind."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
 def ensure_folder(folder: Path) -> Path:
-    """Makes the folder and proves that it can be written to.
-
-    Raises:
-        OutputError: It cannot.
-    """
+    """Makes the folder and proves that it can be written to. Raises ``OutputError`` otherwise."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{secrets.token_hex(4)}"
@@ -90,15 +85,9 @@ def ensure_folder(folder: Path) -> Path:
 
 
 def read_text(path: Path, largest: int) -> str:
-    """Returns a text in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
+    """A text of at most so many bytes, in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
 
-    Args:
-        path: The file.
-        largest: At most so many bytes are read.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is larger, no file (a pipe would be waited for), or no such text.
+    Raises ``OSError``, or ``ValueError`` for what is larger, no file (a pipe would be waited for), or no such text.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -114,11 +103,7 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes JSON; the file appears whole. NaN and infinity, which JSON has not, become null: not defined.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """NaN and infinity, which JSON has not, become null: not defined."""
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -135,16 +120,12 @@ def _defined(content: Any) -> Any:
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Writes a text in UTF-8; the file appears whole.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Writes a text in UTF-8; the file appears whole. Raises ``OutputError`` when it cannot be written."""
     with written_whole(path) as temporary:
         temporary.write_text(content, "utf-8", UNKNOWN)
     return path
 
 
 def _reason(error: OSError) -> str:
-    """Returns why a file cannot be written; numpy, for one, only tells of a full disk how many bytes it could write."""
+    """numpy, for one, only tells of a full disk how many bytes it could write."""
     return error.strerror or f"{error}; is the disk full?"

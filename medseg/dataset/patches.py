@@ -36,10 +36,8 @@ class Batch:
 
 
 class PatchSampler:
-    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel.
-
-    In cases that are not annotated everywhere, the other patches are centred on a voxel that is.
-    """
+    """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel. In cases that are
+    not annotated everywhere, the other patches are centred on a voxel that is."""
 
     def __init__(
         self,
@@ -73,22 +71,14 @@ class PatchSampler:
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
 
     def shared(self, share: slice) -> "PatchSampler":
-        """Returns a sampler of the same batches, of which ``prefetched`` gives a share of the samples only.
-
-        Args:
-            share: The samples that fall to one of several processes.
-        """
+        """Returns a sampler of the same batches, of which ``prefetched`` gives these samples only: those that fall to
+        one of several processes."""
         sampler = copy(self)
         sampler._share = share
         return sampler
 
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
-        """Returns the batch of this step, or a share of its samples.
-
-        Args:
-            step: From 0.
-            share: Which of the samples.
-        """
+        """Returns the batch of this step, or a share of its samples."""
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         case_ids = tuple(self._case(index) for index in indices)
         samples = zip(indices[share], case_ids[share], strict=True)
@@ -106,11 +96,7 @@ class PatchSampler:
         return None if bool(rows.all()) else rows
 
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
-        """Yields batches without end; the next one is read while this one is trained on.
-
-        Args:
-            first_step: The step of the first batch.
-        """
+        """Yields batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
         with ThreadPoolExecutor(1) as reader:
             upcoming = reader.submit(self.batch, first_step, self._share)
             step = first_step
@@ -137,16 +123,14 @@ class PatchSampler:
         return mirrored_cut(array, [s - m for s, m in zip(start, self.margin, strict=True)], self.plan.patch_size)
 
     def _case(self, index: int) -> str:
-        """Returns the case of a sample; cases are in a new random order on each pass."""
+        """Cases in a new random order on each pass."""
         rounds, position = divmod(index, len(self.case_ids))
         order = np.random.default_rng([self.seed, 0, rounds]).permutation(len(self.case_ids))
         return self.case_ids[int(order[position])]
 
     def _start(self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator) -> tuple[int, ...]:
-        """Returns the first voxel of the patch, margin aside.
-
-        It is anywhere inside the image; an image that is smaller lies anywhere inside of the patch.
-        """
+        """First voxel of the patch, margin aside: anywhere inside the image; an image smaller than that anywhere inside
+        of the patch."""
         centre = self._foreground_voxel(case_id, random) if forced else None
         if centre is None:
             centre = self._annotated_voxel(case_id, random)
@@ -160,7 +144,7 @@ class PatchSampler:
         return tuple(start)
 
     def _foreground_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
-        """Returns a voxel of a label chosen among those that the case has; None when it has none."""
+        """A voxel of a label chosen among those that the case has; None when it has none."""
         foreground = self.dataset.foreground(case_id)
         if len(foreground) == 0:
             return None
@@ -169,7 +153,7 @@ class PatchSampler:
         return np.asarray(voxels[random.integers(len(voxels)), 1:])
 
     def _annotated_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
-        """Returns an annotated voxel; None for a case that is annotated everywhere, or nowhere."""
+        """None for a case that is annotated everywhere, or nowhere."""
         voxels = self.dataset.annotated_voxels(case_id)
         return None if voxels is None or len(voxels) == 0 else np.asarray(voxels[random.integers(len(voxels))])
 
@@ -201,10 +185,8 @@ def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
 
 
 def mirrored_cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
-    """Returns the box of an array as ``cut`` does, mirrored where it reaches beyond the array.
-
-    It is mirrored at the first and last voxel of each axis (the overlap-tile strategy of Ronneberger et al. 2015).
-    """
+    """Returns the box of an array as ``cut`` does, mirrored at the first and last voxel of each axis where it reaches
+    beyond the array (the overlap-tile strategy of Ronneberger et al. 2015)."""
     boxes = zip(start, edges, array.shape[1:], strict=True)
     index = [_mirrored(np.arange(first, first + edge), size) for first, edge, size in boxes]
     # In two steps, since an index of scattered voxels would read a file on disk voxel by voxel.

@@ -29,7 +29,7 @@ Row = tuple[float, float, float, float]
 
 
 class StoredGrid(Record):
-    """A grid, as ``Geometry.as_json`` writes it."""
+    """``Geometry.as_json``."""
 
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing: tuple[float, float, float]
@@ -43,7 +43,6 @@ class StoredGrid(Record):
 
     @property
     def geometry(self) -> Geometry:
-        """The grid as a ``Geometry``."""
         return Geometry.from_json(self.model_dump())
 
 
@@ -63,18 +62,7 @@ class StoredCase(Record):
 
 
 class DatasetRecord(Record):
-    """The content of dataset.json, which makes a prepared dataset of a folder.
-
-    Attributes:
-        format: Always "medseg-prepared".
-        version: Of the format.
-        medseg: The version of medseg that wrote it.
-        source: What the user gave.
-        layout: How the source lay on disk, in words.
-        channels: Their names.
-        labels: None: there are no label maps.
-        cases: All cases, with source and model grid of each.
-    """
+    """dataset.json."""
 
     format: Literal["medseg-prepared"] = "medseg-prepared"
     version: Literal[1] = 1
@@ -96,16 +84,12 @@ class DatasetRecord(Record):
 
     @property
     def said_spacings(self) -> tuple[Spacing3, ...]:
-        """All spacings that the user said of cases whose headers lost theirs."""
+        """All that the user said of cases whose headers lost theirs."""
         return tuple(sorted({case.spacing for case in self.cases if case.spacing}))
 
 
 def read_dataset(folder: Path) -> DatasetRecord:
-    """Returns dataset.json of a prepared folder.
-
-    Raises:
-        SourceError: It isn't one.
-    """
+    """Returns dataset.json of a prepared folder. Raises ``SourceError`` where that isn't one."""
     return _read(folder / DATASET, DatasetRecord)
 
 
@@ -115,11 +99,8 @@ def write_dataset(folder: Path, record: DatasetRecord) -> Path:
 
 
 def read_fingerprint(folder: Path, record: DatasetRecord) -> Fingerprint:
-    """Returns fingerprint.json of the prepared folder of ``record``.
-
-    Raises:
-        SourceError: It isn't of this dataset.
-    """
+    """Returns fingerprint.json of the prepared folder of ``record``. Raises ``SourceError`` where it isn't of this
+    dataset."""
     path = folder / FINGERPRINT
     fingerprint = _read(path, Fingerprint)
     n = len(fingerprint.usual_values)
@@ -134,11 +115,7 @@ def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> Path:
 
 
 def read_plans(folder: Path, record: DatasetRecord) -> Plans:
-    """Returns plan.json of the prepared folder of ``record``.
-
-    Raises:
-        SourceError: It isn't of this dataset.
-    """
+    """Returns plan.json of the prepared folder of ``record``. Raises ``SourceError`` where it isn't of this dataset."""
     path = folder / PLANS
     plans = _read(path, Plans)
     with reading(path, "the plan of this dataset", AGAIN):

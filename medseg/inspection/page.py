@@ -18,11 +18,7 @@ LABELS_SHOWN = 12
 
 
 def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
-    """Writes what was found as a page of HTML; ``pictures`` are data URIs.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
+    """``pictures``: data URIs. Raises ``OutputError`` when the file cannot be written."""
     labels = found.labels.items if found.labels else ()
     return write_report(
         path,
@@ -54,7 +50,7 @@ def _figures(found: Inspection) -> Iterator[tuple[int, str]]:
 
 
 def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
-    """Returns images that are not DICOM, by folder below the source."""
+    """Images that are not DICOM, by folder below the source."""
     folders = defaultdict(list)
     for series in found.files:
         if series.role != "label map":
@@ -65,7 +61,7 @@ def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
 
 
 def _amount(case: InspectedCase, name: str) -> str:
-    """Returns how much of a label there is in a case, in ml, or in pixels of a picture."""
+    """How much of a label there is in a case, in ml, or in pixels of a picture."""
     if case.volumes_ml is not None:
         return f"{case.volumes_ml[name]:.2f} ml" if name in case.volumes_ml else ""
     return str(case.voxels[name]) if case.voxels and name in case.voxels else ""

@@ -27,7 +27,7 @@ class Rule(Record):
 
     @property
     def steps(self) -> str:
-        """What the rule does, in words."""
+        """What it does, in words."""
         steps = ["holes filled"] * self.fill_holes + ["the largest component only"] * self.largest_component
         if self.min_volume_ml:
             steps.append(f"no component below {self.min_volume_ml:.3g} ml")
@@ -39,11 +39,8 @@ class Rule(Record):
 
 @dataclass(frozen=True)
 class Change:
-    """What a rule changed in a case.
-
-    ``components`` of so many voxels were removed, and ``filled`` voxels were holes. Probabilities are what the network
-    gave the removed voxels; None where they were not kept.
-    """
+    """What a rule changed in a case: ``components`` of so many voxels were removed, and ``filled`` voxels were holes.
+    Probabilities are what the network gave the removed voxels; None where they were not kept."""
 
     rule: Rule
     components: int
@@ -69,7 +66,6 @@ class Change:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Returns an entry of predictions.json."""
         return {
             "label": self.rule.label,
             "rule": self.rule.steps,
@@ -92,18 +88,9 @@ def postprocess(
     voxel_volume_ml: float,
     probabilities: Probabilities | None = None,
 ) -> tuple[Change, ...]:
-    """Changes a label map by rules, and returns what was changed.
-
-    Components are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces,
-    enclosed in three dimensions.
-
-    Args:
-        label_map: ``(x, y, z)``, in which ``i + 1`` stands for ``names[i]``.
-        rules: By label.
-        names: Of the labels.
-        voxel_volume_ml: The volume of a voxel.
-        probabilities: Of what is removed; None: they are not known.
-    """
+    """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``, and says what it changed. Components
+    are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three
+    dimensions."""
     boxes = find_objects(label_map, max_label=len(names)) if rules else []
     changes = []
     for rule in rules:
@@ -138,14 +125,7 @@ def _amount(voxels: int, voxel_volume_ml: float) -> str:
 
 
 def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) -> Array:
-    """Returns the mask ``(x, y, z)`` of the label as the rule leaves it; other labels in its holes stay what they are.
-
-    Args:
-        label_map: ``(x, y, z)``.
-        label: The value of the label.
-        rule: What is done.
-        voxel_volume_ml: The volume of a voxel.
-    """
+    """The mask (x, y, z) of the label as the rule leaves it; other labels in its holes stay what they are."""
     mask: Array = label_map == label
     if rule.largest_component:
         mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0
