@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +41,45 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(folder: Path, *, replaces: bool = False) -> Iterator[Path]:
+def folder_written_whole(folder: Path, *, replaces: bool = False, advice: str = "choose another -o") -> Iterator[Path]:
     """Yields an empty folder beside ``folder``, and renames it to that when the block succeeds.
 
     Args:
         folder: The folder that appears whole or not at all.
-        replaces: Whether an older folder of that name is removed first.
+        replaces: Whether it takes the place of an older folder, or file, of that name. The older one is renamed before
+            it is removed, so that no part of it ever bears the name.
+        advice: What the user can do where it cannot be written.
 
     Raises:
         OutputError: The folder cannot be written, or is there already and is not to be replaced.
     """
-    place = ensure_folder(folder.absolute().parent)
-    temporary = place / f".{folder.name[:LONGEST_START]}.{secrets.token_hex(4)}"
+    place = ensure_folder(folder.absolute().parent, advice)
+    temporary, older = (place / f".{folder.name[:LONGEST_START]}.{secrets.token_hex(4)}" for _ in range(2))
     try:
         temporary.mkdir()
         yield temporary
-        if replaces:
-            shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        if replaces and (folder.exists() or folder.is_symlink()):
+            folder.rename(older)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if older.exists():
+                older.rename(folder)
+            raise
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({_reason(error)}); choose another -o") from error
+        raise OutputError(f"{folder}: cannot be written ({_reason(error)}); {advice}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, older):
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def is_temporary(path: Path) -> bool:
@@ -70,17 +87,19 @@ def is_temporary(path: Path) -> bool:
     return TEMPORARY.fullmatch(path.name) is not None
 
 
-def ensure_folder(folder: Path) -> Path:
-    """Makes the folder and proves that it can be written to. Raises ``OutputError`` otherwise."""
+def ensure_folder(folder: Path, advice: str = "choose another folder with -o") -> Path:
+    """Makes the folder, proves that it can be written to, and returns it.
+
+    Raises:
+        OutputError: It cannot be written to; the message ends with ``advice``.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{secrets.token_hex(4)}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another folder with -o"
-        ) from error
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); {advice}") from error
     return folder
 
 
@@ -103,12 +122,16 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """NaN and infinity, which JSON has not, become null: not defined."""
+    """Writes a JSON file as ``json_text`` has it; the file appears whole. Raises ``OutputError``."""
+    return write_text(path, json_text(content) + "\n")
+
+
+def json_text(content: Any) -> str:
+    """Return ``content`` as JSON. NaN and infinity, which JSON has not, become null: not defined."""
     try:
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        text = json.dumps(_defined(content), indent=1, ensure_ascii=False, allow_nan=False)
-    return write_text(path, text + "\n")
+        return json.dumps(_defined(content), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _defined(content: Any) -> Any:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from medseg.errors import MedsegError, SourceError, reading
-from medseg.files import read_text
+from medseg.files import read_text, write_json
 
 # Larger than anything that these files could mean; a value may not make more of them than they hold.
 LARGEST_JSON = 2**29  # bytes
@@ -82,6 +82,15 @@ def read_record(
         MedsegError: The file is wrong. The error names it and the first entry that is wrong.
     """
     return validated(changed(read_object(path, advice, raises)), record, path, advice, raises)
+
+
+def write_record(path: Path, record: BaseModel) -> Path:
+    """Writes a record as a JSON file, which appears whole, and returns its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return write_json(path, record.model_dump(mode="json"))
 
 
 def validated(content: object, record: type[R], path: Path, advice: str, raises: type[MedsegError] = SourceError) -> R:

@@ -17,11 +17,14 @@ class Format(NamedTuple):
     file: str
     where: str
     record: str
+    schema: str = ""  # the name of its schema, where that is not the file's
 
     @property
     def name(self) -> str:
         """Returns the name of its section and schema; two files may share one name."""
-        shared = sum(each.file == self.file for each in FORMATS) > 1
+        if self.schema:
+            return self.schema
+        shared = sum(each.file == self.file and not each.schema for each in FORMATS) > 1
         return self.record if shared else self.file.removesuffix(".json")
 
 
@@ -31,6 +34,9 @@ FORMATS = (
     Format("plan.json", "a prepared dataset", "Plans"),
     Format("run.json", "a run", "RunRecord"),
     Format("model.json", "a model", "ModelRecord"),
+    Format("network.json", "a network in int8, in model/int8", "QuantisedRecord"),
+    Format("model.json", "a model as ONNX", "OnnxModelRecord", "onnx-model"),
+    Format("names.json", "a folder with a mask a structure", "NamesRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
@@ -89,7 +95,7 @@ def _title(each: Format) -> str:
 
 def _section(each: Format, schema: dict[str, Any]) -> str:
     rows = ["| key | type | needed |", "| --- | --- | --- |"]
-    for key, value in schema["properties"].items():
+    for key, value in schema.get("properties", {}).items():
         rows.append(f"| `{key}` | {_type(value)} | {'yes' if key in schema.get('required', ()) else ''} |")
     return "\n".join([f"## {_title(each)}", "", *rows, ""])
 

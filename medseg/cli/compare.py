@@ -1,11 +1,11 @@
 """medseg compare."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.errors import ConfigError
 from medseg.progress import say
@@ -70,7 +70,7 @@ def compare(
         device=device,
     )
     if as_json:
-        typer.echo(json.dumps(comparison.as_json(), indent=1, ensure_ascii=False))
+        print_json(comparison.as_json())
     else:
         _show(comparison)
     say(f"Written: {', '.join(str(output / f'comparison.{kind}') for kind in ('json', 'csv', 'md', 'png'))}")

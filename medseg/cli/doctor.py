@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.json_output import print_json
 from medseg.cli.status import FAULT_OF_INPUT
 from medseg.progress import say
 
@@ -29,7 +30,10 @@ def doctor(
     from medseg.workflows.doctor import doctor as run
 
     diagnosis = run(self_test=self_test)
-    typer.echo(diagnosis.model_dump_json(indent=1) if as_json else as_text(diagnosis))
+    if as_json:
+        print_json(diagnosis.model_dump(mode="json"))
+    else:
+        typer.echo(as_text(diagnosis))
     if not diagnosis.passed:
         say("The self-test failed: please report it, with the text above")
         raise typer.Exit(FAULT_OF_INPUT)

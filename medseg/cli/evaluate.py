@@ -1,6 +1,5 @@
 """medseg evaluate."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from medseg.cli.choosing import IgnoreValue, Rename, renames
+from medseg.cli.json_output import print_json
 from medseg.cli.method_comparison import show_comparison
 from medseg.cli.status import tell_by_status
 from medseg.errors import ConfigError
@@ -140,7 +140,7 @@ def evaluate(
         failed=failed.value,
     )
     if as_json:
-        typer.echo(json.dumps(evaluation.as_json(), indent=1, ensure_ascii=False))
+        print_json(evaluation.as_json())
     elif isinstance(evaluation, EvaluatedMethods):
         show_comparison(evaluation.comparison, SHOWN)
     elif evaluation.records:

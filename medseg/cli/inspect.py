@@ -1,6 +1,5 @@
 """medseg inspect."""
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, Spacing, renames
+from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
@@ -86,7 +86,7 @@ def inspect(
         spacing=spacing,
     )
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1))
+        print_json(found.as_json())
     else:
         _show(found)
     _tell_what_next(found, html, spacing)

@@ -1,11 +1,11 @@
 """medseg networks."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def networks(
     found = list_networks(names or (), prepared=prepared, dims=None if dims is None else 2 if dims == "2" else 3)
     console = Console(highlight=False)
     if as_json:
-        typer.echo(json.dumps([each.as_json() for each in found], indent=1, ensure_ascii=False, default=str))
+        print_json([each.as_json() for each in found])
         return
     for network in found if names else ():
         _describe(network, console)

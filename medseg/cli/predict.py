@@ -1,6 +1,5 @@
 """medseg predict."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +8,9 @@ import typer
 
 from medseg.cli.choosing import Images, Registered, Spacing
 from medseg.cli.formats import FORMATS
+from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
-from medseg.files import UNKNOWN
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -157,8 +156,7 @@ def predict(
         head=head,
     )
     if as_json:
-        content = json.dumps(result.record, indent=1, ensure_ascii=False)
-        typer.echo(content.encode("utf-8", UNKNOWN).decode())
+        print_json(result.record)
     elif result.predictions:
         _show_table(result.predictions)
     for prediction in result.predictions:

@@ -1,6 +1,5 @@
 """medseg preprocess."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, Spacing, renames
+from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
@@ -62,7 +62,7 @@ def preprocess(
     chosen = load(config, [*(settings or []), *options])
     result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename), spacing=spacing)
     if as_json:
-        typer.echo(json.dumps(_summary(result), indent=1, ensure_ascii=False))
+        print_json(_summary(result))
     else:
         _show(result, chosen)
     if result.warnings:

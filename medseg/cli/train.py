@@ -1,11 +1,11 @@
 """medseg train."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.progress import RANK, say
 
@@ -126,7 +126,7 @@ def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:
     if result.evaluation is None:
         return
     if as_json:
-        typer.echo(json.dumps(result.evaluation.summary.model_dump(mode="json"), indent=1, ensure_ascii=False))
+        print_json(result.evaluation.summary.model_dump(mode="json"))
     else:
         from medseg.cli.evaluate import show
 
@@ -140,7 +140,7 @@ def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:
 
 def show_forecast(forecast: "Forecast", as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(forecast.as_json(), indent=1))
+        print_json(forecast.as_json())
         return
     from datetime import timedelta
 

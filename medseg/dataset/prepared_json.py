@@ -14,10 +14,9 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import SourceError, reading
-from medseg.files import write_json
 from medseg.labels import Labels
 from medseg.plan import Fingerprint, Plans
-from medseg.records import PathInside, Record, read_record
+from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Geometry, Spacing3
 
 R = TypeVar("R", bound=BaseModel)
@@ -62,7 +61,7 @@ class StoredCase(Record):
 
 
 class DatasetRecord(Record):
-    """dataset.json."""
+    """The content of dataset.json of a prepared dataset: its cases, channels and labels, and where their files lie."""
 
     format: Literal["medseg-prepared"] = "medseg-prepared"
     version: Literal[1] = 1
@@ -95,7 +94,7 @@ def read_dataset(folder: Path) -> DatasetRecord:
 
 def write_dataset(folder: Path, record: DatasetRecord) -> Path:
     """Writes dataset.json, and returns its path. It is written last: it makes a dataset of the folder."""
-    return write_json(folder / DATASET, record.model_dump(mode="json"))
+    return write_record(folder / DATASET, record)
 
 
 def read_fingerprint(folder: Path, record: DatasetRecord) -> Fingerprint:
@@ -111,7 +110,7 @@ def read_fingerprint(folder: Path, record: DatasetRecord) -> Fingerprint:
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> Path:
     """Writes fingerprint.json, and returns its path."""
-    return write_json(folder / FINGERPRINT, fingerprint.model_dump(mode="json"))
+    return write_record(folder / FINGERPRINT, fingerprint)
 
 
 def read_plans(folder: Path, record: DatasetRecord) -> Plans:
@@ -127,7 +126,7 @@ def read_plans(folder: Path, record: DatasetRecord) -> Plans:
 
 def write_plans(folder: Path, plans: Plans) -> Path:
     """Writes plan.json, and returns its path."""
-    return write_json(folder / PLANS, plans.model_dump(mode="json"))
+    return write_record(folder / PLANS, plans)
 
 
 def _read(path: Path, record: type[R]) -> R:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from medseg.errors import Problem, SourceError
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
@@ -13,10 +13,9 @@ from medseg.evaluation.calibration import LabelCalibration
 from medseg.evaluation.case import LabelMetrics, Measures, Status
 from medseg.evaluation.pairs import CasePair, find_pairs
 from medseg.evaluation.summary import Summary
-from medseg.files import write_json
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS, definitions
-from medseg.records import Record, read_record
+from medseg.records import Record, read_record, write_record
 from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE
 
@@ -172,7 +171,12 @@ class MetricsRecord(Record):
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content as JSON has it; ``calibration`` is left out where there is none."""
-        return self.model_dump(mode="json", exclude={"calibration"} if self.calibration is None else None)
+        return self.model_dump(mode="json")
+
+    @model_serializer(mode="wrap")
+    def _without_calibration(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialized(self)
+        return {key: value for key, value in content.items() if key != "calibration" or value is not None}
 
     def reopened(self) -> EvaluatedMasks:
         """Returns the masks that were evaluated. Raises ``SourceError`` when they are gone."""
@@ -195,7 +199,7 @@ def read_metrics(path: Path) -> MetricsRecord:
 
 def write_metrics(path: Path, evaluation: Evaluation) -> Path:
     """Writes a metrics.json. Raises ``OutputError`` when it cannot be written."""
-    return write_json(path, evaluation.as_json())
+    return write_record(path, evaluation.as_record())
 
 
 def _known(entry: LabelEntry) -> dict[str, float | None]:

@@ -10,7 +10,9 @@ import scipy.stats
 from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.summary import Floats, interval, means, resamples, table
 from medseg.metrics.definitions import METRICS
-from medseg.records import Record, read_record
+from medseg.records import Record, read_record, write_record
+
+COMPARISON_FILE = "comparison.json"
 
 Run = Sequence[LabelMetrics]  # one training, all cases
 
@@ -102,6 +104,11 @@ class MethodComparisonRecord(MethodComparison):
 def read_method_comparison(path: Path) -> MethodComparisonRecord:
     """Returns the content of a comparison.json of ``medseg evaluate``. Raises ``SourceError`` where it is none."""
     return read_record(path, MethodComparisonRecord, "run 'medseg evaluate' again")
+
+
+def write_method_comparison(folder: Path, record: MethodComparisonRecord) -> Path:
+    """Writes comparison.json of ``medseg evaluate`` into a folder. Raises ``OutputError``."""
+    return write_record(folder / COMPARISON_FILE, record)
 
 
 def compare_methods(methods: Mapping[str, Sequence[Run]]) -> MethodComparison:

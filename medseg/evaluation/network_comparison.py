@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.method_comparison import COMPARISON_FILE, MethodComparison
 from medseg.evaluation.method_comparison import DEFINITIONS as STATISTICS
-from medseg.evaluation.method_comparison import MethodComparison
 from medseg.evaluation.summary import RESAMPLES, SEED, Floats, interval, resamples
-from medseg.records import Record, read_record
+from medseg.records import Record, read_record, write_record
 
 COMPARED = ("dice", "hd95_mm")
 
@@ -151,6 +151,11 @@ def read_network_comparison(path: Path) -> NetworkComparisonRecord:
         SourceError: It is none.
     """
     return read_record(path, NetworkComparisonRecord, "run 'medseg compare' again")
+
+
+def write_network_comparison_record(folder: Path, record: NetworkComparisonRecord) -> Path:
+    """Writes comparison.json of ``medseg compare`` into a folder. Raises ``OutputError``."""
+    return write_record(folder / COMPARISON_FILE, record)
 
 
 def network_result(

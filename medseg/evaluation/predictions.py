@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
-from medseg.files import write_json
 from medseg.labels import Labels
-from medseg.records import PathInside, Record, read_record
+from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Spacing3
 
 PREDICTIONS_FILE = "predictions.json"
@@ -68,6 +74,12 @@ class PredictedCase(Record):
     extras: tuple[str, ...] = ()
     images: tuple[Stamp, ...] = ()
 
+    @model_serializer(mode="wrap")
+    def _without_forecast(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves ``forecast_mb`` out where there is none."""
+        content: dict[str, Any] = serialized(self)
+        return {key: value for key, value in content.items() if key != "forecast_mb" or value is not None}
+
 
 class Predictions(Record):
     """The whole file. ``medseg evaluate`` reads it of others than medseg too, who may write the labels alone.
@@ -110,21 +122,17 @@ class Predictions(Record):
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content of the file."""
-        content = self.model_dump(mode="json")
-        for case in content["cases"]:
-            if case["forecast_mb"] is None:
-                del case["forecast_mb"]
-        return content
+        return self.model_dump(mode="json")
 
 
-def read_predictions(folder: Path) -> Predictions | None:
+def read_predictions(folder: Path, advice: str = ADVICE) -> Predictions | None:
     """Returns what was predicted into a folder, or None where it has no such file.
 
     Raises:
-        SourceError: The file is damaged.
+        SourceError: The file is damaged; the message ends with ``advice``.
     """
     path = folder / PREDICTIONS_FILE
-    return read_record(path, Predictions, ADVICE) if path.is_file() else None
+    return read_record(path, Predictions, advice) if path.is_file() else None
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
@@ -133,4 +141,4 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_json(folder / PREDICTIONS_FILE, predictions.as_json())
+    write_record(folder / PREDICTIONS_FILE, predictions)

@@ -5,7 +5,6 @@ A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run o
 
 import copy
 import hashlib
-import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +17,8 @@ from pydantic import Field, model_validator
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
-from medseg.errors import ConfigError, ModelError, OutputError
-from medseg.files import write_json
+from medseg.errors import ConfigError, ModelError
+from medseg.files import folder_written_whole
 from medseg.inferers.networks import Ensemble, fused
 from medseg.inferers.review import Review
 from medseg.io.archives import is_archive, unpacked_content
@@ -27,7 +26,7 @@ from medseg.labels import Labels
 from medseg.networks.registry import NETWORKS, build_network, entry_of, shapes_of
 from medseg.plan import CUSTOM_NETWORK, Plan, UsualValues
 from medseg.postprocessing.components import Rule
-from medseg.records import Record, read_object, shown_value, validated
+from medseg.records import Record, read_object, shown_value, validated, write_record
 from medseg.version import VERSION
 from medseg.weights import read_shapes, read_tensors, write_tensors
 
@@ -39,7 +38,7 @@ COPY = "copy the whole model folder again"
 
 
 class ModelRecord(Record):
-    """model.json."""
+    """The content of model.json: all that is needed to use the weights, and what is known of them."""
 
     format_version: int = FORMAT_VERSION
     medseg: str
@@ -129,25 +128,18 @@ def save_model(folder: Path, record: ModelRecord, weights: dict[str, torch.Tenso
         OutputError: It cannot be written.
     """
     write_tensors(folder / WEIGHTS, weights)
-    write_json(folder / RECORD, record.model_dump(mode="json"))
+    write_model_record(folder, record)
 
 
 def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
-    """Copies model folders into one that loads as an ensemble; it appears whole.
+    """Copies model folders into one that loads as an ensemble, in place of an older one; it appears whole.
 
     Raises:
         OutputError: It cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    try:
+    with folder_written_whole(folder, replaces=True) as whole:
         for i, model in enumerate(models):
-            shutil.copytree(model, temporary / f"fold_{i}")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(model, whole / f"fold_{i}")
 
 
 def load_model(
@@ -294,3 +286,12 @@ def read_model_record(folder: Path) -> ModelRecord:
             "install the medseg that made it"
         )
     return validated(content, ModelRecord, file, COPY, ModelError)
+
+
+def write_model_record(folder: Path, record: ModelRecord) -> Path:
+    """Writes model.json of a model folder, and returns its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return write_record(folder / RECORD, record)

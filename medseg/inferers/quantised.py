@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from medseg.errors import ConfigError, ModelError, OutputError
-from medseg.files import folder_written_whole, write_json
+from medseg.files import folder_written_whole
 from medseg.inferers.graphs import openvino_graph
-from medseg.records import Record, read_record
+from medseg.records import Record, read_record, write_record
 
 FOLDER = "int8"
 RECORD = "network.json"
@@ -22,7 +22,10 @@ GRAPH = "network.xml"  # and network.bin beside it
 
 
 class QuantisedRecord(Record):
-    """int8/network.json. Dice is the mean over labels and held-back cases, on the model grid."""
+    """The content of int8/network.json: which weights the network was made of, and what int8 costs in Dice.
+
+    Dice is the mean over labels and held-back cases, on the model grid.
+    """
 
     fingerprint: str  # of the weights
     dice: float
@@ -61,7 +64,7 @@ def save_quantised(graph: Any, record: QuantisedRecord, model: Path) -> None:
     try:
         with folder_written_whole(model / FOLDER, replaces=True) as folder:
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-            write_json(folder / RECORD, record.model_dump(mode="json"))
+            write_record(folder / RECORD, record)
     except RuntimeError as error:  # OpenVINO's
         raise OutputError(f"{model / FOLDER}: cannot be written ({error})") from error
 

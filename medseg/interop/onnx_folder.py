@@ -1,14 +1,32 @@
 """A model as ONNX: the network, and in words and numbers all that is done before and after it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import Field
 
-from medseg.files import write_json
 from medseg.inferers.graphs import window_shape, write_onnx
 from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.plan import Normalization
+from medseg.records import Record, write_record
+
+
+class OnnxNetwork(Record):
+    """The file of a network, and in words what goes in and what comes out."""
+
+    file: str
+    input: str
+    output: str
+
+
+class OnnxModelRecord(ModelRecord):
+    """model.json beside network.onnx: that of the model without its metrics, the network, and all steps in words."""
+
+    metrics: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    network: OnnxNetwork
+    steps: tuple[str, ...]
 
 
 def write_onnx_folder(model: Model, folder: Path) -> None:
@@ -22,13 +40,14 @@ def write_onnx_folder(model: Model, folder: Path) -> None:
         ConfigError: onnx or onnxscript is not installed.
     """
     write_onnx(model.network, example_window(model), folder / "network.onnx", any_batch=True)
-    content = model.record.shareable().model_dump(mode="json", exclude={"metrics"})
-    network = {
-        "file": "network.onnx",
-        "input": "image, float32 (batch, channel, *spatial): a window",
-        "output": f"logits, float32 (batch, output, *spatial); the outputs are {', '.join(model.record.outputs)}",
-    }
-    write_json(folder / "model.json", {**content, "network": network, "steps": steps(model)})
+    outputs = ", ".join(model.record.outputs)
+    network = OnnxNetwork(
+        file="network.onnx",
+        input="image, float32 (batch, channel, *spatial): a window",
+        output=f"logits, float32 (batch, output, *spatial); the outputs are {outputs}",
+    )
+    record = OnnxModelRecord(**dict(model.record.shareable()), network=network, steps=tuple(steps(model)))
+    write_record(folder / "model.json", record)
 
 
 def example_window(model: Model) -> torch.Tensor:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from medseg.errors import TEMPORARY, UNPACKED, Problem, SourceError, reading, shown
+from medseg.files import folder_written_whole
 from medseg.io.folders import is_hidden, walk
 from medseg.progress import say
 
@@ -45,6 +46,7 @@ def unpacked(archive: Path) -> Path:
     Raises:
         SourceError: The archive is damaged, encrypted, or larger than the free disk space; or it holds links, devices,
             or paths that lead out of it.
+        OutputError: The folder for temporary files cannot be written to.
     """
     archive = archive.resolve()
     place = _place(archive)
@@ -56,14 +58,9 @@ def unpacked(archive: Path) -> Path:
         raise SourceError(f"{archive}: lies in too many archives; unpack them and give the folder")
     if not _is_compressed(archive):  # there are hundreds of them
         say(f"Unpacking {shown(str(archive))}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
-    try:
-        _unpack(archive, temporary)
-        _remove(place)  # an older state, or the archive itself where it lies in another one
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    # In place of an older state, or of the archive itself where it lies in another one.
+    with folder_written_whole(place, replaces=True, advice="set TMPDIR to a folder on a larger disk") as folder:
+        _unpack(archive, folder)
     _stamps[place] = stamp
     return place
 
@@ -140,13 +137,6 @@ def _root() -> Path:
 
 def _place(archive: Path) -> Path:
     return archive if archive.is_relative_to(_root()) else _root() / archive.relative_to(archive.anchor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.files import write_json
 from medseg.io.certificates.raw_slices import RawSlices, raw_slices
 from medseg.io.source import ImageSource
-from medseg.io.structure_names import file_name, file_names
+from medseg.io.structure_names import file_name, file_names, write_names
 from medseg.labels import Labels, Region
 from medseg.volume import Array, Geometry
-
-NAMES_FILE = "names.json"
 
 
 @dataclass(frozen=True)
@@ -72,5 +69,4 @@ def with_names(written: Mapping[Path, str]) -> list[Path]:
     """
     if all(path.name.startswith(f"{name.replace(' ', '_')}.") for path, name in written.items()):
         return list(written)
-    table = next(iter(written)).with_name(NAMES_FILE)
-    return [*written, write_json(table, {path.name: name for path, name in written.items()})]
+    return [*written, write_names(next(iter(written)).parent, {path.name: name for path, name in written.items()})]

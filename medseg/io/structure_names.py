@@ -1,14 +1,59 @@
-"""Names of structures, which may be any text, as file systems and DICOM can hold them."""
+"""Names of structures, which may be any text, as file systems and DICOM can hold them.
+
+Where the name of a file cannot hold that of its structure, names.json beside it does.
+"""
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ConfigDict, JsonValue
+
+from medseg.records import Record, read_record, write_record
+
+NAMES_FILE = "names.json"
 
 LONGEST_FILE_NAME = 120  # bytes, without suffixes: file systems hold 255, some that encrypt 143
 LONGEST_LABEL = 64  # characters, DICOM's value representation LO
 
 # Names of devices, which Windows takes for these whatever follows their first dot.
 RESERVED = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\.|$)", re.IGNORECASE)
+
+
+class NamesRecord(Record):
+    """The names of structures by the names of their files, in the same folder."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    def name_of(self, file: str) -> str | None:
+        """Return the name of the structure in a file, or None where it is not listed."""
+        name = self.__pydantic_extra__.get(file)
+        return None if name is None else str(name)
+
+
+def read_names(folder: Path) -> NamesRecord:
+    """Return names.json of a folder; without entries where there is none.
+
+    Raises:
+        SourceError: The file is no JSON object.
+    """
+    path = folder / NAMES_FILE
+    return read_record(path, NamesRecord, "copy it again") if path.is_file() else NamesRecord()
+
+
+def write_names(folder: Path, names: Mapping[str, str]) -> Path:
+    """Write names.json into a folder, and return its path.
+
+    Args:
+        folder: The folder of the files.
+        names: Names of structures by names of files.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return write_record(folder / NAMES_FILE, NamesRecord.model_validate(dict(names)))
 
 
 def file_name(name: str, longest: int = LONGEST_FILE_NAME) -> str:

@@ -8,8 +8,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medseg.evaluation.network_comparison import Estimate, NetworkComparison, NetworkResult
-from medseg.files import write_json, write_text, written_whole
+from medseg.evaluation.network_comparison import (
+    Estimate,
+    NetworkComparison,
+    NetworkResult,
+    write_network_comparison_record,
+)
+from medseg.files import write_text, written_whole
 from medseg.table import write_table
 
 COLOUR = "#1f4e79"
@@ -49,7 +54,7 @@ def write_network_comparison(comparison: NetworkComparison) -> None:
         OutputError: When the folder cannot be written to.
     """
     folder, rows = comparison.folder, [each.as_row() for each in comparison.networks]
-    write_json(folder / "comparison.json", comparison.as_json())
+    write_network_comparison_record(folder, comparison.as_record())
     write_table(folder / "comparison.csv", list(rows[0]), rows)
     write_text(folder / "comparison.md", markdown(comparison))
     ranked = comparison.ranked

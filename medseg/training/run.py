@@ -22,7 +22,7 @@ from medseg.dataset.splits import Split, count_folds, split_fold
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError, printable, reading
-from medseg.files import ensure_folder, write_json, write_text
+from medseg.files import ensure_folder, write_text
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import CUSTOM_NETWORK, Plan
@@ -31,7 +31,7 @@ from medseg.planning.derive import fit_to_cpu, take_chosen_patch
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.progress import say, warn
-from medseg.records import Record, read_record
+from medseg.records import Record, read_record, write_record
 from medseg.report.evaluation import REPORT_FILE
 from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
@@ -41,7 +41,7 @@ CHANGEABLE = {"training.epochs", "training.max_time", "training.patience"}
 
 
 class RunRecord(Record):
-    """run.json."""
+    """The content of run.json: the plan, the cases of both sides of the split, and the prepared folder."""
 
     prepared: str
     plan: Plan
@@ -78,7 +78,7 @@ class Run:
             training=self.split.training,
             validation=self.split.validation,
         )
-        write_json(self.folder / "run.json", record.model_dump(mode="json"))
+        write_record(self.folder / "run.json", record)
 
 
 def start_runs(

@@ -8,8 +8,14 @@ from typing import Any
 
 from medseg.errors import Problem, SourceError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.method_comparison import DEFINITIONS, MethodComparison, MethodComparisonRecord, compare_methods
-from medseg.files import ensure_folder, write_json
+from medseg.evaluation.method_comparison import (
+    DEFINITIONS,
+    MethodComparison,
+    MethodComparisonRecord,
+    compare_methods,
+    write_method_comparison,
+)
+from medseg.files import ensure_folder
 from medseg.io.folders import is_hidden
 from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
@@ -69,7 +75,7 @@ def evaluate_methods(
     problems = [problem for of_seeds in evaluations.values() for each in of_seeds for problem in each.problems]
     compared = EvaluatedMethods(comparison, methods, evaluations, tuple(problems))
     if folder is not None:
-        write_json(folder / "comparison.json", compared.as_json())
+        write_method_comparison(folder, compared.as_record())
         write_comparison(comparison, evaluations, folder / REPORT_FILE)
     return compared
 

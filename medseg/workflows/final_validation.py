@@ -15,8 +15,7 @@ from medseg.dataset.spacing import spaced
 from medseg.device import Device
 from medseg.errors import MedsegError, SourceError, TrainingError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.files import write_json
-from medseg.inferers.model import load_model
+from medseg.inferers.model import load_model, write_model_record
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
@@ -52,8 +51,7 @@ def final_validation(run: Run, device: Device, network: nn.Module | None = None)
         grid_tolerance=run.plan.grid.tolerance,
     )
     metrics = {**model.record.metrics, "validation": evaluation.summary.model_dump(mode="json")}
-    record = model.record.model_copy(update={"metrics": metrics})
-    write_json(model.folder / "model.json", record.model_dump(mode="json"))
+    write_model_record(model.folder, model.record.model_copy(update={"metrics": metrics}))
     learn_rules([run], model.folder, folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
     write_golden(model, model.folder)
     return evaluation

@@ -15,9 +15,8 @@ from medseg.errors import ModelError
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
-from medseg.files import write_json
 from medseg.inferers.backends import with_backend
-from medseg.inferers.model import Model, load_model, read_model_record
+from medseg.inferers.model import Model, load_model, read_model_record, write_model_record
 from medseg.inferers.review import HeldBack, learn_review
 from medseg.io.discover import source_of
 from medseg.io.nifti.writer import write_nifti
@@ -72,7 +71,7 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
         "postprocessing": tuple(choice.rule for choice in choices),
         "metrics": {**record.metrics, "postprocessing": [str(choice) for choice in choices]},
     }
-    write_json(model / "model.json", record.model_copy(update=chosen).model_dump(mode="json"))
+    write_model_record(model, record.model_copy(update=chosen))
 
 
 def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]) -> None:
@@ -93,8 +92,7 @@ def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, 
     )
     if review is not None and review.check is not None:
         say(f"Cases to review from now on are told by 'predict': {review.check}")
-    record = read_model_record(model).model_copy(update={"review": review})
-    write_json(model / "model.json", record.model_dump(mode="json"))
+    write_model_record(model, read_model_record(model).model_copy(update={"review": review}))
 
 
 def write_golden(model: Model, folder: Path) -> None:

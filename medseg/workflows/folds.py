@@ -3,16 +3,15 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from medseg.device import Device
+from medseg.errors import SourceError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from medseg.files import write_json, written_whole
+from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions, write_predictions
+from medseg.files import written_whole
 from medseg.inferers.model import load_model, save_ensemble
-from medseg.records import read_object, validated
 from medseg.training.run import Run
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.final_validation import learn_rules
@@ -37,27 +36,26 @@ def finish_folds(folder: Path, runs: Sequence[Run], device: Device, network: nn.
 
 def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation:
     """Metrics of the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
-    summaries = []
-    for run in runs:
-        summaries.append(_predictions(run.folder / "validation"))
-        for name in (name for case in summaries[-1]["cases"] for name in case["masks"].values()):
-            with written_whole(folder / name) as temporary:
-                shutil.copyfile(run.folder / "validation" / name, temporary)
+    found = [_gathered(run.folder / "validation", folder) for run in runs]
     together = {
-        key: [entry for summary in summaries for entry in summary.get(key, [])] for key in ("cases", "problems")
+        key: tuple(entry for each in found for entry in getattr(each, key)) for key in ("asked", "cases", "problems")
     }
-    write_json(folder / PREDICTIONS_FILE, {**summaries[0], "model": str(model.resolve()), **together})
+    predictions = found[0].model_copy(update={"model": str(model.resolve()), **together})
+    write_predictions(folder, predictions)
     cases = [case_id for run in runs for case_id in run.split.validation]
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
     evaluation = evaluate(folder, dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
-    expected = {entry["case_id"]: entry.get("expected_dice", {}) for entry in together["cases"]}  # older ones have none
+    expected = {case.case_id: case.expected_dice for case in predictions.cases}
     learn_rules(runs, model / "fold_0", folder, evaluation, expected)  # an ensemble has the record of the first
     return evaluation
 
 
-def _predictions(folder: Path) -> dict[str, Any]:
-    """The content of predictions.json, which was checked. Raises ``SourceError``."""
-    path, advice = folder / PREDICTIONS_FILE, "remove it, and go on with --resume"
-    content = read_object(path, advice)
-    validated(content, Predictions, path, advice)
-    return content
+def _gathered(validation: Path, folder: Path) -> Predictions:
+    """Copies the masks of a fold into ``folder``, and returns its predictions.json. Raises ``SourceError``."""
+    found = read_predictions(validation, "remove it, and go on with --resume")
+    if found is None:
+        raise SourceError(f"{validation / PREDICTIONS_FILE}: there is no such file; go on with --resume")
+    for name in (name for case in found.cases for name in case.masks.values()):
+        with written_whole(folder / name) as temporary:
+            shutil.copyfile(validation / name, temporary)
+    return found

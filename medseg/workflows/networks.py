@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import torch
+from pydantic_core import to_jsonable_python
 from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.config import Config, NetworkConfig
@@ -80,7 +81,8 @@ class NetworkInfo:
     refusals: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Returns what ``medseg networks --json`` prints of it; defaults that JSON has no form for are texts."""
+        return to_jsonable_python(asdict(self), fallback=str)  # type: ignore[no-any-return]
 
 
 def list_networks(

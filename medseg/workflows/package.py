@@ -1,13 +1,12 @@
 """package: a model as one file, as ONNX, or as a MONAI bundle."""
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Literal, get_args
 
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, did_you_mean, reading
-from medseg.files import folder_written_whole, written_whole
+from medseg.files import folder_written_whole, json_text, written_whole
 from medseg.inferers.model import RECORD, load_model, model_folders, read_model_record
 from medseg.interop.monai_bundle import write_monai_bundle
 from medseg.interop.onnx_folder import write_onnx_folder
@@ -68,8 +67,8 @@ def _zip(model: Path, path: Path) -> Path:
             for file in _files(folder):
                 place = f"{path.stem}/{file.relative_to(folder).as_posix()}"
                 if file.name == RECORD:
-                    content = read_model_record(file.parent).shareable().model_dump(mode="json")
-                    archive.writestr(place, json.dumps(content, indent=1, ensure_ascii=False), zipfile.ZIP_DEFLATED)
+                    content = json_text(read_model_record(file.parent).shareable().model_dump(mode="json"))
+                    archive.writestr(place, content, zipfile.ZIP_DEFLATED)
                 else:
                     archive.write(file, place)
         if path.exists() and _sums(path) != _sums(temporary):

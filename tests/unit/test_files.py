@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import OutputError
-from medseg.files import ensure_folder, is_temporary, write_text, written_whole
+from medseg.files import ensure_folder, folder_written_whole, is_temporary, write_text, written_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -54,3 +54,53 @@ def test_the_longest_name_that_a_file_system_holds(tmp_path: Path) -> None:
         temporary.touch()
         assert temporary.name.endswith(".nii.gz")
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def written(folder: Path, name: str) -> None:
+    """A folder with one file of that name, in place of what is there."""
+    with folder_written_whole(folder, replaces=True) as whole:
+        write_text(whole / name, name)
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        written(tmp_path / "model", name)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["model", "model/second"]
+    with pytest.raises(OutputError), folder_written_whole(tmp_path / "model") as whole:
+        write_text(whole / "third", "")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["second"]
+
+
+def test_a_folder_takes_the_place_of_a_file_or_a_link(tmp_path: Path) -> None:
+    written(tmp_path / "elsewhere", "theirs")
+    write_text(tmp_path / "file", "")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("file", "link"):
+        written(tmp_path / name, "own")
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["own"]
+    assert (tmp_path / "elsewhere" / "theirs").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "file", "link"}
+
+
+def test_where_a_folder_cannot_be_renamed_the_older_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "model", "first")
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if (path / "second").exists():
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="No space left on device"):
+        written(tmp_path / "model", "second")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["model", "model/first"]
+
+
+def test_at_no_moment_a_part_of_a_folder_bears_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of which some folds are gone would load as an ensemble of the others."""
+    written(tmp_path / "model", "first")
+    monkeypatch.setattr("medseg.files.shutil.rmtree", lambda path, **_: removed.append(path))
+    removed: list[Path] = []
+    written(tmp_path / "model", "second")
+    assert len(removed) and all(map(is_temporary, removed))

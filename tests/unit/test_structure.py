@@ -29,7 +29,6 @@ MANY_PARAMETERS = {
 LONG_MODULES = {
     "workflows/doctor.py",
     "workflows/export.py",
-    "workflows/finish.py",
     "workflows/networks.py",
     "workflows/train.py",
 }
@@ -203,3 +202,21 @@ def test_effects_on_the_process_are_known() -> None:
     found = {effect: {path for path, text in texts.items() if effect in text} for effect in OF_THE_PROCESS}
     unknown = {effect: paths - OF_THE_PROCESS[effect] for effect, paths in found.items()}
     assert {effect: paths for effect, paths in unknown.items() if paths} == {}
+
+
+def test_folders_and_json_are_written_in_one_way() -> None:
+    """By ``files``; what is read as JSON goes through ``records``. The viewer's page is sent JSON over HTTP."""
+    allowed = {
+        "import json": {"files.py", "records.py", "viewer/contents.py"},
+        "write_json": {"files.py", "records.py", "interop/monai_bundle.py", "phantom/study_set.py"},  # others' formats
+        "shutil.rmtree": {
+            "files.py",
+            "io/archives.py",  # what was unpacked, when the process ends
+            "inspection/copying.py",  # a copy that is begun anew
+        },
+        "mkdtemp": {"io/archives.py"},  # the place of what is unpacked
+        "ProcessPoolExecutor": {"parallel.py"},
+    }
+    texts = {path: ast.unparse(tree) for path, (_, tree) in modules().items()}
+    found = {what: {path for path, text in texts.items() if what in text} for what in allowed}
+    assert found == allowed

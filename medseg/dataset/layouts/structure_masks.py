@@ -10,10 +10,9 @@ from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, 
 from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_label_folder
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.segment_labels import plain_name
-from medseg.io.label_map_volume import NAMES_FILE
 from medseg.io.source import ImageSource
+from medseg.io.structure_names import read_names
 from medseg.progress import counted
-from medseg.records import read_object
 from medseg.terminology import PRIVATE, coding
 
 MODALITY = re.compile(
@@ -85,9 +84,8 @@ def of_structures(case: str, masks: Mapping[str, ImageSource]) -> list[ImageSour
 def structure_of(source: ImageSource, name: str) -> ImageSource:
     """The mask of a structure, called as names.json beside it says, which medseg writes, else ``name``. Raises
     ``SourceError`` for a names.json that cannot be read."""
-    table = source.path.with_name(NAMES_FILE)
-    names = read_object(table) if table.is_file() else {}
-    return replace(source, structure=str(names.get(source.path.name, name)))
+    listed = read_names(source.path.parent).name_of(source.path.name)
+    return replace(source, structure=name if listed is None else listed)
 
 
 def _add_case(draft: CaseListDraft, listing: Listing, folder: str, images: Sequence[ImageSource], masks: Masks) -> None:
