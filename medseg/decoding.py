@@ -19,83 +19,125 @@ CERTAIN = 10.0
 
 
 class Decoding(ABC):
-    """Logits have one output a channel, along ``axis``.
+    """What the outputs of a network stand for.
 
-    Labels are such that, where all corners of a cell have one label, linear interpolation between them has it too:
-    ``preprocessing.restoring`` relies on it.
+    Labels are such that, where all corners of a cell have one label, linear interpolation of the logits between them
+    has it too: ``transforms.restoring`` relies on it.
     """
 
     @abstractmethod
     def labels(self, logits: torch.Tensor, axis: int) -> torch.Tensor:
-        """Network values, uint8, without the axis."""
+        """Returns the label of each voxel.
+
+        Args:
+            logits: One output a channel, along ``axis``; other axes are kept.
+            axis: The axis of the outputs.
+
+        Returns:
+            Network values, uint8, without the axis.
+        """
 
     @abstractmethod
     def n_values(self, n_outputs: int) -> int:
-        """Of a label map, 0 among them."""
+        """Returns how many values a label map may have, 0 among them.
+
+        Args:
+            n_outputs: Of the network.
+        """
 
     @abstractmethod
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
-        """Of each structure of ``Labels.unions``, (structure, x, y, z), from (output, x, y, z)."""
+        """Returns the probability of each structure.
+
+        Args:
+            logits: ``(output, x, y, z)``.
+            unions: The network values of each structure, by its name: ``Labels.unions``.
+
+        Returns:
+            ``(structure, x, y, z)``, from 0 to 1, in the order of ``unions``.
+        """
 
     @abstractmethod
     def entropy(self, logits: torch.Tensor) -> torch.Tensor:
-        """From 0, sure, to 1, as unsure as can be: (1, x, y, z) from (output, x, y, z)."""
+        """Returns how unsure the network is, from 0, sure, to 1, as unsure as can be.
+
+        Args:
+            logits: ``(output, x, y, z)``.
+
+        Returns:
+            ``(1, x, y, z)``.
+        """
 
     @abstractmethod
     def nothing(self, n_outputs: int) -> torch.Tensor:
-        """Logits (output,) of a voxel that surely belongs to no structure."""
+        """Returns the logits of a voxel that surely belongs to no structure, ``(output,)``.
+
+        Args:
+            n_outputs: Of the network.
+        """
 
 
 class Softmax(Decoding):
-    """The background and the labels, of which each voxel has exactly one: the largest."""
+    """Decodes the background and the labels, of which each voxel has exactly one: the largest."""
 
     def labels(self, logits: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the output with the largest logit of each voxel, as ``Decoding.labels`` says."""
         return logits.argmax(axis).to(torch.uint8)
 
     def n_values(self, n_outputs: int) -> int:
+        """Returns the number of outputs, one of which is the background."""
         return n_outputs
 
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
-        """Of a region the sum over its labels."""
+        """Returns the softmax of each label, and of a region the sum over its labels."""
         shares = logits.softmax(0)
         return torch.stack([shares[list(values)].sum(0) for values in unions.values()])
 
     def entropy(self, logits: torch.Tensor) -> torch.Tensor:
-        """Of the distribution over the labels."""
+        """Returns the entropy of the distribution over the background and the labels, as ``Decoding.entropy`` says."""
         logarithms = logits.log_softmax(0)
         return -(logarithms.exp() * logarithms).sum(0, keepdim=True) / log(len(logits))
 
     def nothing(self, n_outputs: int) -> torch.Tensor:
+        """Returns 0 for the background, and -10 (``CERTAIN``) for each label."""
         return torch.tensor([0.0] + [-CERTAIN] * (n_outputs - 1))
 
 
 @dataclass(frozen=True)
 class Sigmoids(Decoding):
-    """Regions, which hold the voxels where their sigmoid is above .5, their logit above 0. In their order, each writes
-    its value over what was written before, as nnU-Net does (Isensee et al. 2021)."""
+    """Decodes regions, which hold the voxels where their sigmoid is above .5, their logit above 0.
+
+    In their order, each writes its value over what was written before, as nnU-Net does (Isensee et al. 2021).
+
+    Attributes:
+        regions: One for each output.
+    """
 
     regions: tuple[LearntRegion, ...]
 
     def labels(self, logits: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the value of the last region that holds each voxel, as ``Decoding.labels`` says."""
         written = torch.zeros_like(logits.select(axis, 0), dtype=torch.uint8)
         for region, own in zip(self.regions, logits.unbind(axis), strict=True):
             written.masked_fill_(own > 0, region.value)
         return written
 
     def n_values(self, n_outputs: int) -> int:
+        """Returns how many values the labels of the regions need, 0 among them."""
         return 1 + max(value for region in self.regions for value in region.values)
 
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
-        """All structures are learnt."""
+        """Returns the sigmoid of each structure, all of which are learnt."""
         place = {region.name: i for i, region in enumerate(self.regions)}
         return logits[[place[name] for name in unions]].sigmoid()
 
     def entropy(self, logits: torch.Tensor) -> torch.Tensor:
-        """The mean of those of the regions, each of two outcomes."""
+        """Returns the mean of the entropies of the regions, each of two outcomes."""
         inside, outside = logsigmoid(logits), logsigmoid(-logits)
         return -(inside.exp() * inside + outside.exp() * outside).mean(0, keepdim=True) / log(2)
 
     def nothing(self, n_outputs: int) -> torch.Tensor:
+        """Returns -10 (``CERTAIN``) for each region."""
         return torch.full((n_outputs,), -CERTAIN)
 
 
@@ -103,4 +145,5 @@ SOFTMAX = Softmax()
 
 
 def decoding_of(plan: Plan) -> Decoding:
+    """Returns what the outputs of a plan's network stand for: regions where the plan has some, else labels."""
     return Sigmoids(plan.regions) if plan.regions else SOFTMAX

@@ -4,100 +4,55 @@ Files may use any integers (0/255, BraTS 0, 1, 2, 4). Networks count 0, 1, 2, �
 place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from medseg.errors import LabelError, did_you_mean
 from medseg.records import Record
-from medseg.terminology import Code, Coding, coding
-
-# ColorBrewer's Set1 and three more: well apart from each other and from grey; repeated when there are more labels.
-COLOURS = (
-    (228, 26, 28), (55, 126, 184), (77, 175, 74), (255, 127, 0), (152, 78, 163),
-    (255, 217, 47), (0, 191, 196), (247, 129, 191), (166, 86, 40), (141, 211, 199),
-)  # fmt: skip
+from medseg.structures import COLOURS, DESCRIPTION, Label, Region, Value, check_structures, pairs_of_sides
+from medseg.terminology import coding
 
 IGNORED = 255  # the network value of voxels that nobody annotated
 MOST_LABELS = 254  # network values are uint8
 MANY_LABELS = 30  # without names: more are rather objects than structures
 MOST_SHOWN = 8
 
-DESCRIPTION = {"colour", "category", "type", "modifier"}  # of a structure: what does not say where it is
-
-Byte = Annotated[int, Field(ge=0, le=255)]
-Value = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # in a file
-Colour = tuple[Byte, Byte, Byte]  # RGB
-
-
-class Structure(Record):
-    """What is known of a label or a region beside its voxels: its name, its colour in pictures, and the codes that
-    DICOM and 3D Slicer know it by. Codes that are None follow from the name."""
-
-    name: str
-    colour: Colour
-    category: Code | None = None  # what kind of thing it is: "Anatomical Structure"
-    type: Code | None = None  # which: "Kidney"
-    modifier: Code | None = None  # on which side: "Left"
-
-    @property
-    def coding(self) -> Coding:
-        known = coding(self.name)
-        modifier = self.modifier if self.modifier or self.type else known.modifier
-        return Coding(self.category or known.category, self.type or known.type, modifier)
-
-
-class Label(Structure):
-    """A structure with its value in the user's files."""
-
-    value: Value
-    alone: bool = True  # False: a part of regions, and no structure by itself
-
-
-class Region(Structure):
-    """A structure that is a union of labels, such as a whole tumour."""
-
-    values: tuple[Value, ...]
-
 
 class Labels(Record):
-    """All structures of a dataset, background (value 0) not among them. Network channel ``i + 1`` is ``items[i]``."""
+    """The structures of a dataset, without the background, whose value is 0.
+
+    Attributes:
+        items: The labels. Network value ``i + 1`` stands for ``items[i]``.
+        regions: Unions of labels.
+        region_order: nnU-Net's ``regions_class_order``, with the value that each writes; empty where it follows by
+            itself.
+        ignore: The value of voxels that nobody annotated, in references only; None where there is none.
+
+    Raises:
+        ValueError: Names, values and regions do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = Labels.from_names({"liver": 5, "tumour": 9}, regions={"liver with tumour": (5, 9)})
+        >>> labels.names, labels.values, labels.unions["liver with tumour"]
+        (['liver', 'tumour'], [5, 9], (1, 2))
+        >>> labels.encode(np.array([0, 5, 9])).tolist(), labels.decode(np.array([0, 1, 2])).tolist()
+        ([0, 1, 2], [0, 5, 9])
+    """
 
     items: tuple[Label, ...]
     regions: tuple[Region, ...] = ()
-    # nnU-Net's regions_class_order: the structures in the order in which they are written into a label map, one over
-    # the other, each with the value that it writes. () where that follows from what holds what.
     region_order: tuple[tuple[str, Value], ...] = ()
-    ignore: Value | None = None  # the value of voxels that nobody annotated: in references only
+    ignore: Value | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        values = [label.value for label in self.items]
-        names = [label.name for label in self.items]
-        if 0 in values:
-            raise ValueError("0 is the background and cannot be a label's value")
-        if self.ignore in (0, *values):
-            raise ValueError(f"{self.ignore} cannot be the ignore value: it is the background's, or a label's")
-        if len(set(values)) != len(values) or len(set(names)) != len(names):
-            raise ValueError(
-                f"label names and values have to differ from each other: {dict(zip(names, values, strict=True))}"
-            )
-        known = [*names, *(region.name for region in self.regions)]
-        for region in self.regions:
-            if not region.values or not set(region.values) <= set(values):
-                raise ValueError(f"region '{region.name}' has values that no label has: {region.values}")
-            if known.count(region.name) > 1:
-                raise ValueError(f"'{region.name}' is the name of a region and of something else")
-        for name, value in self.region_order:
-            if name not in known or value not in values:
-                raise ValueError(
-                    f"the order of regions has '{name}' write {value}; one of the two is not among the labels"
-                )
+        check_structures(self.items, self.regions, self.region_order, self.ignore)
         return self
 
     @classmethod
@@ -107,10 +62,17 @@ class Labels(Record):
         regions: Mapping[str, Iterable[int]] | None = None,
         ignore: int | None = None,
     ) -> "Labels":
-        """From ``{"oedema": 1, "core": 2}``, ordered by value, and ``{"whole tumour": (1, 2)}``; colours and codes are
-        filled in.
+        """Returns labels of these names and values, with colours and codes filled in.
 
-        An entry of value 0 is the background and dropped. Values that only regions name are labels, but no structures.
+        Values that only regions name become labels that are no structures by themselves.
+
+        Args:
+            values_by_name: ``{"oedema": 1, "core": 2}``, in any order. An entry of value 0, the background, is dropped.
+            regions: ``{"whole tumour": (1, 2)}``: the values that each region is made of.
+            ignore: The value of voxels that nobody annotated.
+
+        Raises:
+            ValueError: Names or values are not distinct.
         """
         unions = {name: tuple(values) for name, values in (regions or {}).items()}
         named = [(value, name, True) for name, value in values_by_name.items() if value != 0]
@@ -131,14 +93,27 @@ class Labels(Record):
 
     @classmethod
     def from_values(cls, values: Iterable[int], ignore: int | None = None) -> "Labels":
-        """For values that nobody has named: ``label_1``, ``label_2``, …; a single one is the ``foreground``."""
+        """Returns labels for values that nobody has named.
+
+        Args:
+            values: They become ``label_1``, ``label_2``, …; a single one becomes ``foreground``. 0, the background, is
+                dropped.
+            ignore: The value of voxels that nobody annotated; it becomes no label.
+        """
         present = sorted(set(values) - {0, ignore})
         if len(present) == 1:
             return cls.from_names({"foreground": present[0]}, ignore=ignore)
         return cls.from_names({f"label_{value}": value for value in present}, ignore=ignore)
 
     def ignoring(self, value: int | None) -> "Labels":
-        """With ``value`` as the ignore value; None: as they are. Raises ``LabelError`` when the value is taken."""
+        """Returns these labels with an ignore value.
+
+        Args:
+            value: The value of voxels that nobody annotated; None leaves the labels as they are.
+
+        Raises:
+            LabelError: The value is the background's, or a label's.
+        """
         if value is None:
             return self
         taken = {0: "background", **dict(zip(self.values, self.names, strict=True))}
@@ -147,9 +122,14 @@ class Labels(Record):
         return self.model_copy(update={"ignore": value})
 
     def described(self, details: Mapping[str, Any]) -> "Labels":
-        """With the colours and codes in ``details``, by name: ``{"liver": {"colour": (221, 130, 101)}}``.
+        """Returns these labels with other colours and codes.
 
-        Raises ``ValueError`` for a name that is none of these, or for what cannot be a colour or a code.
+        Args:
+            details: By name the ``colour``, ``category``, ``type`` or ``modifier``: ``{"liver": {"colour": (221, 130,
+                101)}}``.
+
+        Raises:
+            ValueError: A name is none of these, or a value cannot be a colour or a code.
         """
         items, regions = ([dict(each) for each in group] for group in (self.items, self.regions))
         known = {each["name"]: each for each in (*items, *regions)}
@@ -164,10 +144,13 @@ class Labels(Record):
         )
 
     def renamed(self, names: Mapping[int, str]) -> "Labels":
-        """With other names, and the codes that follow from them, by label value; by the first value of a region whose
-        labels are no structures.
+        """Returns these labels with other names, and the codes that follow from these.
 
-        Raises ``LabelError`` for a value that is none of these, or names that are not distinct.
+        Args:
+            names: The new names by label value. A region whose labels are no structures is named by its first value.
+
+        Raises:
+            LabelError: A value is none of these, or the names are not distinct.
         """
         items, regions = list(self.items), list(self.regions)
         for value, name in names.items():
@@ -187,15 +170,17 @@ class Labels(Record):
 
     @property
     def names(self) -> list[str]:
+        """The names of all labels, in the order of ``items``."""
         return [label.name for label in self.items]
 
     @property
     def values(self) -> list[int]:
+        """The values of all labels in the user's files, in the order of ``items``."""
         return [label.value for label in self.items]
 
     @property
     def structures(self) -> tuple[Region, ...]:
-        """What is written as segments, with all codes: each label by itself, then the regions."""
+        """What is written as segments, with all codes: each label that is a structure by itself, then the regions."""
         alone = [
             Region(values=(label.value,), **label.model_dump(exclude={"value", "alone"}))
             for label in self.items
@@ -211,19 +196,15 @@ class Labels(Record):
 
     @property
     def left_right_pairs(self) -> list[tuple[str, str]]:
-        """Labels and regions that differ by side only, such as ``("kidney_left", "kidney_right")``."""
-        pairs = []
-        names = [each.name for each in (*self.items, *self.regions)]
-        for name in names:
-            other = re.sub("left", "right", name, flags=re.IGNORECASE)
-            for candidate in names:
-                if candidate != name and candidate.lower() == other.lower():
-                    pairs.append((name, candidate))
-        return pairs
+        """The labels and regions that differ by side only, such as ``("kidney_left", "kidney_right")``."""
+        return pairs_of_sides([each.name for each in (*self.items, *self.regions)])
 
     def check(self, present: Iterable[int]) -> None:
-        """Raises ``LabelError`` when a value that is present in a file is no label's, or when there are too many labels
-        to encode."""
+        """Checks that each value that is present in a label map is a label's, the background's or the ignore value.
+
+        Raises:
+            LabelError: A value is none of these, or there are more than 254 labels.
+        """
         if len(self.items) > MOST_LABELS:
             raise LabelError(f"{len(self.items)} labels; at most {MOST_LABELS} can be trained together")
         unknown = [value for value in present if value not in (0, self.ignore, *self.values)]
@@ -231,13 +212,20 @@ class Labels(Record):
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
 
     def absent(self, present: Iterable[int]) -> str:
-        """Says which labels have no voxel anywhere, given the values that occur; empty where all have."""
+        """Returns which labels have no voxel anywhere, given the values that occur, in words; empty where all have
+        some."""
         names = [label.name for label in self.items if label.value not in set(present)]
         return f"in no label map: {', '.join(names)}; nothing can be learnt of what is nowhere" if names else ""
 
     def check_annotated(self, names: Sequence[str] | None) -> None:
-        """``names``: the labels that were annotated in a case; None: all. Raises ``LabelError`` for an empty list, or
-        one with other names."""
+        """Checks that the labels which are said to be annotated in a case are among these.
+
+        Args:
+            names: Of the labels that were annotated; None stands for all.
+
+        Raises:
+            LabelError: The list is empty, or has another name.
+        """
         unknown = set(names or ()) - set(self.names)
         if unknown:
             name = min(unknown)
@@ -246,30 +234,50 @@ class Labels(Record):
             raise LabelError("no label was annotated")
 
     def unannotated(self, names: Collection[str] | None) -> list[int]:
-        """Values of the labels that are not among ``names``; None: all are."""
+        """Returns the values of the labels that are not among the annotated ``names``; none where these are None, for
+        all."""
         return [] if names is None else [label.value for label in self.items if label.name not in names]
 
     def annotated_structures(self, names: Collection[str] | None) -> list[Region]:
-        """The structures all of whose labels are among ``names``; None: all are."""
+        """Returns the structures all of whose labels were annotated in a case.
+
+        Args:
+            names: Of the labels that were annotated; None stands for all.
+        """
         unknown = set(self.unannotated(names))
         return [structure for structure in self.structures if unknown.isdisjoint(structure.values)]
 
     def annotated_unions(self, names: Collection[str] | None) -> dict[str, tuple[int, ...]]:
-        """``unions`` of these structures."""
+        """Returns the network values of each of ``annotated_structures(names)``, by its name."""
         unions = self.unions
         return {structure.name: unions[structure.name] for structure in self.annotated_structures(names)}
 
     def only_annotated(
         self, label_map: npt.NDArray[np.integer], names: Collection[str] | None
     ) -> npt.NDArray[np.integer]:
-        """A label map in file values, with background for the labels that are not among ``names``; as it is where all
-        are."""
+        """Returns a label map with background for the labels that were not annotated.
+
+        Args:
+            label_map: ``(x, y, z)`` in file values. It is returned itself where all labels were annotated.
+            names: Of the labels that were annotated; None stands for all.
+        """
         unknown = self.unannotated(names)
         return np.where(np.isin(label_map, unknown), 0, label_map) if unknown else label_map
 
     def encode(self, label_map: npt.NDArray[np.generic], *, strict: bool = True) -> npt.NDArray[np.uint8]:
-        """File values to network values, ``IGNORED`` for the ignore value. Raises ``LabelError`` when a value is no
-        label's, or no whole number. Not ``strict``: what is no label's becomes background."""
+        """Returns file values as network values.
+
+        Args:
+            label_map: File values, of any shape; floats that are whole numbers are taken too.
+            strict: Whether each value has to be a label's. Otherwise what is no label's becomes background.
+
+        Returns:
+            0 for the background, ``i + 1`` for ``items[i]``, and 255 (``IGNORED``) for the ignore value; of the same
+            shape.
+
+        Raises:
+            LabelError: A value is no label's, or no whole number; or there are more than 254 labels.
+        """
         if label_map.dtype.kind == "f" and not np.array_equal(label_map, np.rint(label_map)):
             raise LabelError("label values have to be whole numbers; is this an image, not a label map?")
         self.check((int(value) for value in np.unique(label_map)) if strict else ())
@@ -281,11 +289,11 @@ class Labels(Record):
         return encoded
 
     def decode(self, label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-        """Network values to file values, in the smallest integer type that holds them."""
+        """Returns network values, of any shape and without ``IGNORED``, as file values in the smallest type that holds
+        them."""
         table = np.array([0, *self.values])
         fitting = next(t for t in (np.uint8, np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
-        decoded: npt.NDArray[np.integer] = table.astype(fitting)[label_map]
-        return decoded
+        return table.astype(fitting)[label_map]
 
 
 def _some(values: list[int]) -> str:

@@ -25,7 +25,13 @@ Words = frozenset[str]
 
 
 class Code(Record):
-    """A term of a coding scheme, as DICOM and 3D Slicer name structures: ``SCT, 10200004, Liver``."""
+    """A term of a coding scheme, as DICOM and 3D Slicer name structures: ``SCT, 10200004, Liver``.
+
+    Attributes:
+        scheme: DICOM's designator of the scheme, such as ``SCT`` for SNOMED CT.
+        value: The code, of at most 16 characters.
+        meaning: The term in words, of at most 64 characters.
+    """
 
     scheme: str
     value: str
@@ -33,7 +39,13 @@ class Code(Record):
 
 
 class Coding(NamedTuple):
-    """What kind of thing a structure is, which, and on which side or in which part."""
+    """What kind of thing a structure is, which it is, and on which side or in which part.
+
+    Attributes:
+        category: Such as "Anatomical Structure".
+        type: Such as "Kidney".
+        modifier: Such as "Left"; None where nothing says it.
+    """
 
     category: Code
     type: Code
@@ -74,10 +86,22 @@ SPELLINGS = {
 
 
 def coding(name: str) -> Coding:
-    """The codes of a structure by its name: ``kidney_left``, ``Left Kidney`` and ``Kidney_L`` are the kidney, left.
+    """Returns the codes of a structure by its name.
 
-    A name with a word for a lesion is that lesion, wherever it is. A name that says nothing is an anatomical structure
-    with a private code (scheme 99MEDSEG), whose meaning is the name.
+    ``kidney_left``, ``Left Kidney`` and ``Kidney_L`` are the kidney, left. A name with a word for a lesion is that
+    lesion, wherever it is. A name that says nothing is an anatomical structure with a private code (scheme 99MEDSEG),
+    whose meaning is the name.
+
+    Args:
+        name: In English, of words that are parted by any signs, or by capital letters.
+
+    Source:
+        DICOM PS3.16, context groups 7150, 7151 and others. ``structures.csv`` has the codes.
+
+    Example:
+        >>> code = coding("Kidney_L")
+        >>> code.type.meaning, code.modifier.meaning
+        ('Kidney', 'Left')
     """
     words = _words(name)
     modifier = next((known[word] for known in (SIDES, PLACES) for word in known if word in words), None)
@@ -96,7 +120,7 @@ def coding(name: str) -> Coding:
 
 
 def _lesion(words: Words) -> Code | None:
-    """The entry of the table for a lesion that says most of the words."""
+    """Returns the entry of the table for a lesion that says most of the words."""
     candidates = [known for known, (category, _) in _table().items() if category == "abnormal" and known <= words]
     return _table()[max(candidates, key=len)][1] if candidates else None
 

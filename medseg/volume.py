@@ -209,7 +209,7 @@ class Volume:
 
     @property
     def label_map(self) -> LabelMap:
-        """The only channel, ``(x, y, z)``.
+        """The only channel, as a label map ``(x, y, z)``.
 
         Raises:
             ValueError: There are several channels.

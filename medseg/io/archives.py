@@ -92,7 +92,10 @@ class FolderContents(NamedTuple):
 
 
 def contents(folder: Path) -> FolderContents:
-    """Lists all files under a folder, with those in archives in place of the archives."""
+    """Lists all files under a folder, with those in archives in place of the archives.
+
+    Archives that cannot be unpacked become problems; what medseg wrote is left out with a note.
+    """
     found = FolderContents([], [], [])
     waiting = [folder]
     while waiting:
@@ -204,7 +207,10 @@ def _check(archive: Path, name: str, is_file_or_folder: bool) -> None:
 
 
 def _check_once(archive: Path, name: str, is_folder: bool, seen: dict[str, bool]) -> None:
-    """Programs differ in which of two members of one name they keep. Folders may be named again."""
+    """Checks that a member has a name of its own, since programs differ in which of two of one name they keep.
+
+    Folders may be named again.
+    """
     key = PurePosixPath(name).as_posix()
     if key in seen and not (is_folder and seen[key]):
         raise SourceError(f"{archive}: holds '{name}' twice; unpack it yourself and give the folder")
@@ -216,7 +222,16 @@ def _on_disk(size: int) -> int:
 
 
 def _check_size(archive: Path, size: int, already: int = 0) -> None:
-    """``size``: bytes of all that is unpacked, of which ``already`` are on the disk."""
+    """Checks that a disk has room for what is unpacked.
+
+    Args:
+        archive: For messages.
+        size: Bytes of all that is unpacked so far, and of the next part.
+        already: How many of these bytes are on the disk.
+
+    Raises:
+        SourceError: The rest does not fit.
+    """
     free = shutil.disk_usage(_root()).free
     if size - already > free:
         raise SourceError(

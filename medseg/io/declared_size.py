@@ -28,7 +28,7 @@ def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: b
 
 
 def _memory() -> int:
-    """Bytes of this machine."""
+    """Returns the memory of this machine in bytes."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 2**63  # Windows does not tell without another package

@@ -124,7 +124,7 @@ def existing(path: Path) -> Path:
 
 
 def _inside(path: Path) -> Found:
-    """Of a path that doesn't exist as a file."""
+    """Finds what a path names that doesn't exist as a file: what lies in an archive, or one volume of several."""
     place = located(path)
     if place.exists():
         return image_sources(place)
@@ -141,7 +141,8 @@ def _inside(path: Path) -> Found:
 
 
 def _kind(file: Path) -> Kind | None:
-    """Of a file that holds a whole image or segmentation; None for what may be DICOM, or nothing to us."""
+    """Returns the kind of a file that holds a whole image or segmentation; None for what may be DICOM, or nothing to
+    us."""
     if is_nifti(file):
         return "nifti"
     if is_pair_header(file):
@@ -154,14 +155,14 @@ def _kind(file: Path) -> Kind | None:
 
 
 def _parts(file: Path) -> set[Path]:
-    """The files that hold the voxels of a header."""
+    """Returns the files that hold the voxels of a header."""
     if is_pair(file):
         return {beside} if (beside := voxels_beside(file)) else set()
     return data_files(file) if file.suffix.lower() in DETACHED_SUFFIXES else set()
 
 
 def _alone(kinds: Mapping[Path, Kind]) -> Found:
-    """Files that hold a whole image or segmentation each; a pair is two."""
+    """Returns files that hold a whole image or segmentation each; a pair is two files."""
     sources = [
         ImageSource(kind, file, (file, *(_parts(file) if kind == "pair" else ()))) for file, kind in kinds.items()
     ]

@@ -61,8 +61,11 @@ def content_mark(path: Path) -> tuple[int, int]:
 
 
 def _nifti_suffix(head: bytes) -> str:
-    """``n+1`` and ``n+2`` are whole files, ``ni1`` and ``ni2`` headers whose voxels lie in an .img beside them, as do
-    those of Analyze, which has its own size as its only mark."""
+    """Returns the suffix that the first bytes of a NIfTI or Analyze file call for; empty for others.
+
+    ``n+1`` and ``n+2`` are whole files, ``ni1`` and ``ni2`` headers whose voxels lie in an .img beside them, as do
+    those of Analyze, which has its own size as its only mark.
+    """
     magic = head[344:347] if head[4:6] != b"n+" and head[4:6] != b"ni" else head[4:7]
     is_analyze = len(head) >= ANALYZE_BYTES and ANALYZE_BYTES in (int.from_bytes(head[:4], o) for o in ORDERS)
     return NIFTI_MAGIC.get(magic, ".hdr" if is_analyze else "")

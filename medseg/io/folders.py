@@ -23,6 +23,13 @@ REJECTED = ".rejected"  # what the name of a mask ends with that lies wrong
 
 
 class Walk(NamedTuple):
+    """What lies in a folder and its subfolders.
+
+    Attributes:
+        files: All files that are not hidden, sorted.
+        outputs: Folders that medseg wrote, or that were seen before; they are not walked into.
+    """
+
     files: list[Path]
     outputs: list[Path]  # folders that medseg wrote, which aren't walked into
 

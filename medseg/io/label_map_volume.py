@@ -10,7 +10,8 @@ import numpy as np
 from medseg.io.certificates.raw_slices import RawSlices, raw_slices
 from medseg.io.source import ImageSource
 from medseg.io.structure_names import file_name, file_names, write_names
-from medseg.labels import Labels, Region
+from medseg.labels import Labels
+from medseg.structures import Region
 from medseg.volume import Array, Geometry
 
 
@@ -51,6 +52,10 @@ class LabelMapVolume:
         """Yields a path for each structure, named after it as far as file systems allow.
 
         Where two names make one file name, the label values are added.
+
+        Args:
+            folder: Where the files are to lie.
+            suffix: What their names end with, such as ``".stl"``.
         """
         structures = self.labels.structures
         names = [structure.name for structure in structures]

@@ -52,7 +52,12 @@ class Format:
         return not self.endings
 
     def path(self, folder: Path, name: str) -> Path:
-        """Returns the path of a mask in a folder."""
+        """Returns the path of a mask in a folder.
+
+        Args:
+            folder: Where it is to lie.
+            name: Of its case, without a suffix.
+        """
         return folder / f"{name}{self.suffix}"
 
     def refusal(self, source: ImageSource | None) -> str:
@@ -108,7 +113,7 @@ class Written:
 
 
 def format_named(name: str) -> Format:
-    """Returns the format of a name: ``"nifti"``, ``"dicom-seg"``, …
+    """Returns the format of a name, such as ``"nifti"`` or ``"dicom-seg"``.
 
     Raises:
         ConfigError: There is none of this name.
@@ -189,7 +194,7 @@ def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Writte
 
 
 def _judged(format_: Format, path: Path, segmented: LabelMapVolume) -> tuple[Certificate | None, str, Exception | None]:
-    """What the reader says, what is wrong with the mask, and why the reader cannot read it, where it cannot."""
+    """Returns what the reader says, what is wrong with the mask, and why the reader cannot read it, where it cannot."""
     try:
         certificate = format_.check(path, segmented)
         if segmented.slices is not None:
@@ -200,7 +205,7 @@ def _judged(format_: Format, path: Path, segmented: LabelMapVolume) -> tuple[Cer
 
 
 def _kept_aside(files: Sequence[Path], path: Path) -> Path:
-    """``case.nii.gz.rejected``, or a folder of that name."""
+    """Renames a mask to ``case.nii.gz.rejected``, or moves its files into a folder of that name."""
     aside = path.with_name(path.name + REJECTED)
     if path not in files:
         ensure_folder(aside)

@@ -45,7 +45,7 @@ def chosen_part(volume: Volume, source: ImageSource) -> Volume:
 
 
 def _n_volumes(source: ImageSource) -> int:
-    """As many as reading it gives channels."""
+    """Returns how many volumes a file holds: as many as reading it gives channels."""
     if source.kind in ("nifti", "pair"):
         return prod(int(n) for n in open_nifti(source.path).shape[3:])
     if source.kind == "itk":

@@ -160,7 +160,11 @@ def check_whole(source: ImageSource) -> None:
 
 
 def _as_said(geometry: Geometry, source: ImageSource) -> Geometry:
-    """With the voxel sizes that the user says, in place of those in the header. Raises ``GeometryError`` for DICOM."""
+    """Returns a grid with the voxel sizes that the user says, in place of those in the header.
+
+    Raises:
+        GeometryError: The image is DICOM.
+    """
     if source.spacing is None:
         return geometry
     if source.kind == "dicom":
@@ -183,7 +187,7 @@ def _segmentation_source(source: ImageSource | Path | str) -> ImageSource:
 
 
 def _small(files: tuple[Path, ...]) -> list[Path]:
-    """Files that are smaller than their like (Tukey's fences, so that compressed ones may vary)."""
+    """Returns the files that are smaller than their like (Tukey's fences, so that compressed ones may vary)."""
     sizes = {path: path.stat().st_size for path in files}
     if len(sizes) < 3:
         return []

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.labels import COLOURS, Colour, Label, Labels, Region
+from medseg.labels import Labels
+from medseg.structures import COLOURS, Colour, Label, Region
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry, Shape3
 
@@ -40,14 +41,25 @@ class SegmentHeader:
 
 @dataclass(frozen=True)
 class Segment(SegmentHeader):
-    """A segment that has been read: the voxels of ``layers[layer]`` that have the value ``value``."""
+    """A segment that has been read: the voxels of ``layers[layer]`` that have the value ``value``.
+
+    Attributes:
+        layer: The number of its layer, from 0.
+        value: The value of its voxels there.
+    """
 
     layer: int
     value: int
 
     @classmethod
     def of(cls, header: SegmentHeader, layer: int, value: int) -> "Segment":
-        """Returns the segment of a header, with the place of its voxels."""
+        """Returns the segment of a header, with the place of its voxels.
+
+        Args:
+            header: What the file says of it.
+            layer: The number of its layer, from 0.
+            value: The value of its voxels there.
+        """
         return cls(**vars(header), layer=layer, value=value)
 
 
@@ -95,7 +107,7 @@ class Segmentation:
         return result
 
     def _by_size(self, segments: list[Segment]) -> list[Segment]:
-        """Those with the most voxels first."""
+        """Returns segments in order of their voxels, those with the most first."""
         if len(self.layers) == 1:  # nothing overlaps
             return segments
         counts = [value_counts(layer) for layer in self.layers]
@@ -108,7 +120,15 @@ class Segmentation:
 
 
 class Layers:
-    """Label maps that are filled segment by segment: each goes into the first one where it overlaps none before it."""
+    """Label maps that are filled segment by segment: each goes into the first one where it overlaps none before it.
+
+    Args:
+        shape: ``(x, y, z)`` of each layer.
+        n_segments: How many are to come; it decides on the integer type.
+
+    Attributes:
+        arrays: The layers so far.
+    """
 
     def __init__(self, shape: Shape3, n_segments: int) -> None:
         self.arrays: list[Array] = [np.zeros(shape, dtype=np.uint8 if n_segments < 256 else np.uint16)]
@@ -154,9 +174,9 @@ def with_unique_names(headers: Sequence[SegmentHeader], kind: str) -> tuple[Segm
 
 
 def value_counts(layer: Array) -> Array:
-    """Returns how often each value from 0 occurs.
+    """Returns how often each value from 0 occurs in a label map, as one count for each value.
 
-    It is counted slice by slice, as numpy makes 64-bit integers of them.
+    It is counted slice by slice, as NumPy makes 64-bit integers of the values.
     """
     highest = int(layer.max())
     counts = np.zeros(highest + 1, dtype=np.int64)
@@ -199,7 +219,7 @@ def with_regions(segmentation: Segmentation) -> tuple[Array, Labels]:
 
 
 def _sets(segmentation: Segmentation) -> tuple[Array, list[tuple[Segment, ...]]]:
-    """For each voxel (x, y, z) the number of its set of segments, and the sets."""
+    """Returns for each voxel ``(x, y, z)`` the number of its set of segments, and the sets."""
     segment_at = {(segment.layer, segment.value): segment for segment in segmentation.segments}
     foreground = np.logical_or.reduce([layer != 0 for layer in segmentation.layers])
     numbers = np.zeros(int(np.count_nonzero(foreground)), dtype=np.int64)
@@ -216,13 +236,13 @@ def _sets(segmentation: Segmentation) -> tuple[Array, list[tuple[Segment, ...]]]
 
 
 def _part_of_regions(value: int, segments: Sequence[Segment]) -> Label:
-    """Of regions, no structure by itself."""
+    """Returns the label of what is a part of regions, and no structure by itself."""
     name = "only " + " and ".join(segment.name for segment in segments)
     return Label(name=name, value=value, colour=COLOURS[0], alone=False)
 
 
 def _described(segment: Segment) -> dict[str, Any]:
-    """Without a colour in the file it gets one of ours."""
+    """Returns name, colour and codes of a segment; without a colour in the file it gets one of ours."""
     colour = segment.colour or COLOURS[(segment.number - 1) % len(COLOURS)]
     codes = {"category": segment.category, "type": segment.type, "modifier": segment.modifier}
     return {"name": segment.name, "colour": colour, **codes}

@@ -79,6 +79,11 @@ def label_map_on_lattice(label_map: Array, lattice: Lattice, grid: Geometry) -> 
 def outside(label_map: Array, lattice: Lattice, grid: Geometry) -> tuple[Array, float]:
     """Returns what of a label map lies outside of a grid.
 
+    Args:
+        label_map: ``(x, y, z)`` on ``lattice``.
+        lattice: Where it lies: a grid, or slices.
+        grid: The grid that it may lie outside of.
+
     Returns:
         The values, background aside, of those voxels that don't even touch the box of ``grid``; and how far outside the
         furthest lies, in mm.
@@ -94,8 +99,10 @@ def outside(label_map: Array, lattice: Lattice, grid: Geometry) -> tuple[Array, 
 
 
 def _parallel_index(lattice: Geometry, grid: Geometry) -> tuple[list[int], list[Array]] | None:
-    """For each axis of the lattice: which axis of the grid runs along it, and its index at each voxel of that axis.
-    None when the two are not parallel."""
+    """Returns which axis of the grid runs along each axis of the lattice, and its index at each voxel of that axis.
+
+    None where the two are not parallel.
+    """
     affine = np.linalg.inv(lattice.affine) @ grid.affine
     travel = np.abs(affine[:3, :3]) * grid.shape
     axes = [int(axis) for axis in np.abs(affine[:3, :3]).argmax(axis=1)]
@@ -120,7 +127,7 @@ def _picked(label_map: Array, axes: list[int], index: list[Array], grid: Geometr
 
 
 def _reaches_out(label_map: Array, lattice: Lattice, grid: Geometry) -> bool:
-    """Whether the box around all labelled voxels does, which is quick to tell."""
+    """Says whether the box around all labelled voxels reaches out of the grid, which is quick to tell."""
     ends = []
     for axis in range(3):
         along = np.flatnonzero(label_map.any(axis=tuple({0, 1, 2} - {axis})))
@@ -134,14 +141,14 @@ def _reaches_out(label_map: Array, lattice: Lattice, grid: Geometry) -> bool:
 
 
 def _half_a_voxel(lattice: Lattice, grid: Geometry) -> Array:
-    """Of the lattice, along each axis of the grid, in voxels of the grid."""
+    """Returns half a voxel of the lattice along each axis of the grid, in voxels of the grid."""
     edges = lattice.world(np.eye(3, dtype=int)[:2]) - lattice.world((0, 0, 0))
     half: Array = np.abs(edges @ np.linalg.inv(grid.affine)[:3, :3].T).max(axis=0) / 2
     return half
 
 
 def _lost(segments: Sequence[Segment], before: Sequence[Array], after: Sequence[Array]) -> list[str]:
-    """Names of the segments that had voxels and have none any more."""
+    """Returns the names of the segments that had voxels and have none any more."""
     if all(a is b for a, b in zip(after, before, strict=True)):
         return []
     had, has = ([set(np.flatnonzero(value_counts(layer))) for layer in layers] for layers in (before, after))

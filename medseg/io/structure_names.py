@@ -57,15 +57,26 @@ def write_names(folder: Path, names: Mapping[str, str]) -> Path:
 
 
 def file_name(name: str, longest: int = LONGEST_FILE_NAME) -> str:
-    """A name that every file system takes, to which suffixes can be added: letters, digits, ``_``, ``-`` and dots
-    inside, of ``longest`` bytes at most."""
+    """Returns a name that every file system takes, to which suffixes can be added.
+
+    It has letters, digits, ``_``, ``-``, and dots inside.
+
+    Args:
+        name: Of a structure: any text.
+        longest: Bytes in UTF-8 that it may have.
+    """
     safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).strip(".")
     safe = f"_{safe}" if RESERVED.match(safe) else safe
     return shortened(safe, longest) or "_"
 
 
 def file_names(names: Sequence[str], longest: int = LONGEST_FILE_NAME) -> list[str]:
-    """One for each, of which no file system takes two for one: it may ignore case."""
+    """Returns a file name for each name, of which no file system takes two for one: it may ignore case.
+
+    Args:
+        names: Of structures: any text.
+        longest: Bytes in UTF-8 that each may have.
+    """
     return _distinct(
         [file_name(name, longest) for name in names],
         lambda name, number: f"{shortened(name, longest - len(str(number)) - 1)}_{number}",
@@ -74,34 +85,49 @@ def file_names(names: Sequence[str], longest: int = LONGEST_FILE_NAME) -> list[s
 
 
 def storable_text(name: str) -> str:
-    """``name`` with spaces for what no file can hold as text: control characters, and halves of characters."""
+    """Returns a name with spaces for what no file can hold as text: control characters, and halves of characters."""
     return "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in name)
 
 
 def text_names(names: Sequence[str]) -> list[str]:
-    """As text, one for each, no two the same."""
+    """Returns a name for each that files can hold as text, no two the same."""
     return _distinct([storable_text(name) for name in names], "{} ({})".format, str)
 
 
 def dicom_label(name: str, longest: int = LONGEST_LABEL) -> str:
-    """``name`` as one DICOM value: no backslash, which parts values, no control characters, not too long."""
+    """Returns a name as one DICOM value: no backslash, which parts values, no control characters, not too long.
+
+    Args:
+        name: Any text.
+        longest: Characters that it may have.
+    """
     return storable_text(name).replace("\\", "/").strip()[:longest].strip()
 
 
 def dicom_labels(names: Sequence[str]) -> list[str]:
-    """One for each, not empty, and no two the same."""
+    """Returns a DICOM value for each name, none empty, and no two the same."""
     return _distinct([dicom_label(name) or "unnamed" for name in names], _numbered, str)
 
 
 def whole_name(label: str, whole: str) -> str:
-    """The name that ``label`` is short for, where a file holds that too; else the label."""
+    """Returns the name that a label is short for, where a file holds that too; else the label.
+
+    Args:
+        label: Such as SegmentLabel.
+        whole: What may be the whole name, such as TrackingID.
+    """
     short = dicom_label(whole)
     number = re.search(r" \((\d+)\)$", label)
     return whole if short and label in (short, _numbered(short, int(number[1])) if number else short) else label
 
 
 def shortened(name: str, longest: int) -> str:
-    """Its first characters, of ``longest`` bytes in UTF-8 at most."""
+    """Returns the first characters of a name, of so many bytes in UTF-8 at most.
+
+    Args:
+        name: Any text.
+        longest: Bytes.
+    """
     return name.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
 
 
@@ -110,7 +136,13 @@ def _numbered(label: str, number: int) -> str:
 
 
 def _distinct(names: Sequence[str], numbered: Callable[[str, int], str], fold: Callable[[str], str]) -> list[str]:
-    """With a number for those that came before; ``fold``: what of two names may not be the same."""
+    """Returns the names with a number for those that came before.
+
+    Args:
+        names: Any texts.
+        numbered: Adds a number to a name.
+        fold: What of two names may not be the same.
+    """
     given, taken = {fold(name) for name in names}, set[str]()
     result = []
     for name in names:

@@ -15,9 +15,10 @@ from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats
 from medseg.io.source import ImageSource
-from medseg.labels import Colour, Labels
+from medseg.labels import Labels
 from medseg.report.evaluation import image_on
 from medseg.report.slices import ErrorSlice, disagreement_slices
+from medseg.structures import Colour
 from medseg.volume import Array
 
 # Told apart by the colour-blind, on dark images and on paper (Okabe and Ito 2008).

@@ -7,9 +7,10 @@ from itertools import count
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.labels import Colour, Labels
+from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS
 from medseg.report.scale import Scale
+from medseg.structures import Colour
 
 # Of a drawing, in the units of its SVG.
 WIDTH = 380.0

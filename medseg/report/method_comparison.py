@@ -20,7 +20,6 @@ from medseg.evaluation.method_comparison import (
     case_scores,
 )
 from medseg.evaluation.summary import Floats, table
-from medseg.labels import Colour
 from medseg.metrics.definitions import definitions
 from medseg.report.disputed_cases import COLOURS, Methods, disputed_case, most_disputed_first, values_of_methods
 from medseg.report.distributions import Distribution, side_by_side
@@ -28,6 +27,7 @@ from medseg.report.evaluation import titled
 from medseg.report.links import link, seen_from
 from medseg.report.page import write_page
 from medseg.report.provenance import Fact, model_facts, software
+from medseg.structures import Colour
 
 TEMPLATE = "report/method_comparison.html.j2"
 

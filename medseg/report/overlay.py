@@ -14,8 +14,9 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from medseg.errors import GeometryError
 from medseg.files import written_whole
-from medseg.labels import Label, Labels
+from medseg.labels import Labels
 from medseg.report.display import displayed, window
+from medseg.structures import Label
 from medseg.volume import Array, Volume
 
 # White that is seen on white.

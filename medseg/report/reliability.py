@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import log10
 
 from medseg.evaluation.calibration import LabelCalibration
-from medseg.labels import Colour
 from medseg.report.distributions import EDGE, LEFT, WIDTH
 from medseg.report.scale import Scale
+from medseg.structures import Colour
 
 HEIGHT = 300.0
 CURVE = (EDGE, 206.0)  # top and bottom

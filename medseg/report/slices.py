@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import find_contours
 
-from medseg.labels import Colour, Labels
+from medseg.labels import Labels
 from medseg.report.display import displayed, window
 from medseg.report.overlay import PLANES, Plane
 from medseg.report.page import png
+from medseg.structures import Colour
 from medseg.volume import Array, Geometry, Volume
 
 # What is seen around the masks, as part of their extent, and at least so many mm.

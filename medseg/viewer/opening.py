@@ -18,7 +18,8 @@ from medseg.evaluation.worst import worst_first
 from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
-from medseg.labels import COLOURS, Label, Labels
+from medseg.labels import Labels
+from medseg.structures import COLOURS, Label
 from medseg.viewer.colour_image import placed_as_seen
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
 

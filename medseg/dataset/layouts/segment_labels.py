@@ -12,7 +12,8 @@ from medseg.errors import ConfigError, LabelError, MedsegError, did_you_mean
 from medseg.io.read import segments_of
 from medseg.io.segmentation import SegmentHeader
 from medseg.io.source import ImageSource
-from medseg.labels import Label, Labels
+from medseg.labels import Labels
+from medseg.structures import Label
 
 Sources = Sequence[ImageSource]
 MOST_SHOWN = 5

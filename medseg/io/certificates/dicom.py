@@ -48,7 +48,13 @@ class StructuresFound(NamedTuple):
 
 @dataclass
 class Count:
-    """Pixels of one structure, over all slices."""
+    """Pixels of one structure, over all slices.
+
+    Attributes:
+        expected: How many it was to have.
+        found: How many it has.
+        different: How many pixels are in one of the two only.
+    """
 
     expected: int = 0
     found: int = 0
@@ -56,6 +62,7 @@ class Count:
 
     @property
     def dice(self) -> float:
+        """The Dice of what was expected and what was found; 1 where both are empty."""
         both = self.expected + self.found
         return 1 - self.different / both if both else 1.0
 
@@ -105,7 +112,7 @@ def _wrong_names(found: StructuresFound, segmented: LabelMapVolume) -> Iterator[
 
 
 def _comparable(name: str) -> str:
-    """Without control characters, which DICOM doesn't have, and no longer than its longest text."""
+    """Returns a name without control characters, which DICOM doesn't have, and no longer than its longest text."""
     kept = (character for character in name if character.isprintable() and not character.isspace())
     return "".join(kept)[:MOST_TEXT] or UNNAMED
 
@@ -142,8 +149,11 @@ def _counts(found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices
 
 
 def _labels_at(slice_: RawSlice, segmented: LabelMapVolume) -> tuple[Array, Array]:
-    """The labels (row, column) at the centres of pixels, twice: centres on the border of two voxels have the label of
-    the upper one in the first, and of the lower one in the second."""
+    """Returns the labels ``(row, column)`` at the centres of pixels, twice.
+
+    Centres on the border of two voxels have the label of the upper one in the first, and of the lower one in the
+    second.
+    """
     affine = np.linalg.inv(segmented.geometry.affine) @ slice_.grid.affine
     rows, columns = slice_.shape
     column, row = np.arange(columns), np.arange(rows)[:, None]
@@ -155,7 +165,7 @@ def _labels_at(slice_: RawSlice, segmented: LabelMapVolume) -> tuple[Array, Arra
 
 
 def _picked(segmented: LabelMapVolume, index: Sequence[Array]) -> Array:
-    """Of the voxels with these indices; 0 outside of the grid."""
+    """Returns the labels of the voxels with these indices; 0 outside of the grid."""
     shape = segmented.geometry.shape
     inside = np.all([(axis >= 0) & (axis < n) for axis, n in zip(index, shape, strict=True)], axis=0)
     nearest = tuple(axis.clip(0, n - 1).astype(np.intp) for axis, n in zip(index, shape, strict=True))

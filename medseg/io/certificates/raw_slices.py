@@ -61,14 +61,18 @@ class RawSlice:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
+        """Pixels as ``(rows, columns)``."""
         columns, rows, _ = self.grid.shape
         return rows, columns
 
 
 @dataclass(frozen=True)
 class RawSlices:
-    """The slices of one image, in the order in which its source names them."""
+    """The slices of one image, in the order in which its source names them.
+
+    Attributes:
+        slices: At least one.
+    """
 
     slices: tuple[RawSlice, ...]
 
@@ -77,11 +81,15 @@ class RawSlices:
 
     @cached_property
     def corners(self) -> Vector:
-        """The place of the first pixel of each slice, ``(slice, 3)``, RAS mm."""
+        """The place of the first pixel of each slice, ``(slice, 3)``, in RAS mm."""
         return np.array([each.grid.affine[:3, 3] for each in self.slices])
 
     def nearest(self, world: Vector) -> int:
-        """Returns the number of the slice whose plane lies nearest to a place (RAS mm)."""
+        """Returns the number of the slice whose plane lies nearest to a place.
+
+        Args:
+            world: RAS mm ``(3,)``.
+        """
         normal = self.slices[0].grid.affine[:3, 2]
         return int(np.abs((self.corners - world) @ normal).argmin())
 
@@ -126,8 +134,12 @@ def raw_slices(source: ImageSource) -> RawSlices | None:
 
 
 def _off_corner(along: Vector, first: int) -> tuple[float, float]:
-    """Pixels by which the first slice is off a pixel of the grid, and all slices together off its border. ``along``:
-    where each slice begins on one axis of the grid."""
+    """Returns by how many pixels the first slice is off a pixel of the grid, and all slices together off its border.
+
+    Args:
+        along: Where each slice begins on one axis of the grid.
+        first: The number of the first slice.
+    """
     if np.abs(along - along[first]).max() <= UPRIGHT:
         return along[first], 0.0
     return along[first] - np.rint(along[first]), along.min() - np.clip(along.min(), 0.0, 1.0)
@@ -150,7 +162,10 @@ def _slices_of(path: Path, changed: int) -> Sequence[RawSlice] | None:
 
 
 def _value(header: Dataset, frame: int, keyword: str) -> Any:
-    """Of a frame's own group, else of the shared one; in a classic file, of its top. None where it is nowhere."""
+    """Returns the attribute of a frame's own group, else of the shared one; in a classic file, of its top.
+
+    None where it is nowhere.
+    """
     if "PerFrameFunctionalGroupsSequence" not in header:
         return header.get(keyword)
     for groups in (
@@ -175,7 +190,7 @@ def _grid(rows: int, columns: int, place: dict[str, Any]) -> Geometry:
 
 
 def _tiles(path: Path) -> Iterator[Geometry]:
-    """Of a Siemens mosaic, by nibabel."""
+    """Yields the grid of each tile of a Siemens mosaic, by nibabel."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nibabel calls its readers of DICOM experimental whenever they are imported
         from nibabel.nicom.dicomwrappers import wrapper_from_file

@@ -66,7 +66,12 @@ def compared(
 
 
 def not_compared(found: VoxelsFound, remark: str) -> Certificate:
-    """Returns the certificate of a file that is not worth comparing."""
+    """Returns the certificate of a file that is not worth comparing.
+
+    Args:
+        found: What the file holds.
+        remark: What is wrong with it.
+    """
     return Certificate(found.reader, 0, 0, 0.0, 0.0, remark=remark)
 
 
@@ -107,7 +112,7 @@ def geometry_by_itk(path: Path) -> Geometry:
 
 
 def _geometry_of(reader: "ImageFileReader") -> Geometry:
-    """Of the first three axes."""
+    """Returns the grid of the first three axes, in RAS mm."""
     n, spatial = reader.GetDimension(), min(reader.GetDimension(), 3)
     affine = np.eye(4)
     directions = np.reshape(reader.GetDirection(), (n, n)) * reader.GetSpacing()

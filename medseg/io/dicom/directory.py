@@ -12,14 +12,17 @@ from medseg.io.dicom.header import Header
 
 
 def is_dicomdir(path: Path) -> bool:
+    """Says whether a path is a file that is named DICOMDIR."""
     return path.name.upper() == "DICOMDIR" and path.is_file()
 
 
 def listed_files(path: Path) -> FolderContents:
-    """The files that a DICOMDIR lists; what is missing of them are problems.
+    """Returns the files that a DICOMDIR lists; what is missing of them are problems.
 
-    Names are in capitals on a CD and often no longer so in a copy, which may also have given them a suffix. Raises
-    ``SourceError`` for a file that is no DICOMDIR.
+    Names are in capitals on a CD and often no longer so in a copy, which may also have given them a suffix.
+
+    Raises:
+        SourceError: The file is no DICOMDIR.
     """
     found = FolderContents([], [], [])
     entries = cache(_entries)  # each folder is listed once
@@ -37,7 +40,7 @@ def listed_files(path: Path) -> FolderContents:
 
 
 def _listed(path: Path) -> list[tuple[str, ...]]:
-    """The components of each path."""
+    """Returns the components of each path."""
     with config.disable_value_validation(), reading(path, "a DICOMDIR", "give the folder that it lies in"):
         records = Header(path, dcmread(path)).items("DirectoryRecordSequence")
         names = [tuple(record.texts("ReferencedFileID")) for record in records]
@@ -55,7 +58,7 @@ def _found(folder: Path, name: tuple[str, ...], entries: Callable[[Path], dict[s
 
 
 def _entries(folder: Path) -> dict[str, Path]:
-    """What lies in a folder, by names without case, and without .dcm."""
+    """Returns what lies in a folder, by names without case, and without .dcm."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     by_stem = {path.stem.upper(): path for path in paths if path.suffix.lower() == ".dcm"}
     return by_stem | {path.name.upper(): path for path in paths}

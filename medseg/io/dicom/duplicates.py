@@ -13,20 +13,35 @@ Digest = Callable[[Header], bytes | None]
 
 
 class Distinct(NamedTuple):
-    """``notes``: what was left out, and what should be distinct but isn't."""
+    """Slices without those that are there twice.
+
+    Attributes:
+        slices: Those that were kept.
+        notes: What was left out, and what should be distinct but isn't.
+    """
 
     slices: list[Slice]
     notes: list[str]
 
 
 def digest_of(stored: bytes, shape: tuple[int, ...]) -> bytes:
+    """Returns a digest of the pixels of a slice, of 16 bytes.
+
+    Args:
+        stored: The pixels.
+        shape: ``(rows, columns)``.
+    """
     return blake2b(stored + repr(shape).encode(), digest_size=16).digest()
 
 
 def without_copies(slices: Sequence[Slice], digest: Digest) -> Distinct:
-    """Copies have the same SOPInstanceUID, the same position and the same pixels.
+    """Returns slices without copies, which have the same SOPInstanceUID, the same position and the same pixels.
 
     Some anonymisers give all slices of a series, or of a position, one UID: these are no copies.
+
+    Args:
+        slices: Of one series.
+        digest: Gives the digest of a slice's pixels.
     """
     kept, n_copies = _distinct(slices, map(_identity, slices), digest)
     uids = Counter((slice_.header.text("SOPInstanceUID"), slice_.header.frame) for slice_ in kept)
@@ -40,9 +55,13 @@ def without_copies(slices: Sequence[Slice], digest: Digest) -> Distinct:
 
 
 def without_repeated(slices: Sequence[Slice], digest: Digest) -> Distinct:
-    """Without slices that another one repeats pixel by pixel, where only some positions have several.
+    """Returns slices without those that repeat another one pixel by pixel, where only some positions have several.
 
     Where all positions have several, they are volumes of their own, equal pixels or not.
+
+    Args:
+        slices: Of one geometry.
+        digest: Gives the digest of a slice's pixels.
     """
     at = positions_of(slices)
     counts = Counter(at)
@@ -59,7 +78,8 @@ def _identity(slice_: Slice) -> Hashable:
 
 
 def _distinct(slices: Sequence[Slice], keys: Iterable[Hashable], digest: Digest) -> tuple[list[Slice], int]:
-    """One of each that have the same key, unless it is None, and the same pixels; and how many were left out."""
+    """Returns one of each that have the same key, unless it is None, and the same pixels; and how many were
+    left out."""
     keys = list(keys)
     counts = Counter(keys)
     seen: dict[Hashable, set[bytes]] = defaultdict(set)

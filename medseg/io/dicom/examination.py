@@ -12,7 +12,16 @@ from medseg.io.dicom.header import Header
 
 @dataclass(frozen=True)
 class Examination:
-    """What the first file of a series says; empty where it says nothing."""
+    """What the first file of a series says of the patient and the study; empty where it says nothing.
+
+    Attributes:
+        birth_date: PatientBirthDate, as it stands there.
+        sex: PatientSex.
+        study_date: YYYY-MM-DD.
+        study_description: StudyDescription.
+        names_the_patient: Whether it has a name that is no pseudonym.
+        has_burned_in_text: Whether it says that there is text in the pixels.
+    """
 
     birth_date: str = ""
     sex: str = ""
@@ -23,7 +32,11 @@ class Examination:
 
 
 def read_examination(path: Path) -> Examination:
-    """From the header of a file that was found to be DICOM; empty values for what cannot be read."""
+    """Reads whose images a file holds, and when they were made; values that cannot be read are empty.
+
+    Args:
+        path: A file that was found to be DICOM.
+    """
     with config.disable_value_validation():
         return _examination(read_header(path))
 

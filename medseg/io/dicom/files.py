@@ -50,7 +50,14 @@ COMPANIONS = ("dicomdir", "license", "licence", "readme", "copying", "version", 
 
 
 def read_headers(files: Iterable[Path]) -> tuple[list[FileHeader], list[Problem]]:
-    """Of all DICOM files among ``files``, and a problem for each that claims to be one but isn't."""
+    """Reads the headers of all DICOM files among these.
+
+    Args:
+        files: Of any kind.
+
+    Returns:
+        The headers, and a problem for each file that claims to be DICOM but isn't.
+    """
     headers, failures = [], []
     for path in files:
         try:
@@ -68,7 +75,11 @@ def read_headers(files: Iterable[Path]) -> tuple[list[FileHeader], list[Problem]
 
 
 def read_header(path: Path) -> FileHeader:
-    """The tags of ``TAGS``. Raises ``InvalidDicomError``, and whatever pydicom raises on a damaged file."""
+    """Reads the tags of ``TAGS``; the pixels are not read.
+
+    Raises:
+        InvalidDicomError: The file is empty, or no image. What pydicom raises for damaged files comes as it is.
+    """
     status = path.stat()
     return _read_header(path, status.st_size, status.st_mtime_ns)
 
@@ -86,7 +97,7 @@ def _read_header(path: Path, size: int, _changed: int) -> FileHeader:
 
 
 def _from_start(path: Path, start: bytes, size: int) -> FileHeader | None:
-    """Parsed in memory, which takes half the time; None when the header is longer, or damaged."""
+    """Parses the start of a file in memory, which takes half the time; None when the header is longer, or damaged."""
     memory = BytesIO(start)
     try:
         header = _parsed(path, memory, start, size)
@@ -108,14 +119,14 @@ def _parsed(path: Path, stream: BinaryIO, start: bytes, size: int) -> FileHeader
 
 
 def _syntax(path: Path, dataset: FileDataset) -> UID:
-    """Without a preamble there is no transfer syntax either; pydicom has guessed it."""
+    """Returns the transfer syntax; without a preamble there is none, and pydicom has guessed it."""
     named = Header(path, dataset.file_meta).text("TransferSyntaxUID")
     implicit, _ = dataset.original_encoding
     return UID(named) if named else ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
 
 
 def _pixels_at(stream: BinaryIO, dataset: FileDataset) -> StoredPixels | None:
-    """What begins where parsing has stopped."""
+    """Returns the pixels that begin where parsing has stopped."""
     is_implicit, is_little = dataset.original_encoding
     order: Literal["little", "big"] = "little" if is_little else "big"
     offset, start = stream.tell(), stream.read(12)
@@ -129,7 +140,7 @@ def _pixels_at(stream: BinaryIO, dataset: FileDataset) -> StoredPixels | None:
 
 
 def _deflated(dataset: Dataset) -> StoredPixels | None:
-    """Where they are is not known until they are inflated."""
+    """Returns pixels whose place is not known until they are inflated."""
     return StoredPixels("PixelData", "OW", 0, 0) if "Rows" in dataset else None
 
 
@@ -140,5 +151,5 @@ def _may_be_dicom(path: Path) -> bool:
 
 
 def _has_no_suffix(path: Path) -> bool:
-    """Also true for names that are UIDs, such as ``MR.1.2.840.113619``."""
+    """Says whether a name has no suffix; one that is a UID, such as ``MR.1.2.840.113619``, has none either."""
     return path.suffix == "" or path.suffix[1:].isdigit()

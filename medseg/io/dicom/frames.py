@@ -71,9 +71,15 @@ CONVERTED_PATHS = [(_number(keyword),) for keyword in CONVERTED_KEYWORDS]
 
 @dataclass(frozen=True, eq=False)
 class FrameHeader(Header):
-    """Of a frame of an enhanced object: what its own groups don't say, the shared ones do, and else the file's header.
+    """What the header says of a frame of an enhanced object.
 
-    An attribute is looked for in its standard functional group alone. ``pointers``: what the frames are sorted by.
+    What its own groups don't say, the shared ones do, and else the file's header. An attribute is looked for in its
+    standard functional group alone.
+
+    Attributes:
+        own: The functional groups of the frame.
+        shared: Those that all frames share.
+        pointers: The tags of what the frames are sorted by.
     """
 
     own: Dataset = field(default_factory=Dataset)
@@ -100,7 +106,11 @@ class FrameHeader(Header):
 
 @lru_cache(maxsize=FILES_KEPT)  # a file with many volumes is asked for once a volume
 def frame_headers(header: Header) -> tuple[Header, ...]:
-    """A header for each slice in a file. Raises ``SourceError`` where the slices cannot be told."""
+    """Returns a header for each slice in a file, which reads like that of a classic file with one slice.
+
+    Raises:
+        SourceError: The slices cannot be told.
+    """
     if is_mosaic(header):
         return tuple(tiles_of(header))
     groups = header.items("PerFrameFunctionalGroupsSequence")
@@ -135,13 +145,14 @@ def _enhanced(header: Header, groups: list[Header]) -> list[Header]:
 
 
 def _pointer(item: Header) -> int:
-    """0, which is no attribute's tag, for what cannot be read."""
+    """Returns the tag that an item points to; 0, which is no attribute's, for what cannot be read."""
     value = item.value("DimensionIndexPointer")
     return int(value) if isinstance(value, BaseTag) else 0
 
 
 def _value_at(groups: Dataset, path: tuple[int, ...], tag: int) -> Any:
-    """None unless each sequence on the way has one item, and the last one the attribute."""
+    """Returns an attribute at a path of sequences; None unless each of them has one item, and the last one the
+    attribute."""
     for sequence in path:
         items = value_in(groups, sequence)
         if items is None or isinstance(items, str) or len(items) != 1 or not isinstance(items[0], Dataset):

@@ -44,7 +44,20 @@ PLACE_KEYWORDS = (*NEEDED, *PROJECTION_KEYWORDS, "SliceThickness", "SpacingBetwe
 
 @dataclass(frozen=True)
 class SlicePlane:
-    """One slice: ``position`` of its first voxel (LPS mm), unit vectors along a row and down a column."""
+    """The place of one slice.
+
+    Attributes:
+        path: Of its file.
+        rows: Pixels down a column.
+        columns: Pixels along a row.
+        pixel_spacing: mm between columns, and mm between rows: array axes x, y.
+        along_row: Unit vector, LPS.
+        down_column: Unit vector, LPS.
+        position: Of the centre of its first pixel, LPS mm.
+        thickness: mm; the distance to a next slice, where there is no next slice. None where nothing says it.
+        frame: Its number, from 0, in a file with several; else None.
+        is_projection: Whether it has no place in the patient, so that nothing lies beside it.
+    """
 
     path: Path
     rows: int
@@ -59,12 +72,13 @@ class SlicePlane:
 
     @cached_property
     def normal(self) -> Vector:
+        """The unit vector across the plane, LPS."""
         normal = np.cross(self.along_row, self.down_column)
         return normal / np.linalg.norm(normal)
 
     @property
     def geometry(self) -> Geometry:
-        """The plane as a grid (columns, rows, 1) in RAS."""
+        """The plane as a grid ``(columns, rows, 1)``, in RAS mm."""
         affine = np.eye(4)
         affine[:3, 0] = self.along_row * self.pixel_spacing[0]
         affine[:3, 1] = self.down_column * self.pixel_spacing[1]
@@ -73,7 +87,7 @@ class SlicePlane:
         return Geometry((self.columns, self.rows, 1), LPS_TO_RAS @ affine)
 
     def is_parallel_to(self, other: "SlicePlane") -> bool:
-        """Whether both can be slices of one grid."""
+        """Says whether both can be slices of one grid: of one size, spacing and orientation."""
         if (self.rows, self.columns) != (other.rows, other.columns):
             return False
         ours, theirs = np.array(self.pixel_spacing), np.array(other.pixel_spacing)
@@ -83,8 +97,12 @@ class SlicePlane:
 
 
 def plane_of(header: Header) -> SlicePlane:
-    """From the header of one slice. Raises ``GeometryError`` when tags are missing or make no plane, ``SourceError``
-    where one cannot be read."""
+    """Returns the plane that the header of one slice says.
+
+    Raises:
+        GeometryError: Tags are missing, or make no plane.
+        SourceError: A tag cannot be read.
+    """
     path, projection = header.path, is_projection(header)
     rows, columns = header.whole("Rows"), header.whole("Columns")
     position = header.numbers("ImagePositionPatient", 3) if not projection else (0.0, 0.0, 0.0)
@@ -115,16 +133,24 @@ def plane_of(header: Header) -> SlicePlane:
 
 
 def in_order(planes: Sequence[SlicePlane]) -> list[SlicePlane]:
-    """Sorted by position along the normal; slices at one position by file name."""
+    """Returns planes sorted by position along the normal; those at one position by file name."""
     normal = planes[0].normal
     return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path, plane.frame or 0))
 
 
 def on_planes(label_map: Array, geometry: Geometry, planes: Sequence[SlicePlane]) -> Array:
-    """A label map (x, y, z) on the slices of its source: ``(plane, row, column)``.
+    """Returns a label map on the slices of its source.
 
     Each pixel gets the label of the voxel that its centre lies nearest to; 0 outside of the grid. Slices of an even
     upright series get exactly the slices of the label map.
+
+    Args:
+        label_map: ``(x, y, z)``.
+        geometry: Its grid, in RAS mm.
+        planes: The slices, all of one size.
+
+    Returns:
+        ``(plane, row, column)``.
     """
     to_index = np.linalg.inv(geometry.affine)
     result = np.zeros((len(planes), planes[0].rows, planes[0].columns), dtype=label_map.dtype)

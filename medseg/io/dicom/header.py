@@ -30,10 +30,13 @@ LONGEST_SHOWN = 40  # characters of a bad value in a message
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """Of a file, of one slice in it (``frame``, from 0), or an item of a sequence.
+    """What the header of a file, of one slice in it, or an item of a sequence says.
 
-    ``dataset`` holds the elements as pydicom has parsed them; it is for what copies or rewrites them, never for reading
-    a value.
+    Attributes:
+        path: Of the file, for messages.
+        dataset: The elements as pydicom has parsed them. It is for what copies or rewrites them, never for reading a
+            value.
+        frame: The number of the slice, from 0, in a file with several; else None.
     """
 
     path: Path
@@ -41,7 +44,7 @@ class Header:
     frame: int | None = None
 
     def __contains__(self, tag: Tag) -> bool:
-        """Whether there is such an element, and it is not empty."""
+        """Says whether there is such an element, and it is not empty."""
         return self.value(tag) is not None
 
     @property
@@ -51,7 +54,11 @@ class Header:
         return self.text("SOPClassUID") or (Header(self.path, meta).text("MediaStorageSOPClassUID") if meta else "")
 
     def value(self, tag: Tag) -> Any:
-        """As pydicom gives it, of whatever type; None for what is absent or empty."""
+        """Returns a value as pydicom gives it, of whatever type; None for what is absent or empty.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
         try:
             return self._value(_number_of(tag))
         except Exception as error:  # pydicom converts values when they are asked for, and raises many kinds
@@ -60,12 +67,24 @@ class Header:
             ) from error
 
     def number(self, tag: Tag) -> float | None:
-        """None for what is absent or empty."""
+        """Returns a number; None for what is absent or empty.
+
+        Raises:
+            SourceError: It is no number, not finite, or there are several.
+        """
         value = self.value(tag)
         return None if value is None else self._as_number(tag, self._single(tag, value))
 
     def numbers(self, tag: Tag, count: int) -> tuple[float, ...] | None:
-        """Exactly ``count`` of them."""
+        """Returns several numbers; None for what is absent or empty.
+
+        Args:
+            tag: The keyword, or the number of a private tag.
+            count: How many there have to be.
+
+        Raises:
+            SourceError: There are not as many, or one is no number.
+        """
         value = self.value(tag)
         if value is None:
             return None
@@ -75,31 +94,49 @@ class Header:
         return tuple(self._as_number(tag, each) for each in values)
 
     def whole(self, tag: Tag) -> int | None:
-        """A whole number."""
+        """Returns a whole number; None for what is absent or empty.
+
+        Raises:
+            SourceError: It is no whole number, or there are several.
+        """
         number = self.number(tag)
         if number is not None and number != int(number):
             raise self._wrong(tag, number, "a whole number")
         return None if number is None else int(number)
 
     def number_if_any(self, tag: Tag) -> float | None:
-        """For what nothing depends on: also None where it cannot be read."""
+        """Returns a number that nothing depends on; None also where it cannot be read."""
         try:
             return self.number(tag)
         except SourceError:
             return None
 
     def text(self, tag: Tag) -> str:
-        """Several values are parted by backslashes, as in the file; empty where there is none."""
+        """Returns a text; empty where there is none. Several values are parted by backslashes, as in the file.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
         return "\\".join(self.texts(tag))
 
     def texts(self, tag: Tag) -> list[str]:
+        """Returns each of several values as text, without spaces around it; none for what is absent, empty or a
+        sequence.
+
+        Raises:
+            SourceError: They cannot be read.
+        """
         value = self.value(tag)
         if value is None or isinstance(value, (Dataset, Items)):
             return []
         return [_as_text(each) for each in (value if is_several(value) else [value])]
 
     def items(self, tag: Tag) -> list["Header"]:
-        """Those of a sequence; none where it is absent or empty."""
+        """Returns the items of a sequence; none where it is absent or empty.
+
+        Raises:
+            SourceError: It is no sequence, or cannot be read.
+        """
         value = self.value(tag)
         if value is None:
             return []
@@ -108,7 +145,11 @@ class Header:
         return [Header(self.path, item) for item in value]
 
     def item(self, tag: Tag) -> "Header":
-        """The first of ``items``; an empty one where there is none."""
+        """Returns the first item of a sequence; an empty one where there is none.
+
+        Raises:
+            SourceError: It is no sequence, or cannot be read.
+        """
         items = self.items(tag)
         return items[0] if items else Header(self.path, Dataset())
 
@@ -132,14 +173,22 @@ class Header:
         return number
 
     def _wrong(self, tag: Tag, value: Any, expected: str) -> SourceError:
-        """Not raised here, so that the type checker sees where the way ends."""
+        """Returns the error for a bad value; it is not raised here, so that the type checker sees where the way
+        ends."""
         return SourceError(
             f"{self.path}: {_name(tag)} in its header should be {expected}, but is {_shown(value)}; export it again"
         )
 
 
 class StoredPixels(NamedTuple):
-    """Where in a file they are stored, uncompressed or in fragments (``length`` is None)."""
+    """Where in a file the pixels are stored.
+
+    Attributes:
+        keyword: PixelData, FloatPixelData or DoubleFloatPixelData.
+        vr: The value representation.
+        offset: Of the value, in bytes from the start of the file.
+        length: Bytes of the value; None for compressed pixels, which lie in fragments.
+    """
 
     keyword: str  # PixelData, FloatPixelData, DoubleFloatPixelData
     vr: str
@@ -149,7 +198,13 @@ class StoredPixels(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FileHeader(Header):
-    """Of a whole file. ``size``: of the file, bytes; ``pixels`` is None where it has none."""
+    """What the header of a whole file says.
+
+    Attributes:
+        size: Of the file, in bytes.
+        syntax: The transfer syntax.
+        pixels: Where they lie; None where the file has none.
+    """
 
     size: int = 0
     syntax: UID = ImplicitVRLittleEndian
@@ -157,7 +212,12 @@ class FileHeader(Header):
 
 
 def value_in(dataset: Dataset, tag: int) -> Any:
-    """None for what is absent or empty. Raises whatever pydicom raises."""
+    """Returns a value as pydicom gives it; None for what is absent or empty. What pydicom raises comes as it is.
+
+    Args:
+        dataset: The elements.
+        tag: The number of the tag.
+    """
     if tag not in dataset:
         return None
     value = dataset[tag].value
@@ -178,6 +238,7 @@ def _name(tag: Tag) -> str:
 
 
 def is_several(value: Any) -> bool:
+    """Says whether a value of pydicom consists of several."""
     return isinstance(value, (MultiValue, list, tuple))
 
 

@@ -12,11 +12,17 @@ DECODER_DEPENDENCIES = {JPEGExtended12Bit: ("python-gdcm>=3.0.24",)}
 
 
 def is_available(uid: str) -> bool:
+    """Says whether this plugin decodes a transfer syntax, as pydicom asks it."""
     return uid == JPEGExtended12Bit
 
 
 def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:
-    """The pixels of one frame, uncompressed, 16 bits a pixel."""
+    """Returns the pixels of one frame, uncompressed, 16 bits a pixel.
+
+    Args:
+        encoded: The compressed frame.
+        runner: pydicom's, which knows what the header says of it.
+    """
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(encoded)
     fragments.AddFragment(fragment)

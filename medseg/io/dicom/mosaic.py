@@ -19,22 +19,33 @@ OF_MOSAIC = ("Rows", "Columns", "ImagePositionPatient")
 
 
 class Mosaic(NamedTuple):
-    """Slices side by side in one image, in rows of ``n_across``."""
+    """What Siemens' private header says of a mosaic: slices side by side in one image, in rows of ``n_across``.
+
+    Attributes:
+        n_tiles: How many slices there are.
+        normal: The way from slice to slice, a unit vector in LPS.
+    """
 
     n_tiles: int
     normal: tuple[float, float, float]  # the way from slice to slice, LPS
 
     @property
     def n_across(self) -> int:
+        """How many tiles lie in a row, and how many rows there are."""
         return math.ceil(math.sqrt(self.n_tiles))
 
 
 def is_mosaic(header: Header) -> bool:
+    """Says whether the image of a file is a mosaic; enhanced objects are none."""
     return "MOSAIC" in header.text("ImageType").upper() and "PerFrameFunctionalGroupsSequence" not in header
 
 
 def tiles_of(header: Header) -> list[Header]:
-    """A header for each tile. Raises ``SourceError`` for a mosaic whose tiles cannot be told apart."""
+    """Returns a header for each tile of a mosaic.
+
+    Raises:
+        SourceError: The tiles cannot be told apart.
+    """
     mosaic = _read_mosaic(header)
     edges = [header.whole(name) or 0 for name in ("Rows", "Columns")]
     if mosaic.n_tiles < 1 or any(edge < mosaic.n_across or edge % mosaic.n_across for edge in edges):
@@ -46,7 +57,12 @@ def tiles_of(header: Header) -> list[Header]:
 
 
 def values_of_tiles(stored: Array, n_tiles: int) -> Array:
-    """The pixels (slice, row, column) of an image (row, column) with so many tiles."""
+    """Returns the pixels of each tile, ``(slice, row, column)``.
+
+    Args:
+        stored: The mosaic, ``(row, column)``.
+        n_tiles: How many slices there are in it.
+    """
     across = math.ceil(math.sqrt(n_tiles))
     rows, columns = stored.shape[0] // across, stored.shape[1] // across
     tiles = stored.reshape(across, rows, across, columns).swapaxes(1, 2)
@@ -54,7 +70,11 @@ def values_of_tiles(stored: Array, n_tiles: int) -> Array:
 
 
 def _read_mosaic(header: Header) -> Mosaic:
-    """From Siemens' private header. Raises ``SourceError`` when an anonymiser has removed it."""
+    """Reads Siemens' private header.
+
+    Raises:
+        SourceError: An anonymiser has removed it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nibabel calls its readers of DICOM experimental whenever they are imported
         from nibabel.nicom.csareader import read as read_csa
@@ -72,8 +92,11 @@ def _read_mosaic(header: Header) -> Mosaic:
 
 
 def _tile(header: Header, mosaic: Mosaic, i: int) -> Header:
-    """The header of one slice. ImagePositionPatient is that of an image as large as the mosaic around the same
-    centre as the first slice (nibabel's documentation, "Siemens mosaic format")."""
+    """Returns the header of one slice.
+
+    ImagePositionPatient is that of an image as large as the mosaic around the same centre as the first slice (nibabel's
+    documentation, "Siemens mosaic format").
+    """
     tile = Dataset()
     tile.update({element.tag: element for element in header.dataset if element.keyword not in OF_MOSAIC})
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0

@@ -50,7 +50,11 @@ MAPS = {
 
 
 def no_image(header: FileHeader) -> str:
-    """Why a DICOM object is not an image to segment; empty when it is one. Raises ``SourceError``."""
+    """Returns why a DICOM object is not an image to segment; empty when it is one.
+
+    Raises:
+        SourceError: The header cannot be read.
+    """
     return printable(_no_image(header))  # damaged values among it are long
 
 
@@ -74,7 +78,8 @@ def _no_image(header: FileHeader) -> str:
 
 
 def _kind_without_image(header: FileHeader, sop_class: str) -> str:
-    """What an object without pixels is, such as "MR Spectroscopy (no image)"; empty for images, damaged ones too."""
+    """Returns what an object without pixels is, such as "MR Spectroscopy (no image)"; empty for images, damaged ones
+    too."""
     if sop_class == PARAMETRIC_MAP:
         return "a parametric map"
     if sop_class == DIRECTORY:
@@ -90,7 +95,7 @@ def _kind_without_image(header: FileHeader, sop_class: str) -> str:
 
 
 def _without_place(header: FileHeader, sop_class: str) -> str:
-    """Such as "Ultrasound Image without a place in the patient"; empty for what has one, or should have one."""
+    """Returns the kind of an image that has no place in the patient, such as ultrasound; empty for others."""
     has_place = "ImagePositionPatient" in header or "PerFrameFunctionalGroupsSequence" in header
     name = UID(sop_class).name.removesuffix(" Storage") if sop_class else f"an image ({header.text('Modality')})"
     if is_projection(header):
@@ -100,10 +105,10 @@ def _without_place(header: FileHeader, sop_class: str) -> str:
 
 
 def derived_kind(header: Header) -> str:
-    """What an image was computed to show, such as "an ADC map"; empty for an image as it was acquired."""
+    """Returns what an image was computed to show, such as "an ADC map"; empty for an image as it was acquired."""
     return next((MAPS[value] for value in _image_type(header)[2:] if value in MAPS), "")
 
 
 def _image_type(header: Header) -> list[str]:
-    """That of the frame, where it has its own: objects with frames of several kinds are called MIXED."""
+    """Returns the type of the frame, where it has its own: objects with frames of several kinds are called MIXED."""
     return [value.upper() for value in header.texts("FrameType") or header.texts("ImageType")]

@@ -31,15 +31,22 @@ get_decoder(JPEGExtended12Bit).add_plugin("medseg", ("medseg.io.dicom.jpeg_exten
 
 
 def check_pixels(file: FileHeader) -> None:
-    """Raises ``SourceError`` where the pixels are not all there, or the header says two things about them."""
+    """Checks that the pixels of a file are all there, and that the header does not say two things about them.
+
+    Raises:
+        SourceError: They are not, or it does.
+    """
     check_pixel_bytes(file)
     if file.pixels is not None and file.pixels.keyword == "PixelData":
         _check_bits(file)
 
 
 def check_pixel_bytes(file: FileHeader) -> None:
-    """What the header tells of against the bytes that are there, before anything of that size is made. Raises
-    ``SourceError``."""
+    """Compares what the header tells of with the bytes that are there, before anything of that size is made.
+
+    Raises:
+        SourceError: The file cannot hold it.
+    """
     rows, columns, allocated = (_needed(file, name) for name in ("Rows", "Columns", "BitsAllocated"))
     n_frames = _n_frames(file)
     if not (1 <= rows <= LONGEST_EDGE and 1 <= columns <= LONGEST_EDGE and n_frames >= 1):
@@ -62,7 +69,15 @@ def check_pixel_bytes(file: FileHeader) -> None:
 
 
 def read_frames(file: FileHeader, frames: Sequence[int]) -> list[Array]:
-    """Stored values (row, column) of some frames (from 0); only these are decoded. Raises ``SourceError``."""
+    """Reads the stored values ``(row, column)`` of some frames; only these are decoded.
+
+    Args:
+        file: The header of the file.
+        frames: Their numbers, from 0.
+
+    Raises:
+        SourceError: Pixels are missing or damaged, or cannot be decoded.
+    """
     check_pixels(file)
     try:
         if file.syntax == DeflatedExplicitVRLittleEndian:
@@ -82,7 +97,7 @@ def read_frames(file: FileHeader, frames: Sequence[int]) -> list[Array]:
 
 
 def _decoded(file: FileHeader, stream: BinaryIO, frames: Sequence[int]) -> list[Array]:
-    """``stream`` is where the pixels begin."""
+    """Decodes frames of a stream that is where the pixels begin."""
     options = _options(file)
     if file.pixels is not None and file.pixels.length is None and options["number_of_frames"] > 1:
         options["extended_offsets"] = _offsets(file)
@@ -91,7 +106,7 @@ def _decoded(file: FileHeader, stream: BinaryIO, frames: Sequence[int]) -> list[
 
 
 def _options(file: FileHeader) -> dict[str, Any]:
-    """For pydicom's decoders."""
+    """Returns the options of pydicom's decoders."""
     allocated = _needed(file, "BitsAllocated")
     stored = file.whole("BitsStored") or allocated
     return {
@@ -112,8 +127,11 @@ def _options(file: FileHeader) -> dict[str, Any]:
 
 @lru_cache(maxsize=FILES_KEPT)
 def _offsets(file: FileHeader) -> tuple[list[int], list[int]] | None:
-    """Where each compressed frame begins, from the end of the basic offset table, and its bytes; None where frames have
-    several fragments, and pydicom finds them. Without it pydicom would search all frames for each."""
+    """Returns where each compressed frame begins, from the end of the basic offset table, and its bytes.
+
+    None where frames have several fragments, and pydicom finds them. Without it pydicom would search all frames for
+    each.
+    """
     with file.path.open("rb") as stream:
         stream.seek(file.pixels.offset if file.pixels else 0)
         parse_basic_offsets(stream)
@@ -129,7 +147,7 @@ def _offsets(file: FileHeader) -> tuple[list[int], list[int]] | None:
 
 
 def _inflated(file: FileHeader) -> bytes:
-    """The pixels of a file that is deflated as a whole."""
+    """Returns the pixels of a file that is deflated as a whole."""
     return bytes(dcmread(file.path)[file.pixels.keyword if file.pixels else "PixelData"].value)
 
 

@@ -26,24 +26,34 @@ SPACING_TOLERANCE = 1e-3
 
 
 def is_projection(header: Header) -> bool:
+    """Says whether an image is an X-ray projection, by its SOP class, or by its modality where that is gone."""
     sop_class = header.sop_class
     return sop_class in PROJECTIONS or (not sop_class and header.text("Modality") in MODALITIES)
 
 
 def projected_spacing(header: Header) -> tuple[float, float] | None:
-    """mm between rows and between columns; None where the header has none. Raises ``SourceError``."""
+    """Returns the mm between rows, and between columns, of a projection; None where the header has none.
+
+    Raises:
+        SourceError: They cannot be read.
+    """
     found = (header.numbers(keyword, 2) for keyword in SPACING_KEYWORDS)
     spacing = next((each for each in found if each is not None), None)
     return None if spacing is None else (spacing[0], spacing[1])
 
 
 def is_negative(header: Header) -> bool:
-    """Whether low values are the bright ones (MONOCHROME1; PS3.3, C.7.6.3.1.2)."""
+    """Says whether low values are the bright ones (MONOCHROME1; PS3.3, C.7.6.3.1.2)."""
     return header.text("PhotometricInterpretation") == "MONOCHROME1"
 
 
 def turned_over(stored: Array, header: Header) -> Array:
-    """The values of a negative as those of a positive, in the range of the stored bits: bone is bright in all."""
+    """Returns the values of a negative as those of a positive, in the range of the stored bits: bone is bright in all.
+
+    Args:
+        stored: Values of any shape.
+        header: Of the slice, for its BitsStored.
+    """
     if stored.dtype.kind != "u":
         return np.asarray(np.invert(stored) if stored.dtype.kind == "i" else -stored)
     bits = header.whole("BitsStored") or stored.dtype.itemsize * 8
@@ -51,7 +61,7 @@ def turned_over(stored: Array, header: Header) -> Array:
 
 
 def projection_notes(header: Header) -> list[str]:
-    """What to know about the values and the millimetres of a projection."""
+    """Returns what to know about the values and the millimetres of a projection, for the user."""
     negative = "stored as a negative (MONOCHROME1): turned over, so that bone is bright, as SimpleITK does"
     return [*([negative] if is_negative(header) else []), *_spacing_notes(header)]
 

@@ -16,8 +16,11 @@ Stored = tuple[Header, Array]  # header and stored values (row, column) of a sli
 
 
 def scale_of(header: Header) -> tuple[float, float]:
-    """Slope and intercept. Raises ``SourceError`` where they cannot be read, for a slope of 0, and for values that no
-    image has."""
+    """Returns slope and intercept of a slice.
+
+    Raises:
+        SourceError: They cannot be read, the slope is 0, or they give values that no image has.
+    """
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise SourceError(
@@ -41,9 +44,16 @@ def scale_of(header: Header) -> tuple[float, float]:
 
 
 def rescaled(slices: list[Stored]) -> Array:
-    """Values (slice, row, column). Empties ``slices`` on the way, so that voxels are not held twice.
+    """Returns the values that were measured, ``(slice, row, column)``.
 
     They stay integers where every slope and intercept is a whole number, else they are float64.
+
+    Args:
+        slices: Header and stored values of each slice. The list is emptied on the way, so that voxels are not held
+            twice.
+
+    Raises:
+        SourceError: Slope and intercept, or the table in place of them, cannot be used.
     """
     if any("ModalityLUTSequence" in header for header, _ in slices):
         return np.stack([_by_table(header, stored) for header, stored in slices])
@@ -73,7 +83,7 @@ def _by_table(header: Header, stored: Array) -> Array:
 
 
 def _dtype(slices: Sequence[Stored], scales: Sequence[tuple[float, float]]) -> np.dtype:
-    """The smallest integer type for all that the stored bits could give; float64 for fractional scales."""
+    """Returns the smallest integer type for all that the stored bits could give; float64 for fractional scales."""
     stored_as_float = any(stored.dtype.kind == "f" for _, stored in slices)
     if stored_as_float or any(not value.is_integer() for scale in scales for value in scale):
         return np.dtype(np.float64)

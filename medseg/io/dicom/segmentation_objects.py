@@ -26,9 +26,13 @@ SEGMENTATION_KEYWORDS = (
 
 
 def segmentation_source(header: Header) -> ImageSource | None:
-    """The DICOM SEG or RTSTRUCT that a header describes, read with ``SEGMENTATION_KEYWORDS``; None for all else.
+    """Returns the DICOM SEG or RTSTRUCT that a header describes; None for all else.
 
-    Raises ``SourceError`` for a header that cannot be read.
+    Args:
+        header: Read with ``SEGMENTATION_KEYWORDS``.
+
+    Raises:
+        SourceError: The header cannot be read.
     """
     kind = KINDS.get(header.sop_class)
     if kind is None:
@@ -50,7 +54,10 @@ def segmentation_source(header: Header) -> ImageSource | None:
 
 
 def _frames_of_reference(header: Header) -> Iterator[str]:
-    """An RTSTRUCT's own (PS3.3, C.7.4.1) says less than those of what it outlines, and is often missing."""
+    """Yields the frames of reference of a segmentation, the most telling first.
+
+    An RTSTRUCT's own (PS3.3, C.7.4.1) says less than those of what it outlines, and is often missing.
+    """
     for item in header.items("ReferencedFrameOfReferenceSequence"):
         yield item.text("FrameOfReferenceUID")
     for item in header.items("StructureSetROISequence"):
@@ -68,7 +75,12 @@ def _referenced_series(header: Header) -> Iterator[str]:
 
 
 def code_in(header: Header, keyword: str) -> Code | None:
-    """The first item of a code sequence (PS3.3, 8.8); None where there is none, or an empty one."""
+    """Returns the first item of a code sequence (PS3.3, 8.8); None where there is none, or an empty one.
+
+    Args:
+        header: That holds the sequence.
+        keyword: Of the sequence.
+    """
     item = header.item(keyword)
     value = next((v for v in (item.text(f"{kind}Value") for kind in ("Code", "LongCode", "URNCode")) if v), "")
     scheme, meaning = item.text("CodingSchemeDesignator"), item.text("CodeMeaning")

@@ -99,7 +99,7 @@ def read_dicom(source: ImageSource) -> Volume:
 
 
 def dicom_geometry(source: ImageSource) -> Geometry:
-    """Reads the grid that ``read_dicom`` gives, from headers alone. Raises as it does, but for damaged pixels."""
+    """Reads the grid that ``read_dicom`` gives, from headers alone. It raises as that does, but for damaged pixels."""
     with config.disable_value_validation():
         return stack_of(_planes(source), source.path).geometry
 
@@ -131,7 +131,7 @@ def _left_out(reason: str, paths: Sequence[Path]) -> str:
 
 
 def _sources(headers: Sequence[FileHeader]) -> tuple[list[list[ImageSource]], list[Problem]]:
-    """The volumes of each series with one SeriesInstanceUID: one a geometry, and one an echo, time, … in it."""
+    """Returns the volumes of each series with one SeriesInstanceUID: one a geometry, and one an echo, time, … in it."""
     slices, unreadable = _slices_of(headers)
     problems = []
     for reason, bad in unreadable.items():
@@ -160,7 +160,7 @@ def _volumes(slices: Sequence[Slice], notes: Sequence[str]) -> Iterator[ImageSou
 
 
 def _slices_of(headers: Sequence[FileHeader]) -> tuple[list[Slice], dict[str, list[FileHeader]]]:
-    """All slices of the files, and the files that have none that can be read, by reason."""
+    """Returns all slices of the files, and the files that have none that can be read, by reason."""
     slices: list[Slice] = []
     unreadable: dict[str, list[FileHeader]] = defaultdict(list)
     for header in headers:
@@ -176,7 +176,7 @@ def _slices_of(headers: Sequence[FileHeader]) -> tuple[list[Slice], dict[str, li
 
 
 def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Those of one grid; each projection is alone."""
+    """Returns the slices of each grid; each projection is alone."""
     groups: list[list[Slice]] = []
     for slice_ in slices:
         plane = slice_.plane
@@ -189,7 +189,7 @@ def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _digest(header: Header) -> bytes | None:
-    """None for damaged pixels: reading the series tells of them, and the search for others goes on."""
+    """Returns None for damaged pixels: reading the series tells of them, and the search for others goes on."""
     try:
         ((_, stored),) = _stored([header], {header.path: _file(header.path)})
         return digest_of(stored.tobytes(), stored.shape)
@@ -251,7 +251,7 @@ def _planes(source: ImageSource) -> list[SlicePlane]:
 
 
 def _files(source: ImageSource) -> dict[Path, FileHeader]:
-    """Raises ``SourceError``, also for files that are cut short."""
+    """Reads the header of each file. Raises ``SourceError``, also for files that are cut short."""
     files = {path: _file(path) for path in dict.fromkeys(source.files)}
     for file in files.values():
         check_pixels(file)
@@ -266,7 +266,7 @@ def _file(path: Path) -> FileHeader:
 
 
 def _headers(source: ImageSource, files: Mapping[Path, FileHeader]) -> list[Header]:
-    """Of each slice, in the order of the source."""
+    """Returns the header of each slice, in the order of the source."""
     headers = {path: frame_headers(file) for path, file in files.items()}
     frames = source.frames or [0] * len(source.files)
     if any(frame >= len(headers[path]) for path, frame in zip(source.files, frames, strict=True)):
@@ -275,7 +275,7 @@ def _headers(source: ImageSource, files: Mapping[Path, FileHeader]) -> list[Head
 
 
 def _stored(headers: Sequence[Header], files: Mapping[Path, FileHeader]) -> list[Stored]:
-    """Each header with its pixels; no other frames of a file are decoded."""
+    """Returns each header with its pixels; no other frames of a file are decoded."""
     wanted: dict[Path, list[int]] = defaultdict(list)
     for header in headers:
         wanted[header.path].append(header.frame or 0)

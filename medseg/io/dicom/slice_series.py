@@ -16,12 +16,19 @@ OWNERS = ("PatientID", "StudyInstanceUID")
 
 @dataclass(frozen=True)
 class SliceSeries:
+    """The slices of one series.
+
+    Attributes:
+        slices: In any order.
+        notes: Why they are taken as one series, where that is not clear.
+    """
+
     slices: list[Slice]
     notes: tuple[str, ...] = ()
 
 
 def series_of(slices: Sequence[Slice]) -> list[SliceSeries]:
-    """The series in the slices with one SeriesInstanceUID.
+    """Returns the series in the slices with one SeriesInstanceUID.
 
     Slices of several studies or patients are one series where together they lie evenly: each slice has its own, or all
     have one patient and none lies where another one does. Without a SeriesInstanceUID nothing holds them together.

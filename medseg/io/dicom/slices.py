@@ -19,37 +19,49 @@ from medseg.volume import Geometry, Shape3
 
 @dataclass(frozen=True)
 class Slices:
-    """Parallel planes in order of position along their normal. Voxels are indexed (column, row, slice)."""
+    """Parallel planes in order of position along their normal. Voxels are indexed (column, row, slice).
+
+    Attributes:
+        planes: At least one, all of one size and spacing.
+    """
 
     planes: tuple[SlicePlane, ...]
 
     @property
     def shape(self) -> Shape3:
+        """Voxels as ``(columns, rows, slices)``."""
         return self.planes[0].columns, self.planes[0].rows, len(self.planes)
 
     @cached_property
     def positions(self) -> Vector:
-        """(slice, 3): of each first voxel, LPS mm."""
+        """The place of each first voxel, ``(slice, 3)``, LPS mm."""
         return np.array([plane.position for plane in self.planes])
 
     @cached_property
     def heights(self) -> Vector:
-        """(slice,): mm along the normal."""
+        """The place of each slice along the normal, ``(slice,)``, in mm."""
         return self.positions @ self.planes[0].normal
 
     @cached_property
     def usual_distance(self) -> float:
-        """mm between slices."""
+        """The usual (median) distance between slices in mm; of a single one its thickness, or 1."""
         return float(np.median(np.diff(self.heights))) if len(self.planes) > 1 else self.planes[0].thickness or 1.0
 
     @cached_property
     def _pixels(self) -> Vector:
-        """(3, 2): from LPS mm to columns and rows."""
+        """What makes columns and rows of LPS mm, ``(3, 2)``."""
         first = self.planes[0]
         return np.stack([first.along_row / first.pixel_spacing[0], first.down_column / first.pixel_spacing[1]], axis=1)
 
     def world(self, index: npt.ArrayLike) -> Vector:
-        """RAS mm of voxel indices ``(..., 3)``; slices are whole numbers."""
+        """Returns the places of voxels in the world.
+
+        Args:
+            index: Voxel indices ``(..., 3)``; slices are whole numbers.
+
+        Returns:
+            RAS mm ``(..., 3)``.
+        """
         index = np.asarray(index, dtype=np.float64)
         first = self.planes[0]
         edges = np.stack([first.along_row * first.pixel_spacing[0], first.down_column * first.pixel_spacing[1]])
@@ -57,10 +69,16 @@ class Slices:
         return world
 
     def index(self, world: npt.ArrayLike) -> Vector:
-        """Voxel indices of RAS mm ``(..., 3)``: the column and row, not rounded, in the nearest slice.
+        """Returns the voxel indices of places in the world: the column and row, not rounded, in the nearest slice.
 
         The slice is -1 where none is near: beyond the ends by more than half of the usual distance, or in a gap that is
         wider than those that are bridged when images are read.
+
+        Args:
+            world: RAS mm ``(..., 3)``.
+
+        Returns:
+            Voxel indices ``(..., 3)``.
         """
         position = np.asarray(world, dtype=np.float64) @ LPS_TO_RAS[:3, :3]
         height = position @ self.planes[0].normal + NUDGE * self.usual_distance
@@ -71,7 +89,11 @@ class Slices:
         return np.concatenate([pixel, np.where(beyond | far, -1, nearest)[..., None]], axis=-1)
 
     def geometry(self, where: Path) -> Geometry | None:
-        """The grid that the slices make; None when they are tilted or uneven."""
+        """Returns the grid that the slices make; None when they are tilted or uneven.
+
+        Args:
+            where: The path of what they belong to.
+        """
         try:
             stack = stack_of(self.planes, where)
         except GeometryError:
@@ -79,12 +101,12 @@ class Slices:
         return stack.geometry if stack.is_grid else None
 
     def numbers_of(self, planes: Sequence[SlicePlane]) -> list[int] | None:
-        """Which slice each plane lies on, pixel on pixel; None unless all of them do."""
+        """Returns which slice each plane lies on, pixel on pixel; None unless all of them do."""
         numbers = self.nearest(planes)
         return numbers if all(self._holds(plane, i) for plane, i in zip(planes, numbers, strict=True)) else None
 
     def nearest(self, planes: Sequence[SlicePlane]) -> list[int]:
-        """The number of the slice that each plane is nearest to, by height."""
+        """Returns the number of the slice that each plane is nearest to, by height."""
         normal = self.planes[0].normal
         return [int(np.abs(self.heights - plane.position @ normal).argmin()) for plane in planes]
 
@@ -100,10 +122,12 @@ class Slices:
 
 
 def evenly_filled(planes: Sequence[SlicePlane], distances: Sequence[float]) -> Slices:
-    """The slices that ``planes`` (parallel, any order, repeated ones too) are some of.
+    """Returns the slices that some planes belong to, with absent ones filled in where all lie evenly.
 
-    Absent ones are filled in where all lie evenly: at the first of ``distances`` (mm) that fits, or at the smallest
-    distance among them.
+    Args:
+        planes: Parallel ones in any order, repeated ones too.
+        distances: Distances of the slices in mm. The first of them that fits is taken, else the smallest distance among
+            the planes, if that fits.
     """
     normal = planes[0].normal
     ordered = sorted(planes, key=lambda plane: float(plane.position @ normal))
@@ -120,7 +144,7 @@ def evenly_filled(planes: Sequence[SlicePlane], distances: Sequence[float]) -> S
 
 
 def _numbers(heights: Vector, distance: float) -> Vector | None:
-    """The number of each height among even ones of about ``distance``; None when they are not even."""
+    """Returns the number of each height among even ones of about a distance; None when they are not even."""
     steps = np.rint(np.diff(heights) / distance)
     if steps.min() < 1:
         return None

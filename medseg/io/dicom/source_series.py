@@ -56,8 +56,16 @@ LARGEST_NUMBER = 10**9  # of a series, so that more can be added: DICOM's number
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """Its slices in order of position, and the items that name them (Image SOP Instance Reference Macro, PS3.3,
-    10.3)."""
+    """The DICOM series that a mask is drawn on, with the items by which a mask refers to its slices.
+
+    Attributes:
+        header: Of the first slice, without pixels.
+        patient_and_study: What masks repeat of the patient and the study.
+        planes: The slices in order of position.
+        references: An item for each plane that names it (Image SOP Instance Reference Macro, PS3.3, 10.3).
+        instances: An item for each file.
+        in_mosaic: Whether the slices lie side by side in one image, and cannot be referred to one by one.
+    """
 
     header: Dataset  # of the first slice, without pixels
     patient_and_study: Dataset
@@ -68,6 +76,7 @@ class SourceSeries:
 
     @property
     def uid(self) -> str:
+        """The SeriesInstanceUID."""
         return str(self.header.SeriesInstanceUID)
 
     @property
@@ -78,31 +87,39 @@ class SourceSeries:
 
     @property
     def name(self) -> str:
+        """SeriesDescription, else Modality, else "image"."""
         return str(self.header.get("SeriesDescription") or self.header.get("Modality") or "image")
 
     @property
     def frame_of_reference_uid(self) -> str:
-        """Made from the series' UID where there is none, so that all masks of a series have the same."""
+        """FrameOfReferenceUID; where there is none, one made from the series' UID, the same for all masks of a
+        series."""
         return str(self.header.get("FrameOfReferenceUID") or "") or derived_uid(self.uid, "frame of reference")
 
     @property
     def slice_thickness(self) -> float:
-        """In mm: as the header says, else the distance between slices."""
+        """The thickness of a slice in mm: as the header says, else the distance between slices."""
         thickness = Header(self.planes[0].path, self.header).number_if_any("SliceThickness")
         return abs(thickness or 0.0) or self.slice_distance
 
     @property
     def slice_distance(self) -> float:
-        """In mm along the normal, from slice to slice; the usual one where it is uneven."""
+        """The distance from slice to slice along the normal, in mm; the usual one where it is uneven."""
         along = np.sort([plane.position @ self.planes[0].normal for plane in self.planes])
         return float(np.median(np.diff(along))) if len(along) > 1 else self.planes[0].thickness or 1.0
 
 
 def source_series(segmented: LabelMapVolume, path: Path) -> SourceSeries:
-    """The series that ``segmented`` lies on, read from its headers. ``path``: what is to be written, for messages.
+    """Reads the series that a label map lies on, from its headers.
 
-    Raises ``OutputError`` when there is no DICOM source or no structure, ``SourceError`` for files that are gone or
-    lack the UIDs by which they can be referred to.
+    Args:
+        segmented: The label map with its source.
+        path: What is to be written, for messages.
+
+    Raises:
+        OutputError: There is no DICOM source, or no structure.
+        SourceError: Files are gone, or lack the UIDs by which they can be referred to.
+        GeometryError: The source is an X-ray projection, or its slices lie nowhere.
     """
     source = segmented.source
     if source is None or source.kind != "dicom":
@@ -133,7 +150,12 @@ def source_series(segmented: LabelMapVolume, path: Path) -> SourceSeries:
 
 
 def mask_digest(segmented: LabelMapVolume, series: SourceSeries) -> str:
-    """A digest of all that a mask is made from; the same mask of the same series gets the same UIDs again."""
+    """Returns a digest of all that a mask is made from; the same mask of the same series gets the same UIDs again.
+
+    Args:
+        segmented: The label map with its labels.
+        series: That it lies on.
+    """
     digest = sha256(np.ascontiguousarray(segmented.label_map).data)
     texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid)
     files = (str(reference.ReferencedSOPInstanceUID) for reference in series.references)
@@ -142,19 +164,28 @@ def mask_digest(segmented: LabelMapVolume, series: SourceSeries) -> str:
 
 
 def derived_uid(*names: str) -> UID:
-    """A UID that follows from names (PS3.5, B.2, with a UUID of version 5)."""
+    """Returns a UID that follows from names (PS3.5, B.2, with a UUID of version 5)."""
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(names)).int}")
 
 
 def instance_reference(class_uid: str, uid: str) -> Dataset:
-    """Names a whole file, or another object of DICOM."""
+    """Returns an item that names a whole file, or another object of DICOM.
+
+    Args:
+        class_uid: SOPClassUID.
+        uid: SOPInstanceUID.
+    """
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = class_uid, uid
     return reference
 
 
 def _read_header(path: Path) -> Dataset:
-    """What is malformed is left out. Raises ``SourceError`` where a UID is missing then."""
+    """Reads what masks need of a header; what is malformed is left out.
+
+    Raises:
+        SourceError: A UID is missing then.
+    """
     with reading(path, "DICOM"):  # some have no preamble, hence force
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS), force=True)
         for tag in list(header.keys()):
@@ -170,7 +201,7 @@ def _read_header(path: Path) -> Dataset:
 
 
 def _is_well_formed(header: Dataset, tag: BaseTag) -> bool:
-    """Whether its value is of the kind that the standard says, and can be read. Of UIDs there is one, odd or not."""
+    """Says whether a value is of the kind that the standard says, and can be read. Of UIDs there is one, odd or not."""
     try:
         element = header[tag]
     except Exception:  # pydicom raises many kinds on malformed values
@@ -180,7 +211,7 @@ def _is_well_formed(header: Dataset, tag: BaseTag) -> bool:
 
 
 def _reference(header: Dataset, frames: list[int]) -> Dataset:
-    """Frames (from 0) are named where the file has more of them."""
+    """Returns an item that names a file, and frames of it (from 0) where the file has more of them."""
     reference = instance_reference(str(header.SOPClassUID), str(header.SOPInstanceUID))
     if len(frames) < _n_frames(header):
         reference.ReferencedFrameNumber = [frame + 1 for frame in frames]
@@ -192,7 +223,7 @@ def _n_frames(header: Dataset) -> int:
 
 
 def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
-    """What DICOM does not allow is left empty, with a warning."""
+    """Returns what masks repeat of patient and study; what DICOM does not allow is left empty, with a warning."""
     copied = Dataset()
     copied.StudyInstanceUID = header.StudyInstanceUID
     for keyword in (*TYPE_2, *TYPE_3):
@@ -210,7 +241,7 @@ def _patient_and_study(header: Dataset, source: ImageSource) -> Dataset:
 
 
 def _valid(element: DataElement) -> DataElement:
-    """Raises ``ValueError`` for a value that its kind of element may not have."""
+    """Returns an element as it is. Raises ``ValueError`` for a value that its kind of element may not have."""
     if element.VM > 1 and dictionary_VM(element.tag) == "1":
         raise ValueError(f"{element.VM} values where there may be one")
     if element.is_empty or element.VR == "SQ" or element.keyword in IDENTITY:

@@ -42,8 +42,12 @@ MOST_MISSING = 1 / 5
 class Stack:
     """Parallel slices in order of position, and the grid that they are read on.
 
-    ``shifts`` (slice, 2): pixels along x and y by which each slice lies off the grid's first corner. ``heights``:
-    where each slice lies, in slices of the grid.
+    Attributes:
+        planes: The slices.
+        geometry: The grid ``(columns, rows, slices)``, in RAS mm.
+        shifts: ``(slice, 2)``: pixels along x and y by which each slice lies off the grid's first corner.
+        heights: ``(slice,)``: where each slice lies, in slices of the grid.
+        notes: What is resampled, and why.
     """
 
     planes: tuple[SlicePlane, ...]
@@ -58,7 +62,14 @@ class Stack:
         return not self.shifts.any() and np.array_equal(self.heights, np.arange(self.geometry.shape[2]))
 
     def resampled(self, values: Array) -> Array:
-        """Values (slice, row, column) of the planes on the grid (z, y, x); integers stay integers, rounded."""
+        """Returns the values of the planes on the grid; integers stay integers, rounded.
+
+        Args:
+            values: ``(slice, row, column)``.
+
+        Returns:
+            ``(z, y, x)``; the very array where the slices lie on the grid as they are.
+        """
         if self.is_grid:
             return values
         columns, rows, n_slices = self.geometry.shape
@@ -76,7 +87,7 @@ class Stack:
         return result
 
     def _placed(self, values: Array, i: int, fill: float) -> Array:
-        """One slice on the rows and columns of the grid."""
+        """Returns one slice on the rows and columns of the grid."""
         columns, rows, _ = self.geometry.shape
         placed = np.full((rows, columns), fill, dtype=np.float64)
         placed[: values.shape[1], : values.shape[2]] = values[i]
@@ -87,10 +98,14 @@ class Stack:
 
 
 def stack_of(planes: Sequence[SlicePlane], where: Path) -> Stack:
-    """The grid (columns, rows, slices) of planes in order of position.
+    """Returns the grid that slices are read on.
 
-    Raises ``GeometryError`` when the planes are not parallel, when several lie at one position, and when a gap
-    between them is too wide.
+    Args:
+        planes: In order of position.
+        where: What they belong to, for messages.
+
+    Raises:
+        GeometryError: The planes are not parallel, several lie at one position, or a gap between them is too wide.
     """
     first = planes[0]
     strangers = [plane for plane in planes if not first.is_parallel_to(plane)]
@@ -114,7 +129,7 @@ def stack_of(planes: Sequence[SlicePlane], where: Path) -> Stack:
 
 
 def is_even(planes: Sequence[SlicePlane]) -> bool:
-    """Whether planes in order of position lie on one line, at even distances."""
+    """Says whether planes in order of position lie on one line, at even distances."""
     offsets = np.array([plane.position - planes[0].position for plane in planes])
     if len(planes) < 2:
         return False
@@ -124,9 +139,12 @@ def is_even(planes: Sequence[SlicePlane]) -> bool:
 
 
 def _heights(planes: Sequence[SlicePlane], along: Vector, where: Path) -> tuple[float, Vector, list[str]]:
-    """Distance of the grid's slices in mm, where each plane lies in it, and what was resampled.
+    """Returns the distance of the grid's slices in mm, where each plane lies in it, and what was resampled.
 
-    ``along``: distances from the first slice along the normal, in mm.
+    Args:
+        planes: In order of position.
+        along: Distances from the first slice along the normal, in mm.
+        where: What they belong to, for messages.
     """
     n = len(planes)
     if n == 1:
@@ -168,7 +186,8 @@ def _heights(planes: Sequence[SlicePlane], along: Vector, where: Path) -> tuple[
 
 
 def _fill_the_gaps(planes: Sequence[SlicePlane], steps: Vector, usual: float) -> bool:
-    """Whether slices beside wide steps are as thick as these are wide: none is missing, the scan was planned so."""
+    """Says whether slices beside wide steps are as thick as these are wide: none is missing, the scan was
+    planned so."""
     thickness = np.array([plane.thickness or 0.0 for plane in planes])
     wide = steps > (1 + PLACE_TOLERANCE) * usual
     reach = np.maximum(thickness[1:], thickness[:-1])
@@ -176,8 +195,12 @@ def _fill_the_gaps(planes: Sequence[SlicePlane], steps: Vector, usual: float) ->
 
 
 def _shifts(first: SlicePlane, sideways: Vector, along: Vector) -> tuple[Vector, Vector, tuple[int, int], list[str]]:
-    """Pixels by which slices lie off the corner of the grid; the corner, from the first slice's, in pixels; the
-    grid's columns and rows; and what was resampled."""
+    """Returns how slices lie off the corner of the grid, and how large the grid is.
+
+    Returns:
+        Pixels by which slices lie off the corner of the grid; the corner, from the first slice's, in pixels; the grid's
+        columns and rows; and what was resampled.
+    """
     axes = np.stack([first.along_row / first.pixel_spacing[0], first.down_column / first.pixel_spacing[1]])
     shifts = sideways @ axes.T
     size = (first.columns, first.rows)

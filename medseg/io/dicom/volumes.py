@@ -29,7 +29,12 @@ Slices = list["Slice"]
 
 @dataclass(frozen=True)
 class Slice:
-    """One image of a series: its header, read as that of a file with one slice, and its plane."""
+    """One image of a series.
+
+    Attributes:
+        header: Read as that of a file with one slice.
+        plane: Where it lies.
+    """
 
     header: Header
     plane: SlicePlane
@@ -37,9 +42,12 @@ class Slice:
 
 @dataclass(frozen=True)
 class Attribute:
-    """What volumes of one series may differ in: ``name`` in the names of the volumes, and the tags that say it.
+    """What volumes of one series may differ in.
 
-    ``ranked`` ones are numbered (time-1, time-2), others show their value (b-1000).
+    Attributes:
+        name: In the names of the volumes.
+        tags: That say it; the first that parts the slices into volumes counts.
+        ranked: Whether volumes are numbered (time-1, time-2). Others show their value (b-1000).
     """
 
     name: str
@@ -76,7 +84,14 @@ VOLUME_TAGS = tuple(
 
 
 def split_into_volumes(slices: Sequence[Slice]) -> list[tuple[str, Slices]]:
-    """The volumes of parallel slices and their names, ``""`` where there is one; in the order of the attribute."""
+    """Returns the volumes of parallel slices with their names, in the order of the attribute that parts them.
+
+    Args:
+        slices: Of one geometry.
+
+    Returns:
+        Name and slices of each; the name is ``""`` where there is one volume.
+    """
     positions = positions_of(slices)
     if len(set(positions)) == len(positions):
         return [("", list(slices))]
@@ -94,7 +109,7 @@ def split_into_volumes(slices: Sequence[Slice]) -> list[tuple[str, Slices]]:
 
 
 def positions_of(slices: Sequence[Slice]) -> list[int]:
-    """A number for each position along the normal; equal for slices that lie in one plane."""
+    """Returns a number for each slice's position along the normal; equal for slices that lie in one plane."""
     normal = slices[0].plane.normal
     along = np.array([slice_.plane.position @ normal for slice_ in slices])
     order = np.argsort(along, kind="stable")
@@ -105,7 +120,7 @@ def positions_of(slices: Sequence[Slice]) -> list[int]:
 
 
 def _grouped(slices: Sequence[Slice], value_of: Callable[[Header], Any]) -> dict[Any, Slices] | None:
-    """By value; None when a slice has none, or all have the same."""
+    """Returns the slices by value; None when a slice has none, or all have the same."""
     groups: dict[Any, Slices] = defaultdict(list)
     for slice_ in slices:
         value = value_of(slice_.header)
@@ -116,7 +131,7 @@ def _grouped(slices: Sequence[Slice], value_of: Callable[[Header], Any]) -> dict
 
 
 def _are_volumes(groups: dict[Any, Slices], n_positions: int) -> bool:
-    """Whether each group has a slice at every position; one may be incomplete (a scan that was stopped)."""
+    """Says whether each group has a slice at every position; one may be incomplete (a scan that was stopped)."""
     incomplete = [group for group in groups.values() if len(set(positions_of(group))) < n_positions]
     return len(incomplete) <= (1 if len(groups) > 2 else 0)
 
@@ -133,7 +148,7 @@ def _named(attribute: Attribute, groups: dict[Any, Slices]) -> list[tuple[str, S
 
 
 def _distinguishing(names: list[str]) -> list[str]:
-    """Without the words that all have: ``ORIGINAL_PRIMARY_M, ORIGINAL_PRIMARY_P`` are M and P."""
+    """Returns names without the words that all have: ``ORIGINAL_PRIMARY_M, ORIGINAL_PRIMARY_P`` are M and P."""
     words = [name.split("_") for name in names]
     common = set(words[0]).intersection(*words)
     short = ["_".join(word for word in each if word not in common) for each in words]
@@ -159,7 +174,8 @@ def _instance(slice_: Slice) -> tuple[float, str, int]:
 
 
 def _reader(tag: str | int) -> Callable[[Header], Any]:
-    """Reads a tag as a number, a word, or a tuple of words; None where there is none, or it cannot be read."""
+    """Returns what reads a tag as a number, a word, or a tuple of words; None where there is none, or it cannot be
+    read."""
 
     def value_of(header: Header) -> Any:
         try:
@@ -176,14 +192,14 @@ def _reader(tag: str | int) -> Callable[[Header], Any]:
 
 
 def _ge_b_value(value: Any) -> Any:
-    """The first of several numbers, which may be a list or, where the tag is unknown, text with backslashes."""
+    """Returns the first of several numbers, which may be a list or, where the tag is unknown, text with backslashes."""
     first = value[0] if is_several(value) else str(_plain(value)).split("\\")[0]
     number = _plain(first)
     return None if isinstance(number, str) else number % GE_B_OFFSET
 
 
 def _plain(value: Any) -> Any:
-    """A number where it is one: DICOM's decimals are strings."""
+    """Returns a number where a value is one, DICOM's decimals being strings; else the text."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace").strip("\0 ")
     try:
@@ -194,5 +210,5 @@ def _plain(value: Any) -> Any:
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:
-    """Numbers first, then words."""
+    """Returns a key that sorts numbers first, then words."""
     return isinstance(value, (str, tuple)), value if not isinstance(value, tuple) else "_".join(value)

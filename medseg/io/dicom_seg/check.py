@@ -13,7 +13,15 @@ from medseg.volume import Array, Geometry
 
 
 def check_dicom_seg(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads a DICOM SEG back and compares each frame with the label map on its slice of the source."""
+    """Reads a DICOM SEG back and compares each frame with the label map on its slice of the source.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
+
+    Raises:
+        ValueError: The file's frames contradict each other, or the source does not say where it lies.
+    """
     with config.disable_value_validation():
         slices = slices_of_source(segmented)
         return dicom_certificate(_read_seg(dcmread(path), slices), segmented, slices)
@@ -23,6 +31,13 @@ def check_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> Certificat
     """Reads a DICOM SEG back and compares each frame with a plane of the label map's grid.
 
     Whether the grid lies where it belongs is judged by ``RawSlices.off_mm``.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
+
+    Raises:
+        ValueError: The file's frames contradict each other, or the source does not say where it lies.
     """
     frame_of_reference = slices_of_source(segmented)[0].frame_of_reference_uid
     affine, (columns, rows, n) = segmented.geometry.affine, segmented.geometry.shape
@@ -33,7 +48,7 @@ def check_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> Certificat
 
 
 def _moved(affine: Array, slice_: int) -> Array:
-    """That of one plane of a grid, whose third axis is a mm along the normal."""
+    """Returns the affine of one plane of a grid, whose third axis is a mm along the normal."""
     normal = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
     return np.column_stack([affine[:, :2], (*normal, 0), affine @ (0, 0, slice_, 1)])
 
@@ -67,7 +82,7 @@ def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> Struct
 
 
 def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
-    """A frame as a grid (columns, rows, 1) in RAS (PS3.3, C.7.6.2.1.1)."""
+    """Returns a frame as a grid (columns, rows, 1) in RAS (PS3.3, C.7.6.2.1.1)."""
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=np.float64)
     between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
     affine = np.eye(4)
@@ -78,7 +93,7 @@ def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
 
 
 def _frame_bits(packed: Array, frame: int, shape: tuple[int, int]) -> Array:
-    """Boolean (row, column): eight pixels a byte, the first one lowest (PS3.5, 8.1.1)."""
+    """Returns the pixels of a frame, boolean (row, column): eight a byte, the first one lowest (PS3.5, 8.1.1)."""
     size = shape[0] * shape[1]
     first, last = frame * size, (frame + 1) * size
     bits = np.unpackbits(packed[first // 8 : -(-last // 8)], bitorder="little")

@@ -20,7 +20,7 @@ from medseg.io.dicom.slices import Slices, evenly_filled
 from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, value_counts, with_unique_names
 from medseg.io.segments_on_grid import layers_on_grid
 from medseg.io.structure_names import whole_name
-from medseg.labels import Colour
+from medseg.structures import Colour
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Shape3
 
 HEADER_KEYWORDS = ["SOPClassUID", "SpecificCharacterSet", "SegmentationType", "SegmentSequence"]
@@ -149,7 +149,7 @@ def _segment_number(item: Header, keyword: str = "SegmentNumber") -> int:
 
 
 def _colour(item: Header) -> Colour | None:
-    """From CIELab in 16 bits a value (PS3.3, C.10.7.1.1); white is that of screens, as for dcmqi and highdicom."""
+    """Returns the colour of CIELab in 16 bits a value (PS3.3, C.10.7.1.1); white is that of screens, as for dcmqi."""
     try:
         encoded = item.numbers("RecommendedDisplayCIELabValue", 3)
     except SourceError:
@@ -165,7 +165,7 @@ def _colour(item: Header) -> Colour | None:
 
 
 def _frame_planes(header: Header) -> list[SlicePlane]:
-    """Where each frame lies. Raises ``SourceError``, ``GeometryError``."""
+    """Returns where each frame lies. Raises ``SourceError``, ``GeometryError``."""
     groups = header.items("PerFrameFunctionalGroupsSequence")
     if not groups:
         raise SourceError(f"{header.path}: no functional groups tell where its frames lie; export it again")

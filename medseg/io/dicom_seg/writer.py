@@ -29,8 +29,9 @@ from medseg.io.dicom.source_series import (
 from medseg.io.dicom.stack import stack_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
-from medseg.labels import Labels, Region
+from medseg.labels import Labels
 from medseg.progress import warn
+from medseg.structures import Region
 from medseg.terminology import Code
 from medseg.version import VERSION
 from medseg.volume import Array, Geometry
@@ -50,6 +51,10 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
     without a structure have no frame. A structure that is nowhere keeps its entry in SegmentSequence; when all are,
     each has one empty frame, since DICOM knows no SEG without. It is not compressed: DICOM's compression of single bits
     is read by few. The same mask gets the same UIDs whenever it is written.
+
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
 
     Returns:
         The file.
@@ -77,6 +82,10 @@ def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]
     That is for programs that know no other planes. Where slices are tilted, uneven or missing these planes are none of
     the source's, so frames refer to no slice; the file still names the series.
 
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+
     Returns:
         The file.
 
@@ -96,7 +105,7 @@ def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]
 
 @contextmanager
 def _as_sources_are() -> Iterator[None]:
-    """What sources hold is repeated as it is, odd names and UIDs too."""
+    """Lets what sources hold be repeated as it is, odd names and UIDs too."""
     with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
         yield
 
@@ -153,8 +162,10 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> Segmentati
 
 
 def _segments(pixels: Array, labels: Labels) -> Array:
-    """Label values (plane, row, column) as highdicom takes segments: a map of their numbers, or where they overlap
-    masks (plane, row, column, segment)."""
+    """Returns label values ``(plane, row, column)`` as highdicom takes segments.
+
+    That is a map of their numbers, or where they overlap masks ``(plane, row, column, segment)``.
+    """
     encoded, structures = labels.encode(pixels), labels.structures
     is_part = np.array([[value in structure.values for value in (0, *labels.values)] for structure in structures])
     if (is_part.sum(axis=0) > 1).any():
@@ -165,7 +176,8 @@ def _segments(pixels: Array, labels: Labels) -> Array:
 
 
 def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> SegmentDescription:
-    """The name as it is, which may be too long for a label, is the segment's TrackingID."""
+    """Returns the entry of a structure. Its name as it is, which may be too long for a label, is the segment's
+    TrackingID."""
     coding = structure.coding
     description = SegmentDescription(
         segment_number=number,
@@ -191,7 +203,7 @@ def _concept(code: Code) -> CodedConcept:
 
 
 def _classic_slice(series: SourceSeries, i: int) -> Dataset:
-    """One slice as a classic image without pixels, named by its number.
+    """Returns one slice as a classic image without pixels, named by its number.
 
     highdicom knows classic series and single enhanced files only. This gives it slices of any kind, where our reader
     found them; ``_refer_to_slices`` then names the files that they are in.
@@ -216,7 +228,7 @@ def _classic_slice(series: SourceSeries, i: int) -> Dataset:
 
 
 def _decimals(*values: float) -> list[DSfloat]:
-    """To as many digits as DICOM's 16 characters hold."""
+    """Returns values with as many digits as DICOM's 16 characters hold."""
     return [DSfloat(value, auto_format=True) for value in values]
 
 

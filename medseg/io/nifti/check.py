@@ -19,19 +19,32 @@ NIFTI_TYPES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 256: "i1", 512: "<u2", 76
 
 
 def check_nifti(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads a NIfTI mask back and compares it with the label map that it was to hold."""
+    """Reads a NIfTI mask back and compares it with the label map that it was to hold.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
+    """
     return _check_nifti(path, segmented, np.asarray)
 
 
 def check_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads a folder of NIfTI masks back, one a structure, and compares each with its structure."""
+    """Reads a folder of NIfTI masks back, one a structure, and compares each with its structure.
+
+    Args:
+        folder: With the files.
+        segmented: What was to be written.
+    """
     files = segmented.files(folder, ".nii.gz")
     return together([_check_nifti(path, segmented, partial(np.isin, test_elements=s.values)) for s, path in files])
 
 
 def _check_nifti(path: Path, segmented: LabelMapVolume, expected: Expected) -> Certificate:
-    """SimpleITK may place a file by its qform, where nibabel goes by the sform, and other readers do either. So what
-    was written on a NIfTI image has to lie where the same reader sees the image."""
+    """Compares a file with a label map, or with one structure of it.
+
+    SimpleITK may place a file by its qform, where nibabel goes by the sform, and other readers do either. So what was
+    written on a NIfTI image has to lie where the same reader sees the image.
+    """
     try:
         found = read_by_itk(path)
     except RuntimeError:  # as when axes are not exactly at right angles
@@ -44,7 +57,7 @@ def _check_nifti(path: Path, segmented: LabelMapVolume, expected: Expected) -> C
 
 
 def _read_nifti(path: Path) -> VoxelsFound:
-    """The bytes of a NIfTI-1 file with an sform, little-endian, as medseg writes them."""
+    """Reads the bytes of a NIfTI-1 file with an sform, little-endian, as medseg writes them."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     _, *shape = struct.unpack_from("<4h", content, 40)
     (datatype,) = struct.unpack_from("<h", content, 70)

@@ -122,6 +122,10 @@ def write_place(path: Path, geometry: Geometry) -> None:
 def copy_place(path: Path, like: Path) -> None:
     """Gives a file the sform, qform, codes, voxel sizes and unit of another, to the bit; all its other bytes stay.
 
+    Args:
+        path: The NIfTI file that is changed.
+        like: The NIfTI file whose place it gets.
+
     Raises:
         SourceError: One of the files is damaged, or no NIfTI.
         OutputError: The file cannot be written.

@@ -109,18 +109,28 @@ def n_bytes(image: AnalyzeImage) -> int:
 
 
 def unit_of(header: nibabel.Nifti1Header) -> tuple[str, float]:
-    """Returns the unit in which a header gives lengths, and how many mm it is: ``("micron", 0.001)``."""
+    """Returns the unit in which a header gives lengths, and how many mm it is, such as ``("micron", 0.001)``."""
     return UNITS.get(int(header["xyzt_units"]) & SPATIAL_UNIT, UNKNOWN_UNIT)
 
 
 def in_mm(affine: npt.ArrayLike, header: nibabel.Nifti1Header) -> npt.NDArray[np.float64]:
-    """Returns an affine that stands in the header, or was made of it, in mm."""
+    """Returns an affine that stands in the header, or was made of it, in mm.
+
+    Args:
+        affine: ``(4, 4)``, in the unit of the header.
+        header: That says the unit.
+    """
     _, mm = unit_of(header)
     return np.diag([mm, mm, mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
 
 
 def in_unit_of(header: nibabel.Nifti1Header, affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Returns an affine in mm as the header is to hold it."""
+    """Returns an affine in mm as the header is to hold it.
+
+    Args:
+        header: That says the unit.
+        affine: ``(4, 4)``, in mm.
+    """
     _, mm = unit_of(header)
     return np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
 
@@ -136,13 +146,14 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _stored_header(path: Path, image: AnalyzeImage) -> nibabel.Nifti1Header:
-    """As it stands in the file: in that of an image nibabel has mended codes, and forgotten the scaling."""
+    """Reads the header as it stands in the file: in that of an image nibabel has mended codes, and forgotten the
+    scaling."""
     with ImageOpener(path) as stream:
         return type(image.header).from_fileobj(stream, check=False)
 
 
 def _check_codes(path: Path, header: nibabel.Nifti1Header) -> None:
-    """Programs differ in whether a code that NIfTI does not know says that the sform, or the qform, counts."""
+    """Refuses unknown codes: programs differ in whether such a code says that the sform, or the qform, counts."""
     for name in ("sform_code", "qform_code"):
         code = int(header[name])
         if code not in XFORM_CODES:
@@ -153,7 +164,10 @@ def _check_codes(path: Path, header: nibabel.Nifti1Header) -> None:
 
 
 def _check_scaling(path: Path, header: nibabel.Nifti1Header, dtype: np.dtype[Any]) -> None:
-    """nibabel and ITK differ in an intercept without a slope, and in slopes that floats of 32 bits don't hold."""
+    """Refuses scalings that nibabel and ITK read differently.
+
+    These are an intercept without a slope, and slopes that floats of 32 bits don't hold.
+    """
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     is_scaled = isfinite(slope) and slope != 0
     highest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
@@ -187,7 +201,11 @@ def _channels_first(path: Path, array: Array) -> Array:
 
 
 def image_geometry(path: Path, image: AnalyzeImage) -> Geometry:
-    """Returns the grid of an image that ``open_nifti`` gave.
+    """Returns the grid of an image, in RAS mm.
+
+    Args:
+        path: Of the file, for messages.
+        image: What ``open_nifti`` gave.
 
     Raises:
         GeometryError: The affine cannot be inverted.

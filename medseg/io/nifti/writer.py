@@ -64,6 +64,10 @@ def write_nifti_mask(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
     It has the very sform and qform of its source where that is NIfTI.
 
+    Args:
+        path: The file.
+        segmented: The label map with its grid and source.
+
     Returns:
         The file.
 
@@ -76,6 +80,10 @@ def write_nifti_mask(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 def write_nifti_per_label(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes a NIfTI file of 0 and 1 for each label and region, named after it.
+
+    Args:
+        folder: Where the files are to lie.
+        segmented: The label map with its grid, labels and source.
 
     Returns:
         The files; where names of structures cannot be names of files, with a table of the true ones (``names.json``).
@@ -111,7 +119,7 @@ def _image(array: Array, geometry: Geometry) -> nibabel.Nifti1Image:
 
 
 def _storable(array: Array) -> Array:
-    """In a type that NIfTI readers know."""
+    """Returns an array in a type that NIfTI readers know."""
     if array.dtype == bool:
         return array.astype(np.uint8)
     if array.dtype in (np.float64, np.float16):

@@ -75,6 +75,15 @@ COMPONENTS = {
 
 
 class NrrdLines(NamedTuple):
+    """The lines of a header.
+
+    Attributes:
+        fields: What the format defines, by name: ``type``, ``sizes``, ….
+        keys: What else the header says.
+        files: The lines after a list of files.
+        start: The byte where voxels begin.
+    """
+
     fields: Mapping[str, str]
     keys: Mapping[str, str]
     files: Sequence[str]  # the lines after a list of files
@@ -82,8 +91,13 @@ class NrrdLines(NamedTuple):
 
 
 def read_nrrd_header(path: Path) -> RawImage:
-    """Raises ``ValueError`` for what is no NRRD, or damaged; ``SourceError`` and ``GeometryError`` for what is not
-    read."""
+    """Reads and checks the header of a NRRD file; the voxels are not read.
+
+    Raises:
+        ValueError: The file is no NRRD, or damaged.
+        SourceError: It holds what is not read.
+        GeometryError: Its place is not read, or programs read it differently.
+    """
     lines = _lines(path)
     fields = lines.fields
     sizes = read_sizes("sizes", fields["sizes"], fields["dimension"])
@@ -152,7 +166,7 @@ def _field(line: str) -> tuple[str, str]:
 
 
 def _component_axis(path: Path, fields: Mapping[str, str], n_axes: int) -> int | None:
-    """The axis along which the components of a pixel lie, by the kinds of axes."""
+    """Returns the axis along which the components of a pixel lie, by the kinds of axes; None where there is none."""
     kinds = fields["kinds"].lower().split() if "kinds" in fields else ["domain"] * n_axes
     if len(kinds) != n_axes:
         raise ValueError(f"{len(kinds)} kinds of {n_axes} axes")
@@ -193,7 +207,7 @@ def _start(path: Path, fields: Mapping[str, str], encoding: Encoding, start: int
 
 
 def _geometry(path: Path, fields: Mapping[str, str], sizes: Sequence[int], spatial: Sequence[int]) -> Geometry:
-    """``sizes`` of the ``spatial`` axes, which may have another one after them, of time."""
+    """Returns the grid of the ``spatial`` axes, of these sizes; they may have another one after them, of time."""
     n = len(sizes)
     affine = np.eye(max(n, 3) + 1)
     if "space" in fields or "space dimension" in fields:
@@ -215,7 +229,8 @@ def _geometry(path: Path, fields: Mapping[str, str], sizes: Sequence[int], spati
 
 
 def _flips(path: Path, fields: Mapping[str, str], n: int) -> tuple[int, ...]:
-    """What makes LPS of the space; spaces that are known by their dimension alone are taken for LPS, as ITK does."""
+    """Returns what makes LPS of the space; spaces that are known by their dimension alone are taken for LPS, as ITK
+    does."""
     if "space dimension" in fields:
         known = (1,) * n if int(fields["space dimension"]) == n and "space" not in fields else None
     else:
@@ -229,7 +244,7 @@ def _flips(path: Path, fields: Mapping[str, str], n: int) -> tuple[int, ...]:
 
 
 def _vectors(text: str, n: int) -> list[tuple[float, ...] | None]:
-    """``"none (1,0,0) (0,1,0)"``; none: of an axis of components."""
+    """Returns the vectors of a text such as ``"none (1,0,0) (0,1,0)"``; None for an axis of components."""
     if VECTOR.sub("", text).strip():
         raise ValueError(f"'{text[:60]}' are no vectors")
     vectors = [

@@ -32,14 +32,27 @@ LAST = "ElementDataFile"
 
 
 class MetaImageLines(NamedTuple):
+    """The lines of a header.
+
+    Attributes:
+        values: By name: ``DimSize``, ``ElementType``, ….
+        files: The lines after a list of files.
+        start: The byte where voxels begin.
+    """
+
     values: Mapping[str, str]
     files: Sequence[str]  # the lines after a list of files
     start: int  # where voxels begin
 
 
 def read_metaimage_header(path: Path) -> RawImage:
-    """Raises ``ValueError`` for what is no MetaImage, or damaged, ``SourceError`` and ``GeometryError`` for what is not
-    read."""
+    """Reads and checks the header of a MetaImage file; the voxels are not read.
+
+    Raises:
+        ValueError: The file is no MetaImage, or damaged.
+        SourceError: It holds what is not read.
+        GeometryError: Its place is not read.
+    """
     lines = _lines(path)
     values = lines.values
     sizes = read_sizes("DimSize", values["DimSize"], values["NDims"])
@@ -66,7 +79,7 @@ def read_metaimage_header(path: Path) -> RawImage:
 
 
 def _lines(path: Path) -> MetaImageLines:
-    """All up to the name of the file of the voxels, which begin behind it where it is LOCAL."""
+    """Reads all lines up to the name of the file of the voxels, which begin behind it where it is LOCAL."""
     with path.open("rb") as stream:
         content = stream.read(LONGEST_HEADER)
     values: dict[str, str] = {}
@@ -131,7 +144,7 @@ def _geometry(path: Path, values: Mapping[str, str], sizes: Sequence[int]) -> Ge
 
 
 def _numbers(values: Mapping[str, str], name: str, default: Sequence[float]) -> np.ndarray:
-    """As many as the default has."""
+    """Returns the numbers of a line, as many as the default has."""
     numbers = [float(word) for word in values[name].split()] if name in values else default
     if len(numbers) != len(default) or not np.isfinite(numbers).all():
         raise ValueError(f"{name} is '{values.get(name, '')[:60]}'")

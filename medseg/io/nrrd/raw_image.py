@@ -27,8 +27,22 @@ PATTERN = re.compile(r"(?P<form>[^%]*%0?\d{0,2}d[^%]*?) +(?P<first>\d+) +(?P<las
 
 @dataclass(frozen=True)
 class RawImage:
-    """What a header says. ``shape`` begins with the components of a pixel, also where it has one:
-    ``(component, x, y)``, with z, and with further volumes, where there are such."""
+    """What a header says of voxels that lie in files just as they lie in memory.
+
+    Attributes:
+        shape: ``(component, x, y)``, with z, and with further volumes, where there are such. It begins with the
+            components of a pixel, also where it has one.
+        dtype: With its byte order.
+        geometry: The grid, in RAS mm.
+        files: That hold voxels, each the same number.
+        start: The byte in each file at which its voxels begin; -1 where they are the end of it.
+        encoding: How the voxels are stored.
+        components_last: Whether the components of a pixel are the last axis on disk.
+        compressed_size: Bytes of the compressed voxels, where the header says it.
+        has_place: Whether something says which way left and right are.
+        unit: The unit of length, as the header calls it; no program converts it.
+        keys: What else the header says.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]  # with its byte order
@@ -44,8 +58,14 @@ class RawImage:
 
 
 def read_raw_voxels(image: RawImage) -> Array:
-    """(component, x, y, …) in native byte order. Raises ``ValueError``, ``OSError`` and ``zlib.error`` for files that
-    do not hold just that, before more memory is taken than the voxels need, and ``MemoryError``."""
+    """Reads voxels ``(component, x, y, …)`` in native byte order.
+
+    No more memory is taken than the voxels need before it is known that the files hold just them.
+
+    Raises:
+        ValueError: The files do not hold just these voxels. ``OSError`` and ``zlib.error`` come as they are.
+        MemoryError: This machine cannot hold them.
+    """
     stored = (*image.shape[1:], image.shape[0]) if image.components_last else image.shape
     if image.encoding == "text":
         values = _read_text(image)
@@ -65,9 +85,16 @@ def read_raw_voxels(image: RawImage) -> Array:
 
 
 def read_sizes(key: str, text: str, dimensions: str) -> list[int]:
-    """Returns the length of each axis, which the header says under ``key``.
+    """Returns the length of each axis.
 
-    Raises ``ValueError`` where there are not as many as ``dimensions``, or one is below 1."""
+    Args:
+        key: What the header calls the lengths, for messages.
+        text: The lengths.
+        dimensions: The number of axes.
+
+    Raises:
+        ValueError: There are not as many, or one is below 1.
+    """
     sizes = [int(word) for word in text.split()]
     if len(sizes) != int(dimensions) or min(sizes, default=0) < 1:
         raise ValueError(f"{key} {text} in {dimensions} dimensions")
@@ -75,13 +102,31 @@ def read_sizes(key: str, text: str, dimensions: str) -> list[int]:
 
 
 def check_axes(path: Path, n: int, sizes: Sequence[int]) -> None:
-    """Raises ``SourceError`` for ``n`` axes in space and time that are too few or too many."""
+    """Checks that there are two to four axes in space and time.
+
+    Args:
+        path: For messages.
+        n: How many axes there are.
+        sizes: Of all axes, for messages.
+
+    Raises:
+        SourceError: There are too few or too many.
+    """
     if n not in (2, 3, 4):
         raise SourceError(f"{path}: {n} axes {tuple(sizes)}; store two to four")
 
 
 def grid_of(path: Path, sizes: Sequence[int], affine: np.ndarray) -> Geometry:
-    """``affine``: voxel to LPS mm. Raises ``GeometryError`` when it cannot be inverted."""
+    """Returns the grid of a header, in RAS mm.
+
+    Args:
+        path: For messages.
+        sizes: Voxels along two or more axes; what has two has one slice.
+        affine: ``(4, 4)``, voxel index to LPS mm.
+
+    Raises:
+        GeometryError: The affine cannot be inverted.
+    """
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")
     x, y, z = (*sizes, 1)[:3]
@@ -89,8 +134,16 @@ def grid_of(path: Path, sizes: Sequence[int], affine: np.ndarray) -> Geometry:
 
 
 def named_files(header: Path, value: str, following: Sequence[str]) -> tuple[Path, ...]:
-    """The files of ``slices.raw``, ``slice%03d.raw 1 50 1`` or ``LIST``, after which their names are the ``following``
-    lines. Raises ``ValueError`` for names that lead out of the folder of the header."""
+    """Returns the files that a header names for its voxels.
+
+    Args:
+        header: Beside which they lie.
+        value: ``slices.raw``, ``slice%03d.raw 1 50 1`` or ``LIST``.
+        following: The lines after it; of a list, the names.
+
+    Raises:
+        ValueError: A name leads out of the folder of the header, or there is none.
+    """
     if len(value) > LONGEST_NAMES:
         raise ValueError("the names of its files are too long")
     names = [line.strip() for line in following if line.strip()] if value.split()[:1] == ["LIST"] else _numbered(value)
@@ -104,7 +157,7 @@ def named_files(header: Path, value: str, following: Sequence[str]) -> tuple[Pat
 
 
 def _numbered(value: str) -> list[str]:
-    """The files of ``slice%03d.raw 1 50 1``; any other name as it is."""
+    """Returns the files of ``slice%03d.raw 1 50 1``; any other name as it is."""
     pattern = PATTERN.fullmatch(value)
     if pattern is None:
         return [value]
@@ -144,7 +197,7 @@ def _read_file(image: RawImage, file: Path, place: memoryview) -> None:
 
 
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:
-    """What zlib or gzip data hold, some megabytes at a time. Checksums are compared at the end."""
+    """Yields what zlib or gzip data hold, some megabytes at a time. Checksums are compared at the end."""
     decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     while chunk := stream.read(CHUNK):
         while chunk:

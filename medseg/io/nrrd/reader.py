@@ -73,7 +73,7 @@ def data_files(path: Path) -> set[Path]:
 
 
 def _channels_first(path: Path, array: Array) -> Array:
-    """``array``: (component, x, y), with z and further volumes where there are such."""
+    """Returns ``(channel, x, y, z)`` of (component, x, y), with z and further volumes where there are such."""
     if array.ndim == 3:
         return array[..., None]
     if array.ndim == 4:

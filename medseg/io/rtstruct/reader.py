@@ -18,8 +18,8 @@ from medseg.io.dicom.segmentation_objects import code_in
 from medseg.io.rtstruct.contours import NOTHING, Filled, fill, outline_of
 from medseg.io.segmentation import Layers, Segment, Segmentation, SegmentHeader, some_of, with_unique_names
 from medseg.io.structure_names import whole_name
-from medseg.labels import Colour
 from medseg.progress import counted
+from medseg.structures import Colour
 from medseg.volume import Geometry
 
 KEYWORDS = [

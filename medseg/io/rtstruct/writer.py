@@ -22,7 +22,7 @@ from medseg.io.dicom.source_series import (
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.outlines import Line, outlines
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
-from medseg.labels import Region
+from medseg.structures import Region
 from medseg.terminology import CATEGORIES, Code
 from medseg.version import VERSION
 from medseg.volume import Array

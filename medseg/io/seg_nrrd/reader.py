@@ -24,7 +24,7 @@ from medseg.io.segmentation import (
     with_unique_names,
 )
 from medseg.io.segments_on_grid import layers_on_grid
-from medseg.labels import Colour
+from medseg.structures import Colour
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry
 

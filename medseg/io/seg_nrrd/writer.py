@@ -15,7 +15,7 @@ from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import storable_text, text_names
-from medseg.labels import Region
+from medseg.structures import Region
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry
 
