@@ -293,7 +293,7 @@ class Labels(Record):
         them."""
         table = np.array([0, *self.values])
         fitting = next(t for t in (np.uint8, np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
-        return table.astype(fitting)[label_map]
+        return np.asarray(table.astype(fitting)[label_map])
 
 
 def _some(values: list[int]) -> str:

@@ -104,7 +104,7 @@ def _read(path: Path, **how: Any) -> Header:
 
 
 def _described(header: Header, path: Path) -> list[tuple[int, SegmentHeader]]:
-    """The segments, and what SegmentNumber frames refer to each by; the background of a label map is none."""
+    """Returns the segments, each with the SegmentNumber of its frames; the background of a label map is none."""
     try:
         items = header.items("SegmentSequence")
         if _is_label_map(header):
@@ -149,7 +149,7 @@ def _segment_number(item: Header, keyword: str = "SegmentNumber") -> int:
 
 
 def _colour(item: Header) -> Colour | None:
-    """Returns the colour of CIELab in 16 bits a value (PS3.3, C.10.7.1.1); white is that of screens, as for dcmqi."""
+    """Returns the colour of CIELab in 16 bits a value (PS3.3, C.10.7.1.1), with the white of screens, as dcmqi does."""
     try:
         encoded = item.numbers("RecommendedDisplayCIELabValue", 3)
     except SourceError:
@@ -182,7 +182,7 @@ def _frame_planes(header: Header) -> list[SlicePlane]:
 def _slices(
     frames: Sequence[SlicePlane], grid: Geometry | None, planes: Sequence[SlicePlane]
 ) -> tuple[Slices, list[int]]:
-    """The slices that the segments were drawn on, and the number of each frame's."""
+    """Returns the slices that the segments were drawn on, and the number of each frame's."""
     if planes:
         slices = Slices(tuple(planes))
         numbers = slices.numbers_of(frames)
@@ -194,7 +194,7 @@ def _slices(
 
 
 def _step_along(plane: SlicePlane, grid: Geometry | None) -> float | None:
-    """The distance of the grid's slices, mm, if it has some that are parallel to the plane."""
+    """Returns the distance of the grid's slices, mm, if it has some that are parallel to the plane."""
     if grid is None:
         return None
     cosines = np.abs(LPS_TO_RAS[:3, :3] @ plane.normal @ grid.affine[:3, :3]) / grid.spacing
@@ -205,7 +205,7 @@ def _step_along(plane: SlicePlane, grid: Geometry | None) -> float | None:
 def _segments(
     header: Header, slices: Slices, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
-    """Layers (x, y, z) on the slices, segments, notes. ``numbers``: the slice of each frame."""
+    """Returns layers (x, y, z) on the slices, segments, and notes. ``numbers``: the slice of each frame."""
     columns, rows, n_slices = slices.shape
     shape = (n_slices, rows, columns)
     if _is_label_map(header):
@@ -218,7 +218,7 @@ def _segments(
 def _masks(
     header: Header, shape: Shape3, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
-    """Binary and fractional segments, each with frames of its own."""
+    """Returns binary and fractional segments, each with frames of its own."""
     frames = _frames_of_segments(header, path)
     described = _described(header, path)
     threshold, notes = _threshold(header)
@@ -241,7 +241,7 @@ def _masks(
 
 
 def _threshold(header: Header) -> tuple[float, list[str]]:
-    """The least pixel value in a segment, and a note about it."""
+    """Returns the least pixel value in a segment, and a note about it."""
     if header.text("SegmentationType") != "FRACTIONAL":
         return 1, []
     kind = (header.text("SegmentationFractionalType") or "fraction").lower()
@@ -250,7 +250,7 @@ def _threshold(header: Header) -> tuple[float, list[str]]:
 
 
 def _frames_of_segments(header: Header, path: Path) -> dict[int, list[int]]:
-    """The frames (from 0) of each segment, by SegmentNumber."""
+    """Returns the frames (from 0) of each segment, by SegmentNumber."""
     frames = defaultdict(list)
     for i, frame in enumerate(frame_headers(header)):
         if "ReferencedSegmentNumber" not in frame:
@@ -262,7 +262,7 @@ def _frames_of_segments(header: Header, path: Path) -> dict[int, list[int]]:
 def _label_map(
     header: Header, shape: Shape3, numbers: Sequence[int], path: Path
 ) -> tuple[list[Array], tuple[Segment, ...], list[str]]:
-    """Frames that hold the numbers of segments."""
+    """Returns the segments of frames that hold their numbers."""
     described = dict(_described(header, path))
     if len(set(numbers)) < len(numbers):
         raise SourceError(f"{path}: several frames at one place; export one point in time")
@@ -279,7 +279,7 @@ def _label_map(
 
 
 def _pixels(header: Header, frames: Sequence[int]) -> Iterator[Array]:
-    """(row, column) of each of the frames (from 0)."""
+    """Returns the pixels (row, column) of each of the frames (from 0)."""
     if not len(frames):
         return iter(())
     syntax = header.dataset.file_meta.TransferSyntaxUID
@@ -289,8 +289,8 @@ def _pixels(header: Header, frames: Sequence[int]) -> Iterator[Array]:
 
 
 def _bits(header: Header, frames: Sequence[int]) -> Iterator[Array]:
-    """Eight pixels a byte, the first one lowest (PS3.5, 8.1.1). A frame may begin and end within a byte: pydicom 3.0
-    cannot read many such."""
+    """Yields frames of eight pixels a byte, the first one lowest (PS3.5, 8.1.1). They may begin and end within a byte:
+    pydicom 3.0 cannot read many such."""
     packed = np.frombuffer(header.dataset.PixelData, dtype=np.uint8)
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
     n = rows * columns

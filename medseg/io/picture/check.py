@@ -17,6 +17,10 @@ def check_picture(path: Path, segmented: LabelMapVolume) -> Certificate:
 
     SimpleITK does not go by the orientation of a photograph, so that a mask which is stored as one is turned by Pillow.
     It has to have the orientation of its image.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
     """
     found, source = read_by_itk(path), segmented.source
     if source is not None and source.kind == "image2d" and (turn := _orientation(source.path)) != 1:
@@ -27,7 +31,8 @@ def check_picture(path: Path, segmented: LabelMapVolume) -> Certificate:
 
 
 def _orientation(path: Path) -> int:
-    """EXIF's, or that of TIFF; 1 for pictures that are stored upright, or that Pillow cannot read."""
+    """Returns EXIF's orientation, or that of TIFF; 1 for pictures that are stored upright, or that Pillow
+    cannot read."""
     try:
         with Image.open(path) as image:
             return int(image.getexif().get(0x0112, 1))
@@ -36,7 +41,7 @@ def _orientation(path: Path) -> int:
 
 
 def _read_shown(path: Path) -> VoxelsFound:
-    """A picture as viewers turn it."""
+    """Reads a picture as viewers turn it."""
     with Image.open(path) as image:  # of TIFF Pillow turns every page as it reads it
         pages = [np.asarray(ImageOps.exif_transpose(page)) for page in ImageSequence.Iterator(image)]
     layer = np.stack(pages).T

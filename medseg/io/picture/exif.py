@@ -42,13 +42,23 @@ def orientation_of(picture: Path) -> int:
 
 
 def as_shown(stored: Array, orientation: int) -> Array:
-    """Returns stored pixels ``(…, x, y, z)`` as viewers turn them."""
+    """Returns stored pixels as viewers turn them.
+
+    Args:
+        stored: ``(…, x, y, z)``.
+        orientation: EXIF's, from 1 to 8; any other leaves them as they are.
+    """
     swapped, flipped = TURNS.get(orientation, (False, ()))
     return np.flip(stored.swapaxes(-3, -2) if swapped else stored, flipped)
 
 
 def as_stored(shown: Array, orientation: int) -> Array:
-    """Returns pixels ``(…, x, y, z)`` that are as viewers show them as they are stored."""
+    """Returns pixels that are as viewers show them as they are stored.
+
+    Args:
+        shown: ``(…, x, y, z)``.
+        orientation: EXIF's, from 1 to 8; any other leaves them as they are.
+    """
     swapped, flipped = TURNS.get(orientation, (False, ()))
     stored = np.flip(shown, flipped)
     return stored.swapaxes(-3, -2) if swapped else stored

@@ -34,7 +34,7 @@ def check_jpeg(path: Path) -> None:
 
 
 def _by_itk(path: Path) -> Array | None:
-    """(row, column), or (row, column, colour); None for what it does not read."""
+    """Reads (row, column), or (row, column, colour); None for what ITK does not read."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("JPEGImageIO")
     reader.SetFileName(str(path))
@@ -51,7 +51,10 @@ def _equal(ours: Array, theirs: Array) -> bool:
 
 
 def _equally_bright(brightness: Array, colours: Array) -> bool:
-    """Where a colour was cut off at 0 or 255, its true brightness may lie on the other side of that."""
+    """Says whether colours are as bright as they should be.
+
+    Where a colour was cut off at 0 or 255, its true brightness may lie on the other side of that.
+    """
     if colours.shape[:2] != brightness.shape:
         return False
     apart = brightness - colours @ np.array(BRIGHTNESS, dtype=np.float32)

@@ -94,12 +94,17 @@ def image2d_geometry(path: Path) -> Geometry:
 
 
 def _is_tiff(path: Path) -> bool:
-    """By its name, or by its content under the name of another picture."""
+    """Says whether a file is a TIFF by its name, or by its content under the name of another picture."""
     return path.suffix.lower() in TIFF_SUFFIXES or content_suffix(path) == ".tif"
 
 
 def _opened(path: Path) -> Image.Image:
-    """Raises ``SourceError`` for what holds more than is read of it, ``ValueError`` for what cannot hold its pixels."""
+    """Opens a picture.
+
+    Raises:
+        SourceError: It holds more than is read of it.
+        ValueError: It cannot hold its pixels.
+    """
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -130,7 +135,8 @@ def _read_picture(path: Path) -> Array:
 
 
 def _png_bits_lost(path: Path) -> bool:
-    """Whether it is a PNG of colours, or of grey with alpha, in 16 bits: Pillow reduces them to 8 without a word."""
+    """Says whether it is a PNG of colours, or of grey with alpha, in 16 bits: Pillow reduces them to 8 without
+    a word."""
     with path.open("rb") as stream:
         header = stream.read(26)
     return len(header) == 26 and header.startswith(b"\x89PNG") and header[24] == 16 and header[25] & 6 != 0

@@ -50,7 +50,12 @@ def read_tiff(path: Path) -> Array:
 
 
 def tiff_shape(path: Path) -> Shape3:
-    """Returns how many voxels a TIFF has along x, y, z, without reading them. Raises what ``read_tiff`` does."""
+    """Returns how many voxels a TIFF has along x, y, z, without reading them.
+
+    Raises:
+        SourceError: It holds what is not read.
+        ValueError: It is damaged. What tifffile raises comes as it is.
+    """
     with TiffFile(path) as tiff:
         series = _only_series(path, tiff)
         sizes = dict(zip(series.axes, series.shape, strict=True))
@@ -88,8 +93,11 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
 
 
 def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
-    """tifffile makes zeros of what is not there, passes over tags that it cannot read, and takes all pages to be stored
-    as the first one is."""
+    """Checks what tifffile does not.
+
+    It makes zeros of what is not there, passes over tags that it cannot read, and takes all pages to be stored as the
+    first one is.
+    """
     lost = (OF_PIXELS & set(_listed_tags(page))) - {tag.code for tag in page.tags}
     if lost:
         raise ValueError(f"its {TIFF.TAGS.get(min(lost))} cannot be read")
@@ -109,7 +117,7 @@ def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
 
 
 def _listed_tags(page: TiffPage) -> list[int]:
-    """The codes of a page's tags, those that cannot be read among them."""
+    """Returns the codes of a page's tags, those that cannot be read among them."""
     form, stream = page.parent.tiff, page.parent.filehandle
     stream.seek(page.offset)
     (n_tags,) = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
@@ -118,7 +126,7 @@ def _listed_tags(page: TiffPage) -> list[int]:
 
 
 def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
-    """Both have to see as many pages, and as many pixels in them."""
+    """Checks that Pillow sees as many pages, and as many pixels in them."""
     try:
         with Image.open(path, formats=("TIFF",)) as image:
             seen = (getattr(image, "n_frames", 1), *sorted(image.size))
@@ -146,7 +154,7 @@ def _orientation(series: TiffPageSeries) -> int:
 
 
 def _channel_axis(axes: str) -> int | None:
-    """S are samples of a colour pixel, C the channels of a microscope."""
+    """Returns the axis of channels: S are samples of a colour pixel, C the channels of a microscope."""
     for name in "SC":
         if name in axes:
             return axes.index(name)

@@ -17,6 +17,10 @@ from medseg.volume import Array
 def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes a label map as PNG, or as the pages of a TIFF, stored and turned as its image is.
 
+    Args:
+        path: The file.
+        segmented: The label map with its source.
+
     Returns:
         The file.
 

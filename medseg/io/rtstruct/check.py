@@ -15,7 +15,15 @@ from medseg.volume import Array
 
 
 def check_rtstruct(path: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads an RT structure set back, fills its contours, and compares them with the label map."""
+    """Reads an RT structure set back, fills its contours, and compares them with the label map.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
+
+    Raises:
+        ValueError: The source does not say where its slices lie.
+    """
     with config.disable_value_validation():
         slices = slices_of_source(segmented)
         return dicom_certificate(_read_rtstruct(dcmread(path), slices), segmented, slices, by_dice=True)

@@ -37,6 +37,7 @@ class Filled(NamedTuple):
         mask: Boolean ``(x, y, z)``; it lies at ``box`` of the grid.
         box: Of the grid.
         remarks: What did not fit, in words.
+        is_outside: Whether nothing of it lies inside of the grid.
     """
 
     mask: Array
@@ -49,7 +50,13 @@ NOTHING = Filled(np.zeros((0, 0, 0), dtype=bool), (slice(0, 0),) * 3, ("no close
 
 
 class Levels(NamedTuple):
-    """The planes that contours lie in, along the axis that they are drawn across, in voxels."""
+    """The planes that contours lie in, along the axis that they are drawn across.
+
+    Attributes:
+        heights: Where each plane lies, in voxels.
+        numbers: The plane of each contour.
+        reach: How far from its plane a contour is shown, in voxels.
+    """
 
     heights: Vector
     numbers: Array  # of each contour, the plane
@@ -58,7 +65,13 @@ class Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class ContourStack:
-    """Contours on a grid: corners ``(n, 3)`` in voxels, all at right angles to one array axis."""
+    """Contours on a grid, all at right angles to one array axis.
+
+    Attributes:
+        contours: Corners ``(n, 3)`` of each, in voxels.
+        axis: The array axis.
+        grid: The grid, in RAS mm.
+    """
 
     contours: tuple[Vector, ...]
     axis: int
@@ -71,7 +84,7 @@ class ContourStack:
 
     @property
     def slice_distance(self) -> float:
-        """Distance of slices along the axis, in mm."""
+        """The distance of slices along the axis, in mm."""
         return self.grid.spacing[self.axis]
 
     @cached_property
@@ -124,7 +137,7 @@ def fill(outline: ContourStack, planes: Sequence[SlicePlane] = ()) -> Filled:
 
 
 def _levels_of_slices(outline: ContourStack, planes: Sequence[SlicePlane]) -> Levels | None:
-    """The true slices; None when there are none, or when contours lie beside them."""
+    """Returns the true slices; None when there are none, or when contours lie beside them."""
     if not planes:
         return None
     corners = [plane.geometry.world([(0, 0, 0), (plane.columns, 0, 0), (0, plane.rows, 0)]) for plane in planes]
@@ -139,7 +152,7 @@ def _levels_of_slices(outline: ContourStack, planes: Sequence[SlicePlane]) -> Le
 
 
 def _own_levels(outline: ContourStack) -> Levels:
-    """The planes that the contours themselves make out."""
+    """Returns the planes that the contours themselves make out."""
     order = np.argsort(outline.heights)
     ordered = outline.heights[order]
     same = min(SAME_PLANE_MM / outline.slice_distance, FLATNESS)
@@ -153,13 +166,13 @@ def _own_levels(outline: ContourStack) -> Levels:
 
 
 def _nearest(heights: Array, to: Array) -> Array:
-    """For each of ``to``, the number of the nearest height."""
+    """Returns for each of ``to`` the number of the nearest height."""
     nearest: Array = np.abs(heights[None] - to[:, None]).argmin(axis=1)
     return nearest
 
 
 def _shown(levels: Levels, n_slices: int) -> Array:
-    """The plane that each slice of the grid shows; -1 for none."""
+    """Returns the plane that each slice of the grid shows; -1 for none."""
     heights = np.arange(n_slices) + NUDGE  # half-way between two planes, the upper one is shown
     nearest = _nearest(levels.heights, heights)
     within = np.abs(levels.heights[nearest] - heights) <= levels.reach
@@ -167,7 +180,7 @@ def _shown(levels: Levels, n_slices: int) -> Array:
 
 
 def _box(outline: ContourStack, levels: Levels, shown: Array) -> tuple[slice, slice, slice]:
-    """What part of the grid the contours can cover."""
+    """Returns what part of the grid the contours can cover."""
     low, high = outline.ends
     first, end = np.floor(low.min(axis=0)), np.ceil(high.max(axis=0)) + 1
     drawn = np.flatnonzero(np.isin(shown, levels.numbers))
@@ -193,7 +206,7 @@ def _drawn(outline: ContourStack, levels: Levels, shown: Array, box: tuple[slice
 
 
 def _outside(outline: ContourStack) -> tuple[int, bool]:
-    """How many contours reach out of the grid, and whether all lie wholly outside."""
+    """Returns how many contours reach out of the grid, and whether all lie wholly outside."""
     low, high = outline.ends
     last = np.array(outline.grid.shape) - 0.5
     reaching = ((low < -0.5 - FLATNESS) | (high > last + FLATNESS)).any(axis=1)
@@ -202,7 +215,7 @@ def _outside(outline: ContourStack) -> tuple[int, bool]:
 
 
 def _remarks_on_planes(outline: ContourStack, levels: Levels, shown: Array) -> list[str]:
-    """How the planes of the contours lie to the slices, where they are not the same."""
+    """Returns how the planes of the contours lie to the slices, where they are not the same."""
     remarks = []
     distance, between = outline.slice_distance, 2 * levels.reach
     if len(levels.heights) > 1 and abs(between - 1) > PLACE_TOLERANCE:

@@ -14,7 +14,7 @@ Line = npt.NDArray[np.float64]
 
 
 def outlines(mask: Array) -> Iterator[Line]:
-    """Returns a closed line around each part of a mask, by marching squares (Lorensen and Cline 1987).
+    """Yields a closed line around each part of a mask, by marching squares.
 
     Lines pass half-way between the centres of pixels, so exactly the centres inside are the mask. Pixels that touch at
     corners only are parts of their own. A hole is joined to the line around it by a channel of no width (the keyhole of
@@ -23,6 +23,12 @@ def outlines(mask: Array) -> Iterator[Line]:
 
     Args:
         mask: Boolean ``(row, column)``.
+
+    Yields:
+        ``(n, 2)``: row and column of the corners; the first point is not repeated.
+
+    Source:
+        Lorensen and Cline 1987, doi:10.1145/37402.37422.
     """
     parts, _ = ndimage.label(mask)
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
@@ -46,7 +52,7 @@ def _with_hole(line: Line, hole: Line) -> Line:
 
 
 def _next_to_the_left(line: Line, point: Line) -> tuple[int, Line]:
-    """Where a ray along the row meets the line first: the number of the segment, and the place."""
+    """Returns where a ray along the row meets the line first: the number of the segment, and the place."""
     row, column = point
     (rows, columns), (next_rows, next_columns) = line.T, np.roll(line, -1, axis=0).T
     rise = next_rows - rows
@@ -58,7 +64,7 @@ def _next_to_the_left(line: Line, point: Line) -> tuple[int, Line]:
 
 
 def _corners(line: Line) -> Line:
-    """Without points that repeat the one before or lie on the straight way to the next."""
+    """Returns a line without points that repeat the one before or lie on the straight way to the next."""
     line = line[(line != np.roll(line, 1, axis=0)).any(axis=1)]
     before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]

@@ -98,7 +98,7 @@ def _read(path: Path) -> Header:
 
 
 def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
-    """The ROIs, and what ROINumber the other sequences refer to each by."""
+    """Returns the ROIs with the ROINumber that the other sequences refer to each by."""
     try:
         items = header.items("StructureSetROISequence")
         numbers = list(_once(header, "StructureSetROISequence", "ROINumber"))
@@ -123,8 +123,11 @@ def _described(header: Header) -> list[tuple[int, SegmentHeader]]:
 
 
 def _once(header: Header, sequence: str, keyword: str) -> dict[int, Header]:
-    """The items of a sequence by their numbers of ROIs. Raises ``SourceError`` where two have the same one: programs
-    differ in which of them counts."""
+    """Returns the items of a sequence by their numbers of ROIs.
+
+    Raises:
+        SourceError: Two have the same one: programs differ in which of them counts.
+    """
     found: dict[int, Header] = {}
     for item in header.items(sequence):
         number = _number(item, keyword)
@@ -153,7 +156,7 @@ def _colour(contours: Header | None) -> Colour | None:
 
 
 def _codes(observation: Header | None) -> dict[str, Any]:
-    """PS3.3, C.8.8.8; few write them."""
+    """Returns the codes of an ROI (PS3.3, C.8.8.8); few write them."""
     if observation is None:
         return {}
     identified = observation.item("RTROIIdentificationCodeSequence")
@@ -165,7 +168,7 @@ def _codes(observation: Header | None) -> dict[str, Any]:
 
 
 def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[str]]]:
-    """Closed contours (n, 3) in RAS mm by ROINumber, and what was left out."""
+    """Returns closed contours (n, 3) in RAS mm by ROINumber, and what was left out."""
     contours: dict[int, list[Vector]] = defaultdict(list)
     left_out: dict[int, list[str]] = defaultdict(list)
     for number, item in _once(header, "ROIContourSequence", "ReferencedROINumber").items():
@@ -187,7 +190,7 @@ def _contours(header: Header) -> tuple[dict[int, list[Vector]], dict[int, list[s
 
 
 def _filled(contours: Sequence[Vector], name: str, grid: Geometry, planes: Sequence[SlicePlane], path: Path) -> Filled:
-    """Raises ``GeometryError`` for oblique contours."""
+    """Returns the voxels inside of contours. Raises ``GeometryError`` for oblique ones."""
     if not contours:
         return NOTHING
     outline = outline_of(contours, grid)
@@ -199,7 +202,10 @@ def _filled(contours: Sequence[Vector], name: str, grid: Geometry, planes: Seque
 
 
 def _points(contour: Header) -> Vector:
-    """RAS mm (n, 3). Converted at once: pydicom would make an object of each number."""
+    """Returns the points of a contour, RAS mm (n, 3).
+
+    They are converted at once: pydicom would make an object of each number.
+    """
     try:
         stored = contour.dataset.get_item("ContourData")
         value = stored.value if stored is not None else b""

@@ -45,6 +45,10 @@ def write_rtstruct(path: Path, segmented: LabelMapVolume) -> list[Path]:
     plane of each: pixels whose centres lie inside are exactly those of the mask, also where there are holes. A
     structure that is nowhere is an ROI without contours. The same mask gets the same UIDs whenever it is written.
 
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+
     Returns:
         The file.
 
@@ -75,7 +79,8 @@ def _structure_set(segmented: LabelMapVolume, series: SourceSeries) -> FileDatas
 
 
 def _file(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
-    """All but the structures. Implicit VR, since explicit VR has no room for outlines of more than 64 kB."""
+    """Returns a data set without structures. Its VR is implicit, since explicit VR has no room for outlines of over 64
+    kB."""
     content, now = mask_digest(segmented, series), datetime.now()
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -151,7 +156,7 @@ def _contours(structure: Region, pixels: Array, slices: Sequence[int], series: S
 
 
 def _contour_data(line: Line, plane: SlicePlane) -> DataElement:
-    """x, y, z of each point in LPS mm, written out already: pydicom takes long to make text of millions of numbers."""
+    """Returns x, y, z of each point in LPS mm, as text: pydicom takes long to make text of millions of numbers."""
     rows, columns = line.T[:, :, None]
     between_columns, between_rows = plane.pixel_spacing
     points = plane.position + columns * between_columns * plane.along_row + rows * between_rows * plane.down_column

@@ -17,6 +17,10 @@ def check_seg_nrrd(path: Path, segmented: LabelMapVolume) -> Certificate:
     """Reads a ``.seg.nrrd`` back and compares voxels and names.
 
     Each segment of the file has to be the structure that it is named after.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
     """
     found, structures = read_by_itk(path), segmented.labels.structures
     numbers = list(takewhile(lambda i: f"Segment{i}_ID" in found.keys, count()))
@@ -36,18 +40,20 @@ def _layer_and_value(found: VoxelsFound, number: int) -> tuple[int, int]:
 
 
 def _in_a_line(name: str) -> str:
-    """As a header of text can hold it: with a space for each control character."""
+    """Returns a name as a header of text can hold it: with a space for each control character."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", name)
 
 
 def _is_named(name: str, expected: str) -> bool:
-    """Those that would be the same have a number."""
+    """Says whether a name is the expected one; those that would be the same have a number."""
     return re.fullmatch(re.escape(expected) + r"(?: \(\d+\))?", name) is not None
 
 
 def _tables(segmented: LabelMapVolume, places: Sequence[tuple[int, int]], n_layers: int) -> Array:
-    """(layer, label value): the values that the segments of the file, in order, have in its layers. Negative ones count
-    from the end, as indices do."""
+    """Returns the values that the segments of the file, in order, have in its layers: ``(layer, label value)``.
+
+    Negative values count from the end, as indices do.
+    """
     values = [0, *segmented.labels.values]
     tables = np.zeros((n_layers, max(values) + 1 - min(values)), dtype=np.int64)
     for structure, (layer, value) in zip(segmented.labels.structures, places, strict=True):

@@ -80,7 +80,10 @@ def holds_segments(path: Path) -> bool:
 
 
 def _segments(path: Path) -> tuple[Segment, ...]:
-    """In the order of their keys. Slicer wrote a layer of zeros and ones for each segment before it knew layers."""
+    """Returns the segments in the order of their keys.
+
+    Slicer wrote a layer of zeros and ones for each segment before it knew layers.
+    """
     described = _keys(path)
     if not described:
         raise SourceError(f"{path}: names no segments (Segment0_Name, …); is it a segmentation of 3D Slicer?")
@@ -95,7 +98,7 @@ def _segments(path: Path) -> tuple[Segment, ...]:
 
 
 def _places(described: Sequence[Mapping[str, str]]) -> list[tuple[int, int]]:
-    """The layer of each segment, and its value there. Raises ``ValueError`` for what can be neither."""
+    """Returns the layer of each segment, and its value there. Raises ``ValueError`` for what can be neither."""
     with_layer = [keys for keys in described if "Layer" in keys]
     if with_layer and len(with_layer) < len(described):
         raise ValueError("some name their layer, others do not")
@@ -109,7 +112,7 @@ def _places(described: Sequence[Mapping[str, str]]) -> list[tuple[int, int]]:
 
 
 def _nameless(layers: Sequence[Array], segments: Sequence[Segment], path: Path) -> Iterator[str]:
-    """Voxels that no segment names."""
+    """Yields notes on voxels that no segment names."""
     named = {(segment.layer, segment.value) for segment in segments}
     for number, layer in enumerate(layers):
         counts = value_counts(layer)
@@ -119,7 +122,7 @@ def _nameless(layers: Sequence[Array], segments: Sequence[Segment], path: Path) 
 
 
 def _keys(path: Path) -> list[dict[str, str]]:
-    """What the header says of each segment: ``{"Name": "liver", …}``."""
+    """Returns what the header says of each segment: ``{"Name": "liver", …}``."""
     keys = open_itk(path).keys
     segments: dict[int, dict[str, str]] = defaultdict(dict)
     for key, value in keys.items():
@@ -134,7 +137,7 @@ def _header(keys: Mapping[str, str], value: int) -> SegmentHeader:
 
 
 def _colour(text: str | None) -> Colour | None:
-    """``"0.5 0.68 0.5"``"""
+    """Returns the colour of a text such as ``"0.5 0.68 0.5"``."""
     if text is None:
         return None
     red, green, blue = (round(255 * min(max(float(part), 0.0), 1.0)) for part in text.split())
@@ -142,7 +145,8 @@ def _colour(text: str | None) -> Colour | None:
 
 
 def _codes(tags: str) -> dict[str, Code | None]:
-    """``TerminologyEntry:context~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~…|other:tag``"""
+    """Returns the codes in ``TerminologyEntry:context~SCT^123037004^Anatomical
+    Structure~SCT^10200004^Liver~^^~…|other:tag``."""
     entries = [tag.removeprefix(TERMINOLOGY) for tag in tags.split("|") if tag.startswith(TERMINOLOGY)]
     _, category, type_, modifier = ([*entries[0].split("~"), "", "", ""] if entries else [""] * 4)[:4]
     return {"category": _code(category), "type": _code(type_), "modifier": _code(modifier)}

@@ -65,7 +65,7 @@ def write_seg_nrrd(path: Path, segmented: LabelMapVolume, with_surfaces: bool = 
 
 
 def _layers(structures: Sequence[Region]) -> list[list[Region]]:
-    """Each structure goes into the first layer where it overlaps none of those before."""
+    """Returns structures in layers: each goes into the first one where it overlaps none of those before."""
     layers: list[list[Region]] = [[]]
     for structure in structures:
         for layer in layers:
@@ -78,14 +78,14 @@ def _layers(structures: Sequence[Region]) -> list[list[Region]]:
 
 
 def _dtype(segmented: LabelMapVolume) -> np.dtype:
-    """The smallest that holds all values."""
+    """Returns the smallest type that holds all values."""
     values = [0, *segmented.labels.values]
     lowest, highest = min(values), max(values)
     return np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(-1 - highest if lowest < 0 else highest))
 
 
 def _slices(segmented: LabelMapVolume, layers: Sequence[Sequence[Region]]) -> Iterator[Array]:
-    """(layer, x, y) of each z."""
+    """Yields the voxels ``(layer, x, y)`` of each z."""
     lowest, highest = int(segmented.label_map.min()), int(segmented.label_map.max())
     # Negative values count from the end, as indices do.
     table = np.zeros((len(layers), max(highest, 0) + 1 - min(lowest, 0)), dtype=_dtype(segmented))
@@ -98,8 +98,11 @@ def _slices(segmented: LabelMapVolume, layers: Sequence[Sequence[Region]]) -> It
 
 
 def _extents(slices: Iterator[Array], shape: tuple[int, int, int], n_layers: int) -> list[str]:
-    """The box around each layer. Slicer cuts all segments of a layer to the extent of the first, so all get the one
-    of their layer, as when Slicer itself writes them."""
+    """Returns the box around each layer.
+
+    Slicer cuts all segments of a layer to the extent of the first, so all get the one of their layer, as when Slicer
+    itself writes them.
+    """
     used = [np.zeros((n_layers, n), dtype=bool) for n in shape]
     for z, slice_ in enumerate(slices):
         used[0] |= slice_.any(axis=2)

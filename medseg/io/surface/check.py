@@ -18,12 +18,22 @@ PAIR = np.dtype([(name, np.int32) for name in ("axis", "x", "y", "z")])
 
 
 def check_stl(folder: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads a folder of STL files back and compares each with its structure."""
+    """Reads a folder of STL files back and compares each with its structure.
+
+    Args:
+        folder: With the files.
+        segmented: What was to be written.
+    """
     return _check_surfaces(folder, segmented, ".stl")
 
 
 def check_obj(folder: Path, segmented: LabelMapVolume) -> Certificate:
-    """Reads a folder of OBJ files back and compares each with its structure."""
+    """Reads a folder of OBJ files back and compares each with its structure.
+
+    Args:
+        folder: With the files.
+        segmented: What was to be written.
+    """
     return _check_surfaces(folder, segmented, ".obj")
 
 
@@ -73,8 +83,10 @@ def check_surface(path: Path, mask: Array, geometry: Geometry) -> Certificate:
 
 
 def _pairs_at(index: Array, geometry: Geometry) -> tuple[Array, float]:
-    """The pairs of neighbours that vertices lie between, and how far from the line at most, in mm. Vertices further
-    off are those that marching cubes puts into the middle of a cell where its shape is ambiguous."""
+    """Returns the pairs of neighbours that vertices lie between, and how far from the line at most, in mm.
+
+    Vertices further off are those that marching cubes puts into the middle of a cell where its shape is ambiguous.
+    """
     nearest = np.rint(index)
     off = np.abs(index - nearest)
     along = np.arange(3) == off.argmax(axis=1)[:, None]
@@ -90,8 +102,10 @@ def _records(pairs: Array) -> Array:
 
 
 def _pairs_along(axis: int, mask: Array) -> Array:
-    """Axis and index of the lower voxel (n, 4) of each two neighbours of which one is in the mask; what lies outside
-    of the image is not."""
+    """Returns axis and index of the lower voxel (n, 4) of each two neighbours of which one is in the mask.
+
+    What lies outside of the image is not in the mask.
+    """
     (box,) = find_objects(mask.view(np.uint8))
     padded = np.pad(mask[box], [(1, 1) if i == axis else (0, 0) for i in range(3)])
     lower = np.argwhere(np.diff(padded, axis=axis)) + [part.start for part in box]

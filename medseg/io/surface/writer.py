@@ -34,6 +34,10 @@ STL_FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribu
 def write_stl(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the surface of each structure that has voxels as binary STL, in LPS mm.
 
+    Args:
+        folder: Where the files are to lie.
+        segmented: The label map with its grid and labels.
+
     Returns:
         The files.
 
@@ -45,6 +49,10 @@ def write_stl(folder: Path, segmented: LabelMapVolume) -> list[Path]:
 
 def write_obj(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes the surface of each structure that has voxels as Wavefront OBJ, in LPS mm.
+
+    Args:
+        folder: Where the files are to lie.
+        segmented: The label map with its grid and labels.
 
     Returns:
         The files.
@@ -58,16 +66,19 @@ def write_obj(folder: Path, segmented: LabelMapVolume) -> list[Path]:
 def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
     """Returns the closed surface of a mask, closed at the border of the image too.
 
-    Marching cubes (Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582) run on the smoothed mask, which is kept
-    above one half at the centres of the mask's voxels and below at all others: exactly the mask's voxels have their
-    centres inside. Within that margin, the level is the one that encloses the volume of the voxels.
+    Marching cubes run on the smoothed mask, which is kept above one half at the centres of the mask's voxels and below
+    at all others: exactly the mask's voxels have their centres inside. Within that margin, the level is the one that
+    encloses the volume of the voxels.
 
     Args:
         mask: Boolean ``(x, y, z)``, not empty.
         geometry: Its grid, in RAS mm.
 
     Returns:
-        The surface, in LPS mm.
+        Vertices ``(n, 3)`` in LPS mm, and faces ``(n, 3)`` as indices of these, counter-clockwise as seen from outside.
+
+    Source:
+        Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582.
     """
     box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
@@ -79,7 +90,7 @@ def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
 
 
 def _level_set(mask: Array) -> tuple[Vertices, Faces]:
-    """In voxel indices. ``mask`` has a border of zeros."""
+    """Returns the surface of a mask with a border of zeros, in voxel indices."""
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(mask.astype(np.float32), SMOOTHING, mode="constant")
@@ -92,8 +103,11 @@ def _level_set(mask: Array) -> tuple[Vertices, Faces]:
 
 
 def _enclosing(field: Array, n_voxels: int, margin: float) -> tuple[Vertices, Faces, float]:
-    """The surface of the level, at most ``margin`` from one half, that encloses ``n_voxels``; and what it does enclose,
-    as a part of them. By false position: the volume is nearly linear in the level."""
+    """Returns the surface of the level that encloses so many voxels, and what it does enclose, as a part of them.
+
+    The level is at most ``margin`` from one half. It is found by false position: the volume is nearly linear in the
+    level.
+    """
     low, high = 0.5 - margin, 0.5 + margin
     of_low, of_high = _at_level(field, low, n_voxels), _at_level(field, high, n_voxels)
     found = of_low if of_low[2] < 1 else of_high
