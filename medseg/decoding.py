@@ -5,14 +5,18 @@ which may overlap (a sigmoid each).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+from typing import TypeVar
 
 import torch
 from torch.nn.functional import logsigmoid
 
+from medseg.errors import lacks_gpu_memory
 from medseg.plan import LearntRegion, Plan
+
+Result = TypeVar("Result")
 
 # By how much a logit speaks for what is certain: probabilities below 5e-5 of the others.
 CERTAIN = 10.0
@@ -147,3 +151,13 @@ SOFTMAX = Softmax()
 def decoding_of(plan: Plan) -> Decoding:
     """Returns what the outputs of a plan's network stand for: regions where the plan has some, else labels."""
     return Sigmoids(plan.regions) if plan.regions else SOFTMAX
+
+
+def or_on_processor(function: Callable[[torch.Tensor], Result], logits: torch.Tensor) -> Result:
+    """Returns what a function makes of logits; where the GPU has too little memory for it, of a copy in main memory."""
+    try:
+        return function(logits)
+    except RuntimeError as error:
+        if not lacks_gpu_memory(error):
+            raise
+    return function(logits.cpu())

@@ -4,7 +4,7 @@ Kept small on purpose: it is what cannot be tried on a machine without a GPU.
 """
 
 from collections.abc import Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from medseg.threads import Threads
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CGROUP = Path("/sys/fs/cgroup")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = {"cpu": "processor", "cuda": "GPU", "mps": "Apple GPU"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Device:
         return self.torch_device.type == "cuda"
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether it is a processor, whose memory all arrays lie in."""
+        return self.torch_device.type == "cpu"
+
+    @property
     def needs_loss_scaling(self) -> bool:
         """Gradients of fp16 underflow without a scale; those of bf16 don't."""
         return self.dtype == torch.float16
@@ -45,16 +51,22 @@ class Device:
     def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:
         """Around a step of the network: on CUDA with the fastest convolutions, on a processor with as many threads as
         are fast; see ``Threads``."""
-        return _tuned_convolutions() if self.is_cuda else self.threads.timed(kind, work)
+        if self.is_cuda:
+            return _tuned_convolutions()
+        return self.threads.timed(kind, work) if self.is_cpu else nullcontext()
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device; from pinned memory and without waiting on CUDA."""
-        if not self.is_cuda:
+        if self.is_cpu:
             return tensor
-        return tensor.pin_memory().to(self.torch_device, non_blocking=True)
+        if self.is_cuda and tensor.device.type == "cpu":  # others can't be pinned, as those of a user's loader
+            tensor = tensor.pin_memory()
+        return tensor.to(self.torch_device, non_blocking=self.is_cuda)
 
     def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
         """The network on the device, channels last: what its convolutions are fastest with in low precision."""
+        if self.torch_device.type == "mps":  # Metal's convolutions know channels first only
+            return network.to(self.torch_device)
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
         if self.dtype == torch.bfloat16 and not self.is_cuda:
             for module in network.modules():
@@ -90,7 +102,7 @@ class Device:
         return min(psutil.virtual_memory().available, _free_in_container()) / 2**20
 
     def __str__(self) -> str:
-        name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "processor"
+        name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else NAMES[self.torch_device.type]
         return f"{name} ({self.torch_device}, {str(self.dtype).removeprefix('torch.')})"
 
 
@@ -125,9 +137,11 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"--device {name}: is no device; give auto, cpu, cuda or cuda:1") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {name}: is not supported; give auto, cpu, cuda or cuda:1")
+        raise ConfigError(f"--device {name}: is no device; give auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type not in NAMES:
+        raise ConfigError(f"--device {name}: is not supported; give auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"--device {name}: no Apple GPU is present; give auto or cpu")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -137,9 +151,13 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
 
 def _dtype(device: torch.device, precision: Precision) -> torch.dtype:
     if precision != "auto":
+        if precision != "fp32" and device.type == "mps":
+            raise ConfigError(f"training.precision={precision}: on mps networks run in fp32; take auto or fp32")
         if precision == "fp16" and device.type == "cpu":
             raise ConfigError("training.precision=fp16 needs CUDA; on a processor take auto, bf16 or fp32")
         return DTYPES[precision]
+    if device.type == "mps":
+        return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32

@@ -104,11 +104,22 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
+def lacks_gpu_memory(error: BaseException) -> bool:
+    """Returns whether a GPU had too little memory.
+
+    PyTorch has an error of its own for that. cuDNN and cuBLAS, which allocate by themselves, raise a ``RuntimeError``.
+    """
+    if type(error).__name__ == "OutOfMemoryError":  # torch's: it need not be imported here
+        return True
+    return isinstance(error, RuntimeError) and _NO_GPU_MEMORY.search(str(error)) is not None
+
+
 OF_THE_MACHINE = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
     errno.EPERM, errno.EROFS,
 }  # fmt: skip
-_NO_MEMORY = re.compile("allocate memory|out of memory")
+_NO_GPU_MEMORY = re.compile("out of memory|STATUS_ALLOC_FAILED|unable to find an engine", re.IGNORECASE)
+_NO_MEMORY = re.compile(f"allocate memory|{_NO_GPU_MEMORY.pattern}", re.IGNORECASE)
 
 
 def of_the_machine(error: BaseException) -> str:

@@ -134,6 +134,8 @@ def device_of_rank(name: str) -> str:
         return name
     if name.startswith("cuda:"):
         raise ConfigError(f"--device {name}: each of several processes takes its own; give auto, cuda or cpu")
+    if name.startswith("mps"):
+        raise ConfigError(f"--device {name}: there is one Apple GPU; several processes take cuda or cpu")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return name

@@ -1,10 +1,12 @@
 """Batches of patches from a prepared dataset. Batch ``k`` is a function of the seed and ``k`` alone, so that a resumed
 run sees exactly what the unbroken one would have seen."""
 
+from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -66,6 +68,7 @@ class PatchSampler:
         self.batch_size = batch_size
         self.foreground_fraction = foreground_fraction
         self.seed = seed
+        self.readers = 1  # threads that read batches, each one of its own
         self._share = WHOLE
         self.margin = tuple(margin)
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
@@ -96,15 +99,16 @@ class PatchSampler:
         return None if bool(rows.all()) else rows
 
     def prefetched(self, first_step: int) -> Generator[Batch, None, None]:
-        """Yields batches from ``first_step`` on, without end; the next one is read while this one is trained on."""
-        with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self.batch, first_step, self._share)
-            step = first_step
-            while True:
-                batch = upcoming.result()
-                step += 1
-                upcoming = reader.submit(self.batch, step, self._share)
+        """Yields batches from ``first_step`` on, without end; the next ones are read while this one is trained on."""
+        threads = ThreadPoolExecutor(self.readers)
+        try:
+            coming = deque(threads.submit(self.batch, first_step + i, self._share) for i in range(self.readers))
+            for step in count(first_step + self.readers):
+                batch = coming.popleft().result()
+                coming.append(threads.submit(self.batch, step, self._share))
                 yield batch
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     def _sample(self, index: int, case_id: str) -> tuple[Array, Array]:
         random = np.random.default_rng([self.seed, 1, index])

@@ -12,6 +12,7 @@ import torch
 
 from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
+from medseg.inferers.device_check import apart
 from medseg.inferers.graphs import openvino_graph, openvino_runner, window_shape, write_onnx
 from medseg.inferers.model import Model, weights_fingerprint
 from medseg.inferers.predictor import Backend, Predictor
@@ -66,7 +67,7 @@ def with_backend(model: Model, name: str) -> Model:
         ConfigError: The back end isn't known, isn't installed, or doesn't run on the model's device.
     """
     _check(name, model)
-    if name == "torch" or (name == "auto" and (model.device.is_cuda or not _installed("openvino"))):
+    if name == "torch" or (name == "auto" and (not model.device.is_cpu or not _installed("openvino"))):
         return model
     plan = model.record.plan
     shape = window_shape(model.network, plan.network_patch)
@@ -91,11 +92,6 @@ def with_backend(model: Model, name: str) -> Model:
     return replace(model, network=network.eval(), backend=chosen)
 
 
-def apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
-    """Returns the root mean square of the difference, as part of the deviation of what was expected."""
-    return float((logits - expected).square().mean().sqrt() / expected.std())
-
-
 def _check(name: str, model: Model) -> None:
     if name not in get_args(BackendName):
         raise ConfigError(f"--backend {name}: is not known{did_you_mean(name, get_args(BackendName))}")
@@ -105,7 +101,7 @@ def _check(name: str, model: Model) -> None:
         raise ConfigError(
             f"--backend int8: {model.folder} was not quantised with these weights; run 'medseg quantise RUN'"
         )
-    if name in PACKAGES and model.device.is_cuda:
+    if name in PACKAGES and not model.device.is_cpu:
         raise ConfigError(f"--backend {name}: runs on a processor; add --device cpu, or take --backend compile")
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 
 from medseg.config import InferenceConfig
-from medseg.decoding import decoding_of
+from medseg.decoding import decoding_of, or_on_processor
 from medseg.device import Device
 from medseg.inferers.body import body_mask, even_air
 from medseg.inferers.coarse_mask import CoarseMask
@@ -54,7 +54,7 @@ class CaseStream(Stream):
 
     def labels(self) -> torch.Tensor:
         """Returns network labels (x, y, z), uint8, of the whole image."""
-        parts = [self.decoding.labels(slab.fresh, -1).cpu() for slab in self.slabs()]
+        parts = [or_on_processor(lambda x: self.decoding.labels(x, -1), slab.fresh).cpu() for slab in self.slabs()]
         return torch.cat(parts, self.layout.axis)
 
     def known(self, start: Shape3, image: torch.Tensor) -> torch.Tensor | None:
@@ -95,7 +95,9 @@ class CaseStream(Stream):
         window of nothing else.
         """
         n_outputs, *patch = self.logits_of_value(self.air).shape
-        return self.decoding.nothing(n_outputs)[:, None, None, None].expand(-1, *patch)
+        # To the sums before it is expanded: it would be copied there voxel by voxel.
+        nothing = self.decoding.nothing(n_outputs).to(self.sums.device)
+        return nothing[:, None, None, None].expand(-1, *patch)
 
 
 def predict_logits(

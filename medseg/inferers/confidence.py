@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.decoding import Decoding
+from medseg.decoding import Decoding, or_on_processor
 from medseg.inferers.accumulator import Slab
 from medseg.labels import Labels
 from medseg.volume import Array, Geometry, Shape3
@@ -41,10 +41,7 @@ class Confidence:
         first = slab.start + slab.repeated
         for i in range(first + -first % self.step, slab.stop, self.step):
             plane = slab.logits.select(slab.axis, i - slab.start)[:: self.step, :: self.step]
-            try:
-                self._add(plane.flatten(0, 1))
-            except torch.cuda.OutOfMemoryError:
-                self._add(plane.flatten(0, 1).cpu())
+            or_on_processor(self._add, plane.flatten(0, 1))
 
     def _add(self, logits: torch.Tensor) -> None:
         """Adds some logits, ``(voxel, output)``."""
@@ -77,8 +74,7 @@ class ChosenLabelProbability:
     def take(self, slab: Slab) -> None:
         """Stores the probabilities of the next slab, plane by plane, so that memory doesn't grow with the slab."""
         for i in range(slab.start + slab.repeated, slab.stop):
-            logits = slab.logits.select(slab.axis, i - slab.start).float()
-            largest = (logits.amax(-1) - logits.logsumexp(-1)).exp()
+            largest = or_on_processor(_largest_probability, slab.logits.select(slab.axis, i - slab.start))
             self._steps.select(slab.axis, i).copy_((largest * STEPS).round().to(torch.uint8))
 
     def at(self, points: Array) -> npt.NDArray[np.float64]:
@@ -86,3 +82,9 @@ class ChosenLabelProbability:
         nearest = np.rint(self.grid.index(points)).astype(int).clip(0, np.array(self.grid.shape) - 1)
         probabilities: npt.NDArray[np.float64] = self._steps.numpy()[tuple(nearest.T)] / STEPS
         return probabilities
+
+
+def _largest_probability(logits: torch.Tensor) -> torch.Tensor:
+    """Of the labels: (..., label) to (...)."""
+    logits = logits.float()
+    return (logits.amax(-1) - logits.logsumexp(-1)).exp()

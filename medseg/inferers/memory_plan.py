@@ -25,6 +25,9 @@ WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 # What decoding takes for a part of a slab (``restoring.VOXELS_AT_ONCE``), estimated.
 DECODING_BYTES = 200 * 2**20
 
+# What decoding takes on a GPU for a voxel of a slab: its label as int64, and as uint8, with those of its neighbours.
+DECODED_BYTES = 12
+
 # Copies of all voxels that live at a time, in bytes a voxel, estimated from the code: preparing holds three
 # float32 images of the source beside the one that was read; writing holds label maps, one of them as another reader
 # reads it.
@@ -71,10 +74,16 @@ class MemoryDemand:
         area = prod(layout.padded_shape) // layout.padded_shape[layout.axis]
         # A voxel of each segment and one more repeat what came before; and there are the weights.
         sums = (layout.height + 4) * area * (self.labels * memory_plan.dtype.itemsize + 4)
-        # Two answers for even windows are kept.
-        windows = memory_plan.batch_size * self.window + 2 * self.labels * prod(layout.patch_size) * 4
+        # Logits of two even windows are kept.
+        windows, kept = memory_plan.batch_size * self.window, 2 * self.labels * prod(layout.patch_size) * 4
+        if device.is_cuda and not memory_plan.sums_on_device:
+            return int(SAFETY * (windows + kept)) + self.before
         if device.is_cuda:
-            return int(SAFETY * (windows + memory_plan.sums_on_device * sums)) + self.before
+            # Finished logits are decoded there too: a copy of them where voxels were padded, and labels as int64.
+            copied = 0 if layout.padded_shape == layout.shape else 4 * self.labels
+            decoding = DECODING_BYTES + layout.height * area * (copied + DECODED_BYTES)
+            return int(SAFETY * (max(windows, decoding) + kept + sums)) + self.before
+        windows += kept
         source, model = prod(self.source), prod(self.layout.shape)
         seen = prod(n + 2 * m for n, m in zip(layout.padded_shape, layout.margin, strict=True))
         padded = 0 if seen == model else 4 * self.channels * seen

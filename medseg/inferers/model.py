@@ -19,6 +19,8 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import folder_written_whole
+from medseg.inferers.device_check import placed
+from medseg.inferers.graphs import window_shape
 from medseg.inferers.networks import Ensemble, fused
 from medseg.inferers.review import Review
 from medseg.io.archives import is_archive, unpacked_content
@@ -163,11 +165,12 @@ def load_model(
     networks = [_load_network(folder, record, head, network) for folder in folders]
     loaded = networks[0] if len(networks) == 1 else Ensemble(networks)
     loaded.eval()
-    on_bf16_processor = not device.is_cuda and device.dtype == torch.bfloat16
-    faster = fused(loaded) if on_bf16_processor else loaded
+    faster = fused(loaded) if device.is_cpu and device.dtype == torch.bfloat16 else loaded
+    shape = (len(record.channels), *window_shape(loaded, record.plan.network_patch))
+    placed_network, device = placed(faster, shape, device)
     members = tuple(folders) if len(folders) > 1 else ()
     folder = folders[0].parent if members and len(paths) == 1 else folders[0]
-    return Model(folder, record, device.place(faster, record.plan.dims), device, members=members)
+    return Model(folder, record, placed_network, device, members=members)
 
 
 def model_folders(path: Path) -> list[Path]:

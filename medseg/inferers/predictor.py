@@ -1,5 +1,6 @@
 """The network as a function of windows: 2D or 3D, mirrored, on whatever device has room for it."""
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import chain, combinations
 
@@ -43,13 +44,27 @@ class Predictor:
         return total.div_(len(self.flips))
 
     def to_processor(self) -> None:
-        """Takes the network to the processor, where the GPU has no room for it."""
+        """Goes on with a copy of the network in main memory, where the GPU has too little.
+
+        The network itself stays where it is: it may be in training, and the next case may have room.
+        """
         self.device = choose_device("cpu")
         if isinstance(self.network, torch.nn.Module):
-            self.network = self.device.place(self.network, self.plan.dims)
+            self.network = self.device.place(copied_to_processor(self.network), self.plan.dims)
 
     def _predict(self, windows: torch.Tensor) -> torch.Tensor:
         axis = None if self.plan.slice_axis is None else self.plan.slice_axis + 2
         with self.device.timed((id(self.network), windows.shape[2:]), len(windows)), self.device.autocast():
             logits = self.network(windows if axis is None else windows.squeeze(axis))
         return logits if axis is None else logits.unsqueeze(axis)
+
+
+def copied_to_processor(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a network in main memory, made without memory of the GPU."""
+    tensors = [*network.parameters(), *network.buffers()]
+    copies: dict[int, object] = {}
+    for tensor in tensors:
+        plain = tensor.detach().to("cpu", copy=True)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        copies[id(tensor)] = torch.nn.Parameter(plain, tensor.requires_grad) if is_parameter else plain
+    return copy.deepcopy(network, copies)

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from medseg.device import Device
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, lacks_gpu_memory
 from medseg.inferers.accumulator import Accumulator, Slab
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.windows import Layout, Row
@@ -32,7 +32,7 @@ class WindowPredictor(Protocol):
         """Returns logits (window, label, x, y, z) of windows (window, channel, x, y, z), on the device."""
 
     def to_processor(self) -> None:
-        """Moves the network to main memory, where the GPU has too little."""
+        """Goes on with a copy of the network in main memory, where the GPU has too little; the network stays."""
 
 
 class Stream:
@@ -55,7 +55,9 @@ class Stream:
         self.image = image
         self.batch_size = memory_plan.batch_size
         self.predictor = predictor
-        where = predictor.device.torch_device if memory_plan.sums_on_device else PROCESSOR
+        # An Apple GPU shares main memory, and has no float64, which watchers of the logits count in.
+        is_mps = predictor.device.torch_device.type == "mps"
+        where = predictor.device.torch_device if memory_plan.sums_on_device and not is_mps else PROCESSOR
         self.sums = Accumulator(self.layout, memory_plan.dtype, where)
         self.asked = 0  # how many windows the network saw
 
@@ -110,8 +112,11 @@ class Stream:
         while True:
             try:
                 return function()
-            except torch.cuda.OutOfMemoryError:
-                self._free_memory()
+            except RuntimeError as error:
+                if not lacks_gpu_memory(error):
+                    raise
+            # Only here: the error holds all arrays of the calls that it came through.
+            self._free_memory()
 
     def _free_memory(self) -> None:
         """Does what takes less memory.
@@ -123,10 +128,12 @@ class Stream:
             self.batch_size //= 2
         elif self.sums.device.type == "cuda":
             self.sums.move(PROCESSOR)
-        elif self.predictor.device.is_cuda:
+        elif not self.predictor.device.is_cpu:
             warn("The GPU has no room for a single window; this case goes on on the processor, much slower")
             self.predictor.to_processor()
         else:
             raise MedsegError("out of GPU memory on a processor: a network refuses to leave the GPU; take --device cpu")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()

@@ -67,7 +67,7 @@ def file_name(name: str, longest: int = LONGEST_FILE_NAME) -> str:
     """
     safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)).strip(".")
     safe = f"_{safe}" if RESERVED.match(safe) else safe
-    return shortened(safe, longest) or "_"
+    return shortened(safe, longest).rstrip(".") or "_"  # Windows drops dots at the end
 
 
 def file_names(names: Sequence[str], longest: int = LONGEST_FILE_NAME) -> list[str]:

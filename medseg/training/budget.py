@@ -9,6 +9,7 @@ from medseg.config import Config
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
+from medseg.errors import lacks_gpu_memory
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.candidates import CandidatePlan
@@ -43,7 +44,9 @@ class Budget:
         before = self.device.memory_mb()
         try:
             self.tried[candidate] = self._step_seconds(candidate.plan)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not lacks_gpu_memory(error):
+                raise
             return False
         self.mb_of_activations = (self.device.peak_memory_mb() - before) / candidate.activations
         return self.steps(candidate) >= candidate.least_steps
@@ -60,7 +63,7 @@ class Budget:
         settings = self.config.training.model_copy(update={"compile": False})  # compiling takes longer than trying
         trainer = make_trainer(network, plan, self.config.model_copy(update={"training": settings}), self.device)
         batch = self._noise(plan)
-        if not self.tried:
+        if not self.tried and not self.device.is_cuda:
             self.device.threads.settle(lambda: trainer.run_steps(iter([batch]), 0, 1, _end))
         epochs = [trainer.run_steps(iter([batch]), step, step + 1, _end) for step in range(TRIED_STEPS)]
         return len(batch.case_ids) / max(epoch.samples_per_second for epoch in epochs)

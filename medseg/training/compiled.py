@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 
 from medseg.device import Device
-from medseg.inferers.backends import TOLERANCE, apart
+from medseg.inferers.backends import TOLERANCE
+from medseg.inferers.device_check import apart
 from medseg.progress import say, warn
 
 Trained = Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]

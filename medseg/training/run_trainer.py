@@ -12,6 +12,7 @@ from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
+from medseg.parallel import processor_count
 from medseg.plan import CUSTOM_NETWORK
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
@@ -31,6 +32,9 @@ from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
 from medseg.training.trainer import Trainer
 
+# Threads that read batches for a GPU, each of which holds a batch in memory.
+MOST_READERS = 6
+
 
 def trainer_of(
     run: Run, device: Device, processes: ProcessGroup = ALONE, own: OwnParts = NO_OWN_PARTS
@@ -46,7 +50,9 @@ def trainer_of(
     trainer = make_trainer(network, run.plan, run.config, device, processes, own)
     if resumes:
         trainer.resume(run.checkpoint)
-    return trainer, make_sampler(run, network, processes)
+    sampler = make_sampler(run, network, processes)
+    sampler.readers = readers_for(device, processes)
+    return trainer, sampler
 
 
 def callbacks_of(
@@ -121,6 +127,13 @@ def make_sampler(run: Run, network: nn.Module, processes: ProcessGroup = ALONE) 
         seed=settings.seed,
         margin=plan.in_space(getattr(network, "margin", (0,) * plan.dims), 0),
     ).shared(processes.share(plan.batch_size))
+
+
+def readers_for(device: Device, processes: ProcessGroup = ALONE) -> int:
+    """Returns how many threads read batches: enough that a GPU waits for none; one where the processor trains."""
+    if not device.is_cuda:
+        return 1
+    return max(1, min(MOST_READERS, processor_count() // (2 * processes.size)))
 
 
 def tell(run: Run, trainer: Trainer) -> None:

@@ -114,7 +114,7 @@ def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) 
             stdout=file,
             stderr=file,
             start_new_session=True,
-            preexec_fn=partial(_end_with, os.getpid()),
+            preexec_fn=partial(_end_with, os.getpid()) if sys.platform == "linux" else None,  # Windows refuses one
         )
         try:
             code = process.wait()
@@ -141,10 +141,9 @@ def _end_with(parent: int) -> None:
 
     Where compare is killed, it would go on, and be in the way of the next call.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was killed already
-            os._exit(1)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed already
+        os._exit(1)
 
 
 @cache

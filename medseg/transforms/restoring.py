@@ -14,7 +14,8 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from torch.nn import functional
 
-from medseg.decoding import SOFTMAX, Decoding
+from medseg.decoding import SOFTMAX, Decoding, or_on_processor
+from medseg.errors import lacks_gpu_memory
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
 from medseg.transforms.resample import parallel_coordinates
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
@@ -132,7 +133,7 @@ class Restoring:
         ready = int(torch.searchsorted(along.high, start + logits.shape[self.axis]))
         if ready == self._done or not all(len(taps.low) for taps in self._taps):
             return
-        slab = _Slab(logits, self.decoding)
+        slab = or_on_processor(lambda each: _Slab(each, self.decoding), logits)
         area = prod(len(taps.low) for axis, taps in enumerate(self._taps) if axis != self.axis)
         # Observers may ask for the logits of all voxels.
         at_once = VALUES_AT_ONCE // logits.shape[-1] if self.observers else VOXELS_AT_ONCE
@@ -142,7 +143,9 @@ class Restoring:
             taps = [t[part].after(start) if axis == self.axis else t for axis, t in enumerate(self._taps)]
             try:
                 self._decode(slab, taps, part)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not lacks_gpu_memory(error):
+                    raise
                 slab = _Slab(logits.cpu(), self.decoding)
                 self._decode(slab, taps, part)
         self._done = ready

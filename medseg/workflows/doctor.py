@@ -168,7 +168,7 @@ def _devices() -> list[str]:
             properties = torch.cuda.get_device_properties(i)
             found.append(f"cuda:{i} {properties.name}, {properties.total_memory / 2**30:.1f} GB")
     if torch.backends.mps.is_available():
-        found.append("mps (medseg does not use it yet)")
+        found.append("mps (taken by --device mps only; medseg was never tried on one)")
     return found
 
 

@@ -18,9 +18,10 @@ from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
+from medseg.training.device_check import sound_device
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
-from medseg.training.run import Run, reopen_runs, start_runs
+from medseg.training.run import Run, reopen_runs, start_runs, usual_plan
 from medseg.training.run_trainer import callbacks_of, tell, trainer_of
 from medseg.training.state import read_state
 from medseg.workflows.final_validation import (
@@ -73,7 +74,7 @@ def train(
         output: The folder of the run.
         dims: 2 for a network that sees slices, 3 for one that sees volumes. None: 3, or those of ``training.init``.
         config: All other settings. With ``resume`` only ``training.epochs``, ``max_time`` and ``patience`` may change.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         resume: Go on with the run in ``output``, with its own dims and settings.
         network: A module of images ``(batch, channel, *spatial)`` that gives logits ``(batch, output, *spatial)``: the
             background and the labels of the dataset, or its regions. Its patch is the plan's
@@ -101,9 +102,11 @@ def train(
     with joined(given) as processes:
         if resume:
             runs = processes.first(lambda: reopen_runs(folder, dataset, config or Config()))
-            chosen = _device(given, runs[0].config)
+            chosen = sound_device(_device(given, runs[0].config), lambda: runs[0].plan, dataset, runs[0].config, own)
         else:
-            chosen = _device(given, settings)
+            chosen = sound_device(
+                _device(given, settings), lambda: usual_plan(dataset, dims, settings), dataset, settings, own
+            )
             runs = processes.first(lambda: start_runs(folder, dataset, dims, settings, chosen, processes.size))
             if own.network is not None:
                 runs = [with_own_network(run, own.network, chosen) for run in runs]

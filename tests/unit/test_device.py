@@ -16,7 +16,7 @@ def test_wrong_devices_and_precisions_are_refused() -> None:
     with pytest.raises(ConfigError, match="is no device"):
         choose_device("gpu")
     with pytest.raises(ConfigError, match="not supported"):
-        choose_device("mps")
+        choose_device("meta")
     with pytest.raises(ConfigError, match="fp16 needs CUDA"):
         choose_device("cpu", "fp16")
 
@@ -91,3 +91,30 @@ def test_gradients_in_bf16_are_those_in_float32(shape: tuple[int, int, int], ker
     largest = float(gradients[0].abs().max())
     for gradient in gradients[1:]:
         assert float((gradient - gradients[0]).abs().max()) < 0.1 * largest
+
+
+def test_what_lies_on_a_gpu_already_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's loader may give batches there; pin_memory refuses them."""
+
+    class OnGpu:
+        device = torch.device("cuda")
+
+        def to(self, device: torch.device, non_blocking: bool) -> str:
+            return f"{device} {non_blocking}"
+
+    assert CUDA.send(OnGpu()) == "cuda True"  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_an_apple_gpu_is_taken_where_it_is_asked_for_and_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no Apple GPU is present"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    device = choose_device("mps")
+    assert (device.torch_device.type, device.dtype, device.is_cuda, device.is_cpu) == (
+        "mps", torch.float32, False, False,
+    )  # fmt: skip
+    assert str(device) == "Apple GPU (mps, float32)"
+    assert choose_device("auto").torch_device.type != "mps"
+    with pytest.raises(ConfigError, match="networks run in fp32"):
+        choose_device("mps", "bf16")

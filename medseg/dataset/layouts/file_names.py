@@ -51,7 +51,8 @@ def rest_after(start: str, stem: str) -> str | None:
 def safe(name: str) -> str:
     """Returns a name that is fit to be a file name on every system: letters, digits, and ``_ - + .`` inside."""
     kept = re.sub(r"_{2,}", "_", re.sub(r"[^\w.+-]+", "_", name)).strip("._-")
-    return shortened(f"case_{kept}" if RESERVED.match(kept) else kept, LONGEST_FILE_NAME)
+    whole = f"case_{kept}" if RESERVED.match(kept) else kept
+    return shortened(whole, LONGEST_FILE_NAME).rstrip("._-")  # Windows drops dots at the end
 
 
 def unique(names: Sequence[str]) -> list[str]:

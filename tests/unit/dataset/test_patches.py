@@ -37,6 +37,15 @@ def test_a_batch_depends_on_seed_and_step_only(prepared: PreparedDataset) -> Non
     prefetched.close()
 
 
+def test_several_readers_give_the_same_batches(prepared: PreparedDataset) -> None:
+    several = sampler(prepared)
+    several.readers = 3
+    batches = several.prefetched(4)
+    for step in range(4, 12):
+        assert torch.equal(next(batches).image, sampler(prepared).batch(step).image)
+    batches.close()
+
+
 def test_shares_of_a_batch_make_up_the_batch(prepared: PreparedDataset) -> None:
     whole = sampler(prepared).batch(5)
     parts = [next(sampler(prepared).shared(share).prefetched(5)) for share in (slice(0, 1), slice(1, 3))]

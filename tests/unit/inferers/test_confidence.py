@@ -4,7 +4,7 @@ import torch
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
-from medseg.decoding import SOFTMAX
+from medseg.decoding import SOFTMAX, or_on_processor
 from medseg.inferers import confidence
 from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.confidence import Confidence
@@ -82,3 +82,17 @@ def test_who_is_less_sure_expects_less_and_a_mask_that_is_not_there_has_no_dice(
     assert found[1]["core"] == pytest.approx(1 / (1 + np.exp(-2)), abs=0.02)  # half of the image, so sure of each voxel
     assert found[1].keys() == {"core", "both"}
     assert found[2] == {}
+
+
+def test_what_a_full_gpu_cannot_count_is_counted_on_the_processor() -> None:
+    seen: list[torch.Tensor] = []
+
+    def fails_once(logits: torch.Tensor) -> float:
+        seen.append(logits)
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return float(logits.sum())
+
+    assert or_on_processor(fails_once, torch.ones(3)) == 3
+    with pytest.raises(RuntimeError, match="no such thing"):
+        or_on_processor(lambda logits: (_ for _ in ()).throw(RuntimeError("no such thing")), torch.ones(3))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from sliding import CPU, Ramps, plan
@@ -45,6 +47,17 @@ def test_on_a_gpu_the_sums_go_to_main_memory_before_a_case_is_refused() -> None:
     of = demand(61)
     assert of.plan_within(USUAL, CUDA, 2**33) == MemoryPlan(1)
     assert of.plan_within(USUAL, CUDA, 3 * 2**30) == MemoryPlan(1, sums_on_device=False)
+
+
+def test_on_a_gpu_decoding_is_counted_too() -> None:
+    """Where windows take little, the labels of a slab are what memory has to hold."""
+    small = replace(demand(61), window=2**20)
+    row = 128 * 512 * 300
+    sums = 4 * 62 * row
+    assert small.forecast(MemoryPlan(1), CUDA) > sums + 8 * row + small.before
+    padded = replace(small, layout=replace(LAYOUT, shape=(512, 512, 100)))
+    copied = 4 * 61 * 128 * 512 * 128
+    assert padded.forecast(MemoryPlan(1), CUDA) > copied + 4 * 62 * 128 * 512 * 128
 
 
 def test_rows_of_a_2d_network_fill_a_batch() -> None:

@@ -308,3 +308,49 @@ def test_when_nothing_helps_the_error_says_so(fake_gpu: Callable[..., tuple[Case
     stream.predictor.device = CPU
     with pytest.raises(MedsegError, match="out of GPU memory"):
         next(stream.slabs())
+
+
+def test_the_network_itself_stays_where_it_is() -> None:
+    """It may be in training, and the next case may have room."""
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.BatchNorm3d(2)).requires_grad_(False)
+    weights = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    predict = Predictor(network, plan(3), CUDA)
+    predict.to_processor()
+    assert predict.network is not network
+    assert {name: tensor.data_ptr() for name, tensor in network.state_dict().items()} == weights
+    copied = predict.network.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(copied[name], tensor) for name, tensor in network.state_dict().items())
+    assert not {tensor.data_ptr() for tensor in copied.values()} & set(weights.values())
+    assert not any(parameter.requires_grad for parameter in predict.network.parameters())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory"],
+)
+def test_libraries_of_cuda_tell_in_their_own_words_that_memory_is_gone(
+    message: str, fake_gpu: Callable[..., tuple[CaseStream, Full]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, network = fake_gpu(4, InferenceConfig())
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        if len(image) > 2:
+            raise RuntimeError(message)
+        return Ramps()(image)
+
+    monkeypatch.setattr(network, "forward", forward)
+    assert torch.allclose(whole(stream), expected_mean(stream.image, plan(3), 0.5), atol=1e-4)
+    assert stream.batch_size == 2
+
+
+def test_other_errors_of_a_network_are_not_taken_for_missing_memory(
+    fake_gpu: Callable[..., tuple[CaseStream, Full]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, network = fake_gpu(4, InferenceConfig())
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(network, "forward", forward)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        next(stream.slabs())

@@ -1,6 +1,7 @@
 import pytest
 
 from medseg.dataset.layouts.file_names import image_core, mask_core, rest_after, safe, split_channel, unique
+from medseg.io.structure_names import RESERVED, file_name
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,15 @@ def test_safe() -> None:
     assert safe("T1 post (3/4) *") == "T1_post_3_4"
     assert safe("../..") == ""
     assert safe(".hidden") == "hidden"
+
+
+@pytest.mark.parametrize("name", ["con", "AUX.nii", "lpt1", "a" * 119 + ".b", "end.", "a:b", "a?*|<>b", "ends with "])
+def test_names_are_legal_on_windows(name: str) -> None:
+    """No device, no colon or the like, and nothing at the end that Windows would drop."""
+    for legal in (safe(name), file_name(name)):
+        assert not RESERVED.match(legal)
+        assert not set(legal) & set('<>:"/\\|?* ')
+        assert legal[-1] not in ". "
 
 
 def test_unique() -> None:
