@@ -25,7 +25,8 @@ TEMPORARY = re.compile(rf"\.probe-[0-9a-f]{{8}}|\..{{1,{LONGEST_START}}}\.[0-9a-
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path with the same suffixes; renames it to ``path`` when the block succeeds.
 
-    Raises ``OutputError`` when the folder cannot be written to.
+    Raises:
+        OutputError: The folder cannot be written to.
     """
     ensure_folder(path.parent)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
@@ -83,15 +84,15 @@ def _remove(path: Path) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether it has the name of what the functions above make, and a killed call leaves behind."""
+    """Returns whether it has the name of what the functions above make, and a killed call leaves behind."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
 def ensure_folder(folder: Path, advice: str = "choose another folder with -o") -> Path:
-    """Makes the folder, proves that it can be written to, and returns it.
+    """Makes the folder and proves that it can be written to.
 
     Raises:
-        OutputError: It cannot be written to; the message ends with ``advice``.
+        OutputError: It cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +105,15 @@ def ensure_folder(folder: Path, advice: str = "choose another folder with -o") -
 
 
 def read_text(path: Path, largest: int) -> str:
-    """A text of at most so many bytes, in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
+    """Returns a text in UTF-8, or in UTF-16 where its first bytes say so, as spreadsheets write it.
 
-    Raises ``OSError``, or ``ValueError`` for what is larger, no file (a pipe would be waited for), or no such text.
+    Args:
+        path: The file.
+        largest: At most so many bytes are read.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, no file (a pipe would be waited for), or no such text.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -122,7 +129,11 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes a JSON file as ``json_text`` has it; the file appears whole. Raises ``OutputError``."""
+    """Writes JSON; the file appears whole. NaN and infinity, which JSON has not, become null: not defined.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     return write_text(path, json_text(content) + "\n")
 
 
@@ -143,12 +154,16 @@ def _defined(content: Any) -> Any:
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Writes a text in UTF-8; the file appears whole. Raises ``OutputError`` when it cannot be written."""
+    """Writes a text in UTF-8; the file appears whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     with written_whole(path) as temporary:
         temporary.write_text(content, "utf-8", UNKNOWN)
     return path
 
 
 def _reason(error: OSError) -> str:
-    """numpy, for one, only tells of a full disk how many bytes it could write."""
+    """Returns why a file cannot be written; numpy, for one, only tells of a full disk how many bytes it could write."""
     return error.strerror or f"{error}; is the disk full?"

@@ -63,7 +63,11 @@ Spacing = Annotated[
 
 
 def renames(options: Sequence[str] | None) -> dict[str, str]:
-    """Labels by names or globs of segments, in the order given. Raises ``ConfigError``."""
+    """Returns labels by names or globs of segments, in the order given.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
     for option in options or ():
         if not option.rpartition("=")[0].strip():
             raise ConfigError(f"--rename '{option}': write it as SEGMENT=LABEL, or SEGMENT= to drop it")

@@ -25,6 +25,8 @@ WORST_SHOWN = 5
 
 
 class Failed(StrEnum):
+    """What a case counts as whose prediction cannot be used."""
+
     MISSED = "missed"
     LEFT_OUT = "left-out"
 
@@ -158,7 +160,7 @@ def evaluate(
 
 
 def _summed_up(evaluation: "Evaluation | EvaluatedMethods") -> str:
-    """What became of the cases with problems, in a line."""
+    """Returns what became of the cases with problems, in a line."""
     n_failed = evaluation.n_failed
     others = len(evaluation.problems) - n_failed
     parts = [f"{counted(n_failed, 'prediction')} that cannot be used, counted as missed"] if n_failed else []
@@ -167,7 +169,11 @@ def _summed_up(evaluation: "Evaluation | EvaluatedMethods") -> str:
 
 
 def tolerances(options: list[str]) -> dict[str, float]:
-    """Millimetres by label, ``*`` for all others. Raises ``ConfigError``."""
+    """Returns millimetres by label, ``*`` for all others.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
     found = {}
     for option in options:
         label, _, number = option.rpartition("=")

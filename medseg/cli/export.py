@@ -63,7 +63,11 @@ def export(
 
 
 def _names(options: list[str]) -> dict[int, str]:
-    """By label value. Raises ``ConfigError``."""
+    """Returns names by label value.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
     names = {}
     for option in options:
         value, _, name = option.partition("=")

@@ -11,7 +11,7 @@ _MARKS = re.compile(r"[\\`*_\[\]<>~|&]|^\s*(?:[-+#=]|\d+(?=[.)]))", re.MULTILINE
 
 
 def escaped(text: str) -> str:
-    """``text`` in Markdown that is shown as ``text``, except for lines of code, which are shown so anyway."""
+    """Returns ``text`` in Markdown that is shown as ``text``, except for lines of code, which are shown so anyway."""
     return "\n".join(line if line.startswith(CODE) else _MARKS.sub(_escape, line) for line in text.split("\n"))
 
 

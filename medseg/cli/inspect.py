@@ -111,7 +111,7 @@ def _headline(found: "Inspection") -> str:
 
 
 def _images(found: "Inspection", width: int) -> "Iterator[RenderableType]":
-    """Rows in columns; headings and what is odd take the whole width."""
+    """Yields rows in columns; headings and what is odd take the whole width."""
     from rich.cells import cell_len
     from rich.padding import Padding
     from rich.text import Text
@@ -155,7 +155,7 @@ def _line(cells: Sequence[str], widths: Sequence[int | None]) -> "RenderableType
 
 
 def _tables(found: "Inspection") -> "Iterator[RenderableType]":
-    """Of labels, of cases where they are few, and of what was changed in a copy."""
+    """Yields tables of labels, of cases where they are few, and of what was changed in a copy."""
     from medseg.inspection.summary import label_rows
 
     labels = [
@@ -210,7 +210,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> "Table":
 
 
 def _findings(found: "Inspection") -> "Iterator[RenderableType]":
-    """A few of each kind; what to do is said once where it is the same."""
+    """Yields a few findings of each kind; what to do is said once where it is the same."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -232,7 +232,7 @@ def _findings(found: "Inspection") -> "Iterator[RenderableType]":
 
 
 def _where(finding: "Finding", source: Path) -> str:
-    """The path below the source, and the case where its name does not say it."""
+    """Returns the path below the source, and the case where its name does not say it."""
     from medseg.io.archives import origin
 
     if finding.path == source:

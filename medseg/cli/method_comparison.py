@@ -9,7 +9,12 @@ if TYPE_CHECKING:
 
 
 def show_comparison(comparison: "MethodComparison", headings: dict[str, str]) -> None:
-    """``headings`` are the metrics to show and how to call them; all are in comparison.json."""
+    """Prints a ranking for each metric, and the differences; all are in comparison.json.
+
+    Args:
+        comparison: What was found.
+        headings: The metrics to show and how to call them.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -24,8 +24,7 @@ from medseg.report.method_comparison import write_comparison
 
 @dataclass(frozen=True)
 class EvaluatedMethods:
-    """What ``evaluate`` found for several predictions: of each method its folders and evaluations, one for each
-    seed."""
+    """An evaluation of several predictions: of each method its folders and evaluations, one for each seed."""
 
     comparison: MethodComparison
     predictions: dict[str, list[Path]]
@@ -34,7 +33,7 @@ class EvaluatedMethods:
 
     @property
     def n_failed(self) -> int:
-        """Predictions that cannot be used, of all methods."""
+        """The number of predictions that cannot be used, of all methods."""
         return sum(len(each.failed) for of_seeds in self.evaluations.values() for each in of_seeds)
 
     def as_record(self) -> MethodComparisonRecord:
@@ -53,8 +52,16 @@ class EvaluatedMethods:
 def evaluate_methods(
     predictions: Sequence[str | Path], output: Path | None, evaluate: Callable[[Path, Path | None], Evaluation]
 ) -> EvaluatedMethods:
-    """``evaluate`` measures one folder and writes its metrics into another. Raises ``SourceError`` when there are less
-    than two predictions, or no case that all of them have."""
+    """Evaluates several predictions against the same references, and compares them.
+
+    Args:
+        predictions: Folders or files of masks.
+        output: The folder for comparison.json and report.html, and for a folder of each prediction.
+        evaluate: Measures one folder and writes its metrics into another.
+
+    Raises:
+        SourceError: There are less than two predictions, or no case that all of them have.
+    """
     methods = find_methods([Path(each) for each in predictions])
     if sum(map(len, methods.values())) < 2:
         raise SourceError(
@@ -81,8 +88,10 @@ def evaluate_methods(
 
 
 def find_methods(predictions: Sequence[Path]) -> dict[str, list[Path]]:
-    """The folders of each method, by the shortest end of its path that no other has. A folder that holds nothing but
-    folders is a method with several seeds: METHOD/SEED."""
+    """Returns the folders of each method, by the shortest end of its path that no other has.
+
+    A folder that holds nothing but folders is a method with several seeds: METHOD/SEED.
+    """
     paths = [path.resolve() for path in predictions]
     if len(set(paths)) < len(paths):
         raise SourceError(f"{', '.join(map(str, predictions))}: one of them is named twice")

@@ -27,7 +27,7 @@ VALIDATIONS = 2
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of a run, or of all folds together."""
+    """What a training will take; of a run, or of all folds together."""
 
     steps: int | None  # None: as many as there is time for
     step_seconds: float
@@ -37,6 +37,7 @@ class Forecast:
     disk_mb: float
 
     def as_json(self) -> dict[str, Any]:
+        """Returns what ``medseg train --dry-run --json`` prints."""
         return {
             "steps": self.steps,
             "step_seconds": round(self.step_seconds, 4),
@@ -55,9 +56,10 @@ def forecast(
     config: Config | None = None,
     device: str = "auto",
 ) -> Forecast:
-    """What ``train`` with the same arguments will take. Nothing is written to ``output``.
+    """Returns what ``train`` with the same arguments will take. Nothing is written to ``output``.
 
-    Raises whatever ``train`` would raise before it begins, and what its first steps would.
+    Raises:
+        MedsegError: What ``train`` would raise before it begins, and what its first steps would.
     """
     config = config or Config()
     refuse_to_overwrite(Path(output))
@@ -96,7 +98,7 @@ def forecast(
 
 
 def _window_seconds(run: Run, trainer: Trainer) -> float:
-    """Of one window, by the way that validation goes."""
+    """Returns the seconds of one window, by the way that validation goes."""
     plan, config = run.plan, run.config.inference
     channels = len(run.dataset.record.channels)
     # Noise: windows of one value are not predicted each.
@@ -111,7 +113,7 @@ def _window_seconds(run: Run, trainer: Trainer) -> float:
 
 
 def _windows(trainer: Trainer, run: Run) -> int:
-    """Of all held-back cases."""
+    """Returns the number of windows of all held-back cases."""
     overlap, network = run.config.inference.overlap, trainer.average
     shapes = (run.dataset.model_grid(case_id).shape for case_id in run.split.validation)
     return sum(Layout.of(network, run.plan, shape, overlap).n_windows for shape in shapes)

@@ -20,10 +20,20 @@ def view(
     port: int = 0,
     browser: bool = True,
 ) -> None:
-    """Serves ``source`` with ``masks`` (see ``medseg.viewer.opening.open_cases``) on 127.0.0.1 until Ctrl-C.
+    """Serves an image and its masks, or the cases of an evaluation, on 127.0.0.1 until Ctrl-C.
 
-    Nothing but these cases is served, and only below a random token. ``port`` 0 takes a free one. Raises
-    ``SourceError`` for what cannot be shown, ``OutputError`` for a port that is taken.
+    Nothing but these cases is served, and only below a random token.
+
+    Args:
+        source: An image, an evaluation (a folder with metrics.json), a RUN, or a folder of predictions.
+        masks: Those of the image; the other sources have their own.
+        reference: The mask that they should be like.
+        port: 0 takes a free one.
+        browser: Whether the browser is opened.
+
+    Raises:
+        SourceError: It cannot be shown.
+        OutputError: The port is taken.
     """
     cases = open_cases(Path(source), [Path(mask) for mask in masks], None if reference is None else Path(reference))
     try:
@@ -49,11 +59,21 @@ def to_slicer(
     reference: str | Path | None = None,
     case: str | None = None,
 ) -> Path:
-    """Writes what 3D Slicer opens: the image and the masks with names and colours, as one bundle when ``output`` is
-    named .mrb, else as a folder with a script. Of several cases the one named, else the worst. Returns the bundle or
-    the script.
+    """Writes what 3D Slicer opens: the image and the masks with names and colours.
 
-    Raises ``SourceError`` for what cannot be read, ``ConfigError`` when there is no such case.
+    Args:
+        source: As in ``view``.
+        output: A bundle when it is named .mrb, else a folder with a script.
+        masks: Those of the image; the other sources have their own.
+        reference: The mask that they should be like.
+        case: Of several cases the one to write. None: the worst.
+
+    Returns:
+        The bundle or the script.
+
+    Raises:
+        SourceError: A file cannot be read.
+        ConfigError: There is no such case.
     """
     cases = open_cases(Path(source), [Path(mask) for mask in masks], None if reference is None else Path(reference))
     by_id = {each.case_id: each for each in cases}

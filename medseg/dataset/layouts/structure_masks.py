@@ -25,8 +25,11 @@ Masks = dict[str, ImageSource]  # by structure
 
 
 def masks_in_folders(listing: Listing) -> CaseListDraft | None:
-    """A folder a case, and in it a folder with the masks: ``s0001/ct`` and ``s0001/segmentations/liver``; or one with
-    label maps that have the names of the images beside it: ``a``, ``b``, ``masks/a`` and ``masks/b``."""
+    """Finds a folder a case, and in it a folder with the masks: ``s0001/ct`` and ``s0001/segmentations/liver``.
+
+    It may also be one with label maps that have the names of the images beside it: ``a``, ``b``, ``masks/a`` and
+    ``masks/b``.
+    """
     images: dict[str, list[ImageSource]] = defaultdict(list)
     masks: dict[str, Masks] = defaultdict(dict)
     for source in listing.found.sources:
@@ -48,8 +51,11 @@ def masks_in_folders(listing: Listing) -> CaseListDraft | None:
 
 
 def structures_beside_images(listing: Listing) -> CaseListDraft | None:
-    """Masks beside their image that are named after it and after a structure, or after the structure alone where a
-    folder has one image: ``case_ct``, ``case_liver`` and ``case_kidney``; ``case/ct`` and ``case/liver``."""
+    """Finds masks beside their image that are named after it and after a structure.
+
+    They may be named after the structure alone where a folder has one image: ``case_ct``, ``case_liver`` and
+    ``case_kidney``; ``case/ct`` and ``case/liver``.
+    """
     folders: dict[str, Masks] = defaultdict(dict)
     for source in listing.found.sources:
         if source.kind != "dicom":
@@ -74,22 +80,27 @@ def structures_beside_images(listing: Listing) -> CaseListDraft | None:
 
 
 def of_structures(case: str, masks: Mapping[str, ImageSource]) -> list[ImageSource]:
-    """The label of a case: masks by the names of their files, each of which is a structure; or the one label map, as
-    its name says."""
+    """Returns the label of a case: masks by the names of their files, each of which is a structure.
+
+    It is the one label map, where its name says so.
+    """
     if len(masks) == 1 and any(mask_core(name) == "" or name == case for name in masks):
         return list(masks.values())
     return [structure_of(source, mask_core(name) or name) for name, source in masks.items()]
 
 
 def structure_of(source: ImageSource, name: str) -> ImageSource:
-    """The mask of a structure, called as names.json beside it says, which medseg writes, else ``name``. Raises
-    ``SourceError`` for a names.json that cannot be read."""
+    """Returns the mask of a structure, called as names.json beside it says, which medseg writes, else ``name``.
+
+    Raises:
+        SourceError: A names.json cannot be read.
+    """
     listed = read_names(source.path.parent).name_of(source.path.name)
     return replace(source, structure=name if listed is None else listed)
 
 
 def _add_case(draft: CaseListDraft, listing: Listing, folder: str, images: Sequence[ImageSource], masks: Masks) -> None:
-    """The case of a folder, or those of the images in it that have a label map of their name."""
+    """Adds the case of a folder, or those of the images in it that have a label map of their name."""
     names = {listing.place(source).name: source for source in images}
     pairs = {
         name: mask for name in masks for mask in [mask_core(name) or name] if mask in names or image_core(mask) in names
@@ -112,13 +123,13 @@ def _is_mask(name: str, source: ImageSource) -> bool:
 
 
 def _start(name: str) -> str:
-    """``case_1`` of ``case_1_ct`` and of ``case_1_image``; empty for ``ct``."""
+    """Returns ``case_1`` of ``case_1_ct`` and of ``case_1_image``; empty for ``ct``."""
     match = MODALITY.fullmatch(name)
     return match[1] or "" if match else image_core(name)
 
 
 def _named_alike(folders: Mapping[str, Masks], masks: set[ImageSource]) -> set[ImageSource]:
-    """Files whose names end as those of masks do: masks of structures that are not there are empty."""
+    """Returns files whose names end as those of masks do: masks of structures that are not there are empty."""
     words = {
         re.split(SEPARATOR, name, maxsplit=1)[-1]
         for files in folders.values()
@@ -134,8 +145,10 @@ def _named_alike(folders: Mapping[str, Masks], masks: set[ImageSource]) -> set[I
 
 
 def _is_likely(draft: CaseListDraft, in_folders: bool) -> bool:
-    """Whether there are cases with images and masks, and names of structures recur from case to case: names that don't
-    are those of objects, or of something else."""
+    """Returns whether there are cases with images and masks, and names of structures recur from case to case.
+
+    Names that don't are those of objects, or of something else.
+    """
     _take_named(draft)
     labelled = [case for case in draft.cases.values() if case.images and case.labels]
     if all(len(case.images) <= 1 for case in labelled):
@@ -180,7 +193,7 @@ def _take_named(draft: CaseListDraft) -> None:
 
 
 def _folder(listing: Listing, source: ImageSource, up: int = 1) -> str:
-    """Where it lies; the folder itself for a DICOM series."""
+    """Returns where a source lies; the folder itself for a DICOM series."""
     place = listing.place(source)
     for _ in range(up):
         place = place.parent
