@@ -174,8 +174,7 @@ def _present(runs: Sequence[Run], cases: Sequence[str], labels: Sequence[str]) -
 def _contests(
     values: Mapping[str, Floats], present: np.ndarray, labels: Sequence[str], *, higher_is_better: bool
 ) -> Contests:
-    """Returns the contests of the methods, whose ``values`` are ``(seed, case, label)``, over all labels and for
-    each."""
+    """Returns the contests of the methods, over all labels and for each; ``values`` are ``(seed, case, label)``."""
     over_labels = _contest(values, present, higher_is_better)
     several = labels if len(labels) > 1 else ()
     of_labels = {}
@@ -222,8 +221,7 @@ def _contest(values: Mapping[str, Floats], present: np.ndarray, higher_is_better
 
 
 def _of_cases(values: Floats, present: np.ndarray, worst: float) -> Floats:
-    """Returns the means over the labels that are present, ``(seed, case)``; ``worst`` where one of them has no
-    value."""
+    """Returns means over the labels that are present, ``(seed, case)``; ``worst`` where one has no value."""
     filled = np.where(np.isfinite(values), values, worst)
     of_cases: Floats = np.where(present, filled, 0.0).sum(axis=2) / present.sum(axis=1)
     return of_cases
@@ -260,10 +258,7 @@ def _difference(
 
 
 def _wilcoxon(differences: Floats) -> float:
-    """Returns p of Wilcoxon's signed-rank test.
-
-    What is infinite ranks above all that was measured; equal cases are left out, as Wilcoxon did.
-    """
+    """Returns p of Wilcoxon's test. What is infinite ranks above all that was measured; equal cases are left out."""
     finite = np.abs(differences[np.isfinite(differences)])
     beyond = 1.0 + (finite.max() if finite.size else 0.0)
     ranked = np.clip(differences, -beyond, beyond)
