@@ -91,16 +91,9 @@ def start_runs(
 ) -> list[Run]:
     """Decides plan and split; ``Run.write`` writes them down, once the network could be built.
 
-    Args:
-        folder: Of the run.
-        dataset: The prepared cases.
-        dims: None: 3, or those of the model that the run begins with.
-        config: The settings.
-        device: What the plan is made for.
-        processes: How many share a batch.
-
     Returns:
-        One run, or, where ``training.fold`` is all, one a fold, which share ``max_time``.
+        One run, or, where ``training.fold`` is all, one a fold, which share ``max_time``. ``processes`` share a batch.
+        ``dims`` of None are 3, or those of the model that the run begins with.
 
     Raises:
         TrainingError: The folder holds a run already.
@@ -119,11 +112,7 @@ def start_runs(
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Checks that the folder holds no run.
-
-    Raises:
-        TrainingError: It holds one already.
-    """
+    """Checks that the folder holds no run. Raises ``TrainingError`` when it does."""
     if any((folder / name / "run.json").exists() for name in ("", "fold_0")):
         raise TrainingError(f"{folder} holds a run already; go on with it by --resume, or choose another -o")
 
