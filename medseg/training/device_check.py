@@ -6,6 +6,7 @@ Processors and CUDA are trusted. What is here was tried with fakes only, never o
 import copy
 from collections.abc import Callable
 from math import isclose
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.training.epoch import Epoch
 from medseg.training.parts import OwnParts, make_trainer
+from medseg.training.run import resolve_plan
 
 # How far loss and gradient may differ from the processor's, as a part of it.
 TOLERANCE = 0.05
@@ -60,6 +62,12 @@ def sound_device(
         fall_back(device, reason)
         return choose_device("cpu", config.training.precision, config.training.threads)
     return device
+
+
+def usual_plan(dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config) -> Plan:
+    """Returns a plan like the one that a run on a processor gets, whatever time there is."""
+    training = config.training.model_copy(update={"max_time": None})
+    return resolve_plan(dataset, dims, config.model_copy(update={"training": training}), choose_device("cpu"))[0]
 
 
 def _with_augmentation(config: Config, **probabilities: float) -> Config:

@@ -20,7 +20,7 @@ from medseg.config import Config, load
 from medseg.dataset.prepared_json import StoredCase
 from medseg.dataset.splits import Split, count_folds, split_fold
 from medseg.dataset.store import PreparedDataset
-from medseg.device import Device, choose_device
+from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_text
 from medseg.networks.network import Network
@@ -218,11 +218,6 @@ def resolve_plan(
     flat = dataset.plans.plan_3d is None
     axes = axes_to_mirror(plan, dataset.labels, config.augmentation.mirror, flat)
     return plan.model_copy(update={"mirrored_axes": axes}), config
-
-
-def usual_plan(dataset: PreparedDataset, dims: Literal[2, 3] | None, config: Config) -> Plan:
-    """Returns a plan like the one that a run on a processor gets, whatever time there is."""
-    return resolve_plan(dataset, dims, _with_training(config, max_time=None), choose_device("cpu"))[0]
 
 
 def _is_open(config: Config, device: Device) -> bool:

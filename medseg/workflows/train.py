@@ -18,10 +18,10 @@ from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
-from medseg.training.device_check import sound_device
+from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
-from medseg.training.run import Run, reopen_runs, start_runs, usual_plan
+from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import callbacks_of, tell, trainer_of
 from medseg.training.state import read_state
 from medseg.workflows.final_validation import (

@@ -11,9 +11,8 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.inferers.device_check import placed
 from medseg.training import device_check
-from medseg.training.device_check import sound_device
+from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.parts import NO_OWN_PARTS
-from medseg.training.run import usual_plan
 
 MPS = Device(torch.device("mps"), torch.float32)
 SHAPE = (1, 8, 8, 8)
