@@ -73,6 +73,8 @@ def preprocess(
 
 
 def _summary(result: "PreprocessResult") -> dict[str, object]:
+    from medseg.problems import problem_records
+
     return {
         "folder": str(result.folder),
         "layout": result.record.layout,
@@ -80,8 +82,11 @@ def _summary(result: "PreprocessResult") -> dict[str, object]:
         "labels": None if result.record.labels is None else result.record.labels.model_dump(mode="json"),
         "cases": [case.case_id for case in result.record.cases],
         "annotated_part": {case.case_id: round(case.annotated_part, 6) for case in result.record.cases},
-        "problems": [{"case_id": p.case_id, "path": str(p.path), "problem": p.message} for p in result.problems],
-        "warnings": [{"case_id": w.case_id, "path": str(w.path), "warning": w.message} for w in result.warnings],
+        "problems": [problem.model_dump() for problem in problem_records(result.problems)],
+        "warnings": [
+            {"case_id": each.case_id, "path": each.path, "warning": each.problem}
+            for each in problem_records(result.warnings)
+        ],
     }
 
 

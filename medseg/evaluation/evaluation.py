@@ -15,6 +15,7 @@ from medseg.evaluation.pairs import CasePair, find_pairs
 from medseg.evaluation.summary import Summary
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS, definitions
+from medseg.problems import ProblemRecord, problem_records
 from medseg.records import Record, read_record, write_record
 from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE
@@ -93,9 +94,7 @@ class Evaluation:
             cases=cases,
             failed=self.failed,
             unknown_values={case_id: dict(voxels) for case_id, voxels in self.unknown.items()},
-            problems=tuple(
-                ProblemEntry(case_id=each.case_id, path=str(each.path), problem=each.message) for each in self.problems
-            ),
+            problems=problem_records(self.problems),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -124,14 +123,6 @@ class CalibrationEntry(Record):
     labels: Mapping[str, LabelCalibration]
 
 
-class ProblemEntry(Record):
-    """What is wrong with a case or file."""
-
-    case_id: str
-    path: str
-    problem: str
-
-
 class MetricsRecord(Record):
     """The content of metrics.json. What older versions did not write has a default; what newer ones add is kept."""
 
@@ -150,7 +141,7 @@ class MetricsRecord(Record):
     cases: dict[str, dict[str, LabelEntry]]
     failed: Mapping[str, str] = Field(default_factory=dict)  # why predictions count as empty, by case
     unknown_values: dict[str, dict[int, int]] = Field(default_factory=dict)  # voxels by value, by case
-    problems: tuple[ProblemEntry, ...] = ()
+    problems: tuple[ProblemRecord, ...] = ()
 
     @property
     def records(self) -> tuple[LabelMetrics, ...]:

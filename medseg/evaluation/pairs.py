@@ -144,7 +144,7 @@ def asked_for(predictions: Path) -> set[str] | None:
     predicted = read_predictions(predictions)
     if predicted is None:
         return None
-    failed = (problem.get("case_id", "") for problem in predicted.problems)
+    failed = (problem.case_id for problem in predicted.problems)
     return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed} or None
 
 

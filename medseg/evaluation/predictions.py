@@ -1,6 +1,5 @@
 """predictions.json in a folder of masks: what was predicted, of what, by which model; its record, reader and writer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import (
 )
 
 from medseg.labels import Labels
+from medseg.problems import ProblemRecord
 from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Spacing3
 
@@ -99,7 +99,7 @@ class Predictions(Record):
         labels: What the values of the masks mean.
         asked: Ids of the cases that were to be predicted; a call that was killed has not done all of them.
         cases: What was predicted.
-        problems: Of cases that could not be predicted: case_id, path, problem.
+        problems: Of cases that could not be predicted.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -118,7 +118,7 @@ class Predictions(Record):
     labels: Labels
     asked: tuple[str, ...] = ()
     cases: tuple[PredictedCase, ...] = ()
-    problems: tuple[Mapping[str, str], ...] = ()
+    problems: tuple[ProblemRecord, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content of the file."""

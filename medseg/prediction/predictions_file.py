@@ -10,6 +10,7 @@ from medseg.errors import SourceError
 from medseg.evaluation.predictions import PredictedCase, Predictions, Stamp, read_predictions, write_predictions
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
+from medseg.problems import problem_records
 from medseg.progress import warn
 from medseg.version import VERSION
 
@@ -98,11 +99,9 @@ class PredictionsFile:
         place = {case_id: i for i, case_id in enumerate(self.call.asked)}
         # A call that goes on with another's work leaves the same behind.
         all_cases = sorted([*self.before.values(), *cases], key=lambda each: place.get(each.case_id, 0))
-        told = tuple(
-            {"case_id": problem.case_id, "path": str(problem.path), "problem": problem.message} for problem in problems
-        )
         asked = tuple(sorted({*self.call.asked, *self.before}))
-        record = self.call.model_copy(update={"asked": asked, "cases": tuple(all_cases), "problems": told})
+        update = {"asked": asked, "cases": tuple(all_cases), "problems": problem_records(problems)}
+        record = self.call.model_copy(update=update)
         if self.folder is not None:
             write_predictions(self.folder, record)
         self.written_at = time.monotonic()

@@ -1,10 +1,8 @@
 """The files of a prepared folder that describe all of its cases."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.dataset import prepared_json
-from medseg.dataset.cases import Problem
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.prepared_json import DatasetRecord, StoredCase, StoredGrid
 from medseg.errors import OutputError
@@ -13,7 +11,6 @@ from medseg.labels import Labels
 from medseg.plan import Fingerprint, Plans
 from medseg.preparation.agreement import Agreement
 from medseg.preparation.checked_case import Checked
-from medseg.table import write_table
 from medseg.version import VERSION
 
 
@@ -29,14 +26,6 @@ def begin_folder(folder: Path, source: Path) -> Path:
     folder = ensure_folder(folder)
     (folder / "dataset.json").unlink(missing_ok=True)
     return folder
-
-
-def write_problems(folder: Path, problems: Sequence[Problem]) -> Path:
-    """Writes problems.csv: the cases that were left out, and why."""
-    path = folder / "problems.csv"
-    rows = [{"case_id": each.case_id, "path": each.path, "problem": each.message} for each in problems]
-    write_table(path, ("case_id", "path", "problem"), rows)
-    return path
 
 
 def write_plans(folder: Path, measured: Fingerprint, plans: Plans) -> None:

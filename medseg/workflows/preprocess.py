@@ -28,7 +28,8 @@ from medseg.preparation.case_warnings import (
 )
 from medseg.preparation.checked_case import check_cases, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
-from medseg.preparation.prepared_folder import begin_folder, write_dataset, write_plans, write_problems
+from medseg.preparation.prepared_folder import begin_folder, write_dataset, write_plans
+from medseg.problems import write_problems
 
 
 @dataclass(frozen=True)

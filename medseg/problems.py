@@ -1,0 +1,43 @@
+"""Problems as files have them: entries of JSON files and of what ``--json`` prints, and rows of problems.csv."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ConfigDict
+
+from medseg.errors import Problem
+from medseg.records import Record
+from medseg.table import write_table
+
+PROBLEMS_FILE = "problems.csv"
+
+
+class ProblemRecord(Record):
+    """What is wrong with a case or file. Other programs may write less of it, or more.
+
+    Attributes:
+        case_id: The case; empty where it is not known.
+        path: The file or folder.
+        problem: What is wrong with it, in words.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    case_id: str = ""
+    path: str = ""
+    problem: str = ""
+
+
+def problem_records(problems: Iterable[Problem]) -> tuple[ProblemRecord, ...]:
+    """Return the entry of each problem, in their order."""
+    return tuple(ProblemRecord(case_id=each.case_id, path=str(each.path), problem=each.message) for each in problems)
+
+
+def write_problems(folder: Path, problems: Iterable[Problem]) -> Path:
+    """Write problems.csv into a folder, and return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    rows = [record.model_dump() for record in problem_records(problems)]
+    return write_table(folder / PROBLEMS_FILE, list(ProblemRecord.model_fields), rows)
