@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from medseg.evaluation.method_comparison import Contest, Difference, MethodComparison
+    from medseg.evaluation.comparison_json import Contest, Difference, MethodComparison
 
 
 def show_comparison(comparison: "MethodComparison", headings: dict[str, str]) -> None:

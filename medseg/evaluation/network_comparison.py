@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.method_comparison import COMPARISON_FILE, MethodComparison
+from medseg.evaluation.comparison_json import COMPARISON_FILE, MethodComparison
 from medseg.evaluation.method_comparison import DEFINITIONS as STATISTICS
 from medseg.evaluation.summary import RESAMPLES, SEED, Floats, interval, resamples
 from medseg.records import Record, read_record, write_record

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import MedsegError
+from medseg.evaluation.comparison_json import MethodComparison
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of, sources_beside
-from medseg.evaluation.method_comparison import MethodComparison
 from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats

@@ -9,16 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import Problem
+from medseg.evaluation.comparison_json import Contest, Difference, MethodComparison, Standing
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.method_comparison import (
-    DEFINITIONS,
-    Contest,
-    Difference,
-    MethodComparison,
-    Run,
-    Standing,
-    case_scores,
-)
+from medseg.evaluation.method_comparison import DEFINITIONS, Run, case_scores
 from medseg.evaluation.summary import Floats, table
 from medseg.metrics.definitions import definitions
 from medseg.report.disputed_cases import COLOURS, Methods, disputed_case, most_disputed_first, values_of_methods

@@ -7,14 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import Problem, SourceError
+from medseg.evaluation.comparison_json import MethodComparison, MethodComparisonRecord, write_method_comparison
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.method_comparison import (
-    DEFINITIONS,
-    MethodComparison,
-    MethodComparisonRecord,
-    compare_methods,
-    write_method_comparison,
-)
+from medseg.evaluation.method_comparison import DEFINITIONS, compare_methods
 from medseg.files import ensure_folder
 from medseg.io.folders import is_hidden
 from medseg.progress import say

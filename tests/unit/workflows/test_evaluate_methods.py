@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import medseg
 from medseg.cli.main import app
 from medseg.errors import LabelError, SourceError
-from medseg.evaluation.method_comparison import read_method_comparison
+from medseg.evaluation.comparison_json import read_method_comparison
 from medseg.workflows.evaluate_methods import EvaluatedMethods, find_methods
 
 
