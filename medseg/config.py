@@ -11,17 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from medseg.errors import ConfigError, did_you_mean, reason_of
 from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value, with_new_names
-from medseg.setting_types import Duration, Mirror, PositiveRange, Range
+from medseg.setting_types import CallbackSpec, Duration, Mirror, OptimizerName, PositiveRange, Range, ScheduleName
 
 # As version 0.1 spelt them: runs, and the users' own files, still have these.
 OLD_NAMES = {"preprocessing": {"normalization": "normalisation"}, "training": {"optimizer": "optimiser"}}
@@ -122,12 +116,15 @@ class TrainingConfig(Section):
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     fit_to_time: bool = True  # max_time also chooses width, patch and batch, by how long steps take on this machine
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
-    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
+    # muon, adamw or sgd; torch.RAdam, or another optimizer of PyTorch; one that a plugin registers.
+    optimizer: OptimizerName = "muon"
+    optimizer_arguments: dict[str, Any] = {}  # of PyTorch's or the plugin's, beside the learning rate
     learning_rate: float | None = Field(None, gt=0)  # None: the network's, for muon and adamw; see 'medseg networks'
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0)  # for muon, adamw and sgd
     momentum: float = Field(0.99, ge=0, lt=1)  # for sgd, with Nesterov
     warm_up: float = Field(0.02, ge=0, lt=1)  # part of the schedule in which the rate rises to its full value
-    schedule: Literal["cosine", "poly"] = "cosine"
+    schedule: ScheduleName = "cosine"  # or poly; one of a plugin
+    callbacks: list[CallbackSpec] = []  # arguments of those of plugins
     gradient_clip: float = Field(12.0, gt=0)
     # Of the exponential average of the weights; 0: none. None: grows with the steps, so that it is always one over the
     # last tenth of them.

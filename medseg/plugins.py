@@ -1,4 +1,4 @@
-"""Plugins: Python files of the user's that register networks, losses, transforms and callbacks.
+"""Plugins: Python files of the user's that register networks, losses, transforms, optimizers, schedules and callbacks.
 
 A plugin is code, so only the user names one: ``--plugin my.py``, or ``load_plugins`` in Python. No model, dataset or
 file of settings can. What a plugin registers is then used by its name, as in ``network.name`` and ``loss.name``.
@@ -20,7 +20,7 @@ Example of a plugin:
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeVar
 from medseg.errors import MedsegError, cause_of, lacks_memory, reason_of
 
 T = TypeVar("T", bound=Callable[..., Any])
-Kind = Literal["network", "loss", "transform", "callback"]
+Kind = Literal["network", "loss", "transform", "optimizer", "schedule", "callback"]
 
 
 class PluginError(MedsegError):
@@ -41,7 +41,7 @@ class Registered:
     """What a plugin registered.
 
     Attributes:
-        kind: "network", "loss", "transform" or "callback".
+        kind: "network", "loss", "transform", "optimizer", "schedule" or "callback".
         name: By which it is chosen.
         build: The class or function that was decorated.
         file: The plugin.
@@ -114,10 +114,37 @@ def register_transform(name: str) -> Callable[[T], T]:
     return _decorator("transform", name, {})
 
 
+def register_optimizer(name: str) -> Callable[[T], T]:
+    """Registers a class or function that makes an optimizer, for ``training.optimizer``.
+
+    It is called with the parameters of the network, with ``lr``, the highest learning rate of the schedule, and with
+    ``training.optimizer_arguments``. It returns a ``torch.optim.Optimizer``. Where its groups have other rates than
+    ``lr``, these keep their ratio.
+
+    Args:
+        name: The optimizer's name.
+    """
+    return _decorator("optimizer", name, {})
+
+
+def register_schedule(name: str) -> Callable[[T], T]:
+    """Registers a function that gives the learning rate after the warm-up, for ``training.schedule``.
+
+    It is called with the part of the schedule after the warm-up that is done, in 0 … 1, which steps or the clock
+    measure. It returns the learning rate as a part of the highest one: ``lambda done: 1 - done`` falls in a straight
+    line.
+
+    Args:
+        name: The schedule's name.
+    """
+    return _decorator("schedule", name, {})
+
+
 def register_callback(name: str) -> Callable[[T], T]:
     """Registers a class or function that makes a callback of training; see ``medseg.training.callbacks``.
 
-    It is called without arguments at the beginning of each run for which the plugin is given.
+    One is made at the beginning of each run, without arguments, or with those that ``training.callbacks`` gives it:
+    ``{name: NAME, every: 2}``.
 
     Args:
         name: The callback's name.
@@ -171,7 +198,7 @@ def _load(file: Path) -> list[Registered]:
     if not found:
         raise PluginError(
             f"--plugin: {file} registers nothing; decorate a class with @register_network, @register_loss, "
-            "@register_transform or @register_callback of medseg.plugins"
+            "@register_transform, @register_optimizer, @register_schedule or @register_callback of medseg.plugins"
         )
     return found
 
@@ -197,14 +224,18 @@ def registered(kind: Kind) -> list[Registered]:
     return [each for each in _registered.values() if each.kind == kind]
 
 
-def registered_callbacks() -> list[Any]:
+def registered_callbacks(specs: Iterable[Mapping[str, Any]] = ()) -> list[Any]:
     """Returns a new callback of each kind that plugins registered, for one run.
+
+    Args:
+        specs: ``training.callbacks``, the arguments of some of them: ``{"name": "told", "every": 2}``.
 
     Raises:
         PluginError: One of them cannot be made.
     """
+    arguments = {spec["name"]: {key: value for key, value in spec.items() if key != "name"} for spec in specs}
     with errors_of_plugins():
-        return [each.build() for each in registered("callback")]
+        return [each.build(**arguments.get(each.name, {})) for each in registered("callback")]
 
 
 @contextmanager

@@ -1,9 +1,18 @@
-"""Types of settings: durations, ranges, and what may be mirrored, as people write them."""
+"""Types of settings, as people write them: durations, ranges, what may be mirrored, and names that plugins add to."""
 
+import inspect
 import re
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
+
+from medseg.errors import did_you_mean, reason_of
+from medseg.plugins import Kind, plugin_of, registered
+
+# What training knows by itself; plugins add to it.
+NAMES: dict[Kind, tuple[str, ...]] = {"optimizer": ("muon", "adamw", "sgd"), "schedule": ("cosine", "poly")}
+TORCH = "torch."  # begins the names of PyTorch's optimizers
 
 
 def seconds(duration: object) -> object:
@@ -28,7 +37,29 @@ def mirroring(choice: object) -> object:
     return {True: "all", False: "none"}[choice] if isinstance(choice, bool) else choice
 
 
+def known(kind: Kind, name: str) -> str:
+    """Returns the name of what training or a plugin has. Raises ``ValueError``."""
+    names = [*NAMES.get(kind, ()), *(each.name for each in registered(kind))]
+    if name not in names and not (kind == "optimizer" and name.startswith(TORCH)):
+        raise ValueError(f"there is no such {kind}{did_you_mean(name, names)}; one of a plugin needs --plugin")
+    return name
+
+
+def callback_of_plugin(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns arguments of a callback that a plugin has. Raises ``ValueError``."""
+    plugin = plugin_of("callback", known("callback", str(spec.get("name"))))
+    try:
+        if plugin is not None:
+            inspect.signature(plugin.build).bind(**{key: value for key, value in spec.items() if key != "name"})
+    except TypeError as error:
+        raise ValueError(reason_of(error)) from error
+    return spec
+
+
 Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(ascending)]
 PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(ascending)]
+OptimizerName = Annotated[str, AfterValidator(partial(known, "optimizer"))]
+ScheduleName = Annotated[str, AfterValidator(partial(known, "schedule"))]
+CallbackSpec = Annotated[dict[str, Any], AfterValidator(callback_of_plugin)]  # {"name": "told", "every": 2}

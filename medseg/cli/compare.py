@@ -49,13 +49,12 @@ def compare(
         raise typer.BadParameter("give --max-time or --epochs, not both")
     numbers = {"--folds": _numbers("--folds", folds), "--seeds": _numbers("--seeds", seeds)}
     from medseg.config import load
+    from medseg.plugins import load_plugins
 
+    load_plugins(plugins or ())  # the settings may name what they register
     if max_time is None and epochs is None and load(config, settings).training.max_time is None:
         max_time = "5m"
     length = [f"training.max_time={max_time}"] if max_time else [f"training.epochs={epochs}"] if epochs else []
-    from medseg.plugins import load_plugins
-
-    load_plugins(plugins or ())
     from medseg.workflows.compare import compare as run
 
     comparison = run(

@@ -10,7 +10,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Your own Python file that registers networks, losses, transforms or callbacks; it is run. May be "
-        "repeated.",
+        help="Your own Python file that registers networks, losses, transforms, optimizers, schedules or "
+        "callbacks; it is run. May be repeated.",
     ),
 ]

@@ -92,13 +92,13 @@ def train(
         raise typer.BadParameter(
             "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
         )
+    from medseg.plugins import load_plugins
+
+    load_plugins(plugins or ())  # the settings may name what they register
     chosen = load(config, overrides)
     chosen_dims: Literal[2, 3] | None = None if dims is None else 2 if dims == "2" else 3
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is for a run that has not begun; leave --resume out")
-    from medseg.plugins import load_plugins, registered_callbacks
-
-    load_plugins(plugins or ())
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
     if dry_run:
         from medseg.workflows.forecast import forecast
@@ -107,15 +107,7 @@ def train(
         return
     from medseg.workflows.train import train as run
 
-    result = run(
-        prepared,
-        output,
-        dims=chosen_dims,
-        config=chosen,
-        device=device,
-        resume=resume,
-        callbacks=registered_callbacks(),
-    )
+    result = run(prepared, output, dims=chosen_dims, config=chosen, device=device, resume=resume)
     if RANK == 0:
         show_result(result, output, as_json)
     if result.evaluation is None or result.evaluation.problems:

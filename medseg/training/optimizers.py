@@ -6,6 +6,7 @@ torch.optim has one since 2.9, for matrices only; the weights of a convolution, 
 of one row an output.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from itertools import filterfalse
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import torch
 
 from medseg.config import TrainingConfig
+from medseg.errors import ConfigError, MedsegError, did_you_mean, reason_of
+from medseg.plugins import PluginError, errors_of_plugins, plugin_of
+from medseg.setting_types import TORCH
 
 # Of the quintic iteration that moves singular values towards 1 (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -21,6 +25,8 @@ ITERATIONS = 5
 LIKE_ADAMW = 0.2
 # Muon leaves smaller ones to AdamW: those that see the image or make logits are no matrices between features.
 SMALLEST_MATRIX = 8
+# The base class; one that needs a closure; one for sparse gradients; one for matrices only, see ``Muon``.
+LEFT_OUT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 
 
 class Muon(torch.optim.Optimizer):
@@ -118,9 +124,22 @@ def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig
     Args:
         network: Whose weights are trained.
         rate: The highest learning rate of the schedule.
-        config: ``optimizer``, ``momentum`` and ``weight_decay``.
+        config: ``optimizer``, ``optimizer_arguments``, ``momentum`` and ``weight_decay``.
+
+    Raises:
+        ConfigError: PyTorch has no such optimizer, or an optimizer has no such arguments.
+        PluginError: The optimizer of a plugin raised an error.
     """
-    if config.optimizer == "sgd":
+    name, arguments = config.optimizer, config.optimizer_arguments
+    plugin = plugin_of("optimizer", name)
+    if plugin is not None or name.startswith(TORCH):
+        build = plugin.build if plugin is not None else _of_torch(name)
+        return _built(name, build, network.parameters(), {"lr": rate, **arguments})
+    if arguments:
+        raise ConfigError(
+            f"training.optimizer_arguments: {name} has none; set training.momentum and training.weight_decay"
+        )
+    if name == "sgd":
         return torch.optim.SGD(
             network.parameters(),
             lr=rate,
@@ -128,11 +147,43 @@ def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
-    if config.optimizer == "muon":
+    if name == "muon":
         matrices = filter(_is_matrix, network.parameters())
         others = filterfalse(_is_matrix, network.parameters())
         return Muon(matrices, others, lr=rate, weight_decay=config.weight_decay)
     return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+
+
+def _of_torch(name: str) -> type[torch.optim.Optimizer]:
+    """The class of ``torch.optim`` that "torch.NAME" names."""
+    kinds = {
+        key: kind
+        for key, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and key not in LEFT_OUT
+    }
+    key = name.removeprefix(TORCH)
+    if key not in kinds:
+        raise ConfigError(f"training.optimizer: PyTorch has no optimizer '{key}'{did_you_mean(key, kinds)}")
+    return kinds[key]
+
+
+def _built(
+    name: str, build: Callable[..., Any], parameters: Iterable[torch.nn.Parameter], arguments: dict[str, Any]
+) -> torch.optim.Optimizer:
+    try:
+        inspect.signature(build).bind(parameters, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"training.optimizer_arguments of {name}: {reason_of(error)}") from error
+    try:
+        with errors_of_plugins():
+            optimizer = build(parameters, **arguments)
+    except MedsegError:
+        raise
+    except Exception as error:  # whatever PyTorch says about their values
+        raise ConfigError(f"training.optimizer: {name} cannot be built ({reason_of(error)})") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PluginError(f"'{name}' made a {type(optimizer).__name__}; it has to be a torch.optim.Optimizer")
+    return optimizer
 
 
 def _is_matrix(parameter: torch.Tensor) -> bool:

@@ -14,6 +14,7 @@ from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.parallel import processor_count
 from medseg.plan import CUSTOM_NETWORK
+from medseg.plugins import PluginError, registered_callbacks
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
 from medseg.training.callback import Callback
@@ -58,7 +59,7 @@ def trainer_of(
 def callbacks_of(
     run: Run, sampler: PatchSampler, trainer: Trainer, training_seconds: Callable[[Trainer], float]
 ) -> list[Callback]:
-    """Returns what medseg does beside the loop, with the callbacks that the trainer has among them.
+    """Returns what medseg does beside the loop, and the callbacks of plugins and of the trainer.
 
     Args:
         run: Whose folder is written.
@@ -81,7 +82,13 @@ def callbacks_of(
         callbacks += [journal, LiveTable(journal), TensorBoard(run.folder / "events", run.dataset.labels)]
         if MLflow.is_wanted():
             callbacks.append(MLflow(run.folder.resolve().name, unions=unions))
-    return [*callbacks, *trainer.callbacks, Checkpoint(run.checkpoint)]
+    own = registered_callbacks(settings.callbacks)
+    for each in own:
+        if not isinstance(each, Callback):
+            raise PluginError(
+                f"{type(each).__name__} of a plugin is no callback; derive it from medseg.training.Callback"
+            )
+    return [*callbacks, *own, *trainer.callbacks, Checkpoint(run.checkpoint)]
 
 
 def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) -> nn.Module:

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+
+from medseg.plugins import PluginError, errors_of_plugins, plugin_of
 
 # As nnU-Net: (1 - progress) ** 0.9.
 POLY_POWER = 0.9
@@ -28,7 +29,7 @@ class Schedule:
 
     peak: float
     warm_up: float
-    shape: Literal["cosine", "poly"]
+    shape: str
     factor: float = 1.0  # of the watchdog
     join: Join | None = None
 
@@ -41,7 +42,7 @@ class Schedule:
         return self.join.rate + done * (target - self.join.rate)
 
 
-def learning_rate(progress: float, peak: float, warm_up: float, shape: Literal["cosine", "poly"]) -> float:
+def learning_rate(progress: float, peak: float, warm_up: float, shape: str) -> float:
     """Returns the learning rate of a schedule.
 
     It rises in a straight line during the warm-up, then decays to 0.
@@ -50,13 +51,25 @@ def learning_rate(progress: float, peak: float, warm_up: float, shape: Literal["
         progress: The part of the schedule that is done, in 0 … 1.
         peak: The highest rate.
         warm_up: The part of the schedule that the rise takes.
-        shape: Of the decay: a half cosine, or the polynomial (1 - progress) ** 0.9, as in nnU-Net.
+        shape: Of the decay: "cosine", half of one; "poly", (1 - progress) ** 0.9, as in nnU-Net; or what a plugin
+            registered.
+
+    Raises:
+        PluginError: The schedule of a plugin raised an error, or gave no rate.
     """
     progress = min(max(progress, 0.0), 1.0)
     if progress < warm_up:
         # Not from zero: the first step would be lost.
         return peak * max(progress / warm_up, 0.01)
     rest = (progress - warm_up) / (1 - warm_up)
+    if (plugin := plugin_of("schedule", shape)) is not None:
+        with errors_of_plugins():
+            part = plugin.build(rest)
+        if not isinstance(part, int | float) or not 0 <= part < math.inf:
+            raise PluginError(
+                f"{plugin.file}: the schedule '{shape}' gave {part!r} at {rest:.3f}; give a part of the rate"
+            )
+        return peak * part
     if shape == "poly":
         return float(peak * (1 - rest) ** POLY_POWER)
     return peak * 0.5 * (1 + math.cos(math.pi * rest))
