@@ -37,9 +37,9 @@ class Structure(Record):
 
     name: str
     colour: Colour
-    category: Code | None = None  # what kind of thing it is: "Anatomical Structure"
-    type: Code | None = None  # which: "Kidney"
-    modifier: Code | None = None  # on which side: "Left"
+    category: Code | None = None
+    type: Code | None = None
+    modifier: Code | None = None
 
     @property
     def coding(self) -> Coding:
@@ -58,7 +58,7 @@ class Label(Structure):
     """
 
     value: Value
-    alone: bool = True  # False: a part of regions, and no structure by itself
+    alone: bool = True
 
 
 class Region(Structure):

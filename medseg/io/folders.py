@@ -31,7 +31,7 @@ class Walk(NamedTuple):
     """
 
     files: list[Path]
-    outputs: list[Path]  # folders that medseg wrote, which aren't walked into
+    outputs: list[Path]
 
 
 def walk(folder: Path) -> Walk:

@@ -31,15 +31,21 @@ def abdomen(
     spacing: Spacing3 = (4.0, 4.0, 6.0),
     directions: Array = SUPINE_AXIAL,
 ) -> tuple[Array, Array]:
-    """The CT of patient ``seed``: HU (x, y, z) as float32, and the label map (x, y, z) as uint8 with
-    ``LABELS``.
+    """Returns a CT of a patient, and the label map of it.
 
-    The patient lies near the middle of the grid. The columns of ``directions`` (3, 3) say where the array
-    axes point, as RAS unit vectors; by default an axial study, whose first axis runs to the patient's
-    left and second to his back. A seed is the same patient on any grid; only the scanner noise differs.
+    A seed is the same patient on any grid; only the scanner noise differs. The patient lies near the middle of the
+    grid. Everything is painted twice as fine along each axis and averaged (partial volume); a voxel's label is the
+    commonest in it.
 
-    Everything is painted twice as fine along each axis and averaged (partial volume); a voxel's label is
-    the commonest in it.
+    Args:
+        seed: The number of the patient.
+        shape: Voxels ``(x, y, z)``.
+        spacing: Edge lengths of a voxel in mm, in array-axis order.
+        directions: ``(3, 3)``, whose columns say where the array axes point, as RAS unit vectors. By default the study
+            is axial: its first axis runs to the patient's left and its second to his back.
+
+    Returns:
+        HU ``(x, y, z)`` as float32, and the label map ``(x, y, z)`` as uint8 with the values of ``LABELS``.
     """
     patient = PhantomPatient(seed)
     fine = tuple(2 * n for n in shape)
@@ -52,7 +58,7 @@ def abdomen(
 
 
 def _scanned(canvas: Canvas, patient: PhantomPatient) -> Array:
-    """HU of the tissues, with their texture, blurred to the scanner's voxels, with its noise."""
+    """Returns the HU of the tissues, with their texture, blurred to the scanner's voxels, with its noise."""
     rng = patient.rng
     mean, texture = np.zeros((2, len(Tissue)), np.float32)
     for tissue, look in APPEARANCES.items():
@@ -65,7 +71,7 @@ def _scanned(canvas: Canvas, patient: PhantomPatient) -> Array:
 
 
 def _label_map(tissue: Array) -> Array:
-    """The commonest label in each block of 2×2×2; a tie goes to the lower value."""
+    """Returns the commonest label in each block of 2×2×2; a tie goes to the lower value."""
     value = np.zeros(len(Tissue), np.uint8)
     for member, structure in STRUCTURES.items():
         value[member] = LABELS[structure]
@@ -75,7 +81,7 @@ def _label_map(tissue: Array) -> Array:
 
 
 def _block_sum(fine: Array) -> Array:
-    """Sums over blocks of 2×2×2."""
+    """Returns the sums over blocks of 2×2×2."""
     for axis in range(3):
         fine = np.moveaxis(fine, axis, 0)
         fine = np.moveaxis(fine[::2] + fine[1::2], 0, axis)

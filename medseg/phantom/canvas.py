@@ -17,19 +17,32 @@ RELIEF_MM, RELIEF_WAVELENGTH_MM = 1.5, 55.0
 
 @dataclass(frozen=True)
 class Canvas:
-    """``points`` (3, x, y, z): RAS mm after bending; ``relief`` (x, y, z): how far a surface is raised,
-    in mm; ``tissue`` (x, y, z): ``Tissue`` values. A part of a canvas is a view: painting on it paints on
-    the whole."""
+    """A fine grid of points in space, and the tissue painted at each of them so far.
+
+    A part of a canvas is a view: painting on it paints on the whole.
+
+    Attributes:
+        grid: The grid of the whole canvas, in RAS mm.
+        points: ``(3, x, y, z)``: RAS mm after bending.
+        relief: ``(x, y, z)``: how far a surface is raised, in mm.
+        tissue: ``(x, y, z)``: values of ``Tissue``.
+        slack_mm: How far from its box the surface of a solid can come to lie.
+    """
 
     grid: Geometry
     points: Array
     relief: Array
     tissue: Array
-    slack_mm: float  # how far from its box the surface of a solid can come to lie
+    slack_mm: float
 
     @classmethod
     def blank(cls, grid: Geometry, rng: np.random.Generator) -> "Canvas":
-        """Air on ``grid``, in a space that is bent at random."""
+        """Returns a canvas of air, in a space that is bent at random.
+
+        Args:
+            grid: In RAS mm.
+            rng: What the space is drawn from.
+        """
         bend = np.stack([smooth_field(rng, grid, BEND_WAVELENGTH_MM) for _ in range(3)]) * np.float32(BEND_MM)
         relief = smooth_field(rng, grid, RELIEF_WAVELENGTH_MM) * np.float32(RELIEF_MM)
         slack_mm = float(np.abs(bend).max() + np.abs(relief).max())
@@ -39,7 +52,7 @@ class Canvas:
         return cls(grid, bend, relief, np.zeros(grid.shape, np.uint8), slack_mm)
 
     def near(self, solid: Solid) -> "Canvas":
-        """The part of the canvas in which the solid can be."""
+        """Returns the part of the canvas in which a solid can be."""
         low, high = solid.low - self.slack_mm, solid.high + self.slack_mm
         corners = self.grid.index([np.choose(pick, [low, high]) for pick in product((0, 1), repeat=3)])
         first = np.clip(np.floor(corners.min(axis=0)), 0, self.grid.shape).astype(int)
@@ -48,19 +61,36 @@ class Canvas:
         return Canvas(self.grid, self.points[:, *box], self.relief[box], self.tissue[box], self.slack_mm)
 
     def paint(self, tissue: Tissue, solid: Solid, *, rough: bool = False) -> None:
-        """Fills the solid with the tissue, over whatever was there; ``rough`` adds the relief to its
-        surface."""
+        """Fills a solid with a tissue, over whatever was there.
+
+        Args:
+            tissue: What it is filled with.
+            solid: What is filled.
+            rough: Whether the relief is added to its surface.
+        """
         part = self.near(solid)
         depth = solid.depth(part.points)
         part.tissue[(depth + part.relief if rough else depth) > 0] = tissue
 
 
 def smooth_field(rng: np.random.Generator, grid: Geometry, wavelength_mm: float, n_waves: int = 24) -> Array:
-    """Random values (x, y, z) with mean 0 and deviation 1 that vary over about ``wavelength_mm``.
+    """Returns random values with mean 0 and deviation 1 that vary over about one wavelength.
 
-    A sum of plane waves of random direction and phase (random Fourier features, Rahimi & Recht 2007). It
-    is a function of the place in the world, so that it does not change with the grid; and since a plane
-    wave is a product over the axes of any grid, the sum is one product of matrices.
+    They are a sum of plane waves of random direction and phase. It is a function of the place in the world, so that it
+    does not change with the grid; and since a plane wave is a product over the axes of any grid, the sum is one product
+    of matrices.
+
+    Args:
+        rng: What the waves are drawn from.
+        grid: In RAS mm.
+        wavelength_mm: The mean wavelength.
+        n_waves: How many waves are added.
+
+    Returns:
+        ``(x, y, z)``, float32.
+
+    Source:
+        Random Fourier features: Rahimi and Recht 2007, NeurIPS 20.
     """
     direction = rng.normal(size=(n_waves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

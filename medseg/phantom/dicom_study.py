@@ -19,7 +19,14 @@ INTERCEPT = -1024
 
 
 class SeriesIdentity(NamedTuple):
-    """Whose series it is, and what it is called."""
+    """Whose series it is, and what it is called.
+
+    Attributes:
+        patient_id: PatientID; the name is made from it.
+        study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID, from which the UIDs of the slices follow.
+        description: SeriesDescription.
+    """
 
     patient_id: str
     study_uid: str
@@ -126,5 +133,5 @@ def _save(dataset: Dataset, path: Path) -> None:
 
 
 def _decimals(numbers: Array | list[float]) -> list[DSfloat]:
-    """Decimal strings, as exact as their 16 characters allow. ``+ 0.0`` turns -0 into 0."""
+    """Returns decimal strings, as exact as their 16 characters allow. ``+ 0.0`` turns -0 into 0."""
     return [DSfloat(float(number) + 0.0, auto_format=True) for number in numbers]

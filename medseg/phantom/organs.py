@@ -10,6 +10,12 @@ from medseg.phantom.tissue import Tissue
 
 
 def paint_abdomen(canvas: Canvas, patient: PhantomPatient) -> None:
+    """Paints an abdomen with all its organs; what comes later lies on top.
+
+    Args:
+        canvas: What is painted on.
+        patient: Whose abdomen it is.
+    """
     for paint in (
         _trunk, _chest, _ribs, _colon, _small_bowel, _stomach, _liver, _pancreas,
         _spleen, _back, _kidneys, _vessels, _spine,
@@ -49,7 +55,7 @@ def _ribs(canvas: Canvas, patient: PhantomPatient) -> None:
 
 
 def _hollow(canvas: Canvas, organ: Solid, content: Tissue, *, wall_mm: float = 3.0, gas_from: float = 1e3) -> None:
-    """A piece of gut; gas collects at the front, above the level ``gas_from`` (y in mm)."""
+    """Paints a piece of gut; gas collects at the front, above the level ``gas_from`` (y in mm)."""
     part = canvas.near(organ)
     depth = organ.depth(part.points)
     part.tissue[depth > 0] = Tissue.BOWEL_WALL
@@ -154,7 +160,7 @@ def _vessels(canvas: Canvas, patient: PhantomPatient) -> None:
 
 
 def _spine(canvas: Canvas, patient: PhantomPatient) -> None:
-    """Vertebrae and discs, one after the other; behind them arch, spinous and transverse processes."""
+    """Paints vertebrae and discs, one after the other; behind them arch, spinous and transverse processes."""
     centre = (patient.rng.normal(0, 3), -patient.half_depth_mm + 35)
     body = column(24 * patient.size, 18 * patient.size, centre)
     part = canvas.near(column(50, 70, centre))

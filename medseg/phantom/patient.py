@@ -10,10 +10,25 @@ from medseg.volume import Array
 
 
 class PhantomPatient:
-    """Patient number ``seed``. Whatever is drawn later comes from ``rng`` too, in the order in which it is painted.
+    """A patient whose build, pose, dose and noise are drawn at random.
 
-    Coordinates are RAS mm from a point in front of the spine between the kidneys and the diaphragm;
-    ``pose`` and ``shift`` take a point of the scanner to them.
+    Coordinates are RAS mm from a point in front of the spine between the kidneys and the diaphragm.
+
+    Args:
+        seed: The number of the patient.
+
+    Attributes:
+        rng: What everything is drawn from, also later, in the order in which it is painted.
+        pose: ``(3, 3)``; with ``shift`` it takes a point of the scanner to these coordinates.
+        shift: In mm.
+        size: Of the patient, where 1 is usual.
+        fat_mm: Of the layer under the skin.
+        wall_mm: Of the wall of muscle.
+        half_width_mm: Of the abdominal cavity.
+        half_depth_mm: Of the abdominal cavity.
+        dome_mm: How high the right and the left dome of the diaphragm are.
+        dose: Of contrast medium, where 1 is a full one.
+        noise_hu: The standard deviation of the scanner noise.
     """
 
     def __init__(self, seed: int) -> None:
@@ -30,11 +45,15 @@ class PhantomPatient:
         self.noise_hu = rng.uniform(12, 22)
 
     def trunk(self, outside_mm: float = 0.0) -> Solid:
-        """The abdominal cavity, and what lies up to so many mm around it."""
+        """Returns the abdominal cavity, and what lies up to so many mm around it."""
         return column(self.half_width_mm, self.half_depth_mm, squareness=2.4).grown(outside_mm)
 
     def diaphragm(self, below_mm: float = 0.0) -> Solid:
-        """All that lies under the two domes of the diaphragm, the right one the higher."""
+        """Returns all that lies under the two domes of the diaphragm, the right one the higher.
+
+        Args:
+            below_mm: How far below them it ends.
+        """
         right, left = self.dome_mm - [0, 9] - below_mm
 
         def height(x: Array, y: Array) -> Array:
@@ -44,18 +63,34 @@ class PhantomPatient:
         return under(height)
 
     def inside(self, solid: Solid) -> Solid:
-        """The part of an organ that has room in the abdominal cavity."""
+        """Returns the part of an organ that has room in the abdominal cavity."""
         return solid.within(self.trunk(-2.5)).within(self.diaphragm(below_mm=4))
 
     def place(self, point: Vector, jitter_mm: float = 4.0) -> Array:
+        """Returns a point in this patient, somewhat elsewhere than it is described.
+
+        Args:
+            point: RAS mm, in a patient of size 1.
+            jitter_mm: The standard deviation along each axis.
+        """
         return np.asarray(point) * self.size + self.rng.normal(0, jitter_mm, 3)
 
     def organ(self, centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Solid:
-        """An ellipsoid: somewhat elsewhere, and of somewhat other size and direction, than it is
-        described."""
+        """Returns an ellipsoid of somewhat other place, size and direction than it is described.
+
+        Args:
+            centre: RAS mm, in a patient of size 1.
+            radii: In mm, in a patient of size 1.
+            turn: Degrees about x, y and z, one after the other, about the centre.
+        """
         size = np.asarray(radii) * self.size * self.rng.uniform(0.91, 1.1, 3)
         return ellipsoid(self.place(centre), size, np.asarray(turn) + self.rng.normal(0, 5, 3))
 
     def vessel(self, path: Sequence[Vector], radius_mm: float) -> Solid:
-        """A tube along a path that is somewhat other than described."""
+        """Returns a tube along a path that is somewhat other than described.
+
+        Args:
+            path: Points in RAS mm, in a patient of size 1.
+            radius_mm: In a patient of size 1.
+        """
         return tube([self.place(point) for point in path], radius_mm * self.size * self.rng.uniform(0.9, 1.15))

@@ -29,7 +29,11 @@ STUDY = "study"
 
 @cache
 def phantom() -> tuple[Array, Array, Geometry]:
-    """Returns HU (x, y, z), the label map (x, y, z), and their grid."""
+    """Returns a synthetic study; it is made once.
+
+    Returns:
+        HU ``(x, y, z)``, the label map ``(x, y, z)``, and their grid.
+    """
     image, label_map = abdomen(0, shape=SHAPE, spacing=SPACING)
     affine = np.eye(4)
     affine[:3, :3] = SUPINE_AXIAL * SPACING
@@ -37,7 +41,7 @@ def phantom() -> tuple[Array, Array, Geometry]:
 
 
 def write_study(folder: Path) -> None:
-    """Writes the study as a DICOM series."""
+    """Writes the study as a DICOM series into a folder."""
     image, _, geometry = phantom()
     study_uid, series_uid = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
     identity = SeriesIdentity("phantom", study_uid, series_uid, "Self-test")
@@ -45,7 +49,11 @@ def write_study(folder: Path) -> None:
 
 
 def read_study(folder: Path) -> None:
-    """Reads it again, and compares voxels and grid."""
+    """Reads the study again, and compares voxels and grid.
+
+    Raises:
+        SourceError: They are others than were written.
+    """
     image, _, geometry = phantom()
     volume = read_volume(folder / STUDY).oriented_as(geometry.orientation)
     difference = volume.geometry.difference(geometry)
@@ -56,7 +64,11 @@ def read_study(folder: Path) -> None:
 
 
 def run_network(_folder: Path) -> None:
-    """Runs an untrained network, and compares it with the same in float32 on the processor."""
+    """Runs an untrained network on the device, and compares it with the same in float32 on the processor.
+
+    Raises:
+        MedsegError: The logits are not finite, or others.
+    """
     image, _, _ = phantom()
     torch.manual_seed(0)
     network = build_network(1, len(LABELS) + 1, SMALL).eval()
@@ -74,7 +86,11 @@ def run_network(_folder: Path) -> None:
 
 
 def write_masks(folder: Path) -> None:
-    """Writes masks of the study, each of which an independent reader compares."""
+    """Writes masks of the study, each of which an independent reader compares.
+
+    Raises:
+        OutputError: A mask is not what was to be written.
+    """
     volume = read_volume(folder / STUDY)
     _, label_map, geometry = phantom()
     mask = Volume(label_map[None], geometry).oriented_as(volume.geometry.orientation).label_map

@@ -23,17 +23,29 @@ FAR_MM = 1e4
 
 @dataclass(frozen=True)
 class Solid:
-    """``depth`` of points, and the corners ``low`` and ``high`` (RAS mm) of a box around the solid."""
+    """A region of space.
+
+    Attributes:
+        depth: How deep points ``(3, ...)`` lie in it: positive inside, and close to mm near the surface.
+        low: The low corner of a box around it, RAS mm.
+        high: The high corner.
+    """
 
     depth: Depth
     low: Array
     high: Array
 
     def grown(self, by_mm: float) -> "Solid":
+        """Returns the solid with its surface so many mm further out; further in where they are negative."""
         return Solid(lambda p: self.depth(p) + by_mm, self.low - by_mm, self.high + by_mm)
 
     def joined(self, other: "Solid", blend_mm: float = 0.0) -> "Solid":
-        """Both solids; where they meet, the crease is filled over ``blend_mm``."""
+        """Returns both solids as one.
+
+        Args:
+            other: What it is joined with.
+            blend_mm: Over how much the crease is filled where they meet.
+        """
 
         def depth(p: Array) -> Array:
             one, two = self.depth(p), other.depth(p)
@@ -44,15 +56,23 @@ class Solid:
         return Solid(depth, low - blend_mm, high + blend_mm)
 
     def within(self, other: "Solid") -> "Solid":
+        """Returns what lies in both solids."""
         low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
         return Solid(lambda p: np.minimum(self.depth(p), other.depth(p)), low, high)
 
     def without(self, other: "Solid") -> "Solid":
+        """Returns what lies in this solid, and not in the other."""
         return Solid(lambda p: np.minimum(self.depth(p), -other.depth(p)), self.low, self.high)
 
 
 def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Solid:
-    """``turn``: degrees about x, y and z, one after the other, about the centre."""
+    """Returns an ellipsoid.
+
+    Args:
+        centre: RAS mm.
+        radii: Along its three axes, in mm.
+        turn: Degrees about x, y and z, one after the other, about the centre.
+    """
     middle, axes = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
     scale = float(np.cbrt(np.prod(axes)))
     to_unit = (Rotation.from_euler("xyz", turn, degrees=True).as_matrix().T / axes[:, None]).astype(np.float32)
@@ -66,7 +86,12 @@ def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Solid:
 
 
 def tube(path: Sequence[Vector], radius_mm: float) -> Solid:
-    """A round tube along a path of at least two points, with round ends."""
+    """Returns a round tube along a path, with round ends.
+
+    Args:
+        path: At least two points, RAS mm.
+        radius_mm: Of the tube.
+    """
     points = np.asarray(path, np.float32)
 
     def depth(p: Array) -> Array:
@@ -86,7 +111,14 @@ def tube(path: Sequence[Vector], radius_mm: float) -> Solid:
 def column(
     radius_x_mm: float, radius_y_mm: float, centre: tuple[float, float] = (0, 0), squareness: float = 2.0
 ) -> Solid:
-    """An endless column along z; its section is an ellipse, or squarer when ``squareness`` is above 2."""
+    """Returns an endless column along z.
+
+    Args:
+        radius_x_mm: Of its section, along x.
+        radius_y_mm: Of its section, along y.
+        centre: Of its section, (x, y) in RAS mm.
+        squareness: The exponent of its section: 2 is an ellipse, more is squarer.
+    """
     scale = float(np.sqrt(radius_x_mm * radius_y_mm))
 
     def depth(p: Array) -> Array:
@@ -99,7 +131,7 @@ def column(
 
 
 def under(dome: Callable[[Array, Array], Array]) -> Solid:
-    """All that lies below the surface ``z = dome(x, y)``."""
+    """Returns all that lies below the surface ``z = dome(x, y)``."""
     return Solid(lambda p: dome(p[0], p[1]) - p[2], np.full(3, -FAR_MM), np.full(3, FAR_MM))
 
 

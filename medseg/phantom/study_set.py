@@ -23,35 +23,52 @@ TILT_DEGREES = (12.0, 0.0, 8.0)  # about x, y, z
 
 @dataclass(frozen=True)
 class StudySet:
-    """Where the studies are. ``train`` and ``test`` each hold ``images/<case_id>/`` (a DICOM series),
-    ``labels/<case_id>.nii.gz`` on the same grid, and ``dataset.json`` with the names of channel and
-    labels."""
+    """Where the studies are.
+
+    ``train`` and ``test`` each hold ``images/<case_id>/`` (a DICOM series), ``labels/<case_id>.nii.gz`` on the same
+    grid, and ``dataset.json`` with the names of channel and labels.
+
+    Attributes:
+        folder: That holds both.
+    """
 
     folder: Path
 
     @property
     def train(self) -> Path:
+        """The folder of the studies to train on."""
         return self.folder / "train"
 
     @property
     def test(self) -> Path:
+        """The folder of the studies for which a model can be asked afterwards."""
         return self.folder / "test"
 
     @property
     def test_images(self) -> Path:
+        """The folder with the DICOM series of ``test``."""
         return self.test / "images"
 
     @property
     def test_labels(self) -> Path:
+        """The folder with the label maps of ``test``."""
         return self.test / "labels"
 
 
 def make_study_set(folder: Path, *, n_train: int, n_test: int, seed: int = 0) -> StudySet:
-    """Writes ``n_train`` labelled studies, and ``n_test`` for which a model can be asked afterwards.
+    """Writes labelled studies to train on, and others for which a model can be asked afterwards.
 
-    No two patients are alike, nor do they have the same spacing, number of slices or origin. The last
-    patient of each of the two sets was scanned on a tilted grid. A test patient does not depend on
-    ``n_train``.
+    No two patients are alike, nor do they have the same spacing, number of slices or origin. The last patient of each
+    of the two sets was scanned on a tilted grid. A test patient does not depend on ``n_train``.
+
+    Args:
+        folder: Where to.
+        n_train: How many to train on.
+        n_test: How many others.
+        seed: Of all that is random.
+
+    Raises:
+        OutputError: A file cannot be written.
     """
     study_set = StudySet(Path(folder))
     patients = [(study_set.train, "patient", n, n_train) for n in range(1, n_train + 1)]
@@ -85,7 +102,7 @@ def _write_study(part: Path, case_id: str, seed: int, *, tilted: bool) -> None:
 
 
 def _scanner_grid(rng: np.random.Generator, tilted: bool) -> Geometry:
-    """A grid whose spacing, number of slices and place in the world differ between studies."""
+    """Returns a grid whose spacing, number of slices and place in the world differ between studies."""
     in_plane = round(float(rng.uniform(4.8, 5.2)), 3)
     spacing = np.array([in_plane, in_plane, rng.choice([6.0, 6.5, 7.0, 7.5, 8.0])])
     shape = (*MATRIX, round(SCANNED_MM / float(spacing[2])))

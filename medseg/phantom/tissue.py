@@ -7,6 +7,8 @@ LABELS: dict[str, int] = {"liver": 1, "spleen": 2, "kidney_left": 3, "kidney_rig
 
 
 class Tissue(IntEnum):
+    """What fills a point of the phantom."""
+
     AIR = 0
     COUCH = auto()
     FAT = auto()
@@ -34,8 +36,14 @@ class Tissue(IntEnum):
 
 
 class Appearance(NamedTuple):
-    """HU without contrast medium, what a full dose adds, how patients differ (deviation), how rough it is
-    (deviation)."""
+    """What a tissue looks like in CT.
+
+    Attributes:
+        plain: HU without contrast medium.
+        enhancement: HU that a full dose adds.
+        spread: How patients differ: the standard deviation in HU.
+        texture: How rough it is: the standard deviation in HU.
+    """
 
     plain: float
     enhancement: float

@@ -15,10 +15,19 @@ INCHES = 2.6
 
 
 def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:
-    """Draws ``maps`` (gate, x, y, z), from 0 (blue) to 1 (red), over ``image`` (channel, x, y, z) on the same grid, in
-    the slices in which the gate that chooses most lets most through.
+    """Draws attention maps over their image, in the slices in which the gate that chooses most lets most through.
 
-    Raises ``GeometryError`` when the shapes differ.
+    Args:
+        image: ``(channel, x, y, z)``, of which the first channel is shown.
+        maps: ``(gate, x, y, z)`` on the same grid, from 0 (blue) to 1 (red).
+        output: The picture to write.
+
+    Returns:
+        The picture.
+
+    Raises:
+        GeometryError: The shapes differ.
+        OutputError: The picture cannot be written.
     """
     if image.geometry.shape != maps.geometry.shape:
         raise GeometryError(f"maps of {maps.geometry.shape} cannot lie on an image of {image.geometry.shape}")

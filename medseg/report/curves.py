@@ -16,6 +16,14 @@ FEW = 30  # points that get a dot each
 
 @dataclass(frozen=True)
 class Mark:
+    """A point of a curve.
+
+    Attributes:
+        x: Its place on the page.
+        y: Its place on the page.
+        text: What it says when it is pointed at.
+    """
+
     x: float
     y: float
     text: str
@@ -23,14 +31,34 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
+    """A curve of a drawing.
+
+    Attributes:
+        name: In the legend.
+        colour: CSS.
+        points: Of an SVG polyline.
+        dots: Its points, where they are few.
+    """
+
     name: str
-    colour: str  # CSS
-    points: str  # of an SVG polyline
+    colour: str
+    points: str
     dots: tuple[Mark, ...]
 
 
 @dataclass(frozen=True)
 class Drawing:
+    """Curves over one axis.
+
+    Attributes:
+        title: What they show.
+        across: The axis of the epochs.
+        up: The axis of the values.
+        curves: In the order of the legend.
+        width: Of the page's SVG.
+        height: Of the page's SVG.
+    """
+
     title: str
     across: Scale
     up: Scale
@@ -40,8 +68,15 @@ class Drawing:
 
 
 def training_curves(log_csv: Path, labels: Labels) -> Iterator[Drawing]:
-    """Loss, validation Dice and learning rate, as far as they are in the log. Raises ``SourceError`` for a log without
-    epochs."""
+    """Yields drawings of loss, validation Dice and learning rate, as far as they are in the log.
+
+    Args:
+        log_csv: The log of a run.
+        labels: Whose Dice is drawn, in their colours.
+
+    Raises:
+        SourceError: The log has no epochs.
+    """
     rows = log_rows(log_csv)
     epochs = [float(row["epoch"]) for row in rows]
     across = Scale.over(epochs, LEFT / 2, WIDTH - EDGE, least_step=1)

@@ -14,18 +14,24 @@ CT_AIR = -700.0
 
 
 def displayed(volume: Volume) -> Volume:
-    """In ``DISPLAY``, unless it is a photograph, which is shown as it is."""
+    """Returns a volume in the orientation ``DISPLAY``; a photograph as it is."""
     return volume if is_photograph(volume.geometry) else volume.oriented_as(DISPLAY)
 
 
 def is_photograph(grid: Geometry) -> bool:
-    """A picture that lies nowhere in the world: its axes point right and down."""
+    """Says whether a grid is that of a picture which lies nowhere in the world: its axes point right and down."""
     return grid.shape[2] == 1 and np.array_equal(grid.affine, np.eye(4))
 
 
 def window(array: Array) -> tuple[Array, float, float]:
-    """Of an image (channel, x, y, z): the channels to show, which are three of an RGB picture and else the first, and
-    the values that become black and white."""
+    """Returns which channels of an image to show, and the values that become black and white.
+
+    Args:
+        array: ``(channel, x, y, z)``.
+
+    Returns:
+        The channels, which are three of an RGB picture and else the first; the value of black; and that of white.
+    """
     if len(array) == 3 and array.dtype == np.uint8:
         return array, 0.0, 255.0
     shown = array[:1]

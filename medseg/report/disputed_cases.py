@@ -31,7 +31,17 @@ Methods = Mapping[str, Sequence[Evaluation]]  # an evaluation for each seed
 
 @dataclass(frozen=True)
 class DisputedCase:
-    """``scores`` by method, ``spread`` the largest less the smallest; ``values`` of each label by method."""
+    """A case in which methods differ.
+
+    Attributes:
+        case_id: Its name.
+        spread: The largest score less the smallest.
+        scores: By method; None where there is none.
+        values: Of each label, by method.
+        slices: Pictures.
+        note: Why there is no picture.
+        files: The masks by method, the reference, and the image where it was found.
+    """
 
     case_id: str
     spread: float
@@ -62,6 +72,13 @@ def most_disputed_first(scores: Mapping[str, Floats], cases: Sequence[str]) -> d
 
 
 def values_of_methods(scores: Mapping[str, Floats], comparison: MethodComparison, case: str) -> dict[str, float | None]:
+    """Returns the value of each method in one case; None where it has none.
+
+    Args:
+        scores: Of each method the value of each case.
+        comparison: That has the order of the cases.
+        case: Its name.
+    """
     at = comparison.cases.index(case)
     return {name: float(of[at]) if np.isfinite(of[at]) else None for name, of in scores.items()}
 
@@ -74,6 +91,16 @@ def disputed_case(
     methods: Methods,
     metric: str,
 ) -> DisputedCase:
+    """Returns a case in which methods differ, with its pictures; it is read once more.
+
+    Args:
+        case: Its name.
+        scores: Of each method the value of each case.
+        disputed: How far the methods lie apart, by case.
+        comparison: That has the order of the cases.
+        methods: The evaluations of each method, one for each seed; the first is pictured.
+        metric: Whose values are listed by label.
+    """
     firsts = {name: evaluations[0] for name, evaluations in methods.items()}
     values = {
         name: {record.label: record.values.get(metric) for record in each.records if record.case_id == case}
@@ -94,7 +121,7 @@ def _pair(evaluation: Evaluation, case: str) -> CasePair:
 
 
 def _image_of(case: str, firsts: Mapping[str, Evaluation]) -> ImageSource | None:
-    """The first that is known to any method."""
+    """Returns the first image that is known to any method."""
     found = (image_of(_pair(each, case), sources_beside(each.masks.predictions)) for each in firsts.values())
     return next((source for source in found if source is not None), None)
 
@@ -102,7 +129,7 @@ def _image_of(case: str, firsts: Mapping[str, Evaluation]) -> ImageSource | None
 def _pictures(
     case: str, source: ImageSource | None, firsts: Mapping[str, Evaluation]
 ) -> tuple[tuple[ErrorSlice, ...], str]:
-    """Of the first seed of each method, and what is wrong with the image."""
+    """Returns pictures of the first seed of each method, and what is wrong with the image."""
     labels = next(iter(firsts.values())).masks.labels
     predictions: dict[str, Array] = {}
     try:
@@ -125,7 +152,7 @@ def _pictures(
 
 
 def _in_values_of(labels: Labels, label_map: Array, own: Labels) -> Array:
-    """Methods may give a label other values."""
+    """Returns a label map in the values of other labels: methods may give a label other values."""
     if own == labels:
         return label_map
     value_of = dict(zip(own.names, own.values, strict=True))

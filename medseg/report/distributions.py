@@ -28,6 +28,15 @@ LIMITS = 1.96  # standard deviations: 95 % of normal differences lie within
 
 @dataclass(frozen=True)
 class Dot:
+    """A case in a drawing.
+
+    Attributes:
+        case_id: Its name.
+        value: Of the metric.
+        x: Its place on the page.
+        y: Its place on the page.
+    """
+
     case_id: str
     value: float
     x: float
@@ -36,29 +45,64 @@ class Dot:
 
 @dataclass(frozen=True)
 class Row:
-    """A label, or a method: its cases and their box, in places; the median's value."""
+    """The cases of a label, or of a method.
+
+    Attributes:
+        label: The name of either.
+        colour: Of its dots.
+        y: The place of the row on the page.
+        dots: The cases, or of many those far out.
+        box: The places of end of whisker, quartile, median, quartile, and end of whisker.
+        median: Its value.
+    """
 
     label: str
     colour: Colour
     y: float
     dots: tuple[Dot, ...]
-    box: tuple[float, float, float, float, float]  # end of whisker, quartile, median, quartile, end of whisker
+    box: tuple[float, float, float, float, float]
     median: float
 
 
 @dataclass(frozen=True)
 class Distribution:
+    """How one metric is spread over the cases.
+
+    Attributes:
+        metric: Its name.
+        scale: The axis of its values.
+        rows: A row for each label or method.
+        height: Of the page's SVG.
+        width: Of the page's SVG.
+        zero: The place of a line at 0; None without one.
+    """
+
     metric: str
     scale: Scale
     rows: tuple[Row, ...]
     height: float
     width: float = WIDTH
-    zero: float | None = None  # the place of a line at 0
+    zero: float | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Difference against mean of two volumes (Bland and Altman 1986), in ml."""
+    """How predicted volumes agree with those of the reference: the difference of the two against their mean, in ml.
+
+    Attributes:
+        label: Its name.
+        colour: Of its dots.
+        across: The axis of the means.
+        up: The axis of the differences.
+        dots: The cases.
+        bias: The mean difference.
+        limits: Within which 95 % of normal differences lie.
+        width: Of the page's SVG.
+        height: Of the page's SVG.
+
+    Source:
+        Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8.
+    """
 
     label: str
     colour: Colour
@@ -72,7 +116,12 @@ class Agreement:
 
 
 def distributions(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Distribution]:
-    """One for each metric that says which way is better."""
+    """Yields a drawing for each metric that says which way is better.
+
+    Args:
+        records: The metrics of all cases and labels.
+        labels: In the order of the rows.
+    """
     for metric in records[0].values if records else ():
         if METRICS[metric].better == "neither":
             continue
@@ -97,7 +146,13 @@ def _distribution(metric: str, records: Sequence[LabelMetrics], labels: Labels, 
 def side_by_side(
     title: str, of_rows: Mapping[str, Sequence[tuple[str, float]]], colours: Mapping[str, Colour]
 ) -> Distribution:
-    """A row for each name, with the value of each case."""
+    """Returns a drawing with a row for each name.
+
+    Args:
+        title: Of the drawing.
+        of_rows: Of each name the cases and their values; what has none is left out.
+        colours: By name.
+    """
     known = {name: list(values) for name, values in of_rows.items() if values}
     scale = Scale.over((value for values in known.values() for _, value in values), LEFT, WIDTH - EDGE)
     rows = [
@@ -108,6 +163,15 @@ def side_by_side(
 
 
 def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> Row:
+    """Returns the row of a label or method: a dot for each case, and their box.
+
+    Args:
+        name: Of the label or method.
+        colour: Of its dots.
+        known: The cases and their values; at least one.
+        scale: The axis of the values.
+        y: The place of the row on the page.
+    """
     values = np.array([value for _, value in known])
     low, median, high = np.percentile(values, (25, 50, 75))
     reach = WHISKER * (high - low)
@@ -123,7 +187,12 @@ def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale,
 
 
 def agreements(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Agreement]:
-    """One for each label that lies in at least two cases, where volumes were measured."""
+    """Yields a drawing for each label that lies in at least two cases, where volumes were measured.
+
+    Args:
+        records: The metrics of all cases and labels.
+        labels: In the order of the drawings.
+    """
     for label in labels.structures:
         known = [
             (record.case_id, float(predicted or 0.0), float(referred or 0.0))

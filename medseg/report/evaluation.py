@@ -43,16 +43,27 @@ TITLES = {
 
 @dataclass(frozen=True)
 class ShownCase:
-    """A case with pictures; ``why``: it is the worst, or the median one."""
+    """A case with pictures.
+
+    Attributes:
+        case_id: Its name.
+        why: Whether it is the worst, or the median one.
+        score: The value that it is ranked by.
+        records: Its metrics by label.
+        slices: The pictures.
+        note: Why there is no picture.
+        files: Its masks and its image.
+        in_slicer: The command that writes it for 3D Slicer.
+    """
 
     case_id: str
     why: str
     score: float
     records: tuple[LabelMetrics, ...]
     slices: tuple[ErrorSlice, ...]
-    note: str  # why there is no picture
+    note: str
     files: Mapping[str, Path]
-    in_slicer: str  # the command that writes it for 3D Slicer
+    in_slicer: str
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
@@ -107,7 +118,7 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
 
 
 def _left_out(masks: EvaluatedMasks, cases: Collection[str]) -> Iterator[str]:
-    """What was not annotated, and so is not measured, in words."""
+    """Yields what was not annotated, and so is not measured, in words."""
     ignore = masks.labels.ignore
     if ignore is not None:
         yield (
@@ -121,7 +132,7 @@ def _left_out(masks: EvaluatedMasks, cases: Collection[str]) -> Iterator[str]:
 
 
 def _unknown(unknown: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
-    """Values of predictions that are no label's, in words."""
+    """Yields values of predictions that are no label's, in words."""
     for case_id, voxels in unknown.items():
         values = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in voxels.items())
         yield f"The prediction of {case_id} has values that are no label's, and count as background: {values}."
@@ -155,7 +166,7 @@ def _three(number: float) -> str:
 
 
 def _shown_cases(evaluation: Evaluation, masks: EvaluatedMasks, scores: Mapping[str, float]) -> Iterator[ShownCase]:
-    """The worst, and then the median one."""
+    """Yields the worst cases, and then the median one."""
     ranked = list(scores)
     why = dict(zip(ranked, WORST, strict=False))
     if ranked:
@@ -181,13 +192,13 @@ def _shown_cases(evaluation: Evaluation, masks: EvaluatedMasks, scores: Mapping[
 
 
 def _in_slicer(case_id: str) -> str:
-    """In the folder of the report."""
+    """Returns the command that writes a case for 3D Slicer, in the folder of the report."""
     bundle = f"{case_id.replace('/', '_')}.mrb"
     return shlex.join(["medseg", "view", ".", "--case", case_id, "--slicer", bundle])
 
 
 def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks) -> tuple[tuple[ErrorSlice, ...], str]:
-    """And what is wrong with the image."""
+    """Returns pictures of a case, and what is wrong with its image."""
     try:
         prediction, reference = read_pair(pair, masks.grid_tolerance)
         image, note = image_on(reference, source)
@@ -200,7 +211,19 @@ def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks)
 
 
 def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
-    """Returns the image with the axes of the reference. None where it lies on another grid, and why."""
+    """Reads an image with the axes of a reference.
+
+    Args:
+        reference: On whose grid it has to lie.
+        source: The image; None where it was not found.
+
+    Returns:
+        The image, or None where there is none on this grid; and why.
+
+    Raises:
+        SourceError: The image cannot be read.
+        GeometryError: The slices of the image make no grid.
+    """
     if source is None:
         return (
             None,

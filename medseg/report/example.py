@@ -10,10 +10,19 @@ OPACITY = 0.5
 
 
 def example_picture(image: Array, reference: Array, predicted: Array, grid: Geometry, labels: Labels) -> Array:
-    """RGB (row, column, 3) of bytes: the axial slice that the reference fills most, three times side by side.
+    """Returns the axial slice that the reference fills most, three times side by side.
 
-    ``image`` (channel, x, y, z), of which the first channel is shown; ``reference`` and ``predicted`` (x, y, z) in
-    network values; all on ``grid``.
+    It is shown as it is, with the reference, and with the prediction.
+
+    Args:
+        image: ``(channel, x, y, z)``, of which the first channel is shown.
+        reference: ``(x, y, z)`` in network values.
+        predicted: ``(x, y, z)`` in network values.
+        grid: Of all three.
+        labels: For their colours.
+
+    Returns:
+        RGB ``(row, column, 3)`` of bytes.
     """
     stacked = np.stack([image[0].astype(np.float32), reference.astype(np.float32), predicted.astype(np.float32)])
     shown = displayed(Volume(stacked, grid)).array

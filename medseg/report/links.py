@@ -9,7 +9,12 @@ MOST_STEPS = 3
 
 
 def seen_from(folder: Path, path: Path) -> str:
-    """The path relative to the report's folder; only the name of what lies elsewhere."""
+    """Returns a path relative to the folder of a report; only the name of what lies elsewhere.
+
+    Args:
+        folder: Of the report.
+        path: Of anything.
+    """
     here, there = folder.resolve(), path.resolve()
     for steps, above in enumerate((here, *list(here.parents)[:MOST_STEPS])):
         if there.is_relative_to(above) and above != above.parent:
@@ -18,7 +23,12 @@ def seen_from(folder: Path, path: Path) -> str:
 
 
 def link(folder: Path, path: Path) -> str:
-    """What a browser follows from a report in ``folder``."""
+    """Returns what a browser follows from a report to a path.
+
+    Args:
+        folder: Of the report.
+        path: Of anything.
+    """
     try:
         return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
     except ValueError:  # on another drive

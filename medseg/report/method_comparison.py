@@ -32,7 +32,15 @@ NEUTRAL: Colour = (110, 122, 134)
 
 @dataclass(frozen=True)
 class Ranking:
-    """Of one metric, over the labels or of one of them; the best method first."""
+    """The methods by one metric, over the labels or of one of them.
+
+    Attributes:
+        of: The label, ``over the labels``, or empty where there is one label.
+        standings: By method, the best first.
+        differences: Between each two methods.
+        cases: How many are compared.
+        order_kept: The part of the resamples in which all methods keep their order.
+    """
 
     of: str
     standings: tuple[tuple[str, Standing], ...]
@@ -42,19 +50,33 @@ class Ranking:
 
     @classmethod
     def of_contest(cls, of: str, contest: Contest) -> "Ranking":
+        """Returns the ranking of a contest.
+
+        Args:
+            of: The label, ``over the labels``, or empty where there is one label.
+            contest: Its result.
+        """
         standings = sorted(contest.standings.items(), key=lambda item: item[1].place)
         return cls(of, tuple(standings), tuple(contest.differences), contest.cases, contest.order_kept)
 
 
 @dataclass(frozen=True)
 class Section:
-    """All about one metric."""
+    """All about one metric.
+
+    Attributes:
+        metric: Its name.
+        ranking: Over the labels.
+        of_labels: Of each label.
+        distributions: Of each label.
+        paired: Differences of each two methods; None where they share no case.
+    """
 
     metric: str
     ranking: Ranking
     of_labels: tuple[Ranking, ...]
-    distributions: tuple[Distribution, ...]  # of a label each
-    paired: Distribution | None  # differences of each two methods
+    distributions: tuple[Distribution, ...]
+    paired: Distribution | None
 
 
 def write_comparison(comparison: MethodComparison, methods: Methods, path: Path) -> Path:
@@ -115,7 +137,7 @@ def _each(methods: Methods) -> Iterator[Evaluation]:
 
 
 def _by_run(methods: Methods) -> Iterator[tuple[str, Evaluation]]:
-    """By METHOD, or METHOD/SEED: also the folder of its own report."""
+    """Yields evaluations with their names, METHOD or METHOD/SEED, which are also the folders of their own reports."""
     for name, evaluations in methods.items():
         for each in evaluations:
             yield (name if len(evaluations) == 1 else f"{name}/{each.masks.predictions.name}"), each
@@ -167,7 +189,7 @@ def _section(metric: str, comparison: MethodComparison, methods: Methods, colour
 def _distributions(
     metric: str, comparison: MethodComparison, methods: Methods, colours: Mapping[str, Colour]
 ) -> Iterator[Distribution]:
-    """One for each label; of a method with several seeds, the mean of these."""
+    """Yields a drawing for each label; of a method with several seeds, the mean of these is shown."""
     labels = list(dict.fromkeys(record.label for each in _each(methods) for record in each.records))
     values = {
         name: [table(each.records, metric, comparison.cases, labels) for each in evaluations]
@@ -183,7 +205,7 @@ def _distributions(
 
 
 def _paired(scores: Mapping[str, Floats], cases: Sequence[str]) -> Distribution | None:
-    """Differences case by case. None where no two methods have a value in one case."""
+    """Returns a drawing of differences case by case; None where no two methods have a value in one case."""
     differences = {}
     for first, second in combinations(scores, 2):
         with np.errstate(invalid="ignore"):

@@ -31,7 +31,13 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Point:
-    """One value, with its interval and those of the single trainings where there are several."""
+    """One value of a network.
+
+    Attributes:
+        value: None where it was not measured.
+        interval: Its 95 % interval, where there is one.
+        single: The values of the single trainings, where there are several.
+    """
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -40,7 +46,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """A point for each network. Amounts are bars from zero, scores are dots."""
+    """A point for each network.
+
+    Attributes:
+        title: What was measured.
+        points: In the order of the networks.
+        is_amount: Whether they are amounts, which are bars from zero. Scores are dots.
+    """
 
     title: str
     points: Sequence[Point]
@@ -70,7 +82,19 @@ def write_network_comparison(comparison: NetworkComparison) -> None:
 
 
 def plot_networks(networks: Sequence[str], panels: Sequence[Panel], output: Path) -> Path:
-    """Draws the panels side by side, the networks from the top down in the order given."""
+    """Draws the panels side by side, the networks from the top down.
+
+    Args:
+        networks: Their names, in this order.
+        panels: With a point for each network.
+        output: The picture to write.
+
+    Returns:
+        The picture.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
     figure = Figure(figsize=(2.2 * len(panels) + 1.5, 0.34 * len(networks) + 1.2), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
         _draw(axes, panel)
@@ -113,7 +137,7 @@ def markdown(comparison: NetworkComparison) -> str:
 
 
 def cells(result: NetworkResult) -> tuple[str, ...]:
-    """Returns a row of the table, in the order of ``COLUMNS``."""
+    """Returns a row of the table as texts, in the order of ``COLUMNS``."""
     return (
         result.network,
         _with_interval(result.dice, 3),

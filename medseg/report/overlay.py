@@ -28,13 +28,21 @@ INCHES_WIDE = 12.0
 
 @dataclass(frozen=True)
 class Plane:
-    """A direction to look in: array axes (in ``DISPLAY``) of columns and rows, and what lies at the edges."""
+    """A direction to look in.
+
+    Attributes:
+        name: As radiologists say.
+        across: The array axis (in ``DISPLAY``) that is looked along.
+        column: The array axis of the columns.
+        row: The array axis of the rows.
+        edges: What lies at the left, right, top and bottom.
+    """
 
     name: str
     across: int
     column: int
     row: int
-    edges: tuple[str, str, str, str]  # left, right, top, bottom
+    edges: tuple[str, str, str, str]
 
 
 PLANES = (
@@ -53,13 +61,24 @@ def plot_overlay(
     reference: Array | None = None,
     title: str = "",
 ) -> Path:
-    """Draws ``label_map`` in its labels' colours, and the outline of ``reference`` in white, over the image.
+    """Draws a label map in its labels' colours over the image.
 
-    Both are ``(x, y, z)`` on the image's grid, in file values. Each plane is the one with the most
-    foreground, in physical proportions. Of an image with several channels the first is shown, unless it is an
-    RGB picture.
+    Each plane is the one with the most foreground, in physical proportions.
 
-    Raises ``GeometryError`` when a label map has another shape than the image.
+    Args:
+        image: Of several channels the first is shown, unless it is an RGB picture.
+        label_map: ``(x, y, z)`` on the image's grid, in file values.
+        labels: Names, values and colours.
+        output: The picture to write.
+        reference: ``(x, y, z)`` on the image's grid, in file values; its outline is drawn in white.
+        title: Above the picture.
+
+    Returns:
+        The picture.
+
+    Raises:
+        GeometryError: A label map has another shape than the image.
+        OutputError: The picture cannot be written.
     """
     maps = [label_map] if reference is None else [label_map, reference]
     for each in maps:
@@ -90,19 +109,19 @@ def plot_overlay(
 
 
 def _fullest(foreground: npt.NDArray[np.bool_], axis: int) -> int:
-    """The slice across ``axis`` with the most foreground; the middle one when there is none."""
+    """Returns the slice across an axis with the most foreground; the middle one when there is none."""
     counts = np.count_nonzero(foreground, axis=tuple(other for other in range(3) if other != axis))
     return int(counts.argmax()) if counts.any() else foreground.shape[axis] // 2
 
 
 def _picture(array: Array, plane: Plane, centre: list[int]) -> Array:
-    """``(row, column, channel)`` of an array ``(channel, x, y, z)`` in ``DISPLAY``."""
+    """Returns ``(row, column, channel)`` of an array ``(channel, x, y, z)`` in ``DISPLAY``."""
     flat: Array = array.take(centre[plane.across], axis=plane.across + 1)
     return flat.transpose(2, 1, 0)
 
 
 def _panels(sizes_mm: list[tuple[float, float]]) -> tuple[Figure, list[Axes]]:
-    """Axes side by side, all in one scale (mm per inch)."""
+    """Returns axes side by side, all in one scale (mm per inch)."""
     widths = [width for width, _ in sizes_mm]
     ratio = sum(widths) / max(height for _, height in sizes_mm)
     width = min(INCHES_WIDE, INCHES_HIGH * ratio)

@@ -15,8 +15,20 @@ from medseg.volume import Array
 
 
 def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
-    """``template``: below the package, as in ``"report/evaluation.html.j2"``; it extends report/page.html.j2. Raises
-    ``OutputError`` when the file cannot be written."""
+    """Writes a report as one HTML file.
+
+    Args:
+        path: The file to write.
+        template: Below the package, as in ``"report/evaluation.html.j2"``; it extends report/page.html.j2.
+        title: Of the report.
+        **content: What the template asks for.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     environment = Environment(
         loader=PackageLoader("medseg", ""),
         autoescape=select_autoescape(["j2"]),
@@ -29,11 +41,16 @@ def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
 
 
 def png(pixels: Array) -> str:
-    """A data URI of bytes (row, column), with a last axis of 3 or 4 channels where there are colours."""
+    """Returns a data URI of a picture.
+
+    Args:
+        pixels: Bytes ``(row, column)``, with a last axis of 3 or 4 channels where there are colours.
+    """
     return as_uri(Image.fromarray(pixels))
 
 
 def as_uri(picture: Image.Image) -> str:
+    """Returns a data URI of a picture, as PNG."""
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -15,7 +15,15 @@ DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles
 
 @dataclass(frozen=True)
 class PatchPicture:
-    """The slice of a patch with most of its labels, first channel."""
+    """The slice of a patch with most of its labels, first channel.
+
+    Attributes:
+        case_id: Of the case that the patch is from.
+        width_mm: Of the picture.
+        height_mm: Of the picture.
+        picture: PNG as data URI.
+        outlines: Of its labels.
+    """
 
     case_id: str
     width_mm: float
@@ -27,8 +35,15 @@ class PatchPicture:
 def patch_pictures(
     images: Array, label_maps: Array, case_ids: Sequence[str], spacing: Sequence[float], labels: Labels
 ) -> Iterator[PatchPicture]:
-    """``images`` (patch, channel, *spatial), ``label_maps`` (patch, 1, *spatial) in network values, axes in RAS;
-    ``spacing``: mm of the two or three axes."""
+    """Yields a picture for each patch.
+
+    Args:
+        images: ``(patch, channel, *spatial)``, axes in RAS.
+        label_maps: ``(patch, 1, *spatial)`` in network values.
+        case_ids: Of the cases that the patches are from.
+        spacing: In mm, of the two or three axes.
+        labels: Names and colours.
+    """
     for image, (label_map,), case_id in zip(images, label_maps, case_ids, strict=True):
         flat, mask = image[0], np.where(label_map == IGNORED, 0, label_map)
         if mask.ndim > 2:

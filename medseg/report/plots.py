@@ -25,10 +25,19 @@ COUNT = re.compile(r"\d{1,15}")
 
 
 def plot_progress(log_csv: Path, output: Path) -> Path:
-    """Draws the training loss and the validation Dice of ``log_csv`` over the epochs.
+    """Draws the training loss and the validation Dice of a run over the epochs.
 
-    Columns are ``epoch``, ``train_loss``, ``val_dice`` and one ``val_dice_<label>`` per label; a row in which
-    a column is empty has no point on that curve. Raises ``SourceError`` when there is no such table.
+    Args:
+        log_csv: The log, with the columns ``epoch``, ``train_loss``, ``val_dice`` and one ``val_dice_<label>`` a label.
+            A row in which a column is empty has no point on that curve.
+        output: The picture to write.
+
+    Returns:
+        The picture.
+
+    Raises:
+        SourceError: There is no such table.
+        OutputError: The picture cannot be written.
     """
     rows = log_rows(log_csv)
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -59,8 +68,15 @@ def plot_progress(log_csv: Path, output: Path) -> Path:
 
 
 def log_rows(log_csv: Path, needed: Sequence[str] = ("epoch",)) -> list[Row]:
-    """Of log.csv, one an epoch; all cells but notes are numbers or empty, and those of the ``needed`` columns are
-    there. Raises ``SourceError`` when there is no such table."""
+    """Reads the rows of log.csv, one an epoch. All cells but notes are numbers or empty.
+
+    Args:
+        log_csv: The log of a run.
+        needed: Columns without an empty cell.
+
+    Raises:
+        SourceError: There is no such table.
+    """
     advice = "a log.csv of medseg train is needed"
     rows = read_table(log_csv, advice)
     if not rows or not set(needed) <= rows[0].keys():
@@ -80,13 +96,18 @@ def _is_number(text: str) -> bool:
 
 
 def log_points(rows: list[Row], column: str) -> Points:
-    """Epochs and values, where the column has one."""
+    """Returns the epochs in which a column has a value, and the values.
+
+    Args:
+        rows: As ``log_rows`` gives them.
+        column: Its name.
+    """
     filled = [row for row in rows if row.get(column) and isfinite(float(row[column]))]
     return [float(row["epoch"]) for row in filled], [float(row[column]) for row in filled]
 
 
 def _draw(axes: Axes, points: Points, name: str, color: str | None = None, linewidth: float = 1.5) -> None:
-    """One curve, with dots while there are few of them; nothing when there are none."""
+    """Draws one curve, with dots while there are few of them; nothing when there are none."""
     epochs, values = points
     if values:
         marker = "o" if len(values) < 30 else ""

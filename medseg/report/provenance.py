@@ -17,7 +17,7 @@ Fact = tuple[str, str]
 
 
 def software() -> Fact:
-    """What runs now."""
+    """Returns the versions of medseg, Python and the libraries that run now."""
     parts = [f"medseg {VERSION}", f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
@@ -28,8 +28,17 @@ def software() -> Fact:
 
 
 def model_facts(predictions: Path, report: Path) -> Iterator[Fact]:
-    """What predictions.json says of the model that predicted, and what its folder says while it is there; paths as
-    seen from the folder of the ``report``."""
+    """Yields what is known of the model that predicted.
+
+    It is what predictions.json says, and what the model's folder says while it is there.
+
+    Args:
+        predictions: A folder of predictions, or a file in it.
+        report: The folder of the report; paths are as seen from it.
+
+    Raises:
+        SourceError: The files are damaged.
+    """
     predicted = read_predictions(predictions if predictions.is_dir() else predictions.parent)
     if predicted is None:
         return
@@ -54,6 +63,7 @@ def _is_file(path: Path) -> bool:
 
 
 def record_facts(record: ModelRecord) -> Iterator[Fact]:
+    """Yields what the record of a model says of its plan and its training."""
     plan, network = record.plan, record.plan.architecture
     patch, spacing = ("×".join(f"{n:.4g}" for n in numbers) for numbers in (plan.patch_size, plan.grid.spacing))
     yield (

@@ -17,7 +17,16 @@ GAP = 1.0  # between bars
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin: how many voxels (the height is logarithmic), and its point of the curve, where there are any."""
+    """A bin of probabilities.
+
+    Attributes:
+        x: Its left edge on the page.
+        width: On the page.
+        y: Its upper edge.
+        height: On the page: the logarithm of how many voxels it holds.
+        point: Of the curve; None where there are no voxels.
+        text: What it says when it is pointed at.
+    """
 
     x: float
     width: float
@@ -29,13 +38,29 @@ class Bar:
 
 @dataclass(frozen=True)
 class Reliability:
+    """The reliability diagram of a label.
+
+    Attributes:
+        label: Its name.
+        colour: Of its curve.
+        calibration: What was measured.
+        across: The axis of the probabilities.
+        up: The axis of the frequencies.
+        bars: The bins.
+        most: How many voxels the fullest bin holds.
+        curve: Top and bottom of the curve on the page.
+        counts: Top and bottom of the bars on the page.
+        width: Of the page's SVG.
+        height: Of the page's SVG.
+    """
+
     label: str
     colour: Colour
     calibration: LabelCalibration
     across: Scale
     up: Scale
     bars: tuple[Bar, ...]
-    most: int  # voxels in a bin
+    most: int
     curve: tuple[float, float] = CURVE
     counts: tuple[float, float] = COUNTS
     width: float = WIDTH
@@ -43,12 +68,17 @@ class Reliability:
 
     @property
     def points(self) -> str:
-        """Of an SVG polyline."""
+        """The points of the curve, as those of an SVG polyline."""
         return " ".join(f"{bar.point[0]},{bar.point[1]}" for bar in self.bars if bar.point is not None)
 
 
 def reliabilities(calibration: Mapping[str, LabelCalibration], colours: Mapping[str, Colour]) -> Iterator[Reliability]:
-    """One for each label."""
+    """Yields a reliability diagram for each label.
+
+    Args:
+        calibration: What was measured, by label.
+        colours: By label.
+    """
     across = Scale(0.0, 1.0, LEFT / 2, WIDTH - EDGE)
     up = Scale(0.0, 1.0, CURVE[1], CURVE[0])
     for name, label in calibration.items():

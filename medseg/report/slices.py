@@ -30,8 +30,15 @@ Layers = Callable[[Sequence[Array], tuple[float, float]], tuple[Array, Iterable[
 
 @dataclass(frozen=True)
 class Outline:
-    """The edge of a label in a slice; ``path`` is that of SVG, in mm. ``of``: "prediction", "reference", or "method-0"
-    and so on, whose name is ``by``."""
+    """The edge of a label in a slice.
+
+    Attributes:
+        of: "prediction", "reference", or "method-0" and so on.
+        label: Its name.
+        colour: Of the line.
+        path: That of SVG, in mm.
+        by: The name of the method.
+    """
 
     of: str
     label: str
@@ -42,28 +49,47 @@ class Outline:
 
 @dataclass(frozen=True)
 class ErrorSlice:
-    """The slice of a plane with the most voxels that differ, here from the reference or between methods; a part of it
-    around the masks."""
+    """The slice of a plane with the most voxels that differ, from the reference or between methods; a part around the
+    masks.
+
+    Attributes:
+        plane: Its name; empty for a picture.
+        number: Of the slice, from 1.
+        n_slices: How many there are.
+        n_wrong: Voxels that differ.
+        width_mm: Of the picture.
+        height_mm: Of the picture.
+        edges: The patient's sides at the left, right, top and bottom.
+        picture: PNG as data URI; None without an image.
+        errors: The voxels that differ, PNG as data URI.
+        outlines: Of the labels.
+    """
 
     plane: str
-    number: int  # from 1
+    number: int
     n_slices: int
-    n_wrong: int  # voxels
+    n_wrong: int
     width_mm: float
     height_mm: float
-    edges: tuple[str, str, str, str]  # left, right, top, bottom: the patient's sides
-    picture: str | None  # PNG as data URI
-    errors: str  # likewise
+    edges: tuple[str, str, str, str]
+    picture: str | None
+    errors: str
     outlines: tuple[Outline, ...]
 
 
 def error_slices(
     image: Volume | None, prediction: Array, reference: Array, grid: Geometry, labels: Labels
 ) -> tuple[ErrorSlice, ...]:
-    """Of two label maps (x, y, z) on ``grid``, in the values of ``labels``, and the image on it, if there is one. One
-    slice for each plane, or the only one of a picture.
+    """Returns the slices in which a prediction and its reference differ most, one for each plane.
 
-    Without a difference, the slices with most of the reference.
+    Of a picture there is only one. Without a difference, these are the slices with most of the reference.
+
+    Args:
+        image: On the same grid; None without one.
+        prediction: ``(x, y, z)`` in the values of ``labels``.
+        reference: ``(x, y, z)`` in the values of ``labels``.
+        grid: Of both.
+        labels: Names, values and colours.
     """
     maps = displayed(Volume(np.stack([prediction, reference]), grid))
     return tuple(_slices(image, maps, maps.array[0] != maps.array[1], partial(_error_layers, labels=labels)))
@@ -77,8 +103,17 @@ def disagreement_slices(
     labels: Labels,
     colours: Sequence[Colour],
 ) -> tuple[ErrorSlice, ...]:
-    """Of the label maps of several methods, each in its own colour; likewise, by the voxels in which they differ from
-    each other."""
+    """Returns the slices in which the label maps of several methods differ most from each other, each in its own
+    colour.
+
+    Args:
+        image: On the same grid; None without one.
+        predictions: ``(x, y, z)`` in the values of ``labels``, by method.
+        reference: ``(x, y, z)`` in the values of ``labels``.
+        grid: Of all of them.
+        labels: Names, values and colours.
+        colours: Of the methods.
+    """
     maps = displayed(Volume(np.stack([*predictions.values(), reference]), grid))
     differs = (maps.array[:-1] != maps.array[0]).any(axis=0)
     layers = partial(_method_layers, names=list(predictions), labels=labels, colours=colours)
@@ -86,7 +121,7 @@ def disagreement_slices(
 
 
 def _slices(image: Volume | None, maps: Volume, differs: npt.NDArray[np.bool_], layers: Layers) -> Iterator[ErrorSlice]:
-    """``differs`` says which voxels are looked for."""
+    """Yields a slice for each plane: that with most of the voxels that ``differs`` says."""
     foreground = (maps.array != 0).any(axis=0)
     box = _around(foreground, maps.geometry)
     shown = None if image is None else _grey(displayed(image).array)
@@ -114,7 +149,7 @@ def _slices(image: Volume | None, maps: Volume, differs: npt.NDArray[np.bool_], 
 
 
 def _error_layers(cuts: Sequence[Array], mm: tuple[float, float], *, labels: Labels) -> tuple[Array, Iterator[Outline]]:
-    """Colours of the voxels that differ, and outlines, of a prediction and its reference."""
+    """Returns the colours of the voxels that differ, and outlines, of a prediction and its reference."""
     predicted, referred = cuts
     return _errors(predicted, referred), _outlines(predicted, referred, mm, labels)
 
@@ -127,7 +162,8 @@ def _method_layers(
     labels: Labels,
     colours: Sequence[Colour],
 ) -> tuple[Array, Iterator[Outline]]:
-    """Likewise, of several methods; the last cut is the reference's."""
+    """Returns the colours of the voxels that differ, and outlines, of several methods; the last cut is the
+    reference's."""
     *predicted, referred = cuts
     pixels = np.zeros((*referred.shape, 4), np.uint8)
     pixels[(np.stack(predicted) != predicted[0]).any(axis=0)] = WRONG
@@ -151,7 +187,7 @@ def _of_methods(
 
 
 def _around(foreground: Array, grid: Geometry) -> Box:
-    """A box with all of the foreground, and some of what is around."""
+    """Returns a box with all of the foreground, and some of what is around."""
     if not foreground.any():
         return tuple(slice(0, n) for n in grid.shape)  # type: ignore[return-value]
     box = []
@@ -168,13 +204,13 @@ def _fullest(mask: npt.NDArray[np.bool_], axis: int) -> int:
 
 
 def _cut(array: Array, plane: Plane, at: int, box: Box) -> Array:
-    """(row, column) of an array (x, y, z)."""
+    """Returns (row, column) of an array (x, y, z)."""
     flat: Array = array.take(at, axis=plane.across).T
     return flat[box[plane.row], box[plane.column]]
 
 
 def _grey(array: Array) -> Array:
-    """Bytes (channel, x, y, z) of an image."""
+    """Returns bytes (channel, x, y, z) of an image."""
     shown, black, white = window(array)
     grey = (np.nan_to_num(shown.astype(np.float32)) - black) / (white - black)
     return (grey.clip(0, 1) * 255).astype(np.uint8)
@@ -185,7 +221,7 @@ def _pixels(shown: Array, plane: Plane, at: int, box: Box) -> Array:
 
 
 def _errors(predicted: Array, referred: Array) -> Array:
-    """Colours of what was missed, and of what should not be there or is another label."""
+    """Returns the colours of what was missed, and of what should not be there or is another label."""
     pixels = np.zeros((*predicted.shape, 4), np.uint8)
     pixels[(predicted != referred) & (predicted != 0)] = WRONG
     pixels[(predicted == 0) & (referred != 0)] = MISSED
@@ -201,7 +237,12 @@ def _outlines(predicted: Array, referred: Array, mm: tuple[float, float], labels
 
 
 def outline(mask: Array, mm: tuple[float, float]) -> str:
-    """The edge of a mask (row, column) of pixels this high and wide, as an SVG path in mm."""
+    """Returns the edge of a mask as an SVG path in mm.
+
+    Args:
+        mask: Boolean ``(row, column)``.
+        mm: How high and how wide a pixel is.
+    """
     lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
     # Voxel centres are half a voxel from the edge of the picture, and the mask was padded by one.
     return "".join("M" + "L".join(f"{x:.2f} {y:.2f}" for y, x in (line[:-1] - 0.5) * mm) + "Z" for line in lines)

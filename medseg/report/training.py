@@ -26,8 +26,21 @@ FILES = (
 
 
 def write_training(folder: Path, labels: Labels, evaluation: Evaluation, patches: Sequence[PatchPicture]) -> Path:
-    """RUN/report.html of the run in ``folder``, whose held-back cases gave ``evaluation``. Raises ``OutputError`` when
-    it cannot be written."""
+    """Writes report.html of a run.
+
+    Args:
+        folder: Of the run, which the report is written into.
+        labels: Names and colours.
+        evaluation: Of the cases that were held back.
+        patches: As the network got them.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: It cannot be written.
+        SourceError: The log is damaged.
+    """
     log = folder / "log.csv"
     return write_page(
         folder / REPORT_FILE,

@@ -35,14 +35,24 @@ ADDRESS = re.compile(rf"case/{N}/(?:(scene)\.json|(image|errors)\.nii|layer{N}\.
 
 
 class Content(NamedTuple):
-    """What is sent to the browser: its MIME type and its bytes."""
+    """What is sent to the browser.
 
-    kind: str  # MIME
+    Attributes:
+        kind: Its MIME type.
+        body: Its bytes.
+    """
+
+    kind: str
     body: bytes
 
 
 class ViewerContents:
-    """All that the page in the browser may ask for, by address below the token. What is not listed does not exist."""
+    """All that the page in the browser may ask for, by address below the token. What is not listed does not exist.
+
+    Args:
+        cases: What can be looked at.
+        title: Of the page.
+    """
 
     def __init__(self, cases: Sequence[ViewedCase], title: str) -> None:
         self.cases = cases
@@ -56,7 +66,10 @@ class ViewerContents:
         }
 
     def find(self, address: str) -> Content | None:
-        """Returns what lies at an address; None where nothing does. A case that cannot be read says so in its scene."""
+        """Returns what lies at an address; None where nothing does.
+
+        A case that cannot be read says so in its scene.
+        """
         if address in self.pages:
             return self.pages[address]()
         match = ADDRESS.fullmatch(address)
@@ -130,7 +143,7 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
 
 
 def _shown(array: Array) -> Array:
-    """The colours of a picture, else the first channel, finite."""
+    """Returns the colours of a picture, else the first channel, finite."""
     shown, black, _ = window(array)
     if is_colour_image(shown):
         return colours(shown)
@@ -149,7 +162,15 @@ def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None
 
 
 def mz3(mask: Array, grid: Geometry) -> bytes:
-    """Returns the surface of a mask ``(x, y, z)``, not empty, in RAS mm, as MZ3."""
+    """Returns the surface of a mask as MZ3, in RAS mm.
+
+    Args:
+        mask: Boolean ``(x, y, z)``, not empty.
+        grid: Its grid, in RAS mm.
+
+    Source:
+        https://github.com/neurolabusc/surf-ice/tree/master/mz3.
+    """
     box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
     smooth = gaussian_filter(cut.astype(np.float32), SMOOTHING, mode="constant")

@@ -40,7 +40,15 @@ Attributes = Mapping[str, str | float | bool]
 
 @dataclass(frozen=True)
 class MrmlImage:
-    """``black`` and ``white`` are the grey window."""
+    """An image of a scene.
+
+    Attributes:
+        name: As Slicer lists it.
+        file: Its name in the folder of the files.
+        black: The value that is shown black.
+        white: The value that is shown white.
+        in_colours: Whether it is a colour picture.
+    """
 
     name: str
     file: str
@@ -51,7 +59,13 @@ class MrmlImage:
 
 @dataclass(frozen=True)
 class MrmlMask:
-    """Filled, or else as an outline."""
+    """A mask of a scene.
+
+    Attributes:
+        name: As Slicer lists it.
+        file: Its name in the folder of the files.
+        filled: Whether it is filled, rather than an outline.
+    """
 
     name: str
     file: str
@@ -61,8 +75,15 @@ class MrmlMask:
 def mrml(
     folder: str, images: Sequence[MrmlImage], masks: Sequence[MrmlMask], grid: Geometry, centre: Sequence[float]
 ) -> bytes:
-    """A scene that opens the first image with the masks over it, three planes through ``centre`` (RAS mm) and 3D. The
-    files lie in ``folder``, relative to the scene."""
+    """Returns a scene that opens the first image with the masks over it, in three planes and 3D.
+
+    Args:
+        folder: Where the files lie, relative to the scene.
+        images: Those that can be chosen.
+        masks: Those that are laid over it.
+        grid: What the views are to show, in RAS mm.
+        centre: The place through which the planes lie, RAS mm.
+    """
     root = ElementTree.Element("MRML", version=VERSION, userTags="")
     volumes = [
         _add_image(root, number, image, f"{folder}/{image.file}") for number, image in enumerate(images, start=1)
@@ -90,7 +111,7 @@ def _references(**roles: str | None) -> str:
 
 
 def _add_image(root: ElementTree.Element, number: int, image: MrmlImage, path: str) -> str:
-    """Returns the node's id."""
+    """Adds an image to a scene, and returns its node's id."""
     kind = "Vector" if image.in_colours else "Scalar"
     node, display = f"vtkMRML{kind}VolumeNode{number}", f"vtkMRML{kind}VolumeDisplayNode{number}"
     storage = f"vtkMRMLVolumeArchetypeStorageNode{number}"
@@ -182,7 +203,7 @@ def _slices(
 
 
 def _camera(middle: Array, extent: Array) -> Attributes:
-    """From the front, all in view."""
+    """Returns a camera that looks from the front, with all in view."""
     away = float(np.linalg.norm(extent)) / 2 / np.sin(np.radians(VIEW_ANGLE / 2))
     return {
         "id": "vtkMRMLCameraNode1",

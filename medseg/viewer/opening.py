@@ -27,10 +27,17 @@ VALIDATION = "validation"  # in a run
 
 
 def open_cases(source: Path, masks: Sequence[Path] = (), reference: Path | None = None) -> list[ViewedCase]:
-    """The cases to look at, the worst first where they were measured.
+    """Returns the cases to look at, the worst first where they were measured.
 
-    ``source`` is an evaluation (a folder with metrics.json), a RUN, a folder of predictions (with predictions.json), or
-    an image, over which ``masks`` and a ``reference`` are laid. Raises ``SourceError`` for what is none of these.
+    Args:
+        source: An evaluation (a folder with metrics.json), a run, a folder of predictions (with predictions.json), or
+            an image.
+        masks: What is laid over an image.
+        reference: What is laid over an image as the reference.
+
+    Raises:
+        ConfigError: Masks are given, and the source is no image.
+        SourceError: The source is none of these, or a mask is not there.
     """
     folder = source / VALIDATION if (source / VALIDATION / METRICS_FILE).is_file() else source
     names = {"evaluation": METRICS_FILE, "predictions": PREDICTIONS_FILE}
@@ -100,7 +107,7 @@ def _with_image(source: ImageSource | None, layers: tuple[Layer, ...]) -> Scene:
 
 
 def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:
-    """With the names and colours of its segments, or of predictions.json beside it."""
+    """Reads a mask with the names and colours of its segments, or of predictions.json beside it."""
     source = source_of(path)
     name = path.name if role == "mask" else role
     if source.kind not in SEGMENTATIONS:

@@ -23,7 +23,15 @@ MISSED, WRONG = 1, 2
 
 @dataclass(frozen=True)
 class Layer:
-    """A mask. ``label_map`` (x, y, z) is in the values of ``labels``."""
+    """A mask that is laid over an image.
+
+    Attributes:
+        role: What it is of the case.
+        name: As it is listed.
+        label_map: ``(x, y, z)``, in the values of ``labels``.
+        geometry: Its grid, in RAS mm.
+        labels: Names, values and colours.
+    """
 
     role: Role
     name: str
@@ -33,8 +41,13 @@ class Layer:
 
     @cached_property
     def encoded(self) -> Array:
-        """In network values: 1 for the first label; what is ignored, and what is no label's, is background. Raises
-        ``LabelError`` for values that are no whole numbers."""
+        """The label map in network values: 1 for the first label.
+
+        What is ignored, and what is no label's, is background.
+
+        Raises:
+            LabelError: Values are no whole numbers.
+        """
         encoded = self.labels.encode(self.label_map, strict=False)
         encoded[encoded == IGNORED] = 0
         return encoded
@@ -42,7 +55,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """The image, where it was found, and the masks; ``notes`` are for who looks at it."""
+    """What is shown of a case.
+
+    Attributes:
+        image: None where it was not found.
+        layers: The masks.
+        source: Where the image was read from.
+        notes: For who looks at it.
+    """
 
     image: Volume | None
     layers: tuple[Layer, ...]
@@ -51,14 +71,17 @@ class Scene:
 
     @property
     def grid(self) -> Geometry:
+        """The grid of the image; without one, that of the first mask."""
         return self.image.geometry if self.image else self.layers[0].geometry
 
     def of(self, role: Role) -> Layer | None:
+        """Returns the first mask of a role; None where there is none."""
         return next((layer for layer in self.layers if layer.role == role), None)
 
     @cached_property
     def errors(self) -> Array | None:
-        """``MISSED`` and ``WRONG`` voxels (x, y, z) of the prediction, on its grid; None without a reference on it."""
+        """The ``MISSED`` and ``WRONG`` voxels ``(x, y, z)`` of the prediction, on its grid; None without a reference on
+        it."""
         prediction, reference = self.of("prediction"), self.of("reference")
         if prediction is None or reference is None or prediction.geometry.difference(reference.geometry):
             return None
@@ -71,7 +94,10 @@ class Scene:
         return errors
 
     def start(self) -> list[float]:
-        """Where to look first, RAS mm: amid the slice with most errors, else with most of a mask, else the centre."""
+        """Returns where to look first, in RAS mm.
+
+        It is amid the slice with most errors, else amid that with most of a mask, else the centre.
+        """
         errors = self.errors
         masks = [] if errors is None else [(errors, self.layers[0].geometry)]
         masks += [(layer.label_map, layer.geometry) for layer in self.layers]
@@ -84,7 +110,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class ViewedCase:
-    """``scores``: metrics by label, where they were measured. ``load`` reads it, and raises what reading raises."""
+    """A case that can be looked at.
+
+    Attributes:
+        case_id: Its name.
+        load: Reads it, and raises what reading raises.
+        scores: Metrics by label, where they were measured.
+    """
 
     case_id: str
     load: Callable[[], Scene]
@@ -92,14 +124,14 @@ class ViewedCase:
 
 
 def _comparable(one: Layer, other: Layer) -> tuple[Array, Array]:
-    """Network values; where the two have other labels, foreground alone."""
+    """Returns network values of both; where the two have other labels, foreground alone."""
     if one.labels.names == other.labels.names:
         return one.encoded, other.encoded
     return (one.label_map != 0).astype(np.uint8), (other.label_map != 0).astype(np.uint8)
 
 
 def _amid(mask: Array, grid: Geometry) -> list[float]:
-    """The voxel of the mask next to its centre in the fullest slice across the coarsest axis."""
+    """Returns the voxel of the mask next to its centre in the fullest slice across the coarsest axis."""
     axis = int(np.argmax(grid.spacing))
     at = int(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})).argmax())
     voxels = np.argwhere(mask.take([at], axis))

@@ -30,7 +30,15 @@ HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Answers GET below a secret token. ``port`` 0 takes a free one."""
+    """Answers GET below a secret token, to this machine alone.
+
+    Args:
+        contents: What may be asked for.
+        port: 0 takes a free one.
+
+    Attributes:
+        token: The first part of each address.
+    """
 
     daemon_threads = True
 
@@ -41,6 +49,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
+        """The URL of the page."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
 
@@ -87,4 +96,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content.body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: a line for each slice is of no use."""
+        """Writes nothing: a line for each slice is of no use."""

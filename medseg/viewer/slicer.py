@@ -54,9 +54,18 @@ slicer.modules.markups.logic().JumpSlicesToLocation(*CENTRE, True)
 
 
 def write_slicer(case_id: str, scene: Scene, output: Path) -> Path:
-    """A bundle when ``output`` is named .mrb, else a folder. Returns what Slicer opens: the bundle, or the script.
+    """Writes what 3D Slicer opens of a case: a bundle, or a folder with a script.
 
-    Raises ``OutputError`` when it cannot be written.
+    Args:
+        case_id: The name of the image there.
+        scene: What is shown.
+        output: A bundle where it is named .mrb, else a folder.
+
+    Returns:
+        What Slicer opens: the bundle, or the script.
+
+    Raises:
+        OutputError: It cannot be written.
     """
     return (_write_bundle if output.suffix.lower() == BUNDLE else _write_folder)(case_id, scene, output)
 
@@ -69,7 +78,7 @@ def _write_folder(case_id: str, scene: Scene, folder: Path) -> Path:
 
 
 def _write_bundle(case_id: str, scene: Scene, path: Path) -> Path:
-    """A zip of one folder of the bundle's name, as Slicer packs it; the files in it are compressed already."""
+    """Writes a zip of one folder of the bundle's name, as Slicer packs it; the files in it are compressed already."""
     ensure_folder(path.parent)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as temporary:
         folder = Path(temporary) / path.stem
@@ -83,7 +92,7 @@ def _write_bundle(case_id: str, scene: Scene, path: Path) -> Path:
 
 
 def _write_images(case_id: str, scene: Scene, folder: Path) -> Iterator[MrmlImage]:
-    """One for a colour picture, else one for each channel."""
+    """Writes one file for a colour picture, else one for each channel."""
     if scene.image is None:
         return
     array, grid = scene.image.array, scene.image.geometry

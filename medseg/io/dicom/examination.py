@@ -25,7 +25,7 @@ class Examination:
 
     birth_date: str = ""
     sex: str = ""
-    study_date: str = ""  # YYYY-MM-DD
+    study_date: str = ""
     study_description: str = ""
     names_the_patient: bool = False
     has_burned_in_text: bool = False

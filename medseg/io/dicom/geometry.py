@@ -62,13 +62,13 @@ class SlicePlane:
     path: Path
     rows: int
     columns: int
-    pixel_spacing: tuple[float, float]  # mm between columns, mm between rows: array axes x, y
+    pixel_spacing: tuple[float, float]
     along_row: Vector
     down_column: Vector
     position: Vector
-    thickness: float | None  # mm; the distance to a next slice, where there is no next slice
-    frame: int | None = None  # from 0, in a file with several
-    is_projection: bool = False  # it has no place in the patient, and nothing lies beside it
+    thickness: float | None
+    frame: int | None = None
+    is_projection: bool = False
 
     @cached_property
     def normal(self) -> Vector:

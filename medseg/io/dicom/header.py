@@ -190,9 +190,9 @@ class StoredPixels(NamedTuple):
         length: Bytes of the value; None for compressed pixels, which lie in fragments.
     """
 
-    keyword: str  # PixelData, FloatPixelData, DoubleFloatPixelData
+    keyword: str
     vr: str
-    offset: int  # bytes, of the value
+    offset: int
     length: int | None
 
 

@@ -27,7 +27,7 @@ class Mosaic(NamedTuple):
     """
 
     n_tiles: int
-    normal: tuple[float, float, float]  # the way from slice to slice, LPS
+    normal: tuple[float, float, float]
 
     @property
     def n_across(self) -> int:

@@ -67,12 +67,12 @@ class SourceSeries:
         in_mosaic: Whether the slices lie side by side in one image, and cannot be referred to one by one.
     """
 
-    header: Dataset  # of the first slice, without pixels
+    header: Dataset
     patient_and_study: Dataset
     planes: list[SlicePlane]
-    references: list[Dataset]  # one for each plane
-    instances: list[Dataset]  # one for each file
-    in_mosaic: bool  # the slices lie side by side in one image, and cannot be referred to one by one
+    references: list[Dataset]
+    instances: list[Dataset]
+    in_mosaic: bool
 
     @property
     def uid(self) -> str:

@@ -86,8 +86,8 @@ class NrrdLines(NamedTuple):
 
     fields: Mapping[str, str]
     keys: Mapping[str, str]
-    files: Sequence[str]  # the lines after a list of files
-    start: int  # where voxels begin
+    files: Sequence[str]
+    start: int
 
 
 def read_nrrd_header(path: Path) -> RawImage:

@@ -41,8 +41,8 @@ class MetaImageLines(NamedTuple):
     """
 
     values: Mapping[str, str]
-    files: Sequence[str]  # the lines after a list of files
-    start: int  # where voxels begin
+    files: Sequence[str]
+    start: int
 
 
 def read_metaimage_header(path: Path) -> RawImage:

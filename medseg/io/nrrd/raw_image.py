@@ -45,16 +45,16 @@ class RawImage:
     """
 
     shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]  # with its byte order
+    dtype: np.dtype[np.generic]
     geometry: Geometry
-    files: tuple[Path, ...]  # that hold voxels, each the same number
-    start: int  # byte in each file at which its voxels begin; -1: they are the end of it
+    files: tuple[Path, ...]
+    start: int
     encoding: Encoding = "raw"
-    components_last: bool = False  # on disk
-    compressed_size: int | None = None  # bytes, where the header says it
-    has_place: bool = True  # False where nothing says which way left and right are
-    unit: str = "mm"  # as the header calls it; no program converts it
-    keys: Mapping[str, str] = field(default_factory=dict)  # what else it says
+    components_last: bool = False
+    compressed_size: int | None = None
+    has_place: bool = True
+    unit: str = "mm"
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_raw_voxels(image: RawImage) -> Array:

@@ -43,7 +43,7 @@ class Filled(NamedTuple):
     mask: Array
     box: tuple[slice, slice, slice]
     remarks: tuple[str, ...]
-    is_outside: bool  # nothing of it lies inside of the grid
+    is_outside: bool
 
 
 NOTHING = Filled(np.zeros((0, 0, 0), dtype=bool), (slice(0, 0),) * 3, ("no closed contours, so it is empty",), True)
@@ -59,8 +59,8 @@ class Levels(NamedTuple):
     """
 
     heights: Vector
-    numbers: Array  # of each contour, the plane
-    reach: float  # how far from its plane a contour is shown
+    numbers: Array
+    reach: float
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import medseg.io
+import medseg.labels
+import medseg.terminology
 import medseg.volume
 
 
@@ -16,7 +18,11 @@ def test_every_public_name_is_there() -> None:
         _ = medseg.io.nothing
 
 
-@pytest.mark.parametrize("module", [medseg.io, medseg.volume], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [medseg.io, medseg.volume, medseg.labels, medseg.terminology],
+    ids=lambda module: module.__name__,
+)
 def test_examples_give_what_they_say(module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(module)  # type: ignore[arg-type]
