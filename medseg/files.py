@@ -138,7 +138,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def json_text(content: Any) -> str:
-    """Return ``content`` as JSON. NaN and infinity, which JSON has not, become null: not defined."""
+    """Returns ``content`` as JSON. NaN and infinity, which JSON has not, become null: not defined."""
     try:
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:

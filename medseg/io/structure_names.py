@@ -28,13 +28,13 @@ class NamesRecord(Record):
     __pydantic_extra__: dict[str, JsonValue]
 
     def name_of(self, file: str) -> str | None:
-        """Return the name of the structure in a file, or None where it is not listed."""
+        """Returns the name of the structure in a file, or None where it is not listed."""
         name = self.__pydantic_extra__.get(file)
         return None if name is None else str(name)
 
 
 def read_names(folder: Path) -> NamesRecord:
-    """Return names.json of a folder; without entries where there is none.
+    """Returns names.json of a folder; without entries where there is none.
 
     Raises:
         SourceError: The file is no JSON object.
@@ -44,7 +44,7 @@ def read_names(folder: Path) -> NamesRecord:
 
 
 def write_names(folder: Path, names: Mapping[str, str]) -> Path:
-    """Write names.json into a folder, and return its path.
+    """Writes names.json into a folder, and returns its path.
 
     Args:
         folder: The folder of the files.
