@@ -34,7 +34,7 @@ class PlacedSlab:
 
 
 @dataclass(eq=False)
-class StreamingInferer(Inferer):  # type: ignore[misc]  # MONAI has no types
+class StreamingInferer(Inferer):
     """Slides windows over images, as ``monai.inferers.SlidingWindowInferer`` does, in bounded memory.
 
     It takes the place of MONAI's, and gives the same logits but for rounding (1e-5). MONAI's keeps the logits of the

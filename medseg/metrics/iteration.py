@@ -5,6 +5,7 @@ They stand wherever MONAI's own metrics do: in a validation loop, and in ``monai
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ Spacing = Sequence[float]
 Reduced = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 
 
-class MaskMetric(CumulativeIterationMetric):  # type: ignore[misc]
+class MaskMetric(CumulativeIterationMetric):
     """The base of all metrics here: measures each channel of each image by itself.
 
     Called with ``y_pred`` and ``y``, either batches ``(batch, channel, *spatial)`` or lists of images
@@ -84,8 +85,10 @@ class MaskMetric(CumulativeIterationMetric):  # type: ignore[misc]
         return (reduced, not_nans) if self.get_not_nans else reduced
 
     def _compute_tensor(
-        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, spacing: Spacing | None = None
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, spacing: Spacing | None = None, **others: Any
     ) -> torch.Tensor:
+        if others:
+            raise TypeError(f"{type(self).__name__} takes no {', '.join(others)}; it takes spacing")
         if y is None or y_pred.shape != y.shape:
             raise ValueError(f"y_pred {tuple(y_pred.shape)} and y {None if y is None else tuple(y.shape)} differ")
         if y.ndim not in (4, 5):

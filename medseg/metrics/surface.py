@@ -282,7 +282,7 @@ def _distances(points: Points, others: Points, spacing: Spacing3, limit: float =
     distances = np.zeros(points.at.size, dtype=np.float32)
     far = points.part(apart)
     parts = [slice(i, i + QUERY_POINTS) for i in range(0, far.at.size, QUERY_POINTS)]
-    found = [tree.query(far.part(part).mm(spacing), distance_upper_bound=limit)[0].astype(np.float32) for part in parts]
+    found = [tree.query(far.part(part).mm(spacing), distance_upper_bound=limit)[0] for part in parts]
     distances[apart] = np.concatenate(found) if found else 0
     return distances
 

@@ -75,7 +75,9 @@ def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Solid:
     """
     middle, axes = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
     scale = float(np.cbrt(np.prod(axes)))
-    to_unit = (Rotation.from_euler("xyz", turn, degrees=True).as_matrix().T / axes[:, None]).astype(np.float32)
+    to_unit = (
+        Rotation.from_euler("xyz", np.asarray(turn, np.float64), degrees=True).as_matrix().T / axes[:, None]
+    ).astype(np.float32)
 
     def depth(p: Array) -> Array:
         unit = np.tensordot(to_unit, p - middle.reshape(3, *[1] * (p.ndim - 1)), axes=1)

@@ -91,7 +91,7 @@ def postprocess(
     """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``, and says what it changed. Components
     are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three
     dimensions."""
-    boxes = find_objects(label_map, max_label=len(names)) if rules else []
+    boxes: Sequence[tuple[slice, ...] | None] = find_objects(label_map, max_label=len(names)) if rules else []
     changes = []
     for rule in rules:
         label = names.index(rule.label) + 1

@@ -21,7 +21,7 @@ from medseg.volume import Array
 logger = logging.getLogger(__name__)
 
 
-class ClipExtremesd(MapTransform):  # type: ignore[misc]
+class ClipExtremesd(MapTransform):
     """Clips a few voxels with extreme values to the range of all others, in channels that are normalized by their
     own mean and deviation (``medseg.transforms.extremes``), and logs a warning where it does.
 
@@ -55,7 +55,7 @@ class ClipExtremesd(MapTransform):  # type: ignore[misc]
         return result
 
 
-class NormalizeChannelsd(MapTransform):  # type: ignore[misc]
+class NormalizeChannelsd(MapTransform):
     """Normalizes each channel by its own rule (``medseg.plan.Normalization``); the result is float32.
 
     Examples:

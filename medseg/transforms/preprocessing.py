@@ -32,7 +32,7 @@ FLAT_BELOW = 1e-3
 KEYS = (IMAGE, LABEL)
 
 
-class Preprocessing(Compose):  # type: ignore[misc]
+class Preprocessing(Compose):
     """A ``Compose`` in which an error that a user can cause stays what it is: a ``MedsegError`` with its message."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -106,8 +106,16 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
     if grid.crop_to_nonzero:
         # A fully black image is left as it is (allow_smaller has no meaning without padding). What was cut is not noted
         # in the dictionary, where it would be no part of a case.
-        crop = {"start_coord_key": None, "end_coord_key": None, "allow_smaller": True, "allow_missing_keys": True}
-        steps.append(CropForegroundd(KEYS, source_key=IMAGE, select_fn=_any_channel_nonzero, **crop))
+        crop = CropForegroundd(
+            KEYS,
+            source_key=IMAGE,
+            select_fn=_any_channel_nonzero,
+            allow_smaller=True,
+            start_coord_key=None,
+            end_coord_key=None,
+            allow_missing_keys=True,
+        )
+        steps.append(crop)
     steps.append(NormalizeChannelsd([IMAGE], grid.normalization))
     steps.append(ResampleToSpacingd(KEYS, grid.spacing))
     return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]

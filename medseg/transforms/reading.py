@@ -19,7 +19,7 @@ from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 IMAGE = "image"
 
 
-class ReadVolumed(MapTransform):  # type: ignore[misc]
+class ReadVolumed(MapTransform):
     """Reads images and label maps by ``medseg.read_volume``: NIfTI, DICOM series, NRRD, MetaImage, pictures.
 
     MONAI's ``LoadImaged`` reads some of these in another way: units of NIfTI, a tilted gantry, several channels of a
@@ -97,9 +97,10 @@ class ReadVolumed(MapTransform):  # type: ignore[misc]
         return on_grid(volume, grid)
 
     def _encoded(self, tensor: MetaTensor) -> MetaTensor:
-        if self.labels is None:
-            return tensor.to(torch.uint8)
-        return MetaTensor(torch.from_numpy(self.labels.encode(tensor.as_tensor().numpy()))).copy_meta_from(tensor)
+        plain = tensor.as_tensor()
+        encoded = plain.to(torch.uint8) if self.labels is None else torch.from_numpy(self.labels.encode(plain.numpy()))
+        result: MetaTensor = MetaTensor(encoded).copy_meta_from(tensor)
+        return result
 
 
 def native(array: Array) -> Array:

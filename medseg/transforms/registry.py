@@ -43,7 +43,8 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
     plugin = plugin_of("transform", name)
     if plugin is not None:
         with errors_of_plugins():
-            return plugin.build(**arguments)
+            built: Transform = plugin.build(**arguments)
+        return built
     transform = _class(name)
     parameters = inspect.signature(transform.__init__).parameters
     _check_arguments(name, arguments, parameters)
@@ -57,7 +58,7 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
         raise ConfigError(f"transforms: {name}({settings}) is refused by MONAI: {reason}") from error
 
 
-class ValueTransform(Transform):  # type: ignore[misc]
+class ValueTransform(Transform):
     """A dictionary transform of the user that may change values, and nothing of the grid."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:

@@ -38,12 +38,12 @@ def geometry_of(tensor: MetaTensor) -> Geometry:
 
 def moved_to(array: torch.Tensor, grid: Geometry, before: MetaTensor) -> MetaTensor:
     """Returns ``array`` ``(channel, x, y, z)`` on ``grid``, with the metadata and the trace of ``before``."""
-    result = MetaTensor(array).copy_meta_from(before)
+    result: MetaTensor = MetaTensor(array).copy_meta_from(before)
     result.affine = torch.from_numpy(grid.affine)
     return result
 
 
-class _ChangeGridd(MapTransform, InvertibleTransform):  # type: ignore[misc]
+class _ChangeGridd(MapTransform, InvertibleTransform):
     """Moves a tensor to another grid, and back. Subclasses say which grid, and how."""
 
     def target(self, source: Geometry) -> Geometry:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
+from medseg.errors import SourceError
 from medseg.files import written_whole
 from medseg.io.folders import is_gzipped
-from medseg.io.nifti.pair import is_analyze, voxel_file
+from medseg.io.nifti.pair import nifti_header, voxel_file
 from medseg.io.nifti.reader import (
     PLACE_FIELDS,
     SPATIAL_UNIT,
@@ -73,16 +74,16 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         GeometryError: Programs read its place differently.
     """
     image = open_nifti(path)
-    header = image.header
-    unit, mm = UNKNOWN_UNIT if is_analyze(image) else unit_of(header)
-    shape = tuple(int(n) for n in header.get_data_shape())
+    header = nifti_header(image)
+    unit, mm = UNKNOWN_UNIT if header is None else unit_of(header)
+    shape = tuple(int(n) for n in image.header.get_data_shape())
     return NiftiHeader(
         shape=shape,
-        spacing=tuple(float(s) * mm for s in header["pixdim"][1:4]),
+        spacing=tuple(float(s) * mm for s in image.header["pixdim"][1:4]),
         unit=unit,
-        sform=None if is_analyze(image) else _sform(header),
-        qform=None if is_analyze(image) else _qform(header),
-        is_analyze=is_analyze(image),
+        sform=None if header is None else _sform(header),
+        qform=None if header is None else _qform(header),
+        is_analyze=header is None,
         n_bytes=n_bytes(image),
     )
 
@@ -130,7 +131,7 @@ def copy_place(path: Path, like: Path) -> None:
         SourceError: One of the files is damaged, or no NIfTI.
         OutputError: The file cannot be written.
     """
-    original = open_nifti(like).header
+    original = _nifti_header(like)
 
     def place(header: nibabel.Nifti1Header) -> None:
         for name in PLACE_FIELDS:
@@ -165,12 +166,21 @@ def write_spacing(path: Path, spacing: Spacing3) -> None:
     _rewrite(path, place)
 
 
+def _nifti_header(path: Path) -> nibabel.Nifti1Header:
+    header = nifti_header(open_nifti(path))
+    if header is None:
+        raise SourceError(f"{path}: is Analyze 7.5, which does not say where it lies; convert the image to .nii.gz")
+    return header
+
+
 def _rewrite(path: Path, change: Callable[[nibabel.Nifti1Header], None]) -> None:
     """Changes the header of a file where it lies."""
-    kind = type(open_nifti(path).header)
+    kind = type(_nifti_header(path))
     is_compressed = is_gzipped(path)
     content = gzip.decompress(path.read_bytes()) if is_compressed else path.read_bytes()
-    header = kind.from_fileobj(io.BytesIO(content))  # that of an image forgets the offset and the scaling of voxels
+    header: nibabel.Nifti1Header = kind.from_fileobj(
+        io.BytesIO(content)
+    )  # that of an image forgets the offset and the scaling of voxels
     change(header)
     start: bytes = header.binaryblock
     content = start + content[len(start) :]

@@ -29,14 +29,15 @@ def open_pair(header: Path) -> AnalyzeImage:
     Raises:
         SourceError: There are no voxels beside the header. What nibabel raises for damaged files comes as it is.
     """
-    with nibabel.openers.ImageOpener(header) as stream:
+    with nibabel.openers.ImageOpener(str(header)) as stream:
         start = stream.read(KINDS[1].header_class.template_dtype.itemsize)
     kind = next((kind for kind in KINDS if kind.header_class.may_contain_header(start)), None)
     if kind is None:
         raise SourceError(f"{header}: is no header of Analyze or NIfTI; convert the image to .nii.gz")
-    files = kind.filespec_to_file_map(str(header.with_name(f"{_stem(header)}.hdr")))
+    files = dict(kind.filespec_to_file_map(str(header.with_name(f"{_stem(header)}.hdr"))))
     files |= {"header": FileHolder(str(header)), "image": FileHolder(str(voxel_file(header)))}
-    return kind.from_file_map(files)
+    image: AnalyzeImage = kind.from_file_map(files)
+    return image
 
 
 def voxel_file(path: Path) -> Path:
@@ -68,9 +69,9 @@ def is_pair_header(path: Path) -> bool:
     return is_pair(path) and content_suffix(path) == ".hdr"
 
 
-def is_analyze(image: AnalyzeImage) -> bool:
-    """Says whether the header is older than NIfTI, and does not say how voxels are turned."""
-    return not isinstance(image, nibabel.Nifti1Pair)
+def nifti_header(image: AnalyzeImage) -> nibabel.Nifti1Header | None:
+    """Returns the header of a NIfTI image; None for Analyze, whose header does not say how voxels are turned."""
+    return image.header if isinstance(image, nibabel.Nifti1Pair) else None
 
 
 def _beside(path: Path, suffixes: tuple[str, ...]) -> Path | None:

@@ -15,7 +15,7 @@ from nibabel.openers import ImageOpener
 from medseg.errors import GeometryError, SourceError, reading
 from medseg.io.declared_size import MOST_INFLATED, check_declared_size
 from medseg.io.folders import is_gzipped, is_pair
-from medseg.io.nifti.pair import is_analyze, open_pair, voxel_file
+from medseg.io.nifti.pair import nifti_header, open_pair, voxel_file
 from medseg.volume import Array, Geometry, Volume
 
 # Codes of xyzt_units, by name and in mm. Any other code is read as mm, as ITK does.
@@ -91,13 +91,15 @@ def open_nifti(path: Path) -> AnalyzeImage:
         image = open_pair(path) if is_pair(path) else nibabel.load(path)
         if not isinstance(image, AnalyzeImage):  # so is NIfTI
             raise SourceError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
-        _check_type(path, image.dataobj.dtype)
-        if not is_analyze(image):
-            header = _stored_header(path, image)
-            _check_codes(path, header)
-            _check_scaling(path, header, image.dataobj.dtype)
-        if not is_pair(path) and image.dataobj.offset < image.header.sizeof_hdr + EXTENSION_FLAG:
-            raise ValueError(f"its voxels are said to begin in the header, at byte {image.dataobj.offset}")
+        proxy = array_proxy(image)
+        _check_type(path, proxy.dtype)
+        header = nifti_header(image)
+        if header is not None:
+            stored = _stored_header(path, header)
+            _check_codes(path, stored)
+            _check_scaling(path, stored, proxy.dtype)
+        if not is_pair(path) and proxy.offset < image.header.sizeof_hdr + EXTENSION_FLAG:
+            raise ValueError(f"its voxels are said to begin in the header, at byte {proxy.offset}")
         file = voxel_file(path)
         check_declared_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
     return image
@@ -105,7 +107,19 @@ def open_nifti(path: Path) -> AnalyzeImage:
 
 def n_bytes(image: AnalyzeImage) -> int:
     """Returns the size of the file with the voxels, not compressed, in bytes."""
-    return int(image.dataobj.offset) + prod(int(n) for n in image.shape) * int(image.dataobj.dtype.itemsize)
+    proxy = array_proxy(image)
+    return int(proxy.offset) + prod(int(n) for n in image.shape) * int(proxy.dtype.itemsize)
+
+
+def array_proxy(image: AnalyzeImage) -> ArrayProxy:
+    """Returns where and how the voxels of an opened image lie in its file; they are not read yet.
+
+    Raises:
+        TypeError: The image was made of an array, not opened.
+    """
+    if not isinstance(image.dataobj, ArrayProxy):
+        raise TypeError("an image in memory lies in no file")
+    return image.dataobj
 
 
 def unit_of(header: nibabel.Nifti1Header) -> tuple[str, float]:
@@ -145,11 +159,12 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
         raise SourceError(f"{path}: voxels of type {dtype} cannot be read; store integers or floats")
 
 
-def _stored_header(path: Path, image: AnalyzeImage) -> nibabel.Nifti1Header:
+def _stored_header(path: Path, header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
     """Reads the header as it stands in the file: in that of an image nibabel has mended codes, and forgotten the
     scaling."""
-    with ImageOpener(path) as stream:
-        return type(image.header).from_fileobj(stream, check=False)
+    with ImageOpener(str(path)) as stream:
+        stored: nibabel.Nifti1Header = type(header).from_fileobj(stream, check=False)
+    return stored
 
 
 def _check_codes(path: Path, header: nibabel.Nifti1Header) -> None:
@@ -182,7 +197,7 @@ def _check_scaling(path: Path, header: nibabel.Nifti1Header, dtype: np.dtype[Any
 
 
 def _voxels(path: Path, image: AnalyzeImage) -> Array:
-    file, proxy = voxel_file(path), image.dataobj
+    file, proxy = voxel_file(path), array_proxy(image)
     if not is_gzipped(file):
         return np.asarray(proxy)
     with gzip.open(file) as stream:
@@ -212,7 +227,8 @@ def image_geometry(path: Path, image: AnalyzeImage) -> Geometry:
         SourceError: There are no voxels.
     """
     x, y, z = (*image.shape, 1, 1, 1)[:3]
-    affine = np.asarray(image.affine, np.float64) if is_analyze(image) else in_mm(image.affine, image.header)
+    header = nifti_header(image)
+    affine = np.asarray(image.affine, np.float64) if header is None else in_mm(image.affine, header)
     is_flat = np.linalg.matrix_rank(affine[:3, :3]) < 3 if np.isfinite(affine).all() else True
     if is_flat or np.linalg.det(affine) == 0:  # which is 0 for voxels that are all but nothing
         raise GeometryError(f"{path}: the affine in the header cannot be inverted: {affine[:3].tolist()}")

@@ -100,7 +100,7 @@ def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
     """
     lost = (OF_PIXELS & set(_listed_tags(page))) - {tag.code for tag in page.tags}
     if lost:
-        raise ValueError(f"its {TIFF.TAGS.get(min(lost))} cannot be read")
+        raise ValueError(f"its {TIFF.TAGS.get(min(lost), default=f'tag {min(lost)}')} cannot be read")
     if page.samplesperpixel > 1 and page.planarconfig not in tuple(PLANARCONFIG):
         raise ValueError(
             f"its PlanarConfiguration is {int(page.planarconfig)}, so that its samples may lie in two ways"

@@ -12,7 +12,7 @@ BatchData = dict[str, torch.Tensor]
 Reals = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class BatchTransform(Randomizable, Transform):  # type: ignore[misc]
+class BatchTransform(Randomizable, Transform):
     """A random transform of a whole ``BatchData``, in 2D or 3D, on the batch's own device.
 
     Subclasses draw with ``self.R`` on the host, so that ``set_random_state(seed)`` gives the same decisions

@@ -245,8 +245,9 @@ class RandChannelDropoutBatch(BatchTransform):
     def __init__(self, prob: float = 0.0) -> None:
         self.prob = prob
 
-    def randomize(self, n_samples: int, n_channels: int) -> None:
+    def randomize(self, shape: tuple[int, int]) -> None:
         """Draws ``dropped``, ``(sample, channel)``: which channels become 0."""
+        n_samples, n_channels = shape
         chosen = self.R.random_sample(n_samples) < self.prob
         n_dropped = self.R.randint(1, n_channels, n_samples)
         ranks = self.R.random_sample((n_samples, n_channels)).argsort(axis=1).argsort(axis=1)
@@ -258,7 +259,7 @@ class RandChannelDropoutBatch(BatchTransform):
         n_channels = image.shape[1]
         if n_channels < 2:
             return dict(data)
-        self.randomize(self.drawn_for(data), n_channels)
+        self.randomize((self.drawn_for(data), n_channels))
         dropped = to_device_of(image, self.dropped[self.own(data)])
         return {**data, "image": image.masked_fill(dropped.view(*dropped.shape, *[1] * (image.ndim - 2)), 0)}
 

@@ -32,7 +32,7 @@ Step = tuple[float, BatchTransform]
 CHANGED = ("image", "label")
 
 
-class Augmentation(Compose):  # type: ignore[misc]
+class Augmentation(Compose):
     """A ``Compose`` of batch transforms: the batch augmentation of training, usable on any dictionary of tensors.
 
     The same seed does the same to the same batch, on every device. Without a seed it draws as other random transforms
@@ -51,8 +51,14 @@ class Augmentation(Compose):  # type: ignore[misc]
         """Takes the ``transforms``, in their order."""
         super().__init__(list(transforms))
 
-    def __call__(
-        self, batch: BatchData, seed: int | Sequence[int] | None = None, *, first: int = 0, n_samples: int | None = None
+    def __call__(  # type: ignore[override]  # where MONAI has start and end, there is the seed: a batch goes through all
+        self,
+        batch: BatchData,
+        seed: int | Sequence[int] | None = None,
+        *,
+        first: int = 0,
+        n_samples: int | None = None,
+        lazy: bool | None = None,
     ) -> BatchData:
         """Returns the batch augmented; its tensors are left as they were.
 
@@ -64,6 +70,7 @@ class Augmentation(Compose):  # type: ignore[misc]
             first: which sample of the whole batch is the first one here; what happens to a sample is the same whether
                 the batch is whole or shared by several processes.
             n_samples: of the whole batch; None: as many as there are here.
+            lazy: changes nothing: MONAI's ``Compose`` hands it to a ``Compose`` inside of it.
 
         Raises:
             ConfigError: where a transform of the user fails, or changes the shape.

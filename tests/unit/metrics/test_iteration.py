@@ -87,6 +87,8 @@ def test_images_of_two_axes_are_measured_in_their_plane(real_data: Path) -> None
     torch.testing.assert_close(metric(prediction, reference), expected, atol=1e-4, rtol=0, check_dtype=False)
     with pytest.raises(ValueError, match="3 numbers for images of 2 axes"):
         metric(prediction, reference, spacing=SPACING)
+    with pytest.raises(TypeError, match="takes no spacings"):
+        metric(prediction, reference, spacings=SPACING[:2])
 
 
 @pytest.mark.parametrize(

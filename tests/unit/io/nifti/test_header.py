@@ -92,3 +92,13 @@ def test_files_that_are_cut_short_are_refused(tmp_path: Path, name: str) -> None
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SourceError, match="truncated, damaged"):
         check_whole_nifti(path)
+
+
+def test_an_analyze_file_has_no_place_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "scan.hdr"
+    nibabel.save(nibabel.AnalyzeImage(np.zeros(SHAPE, np.int16), np.eye(4)), path)
+    before = path.read_bytes()
+    for change in (lambda: write_place(path, PLACE), lambda: nifti_header.copy_place(path, like=path)):
+        with pytest.raises(SourceError, match="Analyze 7.5"):
+            change()
+    assert path.read_bytes() == before

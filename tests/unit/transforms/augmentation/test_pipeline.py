@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -63,6 +64,14 @@ def test_it_is_a_compose_that_draws_as_monai_does(shape: tuple[int, ...] = SHAPE
         assert torch.equal(one["image"], other["image"])
     assert not torch.equal(first[0]["image"], first[1]["image"])
     assert first[0]["case_id"] == "a"
+
+
+def test_it_stands_in_a_compose_of_monai(shape: tuple[int, ...] = SHAPES[0]) -> None:
+    batch = random_batch(shape)
+    inside, alone = Compose([build(shape)]), build(shape)
+    inside.set_random_state(seed=5)
+    alone.set_random_state(seed=int(np.random.RandomState(5).randint(2**32, dtype="uint32")))
+    assert equal(inside(batch), alone(batch))
 
 
 def test_meta_tensors_of_a_data_loader_become_plain_tensors() -> None:
