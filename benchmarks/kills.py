@@ -52,6 +52,7 @@ SMALL = [
     "training.batch_size=2", "training.threads=1", "training.validation_share=0.99",
 ]  # fmt: skip
 SETTINGS = [flag for setting in SMALL for flag in ("--set", setting)]
+FOLDS = ["--set", "training.fold=all", "--set", "training.folds=2"]
 SHORT = ["--epochs", "2", "--device", "cpu", *SETTINGS[2:]]  # without training.epochs
 FORMATS = [flag for name in ("nifti-per-label", "seg-nrrd", "stl") for flag in ("--format", name)]
 # What no two calls have in common: times, durations, memory, places, dates, and what is counted from them.
@@ -89,6 +90,13 @@ COMMANDS = {
             "run",
             ("prepared",),
             ("train", "prepared", "-o", "run", "--device", "cpu", "--resume"),
+        ),
+        Command(
+            "folds",
+            ("train", "prepared", "-o", "folds", "--device", "cpu", *SETTINGS, *FOLDS),
+            "folds",
+            ("prepared",),
+            ("train", "prepared", "-o", "folds", "--device", "cpu", "--resume"),
         ),
         Command("predict", (*PREDICT, "-o", "masks"), "masks", ("prepared", "run")),
         Command("formats", (*PREDICT, "-o", "many", *FORMATS), "many", ("prepared", "run")),
@@ -271,7 +279,8 @@ def kill(
     if trial.was_running:
         trial.faults += [f"lives on: {each}" for each in left_alive(place)]
         litter(place, random)
-        begun = bool(command.again) and (place / command.output / "run.json").is_file()
+        started = any((place / command.output / name / "run.json").is_file() for name in ("", "fold_0"))
+        begun = bool(command.again) and started
         again = begin(command.again if begun else command.arguments, place)
         again.join()
         if again.exitcode:

@@ -41,6 +41,7 @@ FORMATS = (
     Format("metrics.json", "an evaluation", "MetricsRecord"),
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
+    Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
     Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medseg.dataset.image_warnings import ImageWarning
 from medseg.errors import Problem
 from medseg.inspection.repair import Repair
 from medseg.io.archives import origin
+from medseg.records import Record
 
 # problem: 'preprocess' leaves it out, or cannot see it. warning: it is taken, and may be wrong. note: good to know.
 Severity = Literal["problem", "warning", "note"]
@@ -16,6 +17,28 @@ DEFECT = "defect"  # the rule of what medseg itself stumbled over: not the user'
 # What a finding may be no more than a consequence of.
 CAUSES = {"unreadable": "wrong-suffix", "no-place": "lost-place"}
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
+
+
+class FindingRecord(Record):
+    """A finding, as ``medseg inspect --json`` prints it.
+
+    Attributes:
+        severity: "problem", "warning" or "note".
+        rule: The kind of finding, the same for all of its kind.
+        path: The file or folder.
+        case_id: The case; empty where it is of none.
+        what: What is odd or wrong.
+        to_do: What to do about it; empty where nothing is.
+        fixable: Whether ``--fix`` puts it right in a copy.
+    """
+
+    severity: Severity
+    rule: str
+    path: str
+    case_id: str
+    what: str
+    to_do: str
+    fixable: bool
 
 
 @dataclass(frozen=True)
@@ -31,17 +54,17 @@ class Finding:
     case_id: str = ""
     repair: Repair | None = None  # what ``--fix`` does about it
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> FindingRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
-        return {
-            "severity": self.severity,
-            "rule": self.rule,
-            "path": str(origin(self.path)),
-            "case_id": self.case_id,
-            "what": self.what,
-            "to_do": self.to_do,
-            "fixable": self.repair is not None,
-        }
+        return FindingRecord(
+            severity=self.severity,
+            rule=self.rule,
+            path=str(origin(self.path)),
+            case_id=self.case_id,
+            what=self.what,
+            to_do=self.to_do,
+            fixable=self.repair is not None,
+        )
 
 
 def problem_found(problem: Problem, rule: str, to_do: str) -> Finding:

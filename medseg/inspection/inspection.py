@@ -7,13 +7,83 @@ from typing import Any
 
 from medseg.dataset.cases import Case
 from medseg.inspection.drawn import Drawn
-from medseg.inspection.finding import Finding, Severity
-from medseg.inspection.patients import Patient
+from medseg.inspection.finding import Finding, FindingRecord, Severity
+from medseg.inspection.patients import Patient, PatientRecord
 from medseg.inspection.repair import Change
-from medseg.inspection.series import Series
+from medseg.inspection.series import Series, SeriesRecord
 from medseg.io.archives import origin
 from medseg.labels import Labels
+from medseg.records import Record
 from medseg.version import VERSION
+
+
+class CaseRecord(Record):
+    """A case, as ``medseg inspect --json`` prints it.
+
+    Attributes:
+        case_id: Its name.
+        group: The patient, or whatever cases have in common; empty where that is not known.
+        images: Paths, one a channel.
+        labels: Paths of label maps and segmentations.
+        annotated: Names of the labels that were annotated in it; None: all.
+        annotated_part: Of the voxels.
+        voxels: By name of label; None where that is not known.
+        volumes_ml: By name of label; None where that is not known, and of pictures.
+    """
+
+    case_id: str
+    group: str
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    annotated: tuple[str, ...] | None
+    annotated_part: float
+    voxels: dict[str, int] | None
+    volumes_ml: dict[str, float] | None
+
+
+class ChangeRecord(Record):
+    """What was changed in a file of a copy."""
+
+    path: str
+    what: str
+    before: str
+    after: str
+
+
+class FixedCopyRecord(Record):
+    """A copy in which files were put right, and what is still to be found in it."""
+
+    folder: str
+    changes: tuple[ChangeRecord, ...]
+    findings: tuple[FindingRecord, ...]
+
+
+class InspectionRecord(Record):
+    """What ``medseg inspect --json`` prints.
+
+    Attributes:
+        medseg: The version that wrote it.
+        source: The folder or file.
+        layout: How the dataset lies, in words.
+        channels: Names.
+        labels: Names, values, colours and codes; None without label maps.
+        patients: With the images that are DICOM, by study.
+        files: Images that are not.
+        cases: What ``preprocess`` would take.
+        findings: What is odd or wrong, the most severe first.
+        fixed: The copy; None without ``--fix``.
+    """
+
+    medseg: str
+    source: str
+    layout: str
+    channels: tuple[str, ...]
+    labels: Labels | None
+    patients: tuple[PatientRecord, ...]
+    files: tuple[SeriesRecord, ...]
+    cases: tuple[CaseRecord, ...]
+    findings: tuple[FindingRecord, ...]
+    fixed: FixedCopyRecord | None
 
 
 @dataclass(frozen=True)
@@ -41,18 +111,19 @@ class InspectedCase:
         volumes_ml = {name: n * drawn.voxel_ml for name, n in voxels.items()}
         return cls(drawn.case, voxels, volumes_ml, drawn.annotated_part)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> CaseRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
-        return {
-            "case_id": self.case.case_id,
-            "group": self.case.group,
-            "images": [str(origin(source.path)) for source in self.case.images],
-            "labels": [str(origin(source.path)) for source in self.case.label.sources] if self.case.label else [],
-            "annotated": self.case.annotated,
-            "annotated_part": self.annotated_part,
-            "voxels": self.voxels,
-            "volumes_ml": self.volumes_ml and {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
-        }
+        drawn = self.case.label.sources if self.case.label else ()
+        return CaseRecord(
+            case_id=self.case.case_id,
+            group=self.case.group,
+            images=tuple(str(origin(source.path)) for source in self.case.images),
+            labels=tuple(str(origin(source.path)) for source in drawn),
+            annotated=self.case.annotated,
+            annotated_part=self.annotated_part,
+            voxels=self.voxels,
+            volumes_ml=self.volumes_ml and {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -63,13 +134,13 @@ class FixedCopy:
     changes: tuple[Change, ...]
     left: tuple[Finding, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> FixedCopyRecord:
         """Returns what ``medseg inspect --fix --json`` prints of the copy."""
-        return {
-            "folder": str(self.folder),
-            "changes": [{**asdict(change), "path": str(change.path)} for change in self.changes],
-            "findings": [finding.as_json() for finding in self.left],
-        }
+        return FixedCopyRecord(
+            folder=str(self.folder),
+            changes=tuple(ChangeRecord(**{**asdict(change), "path": str(change.path)}) for change in self.changes),
+            findings=tuple(finding.as_record() for finding in self.left),
+        )
 
 
 @dataclass(frozen=True)
@@ -111,34 +182,21 @@ class Inspection:
         """Returns the findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what ``medseg inspect --json`` prints; these keys stay.
+    def as_record(self) -> InspectionRecord:
+        """Returns what ``medseg inspect --json`` prints."""
+        return InspectionRecord(
+            medseg=VERSION,
+            source=str(self.source),
+            layout=self.layout,
+            channels=self.channels,
+            labels=self.labels,
+            patients=tuple(patient.as_record() for patient in self.patients),
+            files=tuple(series.as_record() for series in self.files),
+            cases=tuple(case.as_record() for case in self.cases),
+            findings=tuple(finding.as_record() for finding in self.findings),
+            fixed=None if self.fixed is None else self.fixed.as_record(),
+        )
 
-        * ``medseg`` (version), ``source``, ``layout``, ``channels`` (names), ``labels`` (``items`` with name, value,
-          colour, codes; ``regions``; null without label maps)
-        * ``patients``: ``patient_id``, ``studies``: ``study_uid``, ``date`` (YYYY-MM-DD), ``description``, ``series``
-        * ``files``: images that are not DICOM, with the same keys as ``series``: ``path``, ``role`` ("image",
-          "label map", "unused"), ``case_id``, ``format``, ``modality``, ``description``, ``part``, ``series_uid``,
-          ``n_files``, ``n_channels``, ``grid`` (``shape``, ``spacing`` in mm, ``orientation``, ``affine`` to RAS mm;
-          null for contours and for what cannot be read), ``values`` (lowest and highest, with ``--voxels``),
-          ``segments`` (names), ``odd`` (sentences)
-        * ``cases``: ``case_id``, ``group``, ``images`` and ``labels`` (paths), ``annotated`` (names of labels; null:
-          all), ``annotated_part`` (of the voxels), ``voxels`` and ``volumes_ml`` by label (null where not known, and
-          volumes of pictures)
-        * ``findings``: ``severity`` ("problem", "warning", "note"), ``rule``, ``path``, ``case_id``, ``what``,
-          ``to_do``, ``fixable``
-        * ``fixed`` (null without ``--fix``): ``folder``, ``changes`` (``path``, ``what``, ``before``, ``after``) and
-          the ``findings`` that are left in the copy
-        """
-        return {
-            "medseg": VERSION,
-            "source": str(self.source),
-            "layout": self.layout,
-            "channels": list(self.channels),
-            "labels": self.labels and self.labels.model_dump(mode="json"),
-            "patients": [patient.as_json() for patient in self.patients],
-            "files": [series.as_json() for series in self.files],
-            "cases": [case.as_json() for case in self.cases],
-            "findings": [finding.as_json() for finding in self.findings],
-            "fixed": self.fixed and self.fixed.as_json(),
-        }
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``medseg inspect --json`` prints, as JSON has it."""
+        return self.as_record().model_dump(mode="json")

@@ -4,12 +4,28 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medseg.inspection.finding import Finding
-from medseg.inspection.series import DICOM, Series
+from medseg.inspection.series import DICOM, Series, SeriesRecord
+from medseg.records import Record
 
 GROUPS = "give each patient an ID, or a 'group' in a cases.csv"
+
+
+class StudyRecord(Record):
+    """A DICOM study, as ``medseg inspect --json`` prints it; ``date`` is YYYY-MM-DD."""
+
+    study_uid: str
+    date: str
+    description: str
+    series: tuple[SeriesRecord, ...]
+
+
+class PatientRecord(Record):
+    """A patient, as ``medseg inspect --json`` prints it."""
+
+    patient_id: str
+    studies: tuple[StudyRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -21,14 +37,10 @@ class Study:
     description: str
     series: tuple[Series, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> StudyRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
-        return {
-            "study_uid": self.study_uid,
-            "date": self.date,
-            "description": self.description,
-            "series": [series.as_json() for series in self.series],
-        }
+        series = tuple(each.as_record() for each in self.series)
+        return StudyRecord(study_uid=self.study_uid, date=self.date, description=self.description, series=series)
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,9 @@ class Patient:
     patient_id: str
     studies: tuple[Study, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> PatientRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
-        return {"patient_id": self.patient_id, "studies": [study.as_json() for study in self.studies]}
+        return PatientRecord(patient_id=self.patient_id, studies=tuple(study.as_record() for study in self.studies))
 
 
 def patients_of(series: Sequence[Series]) -> tuple[Patient, ...]:

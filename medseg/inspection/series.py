@@ -1,11 +1,13 @@
 """One image of a source (a DICOM series or a volume of one, a NIfTI file, a picture), or one segmentation."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from medseg.dataset.cases import Case
 from medseg.dataset.image_warnings import SAID_SPACING, header_warnings, spacing_of_header
+from medseg.dataset.prepared_json import StoredGrid
 from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import MedsegError
@@ -17,6 +19,7 @@ from medseg.io.dicom.examination import Examination, read_examination
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
 from medseg.io.read import check_whole, read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
+from medseg.records import Record
 from medseg.transforms.intensities import Floats, quantiles
 from medseg.volume import GRID_TOLERANCE, Geometry
 
@@ -33,6 +36,42 @@ FORMATS = {
     "rtstruct": "RTSTRUCT",
     "seg_nrrd": "seg.nrrd",
 }
+
+
+class SeriesRecord(Record):
+    """An image or a segmentation, as ``medseg inspect --json`` prints it.
+
+    Attributes:
+        path: The file, or the folder of a DICOM series.
+        role: "image", "label map" or "unused": what a case takes it for.
+        case_id: Its case; empty where it is of none.
+        format: The modality of images in DICOM, else the kind of file.
+        modality: Of DICOM.
+        description: Of DICOM.
+        part: Which volume it is, where its files hold several.
+        series_uid: Of DICOM.
+        n_files: Files that it consists of.
+        n_channels: Of its voxels.
+        grid: Where its voxels lie; None for contours, and for what cannot be read.
+        values: The lowest and the highest value, where voxels were read.
+        segments: Names, where it is a segmentation.
+        odd: What is odd about it, in sentences.
+    """
+
+    path: str
+    role: Role
+    case_id: str
+    format: str
+    modality: str
+    description: str
+    part: str
+    series_uid: str
+    n_files: int
+    n_channels: int
+    grid: StoredGrid | None
+    values: tuple[float | None, float | None] | None
+    segments: tuple[str, ...]
+    odd: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,25 +116,26 @@ class Series:
             yield f"{self.n_channels} channels"
         yield from (finding.what for finding in self.findings)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_record(self) -> SeriesRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
         source = self.source
-        return {
-            "path": str(origin(source.path)),
-            "role": self.role,
-            "case_id": self.case_id,
-            "format": self.format,
-            "modality": source.modality,
-            "description": source.description,
-            "part": source.part,
-            "series_uid": source.series_uid,
-            "n_files": len(set(source.files)),
-            "n_channels": self.n_channels,
-            "grid": self.grid and self.grid.as_json(),
-            "values": self.values,
-            "segments": list(self.segments),
-            "odd": list(self.oddities),
-        }
+        low, high = (value if math.isfinite(value) else None for value in self.values or (0.0, 0.0))
+        return SeriesRecord(
+            path=str(origin(source.path)),
+            role=self.role,
+            case_id=self.case_id,
+            format=self.format,
+            modality=source.modality,
+            description=source.description,
+            part=source.part,
+            series_uid=source.series_uid,
+            n_files=len(set(source.files)),
+            n_channels=self.n_channels,
+            grid=None if self.grid is None else StoredGrid(**self.grid.as_json()),
+            values=None if self.values is None else (low, high),
+            segments=self.segments,
+            odd=tuple(self.oddities),
+        )
 
 
 def edges(of_grids: Sequence[tuple[float, float, float]]) -> str:

@@ -188,6 +188,6 @@ def test_cases_that_name_other_labels_as_annotated_are_problems_as_in_preprocess
     assert (problem.rule, problem.case_id) == ("annotated-labels", "b")
     assert problem.what == "'cor' was annotated, but is no label"
     assert problem.to_do == "did you mean 'core'?"
-    assert [case["annotated"] for case in found.as_json()["cases"]] == [("organ",), ("organ", "cor")]
+    assert [case["annotated"] for case in found.as_json()["cases"]] == [["organ"], ["organ", "cor"]]
     shown = CliRunner().invoke(app, ["inspect", str(study.folder), "--workers", "1"], env={"COLUMNS": "200"})
     assert "only organ annotated" in shown.stdout
