@@ -42,6 +42,7 @@ FORMATS = (
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
+    Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
     Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 

@@ -3,18 +3,19 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import PlainSerializer
 
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.windows import Layout
+from medseg.records import Record
 from medseg.training.callbacks.model import LAST, SaveModel
 from medseg.training.run import Run, refuse_to_overwrite, start_runs
 from medseg.training.run_trainer import tell, trainer_of
@@ -25,27 +26,32 @@ STEPS = 2
 VALIDATIONS = 2
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What a training will take; of a run, or of all folds together."""
+def _rounded(digits: int) -> PlainSerializer:
+    return PlainSerializer(lambda value: round(value, digits), return_type=float, when_used="json")
 
-    steps: int | None  # None: as many as there is time for
-    step_seconds: float
-    training_seconds: float
-    validation_seconds: float  # at the end
-    peak_memory_mb: float  # of the GPU, or of the process
-    disk_mb: float
+
+class Forecast(Record):
+    """What a run will take, or all folds together; JSON has it rounded.
+
+    Attributes:
+        steps: Of training; None where there are as many as there is time for.
+        step_seconds: Of one step.
+        training_seconds: Of all steps.
+        validation_seconds: At the end.
+        peak_memory_mb: Of the GPU, or of the process.
+        disk_mb: Of the run.
+    """
+
+    steps: int | None
+    step_seconds: Annotated[float, _rounded(4)]
+    training_seconds: Annotated[float, _rounded(1)]
+    validation_seconds: Annotated[float, _rounded(1)]
+    peak_memory_mb: Annotated[float, _rounded(1)]
+    disk_mb: Annotated[float, _rounded(1)]
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``medseg train --dry-run --json`` prints."""
-        return {
-            "steps": self.steps,
-            "step_seconds": round(self.step_seconds, 4),
-            "training_seconds": round(self.training_seconds, 1),
-            "validation_seconds": round(self.validation_seconds, 1),
-            "peak_memory_mb": round(self.peak_memory_mb, 1),
-            "disk_mb": round(self.disk_mb, 1),
-        }
+        return self.model_dump(mode="json")
 
 
 def forecast(
