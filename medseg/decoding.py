@@ -154,7 +154,15 @@ def decoding_of(plan: Plan) -> Decoding:
 
 
 def or_on_processor(function: Callable[[torch.Tensor], Result], logits: torch.Tensor) -> Result:
-    """Returns what a function makes of logits; where the GPU has too little memory for it, of a copy in main memory."""
+    """Returns what a function makes of logits; where the GPU has too little memory for it, of a copy in main memory.
+
+    Args:
+        function: Of the logits.
+        logits: On any device.
+
+    Raises:
+        RuntimeError: Whatever the function raises but for a lack of the GPU's memory.
+    """
     try:
         return function(logits)
     except RuntimeError as error:

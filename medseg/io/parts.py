@@ -35,12 +35,22 @@ def volumes_of(source: ImageSource) -> list[ImageSource]:
 
 
 def volume_name(number: int, n: int) -> str:
-    """Returns the name of a volume, counted from 0, of ``n``; names count from 1."""
+    """Returns the name of one of several volumes; names count from 1.
+
+    Args:
+        number: Of the volume, from 0.
+        n: How many there are.
+    """
     return f"{VOLUME}-{number + 1:0{len(str(n))}d}"
 
 
 def chosen_part(volume: Volume, source: ImageSource) -> Volume:
-    """Returns what a source stands for, of all that its file holds."""
+    """Returns what a source stands for, of all that its file holds.
+
+    Args:
+        volume: All of the file.
+        source: Whose ``frames`` are chosen; all where there are none.
+    """
     return Volume(volume.array[list(source.frames)], volume.geometry) if source.frames else volume
 
 
