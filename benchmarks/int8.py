@@ -50,8 +50,8 @@ def main() -> None:
     print("| network | a window (ms) | Dice of the held-back cases |\n| --- | --- | --- |")
     for name, network in networks.items():
         milliseconds = 1000 * seconds(Predictor(network, run.plan, model.device), patches[:1])
-        cases = run.split.validation[: arguments.cases]
-        dice = validate(network, dataset, cases, run.plan, run.config.inference, model.device).mean_dice
+        cases = dataset.subset(run.split.validation[: arguments.cases])
+        dice = validate(network, cases, run.plan, run.config.inference, model.device).mean_dice
         print(f"| {name} | {milliseconds:.0f} | {dice:.5f} |", flush=True)
     print("\n| network of features 32-64-128-256-320, window of 96³ | a window (ms) |\n| --- | --- |")
     torch.manual_seed(0)

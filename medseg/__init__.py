@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from medseg.plan import Plan
     from medseg.prediction.prediction import Prediction, PredictResult
     from medseg.progress import show_progress
+    from medseg.training.run_trainer import TrainResult
     from medseg.version import VERSION as __version__  # noqa: F401
     from medseg.volume import Geometry, Volume
     from medseg.workflows.attention import attention_maps
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import PreprocessResult, preprocess
     from medseg.workflows.quantise import quantise
-    from medseg.workflows.train import TrainResult, train
+    from medseg.workflows.train import train
     from medseg.workflows.view import view
 
 _HOMES = {
@@ -94,7 +95,7 @@ _HOMES = {
     "PreparedDataset": "medseg.dataset.store:PreparedDataset",
     "PreprocessResult": "medseg.workflows.preprocess:PreprocessResult",
     "Problem": "medseg.errors:Problem",
-    "TrainResult": "medseg.workflows.train:TrainResult",
+    "TrainResult": "medseg.training.run_trainer:TrainResult",
     "Volume": "medseg.volume:Volume",
     # Errors.
     "ConfigError": "medseg.errors:ConfigError",

@@ -214,6 +214,21 @@ def loaded_plugins() -> list[Path]:
     return list(dict.fromkeys(each.file for each in _registered.values()))
 
 
+def needed_plugins(kind: Kind, names: Iterable[str]) -> list[Path] | None:
+    """Returns the plugins that other processes have to load, so that they know some parts by their names.
+
+    Args:
+        kind: What parts these are.
+        names: Those that no plugin registered need none.
+
+    Returns:
+        Their files; None where a part was registered by a script or in a session, which no other process can load.
+    """
+    chosen = set(names)
+    files = {each.file for each in registered(kind) if each.name in chosen}
+    return sorted(files) if all(str(file) in _loaded for file in files) else None
+
+
 def plugin_of(kind: Kind, name: str) -> Registered | None:
     """Returns what was registered by this name; None where nothing was."""
     return _registered.get((kind, name))

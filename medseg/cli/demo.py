@@ -1,11 +1,19 @@
 """medseg demo."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medseg.progress import say
+
+if TYPE_CHECKING:
+    from medseg.workflows.demo import DemoResult
+
+# What the demo reaches on two cores of a laptop that do nothing else, without bf16 (benchmarks/demo.py).
+USUAL_DICE, USUAL_LOWEST_DICE = 0.90, 0.80
+USUAL_STEPS = {2: 400, 3: 400}
 
 
 def demo(
@@ -27,8 +35,27 @@ def demo(
 
     result = run(output, dims=3 if dims == "3" else 2, max_time=max_time or MAX_TIME, device=device, seed=seed)
     show(result.evaluation)
-    for line in result.verdict:
+    for line in verdict(result):
         say(line)
     say(f"Done in {result.seconds / 60:.1f} min. Everything is in {result.folder}")
     say(f"Look at: {result.overlay} and {result.folder / 'run' / 'progress.png'}")
     say(f"Open in 3D Slicer: {result.image} (volume) and {result.mask} (as segmentation)")
+
+
+def verdict(result: "DemoResult") -> list[str]:
+    """Returns what was reached against what is usual, and what to do where it is worse."""
+    name, lowest = min(result.dice.items(), key=lambda each: each[1])
+    mean = fmean(result.dice.values())
+    lines = [
+        f"Mean Dice {mean:.2f}, the lowest {lowest:.2f} ({name}). "
+        f"Usual on a quiet laptop: {USUAL_DICE:.2f} or more, and no structure below {USUAL_LOWEST_DICE:.2f}"
+    ]
+    if mean >= USUAL_DICE and lowest >= USUAL_LOWEST_DICE:
+        return lines
+    if result.steps < USUAL_STEPS[result.dims]:
+        return [
+            *lines,
+            f"There was time for {result.steps} steps of training; usual are {USUAL_STEPS[result.dims]} or more. "
+            "Close programs that keep the processor busy, or give more time: medseg demo --max-time 6m -o demo-6m",
+        ]
+    return [*lines, f"Training did {result.steps} steps, which is usually enough; look at run/report.html for why"]

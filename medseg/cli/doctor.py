@@ -9,7 +9,7 @@ from medseg.cli.status import FAULT_OF_INPUT
 from medseg.progress import say
 
 if TYPE_CHECKING:
-    from medseg.workflows.doctor import Diagnosis
+    from medseg.diagnosis import Diagnosis
 
 
 def doctor(

@@ -1,4 +1,4 @@
-"""--plugin, of all commands that build networks."""
+"""--plugin, of all commands that need parts which a plugin may have registered."""
 
 from pathlib import Path
 from typing import Annotated

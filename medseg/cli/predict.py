@@ -131,7 +131,7 @@ def predict(
     from medseg.workflows.predict import predict as run
 
     if check:
-        from medseg.workflows.finish import check_models
+        from medseg.prediction.golden import check_models
 
         check_models(models, device, backend)
     result = run(

@@ -8,6 +8,7 @@ import typer
 
 from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, Spacing, renames
 from medseg.cli.json_output import print_json
+from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
@@ -39,6 +40,7 @@ def preprocess(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in preprocessing.spacing=[1,1,3].")
     ] = None,
+    plugins: Plugins = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases at the same time; one per core if not given.")
     ] = None,
@@ -54,8 +56,10 @@ def preprocess(
         medseg preprocess Task04_Hippocampus -o prepared
     """
     from medseg.config import load
+    from medseg.plugins import load_plugins
     from medseg.workflows.preprocess import preprocess as run
 
+    load_plugins(plugins or ())
     options = [] if workers is None else [f"preprocessing.workers={workers}"]
     options += ["preprocessing.registered=true"] if registered else []
     options += [] if ignore_value is None else [f"preprocessing.ignore_value={ignore_value}"]

@@ -1,6 +1,6 @@
 """A case: the images of one examination, and the label map drawn on them, as found on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.volume import Spacing3
 
-__all__ = ["Case", "CaseList", "LabelSource", "Problem"]
+__all__ = ["Case", "CaseList", "CaseSelection", "LabelSource", "Problem"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,41 @@ class Case:
     def spacing(self) -> Spacing3 | None:
         """The spacing that the user says of its voxels, in mm; None where headers are to be believed."""
         return self.images[0].spacing
+
+
+@dataclass(frozen=True)
+class CaseSelection:
+    """Which files of a source are images and label maps of cases, and what their segments are called.
+
+    Attributes:
+        images: A glob relative to the source that selects the images; several are the channels of one case, in this
+            order. Images and label maps are paired by what their ``*`` match. Without ``labels``, it selects among what
+            is found; without both, images that were computed from others are left out.
+        labels: A glob that selects the label maps, which lie on the grid of the first channel.
+        labelled: True when label maps are needed, False to ignore them, None to take them where there are any.
+        rename: Gives the named segments of DICOM SEG, RTSTRUCT and ``.seg.nrrd``, by name or glob, the name of a label;
+            ``""`` drops them.
+        incomplete: Whether cases that miss channels are wanted too.
+    """
+
+    images: str | Sequence[str] | None = None
+    labels: str | None = None
+    labelled: bool | None = None
+    rename: Mapping[str, str] | None = None
+    incomplete: bool = False
+
+    @property
+    def globs(self) -> list[str]:
+        """Returns the globs of the images, one a channel; none where the layout is to be guessed."""
+        return [self.images] if isinstance(self.images, str) else list(self.images or ())
+
+    @property
+    def options(self) -> list[str]:
+        """Returns the options of the command line that select the same."""
+        options = [part for glob in self.globs for part in ("--images", glob)]
+        options += [] if self.labels is None else ["--labels", self.labels]
+        names = (self.rename or {}).items()
+        return [*options, *(part for name, label in names for part in ("--rename", f"{name}={label}"))]
 
 
 @dataclass(frozen=True)

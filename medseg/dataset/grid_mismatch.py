@@ -1,11 +1,11 @@
 """What to do about a label map that should lie on the grid of its image, and does not."""
 
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from medseg.dataset.cases import CaseSelection
 from medseg.io.archives import origin
 from medseg.io.nifti.header import read_nifti_header
 from medseg.io.source import ImageSource
@@ -52,13 +52,7 @@ def export_like(mask: Path, image: Path) -> str:
     return f"medseg export {shlex.quote(str(origin(mask)))} -o FILE --like {shlex.quote(str(origin(image)))}"
 
 
-def filled_in(
-    message: str, source: Path, images: str | Sequence[str] | None, labels: str | None, rename: Mapping[str, str] | None
-) -> str:
+def filled_in(message: str, source: Path, selection: CaseSelection) -> str:
     """Returns a message whose command that puts things right has the arguments of the command that told of them."""
-    globs = [images] if isinstance(images, str) else images or ()
-    options = [part for glob in globs for part in ("--images", glob)]
-    options += [] if labels is None else ["--labels", labels]
-    options += [part for name, label in (rename or {}).items() for part in ("--rename", f"{name}={label}")]
-    command = ["medseg", "inspect", str(source), *options, "--fix", f"{source.resolve().name}-fixed"]
+    command = ["medseg", "inspect", str(source), *selection.options, "--fix", f"{source.resolve().name}-fixed"]
     return message.replace(FIX, f"'{shlex.join(command)}'")

@@ -61,7 +61,7 @@ def read_voxels(path: Path, before: int, grid: Shape3) -> Array:
     return voxels
 
 
-def write_case(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
+def write_case_arrays(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
     """Writes the arrays of one case into its folder.
 
     Args:

@@ -24,7 +24,7 @@ R = TypeVar("R", bound=BaseModel)
 AGAIN = "run 'medseg preprocess' again"
 DATASET, FINGERPRINT, PLANS = "dataset.json", "fingerprint.json", "plan.json"
 
-Row = tuple[float, float, float, float]
+AffineRow = tuple[float, float, float, float]
 
 
 class StoredGrid(Record):
@@ -33,7 +33,7 @@ class StoredGrid(Record):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing: tuple[float, float, float]
     orientation: str
-    affine: tuple[Row, Row, Row, Row]
+    affine: tuple[AffineRow, AffineRow, AffineRow, AffineRow]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,9 +14,12 @@ import torch
 from monai.data import MetaTensor
 from torch.utils.data import Dataset
 
+from medseg.dataset.cases import Case
 from medseg.dataset.prepared_arrays import IMAGE_DTYPE, read_array, read_voxels
 from medseg.dataset.prepared_json import AGAIN, StoredCase, read_dataset, read_fingerprint, read_plans
+from medseg.dataset.spacing import spaced
 from medseg.errors import SourceError
+from medseg.io.discover import source_of
 from medseg.labels import IGNORED, Labels
 from medseg.plan import Plans, UsualValues
 from medseg.volume import Array, Geometry
@@ -168,6 +171,24 @@ class PreparedDataset(Dataset[Item]):
     def image_paths(self, case_id: str) -> list[Path]:
         """Returns where the images of the source are, one a channel."""
         return [self.folder / image for image in self.cases[case_id].images]
+
+    def source_cases(self, case_ids: Sequence[str]) -> list[Case]:
+        """Returns cases with the images that they were prepared from.
+
+        Args:
+            case_ids: Which ones.
+
+        Raises:
+            SourceError: One of their files, label maps among them, is gone.
+        """
+        for path in (path for each in case_ids for path in [*self.image_paths(each), self.label_path(each)]):
+            if not path.exists():
+                raise SourceError(
+                    f"{path}: is gone, and validation reads the files that were prepared; bring it back, or run "
+                    "'medseg preprocess' again"
+                )
+        cases = (Case(case_id, tuple(source_of(path) for path in self.image_paths(case_id))) for case_id in case_ids)
+        return [spaced(case, self.cases[case.case_id].spacing) for case in cases]
 
     def _known(self, case_ids: Iterable[str]) -> tuple[str, ...]:
         """Returns case ids that are there.

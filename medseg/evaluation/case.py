@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy.ndimage import find_objects
 
+from medseg.errors import LabelError
 from medseg.labels import Labels
 from medseg.metrics.centreline import centreline_dice
 from medseg.metrics.definitions import DEFAULT, GROUPS, METRICS, Group, chosen
@@ -67,6 +68,13 @@ class Measures(NamedTuple):
         if isinstance(by_label, Mapping):
             return by_label.get(label, by_label.get("*", TOLERANCE_MM))
         return by_label
+
+    def check_labels(self, labels: Labels) -> None:
+        """Raises ``LabelError`` for a tolerance of a label that there is not."""
+        tolerances = self.tolerance_mm
+        unknown = set(tolerances) - {"*", *labels.unions} if isinstance(tolerances, Mapping) else set()
+        if unknown:
+            raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(labels.unions)}")
 
 
 class MaskPair(NamedTuple):

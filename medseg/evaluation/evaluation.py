@@ -16,11 +16,13 @@ from medseg.evaluation.summary import Summary
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS, definitions
 from medseg.problems import ProblemRecord, problem_records
+from medseg.progress import counted, warn
 from medseg.records import Record, read_record, write_record
 from medseg.table import table_text
 from medseg.volume import GRID_TOLERANCE
 
 METRICS_FILE = "metrics.json"
+PROBLEMS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,21 @@ class Evaluation:
         """Returns the content of metrics.csv: a row for each label of each case; what is not defined is empty."""
         columns = ["case_id", "label", "status", *self.measures.metrics]
         return table_text(columns, [record.as_row() for record in self.records])
+
+
+def tell_evaluation(evaluation: Evaluation) -> None:
+    """Warns of the problems of an evaluation, and of voxels that have no label's value; of many only of some."""
+    unknown = [
+        f"{case_id}: {counted(n, 'voxel')} of the prediction {'has' if n == 1 else 'have'} the value {value}, which is "
+        f"no label's: {'it counts' if n == 1 else 'they count'} as background, and as a false alarm"
+        for case_id, voxels in evaluation.unknown.items()
+        for value, n in voxels.items()
+    ]
+    lines = [*unknown, *map(str, evaluation.problems)]
+    for line in lines[:PROBLEMS_SHOWN]:
+        warn(line)
+    if len(lines) > PROBLEMS_SHOWN:
+        warn(f"… and {len(lines) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")
 
 
 class LabelEntry(Record):

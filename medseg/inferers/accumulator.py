@@ -11,7 +11,7 @@ from math import prod
 
 import torch
 
-from medseg.inferers.windows import Layout, Row
+from medseg.inferers.windows import Layout, WindowRow
 from medseg.volume import Shape3
 
 # Values of a piece that is added at a time on a processor: it stays in the cache, which is ten times as fast.
@@ -67,7 +67,7 @@ class Accumulator:
         self._open: list[_Segment] = []
         self._last = torch.empty(0)  # the last voxels of the segment before
 
-    def open(self, row: Row, n_labels: int) -> None:
+    def open(self, row: WindowRow, n_labels: int) -> None:
         """Makes room for the windows of a row.
 
         Args:

@@ -18,7 +18,7 @@ TRUSTED = ("cpu", "cuda")
 TOLERANCE = 0.01
 
 
-def placed(network: nn.Module, shape: Sequence[int], device: Device) -> tuple[nn.Module, Device]:
+def placed_network(network: nn.Module, shape: Sequence[int], device: Device) -> tuple[nn.Module, Device]:
     """Returns a network on the device, and the device; or both on the processor, where the device fails.
 
     On a device that is not trusted the network first sees a window there and on the processor. Where it cannot run, or

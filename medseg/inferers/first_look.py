@@ -49,7 +49,7 @@ def first_look(
     """
     x, y, z = image.shape[1:]
     factors = (min(SHRUNK, x), min(SHRUNK, y), min(SHRUNK, z))
-    small = shrunk(image, factors)
+    small = averaged_down(image, factors)
     grid = predictor.plan.grid
     a, b, c = (mm * factor for mm, factor in zip(grid.spacing, factors, strict=True))
     coarse = grid.model_copy(update={"spacing": (a, b, c)})
@@ -66,7 +66,7 @@ def first_look(
     return Look(mask.dilated(MARGIN_MM, grid.spacing))
 
 
-def shrunk(image: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:
+def averaged_down(image: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:
     """Returns the mean of each block of voxels; the last blocks may lack some."""
     small: torch.Tensor = functional.avg_pool3d(image[None], factors, ceil_mode=True, count_include_pad=False)[0]
     return small

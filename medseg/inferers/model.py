@@ -19,7 +19,7 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import folder_written_whole
-from medseg.inferers.device_check import placed
+from medseg.inferers.device_check import placed_network
 from medseg.inferers.graphs import window_shape
 from medseg.inferers.networks import Ensemble, fused
 from medseg.inferers.review import Review
@@ -163,14 +163,13 @@ def load_model(
     folders = [folder for each in paths for folder in model_folders(each)]
     record = with_head(read_model_record(folders[0]), head)
     networks = [_load_network(folder, record, head, network) for folder in folders]
-    loaded = networks[0] if len(networks) == 1 else Ensemble(networks)
-    loaded.eval()
+    loaded = (networks[0] if len(networks) == 1 else Ensemble(networks)).eval()
     faster = fused(loaded) if device.is_cpu and device.dtype == torch.bfloat16 else loaded
     shape = (len(record.channels), *window_shape(loaded, record.plan.network_patch))
-    placed_network, device = placed(faster, shape, device)
+    placed, device = placed_network(faster, shape, device)
     members = tuple(folders) if len(folders) > 1 else ()
     folder = folders[0].parent if members and len(paths) == 1 else folders[0]
-    return Model(folder, record, placed_network, device, members=members)
+    return Model(folder, record, placed, device, members=members)
 
 
 def model_folders(path: Path) -> list[Path]:
@@ -189,9 +188,10 @@ def model_folders(path: Path) -> list[Path]:
     return sorted(file.parent for file in folder.glob("fold_*/model.json")) or [folder]
 
 
-def without_postprocessing(model: Model) -> Model:
-    """Returns the model without the rules of its postprocessing."""
-    return replace(model, record=model.record.model_copy(update={"postprocessing": ()}))
+def without_rules(model: Model, keep_review: bool = False) -> Model:
+    """Returns the model without the rules of its postprocessing, and without those for which cases to review."""
+    fewer = {"postprocessing": ()} if keep_review else {"postprocessing": (), "review": None}
+    return replace(model, record=model.record.model_copy(update=fewer))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from scipy.optimize import isotonic_regression
 from scipy.stats import spearmanr
 
-from medseg.postprocessing.components import Change
+from medseg.postprocessing.components import RuleEffect
 from medseg.records import Record
 
 # Held-back cases with a label below which nothing is said of it: of fewer, no tenth can be told from the rest.
@@ -151,7 +151,7 @@ class Review(Record):
         ]
 
 
-def removed_surely(changes: Iterable[Change]) -> Iterator[str]:
+def removed_surely(changes: Iterable[RuleEffect]) -> Iterator[str]:
     """Yields of what postprocessing changed, in words, what it removed though the network was sure of it."""
     return (str(change) for change in changes if (change.mean_probability or 0.0) >= SURE)
 

@@ -14,7 +14,7 @@ from medseg.device import Device
 from medseg.errors import MedsegError, lacks_gpu_memory
 from medseg.inferers.accumulator import Accumulator, Slab
 from medseg.inferers.memory_plan import MemoryPlan
-from medseg.inferers.windows import Layout, Row
+from medseg.inferers.windows import Layout, WindowRow
 from medseg.progress import warn
 from medseg.volume import Shape3
 
@@ -86,7 +86,7 @@ class Stream:
         """Returns the logits ``(window, label, x, y, z)`` of as many windows, from the first on, as memory allows."""
         return self._or_with_less_memory(lambda: self.predictor(torch.stack(list(windows[: self.batch_size]))))
 
-    def _predict(self, row: Row, image: torch.Tensor) -> None:
+    def _predict(self, row: WindowRow, image: torch.Tensor) -> None:
         starts = []
         for start in row.windows:
             known = self.known(start, image)
@@ -99,7 +99,7 @@ class Stream:
             for logits in self.logits([image[self.layout.seen(start)] for start in starts[: self.batch_size]]):
                 self._add(row, logits, starts.pop(0))
 
-    def _add(self, row: Row, logits: torch.Tensor, start: Shape3) -> None:
+    def _add(self, row: WindowRow, logits: torch.Tensor, start: Shape3) -> None:
         self._or_with_less_memory(lambda: self.sums.open(row, len(logits)))
         # On the GPU nothing is allocated while it is added, so that no window is ever added in part.
         self.sums.add(self._or_with_less_memory(lambda: self._at_sums(logits)), start)

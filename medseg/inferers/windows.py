@@ -22,7 +22,7 @@ GAUSSIAN_SIGMA = 0.125
 
 
 @dataclass(frozen=True)
-class Row:
+class WindowRow:
     """Windows that are predicted before the next voxels leave."""
 
     start: int  # along the layout's axis: what lies before is finished
@@ -101,11 +101,11 @@ class Layout:
         """How many windows there are."""
         return prod(len(self._starts(axis)) for axis in range(3))
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[WindowRow]:
         """Rows from the first to the last; ``rows_at_once`` of them are taken together."""
         along = self._starts(self.axis)
         groups = [along[i : i + self.rows_at_once] for i in range(0, len(along), self.rows_at_once)]
-        return [Row(group[0], group[-1] + self.patch_size[self.axis], self._windows(group)) for group in groups]
+        return [WindowRow(group[0], group[-1] + self.patch_size[self.axis], self._windows(group)) for group in groups]
 
     def _windows(self, along: Sequence[int]) -> tuple[Shape3, ...]:
         starts = [along if axis == self.axis else self._starts(axis) for axis in range(3)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.errors import MedsegError, OutputError
 from medseg.files import ensure_folder, is_temporary, write_text, written_whole
 from medseg.inspection.finding import Finding
-from medseg.inspection.repair import Change
+from medseg.inspection.repair import FileChange
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.io.folders import files_under
 from medseg.progress import track, warn
@@ -48,7 +48,7 @@ def copy_of(source: Path, folder: Path) -> Path:
     return folder / source.name if is_one_file else folder
 
 
-def put_right(findings: Iterable[Finding], folder: Path) -> list[Change]:
+def put_right(findings: Iterable[Finding], folder: Path) -> list[FileChange]:
     """Changes files of the copy in ``folder``. Those elsewhere, which a table of cases may name, stay as they are."""
     changes = []
     for finding in findings:
@@ -66,7 +66,7 @@ def put_right(findings: Iterable[Finding], folder: Path) -> list[Change]:
     return changes
 
 
-def write_changes(folder: Path, changes: Sequence[Change]) -> None:
+def write_changes(folder: Path, changes: Sequence[FileChange]) -> None:
     """Writes what was changed, and so finishes the copy."""
     rows = [{**asdict(change), "path": change.path.relative_to(folder).as_posix()} for change in changes]
     write_table(folder / CHANGES, ("path", "what", "before", "after"), rows)

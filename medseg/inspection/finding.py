@@ -92,7 +92,7 @@ def told(message: str, path: Path) -> tuple[str, str]:
     return (what, to_do) if separator else (text, "")
 
 
-def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def findings_in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Returns the most severe first, alike together; what follows from another finding on the same file is left out."""
     ranks = {(finding.path, finding.rule): SEVERITIES.index(finding.severity) for finding in findings}
     told_once = {

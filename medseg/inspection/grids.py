@@ -7,7 +7,7 @@ import numpy as np
 
 from medseg.dataset.grid_mismatch import ROUNDED_SPACING, export_like, goes_voxel_by_voxel
 from medseg.inspection.finding import Finding, Severity
-from medseg.inspection.repair import Place
+from medseg.inspection.repair import PlaceLike
 from medseg.inspection.series import Series
 from medseg.volume import GRID_TOLERANCE, Geometry
 
@@ -46,7 +46,7 @@ def grid_findings(image: Series, label: Series, case_id: str) -> Iterator[Findin
     elif _is_rounded(upright, label.grid):
         what = f"lies {upright.distance(label.grid):.2g} mm off the grid of its image, by a rounded header"
         to_do = "--fix gives it the exact place of its image"
-        repair = Place(upright, image.source.path) if label.takes_place else None
+        repair = PlaceLike(upright, image.source.path) if label.takes_place else None
         yield Finding(severity, "grid-rounded", label.source.path, what, to_do, case_id, repair)
     elif severity == "problem" and goes_voxel_by_voxel(image.grid, label.grid):
         yield _other_header(image, label, (image.grid, label.grid), case_id)
@@ -68,7 +68,7 @@ def _lost(lost: Series, placed: Series, case_id: str, severity: Severity) -> Fin
     what = f"its header does not say how it is turned and where it lies, unlike that of {_short(placed)}"
     if lost.takes_place and lost.grid and grid and goes_voxel_by_voxel(grid, lost.grid):
         to_do = "--fix copies it from there, since the voxels are as many, in each direction"
-        return Finding(severity, "lost-place", path, what, to_do, case_id, Place(grid, placed.source.path))
+        return Finding(severity, "lost-place", path, what, to_do, case_id, PlaceLike(grid, placed.source.path))
     to_do = "write it again with the place of the image"
     return Finding(severity, "lost-place", path, what, to_do, case_id)
 
@@ -113,7 +113,7 @@ def _other_header(image: Series, label: Series, grids: tuple[Geometry, Geometry]
     )
     if sides:
         to_do += ", and find out which of the two headers had left and right right"
-    place = Place(grid if is_image else _place_on(on, grid), right.source.path)
+    place = PlaceLike(grid if is_image else _place_on(on, grid), right.source.path)
     return Finding("problem", rule, wrong.source.path, what, to_do, case_id, place)
 
 

@@ -9,7 +9,7 @@ from medseg.dataset.cases import Case
 from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, FindingRecord, Severity
 from medseg.inspection.patients import Patient, PatientRecord
-from medseg.inspection.repair import Change
+from medseg.inspection.repair import FileChange
 from medseg.inspection.series import Series, SeriesRecord
 from medseg.io.archives import origin
 from medseg.labels import Labels
@@ -131,7 +131,7 @@ class FixedCopy:
     """What was changed in a copy of the source, and what is still to be found in it."""
 
     folder: Path
-    changes: tuple[Change, ...]
+    changes: tuple[FileChange, ...]
     left: tuple[Finding, ...]
 
     def as_record(self) -> FixedCopyRecord:

@@ -11,16 +11,16 @@ from medseg.inspection.series import Series, edges
 from medseg.inspection.summary import label_rows
 from medseg.io.archives import origin
 from medseg.io.source import ImageSource
-from medseg.report.page import write_page as write_report
+from medseg.report.page import write_page
 
 TEMPLATE = "inspection/page.html.j2"
 LABELS_SHOWN = 12
 
 
-def write_page(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
+def write_inspection(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
     """``pictures``: data URIs. Raises ``OutputError`` when the file cannot be written."""
     labels = found.labels.items if found.labels else ()
-    return write_report(
+    return write_page(
         path,
         TEMPLATE,
         found.source.resolve().name,

@@ -24,7 +24,7 @@ KEEP_VALUES = (".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChange:
     """What was changed in a file, for the user's records."""
 
     path: Path
@@ -36,7 +36,7 @@ class Change:
 class Repair(Protocol):
     """Something that changes one file where it lies."""
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         """Raises ``MedsegError`` when it cannot be done; the file is then as it was."""
         ...
 
@@ -51,12 +51,12 @@ class Rename:
     def target(self, path: Path) -> Path:
         return path.with_name(path.name.removesuffix(self.wrong) + self.right)
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         target = self.target(path)
         if target.exists():
             raise OutputError(f"{path}: cannot be named {target.name}, as another file is; remove one of them")
         path.rename(target)
-        return Change(target, "suffix", path.name, target.name)
+        return FileChange(target, "suffix", path.name, target.name)
 
 
 @dataclass(frozen=True)
@@ -64,30 +64,30 @@ class Recompress:
     """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii. The name is kept, since
     tables of cases may list it."""
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         content = path.read_bytes()
         is_gzipped = content.startswith(b"\x1f\x8b")
         with written_whole(path) as temporary:
             temporary.write_bytes(gzip.decompress(content) if is_gzipped else gzip.compress(content, mtime=0))
         before, after = ("gzipped", "plain") if is_gzipped else ("plain", "gzipped")
-        return Change(path, "content that fits the name", before, after)
+        return FileChange(path, "content that fits the name", before, after)
 
 
 @dataclass(frozen=True)
-class Place:
+class PlaceLike:
     """Puts the voxels of a NIfTI file, unchanged and in their order, where ``geometry`` says."""
 
     geometry: Geometry
     like: Path  # whose place it is
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         header = read_nifti_header(path)
         before = header.sform if header.sform is not None else header.qform
         if is_nifti(self.like) and read_geometry(self.like).difference(self.geometry, SAME) is None:
             copy_place(path, self.like)  # codes too, so that every program places the two alike
         else:
             write_place(path, self.geometry)
-        return Change(
+        return FileChange(
             path,
             f"place, as of {self.like.parent.name}/{self.like.name}",
             _affine(before),
@@ -101,10 +101,10 @@ class Respace:
 
     spacing: Spacing3
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         before = read_geometry(path).spacing
         write_spacing(path, self.spacing)
-        return Change(path, "spacing, as said", shown_spacing(before), shown_spacing(self.spacing))
+        return FileChange(path, "spacing, as said", shown_spacing(before), shown_spacing(self.spacing))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Revalue:
 
     drawn: tuple[int, ...]
 
-    def apply(self, path: Path) -> Change:
+    def apply(self, path: Path) -> FileChange:
         target = path if is_nifti(path) or path.suffix.lower() in KEEP_VALUES else path.with_suffix(".png")
         if target != path and target.exists():
             raise OutputError(f"{path}: cannot become {target.name}, as there is one; remove one of them")
@@ -132,7 +132,7 @@ class Revalue:
         before = _values(np.unique(volume.label_map[changed]))
         after = _values(np.unique(label_map[changed]))
         what = f"values of {counted(int(changed.sum()), 'voxel')}"
-        return Change(target, what if target == path else f"{what}, and {path.name} saved as PNG", before, after)
+        return FileChange(target, what if target == path else f"{what}, and {path.name} saved as PNG", before, after)
 
 
 def _affine(affine: Array | None) -> str:

@@ -1,9 +1,9 @@
 """What the search for images and cases tells: what was found, what was not, and which names are odd."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
-from medseg.dataset.cases import CaseList
+from medseg.dataset.cases import CaseList, CaseSelection
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
 from medseg.errors import SourceError
@@ -15,12 +15,10 @@ from medseg.inspection.series import DICOM
 from medseg.io.archives import contents
 
 
-def cases_found(
-    listing: Listing, images: str | Sequence[str] | None, labels: str | None, rename: Mapping[str, str] | None
-) -> tuple[CaseList, list[Finding]]:
+def cases_found(listing: Listing, selection: CaseSelection) -> tuple[CaseList, list[Finding]]:
     """Returns the cases; none, and a finding that says why, where no layout fits but something may be there."""
     try:
-        return cases_in(listing, images=images, labels=labels, rename=rename), []
+        return cases_in(listing, selection), []
     except SourceError as error:
         if listing.path.is_file() and not listing.found.segmentations:
             raise

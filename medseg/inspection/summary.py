@@ -19,7 +19,7 @@ NOUNS: dict[Role, str] = {"image": "images", "label map": "label maps", "unused"
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One image or segmentation, or several alike. ``heading``: the study or folder, empty for those of several."""
 
     heading: str
@@ -43,7 +43,7 @@ class LabelRow:
     amounts: tuple[float, float, float]  # median, lowest, highest
 
 
-def image_rows(found: Inspection) -> Iterator[Row]:
+def image_rows(found: Inspection) -> Iterator[ImageRow]:
     """DICOM by study, then files by folder; at most ``MOST_ROWS`` of each, unless more than that differ in kind."""
     studies = {
         series.source: " · ".join(part for part in (patient.patient_id, study.date, study.description) if part)
@@ -68,7 +68,7 @@ def _amounts(label: str, of_cases: Iterable[Mapping[str, float] | None]) -> list
     return [amounts[label] for amounts in of_cases if amounts and label in amounts]
 
 
-def _rows(series: Sequence[Series], headings: Mapping[ImageSource, str]) -> Iterator[Row]:
+def _rows(series: Sequence[Series], headings: Mapping[ImageSource, str]) -> Iterator[ImageRow]:
     """Each by itself where they are few; else those together that share ever less."""
     sharing: tuple[Callable[[Series], Hashable], ...] = (
         lambda each: (headings[each.source], each.source),
@@ -87,12 +87,12 @@ def _rows(series: Sequence[Series], headings: Mapping[ImageSource, str]) -> Iter
         yield _row(common.pop() if len(common) == 1 else "", alike)
 
 
-def _row(heading: str, alike: Sequence[Series]) -> Row:
+def _row(heading: str, alike: Sequence[Series]) -> ImageRow:
     first = alike[0]
     grids = [series.grid for series in alike if series.grid is not None]
     placed = [] if first.source.kind == "image2d" else grids  # pictures have pixels of no size, in no direction
     axes = sorted({grid.orientation for grid in placed})
-    return Row(
+    return ImageRow(
         heading=heading,
         name=_name(alike),
         format=first.format,

@@ -14,7 +14,7 @@ from torch import nn
 from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.network import Network
-from medseg.networks.wrapped import Trial, WrappedNetwork
+from medseg.networks.wrapped import ShapeTrial, WrappedNetwork
 from medseg.plan import Architecture
 
 PREFIX = "monai."
@@ -183,7 +183,7 @@ def monai_network(in_channels: int, out_channels: int, architecture: Architectur
         network = kinds[name](**filled_in, **arguments)
     except Exception as error:  # whatever MONAI says about its arguments
         raise ConfigError(f"network.arguments: {PREFIX}{name} cannot be built with them: {error}") from error
-    trial = Trial(architecture.name, network, in_channels, out_channels)
+    trial = ShapeTrial(architecture.name, network, in_channels, out_channels)
     if "img_size" in arguments:
         return trial.wrapped_for(network, ensure_tuple_rep(arguments["img_size"], dims))
     return trial.wrapped(network, dims, architecture.deep_supervision)

@@ -8,7 +8,7 @@ from torch import nn
 from medseg.errors import ConfigError, reason_of
 from medseg.networks.monai_networks import FILLED_IN
 from medseg.networks.network import Network
-from medseg.networks.wrapped import Trial, TriedNetwork
+from medseg.networks.wrapped import ShapeTrial, TriedNetwork
 from medseg.plan import Architecture
 from medseg.plugins import PluginError, Registered, errors_of_plugins
 
@@ -47,7 +47,7 @@ def plugin_network(plugin: Registered, in_channels: int, out_channels: int, arch
         raise PluginError(
             f"{plugin.file}: '{plugin.name}' made a {type(network).__name__}; it has to be a torch.nn.Module"
         )
-    trial = Trial(plugin.name, network, in_channels, out_channels)
+    trial = ShapeTrial(plugin.name, network, in_channels, out_channels)
     if plugin.multiple_of is None:
         return trial.wrapped(network, dims, architecture.deep_supervision)
     trial.refuse(trial.complaint((4 * plugin.multiple_of,) * dims))

@@ -79,7 +79,7 @@ class UNet(Network):
         head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
         with_head = below if self.deep_supervision and below else [1]
         self.heads = nn.ModuleList(head(features[i - 1], out_channels, 1) for i in with_head)
-        self.apply(initialise)
+        self.apply(initialise_unet)
 
     def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
         """Returns one module a stage, from full resolution down."""
@@ -116,7 +116,7 @@ class UNet(Network):
         return logits
 
 
-def initialise(module: nn.Module) -> None:
+def initialise_unet(module: nn.Module) -> None:
     """Draws the weights of a convolution after He et al. 2015, for the slope of the leaky ReLU."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)

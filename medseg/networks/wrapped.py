@@ -81,7 +81,7 @@ class TriedNetwork(WrappedNetwork):
         return tuple(self.shape)
 
 
-class Trial:
+class ShapeTrial:
     """Sees what a module does to images without content, which computes nothing.
 
     Args:

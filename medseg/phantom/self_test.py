@@ -1,6 +1,9 @@
 """A self-test of some seconds: a synthetic study through reading, a network and writing, each compared with what is
 known of it. Each step raises what is wrong."""
 
+import tempfile
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +11,8 @@ import numpy as np
 import torch
 
 from medseg.device import choose_device
-from medseg.errors import MedsegError, SourceError
+from medseg.diagnosis import Step
+from medseg.errors import MedsegError, SourceError, defect
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
@@ -105,3 +109,26 @@ SELF_TEST = {
     "run a network": run_network,
     f"write and certify masks ({', '.join(MASKS)})": write_masks,
 }
+
+
+def run_self_test() -> tuple[Step, ...]:
+    """Returns the steps of the self-test as far as they came: the first that fails is the last."""
+    steps: list[Step] = []
+    with tempfile.TemporaryDirectory(prefix="medseg-doctor-") as folder:
+        for name, step in SELF_TEST.items():
+            steps.append(_step(name, step, Path(folder)))
+            if steps[-1].problem:
+                break
+    return tuple(steps)
+
+
+def _step(name: str, step: Callable[[Path], None], folder: Path) -> Step:
+    start = time.monotonic()
+    problem = ""
+    try:
+        step(folder)
+    except MedsegError as error:
+        problem = str(error)
+    except Exception as error:  # whatever this machine's libraries raise is what is looked for
+        problem = defect(error)
+    return Step(name=name, seconds=round(time.monotonic() - start, 2), problem=problem)

@@ -10,7 +10,7 @@ from math import prod
 
 from medseg.config import Config
 from medseg.plan import Plan
-from medseg.planning.derive import MIN_BATCH_SIZE, shrunk
+from medseg.planning.derive import MIN_BATCH_SIZE, shrunk_plan
 from medseg.planning.patch import patch_budget
 
 # Features of the first stage, below those of the full plan, and the fewest steps that each is worth; see
@@ -50,10 +50,10 @@ def candidate_plans(full: Plan, config: Config) -> list[CandidatePlan]:
     """
     voxels, widest = config.planning.cpu_patch_voxels, full.architecture.features[0]
     widths = {width: steps for width, steps in WIDTHS.items() if width < widest} | {widest: STEPS_OF_FULL_WIDTH}
-    by_width = [CandidatePlan(shrunk(full, voxels, width), steps) for width, steps in widths.items()]
+    by_width = [CandidatePlan(shrunk_plan(full, voxels, width), steps) for width, steps in widths.items()]
     larger = []
     while patch_budget(full.dims, voxels := 2 * voxels) < prod(full.patch_size):
-        larger.append(CandidatePlan(shrunk(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
+        larger.append(CandidatePlan(shrunk_plan(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
     return [*_of_fewer_patches(by_width[0]), *by_width, *larger, CandidatePlan(full, STEPS_OF_LARGER_PATCHES)]
 
 

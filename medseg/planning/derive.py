@@ -95,10 +95,10 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
         config: ``planning.cpu_base_features`` and ``cpu_patch_voxels``.
     """
     features = config.planning.cpu_base_features or min(CPU_FEATURES, plan.architecture.features[0])
-    return shrunk(plan, config.planning.cpu_patch_voxels, features)
+    return shrunk_plan(plan, config.planning.cpu_patch_voxels, features)
 
 
-def shrunk(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
+def shrunk_plan(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
     """Returns the plan with other features, and with smaller patches, which lie inside of small images.
 
     Args:

@@ -23,7 +23,7 @@ EDGES = (10, 50, 90)  # percentiles of a label's voxels along an axis
 
 
 @dataclass(frozen=True)
-class Place:
+class LabelPlace:
     """Of a label in a case, in voxels (x, y, z): where its voxels begin, are, and end."""
 
     low: np.ndarray
@@ -74,16 +74,17 @@ def mirrored_pairs(dataset: PreparedDataset, case_ids: Sequence[str], orientatio
     return tuple(pairs)
 
 
-def _places(dataset: PreparedDataset, case_id: str) -> dict[int, Place]:
+def _places(dataset: PreparedDataset, case_id: str) -> dict[int, LabelPlace]:
     """Returns where each structure lies, by network value."""
     foreground = dataset.foreground(case_id)
     values = np.unique(foreground[:, 0])
     return {
-        int(value): Place(*np.percentile(foreground[foreground[:, 0] == value, 1:], EDGES, axis=0)) for value in values
+        int(value): LabelPlace(*np.percentile(foreground[foreground[:, 0] == value, 1:], EDGES, axis=0))
+        for value in values
     }
 
 
-def _side(one: Place, other: Place, axis: int) -> int:
+def _side(one: LabelPlace, other: LabelPlace, axis: int) -> int:
     """Returns 1 or -1 where one could be the mirror image of the other, by which of them comes first; else 0."""
     ratio = one.extent / other.extent
     if ratio.max() > ALIKE or ratio.min() < 1 / ALIKE:

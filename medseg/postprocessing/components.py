@@ -38,7 +38,7 @@ class Rule(Record):
 
 
 @dataclass(frozen=True)
-class Change:
+class RuleEffect:
     """What a rule changed in a case: ``components`` of so many voxels were removed, and ``filled`` voxels were holes.
     Probabilities are what the network gave the removed voxels; None where they were not kept."""
 
@@ -87,7 +87,7 @@ def postprocess(
     names: Sequence[str],
     voxel_volume_ml: float,
     probabilities: Probabilities | None = None,
-) -> tuple[Change, ...]:
+) -> tuple[RuleEffect, ...]:
     """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``, and says what it changed. Components
     are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three
     dimensions."""
@@ -105,7 +105,7 @@ def postprocess(
             indices = np.argwhere(removed) + [each.start for each in box]
             sure = probabilities(indices) if probabilities is not None and len(indices) else None
             changes.append(
-                Change(
+                RuleEffect(
                     rule,
                     components=int(cc3d.connected_components(removed, connectivity=26).max()),
                     voxels=len(indices),

@@ -13,7 +13,7 @@ from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps
-from medseg.postprocessing.components import Change, postprocess
+from medseg.postprocessing.components import RuleEffect, postprocess
 from medseg.prediction.case_reading import ReadCase, header_grid
 from medseg.progress import say
 from medseg.volume import Geometry
@@ -30,7 +30,7 @@ class SegmentedCase:
     segmentation: SegmentationResult
     geometry: Geometry
     oddities: tuple[str, ...]  # of the values of its images
-    changes: tuple[Change, ...]  # by postprocessing
+    changes: tuple[RuleEffect, ...]  # by postprocessing
     maps: dict[str, Maps]
     expected_dice: dict[str, float]
     forecast_mb: float | None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.io.mask_formats import Format, Written, write_mask
+from medseg.io.mask_formats import Format, Written, usual_format, write_mask
+from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
@@ -80,6 +82,24 @@ def write_case(
         images=stamps(case),
         kept=None if paths else label_map,
     )
+
+
+def try_mask(case: Case, labels: Labels) -> None:
+    """Writes and certifies a mask of a case in a temporary folder.
+
+    Args:
+        case: Its first image gives the grid.
+        labels: The mask has the first one.
+
+    Raises:
+        MedsegError: That fails.
+    """
+    source = case.images[0]
+    grid, format_ = read_geometry(source), usual_format(source)
+    label_map = np.zeros(grid.shape, dtype=np.min_scalar_type(labels.values[0]))
+    label_map[: grid.shape[0] // 2] = labels.values[0]
+    with TemporaryDirectory() as folder:
+        write_mask(format_, format_.path(Path(folder), case.case_id), LabelMapVolume(label_map, grid, labels, source))
 
 
 def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> None:

@@ -11,7 +11,7 @@ from medseg.evaluation.predictions import PredictedCase, Stamp
 from medseg.io.mask_formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
-from medseg.postprocessing.components import Change
+from medseg.postprocessing.components import RuleEffect
 from medseg.volume import Spacing3, Volume
 
 
@@ -27,7 +27,7 @@ class Prediction:
     voxels: dict[str, int]  # by name of label or region
     volumes_ml: dict[str, float]  # the same; empty for pictures, whose pixels have no size
     warnings: tuple[str, ...]
-    changes: tuple[Change, ...] = ()  # by postprocessing
+    changes: tuple[RuleEffect, ...] = ()  # by postprocessing
     windows: int = 0
     skipped_windows: int = 0  # of them: those that were answered without asking the network
     masks: tuple[Written, ...] = ()  # one for each format that it was written in

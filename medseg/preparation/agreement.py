@@ -16,7 +16,7 @@ from medseg.progress import counted, warn
 VALUES_SHOWN = 8
 
 
-class Agreement(NamedTuple):
+class AgreedCases(NamedTuple):
     """The cases that agree, and the names of what they have in common; no labels without label maps."""
 
     cases: list[Checked]
@@ -30,7 +30,7 @@ def agree(
     ignore: int | None,
     problems: list[Problem],
     fix: Callable[[str], str],
-) -> Agreement:
+) -> AgreedCases:
     """The cases that make one dataset; the others are added to ``problems``.
 
     ``ignore``: the value of voxels that nobody annotated. ``fix`` completes messages with the command that puts things
@@ -46,7 +46,7 @@ def agree(
     absent = labels.absent(drawn) if labels is not None and cases else ""
     if absent:
         warn(absent)
-    return Agreement(cases, channels, labels)
+    return AgreedCases(cases, channels, labels)
 
 
 def _same_channels(

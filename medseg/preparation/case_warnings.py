@@ -23,7 +23,7 @@ class CaseWarning(NamedTuple):
     is_note: bool = False  # what was made of it is right as far as medseg knows
 
 
-def header_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
+def image_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
     """What the headers of the images let doubt, and copies among them."""
     doubts = [(doubt, item.case) for item in checked for doubt in item.doubts]
     doubts += copies_among(item.case for item in checked)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
 from medseg.dataset.image_warnings import ImageWarning, header_warnings, value_warnings
-from medseg.dataset.prepared_arrays import write_case
+from medseg.dataset.prepared_arrays import write_case_arrays
 from medseg.dataset.prepared_files import kept_image, kept_label
 from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
 from medseg.errors import LabelError, MedsegError
@@ -19,6 +19,7 @@ from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.plan import Grid
 from medseg.planning.measure import CaseMeasures, measure
+from medseg.plugins import load_plugins, loaded_plugins, needed_plugins
 from medseg.progress import track, warn
 from medseg.transforms.intensities import Floats
 from medseg.transforms.lost_labels import LostComponents, find_lost_components
@@ -75,8 +76,11 @@ def store_cases(
 ) -> list[Checked]:
     """The cases that could be brought to the model grid and stored; what is wrong with the others is added to
     ``problems``."""
-    store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config)
-    return _in_workers(store, checked, "Preparing", config.workers, problems)
+    plugins = needed_plugins("transform", (str(spec.get("name")) for spec in grid.transforms))
+    # What a script registered is known in this process only.
+    workers = 1 if plugins is None else config.workers
+    store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config, plugins=tuple(plugins or ()))
+    return _in_workers(store, checked, "Preparing", workers, problems)
 
 
 def check_case(
@@ -125,8 +129,17 @@ def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, 
             raise LabelError(f"{path}: {error}; correct the label map, or name all values in dataset.json") from error
 
 
-def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, config: PreprocessingConfig) -> Checked:
-    """Brings a case to the model grid and stores it. Runs in a worker."""
+def store_case(
+    item: Checked,
+    *,
+    folder: Path,
+    grid: Grid,
+    labels: Labels,
+    config: PreprocessingConfig,
+    plugins: Sequence[Path] = (),
+) -> Checked:
+    """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet."""
+    load_plugins(set(plugins) - set(loaded_plugins()))
     # Here, since it brings torch and MONAI: checking and converting do without.
     from medseg.transforms.preprocessing import prepare
 
@@ -139,7 +152,7 @@ def store_case(item: Checked, *, folder: Path, grid: Grid, labels: Labels, confi
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())
-    write_case(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
+    write_case_arrays(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
     vanished = []
     if label_map is not None and encoded is not None:
         vanished = find_lost_components(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from medseg.dataset import prepared_json
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.prepared_json import DatasetRecord, StoredCase, StoredGrid
 from medseg.errors import OutputError
 from medseg.files import ensure_folder
 from medseg.labels import Labels
-from medseg.plan import Fingerprint, Plans
-from medseg.preparation.agreement import Agreement
+from medseg.preparation.agreement import AgreedCases
 from medseg.preparation.checked_case import Checked
 from medseg.version import VERSION
 
@@ -28,16 +26,17 @@ def begin_folder(folder: Path, source: Path) -> Path:
     return folder
 
 
-def write_plans(folder: Path, measured: Fingerprint, plans: Plans) -> None:
-    """Writes fingerprint.json and plan.json."""
-    prepared_json.write_fingerprint(folder, measured)
-    prepared_json.write_plans(folder, plans)
+def dataset_record(folder: Path, source: Path, layout: str, agreed: AgreedCases) -> DatasetRecord:
+    """Returns the content of dataset.json.
 
-
-def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) -> DatasetRecord:
-    """Writes dataset.json, which makes a dataset of the folder."""
+    Args:
+        folder: The prepared folder; paths of files in it become relative to it.
+        source: What the user gave.
+        layout: How it lies on disk, in words.
+        agreed: The cases that were prepared.
+    """
     in_order = sorted(agreed.cases, key=lambda item: item.case_id)
-    record = DatasetRecord(
+    return DatasetRecord(
         medseg=VERSION,
         source=str(source.resolve()),
         layout=layout,
@@ -45,8 +44,6 @@ def write_dataset(folder: Path, source: Path, layout: str, agreed: Agreement) ->
         labels=agreed.labels,
         cases=tuple(_stored_case(item, folder, agreed.labels) for item in in_order),
     )
-    prepared_json.write_dataset(folder, record)
-    return record
 
 
 def _stored_case(item: Checked, folder: Path, labels: Labels | None) -> StoredCase:

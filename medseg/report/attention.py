@@ -7,11 +7,26 @@ from matplotlib.figure import Figure
 
 from medseg.errors import GeometryError
 from medseg.files import written_whole
+from medseg.io.nifti.writer import write_nifti
 from medseg.report.display import displayed, window
 from medseg.report.overlay import PLANES
 from medseg.volume import Volume
 
 INCHES = 2.6
+
+
+def write_attention(image: Volume, maps: Volume, folder: Path) -> None:
+    """Writes image.nii.gz, gate_1.nii.gz and so on, and attention.png, which shows all gates over the image.
+
+    Args:
+        image: ``(channel, x, y, z)``, as the network sees it.
+        maps: ``(gate, x, y, z)``, from 0 to 1, on the same grid.
+        folder: Where they are written.
+    """
+    write_nifti(folder / "image.nii.gz", image.array, image.geometry)
+    for number, gate in enumerate(maps.array, start=1):
+        write_nifti(folder / f"gate_{number}.nii.gz", gate, maps.geometry)
+    plot_attention(image, maps, folder / "attention.png")
 
 
 def plot_attention(image: Volume, maps: Volume, output: Path) -> Path:

@@ -44,7 +44,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Row:
+class DistributionRow:
     """The cases of a label, or of a method.
 
     Attributes:
@@ -79,7 +79,7 @@ class Distribution:
 
     metric: str
     scale: Scale
-    rows: tuple[Row, ...]
+    rows: tuple[DistributionRow, ...]
     height: float
     width: float = WIDTH
     zero: float | None = None
@@ -131,7 +131,7 @@ def distributions(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[D
 
 
 def _distribution(metric: str, records: Sequence[LabelMetrics], labels: Labels, scale: Scale) -> Distribution:
-    rows: list[Row] = []
+    rows: list[DistributionRow] = []
     for label in labels.structures:
         known = [
             (record.case_id, value)
@@ -162,7 +162,7 @@ def side_by_side(
     return Distribution(title, scale, tuple(rows), EDGE + ROW * len(rows) + BOTTOM)
 
 
-def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> Row:
+def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale, y: float) -> DistributionRow:
     """Returns the row of a label or method: a dot for each case, and their box.
 
     Args:
@@ -183,7 +183,7 @@ def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale,
         if len(known) <= MOST_DOTS or not ends[0] <= value <= ends[1]
     ]
     box = scale(ends[0]), scale(low), scale(median), scale(high), scale(ends[1])
-    return Row(name, colour, y, tuple(dots), box, float(median))
+    return DistributionRow(name, colour, y, tuple(dots), box, float(median))
 
 
 def agreements(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Agreement]:

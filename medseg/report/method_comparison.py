@@ -61,7 +61,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Section:
+class MetricSection:
     """All about one metric.
 
     Attributes:
@@ -175,9 +175,11 @@ def _facts(methods: Methods, folder: Path) -> Iterator[Fact]:
     yield software()
 
 
-def _section(metric: str, comparison: MethodComparison, methods: Methods, colours: Mapping[str, Colour]) -> Section:
+def _section(
+    metric: str, comparison: MethodComparison, methods: Methods, colours: Mapping[str, Colour]
+) -> MetricSection:
     contests = comparison.metrics[metric]
-    return Section(
+    return MetricSection(
         metric,
         Ranking.of_contest("over the labels" if contests.labels else "", contests.over_labels),
         tuple(Ranking.of_contest(label, contest) for label, contest in contests.labels.items()),

@@ -27,6 +27,8 @@ LIKE_ADAMW = 0.2
 SMALLEST_MATRIX = 8
 # The base class; one that needs a closure; one for sparse gradients; one for matrices only, see ``Muon``.
 LEFT_OUT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+# Added to deviations in AdamW's steps (Kingma and Ba 2015).
+EPS = 1e-8
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,12 +49,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
     ) -> None:
         defaults = {"lr": lr, "weight_decay": weight_decay}
         groups = [
             {"params": list(matrices), "momentum": momentum},
-            {"params": list(others), "betas": betas, "eps": eps},
+            {"params": list(others), "betas": betas, "eps": EPS},
         ]
         super().__init__([group for group in groups if group["params"]], defaults)
 

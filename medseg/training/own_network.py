@@ -15,8 +15,9 @@ from medseg.errors import ConfigError, cause_of, lacks_memory
 from medseg.networks.network import Network
 from medseg.networks.wrapped import MULTIPLES
 from medseg.plan import Architecture, Plan
+from medseg.planning.network import fit_to_network
 from medseg.progress import counted
-from medseg.training.run import Run, fit_to_network
+from medseg.training.run import Run
 
 
 def with_own_network(run: Run, network: nn.Module, device: Device) -> Run:

@@ -1,7 +1,9 @@
 """The trainer of a run: its parts put together, with the callbacks that write the run's folder."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from medseg.dataset.patches import PatchSampler
 from medseg.device import Device
 from medseg.errors import TrainingError
+from medseg.evaluation.evaluation import Evaluation
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.parallel import processor_count
@@ -17,6 +20,7 @@ from medseg.plan import CUSTOM_NETWORK
 from medseg.plugins import PluginError, registered_callbacks
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
+from medseg.report.patches import PatchPicture, patch_pictures
 from medseg.training.callback import Callback
 from medseg.training.callbacks.checkpoint import Checkpoint
 from medseg.training.callbacks.early_stopping import EarlyStopping
@@ -35,6 +39,20 @@ from medseg.training.trainer import Trainer
 
 # Threads that read batches for a GPU, each of which holds a batch in memory.
 MOST_READERS = 6
+PATCHES_SHOWN = 8  # about
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What ``train`` made. ``evaluation`` is that of the cases that were not trained on, on their source grids. Of a
+    run of all folds, steps and seconds are those of all."""
+
+    folder: Path
+    model: Path
+    steps: int
+    seconds: float
+    finished: bool  # False when the run was interrupted; resume goes on with it
+    evaluation: Evaluation | None
 
 
 def trainer_of(
@@ -161,3 +179,15 @@ def tell(run: Run, trainer: Trainer) -> None:
         say(f"Left and right: {told} look like mirror images of each other, so nothing is mirrored along that axis")
     if set(split.training) & set(split.validation):
         warn("There is one case (or one group) only: it is validated on itself, which says nothing")
+
+
+def example_patches(run: Run, sampler: PatchSampler, trainer: Trainer) -> Iterator[PatchPicture]:
+    """Yields pictures of the first batches of a run, after augmentation."""
+    plan, labels = run.plan, run.dataset.labels
+    spacing = [plan.grid.spacing[axis] for axis in plan.spatial_axes]
+    for step in range(ceil(PATCHES_SHOWN / plan.batch_size)):
+        batch = sampler.batch(step)
+        data = {"image": batch.image, "label": batch.label}
+        augmented = trainer.augmentation(data, seed=(trainer.settings.seed, step))
+        images, label_maps = augmented["image"].numpy(), augmented["label"].numpy()
+        yield from patch_pictures(images, label_maps, batch.case_ids, spacing, labels)

@@ -5,17 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError
+from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.evaluation import METRICS_FILE, read_metrics
-from medseg.evaluation.network_comparison import TrainingOutcome
+from medseg.evaluation.method_comparison import compare_methods
+from medseg.evaluation.network_comparison import NetworkComparison, TrainingOutcome, network_result
 from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text
 from medseg.inferers.model import read_model_record
@@ -171,3 +175,36 @@ def outcome_of(run: Path) -> TrainingOutcome:
         training_memory_mb=max(float(row["peak_memory_mb"]) for row in rows),
         prediction_memory_mb=max(case.peak_memory_mb for case in seen),
     )
+
+
+def compare_trials(
+    folder: Path, trials: Sequence[Trial], problems: Mapping[str, Sequence[str]], setting: dict[str, Any]
+) -> NetworkComparison:
+    """Returns the comparison of all trainings that are finished so far.
+
+    Args:
+        folder: Where the comparison is written.
+        trials: All trainings, the unfinished ones too.
+        problems: Of each network, in the order of the table, why trainings of it failed.
+        setting: What is the same in all of them.
+    """
+    results, runs = [], {}
+    for name, failed in problems.items():
+        own = [trial for trial in trials if trial.network == name]
+        of_seeds = _complete_seeds(own)
+        if of_seeds:
+            runs[name] = of_seeds
+        finished = [outcome_of(trial.folder) for trial in own if trial.is_finished]
+        results.append(network_result(name, finished, of_seeds, failed))
+    statistics = compare_methods(runs).model_dump() if runs else None
+    return NetworkComparison(folder, tuple(results), statistics, setting)
+
+
+def _complete_seeds(trials: Sequence[Trial]) -> list[tuple[LabelMetrics, ...]]:
+    """Returns the records of all folds of each seed that has all, so that each seed is measured on the same cases."""
+    found = []
+    for seed in dict.fromkeys(trial.seed for trial in trials):
+        own = [trial for trial in trials if trial.seed == seed]
+        if all(trial.is_finished for trial in own):
+            found.append(tuple(record for trial in own for record in outcome_of(trial.folder).records))
+    return found

@@ -1,7 +1,6 @@
 """Validation while training: whole cases by the sliding windows of prediction, on the model grid."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -50,20 +49,25 @@ class ValidationResult:
 def validate(
     network: torch.nn.Module,
     dataset: PreparedDataset,
-    case_ids: Sequence[str],
     plan: Plan,
     config: InferenceConfig,
     device: Device,
     processes: ProcessGroup = ALONE,
 ) -> ValidationResult:
-    """Predicts each case with ``network`` and compares it with its label map, without mirroring.
+    """Returns the Dice that a network reaches, without mirroring. Of a process group, each process takes a part.
 
-    Each process of a process group takes a part of the cases; the example is the first's.
+    Args:
+        network: Predicts the cases.
+        dataset: The held-back cases, as by ``dataset.subset(split.validation)``.
+        plan: The grid and the patch of the network.
+        config: The settings of the windows.
+        device: Where the network is.
+        processes: The example is that of the first one.
     """
     start = time.perf_counter()
     names, example = list(dataset.labels.unions), None
     dice: dict[str, list[float]] = {name: [] for name in names}
-    for case_id in case_ids[processes.rank :: processes.size]:
+    for case_id in dataset.case_ids[processes.rank :: processes.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         predicted = predict_labels(network, image, plan, config, device).numpy()
         dataset.check_values(case_id, dataset.label_map(case_id))

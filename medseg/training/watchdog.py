@@ -65,7 +65,7 @@ def check_numbers(losses: torch.Tensor, norms: torch.Tensor, seen: Sequence[Sequ
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """What the watchdog changed, in words, and whether the run goes back to the last good state."""
 
     note: str
@@ -93,7 +93,7 @@ class WatchdogState:
         if confusion is not None:
             self.counts = (confusion + torch.tensor(self.counts)).tolist() if self.counts else confusion.tolist()
 
-    def judge(self, unions: Mapping[str, Sequence[int]], step: int, progress: float) -> Change | None:
+    def judge(self, unions: Mapping[str, Sequence[int]], step: int, progress: float) -> SettingChange | None:
         """Looks at the Dice of an epoch's patches, and returns what was changed where a structure has been dead for
         long.
 
@@ -130,7 +130,7 @@ class WatchdogState:
             return None
         return self._lower_rate(f"Dice of {', '.join(lost)} on the training patches fell to 0")
 
-    def after(self, error: NotANumber, damaged: Sequence[str]) -> Change:
+    def after(self, error: NotANumber, damaged: Sequence[str]) -> SettingChange:
         """Returns what was changed after a loss or a gradient that is no number.
 
         Args:
@@ -159,13 +159,13 @@ class WatchdogState:
         if good:
             self.good_at = progress
 
-    def _lower_rate(self, reason: str, where: str = "") -> Change:
+    def _lower_rate(self, reason: str, where: str = "") -> SettingChange:
         self.tries += 1
         self.rate_factor *= RATE_CHANGE
         change = f"learning rate to a third (change {self.tries} of at most {TRIES})"
         return self._noted(f"{reason}{where}: {change}", told=f"{reason}: {change}")
 
-    def _more_foreground(self, names: Sequence[str]) -> Change | None:
+    def _more_foreground(self, names: Sequence[str]) -> SettingChange | None:
         self.helped += names
         if self.foreground_fraction >= MOST_FOREGROUND:
             return None
@@ -173,10 +173,10 @@ class WatchdogState:
         share = f"{self.foreground_fraction:.0%} of the patches on labelled voxels from now on"
         return self._noted(f"Dice of {', '.join(names)} on the training patches stays 0: {share}", goes_back=False)
 
-    def _noted(self, note: str, goes_back: bool = True, told: str = "") -> Change:
+    def _noted(self, note: str, goes_back: bool = True, told: str = "") -> SettingChange:
         """Notes a change, in words that name no cases (``told``) where ``note`` names some, and returns it."""
         self.notes.append(told or note)
-        return Change(note, goes_back)
+        return SettingChange(note, goes_back)
 
 
 def dice_of_patches(counts: list[list[int]], unions: Mapping[str, Sequence[int]]) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
 from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
-from medseg.plugins import errors_of_plugins, plugin_of
+from medseg.plugins import error_of_plugin, errors_of_plugins, plugin_of
 from medseg.transforms.spatial import geometry_of
 
 KEYS = ("image", "label")
@@ -80,7 +80,7 @@ class ValueTransform(Transform):
             cause = cause_of(error)
             if lacks_memory(cause):
                 raise
-            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            reason = error_of_plugin(error) or f"{type(cause).__name__}: {' '.join(str(cause).split())}"
             raise ConfigError(f"preprocessing.transforms: {self.name} failed: {reason}") from error
         if not isinstance(changed["image"], MetaTensor):
             changed["image"] = MetaTensor(convert_to_tensor(changed["image"])).copy_meta_from(image)
@@ -101,7 +101,7 @@ def _class(name: str) -> type[MapTransform]:
         hint = did_you_mean(name, known)
         # Nothing is near: the list of all would bury the message.
         hint = hint if len(hint) < 80 else "; known are MONAI's dictionary transforms, whose names end with d"
-        raise ConfigError(f"transforms: there is no transform '{name}'{hint}")
+        raise ConfigError(f"transforms: there is no transform '{name}'{hint}; one of a plugin needs --plugin")
     return known[name]
 
 

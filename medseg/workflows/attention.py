@@ -16,9 +16,8 @@ from medseg.errors import ModelError, SourceError
 from medseg.files import ensure_folder
 from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.model import load_model
-from medseg.io.nifti.writer import write_nifti
 from medseg.networks.attention_unet import AttentionUNet
-from medseg.report.attention import plot_attention
+from medseg.report.attention import write_attention
 from medseg.transforms.preprocessing import prepare
 from medseg.volume import Volume
 
@@ -51,12 +50,5 @@ def attention_maps(
     maps = predict_logits(gates, prepared.image, record.plan, record.inference, loaded.device)
     seen, let_through = (Volume(each.cpu().numpy(), prepared.geometry) for each in (prepared.image, maps))
     if output is not None:
-        _write(seen, let_through, ensure_folder(Path(output)))
+        write_attention(seen, let_through, ensure_folder(Path(output)))
     return seen, let_through
-
-
-def _write(image: Volume, maps: Volume, folder: Path) -> None:
-    write_nifti(folder / "image.nii.gz", image.array, image.geometry)
-    for number, gate in enumerate(maps.array, start=1):
-        write_nifti(folder / f"gate_{number}.nii.gz", gate, maps.geometry)
-    plot_attention(image, maps, folder / "attention.png")

@@ -4,23 +4,21 @@ DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, a
     comparison.json, .csv, .md    the table; comparison.png: the plot
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
-from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.method_comparison import compare_methods
-from medseg.evaluation.network_comparison import NetworkComparison, network_result
+from medseg.evaluation.network_comparison import NetworkComparison
 from medseg.files import ensure_folder
 from medseg.networks.registry import entry_of
 from medseg.progress import say, warn
 from medseg.report.network_comparison import write_network_comparison
-from medseg.training.trials import Trial, check_begun, outcome_of, train_trial
+from medseg.training.trials import Trial, check_begun, compare_trials, train_trial
 
 
 def compare(
@@ -73,8 +71,8 @@ def compare(
             if reason is not None:
                 problems[trial.network].append(f"fold {trial.fold}, seed {trial.seed}: {reason}")
                 warn(f"{trial} failed: {reason} (see {trial.folder / 'train.log'})")
-            write_network_comparison(_comparison(folder, trials, problems, setting))
-    comparison = _comparison(folder, trials, problems, setting)
+            write_network_comparison(compare_trials(folder, trials, problems, setting))
+    comparison = compare_trials(folder, trials, problems, setting)
     write_network_comparison(comparison)
     return comparison
 
@@ -98,29 +96,3 @@ def _trial(
     entry_of(config.network.name)
     name = _name(network)
     return Trial(name, fold, seed, folder / "runs" / name / f"fold_{fold}_seed_{seed}", config)
-
-
-def _comparison(
-    folder: Path, trials: Sequence[Trial], problems: Mapping[str, Sequence[str]], setting: dict[str, Any]
-) -> NetworkComparison:
-    """Of all that is finished so far."""
-    results, runs = [], {}
-    for name, failed in problems.items():
-        own = [trial for trial in trials if trial.network == name]
-        of_seeds = _complete_seeds(own)
-        if of_seeds:
-            runs[name] = of_seeds
-        finished = [outcome_of(trial.folder) for trial in own if trial.is_finished]
-        results.append(network_result(name, finished, of_seeds, failed))
-    statistics = compare_methods(runs).model_dump() if runs else None
-    return NetworkComparison(folder, tuple(results), statistics, setting)
-
-
-def _complete_seeds(trials: Sequence[Trial]) -> list[tuple[LabelMetrics, ...]]:
-    """The records of all folds of each seed that has all, so that each seed is measured on the same cases."""
-    found = []
-    for seed in dict.fromkeys(trial.seed for trial in trials):
-        own = [trial for trial in trials if trial.seed == seed]
-        if all(trial.is_finished for trial in own):
-            found.append(tuple(record for trial in own for record in outcome_of(trial.folder).records))
-    return found

@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 from medseg.config import Config, load
 from medseg.device import Device, choose_device
 from medseg.errors import OutputError
 from medseg.evaluation.evaluation import Evaluation
+from medseg.evaluation.worst import worst_first
 from medseg.files import ensure_folder
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
@@ -25,9 +25,6 @@ from medseg.workflows.train import train
 
 TRAINING_STUDIES = 16
 UNSEEN_STUDIES = 3
-# What the demo reaches on two cores of a laptop that do nothing else, without bf16 (benchmarks/demo.py).
-USUAL_DICE, USUAL_LOWEST_DICE = 0.90, 0.80
-USUAL_STEPS = {2: 400, 3: 400}
 # Leaves room for making studies, importing, predicting and evaluating within four minutes on two cores.
 MAX_TIME = "160s"
 
@@ -50,25 +47,6 @@ class DemoResult:
         """Mean Dice of each structure over the unseen studies."""
         labels = self.evaluation.summary.labels
         return {name: labels[name].metrics["dice"].mean or 0.0 for name in labels}
-
-    @property
-    def verdict(self) -> list[str]:
-        """What was reached against what is usual, and what to do where it is worse."""
-        name, lowest = min(self.dice.items(), key=lambda each: each[1])
-        mean = fmean(self.dice.values())
-        lines = [
-            f"Mean Dice {mean:.2f}, the lowest {lowest:.2f} ({name}). "
-            f"Usual on a quiet laptop: {USUAL_DICE:.2f} or more, and no structure below {USUAL_LOWEST_DICE:.2f}"
-        ]
-        if mean >= USUAL_DICE and lowest >= USUAL_LOWEST_DICE:
-            return lines
-        if self.steps < USUAL_STEPS[self.dims]:
-            return [
-                *lines,
-                f"There was time for {self.steps} steps of training; usual are {USUAL_STEPS[self.dims]} or more. "
-                "Close programs that keep the processor busy, or give more time: medseg demo --max-time 6m -o demo-6m",
-            ]
-        return [*lines, f"Training did {self.steps} steps, which is usually enough; look at run/report.html for why"]
 
 
 def demo(
@@ -116,11 +94,8 @@ def _config(max_time: str, seed: int, dims: Literal[2, 3], device: Device) -> Co
 
 def _show_worst(folder: Path, studies: StudySet, predicted: PredictResult, evaluation: Evaluation) -> tuple[Path, Path]:
     """Exports and draws the study that was segmented worst, which says more than the best."""
-    mean_dice = {
-        prediction.case_id: sum(r.values["dice"] or 0.0 for r in evaluation.records if r.case_id == prediction.case_id)
-        for prediction in predicted.predictions
-    }
-    case_id = min(mean_dice, key=lambda case: mean_dice[case])
+    there = {prediction.case_id for prediction in predicted}
+    case_id = next(case for case in worst_first(evaluation.records) if case in there)
     study = studies.test_images / case_id
     volume = read_volume(study)
     image = folder / "export" / f"{case_id}_image.nii.gz"

@@ -8,7 +8,7 @@ from typing import Any, overload
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import calibrate_pairs
 from medseg.evaluation.case import TOLERANCE_MM, Failed, Measures
-from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, Evaluation, write_metrics
+from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, Evaluation, tell_evaluation, write_metrics
 from medseg.evaluation.measure import labels_of_values, measure_pair, measure_pairs
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.summary import summarise
@@ -16,12 +16,10 @@ from medseg.files import ensure_folder, write_text
 from medseg.labels import Labels
 from medseg.metrics.definitions import DEFAULT, chosen
 from medseg.metrics.lesions import LEAST_IOU
-from medseg.progress import counted, say, warn
+from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.volume import GRID_TOLERANCE
 from medseg.workflows.evaluate_methods import EvaluatedMethods, evaluate_methods
-
-PROBLEMS_SHOWN = 10
 
 
 @overload
@@ -100,7 +98,7 @@ def evaluate(
     problems: list[Problem] = []
     known = labels or found.labels or labels_of_values(found.pairs, grid_tolerance, workers, ignore_value)
     known = known.ignoring(ignore_value)
-    _check_tolerances(tolerance_mm, known)
+    measures.check_labels(known)
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     pairs, measured = measure_pairs(measure, found.pairs, measures.failed, workers, problems)
     records = tuple(record for pair in pairs for record in measured[pair.case_id].records)
@@ -120,30 +118,9 @@ def evaluate(
         {pair.case_id: pair.failure for pair in pairs if pair.failure},
         {case_id: each.unknown for case_id, each in measured.items() if each.unknown},
     )
-    _tell(evaluation)
+    tell_evaluation(evaluation)
     if folder is not None:
         write_metrics(folder / METRICS_FILE, evaluation)
         write_text(folder / "metrics.csv", evaluation.as_csv())
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
-
-
-def _check_tolerances(tolerance_mm: float | Mapping[str, float], labels: Labels) -> None:
-    """Raises ``LabelError`` for a tolerance of a label that there is not."""
-    unknown = set(tolerance_mm) - {"*", *labels.unions} if isinstance(tolerance_mm, Mapping) else set()
-    if unknown:
-        raise LabelError(f"a tolerance is given for '{min(unknown)}', which is none of {', '.join(labels.unions)}")
-
-
-def _tell(evaluation: Evaluation) -> None:
-    unknown = [
-        f"{case_id}: {counted(n, 'voxel')} of the prediction {'has' if n == 1 else 'have'} the value {value}, which is "
-        f"no label's: {'it counts' if n == 1 else 'they count'} as background, and as a false alarm"
-        for case_id, voxels in evaluation.unknown.items()
-        for value, n in voxels.items()
-    ]
-    lines = [*unknown, *map(str, evaluation.problems)]
-    for line in lines[:PROBLEMS_SHOWN]:
-        warn(line)
-    if len(lines) > PROBLEMS_SHOWN:
-        warn(f"… and {len(lines) - PROBLEMS_SHOWN} more; metrics.json, which is written with -o, has all of them")

@@ -1,7 +1,8 @@
-"""The end of a run of all folds: an ensemble of their models, and the metrics of all cases."""
+"""A run of all folds: one training after the other, an ensemble of their models, and the metrics of all cases."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -12,10 +13,51 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions, write_predictions
 from medseg.files import written_whole
 from medseg.inferers.model import load_model, save_ensemble
+from medseg.prediction.golden import write_golden
+from medseg.process_group import ProcessGroup
+from medseg.progress import say
+from medseg.report.evaluation import REPORT_FILE
+from medseg.training.model_rules import learn_rules
 from medseg.training.run import Run
+from medseg.training.run_trainer import TrainResult
+from medseg.training.state import read_state
 from medseg.workflows.evaluate import evaluate
-from medseg.workflows.final_validation import learn_rules
-from medseg.workflows.finish import write_golden
+
+
+def train_folds(
+    folder: Path,
+    runs: Sequence[Run],
+    train_fold: Callable[[Run], TrainResult],
+    device: Device,
+    processes: ProcessGroup,
+    network: nn.Module | None = None,
+) -> TrainResult:
+    """Trains one network after the other, and makes an ensemble of them.
+
+    Args:
+        folder: Of the run of all folds.
+        runs: One a fold; what is finished is not trained again.
+        train_fold: Trains the network of a run, from where it stands.
+        device: Where the ensemble predicts.
+        processes: Only the first one writes.
+        network: The module that is trained, where it is one of the user's own.
+    """
+    if processes.is_first:
+        # Backwards: a run of all folds is known by the record of the first one.
+        for run in reversed(runs):
+            run.write()
+    for i, run in enumerate(runs):
+        if processes.first((run.folder / REPORT_FILE).is_file):  # what is written last
+            say(f"Fold {i} is done")
+            continue
+        say(f"Fold {i}, {i + 1} of {len(runs)}")
+        result = train_fold(run)
+        if not result.finished:
+            return replace(result, folder=folder, model=folder / "model")
+    evaluation = processes.first(lambda: finish_folds(folder, runs, device, network))
+    states = [read_state(run.checkpoint) for run in runs]
+    steps, seconds = sum(state.step for state in states), sum(state.seconds for state in states)
+    return TrainResult(folder, folder / "model", steps, seconds, True, evaluation)
 
 
 def finish_folds(folder: Path, runs: Sequence[Run], device: Device, network: nn.Module | None = None) -> Evaluation:

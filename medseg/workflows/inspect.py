@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from medseg.dataset.cases import CaseSelection
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import with_spacing
 from medseg.inspection.comparing import comparison_findings, series_findings
 from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
-from medseg.inspection.finding import in_order
+from medseg.inspection.finding import findings_in_order
 from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
 from medseg.inspection.looks import drawn_of_cases, labels_drawn, pictures_of, series_of_cases
-from medseg.inspection.page import write_page
+from medseg.inspection.page import write_inspection
 from medseg.inspection.patients import identity_findings, patients_of
-from medseg.inspection.repair import Change
+from medseg.inspection.repair import FileChange
 from medseg.inspection.search import cases_found, name_findings, search_findings
 from medseg.inspection.series import DICOM
 from medseg.progress import say
@@ -24,12 +25,10 @@ MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which files are looked at, and how; see ``inspect``."""
+class InspectionOptions:
+    """Which cases are looked at, and how; see ``inspect``."""
 
-    images: str | Sequence[str] | None = None
-    labels: str | None = None
-    rename: Mapping[str, str] | None = None
+    cases: CaseSelection
     voxels: bool | None = None
     workers: int | None = None
     ignore_value: int | None = None
@@ -77,28 +76,29 @@ def inspect(
         OutputError: A folder or file cannot be written.
     """
     source = Path(source)
-    selection = Selection(images, labels, rename, voxels, workers, ignore_value, spacing)
+    selection = CaseSelection(images, labels, rename=rename)
+    options = InspectionOptions(selection, voxels, workers, ignore_value, spacing)
     folder = None if fix is None else new_folder(Path(fix), source)
-    found = look_through(source, selection)
+    found = look_through(source, options)
     if html is not None:
         pictures, failed = pictures_of(found, workers)
-        found = replace(found, findings=in_order([*found.findings, *failed]))
-        write_page(found, pictures, Path(html))
+        found = replace(found, findings=findings_in_order([*found.findings, *failed]))
+        write_inspection(found, pictures, Path(html))
     if folder is None:
         return found
-    return replace(found, fixed=fixed_copy(source, folder, partial(look_through, selection=selection)))
+    return replace(found, fixed=fixed_copy(source, folder, partial(look_through, options=options)))
 
 
-def look_through(source: Path, selection: Selection) -> Inspection:
+def look_through(source: Path, options: InspectionOptions) -> Inspection:
     """Finds images and cases, looks at each, and compares them."""
     say(f"Looking through {source}")
-    listing, ignore = Listing(source), selection.ignore_value
-    cases, without_cases = cases_found(listing, selection.images, selection.labels, selection.rename)
-    cases = with_spacing(cases, selection.spacing)
+    listing, ignore = Listing(source), options.ignore_value
+    cases, without_cases = cases_found(listing, options.cases)
+    cases = with_spacing(cases, options.spacing)
     if cases.labels is not None:
         cases = replace(cases, labels=cases.labels.ignoring(ignore))
-    series = series_of_cases(listing.found, cases, selection.voxels, selection.workers)
-    drawn = drawn_of_cases(cases, series, ignore, selection.workers)
+    series = series_of_cases(listing.found, cases, options.voxels, options.workers)
+    drawn = drawn_of_cases(cases, series, ignore, options.workers)
     known = cases.labels or labels_drawn(drawn, ignore)
     patients = patients_of(list(series.values()))
     findings = [
@@ -119,7 +119,7 @@ def look_through(source: Path, selection: Selection) -> Inspection:
         patients=patients,
         files=tuple(each for each in series.values() if each.source.kind not in DICOM),
         cases=tuple(InspectedCase.of(each, known) for each in drawn),
-        findings=in_order(findings),
+        findings=findings_in_order(findings),
     )
 
 
@@ -127,7 +127,7 @@ def fixed_copy(source: Path, folder: Path, look: Callable[[Path], Inspection]) -
     """Copies the source, puts right what can be, and looks again at what is left."""
     copy = copy_of(source, folder)
     found = look(copy)
-    changes: list[Change] = []
+    changes: list[FileChange] = []
     for _ in range(MOST_ROUNDS):
         more = put_right(found.findings, folder)
         if not more:

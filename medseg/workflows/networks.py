@@ -1,31 +1,23 @@
 """networks: which ones there are, their arguments, and what each takes for a patch."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-import torch
 from pydantic_core import to_jsonable_python
-from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.config import Config, NetworkConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
-from medseg.losses import DiceCrossEntropyLoss
-from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
-from medseg.networks.network import Network
-from medseg.networks.registry import NETWORKS, Entry, build_network, entry_of
+from medseg.networks.description import Argument, about_network, network_arguments
+from medseg.networks.registry import NETWORKS, entry_of
 from medseg.plan import Fingerprint, Intensities, Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
+from medseg.planning.network import with_network
 from medseg.plugins import registered
-from medseg.training.run import fit_to_network, with_network
-
-# Float32 numbers that training holds for a parameter: itself, its average, its gradient, Muon's momentum. (AdamW, to
-# which Muon leaves the few weights that are no matrices, has one more.)
-NUMBERS_PER_PARAMETER = 4
+from medseg.training.network_cost import Cost, network_cost
 
 # Volumes so large that the budget for a GPU alone decides the plans: patches of 512×512 and 128×128×128.
 LARGE = Fingerprint(
@@ -36,34 +28,6 @@ LARGE = Fingerprint(
     intensities=(Intensities(mean=0, std=1, percentile_00_5=0, percentile_99_5=1),),
 )
 LARGE_CHANNELS, LARGE_OUTPUTS = ("image",), 3
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network takes for one patch, and for the batch of one training step.
-
-    Counted on tensors without content: ``gflop`` are those of convolutions, matrix products and attention to segment a
-    patch, where a multiplication and an addition are two. ``training_mb`` is what a step in float32 holds when it turns
-    back: four numbers a parameter (weight, average, gradient, Muon's momentum) and all that autograd keeps of network
-    and loss. In bf16 the latter is about half; the work space of kernels comes on top.
-    """
-
-    dims: int
-    patch_size: tuple[int, ...]
-    batch_size: int
-    parameters: int
-    gflop: float
-    training_mb: float
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One of ``network.arguments``. ``default`` is "needed" where there is none."""
-
-    name: str
-    default: Any
-    choices: tuple[str, ...]
-    about: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +89,7 @@ def _info(name: str, inputs: int, outputs: int, plans: Sequence[Plan]) -> Networ
     costs, refusals = [], []
     for plan in plans:
         try:
-            costs.append(_cost(with_network(plan, Config(network=NetworkConfig(name=name))), inputs, outputs))
+            costs.append(network_cost(with_network(plan, Config(network=NetworkConfig(name=name))), inputs, outputs))
         except ConfigError as error:
             refusals.append(f"{plan.dims}D: {error}")
     return NetworkInfo(
@@ -134,70 +98,8 @@ def _info(name: str, inputs: int, outputs: int, plans: Sequence[Plan]) -> Networ
         source=entry.source,
         dims=entry.dims,
         learning_rate=entry.learning_rate,
-        about=_about(entry),
-        arguments=tuple(_arguments(name, entry)),
+        about=about_network(entry),
+        arguments=tuple(network_arguments(name, entry)),
         costs=tuple(costs),
         refusals=tuple(refusals),
     )
-
-
-def _cost(plan: Plan, inputs: int, outputs: int) -> Cost:
-    # Built with content, since not all networks can be without.
-    network = build_network(inputs, outputs, plan.architecture)
-    plan = fit_to_network(plan, network)
-    network = build_network(inputs, outputs, plan.architecture).to("meta")
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    images = torch.empty(plan.batch_size, inputs, *plan.network_patch, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        network.eval()(images[:1])
-    kept = _kept_bytes(network, images) + parameters * NUMBERS_PER_PARAMETER * 4
-    return Cost(
-        dims=plan.dims,
-        patch_size=plan.network_patch,
-        batch_size=plan.batch_size,
-        parameters=parameters,
-        gflop=counter.get_total_flops() / 1e9,
-        training_mb=kept / 2**20,
-    )
-
-
-def _kept_bytes(network: Network, images: torch.Tensor) -> int:
-    """What autograd keeps of a training step for its way back, the weights not counted."""
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no other gets its number
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
-        return tensor
-
-    loss = DiceCrossEntropyLoss(head_weights=network.head_weights, margin=network.margin)
-    label = torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.uint8, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = loss(network.train()(images), label)
-    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    total = sum(storage.nbytes() for number, storage in kept.items() if number not in own)
-    del result  # what was kept lives as long
-    return total
-
-
-def _about(entry: Entry) -> str:
-    """What the code says of it: the docstring of its file, and its own."""
-    build = entry.build if entry.plugin is None else entry.plugin.build
-    texts = [inspect.getdoc(inspect.getmodule(build)), inspect.getdoc(build)]
-    paragraphs = "\n\n".join(text.strip() for text in texts if text).split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def _arguments(name: str, entry: Entry) -> Iterator[Argument]:
-    if entry.arguments is AnyArguments:
-        known = segmentation_networks().get(name.removeprefix(PREFIX))
-        kind = known if entry.plugin is None else entry.plugin.build
-        signature = {} if kind is None else inspect.signature(kind).parameters
-        for key, parameter in signature.items():
-            if key not in (*FILLED_IN, "architecture") and parameter.kind != parameter.VAR_KEYWORD:
-                needed = parameter.default is parameter.empty
-                yield Argument(key, "needed" if needed else parameter.default, (), "")
-        return
-    for key, field in entry.arguments.model_fields.items():
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        yield Argument(key, field.default, tuple(map(str, choices)), " ".join((field.description or "").split()))

@@ -16,7 +16,7 @@ from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.calibration import PROBABILITIES
 from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
-from medseg.inferers.model import Model, load_model, without_postprocessing
+from medseg.inferers.model import Model, load_model, without_rules
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases
 from medseg.prediction.case_segmentation import UNCERTAINTY
@@ -97,7 +97,7 @@ def predict(
     most = None if max_memory is None else bytes_of(max_memory)
     models = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
     loaded = with_backend(load_model(models, choose_device(device), head, network), backend)
-    loaded = loaded if postprocessing else without_postprocessing(loaded)
+    loaded = loaded if postprocessing else without_rules(loaded, keep_review=True)
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)

@@ -7,28 +7,29 @@ from functools import partial
 from pathlib import Path
 
 from medseg.config import Config
-from medseg.dataset.cases import Problem
+from medseg.dataset.cases import CaseSelection, Problem
 from medseg.dataset.grid_mismatch import filled_in
-from medseg.dataset.layouts import find_cases
-from medseg.dataset.prepared_json import DatasetRecord
+from medseg.dataset.layouts import cases_in
+from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.prepared_json import DatasetRecord, write_dataset, write_fingerprint, write_plans
 from medseg.dataset.spacing import with_spacing
 from medseg.errors import SourceError
 from medseg.labels import Labels
 from medseg.plan import Plans
 from medseg.planning.derive import derive_plans
 from medseg.planning.measure import fingerprint
-from medseg.preparation.agreement import Agreement, agree
+from medseg.preparation.agreement import AgreedCases, agree
 from medseg.preparation.case_warnings import (
     CaseWarning,
     compare_values,
-    header_warnings,
+    image_warnings,
     lost_labels,
     tell_finest_spacing,
     tell_warnings,
 )
 from medseg.preparation.checked_case import check_cases, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
-from medseg.preparation.prepared_folder import begin_folder, write_dataset, write_plans
+from medseg.preparation.prepared_folder import begin_folder, dataset_record
 from medseg.problems import write_problems
 
 
@@ -53,35 +54,48 @@ def preprocess(
     rename: Mapping[str, str] | None = None,
     spacing: Sequence[float] | None = None,
 ) -> PreprocessResult:
-    """Prepares the cases of ``source`` (any layout, a DICOM study, an archive) in the folder ``output``.
-
-    ``images`` and ``labels`` are glob patterns that select files where the layout can't be guessed; several for images
-    are the channels of a case, as in ``["CT=*/CT.nii.gz", "PET=*/PET.nii.gz"]``. ``rename`` merges the named segments
-    of DICOM SEG, RTSTRUCT and .seg.nrrd into labels, as in ``{"GTV*": "tumour", "external": ""}``.
-
-    ``spacing`` is that of the voxels in mm, in array-axis order, where headers don't say it: of all cases but those to
-    which a cases.csv gives one in its column. It is kept with each case, so that ``train`` and ``evaluate`` know it
-    too; files keep their headers, and so do masks.
+    """Prepares the cases of a source for training and prediction.
 
     With label maps the result is a dataset to train on. Without, the images are checked, DICOM series become NIfTI, and
     the result is a source for ``predict``. Cases with a problem are left out and stand in ``problems`` and in
     problems.csv.
 
-    Raises ``SourceError`` when no case is left.
+    Args:
+        source: Any layout, a DICOM study, an archive.
+        output: The folder of the prepared dataset.
+        config: All other settings. Transforms in ``preprocessing.transforms`` are MONAI's, or those of plugins, which
+            ``medseg.plugins.load_plugins`` loads before.
+        images: Glob patterns that select files where the layout can't be guessed; several are the channels of a case,
+            as in ``["CT=*/CT.nii.gz", "PET=*/PET.nii.gz"]``.
+        labels: A glob pattern of the label maps.
+        rename: Merges the named segments of DICOM SEG, RTSTRUCT and .seg.nrrd into labels, as in
+            ``{"GTV*": "tumour", "external": ""}``.
+        spacing: Of the voxels in mm, in array-axis order, where headers don't say it: of all cases but those to which a
+            cases.csv gives one in its column. It is kept with each case, so that ``train`` and ``evaluate`` know it
+            too; files keep their headers, and so do masks.
+
+    Returns:
+        What was made, and what was left out.
+
+    Raises:
+        SourceError: No case is left.
+        ConfigError: A pattern or a name fits nothing.
+        OutputError: ``output`` holds a dataset of the user's own.
     """
     config = config or Config()
     settings = config.preprocessing
-    found = with_spacing(find_cases(Path(source), images=images, labels=labels, rename=rename), spacing)
+    selection = CaseSelection(images, labels, rename=rename)
+    found = with_spacing(cases_in(Listing(Path(source)), selection), spacing)
     if found.labels is not None:
         found = replace(found, labels=found.labels.ignoring(settings.ignore_value))
     folder = begin_folder(Path(output), Path(source))
     problems = list(found.problems)
     tell_found(source, found)
-    fix = partial(filled_in, source=Path(source), images=images, labels=labels, rename=rename)
+    fix = partial(filled_in, source=Path(source), selection=selection)
     checked = check_cases(found, folder, settings, problems, fix)
     agreed = agree(checked, found, settings.ignore_value, problems, fix)
     tell_checked(agreed.cases, agreed.channels)
-    warnings = header_warnings(agreed.cases)
+    warnings = image_warnings(agreed.cases)
     tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None
     if agreed.labels is not None and agreed.cases:
@@ -90,14 +104,15 @@ def preprocess(
     listed = write_problems(folder, problems)
     if not agreed.cases:
         raise SourceError(f"{source}: no case is left to prepare; {listed} says why for each")
-    record = write_dataset(folder, Path(source), found.layout, agreed)
+    record = dataset_record(folder, Path(source), found.layout, agreed)
+    write_dataset(folder, record)
     doubted = tuple(each.problem for each in warnings if not each.is_note)
     return PreprocessResult(folder, record, plans, tuple(problems), doubted)
 
 
 def _plan_and_store(
-    agreed: Agreement, labels: Labels, folder: Path, config: Config, problems: list[Problem]
-) -> tuple[Agreement, Plans, list[CaseWarning]]:
+    agreed: AgreedCases, labels: Labels, folder: Path, config: Config, problems: list[Problem]
+) -> tuple[AgreedCases, Plans, list[CaseWarning]]:
     """Plans, brings all cases to the model grid and stores them: the cases that were stored, the plans, and what was
     found doubtful on the way."""
     measured = fingerprint([item.measures for item in agreed.cases])
@@ -108,5 +123,6 @@ def _plan_and_store(
     lost = lost_labels(stored, labels, grid)
     tell_warnings([*odd, *lost], "--json")
     tell_finest_spacing(stored, grid)
-    write_plans(folder, measured.model_copy(update={"usual_values": usual}), plans)
+    write_fingerprint(folder, measured.model_copy(update={"usual_values": usual}))
+    write_plans(folder, plans)
     return agreed._replace(cases=stored), plans, [*odd, *lost]

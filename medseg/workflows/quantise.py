@@ -73,11 +73,11 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     patches = _patches(run, dataset, window_shape(model.network, run.plan.network_patch))
     say(f"{folder}: quantising with {len(patches)} patches of the training cases")
     graph = quantised(model.network, patches)
-    cases = run.split.validation
-    say(f"Comparing on {counted(len(cases), 'held-back case')}")
+    held_back = dataset.subset(run.split.validation)
+    say(f"Comparing on {counted(len(held_back), 'held-back case')}")
     network = OneByOne(model.network, openvino_runner(graph, precision_of(model.device)))
     before, after = (
-        validate(each, dataset, cases, run.plan, model.record.inference, model.device).mean_dice
+        validate(each, held_back, run.plan, model.record.inference, model.device).mean_dice
         for each in (model.network, network)
     )
     if before - after > LARGEST_LOSS:
@@ -86,7 +86,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
             f"before, which is more than {LARGEST_LOSS}; nothing was kept, predict with --backend openvino"
         )
     made = QuantisedRecord(
-        fingerprint=weights_fingerprint(model.folder), dice=after, dice_before=before, cases=len(cases)
+        fingerprint=weights_fingerprint(model.folder), dice=after, dice_before=before, cases=len(held_back)
     )
     for place in places:
         save_quantised(graph, made, place)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,39 +11,20 @@ from torch import nn
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
+from medseg.errors import MedsegError, TrainingError
 from medseg.evaluation.evaluation import Evaluation
+from medseg.prediction.case_writing import try_mask
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
-from medseg.report.evaluation import REPORT_FILE
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
-from medseg.training.run_trainer import callbacks_of, tell, trainer_of
-from medseg.training.state import read_state
-from medseg.workflows.final_validation import (
-    example_patches,
-    final_validation,
-    training_seconds,
-    try_a_mask,
-    validation_cases,
-)
-from medseg.workflows.folds import finish_folds
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What ``train`` made. ``evaluation`` is that of the cases that were not trained on, on their source grids. Of a
-    run of all folds, steps and seconds are those of all."""
-
-    folder: Path
-    model: Path
-    steps: int
-    seconds: float
-    finished: bool  # False when the run was interrupted; resume goes on with it
-    evaluation: Evaluation | None
+from medseg.training.run_trainer import TrainResult, callbacks_of, example_patches, tell, trainer_of
+from medseg.workflows.final_validation import final_validation, training_seconds
+from medseg.workflows.folds import train_folds
 
 
 def train(
@@ -111,13 +91,15 @@ def train(
             if own.network is not None:
                 runs = [with_own_network(run, own.network, chosen) for run in runs]
         check_batch(processes, runs[0].plan.batch_size)
-        for run in runs:
-            validation_cases(run)  # to see now, not after hours of training, whether their files are there
-        processes.first(lambda: try_a_mask(runs[0]))
+        processes.first(lambda: _check_held_back(runs))
         if runs[0].folder == folder:
             result = _train_run(runs[0], chosen, processes, own, started)
         else:
-            result = _train_folds(folder, runs, chosen, processes, own)
+
+            def train_fold(run: Run) -> TrainResult:
+                return _train_run(run, chosen, processes, own, time.monotonic())
+
+            result = train_folds(folder, runs, train_fold, chosen, processes, own.network)
     if not result.finished:
         say(f"Interrupted at step {result.steps}; go on with: medseg train {prepared} -o {output} --resume")
     return result
@@ -147,23 +129,15 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     return TrainResult(run.folder, model, state.step, seconds, trainer.finished, evaluation)
 
 
-def _train_folds(
-    folder: Path, runs: Sequence[Run], device: Device, processes: ProcessGroup, own: OwnParts
-) -> TrainResult:
-    """One network after the other; then their ensemble, and the metrics of all cases."""
-    if processes.is_first:
-        # Backwards: a run of all folds is known by the record of the first one.
-        for run in reversed(runs):
-            run.write()
-    for i, run in enumerate(runs):
-        if processes.first((run.folder / REPORT_FILE).is_file):  # what is written last
-            say(f"Fold {i} is done")
-            continue
-        say(f"Fold {i}, {i + 1} of {len(runs)}")
-        result = _train_run(run, device, processes, own, time.monotonic())
-        if not result.finished:
-            return replace(result, folder=folder, model=folder / "model")
-    evaluation = processes.first(lambda: finish_folds(folder, runs, device, own.network))
-    states = [read_state(run.checkpoint) for run in runs]
-    steps, seconds = sum(state.step for state in states), sum(state.seconds for state in states)
-    return TrainResult(folder, folder / "model", steps, seconds, True, evaluation)
+def _check_held_back(runs: Sequence[Run]) -> None:
+    """Raises ``MedsegError`` when files of held-back cases are gone, or no mask of one can be written: now, and not
+    after hours of training."""
+    dataset = runs[0].dataset
+    (case, *_), *_ = [dataset.source_cases(run.split.validation) for run in runs]
+    try:
+        try_mask(case, dataset.labels)
+    except MedsegError as error:
+        raise TrainingError(
+            f"{case.images[0].path}: no mask of this image can be written, so no model can be validated on it; put its "
+            f"header right or leave the case out, and prepare the dataset again ({error})"
+        ) from error

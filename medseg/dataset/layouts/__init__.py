@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from medseg.dataset.cases import CaseList
+from medseg.dataset.cases import CaseList, CaseSelection
 from medseg.dataset.layouts.bids import bids
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.cases_csv import cases_csv
@@ -37,13 +37,10 @@ def find_cases(
 
     Args:
         source: Where to look.
-        images: A glob relative to ``source`` that selects the images; several are the channels of one case, in this
-            order. Images and label maps are paired by what their ``*`` match. Without ``labels``, it selects among what
-            is found; without both, images that were computed from others are left out.
-        labels: A glob that selects the label maps, which lie on the grid of the first channel.
+        images: As in ``CaseSelection``, like all that follows.
+        labels: A glob that selects the label maps.
         labelled: True when label maps are needed, False to ignore them, None to take them where there are any.
-        rename: Gives the named segments of DICOM SEG, RTSTRUCT and ``.seg.nrrd``, by name or glob, the name of a label;
-            ``""`` drops them.
+        rename: The names of labels by those of segments.
         incomplete: Whether cases that miss channels are wanted too.
 
     Returns:
@@ -53,22 +50,12 @@ def find_cases(
         SourceError: Nothing is found, or no label map where they are needed.
         ConfigError: A glob or a name in ``rename`` fits nothing.
     """
-    return cases_in(
-        Listing(source), images=images, labels=labels, labelled=labelled, rename=rename, incomplete=incomplete
-    )
+    return cases_in(Listing(source), CaseSelection(images, labels, labelled, rename, incomplete))
 
 
-def cases_in(
-    listing: Listing,
-    *,
-    images: str | Sequence[str] | None = None,
-    labels: str | None = None,
-    labelled: bool | None = None,
-    rename: Mapping[str, str] | None = None,
-    incomplete: bool = False,
-) -> CaseList:
+def cases_in(listing: Listing, selection: CaseSelection) -> CaseList:
     """Finds the cases in what has been listed, as ``find_cases`` does, so that it need not be searched again."""
-    globs = [images] if isinstance(images, str) else list(images or ())
+    globs, labels, labelled = selection.globs, selection.labels, selection.labelled
     if labels is not None and not globs:
         raise ConfigError("--labels needs --images: patterns that are paired by what their * match")
     if labels is not None or len(globs) > 1 or (globs and is_named(globs[0])):
@@ -87,7 +74,7 @@ def cases_in(
             draft.hints += files_left_out(draft, listing)
         if not globs:
             draft.doubts += likely_label_maps(draft, listing)
-    return draft.settled(listing.path, labelled, rename, incomplete)
+    return draft.settled(listing.path, labelled, selection.rename, selection.incomplete)
 
 
 def recognised(listing: Listing) -> CaseListDraft:

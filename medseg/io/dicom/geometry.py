@@ -132,7 +132,7 @@ def plane_of(header: Header) -> SlicePlane:
     )  # fmt: skip
 
 
-def in_order(planes: Sequence[SlicePlane]) -> list[SlicePlane]:
+def planes_in_order(planes: Sequence[SlicePlane]) -> list[SlicePlane]:
     """Returns planes sorted by position along the normal; those at one position by file name."""
     normal = planes[0].normal
     return sorted(planes, key=lambda plane: (round(float(plane.position @ normal), 4), plane.path, plane.frame or 0))

@@ -12,7 +12,7 @@ from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reas
 from medseg.io.dicom.duplicates import digest_of, without_copies, without_repeated
 from medseg.io.dicom.files import read_header, read_headers
 from medseg.io.dicom.frames import frame_headers
-from medseg.io.dicom.geometry import SlicePlane, in_order, plane_of
+from medseg.io.dicom.geometry import SlicePlane, plane_of, planes_in_order
 from medseg.io.dicom.header import FileHeader, Header
 from medseg.io.dicom.mosaic import is_mosaic, values_of_tiles
 from medseg.io.dicom.object_kind import derived_kind, no_image
@@ -199,7 +199,7 @@ def _digest(header: Header) -> bytes | None:
 
 def _source(part: str, slices: Sequence[Slice], notes: Sequence[str]) -> ImageSource:
     header = slices[0].header
-    planes = in_order([slice_.plane for slice_ in slices])
+    planes = planes_in_order([slice_.plane for slice_ in slices])
     files = tuple(plane.path for plane in planes)
     in_frames = any(plane.frame is not None for plane in planes)
     return ImageSource(

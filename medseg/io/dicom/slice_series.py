@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medseg.io.dicom.geometry import in_order
+from medseg.io.dicom.geometry import planes_in_order
 from medseg.io.dicom.stack import is_even
 from medseg.io.dicom.volumes import Slice, positions_of
 
@@ -50,7 +50,7 @@ def _belong_together(owners: Sequence[tuple[str, ...]], parts: Sequence[list[Sli
         return False
     positions = positions_of(slices)
     first_at = dict(zip(positions, slices, strict=True))
-    if not is_even(in_order([slice_.plane for slice_ in first_at.values()])):
+    if not is_even(planes_in_order([slice_.plane for slice_ in first_at.values()])):
         return False
     # Any two slices lie evenly: those of two patients do too.
     one_each = all(len(part) == 1 for part in parts) and len(first_at) > 2

@@ -65,8 +65,7 @@ class Validation(Callback):
             raise TrainingError("validation predicts whole cases by a plan; give one to the trainer")
         result = validate(
             trainer.average,
-            self.dataset,
-            self.case_ids,
+            self.dataset.subset(self.case_ids),
             trainer.plan,
             self.config,
             trainer.device,

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.dataset.prepared_arrays import write_case
+from medseg.dataset.prepared_arrays import write_case_arrays
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.labels import IGNORED
@@ -22,9 +22,9 @@ def test_a_case_reads_back_memory_mapped(prepared: PreparedDataset) -> None:
 
 def test_values_too_large_to_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"reach 1e\+06"):
-        write_case(tmp_path, np.full((1, 2, 2, 2), 1e6, np.float32), None, seed=0)
+        write_case_arrays(tmp_path, np.full((1, 2, 2, 2), 1e6, np.float32), None, seed=0)
     with pytest.raises(SourceError, match="reach nan"):
-        write_case(tmp_path, np.full((1, 2, 2, 2), np.nan, np.float32), None, seed=0)
+        write_case_arrays(tmp_path, np.full((1, 2, 2, 2), np.nan, np.float32), None, seed=0)
 
 
 def test_what_is_no_prepared_dataset_is_named(tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ def test_a_missing_array_is_named(prepared: PreparedDataset, tmp_path: Path) -> 
 def test_what_is_ignored_is_no_foreground_and_the_rest_is_kept_as_annotated(tmp_path: Path) -> None:
     label_map = np.zeros((6, 6, 6), np.uint8)
     label_map[:2], label_map[3, 3] = IGNORED, 2
-    write_case(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
+    write_case_arrays(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
     assert set(np.load(tmp_path / "foreground.npy")[:, 0]) == {2}
     assert set(np.load(tmp_path / "annotated.npy")[:, 0]) == {2, 3, 4, 5}
     label_map[:2] = 0
-    write_case(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
+    write_case_arrays(tmp_path, np.ones((1, 6, 6, 6), np.float32), label_map, seed=0)
     assert not (tmp_path / "annotated.npy").exists()
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.inferers.device_check import placed
+from medseg.inferers.device_check import placed_network
 from medseg.training import device_check
 from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.parts import NO_OWN_PARTS
@@ -49,7 +49,7 @@ def missing(logits: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_network_that_computes_the_same_goes_there() -> None:
-    network, device = placed(Network(lambda logits: logits * 1.001), SHAPE, MPS)
+    network, device = placed_network(Network(lambda logits: logits * 1.001), SHAPE, MPS)
     assert device is MPS
     assert network.is_there
 
@@ -65,7 +65,7 @@ def test_a_network_that_computes_the_same_goes_there() -> None:
 def test_another_stays_on_the_processor(
     there: Callable[[torch.Tensor], torch.Tensor], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, device = placed(Network(there), SHAPE, MPS)
+    network, device = placed_network(Network(there), SHAPE, MPS)
     assert device.is_cpu
     assert not network.is_there
     shown = " ".join(capsys.readouterr().err.split())
@@ -78,7 +78,7 @@ def test_processors_and_cuda_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> N
     network = Network(missing)
     for name in ("cpu", "cuda"):
         device = Device(torch.device(name), torch.float32)
-        assert placed(network, SHAPE, device) == (network, device)
+        assert placed_network(network, SHAPE, device) == (network, device)
 
 
 @pytest.fixture

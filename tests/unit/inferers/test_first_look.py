@@ -3,7 +3,7 @@ import torch
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
-from medseg.inferers.first_look import MARGIN_MM, first_look, shrunk
+from medseg.inferers.first_look import MARGIN_MM, averaged_down, first_look
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, segment
 from medseg.plan import Plan
@@ -99,4 +99,4 @@ def test_what_lies_outside_of_the_region_is_background_whatever_the_network_says
 
 def test_the_shrunk_image_has_the_means_of_what_there_is() -> None:
     image = torch.arange(5.0).view(1, 5, 1, 1)
-    assert shrunk(image, (2, 1, 1)).flatten().tolist() == [0.5, 2.5, 4.0]
+    assert averaged_down(image, (2, 1, 1)).flatten().tolist() == [0.5, 2.5, 4.0]

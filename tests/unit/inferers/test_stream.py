@@ -17,7 +17,7 @@ from medseg.inferers.case_stream import CaseStream, predict_labels, predict_logi
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
-from medseg.inferers.windows import GAUSSIAN_SIGMA, Row
+from medseg.inferers.windows import GAUSSIAN_SIGMA, WindowRow
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
 from medseg.transforms.preprocessing import Prepared
@@ -114,7 +114,7 @@ def test_no_more_than_a_row_of_windows_waits() -> None:
         stream = CaseStream(predictor, random_image((n, 9, 9)), config, MemoryPlan(1))
         opened = stream.sums.open
 
-        def open_and_look(row: Row, n_labels: int, stream: CaseStream = stream, opened: Any = opened) -> None:
+        def open_and_look(row: WindowRow, n_labels: int, stream: CaseStream = stream, opened: Any = opened) -> None:
             opened(row, n_labels)
             assert sum(segment.stop - segment.start for segment in stream.sums._open) == 8
 

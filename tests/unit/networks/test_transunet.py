@@ -6,7 +6,7 @@ from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
 from medseg.networks.transunet import TransUNet
 from medseg.plan import Plan
-from medseg.training.run import fit_to_network
+from medseg.planning.network import fit_to_network
 
 
 def n_parameters(network: torch.nn.Module) -> int:

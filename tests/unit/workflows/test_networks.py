@@ -12,7 +12,7 @@ from medseg.networks.blocks import convolutions
 from medseg.networks.network import Network
 from medseg.networks.registry import NETWORKS
 from medseg.plan import Architecture, Plan
-from medseg.workflows.networks import _cost, _kept_bytes
+from medseg.training.network_cost import kept_bytes, network_cost
 
 
 def test_costs_of_a_network_that_can_be_counted_by_hand(tiny_plan: Plan) -> None:
@@ -24,7 +24,7 @@ def test_costs_of_a_network_that_can_be_counted_by_hand(tiny_plan: Plan) -> None
         arguments={"norm": "none"},
     )
     plan = tiny_plan.model_copy(update={"architecture": architecture})
-    cost = _cost(plan, inputs=1, outputs=2)
+    cost = network_cost(plan, inputs=1, outputs=2)
     multiplications = 27 * 1 * 4 + 27 * 4 * 4 + 4 * 2  # two convolutions and the head, a voxel
     assert cost.parameters == multiplications + 4 + 4 + 2
     assert cost.gflop == pytest.approx(2 * multiplications * 8**3 / 1e9)
@@ -32,7 +32,7 @@ def test_costs_of_a_network_that_can_be_counted_by_hand(tiny_plan: Plan) -> None
 
 
 def test_memory_grows_with_the_batch_and_not_where_nothing_is_kept(tiny_plan: Plan) -> None:
-    costs = [_cost(tiny_plan.model_copy(update={"batch_size": n}), 1, 2) for n in (2, 4, 6)]
+    costs = [network_cost(tiny_plan.model_copy(update={"batch_size": n}), 1, 2) for n in (2, 4, 6)]
     first, second, third = (cost.training_mb for cost in costs)
     assert second - first == pytest.approx(third - second)
     assert second > first > costs[0].parameters * 20 / 2**20
@@ -49,7 +49,7 @@ def test_what_is_kept_is_what_training_really_keeps() -> None:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return self.layers(image)  # type: ignore[no-any-return]
 
-    small, large = (_kept_bytes(Small().to("meta"), torch.empty(1, 1, n, n, device="meta")) for n in (8, 16))
+    small, large = (kept_bytes(Small().to("meta"), torch.empty(1, 1, n, n, device="meta")) for n in (8, 16))
     assert large > small >= 4 * 8 * 8 * (1 + 3 + 2)
     assert large == pytest.approx(4 * small, rel=0.01)
 

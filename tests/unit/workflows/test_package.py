@@ -18,7 +18,7 @@ from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
 from medseg.planning.regions import learnt_regions
-from medseg.workflows.finish import check_golden
+from medseg.prediction.golden import check_golden
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from medseg.config import load
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import LabelError, SourceError
+from medseg.plugins import forget_plugins, register_transform
 from medseg.preparation import checked_case
 from medseg.table import read_table
 from medseg.workflows import preprocess as workflow
@@ -140,3 +141,47 @@ def test_a_defect_is_told_from_a_fault_of_the_data(
     problems = read_table(tmp_path / "out" / "problems.csv", "")
     assert [row["case_id"] for row in problems] == ["a", "b"]
     assert "a defect of medseg, not of your data (ZeroDivisionError: w2 should be positive" in problems[0]["problem"]
+
+
+PLUGIN = """
+from medseg.plugins import register_transform
+
+@register_transform("set-to")
+def set_to(keys, value=3.0):
+    if value < 0:
+        raise RuntimeError("no such value")
+    return lambda data: data | {key: data[key] * 0 + value for key in keys}
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_transforms_of_a_plugin_in_all_workers(blobs: Path, tmp_path: Path, workers: int) -> None:
+    plugin = tmp_path / "lab.py"
+    plugin.write_text(PLUGIN)
+    setting = "preprocessing.transforms=[{name: set-to, keys: [image], value: 5}]"
+    arguments = ["preprocess", str(blobs), "-o", str(tmp_path / "out"), "--set", setting, "--workers", str(workers)]
+    try:
+        done = CliRunner().invoke(app, [*arguments, "--plugin", str(plugin)])
+        assert done.exit_code == 0, done.output
+        dataset = PreparedDataset(tmp_path / "out")
+        assert len(dataset) > 1
+        for case_id in dataset.case_ids:
+            assert set(np.unique(dataset.image(case_id))) == {5}
+    finally:
+        forget_plugins()
+    assert isinstance(CliRunner().invoke(app, arguments).exception, SourceError)
+    (told, *_) = read_table(tmp_path / "out" / "problems.csv", "")
+    assert "no transform 'set-to'" in told["problem"] and "--plugin" in told["problem"]
+
+
+def test_transforms_of_a_script_are_known_to_itself_only(blobs: Path, tmp_path: Path) -> None:
+    """So the cases are prepared in this process."""
+    register_transform("of-a-script")(lambda keys: lambda data: data | {key: data[key] * 0 + 7 for key in keys})
+    try:
+        settings = ["preprocessing.transforms=[{name: of-a-script, keys: [image]}]", "preprocessing.workers=2"]
+        result = workflow.preprocess(blobs, tmp_path / "out", config=load(overrides=settings))
+    finally:
+        forget_plugins()
+    assert not result.problems
+    dataset = PreparedDataset(tmp_path / "out")
+    assert all(set(np.unique(dataset.image(case_id))) == {7} for case_id in dataset.case_ids)

@@ -19,7 +19,7 @@ from medseg.inferers.model import ModelRecord, read_model_record, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
-from medseg.workflows.finish import learn_to_review
+from medseg.training.model_rules import learn_to_review
 
 CASES = [f"case_{i}" for i in range(20)]
 

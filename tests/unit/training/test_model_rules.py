@@ -14,8 +14,9 @@ from medseg.errors import ModelError
 from medseg.inferers.model import Model, ModelRecord, load_model, read_model_record, save_model
 from medseg.networks.registry import build_network
 from medseg.postprocessing import choosing
-from medseg.workflows import finish
-from medseg.workflows.finish import check_golden, choose_postprocessing, write_golden
+from medseg.prediction.golden import check_golden, write_golden
+from medseg.training import model_rules
+from medseg.training.model_rules import choose_postprocessing
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -76,7 +77,7 @@ def test_postprocessing_that_helps_is_told_kept_and_used(
     assert read_model_record(model.folder).postprocessing == ()
     assert "that takes 10 held-back cases, and there are 3" in " ".join(capsys.readouterr().err.split())
     monkeypatch.setattr(choosing, "LEAST_CASES", 3)
-    monkeypatch.setattr(finish, "LEAST_CASES", 3)
+    monkeypatch.setattr(model_rules, "LEAST_CASES", 3)
     choose_postprocessing(model.folder, masks, prepared, cases)
     record = read_model_record(model.folder)
     (rule,) = record.postprocessing

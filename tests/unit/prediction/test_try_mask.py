@@ -12,7 +12,8 @@ from medseg.errors import TrainingError
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import NIFTI
 from medseg.io.source import ImageSource
-from medseg.workflows import final_validation, train
+from medseg.prediction import case_writing
+from medseg.workflows import train
 
 
 def test_a_mask_that_lies_wrong_is_found_before_training(
@@ -24,7 +25,7 @@ def test_a_mask_that_lies_wrong_is_found_before_training(
     def wrong(source: ImageSource) -> object:
         return replace(NIFTI, write=mirrored)
 
-    monkeypatch.setattr(final_validation, "usual_format", wrong)
+    monkeypatch.setattr(case_writing, "usual_format", wrong)
     monkeypatch.setattr(train, "_train_run", lambda *_: pytest.fail("trained"))
     config = load(overrides=["planning.cpu_base_features=4", "training.epochs=1"])
     with pytest.raises(TrainingError, match=r"blob_\d+\.nii\.gz: no mask of this image can be written.*voxels differ"):

@@ -1,0 +1,43 @@
+"""What the code says of a network: its docstrings, and its arguments."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
+from medseg.networks.registry import Entry
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One of ``network.arguments``. ``default`` is "needed" where there is none."""
+
+    name: str
+    default: Any
+    choices: tuple[str, ...]
+    about: str
+
+
+def about_network(entry: Entry) -> str:
+    """Returns what the code says of a network: the docstring of its file, and its own."""
+    build = entry.build if entry.plugin is None else entry.plugin.build
+    texts = [inspect.getdoc(inspect.getmodule(build)), inspect.getdoc(build)]
+    paragraphs = "\n\n".join(text.strip() for text in texts if text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def network_arguments(name: str, entry: Entry) -> Iterator[Argument]:
+    """Yields the arguments that ``network.arguments`` may hold for a network."""
+    if entry.arguments is AnyArguments:
+        known = segmentation_networks().get(name.removeprefix(PREFIX))
+        kind = known if entry.plugin is None else entry.plugin.build
+        signature = {} if kind is None else inspect.signature(kind).parameters
+        for key, parameter in signature.items():
+            if key not in (*FILLED_IN, "architecture") and parameter.kind != parameter.VAR_KEYWORD:
+                needed = parameter.default is parameter.empty
+                yield Argument(key, "needed" if needed else parameter.default, (), "")
+        return
+    for key, field in entry.arguments.model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        yield Argument(key, field.default, tuple(map(str, choices)), " ".join((field.description or "").split()))

@@ -1,0 +1,82 @@
+"""The rules that a model gets from the cases that it was not trained on: postprocessing, and which cases to review."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from medseg.dataset.store import PreparedDataset
+from medseg.evaluation.evaluation import Evaluation
+from medseg.evaluation.pairs import find_pairs
+from medseg.evaluation.reading import read_pair
+from medseg.inferers.model import read_model_record, write_model_record
+from medseg.inferers.review import HeldBack, learn_review
+from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
+from medseg.progress import say
+from medseg.training.run import Run
+
+
+def learn_rules(
+    runs: Sequence[Run], model: Path, masks: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Postprocessing, and which cases to review, from the held-back cases; neither where these were trained on."""
+    if any(set(run.split.validation) & set(run.split.training) for run in runs):
+        say("Validated on cases that were trained on, so neither postprocessing nor rules for review are chosen")
+        return
+    cases = [case_id for run in runs for case_id in run.split.validation]
+    choose_postprocessing(model, masks, runs[0].dataset, cases)
+    learn_to_review(model, evaluation, expected)
+
+
+def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
+    """Writes the rules that help into the model's folder. ``masks`` are what it, or for an ensemble the member that
+    didn't see the case, predicted for the ``cases`` that were not trained on; of fewer than ten nothing is chosen. Not
+    where labels lie in regions: what is taken from a label would leave a hole in these."""
+    record = read_model_record(model)
+    if record.labels.regions:
+        return
+    if len(cases) < LEAST_CASES:
+        say(f"No postprocessing is chosen: that takes {LEAST_CASES} held-back cases, and there are {len(cases)}")
+        return
+    tolerance = record.plan.grid.tolerance
+
+    def held_back() -> Iterator[Held]:
+        for pair in find_pairs(masks, dataset.folder, cases).pairs:
+            if pair.prediction is None:  # it could not be predicted
+                continue
+            predicted, reference = read_pair(pair, tolerance)
+            encode = record.labels.encode
+            yield Held(
+                encode(predicted.label_map),
+                encode(reference.label_map),
+                predicted.geometry.voxel_volume_ml,
+                pair.reference.annotated,
+            )
+
+    choices = choose_rules(held_back(), record.labels.names)
+    for choice in choices:
+        say(f"Postprocessing from now on: {choice}")
+    chosen = {
+        "postprocessing": tuple(choice.rule for choice in choices),
+        "metrics": {**record.metrics, "postprocessing": [str(choice) for choice in choices]},
+    }
+    write_model_record(model, record.model_copy(update=chosen))
+
+
+def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes the rules for which cases to look at into the model's folder. ``evaluation`` and ``expected`` Dice, by
+    case and label, are those of the cases that were not trained on, before postprocessing."""
+    review = learn_review(
+        [
+            HeldBack(
+                case_id=record.case_id,
+                label=record.label,
+                expected_dice=expected.get(record.case_id, {}).get(record.label),
+                dice=record.values["dice"],
+                predicted_ml=record.values["prediction_ml"] or 0.0,
+                reference_ml=record.values["reference_ml"] or 0.0,
+            )
+            for record in evaluation.records
+        ]
+    )
+    if review is not None and review.check is not None:
+        say(f"Cases to review from now on are told by 'predict': {review.check}")
+    write_model_record(model, read_model_record(model).model_copy(update={"review": review}))
