@@ -1,5 +1,6 @@
 """Sparse annotation from preprocess to evaluate: ignored voxels, and cases in which not all labels were drawn."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_a_network_learns_from_it(dataset: PreparedDataset, blobs: Path, tmp_pat
     assert {name: label.cases for name, label in whole.summary.labels.items()} == {"ball": 6, "core": 6}
     for label in whole.summary.labels.values():
         assert (label.metrics["dice"].mean or 0) > 0.8
+
+
+def test_a_loss_of_monai_learns_from_it_too(dataset: PreparedDataset, tmp_path: Path) -> None:
+    """Cases in which some labels were annotated, and voxels that are ignored, at once."""
+    of_monai = ["loss.name=monai.DiceLoss", f"loss.arguments={{ignore_index: {IGNORED}}}", "training.epochs=3"]
+    result = medseg.train(dataset.folder, tmp_path / "run", config=load(overrides=[*LEARN, *of_monai]), device="cpu")
+    assert result.evaluation is not None
+    with (tmp_path / "run" / "log.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
 
 
 def test_evaluation_leaves_out_what_the_references_ignore(sparse: Path, blobs: Path, tmp_path: Path) -> None:
