@@ -41,22 +41,24 @@ class Device:
 
     @property
     def needs_loss_scaling(self) -> bool:
-        """Gradients of fp16 underflow without a scale; those of bf16 don't."""
+        """Whether gradients would underflow without a scale: those of fp16 do, those of bf16 don't."""
         return self.dtype == torch.float16
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Around what a network computes: in the precision of this device."""
+        """Returns a context for what a network computes, in the precision of this device."""
         return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:
-        """Around a step of the network: on CUDA with the fastest convolutions, on a processor with as many threads as
-        are fast; see ``Threads``."""
+        """Returns a context for a step of the network.
+
+        On CUDA it takes the fastest convolutions, on a processor as many threads as are fast; see ``Threads``.
+        """
         if self.is_cuda:
             return _tuned_convolutions()
         return self.threads.timed(kind, work) if self.is_cpu else nullcontext()
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """To the device; from pinned memory and without waiting on CUDA."""
+        """Returns a tensor on the device; on CUDA from pinned memory, and without waiting."""
         if self.is_cpu:
             return tensor
         if self.is_cuda and tensor.device.type == "cpu":  # others can't be pinned, as those of a user's loader
@@ -64,7 +66,7 @@ class Device:
         return tensor.to(self.torch_device, non_blocking=self.is_cuda)
 
     def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
-        """The network on the device, channels last: what its convolutions are fastest with in low precision."""
+        """Returns the network on the device, channels last: what its convolutions are fastest with in low precision."""
         if self.torch_device.type == "mps":  # Metal's convolutions know channels first only
             return network.to(self.torch_device)
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
@@ -75,7 +77,7 @@ class Device:
         return network.to(self.torch_device).to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
     def forget_peak(self) -> None:
-        """Peak memory counts from now on (on Linux and on CUDA; elsewhere it is that of the process so far)."""
+        """Lets peak memory count from now on (on Linux and on CUDA; elsewhere it is that of the process so far)."""
         if self.is_cuda:
             torch.cuda.reset_peak_memory_stats(self.torch_device)
         else:
@@ -83,19 +85,20 @@ class Device:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux resets VmHWM
 
     def memory_mb(self) -> float:
-        """What is taken now, 0 where the system doesn't tell."""
+        """Returns what is taken now, 0 where the system doesn't tell."""
         if self.is_cuda:
             return torch.cuda.memory_allocated(self.torch_device) / 2**20
         return _status_mb("VmRSS")
 
     def peak_memory_mb(self) -> float:
-        """Peak memory since ``forget_peak``: of the GPU's allocator on CUDA, resident memory on a processor."""
+        """Returns the peak memory since ``forget_peak``: of the GPU's allocator on CUDA, resident memory on a
+        processor."""
         if self.is_cuda:
             return torch.cuda.max_memory_allocated(self.torch_device) / 2**20
         return _status_mb("VmHWM") or resident_peak_mb()
 
     def free_memory_mb(self) -> float:
-        """What may still be taken, of the GPU, or of the machine or the container."""
+        """Returns what may still be taken, of the GPU, or of the machine or the container."""
         if self.is_cuda:
             kept = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
             return (torch.cuda.mem_get_info(self.torch_device)[0] + kept) / 2**20
@@ -121,7 +124,10 @@ class Float32WhereSmallConv3d(torch.nn.Conv3d):
         return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
 
     def _is_small(self, input: torch.Tensor) -> bool:
-        """Found by trying shapes: kernels of 3 fail below 3 voxels, larger ones below twice their extent."""
+        """Returns whether a shape is one of those that fail.
+
+        Found by trying shapes: kernels of 3 fail below 3 voxels, larger ones below twice their extent.
+        """
         for n, size, dilation in zip(input.shape[2:], self.kernel_size, self.dilation, strict=True):
             extent = dilation * (size - 1) + 1
             if size > 1 and n < (extent if extent <= 3 else 2 * extent):
@@ -130,8 +136,16 @@ class Float32WhereSmallConv3d(torch.nn.Conv3d):
 
 
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
-    """``"auto"`` takes CUDA where it is present, else the processor, with always so many ``threads`` where they are
-    given. Raises ``ConfigError`` for what isn't there."""
+    """Returns a device by its name.
+
+    Args:
+        name: ``"auto"`` takes CUDA where it is present, else the processor.
+        precision: Of what networks compute.
+        threads: Always so many; None: as many as are fast.
+
+    Raises:
+        ConfigError: It isn't there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -175,20 +189,20 @@ def _tuned_convolutions() -> Iterator[None]:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
+    """Returns whether the processor multiplies bf16 itself; where it is emulated, it is slower than float32."""
     flags = torch.backends.cpu.get_cpu_capability()
     return "AVX512" in flags and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _free_in_container() -> float:
-    """Bytes; infinite where nothing limits this process (by cgroup v2)."""
+    """Returns the bytes that are free; infinite where nothing limits this process (by cgroup v2)."""
     with suppress(OSError, ValueError):  # there is no such file, or it says "max"
         return int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text())
     return float("inf")
 
 
 def _status_mb(name: str) -> float:
-    """A line of Linux's account of this process; 0 elsewhere."""
+    """Returns a line of Linux's account of this process; 0 elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -197,7 +211,7 @@ def _status_mb(name: str) -> float:
 
 
 def resident_peak_mb() -> float:
-    """Peak resident memory of this process in MB, 0 where the system doesn't tell."""
+    """Returns the peak resident memory of this process in MB, 0 where the system doesn't tell."""
     try:
         import resource
     except ImportError:  # Windows
