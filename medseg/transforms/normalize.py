@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 class ClipExtremesd(MapTransform):
-    """Clips a few voxels with extreme values to the range of all others, in channels that are normalized by their
-    own mean and deviation (``medseg.transforms.extremes``), and logs a warning where it does.
+    """Clips a few voxels with extreme values to the range of all others, and logs a warning where it does.
+
+    It does so in channels that are normalized by their own mean and deviation (``medseg.transforms.extremes``).
 
     Examples:
         >>> import torch
@@ -108,8 +109,11 @@ def _normalize(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
 
 
 def _mean_and_std(values: Array) -> tuple[float, float]:
-    """Overwrites ``values``. Sums in float64, since a float32 mean over a large bright volume loses the third digit;
-    by NumPy, since torch would copy the volume to float64 (and indices of all voxels) first."""
+    """Returns mean and deviation, and overwrites ``values``.
+
+    It sums in float64, since a float32 mean over a large bright volume loses the third digit; by NumPy, since torch
+    would copy the volume to float64 (and indices of all voxels) first.
+    """
     mean = float(values.mean(dtype=np.float64))
     values -= mean
     np.square(values, out=values)
