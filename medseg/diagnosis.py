@@ -136,7 +136,7 @@ def _devices() -> list[str]:
 
 
 def _processor() -> str:
-    """Its name, as Linux tells it; elsewhere what Python knows."""
+    """Returns the name of the processor, as Linux tells it; elsewhere what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -29,12 +29,12 @@ class ProblemRecord(Record):
 
 
 def problem_records(problems: Iterable[Problem]) -> tuple[ProblemRecord, ...]:
-    """Return the entry of each problem, in their order."""
+    """Returns the entry of each problem, in their order."""
     return tuple(ProblemRecord(case_id=each.case_id, path=str(each.path), problem=each.message) for each in problems)
 
 
 def write_problems(folder: Path, problems: Iterable[Problem]) -> Path:
-    """Write problems.csv into a folder, and return its path.
+    """Writes problems.csv into a folder, and returns its path.
 
     Raises:
         OutputError: It cannot be written.

@@ -174,7 +174,7 @@ def predict(
 
 
 def _show_table(predictions: "Sequence[Prediction]") -> None:
-    """A row a case: its volumes, in pixels for pictures, the seconds it took, its masks."""
+    """Prints a row a case: its volumes, in pixels for pictures, the seconds it took, its masks."""
     from rich.console import Console
     from rich.table import Column, Table
 

@@ -115,6 +115,7 @@ def train(
 
 
 def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:
+    """Prints what a training made, as text or as JSON."""
     if result.evaluation is None:
         return
     if as_json:
@@ -131,6 +132,7 @@ def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:
 
 
 def show_forecast(forecast: "Forecast", as_json: bool) -> None:
+    """Prints what a training will take, as text or as JSON."""
     if as_json:
         print_json(forecast.as_json())
         return

@@ -74,14 +74,22 @@ class PatchSampler:
         self.centre = tuple(n - 2 * m for n, m in zip(plan.patch_size, self.margin, strict=True))
 
     def shared(self, share: slice) -> "PatchSampler":
-        """Returns a sampler of the same batches, of which ``prefetched`` gives these samples only: those that fall to
-        one of several processes."""
+        """Returns a sampler of the same batches, of which ``prefetched`` gives a share of the samples only.
+
+        Args:
+            share: The samples that fall to one of several processes.
+        """
         sampler = copy(self)
         sampler._share = share
         return sampler
 
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
-        """Returns the batch of this step, or a share of its samples."""
+        """Returns the batch of this step, or a share of its samples.
+
+        Args:
+            step: From 0.
+            share: Which of the samples.
+        """
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         case_ids = tuple(self._case(index) for index in indices)
         samples = zip(indices[share], case_ids[share], strict=True)
@@ -127,14 +135,16 @@ class PatchSampler:
         return mirrored_cut(array, [s - m for s, m in zip(start, self.margin, strict=True)], self.plan.patch_size)
 
     def _case(self, index: int) -> str:
-        """Cases in a new random order on each pass."""
+        """Returns the case of a sample; cases are in a new random order on each pass."""
         rounds, position = divmod(index, len(self.case_ids))
         order = np.random.default_rng([self.seed, 0, rounds]).permutation(len(self.case_ids))
         return self.case_ids[int(order[position])]
 
     def _start(self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator) -> tuple[int, ...]:
-        """First voxel of the patch, margin aside: anywhere inside the image; an image smaller than that anywhere inside
-        of the patch."""
+        """Returns the first voxel of the patch, margin aside.
+
+        It is anywhere inside the image; an image that is smaller lies anywhere inside of the patch.
+        """
         centre = self._foreground_voxel(case_id, random) if forced else None
         if centre is None:
             centre = self._annotated_voxel(case_id, random)
@@ -148,7 +158,7 @@ class PatchSampler:
         return tuple(start)
 
     def _foreground_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
-        """A voxel of a label chosen among those that the case has; None when it has none."""
+        """Returns a voxel of a label chosen among those that the case has; None when it has none."""
         foreground = self.dataset.foreground(case_id)
         if len(foreground) == 0:
             return None
@@ -157,7 +167,7 @@ class PatchSampler:
         return np.asarray(voxels[random.integers(len(voxels)), 1:])
 
     def _annotated_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
-        """None for a case that is annotated everywhere, or nowhere."""
+        """Returns an annotated voxel; None for a case that is annotated everywhere, or nowhere."""
         voxels = self.dataset.annotated_voxels(case_id)
         return None if voxels is None or len(voxels) == 0 else np.asarray(voxels[random.integers(len(voxels))])
 
@@ -189,8 +199,10 @@ def cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
 
 
 def mirrored_cut(array: Array, start: Sequence[int], edges: Sequence[int]) -> Array:
-    """Returns the box of an array as ``cut`` does, mirrored at the first and last voxel of each axis where it reaches
-    beyond the array (the overlap-tile strategy of Ronneberger et al. 2015)."""
+    """Returns the box of an array as ``cut`` does, mirrored where it reaches beyond the array.
+
+    It is mirrored at the first and last voxel of each axis (the overlap-tile strategy of Ronneberger et al. 2015).
+    """
     boxes = zip(start, edges, array.shape[1:], strict=True)
     index = [_mirrored(np.arange(first, first + edge), size) for first, edge, size in boxes]
     # In two steps, since an index of scattered voxels would read a file on disk voxel by voxel.

@@ -28,7 +28,7 @@ AffineRow = tuple[float, float, float, float]
 
 
 class StoredGrid(Record):
-    """``Geometry.as_json``."""
+    """A grid, as ``Geometry.as_json`` writes it."""
 
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing: tuple[float, float, float]
@@ -42,6 +42,7 @@ class StoredGrid(Record):
 
     @property
     def geometry(self) -> Geometry:
+        """The grid as a ``Geometry``."""
         return Geometry.from_json(self.model_dump())
 
 
@@ -83,12 +84,16 @@ class DatasetRecord(Record):
 
     @property
     def said_spacings(self) -> tuple[Spacing3, ...]:
-        """All that the user said of cases whose headers lost theirs."""
+        """All spacings that the user said of cases whose headers lost theirs."""
         return tuple(sorted({case.spacing for case in self.cases if case.spacing}))
 
 
 def read_dataset(folder: Path) -> DatasetRecord:
-    """Returns dataset.json of a prepared folder. Raises ``SourceError`` where that isn't one."""
+    """Returns dataset.json of a prepared folder.
+
+    Raises:
+        SourceError: It isn't one.
+    """
     return _read(folder / DATASET, DatasetRecord)
 
 
@@ -98,8 +103,11 @@ def write_dataset(folder: Path, record: DatasetRecord) -> Path:
 
 
 def read_fingerprint(folder: Path, record: DatasetRecord) -> Fingerprint:
-    """Returns fingerprint.json of the prepared folder of ``record``. Raises ``SourceError`` where it isn't of this
-    dataset."""
+    """Returns fingerprint.json of the prepared folder of ``record``.
+
+    Raises:
+        SourceError: It isn't of this dataset.
+    """
     path = folder / FINGERPRINT
     fingerprint = _read(path, Fingerprint)
     n = len(fingerprint.usual_values)
@@ -114,7 +122,11 @@ def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> Path:
 
 
 def read_plans(folder: Path, record: DatasetRecord) -> Plans:
-    """Returns plan.json of the prepared folder of ``record``. Raises ``SourceError`` where it isn't of this dataset."""
+    """Returns plan.json of the prepared folder of ``record``.
+
+    Raises:
+        SourceError: It isn't of this dataset.
+    """
     path = folder / PLANS
     plans = _read(path, Plans)
     with reading(path, "the plan of this dataset", AGAIN):

@@ -201,15 +201,23 @@ class MetricsRecord(Record):
 
 
 def read_metrics(path: Path) -> MetricsRecord:
-    """Returns the content of a metrics.json. Raises ``SourceError`` for what is none."""
+    """Returns the content of a metrics.json.
+
+    Raises:
+        SourceError: It is none.
+    """
     return read_record(path, MetricsRecord, "run 'medseg evaluate' of this version")
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> Path:
-    """Writes a metrics.json. Raises ``OutputError`` when it cannot be written."""
+    """Writes a metrics.json.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     return write_record(path, evaluation.as_record())
 
 
 def _known(entry: LabelEntry) -> dict[str, float | None]:
-    """Without what another version measured."""
+    """Returns the metrics of an entry without what another version measured."""
     return {name: value for name, value in (entry.__pydantic_extra__ or {}).items() if name in METRICS}

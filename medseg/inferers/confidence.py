@@ -85,6 +85,6 @@ class ChosenLabelProbability:
 
 
 def _largest_probability(logits: torch.Tensor) -> torch.Tensor:
-    """Of the labels: (..., label) to (...)."""
+    """Returns the largest probability of the labels, ``(...)``, of logits ``(..., label)``."""
     logits = logits.float()
     return (logits.amax(-1) - logits.logsumexp(-1)).exp()

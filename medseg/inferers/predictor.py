@@ -60,7 +60,7 @@ class Predictor:
 
 
 def copied_to_processor(network: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of a network in main memory, made without memory of the GPU."""
+    """Returns a copy of a network in main memory, made without memory of the GPU."""
     tensors = [*network.parameters(), *network.buffers()]
     copies: dict[int, object] = {}
     for tensor in tensors:

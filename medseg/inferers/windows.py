@@ -102,7 +102,7 @@ class Layout:
         return prod(len(self._starts(axis)) for axis in range(3))
 
     def rows(self) -> list[WindowRow]:
-        """Rows from the first to the last; ``rows_at_once`` of them are taken together."""
+        """Returns the rows from the first to the last; ``rows_at_once`` of them are taken together."""
         along = self._starts(self.axis)
         groups = [along[i : i + self.rows_at_once] for i in range(0, len(along), self.rows_at_once)]
         return [WindowRow(group[0], group[-1] + self.patch_size[self.axis], self._windows(group)) for group in groups]

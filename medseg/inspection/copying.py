@@ -22,8 +22,11 @@ LIST_OTHERS = (".csv", ".json", ".mhd", ".nhdr")  # what they list lies beside t
 
 
 def new_folder(folder: Path, source: Path) -> Path:
-    """For a copy that is begun, or begun anew. Raises ``OutputError`` for a folder in the source, around it, or with
-    something else in it."""
+    """Returns a folder for a copy that is begun, or begun anew.
+
+    Raises:
+        OutputError: The folder lies in the source, or around it, or has something else in it.
+    """
     here, there = folder.resolve(), source.resolve()
     if here == there or here.is_relative_to(there) or there.is_relative_to(here):
         raise OutputError(f"{folder}: the copy has to lie apart from {source}; choose another folder")
@@ -37,7 +40,10 @@ def new_folder(folder: Path, source: Path) -> Path:
 
 def copy_of(source: Path, folder: Path) -> Path:
     """Copies all files, what links point to included; of an archive the content, and with a table the files beside it.
-    Returns what stands for the source: the folder, or the file in it."""
+
+    Returns:
+        What stands for the source: the folder, or the file in it.
+    """
     is_one_file = source.is_file() and not is_archive(source)
     base = source.parent if is_one_file else unpacked_content(source) if source.is_file() else source
     is_alone = is_one_file and source.suffix.lower() not in LIST_OTHERS and source.name.upper() != "DICOMDIR"
@@ -49,7 +55,10 @@ def copy_of(source: Path, folder: Path) -> Path:
 
 
 def put_right(findings: Iterable[Finding], folder: Path) -> list[FileChange]:
-    """Changes files of the copy in ``folder``. Those elsewhere, which a table of cases may name, stay as they are."""
+    """Changes files of the copy in ``folder``, and returns what was changed.
+
+    Those elsewhere, which a table of cases may name, stay as they are.
+    """
     changes = []
     for finding in findings:
         is_here = finding.path.resolve().is_relative_to(folder.resolve()) and finding.path.exists()

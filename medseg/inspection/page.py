@@ -18,7 +18,11 @@ LABELS_SHOWN = 12
 
 
 def write_inspection(found: Inspection, pictures: Mapping[ImageSource, str], path: Path) -> Path:
-    """``pictures``: data URIs. Raises ``OutputError`` when the file cannot be written."""
+    """Writes what was found as a page of HTML; ``pictures`` are data URIs.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     labels = found.labels.items if found.labels else ()
     return write_page(
         path,
@@ -50,7 +54,7 @@ def _figures(found: Inspection) -> Iterator[tuple[int, str]]:
 
 
 def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
-    """Images that are not DICOM, by folder below the source."""
+    """Returns images that are not DICOM, by folder below the source."""
     folders = defaultdict(list)
     for series in found.files:
         if series.role != "label map":
@@ -61,7 +65,7 @@ def _folders(found: Inspection) -> list[tuple[str, list[Series]]]:
 
 
 def _amount(case: InspectedCase, name: str) -> str:
-    """How much of a label there is in a case, in ml, or in pixels of a picture."""
+    """Returns how much of a label there is in a case, in ml, or in pixels of a picture."""
     if case.volumes_ml is not None:
         return f"{case.volumes_ml[name]:.2f} ml" if name in case.volumes_ml else ""
     return str(case.voxels[name]) if case.voxels and name in case.voxels else ""

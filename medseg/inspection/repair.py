@@ -37,7 +37,11 @@ class Repair(Protocol):
     """Something that changes one file where it lies."""
 
     def apply(self, path: Path) -> FileChange:
-        """Raises ``MedsegError`` when it cannot be done; the file is then as it was."""
+        """Changes the file, and returns what was changed.
+
+        Raises:
+            MedsegError: It cannot be done; the file is then as it was.
+        """
         ...
 
 
@@ -49,9 +53,11 @@ class Rename:
     right: str
 
     def target(self, path: Path) -> Path:
+        """Returns the new path."""
         return path.with_name(path.name.removesuffix(self.wrong) + self.right)
 
     def apply(self, path: Path) -> FileChange:
+        """Renames the file."""
         target = self.target(path)
         if target.exists():
             raise OutputError(f"{path}: cannot be named {target.name}, as another file is; remove one of them")
@@ -61,10 +67,13 @@ class Rename:
 
 @dataclass(frozen=True)
 class Recompress:
-    """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii. The name is kept, since
-    tables of cases may list it."""
+    """Makes the content of a NIfTI file fit its name: gzipped for .nii.gz, plain for .nii.
+
+    The name is kept, since tables of cases may list it.
+    """
 
     def apply(self, path: Path) -> FileChange:
+        """Writes the file gzipped, or plain, as its name says."""
         content = path.read_bytes()
         is_gzipped = content.startswith(b"\x1f\x8b")
         with written_whole(path) as temporary:
@@ -81,6 +90,7 @@ class PlaceLike:
     like: Path  # whose place it is
 
     def apply(self, path: Path) -> FileChange:
+        """Writes into the header where the voxels lie."""
         header = read_nifti_header(path)
         before = header.sform if header.sform is not None else header.qform
         if is_nifti(self.like) and read_geometry(self.like).difference(self.geometry, SAME) is None:
@@ -102,6 +112,7 @@ class Respace:
     spacing: Spacing3
 
     def apply(self, path: Path) -> FileChange:
+        """Writes the spacing into the header."""
         before = read_geometry(path).spacing
         write_spacing(path, self.spacing)
         return FileChange(path, "spacing, as said", shown_spacing(before), shown_spacing(self.spacing))
@@ -109,12 +120,15 @@ class Respace:
 
 @dataclass(frozen=True)
 class Revalue:
-    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them). A JPEG becomes PNG,
-    since its values would not stay."""
+    """Gives each voxel of a label map the nearest of the values ``drawn`` (in order, 0 among them).
+
+    A JPEG becomes PNG, since its values would not stay.
+    """
 
     drawn: tuple[int, ...]
 
     def apply(self, path: Path) -> FileChange:
+        """Rounds each value to the nearest one that was drawn."""
         target = path if is_nifti(path) or path.suffix.lower() in KEEP_VALUES else path.with_suffix(".png")
         if target != path and target.exists():
             raise OutputError(f"{path}: cannot become {target.name}, as there is one; remove one of them")

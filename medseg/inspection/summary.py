@@ -44,7 +44,8 @@ class LabelRow:
 
 
 def image_rows(found: Inspection) -> Iterator[ImageRow]:
-    """DICOM by study, then files by folder; at most ``MOST_ROWS`` of each, unless more than that differ in kind."""
+    """Yields DICOM by study, then files by folder; at most ``MOST_ROWS`` of each, unless more than that differ in
+    kind."""
     studies = {
         series.source: " · ".join(part for part in (patient.patient_id, study.date, study.description) if part)
         for patient in found.patients
@@ -57,6 +58,7 @@ def image_rows(found: Inspection) -> Iterator[ImageRow]:
 
 
 def label_rows(found: Inspection) -> Iterator[LabelRow]:
+    """Yields each label with the number of cases that have it, and how much of it they have."""
     for label in found.labels.items if found.labels else ():
         in_ml = _amounts(label.name, (case.volumes_ml for case in found.cases))
         amounts = in_ml or _amounts(label.name, (case.voxels for case in found.cases))
@@ -69,7 +71,7 @@ def _amounts(label: str, of_cases: Iterable[Mapping[str, float] | None]) -> list
 
 
 def _rows(series: Sequence[Series], headings: Mapping[ImageSource, str]) -> Iterator[ImageRow]:
-    """Each by itself where they are few; else those together that share ever less."""
+    """Yields each series by itself where they are few; else those together that share ever less."""
     sharing: tuple[Callable[[Series], Hashable], ...] = (
         lambda each: (headings[each.source], each.source),
         lambda each: (_title(each), each.format, each.role),
@@ -114,7 +116,7 @@ def _name(alike: Sequence[Series]) -> str:
 
 
 def _title(series: Series) -> str:
-    """The name that the volumes of a series, and files of one kind, have in common."""
+    """Returns the name that the volumes of a series, and files of one kind, have in common."""
     return series.source.description or series.source.path.name
 
 

@@ -50,12 +50,12 @@ def write_model_zip(model: Path, path: Path) -> Path:
 
 
 def _sums(package: Path) -> dict[str, int]:
-    """The checksum of each member."""
+    """Returns the checksum of each member."""
     with reading(package, "a zip archive"), zipfile.ZipFile(package) as archive:
         return {member.filename: member.CRC for member in archive.infolist()}
 
 
 def _files(folder: Path) -> list[Path]:
-    """All but hidden ones, which a call that was killed may have left half written."""
+    """Returns all files but hidden ones, which a call that was killed may have left half written."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))

@@ -8,10 +8,13 @@ from typing import Any, Literal, get_args, get_origin
 from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
 from medseg.networks.registry import Entry
 
+# Sections that 'medseg networks' leaves out: they are for those who call a network, not for those who choose one.
+SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Example:", "Examples:")
+
 
 @dataclass(frozen=True)
 class Argument:
-    """One of ``network.arguments``. ``default`` is "needed" where there is none."""
+    """An argument of a network; its ``default`` is "needed" where there is none."""
 
     name: str
     default: Any
@@ -20,11 +23,11 @@ class Argument:
 
 
 def about_network(entry: Entry) -> str:
-    """Returns what the code says of a network: the docstring of its file, and its own."""
+    """Returns what the code says of a network: the docstring of its file, and its own without arguments and errors."""
     build = entry.build if entry.plugin is None else entry.plugin.build
     texts = [inspect.getdoc(inspect.getmodule(build)), inspect.getdoc(build)]
     paragraphs = "\n\n".join(text.strip() for text in texts if text).split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs if not each.startswith(SECTIONS))
 
 
 def network_arguments(name: str, entry: Entry) -> Iterator[Argument]:

@@ -27,7 +27,7 @@ class Rule(Record):
 
     @property
     def steps(self) -> str:
-        """What it does, in words."""
+        """What the rule does, in words."""
         steps = ["holes filled"] * self.fill_holes + ["the largest component only"] * self.largest_component
         if self.min_volume_ml:
             steps.append(f"no component below {self.min_volume_ml:.3g} ml")
@@ -39,8 +39,11 @@ class Rule(Record):
 
 @dataclass(frozen=True)
 class RuleEffect:
-    """What a rule changed in a case: ``components`` of so many voxels were removed, and ``filled`` voxels were holes.
-    Probabilities are what the network gave the removed voxels; None where they were not kept."""
+    """What a rule changed in a case.
+
+    ``components`` of so many voxels were removed, and ``filled`` voxels were holes. Probabilities are what the network
+    gave the removed voxels; None where they were not kept.
+    """
 
     rule: Rule
     components: int
@@ -66,6 +69,7 @@ class RuleEffect:
         )
 
     def as_json(self) -> dict[str, Any]:
+        """Returns an entry of predictions.json."""
         return {
             "label": self.rule.label,
             "rule": self.rule.steps,
@@ -88,9 +92,18 @@ def postprocess(
     voxel_volume_ml: float,
     probabilities: Probabilities | None = None,
 ) -> tuple[RuleEffect, ...]:
-    """Changes ``label_map`` (x, y, z), in which ``i + 1`` stands for ``names[i]``, and says what it changed. Components
-    are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces, enclosed in three
-    dimensions."""
+    """Changes a label map by rules, and returns what was changed.
+
+    Components are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces,
+    enclosed in three dimensions.
+
+    Args:
+        label_map: ``(x, y, z)``, in which ``i + 1`` stands for ``names[i]``.
+        rules: By label.
+        names: Of the labels.
+        voxel_volume_ml: The volume of a voxel.
+        probabilities: Of what is removed; None: they are not known.
+    """
     boxes: Sequence[tuple[slice, ...] | None] = find_objects(label_map, max_label=len(names)) if rules else []
     changes = []
     for rule in rules:
@@ -125,7 +138,8 @@ def _amount(voxels: int, voxel_volume_ml: float) -> str:
 
 
 def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) -> Array:
-    """The mask (x, y, z) of the label as the rule leaves it; other labels in its holes stay what they are."""
+    """Returns the mask ``(x, y, z)`` of the label as the rule leaves it; other labels in its holes stay what they
+    are."""
     mask: Array = label_map == label
     if rule.largest_component:
         mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0

@@ -27,8 +27,10 @@ LEAST_AGREEMENT = 0.99
 
 
 def write_golden(model: Model, folder: Path) -> None:
-    """An image of noise (no patient's data travels with a model) and the label map that the model gives for it now, in
-    ``folder``/golden."""
+    """Writes an image of noise and the label map that the model gives for it now, in ``folder``/golden.
+
+    It is noise, as no patient's data travels with a model.
+    """
     record, golden = model.record, folder / GOLDEN
     grid = record.plan.grid
     x, y, z = (min(n, LARGEST_EDGE) for n in record.plan.patch_size)
@@ -48,9 +50,10 @@ def write_golden(model: Model, folder: Path) -> None:
 
 
 def check_golden(model: Model) -> float:
-    """Part of the golden case's voxels that get the label that the model gave where it was trained.
+    """Returns the part of the golden case's voxels that get the label that the model gave where it was trained.
 
-    Raises ``ModelError`` for a model without a golden case, and where too few do.
+    Raises:
+        ModelError: The model has no golden case, or too few do.
     """
     golden = model.folder / GOLDEN
     if not (golden / LABEL_MAP).is_file():
@@ -66,14 +69,14 @@ def check_golden(model: Model) -> float:
 
 
 def check_models(paths: Sequence[Path], device: str = "auto", backend: str = "auto") -> None:
-    """The golden case of each model. Raises what ``check_golden`` does."""
+    """Checks the golden case of each model. Raises what ``check_golden`` does."""
     for path in paths:
         agreement = check_golden(with_backend(load_model(path, choose_device(device)), backend))
         say(f"{path}: {agreement:.2%} of the golden case's voxels have the label that they had where it was trained")
 
 
 def _predicted(model: Model, golden: Path) -> Array:
-    """In network values, without postprocessing."""
+    """Returns the label map in network values, without postprocessing."""
     record = model.record
     images = tuple(source_of(golden / f"image_{i}.nii.gz") for i in range(len(record.channels)))
     prediction = CasePredictor(without_rules(model), None, record.inference).predict(Case(GOLDEN, images))

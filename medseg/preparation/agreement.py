@@ -31,10 +31,14 @@ def agree(
     problems: list[Problem],
     fix: Callable[[str], str],
 ) -> AgreedCases:
-    """The cases that make one dataset; the others are added to ``problems``.
+    """Returns the cases that make one dataset.
 
-    ``ignore``: the value of voxels that nobody annotated. ``fix`` completes messages with the command that puts things
-    right. Raises ``LabelError`` where all label maps are empty.
+    Args:
+        checked: The cases that can be read.
+        found: All cases, with what the layout names.
+        ignore: The value of voxels that nobody annotated.
+        problems: The other cases are added to these.
+        fix: Completes messages with the command that puts things right.
     """
     cases, channels = _same_channels(checked, found.channels, problems)
     if found.labels is None:
@@ -52,7 +56,7 @@ def agree(
 def _same_channels(
     checked: Sequence[Checked], names: tuple[str, ...], problems: list[Problem]
 ) -> tuple[list[Checked], tuple[str, ...]]:
-    """Cases with the number of channels that most have, and the channels' names."""
+    """Returns the cases with the number of channels that most have, and the channels' names."""
     if not checked:
         return [], names
     counts = Counter(len(item.measures.intensities) for item in checked)
@@ -73,7 +77,7 @@ def _same_channels(
 
 
 def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Callable[[str], str]) -> list[Checked]:
-    """Cases whose label maps hold no stray values; the others become problems."""
+    """Returns the cases whose label maps hold no stray values; the others become problems."""
     counts = sum((Counter(item.measures.voxels) for item in checked), Counter())
     strays = stray_values(counts) or {}
     drawn = sorted(set(counts) - set(strays) | {0})
@@ -93,7 +97,7 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Ca
 
 
 def _some_values(voxels: Mapping[int, int]) -> str:
-    """The most frequent ones."""
+    """Returns the most frequent values in words."""
     most = sorted(voxels.items(), key=lambda pair: -pair[1])
     shown = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most[:VALUES_SHOWN])
     return shown if len(most) <= VALUES_SHOWN else f"{shown}, … ({len(most)} values)"
@@ -105,7 +109,7 @@ def _tell_rare(checked: Sequence[Checked]) -> None:
 
 
 def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> Labels | None:
-    """The labels that the layout names, else one for each value that occurs; None without label maps."""
+    """Returns the labels that the layout names, else one for each value that occurs; None without label maps."""
     if not any(case.label for case in found.cases):
         return None
     if found.labels is not None:
@@ -123,7 +127,7 @@ def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> 
 
 
 def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, problems: list[Problem]) -> list[Checked]:
-    """Cases that say of known labels only that they were annotated; the others become problems."""
+    """Returns the cases that say of known labels only that they were annotated; the others become problems."""
     kept = []
     for item in checked:
         try:

@@ -24,7 +24,7 @@ class CaseWarning(NamedTuple):
 
 
 def image_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
-    """What the headers of the images let doubt, and copies among them."""
+    """Returns what the headers of the images let doubt, and copies among them."""
     doubts = [(doubt, item.case) for item in checked for doubt in item.doubts]
     doubts += copies_among(item.case for item in checked)
     return [
@@ -36,8 +36,10 @@ def image_warnings(checked: Sequence[Checked]) -> list[CaseWarning]:
 def compare_values(
     checked: Sequence[Checked], rules: Sequence[Normalization], channels: Sequence[str]
 ) -> tuple[tuple[UsualValues, ...], list[CaseWarning]]:
-    """What values are usual, by channel, and the cases whose values are odd, which are not counted for that; nothing
-    is usual where a channel is odd in all of them."""
+    """Returns what values are usual, by channel, and the cases whose values are odd.
+
+    These are not counted for what is usual; nothing is usual where a channel is odd in all of them.
+    """
     cases = sorted(checked, key=lambda item: item.case_id)
     usual, warnings = [], list[CaseWarning]()
     for i, (rule, channel) in enumerate(zip(rules, channels, strict=True)):
@@ -55,7 +57,7 @@ def compare_values(
 
 
 def lost_labels(checked: Sequence[Checked], labels: Labels, grid: Grid) -> list[CaseWarning]:
-    """What of label maps is gone on the model grid, by case, and what keeps it."""
+    """Returns what of label maps is gone on the model grid, by case, and what keeps it."""
     warnings = []
     for item in sorted(checked, key=lambda item: item.case_id):
         source_grid = item.measures.source_grid
@@ -84,7 +86,7 @@ def tell_finest_spacing(checked: Sequence[Checked], grid: Grid) -> None:
 
 
 def _list(spacing: Iterable[float]) -> str:
-    """A spacing as ``--set`` takes it."""
+    """Returns a spacing as ``--set`` takes it."""
     return f"[{','.join(f'{edge:g}' for edge in spacing)}]"
 
 

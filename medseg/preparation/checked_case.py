@@ -31,8 +31,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Checked:
-    """A case that was read and found right; what cannot be read as it is any time later was written into the prepared
-    folder."""
+    """A case that was read and found right.
+
+    What cannot be read as it is any time later was written into the prepared folder.
+    """
 
     case: Case
     measures: CaseMeasures
@@ -51,16 +53,21 @@ class Checked:
 
     @property
     def drawn_path(self) -> Path:
-        """Of its label map; of its first image where it has none."""
+        """The path of its label map; of its first image where it has none."""
         return self.case.label.path if self.case.label else self.case.images[0].path
 
 
 def check_cases(
     found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem], fix: Callable[[str], str]
 ) -> list[Checked]:
-    """The cases that can be read and are right; what is wrong with the others is added to ``problems``.
+    """Returns the cases that can be read and are right.
 
-    ``fix`` completes messages with the command that puts things right.
+    Args:
+        found: All cases.
+        folder: The prepared folder.
+        config: The settings.
+        problems: What is wrong with the other cases is added to these.
+        fix: Completes messages with the command that puts things right.
     """
     check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
     return _in_workers(check, found.cases, "Checking", config.workers, problems)
@@ -74,8 +81,10 @@ def store_cases(
     config: PreprocessingConfig,
     problems: list[Problem],
 ) -> list[Checked]:
-    """The cases that could be brought to the model grid and stored; what is wrong with the others is added to
-    ``problems``."""
+    """Returns the cases that could be brought to the model grid and stored.
+
+    What is wrong with the others is added to ``problems``.
+    """
     plugins = needed_plugins("transform", (str(spec.get("name")) for spec in grid.transforms))
     # What a script registered is known in this process only.
     workers = 1 if plugins is None else config.workers
@@ -86,9 +95,10 @@ def store_cases(
 def check_case(
     case: Case, *, folder: Path, config: PreprocessingConfig, labels: Labels | None, fix: Callable[[str], str] = str
 ) -> Checked:
-    """Reads a case, checks and measures it, and writes what cannot stay where it is. Runs in a worker.
+    """Reads a case, checks and measures it, and writes what cannot stay where it is. It runs in a worker.
 
-    Raises ``MedsegError`` for a case that is to be left out.
+    Raises:
+        MedsegError: The case is to be left out.
     """
     channels = read_channels(case, config.geometry_tolerance, config.registered)
     image = stacked(channels)
@@ -112,8 +122,12 @@ def check_case(
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
-    """Raises ``LabelError`` for a label map that nothing can be learnt from. ``voxels``: those of each value that was
-    annotated in it."""
+    """Checks that something can be learnt from a label map; ``voxels`` are those of each value that was annotated in
+    it.
+
+    Raises:
+        LabelError: Nothing can.
+    """
     values = [value for value in voxels if value]
     if not voxels:
         raise LabelError(f"{path}: no voxel is annotated, all have the ignore value; leave the case out")
@@ -172,7 +186,7 @@ def _in_workers(
     workers: int | None,
     problems: list[Problem],
 ) -> list[Result]:
-    """The results; what went wrong is added to ``problems`` with its case."""
+    """Returns the results; what went wrong is added to ``problems`` with its case."""
     results = []
     outcomes = run_in_workers(function, items, workers=workers)
     for outcome in track(outcomes, description, len(items)):

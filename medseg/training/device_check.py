@@ -75,7 +75,7 @@ def _with_augmentation(config: Config, **probabilities: float) -> Config:
 
 
 def _step(device: Device, plan: Plan, dataset: PreparedDataset, config: Config, own: OwnParts) -> Epoch:
-    """What the first step of a training gives."""
+    """Returns what the first step of a training gives."""
     channels, outputs = len(dataset.record.channels), len(plan.outputs(dataset.labels))
     torch.manual_seed(0)
     network: nn.Module

@@ -17,7 +17,8 @@ from medseg.training.run import Run
 def learn_rules(
     runs: Sequence[Run], model: Path, masks: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Postprocessing, and which cases to review, from the held-back cases; neither where these were trained on."""
+    """Learns postprocessing, and which cases to review, from the held-back cases; neither where these were trained
+    on."""
     if any(set(run.split.validation) & set(run.split.training) for run in runs):
         say("Validated on cases that were trained on, so neither postprocessing nor rules for review are chosen")
         return
@@ -27,9 +28,17 @@ def learn_rules(
 
 
 def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
-    """Writes the rules that help into the model's folder. ``masks`` are what it, or for an ensemble the member that
-    didn't see the case, predicted for the ``cases`` that were not trained on; of fewer than ten nothing is chosen. Not
-    where labels lie in regions: what is taken from a label would leave a hole in these."""
+    """Writes the rules that help into the model's folder.
+
+    Of fewer than ten cases nothing is chosen. Not where labels lie in regions: what is taken from a label would leave a
+    hole in these.
+
+    Args:
+        model: The model, or an ensemble.
+        masks: What it, or for an ensemble the member that didn't see the case, predicted.
+        dataset: The prepared cases.
+        cases: Those that were not trained on.
+    """
     record = read_model_record(model)
     if record.labels.regions:
         return
@@ -62,8 +71,11 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
 
 
 def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]) -> None:
-    """Writes the rules for which cases to look at into the model's folder. ``evaluation`` and ``expected`` Dice, by
-    case and label, are those of the cases that were not trained on, before postprocessing."""
+    """Writes the rules for which cases to look at into the model's folder.
+
+    ``evaluation`` and ``expected`` Dice, by case and label, are those of the cases that were not trained on, before
+    postprocessing.
+    """
     review = learn_review(
         [
             HeldBack(

@@ -65,7 +65,7 @@ def network_cost(plan: Plan, inputs: int, outputs: int) -> Cost:
 
 
 def kept_bytes(network: Network, images: torch.Tensor) -> int:
-    """What autograd keeps of a training step for its way back, the weights not counted."""
+    """Returns what autograd keeps of a training step for its way back in bytes, the weights not counted."""
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no other gets its number
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -156,7 +156,7 @@ def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig
 
 
 def _of_torch(name: str) -> type[torch.optim.Optimizer]:
-    """The class of ``torch.optim`` that "torch.NAME" names."""
+    """Returns the class of ``torch.optim`` that "torch.NAME" names."""
     kinds = {
         key: kind
         for key, kind in vars(torch.optim).items()

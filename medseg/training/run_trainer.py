@@ -44,8 +44,10 @@ PATCHES_SHOWN = 8  # about
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What ``train`` made. ``evaluation`` is that of the cases that were not trained on, on their source grids. Of a
-    run of all folds, steps and seconds are those of all."""
+    """A finished training; ``evaluation`` is that of the cases that were not trained on, on their source grids.
+
+    Of a run of all folds, steps and seconds are those of all.
+    """
 
     folder: Path
     model: Path

@@ -25,13 +25,23 @@ from medseg.volume import Volume
 def attention_maps(
     model: str | Path, image: str | Path, output: str | Path | None = None, *, device: str = "auto"
 ) -> tuple[Volume, Volume]:
-    """The image as the network sees it (channel, x, y, z), normalized, and what each gate lets through, from 0 to 1
-    (gate, x, y, z), both on the model grid; two gates a skip, from the finest gated skip down.
+    """Returns an image as an attention U-Net sees it, and what each of its gates lets through.
 
-    ``model`` is a RUN or a model folder of attention-unet, ``image`` what ``predict`` takes, with one case in it. Maps
-    are joined from windows as logits are. With ``output`` both are written into that folder, as NIfTI and as a picture.
+    Maps are joined from windows as logits are.
 
-    Raises ``ModelError`` for another network, ``SourceError`` when there is no case or several.
+    Args:
+        model: A RUN or a model folder of attention-unet.
+        image: What ``predict`` takes, with one case in it.
+        output: A folder that gets both, as NIfTI and as a picture.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Returns:
+        The image, ``(channel, x, y, z)``, normalized, and the gates, ``(gate, x, y, z)``, from 0 to 1, both on the
+        model grid. There are two gates a skip, from the finest gated skip down.
+
+    Raises:
+        ModelError: It is another network.
+        SourceError: There is no case, or several.
     """
     loaded = load_model(Path(model), choose_device(device))
     found = [m for m in getattr(loaded.network, "modules", list)() if isinstance(m, AttentionUNet)]

@@ -33,16 +33,30 @@ def compare(
     settings: Sequence[str] = (),
     device: str = "auto",
 ) -> NetworkComparison:
-    """Trains each of ``networks`` on each fold with each seed, all with the same settings (``configs``: YAML files,
-    ``settings``: ``"training.max_time=5m"``), and writes table and plot into ``output``, after each training anew.
-    Width, patch and batch don't follow the time (``training.fit_to_time``), so that all have the same.
+    """Trains several networks on one prepared dataset, each in the same time, and compares what each gave and took.
 
-    A network is a name, or a YAML file with settings of its own, which go by the name of the file. Only the learning
-    rate is each network's own where it isn't set. Each training is a ``medseg train`` in a process of its own. One that
-    is finished isn't repeated, an interrupted one goes on; networks, folds and seeds may be added. A training that
-    fails stands in the table with its reason.
+    Each network is trained on each fold with each seed, all with the same settings; only the learning rate is each
+    network's own where it isn't set. Width, patch and batch don't follow the time (``training.fit_to_time``), so that
+    all have the same. Each training is a ``medseg train`` in a process of its own. One that is finished isn't repeated,
+    an interrupted one goes on; networks, folds and seeds may be added. A training that fails stands in the table with
+    its reason.
 
-    Raises ``ConfigError`` for a wrong setting, and when a run in ``output`` had other settings.
+    Args:
+        prepared: The folder that ``preprocess`` made.
+        output: A folder for the runs, for table and plot, which are written after each training anew.
+        networks: Names; or YAML files with settings of their own, which go by the name of the file.
+        dims: 2 or 3.
+        folds: The folds to validate on, from 0.
+        seeds: Of each training.
+        configs: YAML files of settings.
+        settings: Single ones, such as ``"training.max_time=5m"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Returns:
+        The comparison, as it is written.
+
+    Raises:
+        ConfigError: A setting is wrong, or a run in ``output`` had other settings.
     """
     dataset, folder = PreparedDataset(Path(prepared)), ensure_folder(Path(output))
     names = [_name(network) for network in networks]

@@ -44,7 +44,7 @@ class DemoResult:
 
     @property
     def dice(self) -> dict[str, float]:
-        """Mean Dice of each structure over the unseen studies."""
+        """The mean Dice of each structure over the unseen studies."""
         labels = self.evaluation.summary.labels
         return {name: labels[name].metrics["dice"].mean or 0.0 for name in labels}
 
@@ -59,7 +59,15 @@ def demo(
 ) -> DemoResult:
     """Makes synthetic abdominal CT studies in DICOM, trains on some and segments the others.
 
-    ``max_time`` is that of the training. Raises ``OutputError`` when ``output`` exists and is not empty.
+    Args:
+        output: An empty folder, or one that is not there yet.
+        dims: 2 or 3.
+        max_time: Of the training, such as "2m".
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        seed: Of the studies and of the training.
+
+    Raises:
+        OutputError: ``output`` is not empty.
     """
     start = time.monotonic()
     folder = ensure_folder(Path(output))
@@ -83,8 +91,11 @@ def demo(
 
 
 def _config(max_time: str, seed: int, dims: Literal[2, 3], device: Device) -> Config:
-    """What suits two minutes of a processor: a narrow network, small patches and batches, and twice the usual rate,
-    since many steps teach more than few large ones (benchmarks/README.md, "The demo")."""
+    """Returns what suits two minutes of a processor: a narrow network, small patches and batches, and twice the usual
+    rate.
+
+    Many steps teach more than few large ones (benchmarks/README.md, "The demo").
+    """
     settings = [f"training.max_time={max_time}", f"training.seed={seed}"]
     if not device.is_cuda:
         settings += ["planning.cpu_base_features=8", "planning.cpu_patch_voxels=32768", "training.learning_rate=0.02"]

@@ -74,7 +74,7 @@ def export(
 
 
 def _labels(read: Mask, known: Labels | None, names: Mapping[int, str], mask: Path) -> Labels:
-    """The known ones, or one for each value; with other names where ``names`` gives them."""
+    """Returns the known labels, or one for each value; with other names where ``names`` gives them."""
     present = [int(value) for value in np.unique(read.label_map)]
     labels = known or Labels.from_values([*present, *names])
     try:

@@ -25,7 +25,10 @@ LEAST_TRAINING_SHARE = 0.5
 
 def final_validation(run: Run, device: Device, network: nn.Module | None = None) -> Evaluation:
     """Predicts the held-back cases from their source files, by the very way that ``predict`` goes, and evaluates the
-    masks on the source grids. The metrics also go into the model."""
+    masks.
+
+    They are evaluated on the source grids. The metrics also go into the model.
+    """
     model = without_rules(load_model(run.folder, device, network=network))
     folder = run.folder / "validation"
     predictor, cases = CasePredictor(model, folder, run.config.inference), run.split.validation

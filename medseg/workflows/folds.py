@@ -77,7 +77,7 @@ def finish_folds(folder: Path, runs: Sequence[Run], device: Device, network: nn.
 
 
 def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation:
-    """Metrics of the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
+    """Evaluates the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
     found = [_gathered(run.folder / "validation", folder) for run in runs]
     together = {
         key: tuple(entry for each in found for entry in getattr(each, key)) for key in ("asked", "cases", "problems")

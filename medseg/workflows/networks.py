@@ -73,7 +73,7 @@ def list_networks(
 
 
 def _plans(prepared: str | Path | None) -> tuple[int, int, list[Plan]]:
-    """Channels, outputs, and the plans that there are."""
+    """Returns channels, outputs, and the plans that there are."""
     if prepared is None:
         plans = derive_plans(LARGE, LARGE_CHANNELS, Config())
         return len(LARGE_CHANNELS), LARGE_OUTPUTS, [plan for plan in (plans.plan_2d, plans.plan_3d) if plan]

@@ -117,7 +117,7 @@ def predict(
 
 
 def _for_model(found: CaseList, source: str | Path, model: Model) -> CaseList:
-    """The cases with their channels in the order of the model; tells what was found."""
+    """Returns the cases with their channels in the order of the model; tells what was found."""
     say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
     for note in found.notes:
         say(f"  {note}")

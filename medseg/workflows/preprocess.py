@@ -35,7 +35,7 @@ from medseg.problems import write_problems
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """What ``preprocess`` made, and what it left out. ``plans`` is None where there were no labels."""
+    """A prepared folder, and what was left out of it; ``plans`` is None where there were no labels."""
 
     folder: Path
     record: DatasetRecord
@@ -113,8 +113,11 @@ def preprocess(
 def _plan_and_store(
     agreed: AgreedCases, labels: Labels, folder: Path, config: Config, problems: list[Problem]
 ) -> tuple[AgreedCases, Plans, list[CaseWarning]]:
-    """Plans, brings all cases to the model grid and stores them: the cases that were stored, the plans, and what was
-    found doubtful on the way."""
+    """Plans, brings all cases to the model grid and stores them.
+
+    Returns:
+        The cases that were stored, the plans, and what was found doubtful on the way.
+    """
     measured = fingerprint([item.measures for item in agreed.cases])
     plans = derive_plans(measured, agreed.channels, config)
     grid = plans.plan_2d.grid

@@ -28,7 +28,8 @@ LARGEST_LOSS = 0.001
 
 @dataclass(frozen=True)
 class QuantiseResult:
-    """Mean Dice over labels and held-back cases, on the model grid. Of a run of all folds, their mean."""
+    """The network in int8: mean Dice over labels and held-back cases, on the model grid. Of a run of all folds,
+    their mean."""
 
     folders: tuple[Path, ...]  # of the networks in int8
     dice: float
@@ -36,12 +37,22 @@ class QuantiseResult:
 
 
 def quantise(run: str | Path) -> QuantiseResult:
-    """Quantises the network of a RUN, or of each fold, to int8, for ``predict`` on processors: about half of the time
-    of bf16. Activations are measured on 64 patches that it was trained on. It is kept, in RUN/model/int8, where the
-    held-back cases lose no more than .001 of mean Dice.
+    """Quantises the network of a run, or of each fold, to int8, for ``predict`` on processors: about half of the time
+    of bf16.
 
-    Raises ``ModelError`` where they lose more; ``TrainingError`` when there is no such run, and ``ConfigError`` when
-    NNCF isn't installed, or for a network of valid convolutions.
+    Activations are measured on 64 patches that it was trained on. It is kept, in RUN/model/int8, where the held-back
+    cases lose no more than .001 of mean Dice.
+
+    Args:
+        run: The RUN. Its prepared dataset has to be there.
+
+    Returns:
+        Where it lies, and the Dice before and after.
+
+    Raises:
+        ModelError: The held-back cases lose more.
+        TrainingError: There is no such run.
+        ConfigError: NNCF isn't installed, or it is a network of valid convolutions.
     """
     folder = Path(run)
     runs = sorted(path.parent for path in folder.glob("fold_*/run.json")) or [folder]
@@ -57,13 +68,13 @@ def quantise(run: str | Path) -> QuantiseResult:
 
 
 def _models(folder: Path, run: Path) -> list[Path]:
-    """That of a run, and, where it is a fold, its copy in the ensemble."""
+    """Returns the model of a run, and, where it is a fold, its copy in the ensemble."""
     member = folder / "model" / run.name
     return [run / "model", member] if member.is_dir() else [run / "model"]
 
 
 def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
-    """Of one run; ``places``: the models that get its network in int8."""
+    """Quantises the network of one run; ``places`` are the models that get it."""
     record = read_run_record(folder)
     dataset = PreparedDataset(Path(record.prepared))
     run = reopen_run(folder, dataset, Config())

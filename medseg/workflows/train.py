@@ -110,7 +110,7 @@ def _device(name: str, config: Config) -> Device:
 
 
 def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts, started: float) -> TrainResult:
-    """One network, from where it stands; ``started``: when its time began to count."""
+    """Trains one network, from where it stands; ``started`` is when its time began to count."""
     trainer, sampler = trainer_of(run, device, processes, own)
     trainer.clock.started = started
     if processes.is_first:
