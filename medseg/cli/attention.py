@@ -12,7 +12,7 @@ def attention(
     model: Annotated[Path, typer.Argument(help="A run of --network attention-unet, or its model/ folder.")],
     source: Annotated[Path, typer.Argument(help="The image of one case: a file, or a DICOM series.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the maps and the picture.")],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
     """Shows where an attention U-Net looks: what its gates let through, over the image.
 

@@ -28,7 +28,7 @@ def compare(
     seeds: Annotated[str, typer.Option(help="Seeds to train each network with, with commas.")] = "0",
     max_time: Annotated[str | None, typer.Option(help="Time for each training. [default: 5m]")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of each training, instead of --max-time.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings of all.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting of all, as in training.batch_size=4.")

@@ -20,7 +20,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for everything.")] = Path("medseg-demo"),
     dims: Annotated[Literal["2", "3"], typer.Option(help="A network that sees slices (2) or volumes (3).")] = "3",
     max_time: Annotated[str | None, typer.Option(help="Time for training, as in 130s or 10m.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 0,
 ) -> None:
     """Goes the whole way in four minutes: synthetic CT studies in DICOM, training, masks, metrics, a picture.

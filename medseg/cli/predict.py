@@ -46,7 +46,7 @@ def predict(
             help=f"{FORMATS}; may be repeated. [default: nifti, and PNG or TIFF for pictures]",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     plugins: Plugins = None,
     tta: Annotated[
         bool | None,

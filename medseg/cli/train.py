@@ -40,7 +40,7 @@ def train(
         typer.Option(metavar="MODEL", help="A model to begin with; its labels and channels may be others."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, as in training.learning_rate=1e-3.")

@@ -60,7 +60,7 @@ def predict(
         source: Files, folders, any layout, DICOM studies; label maps are ignored.
         output: A folder for masks and predictions.json. One that ends as a mask does (``.nii.gz``, ``.seg.nrrd``,
             ``.dcm``) is the file of a single case. None keeps label maps in memory.
-        device: "auto", "cpu", "cuda" or "cuda:1".
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         mirror: Average over mirrored images. None takes the model's own setting, as in the next three.
         overlap: Of neighbouring windows, as a fraction of the patch.
         skip_air: In CT, windows of nothing but air get what the network says of even air, which it is asked once.

@@ -4,7 +4,6 @@ A plugin as pydicom describes them (its guide, "Pixel data decoder plugins"). Th
 has GDCM in it, reads.
 """
 
-import gdcm
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import JPEGExtended12Bit
 
@@ -23,6 +22,8 @@ def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:
         encoded: The compressed frame.
         runner: pydicom's, which knows what the header says of it.
     """
+    import gdcm  # here, since few inputs are JPEG of 12 bits
+
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(encoded)
     fragments.AddFragment(fragment)

@@ -4,7 +4,6 @@ differs from program to program, so that two of them tell."""
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
@@ -35,6 +34,8 @@ def check_jpeg(path: Path) -> None:
 
 def _by_itk(path: Path) -> Array | None:
     """Reads (row, column), or (row, column, colour); None for what ITK does not read."""
+    import SimpleITK as sitk  # here, since few inputs are JPEG
+
     reader = sitk.ImageFileReader()
     reader.SetImageIO("JPEGImageIO")
     reader.SetFileName(str(path))
