@@ -1,5 +1,6 @@
 """What a check of a GPU is: a function with a name, a limit and a time budget."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,7 +98,10 @@ class Setup:
             edges = tuple(n + n // 2 for n in self.plan.patch_size)
             for i in range(CASES):
                 draw_case(self.folder / "drawn", f"case_{i}", edges, i)
-            medseg.preprocess(self.folder / "drawn", prepared, config=self.config)
+            part = self.folder / "being_prepared"  # a check may be ended at any moment
+            shutil.rmtree(part, ignore_errors=True)
+            medseg.preprocess(self.folder / "drawn", part, config=self.config)
+            part.rename(prepared)
         return PreparedDataset(prepared)
 
 

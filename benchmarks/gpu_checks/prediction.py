@@ -41,7 +41,7 @@ SAME_LABELS = 0.98
 def model_folder(setup: Setup) -> Path:
     """A model with random weights."""
     folder = setup.folder / "model"
-    if not folder.is_dir():
+    if not (folder / "model.json").is_file():  # what is written last
         record = ModelRecord(
             medseg=medseg.__version__,
             plan=setup.plan,
@@ -225,7 +225,7 @@ def little_memory(setup: Setup) -> Numbers:
 def whole_ct(setup: Setup) -> Numbers:
     """medseg predict with nnU-Net's default plan: a CT of 512×512×300 voxels, from NIfTI to NIfTI."""
     images, masks = setup.folder / "images", setup.folder / "masks"
-    if not images.is_dir():
+    if not images.is_dir():  # nothing writes there before this check, and it is the last one
         make_ct(images / "ct.nii.gz", SCAN if setup.is_large else SMALL_SCAN)
     start = time.perf_counter()
     medseg.predict(model_folder(setup), images, masks, device=setup.name, overwrite=True)

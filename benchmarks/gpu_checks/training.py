@@ -60,6 +60,13 @@ def _learns(setup: Setup, precision: str) -> Numbers:
     }
 
 
+@check(90, "cases", at_least=1)
+def preparing(setup: Setup) -> Numbers:
+    """medseg preprocess of drawn cases, on which the next checks train."""
+    start = time.perf_counter()
+    return {"cases": float(len(setup.dataset.cases)), "seconds": time.perf_counter() - start}
+
+
 @check(60, "loss_ratio", at_most=0.95)
 def training_bf16(setup: Setup) -> Numbers:
     """The loss falls in bf16."""
