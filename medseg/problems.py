@@ -28,9 +28,22 @@ class ProblemRecord(Record):
     problem: str = ""
 
 
+class WarningRecord(Record):
+    """What is doubtful in a case or file that was taken."""
+
+    case_id: str
+    path: str
+    warning: str
+
+
 def problem_records(problems: Iterable[Problem]) -> tuple[ProblemRecord, ...]:
     """Returns the entry of each problem, in their order."""
     return tuple(ProblemRecord(case_id=each.case_id, path=str(each.path), problem=each.message) for each in problems)
+
+
+def warning_records(warnings: Iterable[Problem]) -> tuple[WarningRecord, ...]:
+    """Return the entry of each warning, in their order."""
+    return tuple(WarningRecord(case_id=each.case_id, path=str(each.path), warning=each.message) for each in warnings)
 
 
 def write_problems(folder: Path, problems: Iterable[Problem]) -> Path:

@@ -43,6 +43,8 @@ FORMATS = (
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
     Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
+    Format("preprocess.json", "what `medseg preprocess --json` prints", "PreprocessRecord"),
+    Format("network.json", "an entry of what `medseg networks --json` prints", "NetworkInfo", "networks"),
     Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 

@@ -66,7 +66,7 @@ def preprocess(
     chosen = load(config, [*(settings or []), *options])
     result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename), spacing=spacing)
     if as_json:
-        print_json(_summary(result))
+        print_json(result.as_record().model_dump(mode="json"))
     else:
         _show(result, chosen)
     if result.warnings:
@@ -74,24 +74,6 @@ def preprocess(
     if result.problems:
         say(f"{counted(len(result.problems), 'problem')}, see above and {output / 'problems.csv'}")
         tell_by_status([problem.is_defect for problem in result.problems])
-
-
-def _summary(result: "PreprocessResult") -> dict[str, object]:
-    from medseg.problems import problem_records
-
-    return {
-        "folder": str(result.folder),
-        "layout": result.record.layout,
-        "channels": list(result.record.channels),
-        "labels": None if result.record.labels is None else result.record.labels.model_dump(mode="json"),
-        "cases": [case.case_id for case in result.record.cases],
-        "annotated_part": {case.case_id: round(case.annotated_part, 6) for case in result.record.cases},
-        "problems": [problem.model_dump() for problem in problem_records(result.problems)],
-        "warnings": [
-            {"case_id": each.case_id, "path": each.path, "warning": each.problem}
-            for each in problem_records(result.warnings)
-        ],
-    }
 
 
 def _show(result: "PreprocessResult", config: "Config") -> None:

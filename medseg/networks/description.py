@@ -2,22 +2,29 @@
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import PlainSerializer
+from pydantic_core import to_jsonable_python
 
 from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
 from medseg.networks.registry import Entry
+from medseg.records import Record
 
 # Sections that 'medseg networks' leaves out: they are for those who call a network, not for those who choose one.
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Example:", "Examples:")
 
 
-@dataclass(frozen=True)
-class Argument:
+def _plain(value: object) -> Any:
+    """Returns a value as JSON has it; as text where JSON has no form for it."""
+    return to_jsonable_python(value, fallback=str)
+
+
+class Argument(Record):
     """An argument of a network; its ``default`` is "needed" where there is none."""
 
     name: str
-    default: Any
+    default: Annotated[Any, PlainSerializer(_plain, when_used="json")]
     choices: tuple[str, ...]
     about: str
 
@@ -39,8 +46,10 @@ def network_arguments(name: str, entry: Entry) -> Iterator[Argument]:
         for key, parameter in signature.items():
             if key not in (*FILLED_IN, "architecture") and parameter.kind != parameter.VAR_KEYWORD:
                 needed = parameter.default is parameter.empty
-                yield Argument(key, "needed" if needed else parameter.default, (), "")
+                default = "needed" if needed else parameter.default
+                yield Argument(name=key, default=default, choices=(), about="")
         return
     for key, field in entry.arguments.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        yield Argument(key, field.default, tuple(map(str, choices)), " ".join((field.description or "").split()))
+        about = " ".join((field.description or "").split())
+        yield Argument(name=key, default=field.default, choices=tuple(map(str, choices)), about=about)

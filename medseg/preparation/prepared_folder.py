@@ -9,7 +9,33 @@ from medseg.files import ensure_folder
 from medseg.labels import Labels
 from medseg.preparation.agreement import AgreedCases
 from medseg.preparation.checked_case import Checked
+from medseg.problems import ProblemRecord, WarningRecord
+from medseg.records import Record
 from medseg.version import VERSION
+
+
+class PreprocessRecord(Record):
+    """What ``medseg preprocess --json`` prints.
+
+    Attributes:
+        folder: The prepared dataset.
+        layout: How the dataset lies, in words.
+        channels: Names.
+        labels: Names, values, colours and codes; None without label maps.
+        cases: Ids of the cases that were taken.
+        annotated_part: Of the voxels, by case.
+        problems: Of the cases that were left out.
+        warnings: What is doubtful in cases that were taken.
+    """
+
+    folder: str
+    layout: str
+    channels: tuple[str, ...]
+    labels: Labels | None
+    cases: tuple[str, ...]
+    annotated_part: dict[str, float]
+    problems: tuple[ProblemRecord, ...]
+    warnings: tuple[WarningRecord, ...]
 
 
 def begin_folder(folder: Path, source: Path) -> Path:

@@ -1,7 +1,5 @@
 """What a network takes for a patch: parameters, computations, memory."""
 
-from dataclasses import dataclass
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,14 +8,14 @@ from medseg.networks.network import Network
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.planning.network import fit_to_network
+from medseg.records import Record
 
 # Float32 numbers that training holds for a parameter: itself, its average, its gradient, Muon's momentum. (AdamW, to
 # which Muon leaves the few weights that are no matrices, has one more.)
 NUMBERS_PER_PARAMETER = 4
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(Record):
     """What a network takes for one patch, and for the batch of one training step.
 
     Counted on tensors without content: ``gflop`` are those of convolutions, matrix products and attention to segment a

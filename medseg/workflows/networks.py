@@ -1,11 +1,8 @@
 """networks: which ones there are, their arguments, and what each takes for a patch."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic_core import to_jsonable_python
 
 from medseg.config import Config, NetworkConfig
 from medseg.dataset.store import PreparedDataset
@@ -17,6 +14,7 @@ from medseg.plan import Fingerprint, Intensities, Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
 from medseg.planning.network import with_network
 from medseg.plugins import registered
+from medseg.records import Record
 from medseg.training.network_cost import Cost, network_cost
 
 # Volumes so large that the budget for a GPU alone decides the plans: patches of 512×512 and 128×128×128.
@@ -30,8 +28,7 @@ LARGE = Fingerprint(
 LARGE_CHANNELS, LARGE_OUTPUTS = ("image",), 3
 
 
-@dataclass(frozen=True)
-class NetworkInfo:
+class NetworkInfo(Record):
     """A network by name. ``refusals`` say why it has no cost for a plan, where it cannot be built from that."""
 
     name: str
@@ -45,8 +42,8 @@ class NetworkInfo:
     refusals: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what ``medseg networks --json`` prints of it; defaults that JSON has no form for are texts."""
-        return to_jsonable_python(asdict(self), fallback=str)  # type: ignore[no-any-return]
+        """Returns what ``medseg networks --json`` prints of it."""
+        return self.model_dump(mode="json")
 
 
 def list_networks(

@@ -29,8 +29,8 @@ from medseg.preparation.case_warnings import (
 )
 from medseg.preparation.checked_case import check_cases, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
-from medseg.preparation.prepared_folder import begin_folder, dataset_record
-from medseg.problems import write_problems
+from medseg.preparation.prepared_folder import PreprocessRecord, begin_folder, dataset_record
+from medseg.problems import problem_records, warning_records, write_problems
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,20 @@ class PreprocessResult:
     plans: Plans | None
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
+
+    def as_record(self) -> PreprocessRecord:
+        """Returns what ``medseg preprocess --json`` prints."""
+        record = self.record
+        return PreprocessRecord(
+            folder=str(self.folder),
+            layout=record.layout,
+            channels=record.channels,
+            labels=record.labels,
+            cases=tuple(case.case_id for case in record.cases),
+            annotated_part={case.case_id: round(case.annotated_part, 6) for case in record.cases},
+            problems=problem_records(self.problems),
+            warnings=warning_records(self.warnings),
+        )
 
 
 def preprocess(
