@@ -28,6 +28,11 @@ from typing import Any, Literal, TypeVar
 
 from medseg.errors import MedsegError, cause_of, lacks_memory, reason_of
 
+__all__ = [
+    "PluginError", "Registered", "load_plugins", "register_callback", "register_loss", "register_network",
+    "register_optimizer", "register_schedule", "register_transform", "registered",
+]  # fmt: skip
+
 T = TypeVar("T", bound=Callable[..., Any])
 Kind = Literal["network", "loss", "transform", "optimizer", "schedule", "callback"]
 

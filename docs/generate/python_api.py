@@ -1,4 +1,4 @@
-"""reference/python/*.md: a page for the functions of ``medseg``, and one for each public package."""
+"""reference/python/*.md: a page for the functions of ``medseg``, and one for each public package or module."""
 
 import ast
 from importlib import import_module
@@ -8,7 +8,10 @@ from typing import NamedTuple
 import medseg
 
 PACKAGE = Path(medseg.__file__).parent
-PACKAGES = ("transforms", "networks", "losses", "metrics", "inferers", "training", "dataset", "io")
+PACKAGES = (
+    "transforms", "networks", "losses", "metrics", "inferers", "training", "training.callbacks", "dataset", "io",
+    "plugins",
+)  # fmt: skip
 
 FACADE = """# medseg
 
@@ -26,20 +29,16 @@ class PageOfApi(NamedTuple):
 
 
 def pages() -> list[PageOfApi]:
-    """Returns the pages in the order of the navigation; of packages those that say what is public."""
+    """Returns the pages in the order of the navigation."""
     found = [PageOfApi("medseg", "reference/python/medseg.md", _facade())]
     for name in PACKAGES:
-        public = public_names(name)
-        if public:
-            found.append(PageOfApi(f"medseg.{name}", f"reference/python/{name}.md", _package(name, public)))
+        found.append(PageOfApi(f"medseg.{name}", f"reference/python/{name.replace('.', '_')}.md", _package(name)))
     return found
 
 
 def public_names(name: str) -> list[str]:
-    """Returns what ``__all__`` of a package of medseg names; nothing where there is none."""
-    if not (PACKAGE / name / "__init__.py").is_file():
-        return []
-    return sorted(getattr(import_module(f"medseg.{name}"), "__all__", []), key=str.casefold)
+    """Returns what ``__all__`` of a package or module of medseg names."""
+    return sorted(import_module(f"medseg.{name}").__all__, key=str.casefold)
 
 
 def _facade() -> str:
@@ -47,10 +46,15 @@ def _facade() -> str:
     return "\n".join([FACADE, *entries])
 
 
-def _package(name: str, public: list[str]) -> str:
-    text = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))) or ""
-    entries = [_entry(f"medseg.{name}.{each}", f"medseg.{name}.{each}", 2) for each in public if each != "__version__"]
+def _package(name: str) -> str:
+    text = ast.get_docstring(ast.parse(_source(name).read_text(encoding="utf-8"))) or ""
+    entries = [_entry(f"medseg.{name}.{each}", f"medseg.{name}.{each}", 2) for each in public_names(name)]
     return "\n".join([f"# medseg.{name}", "", _examples(text), "", *entries])
+
+
+def _source(name: str) -> Path:
+    folder = PACKAGE.joinpath(*name.split("."))
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
 def _entry(title: str, target: str, level: int) -> str:

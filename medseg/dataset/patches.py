@@ -39,7 +39,17 @@ class Batch:
 
 class PatchSampler:
     """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel. In cases that are
-    not annotated everywhere, the other patches are centred on a voxel that is."""
+    not annotated everywhere, the other patches are centred on a voxel that is.
+
+    Examples:
+        >>> from medseg.dataset import PatchSampler, PreparedDataset
+        >>> dataset = PreparedDataset("prepared")  # what medseg preprocess wrote
+        >>> plan = dataset.plans.plan_3d
+        >>> sampler = PatchSampler(dataset, plan, batch_size=2, foreground_fraction=1 / 3, seed=0)
+        >>> batch = sampler.batch(step=0)
+        >>> batch.image.shape == (2, 1, *plan.patch_size), batch.label.dtype
+        (True, torch.uint8)
+    """
 
     def __init__(
         self,

@@ -33,6 +33,16 @@ def image_sources(path: Path) -> Found:
 
     Raises:
         SourceError: There is no such file or folder, or an archive cannot be unpacked.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, image_sources, write_nifti
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> Path("study").mkdir()
+        >>> write_nifti("study/ct.nii.gz", np.zeros(grid.shape, np.int16), grid)
+        >>> [source.path.name for source in image_sources(Path("study")).sources]
+        ['ct.nii.gz']
     """
     if not path.exists():
         return _inside(path)
@@ -70,6 +80,15 @@ def source_of(path: Path) -> ImageSource:
 
     Raises:
         SourceError: There is none, or more than one.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, source_of, write_nifti
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> write_nifti("ct.nii.gz", np.zeros(grid.shape, np.int16), grid)
+        >>> source_of(Path("ct.nii.gz")).kind
+        'nifti'
     """
     found = image_sources(path)
     series = [source for source in found.sources if source.kind == "dicom"]

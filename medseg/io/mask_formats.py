@@ -173,6 +173,19 @@ def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Writte
     Raises:
         OutputError: It cannot be written in this format, or is not what was to be written.
         LabelError: Values are no label's.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, LabelMapVolume, format_named, write_mask
+        >>> from medseg.labels import Labels
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> label_map = np.zeros(grid.shape, np.uint8)
+        >>> label_map[1:3, 1:3, 1:3] = 1
+        >>> segmented = LabelMapVolume(label_map, grid, Labels.from_names({"liver": 1}))
+        >>> written = write_mask(format_named("nifti"), Path("ct.nii.gz"), segmented)
+        >>> written.certificate.fault
+        ''
     """
     refusal = format_.refusal(segmented.source)
     if refusal:

@@ -93,6 +93,14 @@ def read_geometry(source: ImageSource | Path | str) -> Geometry:
     Raises:
         SourceError: As ``read_volume`` does.
         GeometryError: As ``read_volume`` does.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, read_geometry, write_nifti
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> write_nifti("ct.nii.gz", np.zeros(grid.shape, np.int16), grid)
+        >>> read_geometry("ct.nii.gz").spacing
+        (1.0, 1.0, 2.5)
     """
     source = _source(source)
     if source.kind in GEOMETRY_READERS:
@@ -118,6 +126,20 @@ def read_segmentation(
     Raises:
         SourceError: The file cannot be read, is no segmentation, or holds contours and no ``grid`` is given.
         GeometryError: Segments lie outside of ``grid``, or make no grid of their own.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, LabelMapVolume, format_named, read_segmentation, write_mask
+        >>> from medseg.labels import Labels
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> label_map = np.zeros(grid.shape, np.uint8)
+        >>> label_map[1:3, 1:3, 1:3] = 1
+        >>> segmented = LabelMapVolume(label_map, grid, Labels.from_names({"liver": 1}))
+        >>> written = write_mask(format_named("seg-nrrd"), Path("ct.seg.nrrd"), segmented)
+        >>> segmentation = read_segmentation("ct.seg.nrrd")
+        >>> [(segment.name, int(segmentation.mask(segment).sum())) for segment in segmentation.segments]
+        [('liver', 8)]
     """
     source = _segmentation_source(source)
     planes = source_planes(image) if image is not None and image.kind == "dicom" else ()
@@ -135,6 +157,19 @@ def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
 
     Raises:
         SourceError: The file cannot be read, or is no segmentation.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, LabelMapVolume, format_named, segments_of, write_mask
+        >>> from medseg.labels import Labels
+        >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
+        >>> label_map = np.zeros(grid.shape, np.uint8)
+        >>> label_map[1:3, 1:3, 1:3] = 1
+        >>> segmented = LabelMapVolume(label_map, grid, Labels.from_names({"liver": 1}))
+        >>> written = write_mask(format_named("seg-nrrd"), Path("ct.seg.nrrd"), segmented)
+        >>> [segment.name for segment in segments_of("ct.seg.nrrd")]
+        ['liver']
     """
     if isinstance(source, ImageSource) and source.structure:
         return (SegmentHeader(1, source.structure),)

@@ -36,6 +36,15 @@ class AdaptedLoss(HeadsLoss):
         margin: Voxels by which the logits are smaller than the target on each side of each spatial axis.
         regions: The labels that each region holds. Empty: labels are learnt.
         takes_ignored: Whether the loss knows voxels of value 255; it does where its ``ignore_index`` says so.
+
+    Examples:
+        >>> import torch
+        >>> from monai.losses import DiceFocalLoss
+        >>> from medseg.losses import AdaptedLoss
+        >>> loss = AdaptedLoss(DiceFocalLoss(to_onehot_y=True, softmax=True))
+        >>> heads = [torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 8, 8)]  # from the finest down
+        >>> loss(heads, torch.ones(2, 1, 16, 16, dtype=torch.uint8)).ndim
+        0
     """
 
     def __init__(

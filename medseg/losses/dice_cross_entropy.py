@@ -33,6 +33,19 @@ class DiceCrossEntropyLoss(HeadsLoss):
         regions: The labels that each region holds, where regions are learnt. Empty: labels are learnt, by one softmax.
         reduce: Sums a tensor over several processes, through which gradients flow. Each process then has the loss of
             the batch that is shared out to them. None: this process has the whole batch.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import DiceCrossEntropyLoss
+        >>> heads = [torch.zeros(2, 3, 16, 16, requires_grad=True), torch.zeros(2, 3, 8, 8)]  # from the finest down
+        >>> target = torch.ones(2, 1, 16, 16, dtype=torch.uint8)
+        >>> target[:, :, :4] = 255  # nobody annotated these voxels
+        >>> loss = DiceCrossEntropyLoss()(heads, target)
+        >>> loss.ndim
+        0
+        >>> loss.backward()
+        >>> heads[0].grad[:, :, :4].abs().max().item()
+        0.0
     """
 
     def __init__(

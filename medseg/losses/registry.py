@@ -108,7 +108,12 @@ def loss_for(
 
 
 def monai_losses() -> dict[str, type[nn.Module]]:
-    """Returns the classes of ``monai.losses`` for logits and label maps, by their names."""
+    """Returns the classes of ``monai.losses`` for logits and label maps, by their names.
+
+    Examples:
+        >>> "DiceFocalLoss" in monai_losses()
+        True
+    """
     found = {name: getattr(monai.losses, name) for name in dir(monai.losses)}
     return {
         name: kind

@@ -25,6 +25,13 @@ def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
 
     Source: S. Shit et al., clDice, a novel topology-preserving loss function for tubular structure segmentation,
     CVPR 2021.
+
+    Examples:
+        >>> import numpy as np
+        >>> vessel = np.zeros((9, 9, 20), bool)
+        >>> vessel[3:6, 3:6] = True
+        >>> centreline_dice(vessel, vessel)
+        1.0
     """
     prediction, reference = checked(prediction, reference)
     if not prediction.any() or not reference.any():

@@ -143,6 +143,18 @@ class DiceMetric(MaskMetric):
     """Dice, 2|P∩R| / (|P|+|R|); nan where both masks are empty, 0 where one is.
 
     It is that of ``monai.metrics.DiceMetric`` but for an empty reference, of which that has no value.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.metrics import DiceMetric
+        >>> reference = torch.zeros(2, 3, 8, 8, 8)  # (batch, channel, x, y, z); channel 0 is the background
+        >>> reference[:, 1, 2:6] = 1
+        >>> metric = DiceMetric()
+        >>> metric(reference, reference)  # (batch, channel) without the background
+        tensor([[1., nan],
+                [1., nan]])
+        >>> metric.aggregate().item()
+        1.0
     """
 
     def measure(self, prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
@@ -188,6 +200,15 @@ class HausdorffDistance95Metric(MaskMetric):
     """95th percentile Hausdorff distance in mm; nan where a mask is empty.
 
     It is that of ``monai.metrics.HausdorffDistanceMetric(percentile=95)``.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.metrics import HausdorffDistance95Metric
+        >>> reference = torch.zeros(1, 2, 8, 8, 8)
+        >>> reference[:, 1, 2:5] = 1
+        >>> metric = HausdorffDistance95Metric(spacing=(2.5, 1.0, 1.0))
+        >>> metric(reference.roll(1, dims=2), reference).item()
+        2.5
     """
 
     needs_spacing = True
@@ -221,6 +242,15 @@ class SurfaceDiceMetric(MaskMetric):
         reduction: How ``aggregate`` sums up.
         get_not_nans: Whether ``aggregate`` returns the number of defined values as well.
         spacing: Edges of a voxel in mm; None: those of the ``MetaTensor``.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.metrics import SurfaceDiceMetric
+        >>> reference = torch.zeros(1, 2, 8, 8, 8)
+        >>> reference[:, 1, 2:5] = 1
+        >>> metric = SurfaceDiceMetric(tolerance_mm=2.5, spacing=(2.5, 1.0, 1.0))
+        >>> metric(reference.roll(1, dims=2), reference).item()
+        1.0
     """
 
     needs_spacing = True

@@ -80,6 +80,16 @@ def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IO
         ValueError: When the shapes differ.
 
     Source: A. Kirillov et al., Panoptic Segmentation, CVPR 2019.
+
+    Examples:
+        >>> import numpy as np
+        >>> reference = np.zeros((20, 20, 20), bool)
+        >>> reference[2:5, 2:5, 2:5] = reference[12:15, 12:15, 12:15] = True
+        >>> prediction = reference.copy()
+        >>> prediction[:10] = False  # one of two lesions is missed
+        >>> lesions = match_lesions(prediction, reference)
+        >>> lesions.prediction, lesions.reference, len(lesions.matched), round(lesions.f1, 3)
+        (1, 2, 1, 0.667)
     """
     prediction, reference = checked(prediction, reference)
     predicted, n_predicted = cc3d.connected_components(prediction, return_N=True)

@@ -62,6 +62,12 @@ def dice(prediction: Mask, reference: Mask) -> float | None:
         ValueError: When the shapes differ.
 
     Source: L. R. Dice, Measures of the amount of ecologic association between species, Ecology 1945.
+
+    Examples:
+        >>> import numpy as np
+        >>> prediction, reference = np.array([[[1, 1, 0, 0]]], bool), np.array([[[0, 1, 1, 0]]], bool)
+        >>> dice(prediction, reference)
+        0.5
     """
     return overlap_of(prediction, reference).dice
 
@@ -80,6 +86,12 @@ def iou(prediction: Mask, reference: Mask) -> float | None:
         ValueError: When the shapes differ.
 
     Source: P. Jaccard, The distribution of the flora in the alpine zone, New Phytologist 1912.
+
+    Examples:
+        >>> import numpy as np
+        >>> prediction, reference = np.array([[[1, 1, 1, 1]]], bool), np.array([[[0, 1, 0, 0]]], bool)
+        >>> iou(prediction, reference)
+        0.25
     """
     return overlap_of(prediction, reference).iou
 
@@ -96,6 +108,12 @@ def sensitivity(prediction: Mask, reference: Mask) -> float | None:
 
     Raises:
         ValueError: When the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> prediction, reference = np.array([[[1, 0, 0, 0]]], bool), np.array([[[1, 1, 0, 0]]], bool)
+        >>> sensitivity(prediction, reference)
+        0.5
     """
     return overlap_of(prediction, reference).sensitivity
 
@@ -112,6 +130,12 @@ def precision(prediction: Mask, reference: Mask) -> float | None:
 
     Raises:
         ValueError: When the shapes differ.
+
+    Examples:
+        >>> import numpy as np
+        >>> prediction, reference = np.array([[[1, 1, 0, 0]]], bool), np.array([[[1, 0, 0, 0]]], bool)
+        >>> precision(prediction, reference)
+        0.5
     """
     return overlap_of(prediction, reference).precision
 

@@ -57,6 +57,15 @@ class UNet(Network):
         in_channels: Channels of the image.
         out_channels: Labels, the background among them, or regions.
         architecture: Depth, width, strides and kernels; it has no arguments.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.networks import Architecture, UNet
+        >>> strides, kernel_sizes = ((1, 1, 1), (1, 2, 2)), ((1, 3, 3), (3, 3, 3))
+        >>> architecture = Architecture(features=(8, 16), strides=strides, kernel_sizes=kernel_sizes)
+        >>> network = UNet(in_channels=1, out_channels=3, architecture=architecture).eval()
+        >>> network(torch.zeros(1, 1, 7, 32, 24)).shape
+        torch.Size([1, 3, 7, 32, 24])
     """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:

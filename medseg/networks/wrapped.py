@@ -22,6 +22,14 @@ class WrappedNetwork(Network):
         network: From images, ``(batch, channel, *spatial)``, to logits; or, while it trains, to a list of them.
         multiple_of: What each spatial edge of its images has to be a multiple of.
         deep_supervision: Whether training learns from all heads, or from the finest one only.
+
+    Examples:
+        >>> import torch
+        >>> from monai.networks.nets import SegResNet
+        >>> from medseg.networks import WrappedNetwork
+        >>> network = WrappedNetwork(SegResNet(spatial_dims=2, out_channels=2), multiple_of=(8, 8))
+        >>> network(torch.zeros(1, 1, 32, 24)).shape
+        torch.Size([1, 2, 32, 24])
     """
 
     def __init__(self, network: nn.Module, multiple_of: Sequence[int], deep_supervision: bool = False) -> None:

@@ -38,6 +38,12 @@ class TrainingState(Record):
         watchdog: What the watchdog has seen and changed.
         threads: Of a processor, at the last step; 0: as many as there are.
         extra: What callbacks have to know after a resume, by names that they choose.
+
+    Examples:
+        >>> from medseg.training import TrainingState
+        >>> state = TrainingState(step=250, best_dice=0.87, extra={"my-callback": 3})
+        >>> TrainingState.model_validate_json(state.model_dump_json()) == state
+        True
     """
 
     model_config = ConfigDict(frozen=False)

@@ -155,6 +155,17 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
     Raises:
         SourceError: for a wrong number of channels.
         ConfigError: for transforms of the user that fail or change the grid.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.plan import Grid, Normalization
+        >>> from medseg.volume import Geometry, Volume
+        >>> rule = Normalization(kind="zscore")
+        >>> grid = Grid(orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(rule,))
+        >>> array = np.random.default_rng(0).normal(100, 10, (1, 10, 12, 14))
+        >>> prepared = prepare(Volume(array, Geometry((10, 12, 14), np.eye(4))), None, grid)
+        >>> prepared.image.shape, prepared.geometry.spacing
+        (torch.Size([1, 5, 6, 7]), (2.0, 2.0, 2.0))
     """
     check_channels(len(volume.array), grid.normalization)
     source = volume.geometry

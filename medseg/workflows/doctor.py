@@ -17,6 +17,7 @@ def doctor(*, self_test: bool = True) -> Diagnosis:
         A ``Diagnosis``; its ``passed`` says whether all steps of the self-test passed.
 
     Examples:
+        >>> import medseg
         >>> medseg.doctor(self_test=False).passed
         True
     """

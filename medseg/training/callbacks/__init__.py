@@ -1,4 +1,26 @@
-"""Callbacks of training: what is done beside the loop. Each can be left out, and the user's own put beside them."""
+"""Callbacks of training: what is done beside the loop. Each can be left out, and the user's own put beside them.
+
+Example:
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from monai.losses import DiceCELoss
+    >>> from medseg.config import TrainingConfig
+    >>> from medseg.training import Trainer
+    >>> from medseg.training.callbacks import Callback, Checkpoint, EarlyStopping, TensorBoard
+    >>> class PrintStep(Callback):
+    ...     def on_epoch_end(self, trainer, epoch):
+    ...         print(epoch.step)
+    >>> callbacks = [Checkpoint(Path("last.safetensors")), TensorBoard(Path("events")), EarlyStopping(20), PrintStep()]
+    >>> network = torch.nn.Conv2d(1, 2, kernel_size=3, padding=1)
+    >>> loss = DiceCELoss(to_onehot_y=True, softmax=True)
+    >>> settings = TrainingConfig(epochs=1, steps_per_epoch=2)
+    >>> trainer = Trainer(None, network, loss, torch.optim.AdamW, callbacks=callbacks, settings=settings)
+    >>> batch = {"image": torch.rand(2, 1, 16, 16), "label": torch.ones(2, 1, 16, 16)}
+    >>> state = trainer.fit([batch, batch])
+    2
+    >>> Path("last.safetensors").is_file()
+    True
+"""
 
 from medseg.training.callback import Callback, Restart
 from medseg.training.callbacks.checkpoint import Checkpoint

@@ -95,6 +95,15 @@ class EachSample(BatchTransform):
 
     Raises:
         ConfigError: The transform fails, or changes the shape.
+
+    Examples:
+        >>> import torch
+        >>> from monai.transforms import RandGaussianSharpend
+        >>> from medseg.transforms import EachSample
+        >>> sharpen = EachSample(RandGaussianSharpend(["image"], prob=1.0))
+        >>> batch = {"image": torch.rand(2, 1, 8, 8, 8), "label": torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)}
+        >>> sharpen(batch)["image"].shape
+        torch.Size([2, 1, 8, 8, 8])
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -145,6 +154,14 @@ def augmentation_for(plan: Plan, config: AugmentationConfig) -> Augmentation:
 
     Raises:
         ConfigError: for wrong ``config.transforms``.
+
+    Examples:
+        >>> from medseg.config import AugmentationConfig
+        >>> from medseg.dataset import PreparedDataset
+        >>> plan = PreparedDataset("prepared").plans.plan_3d  # what medseg preprocess wrote
+        >>> augment = augmentation_for(plan, AugmentationConfig())
+        >>> type(augment).__name__
+        'Augmentation'
     """
     return build_augmentation(
         config,

@@ -18,6 +18,13 @@ class RandAffineBatch(BatchTransform):
     The image is interpolated linearly, the label takes the nearest voxel (so no new label can appear); both
     are zero outside the patch. All axes scale by one factor, rotations are about every axis, as in nnU-Net
     (Isensee et al., Nature Methods 18, 203 (2021), supplementary note 4).
+
+    Examples:
+        >>> import torch
+        >>> from medseg.transforms import RandAffineBatch
+        >>> batch = {"image": torch.rand(2, 1, 8, 8, 8), "label": torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)}
+        >>> RandAffineBatch(spacing=(3.0, 1.0, 1.0), rotation_prob=1.0)(batch)["image"].shape
+        torch.Size([2, 1, 8, 8, 8])
     """
 
     def __init__(
