@@ -6,7 +6,7 @@ Each metric is a function of a prediction and a reference (boolean arrays of one
 
 Example:
     >>> import numpy as np
-    >>> from medseg.metrics import dice, hd95, surface_dice
+    >>> from medseg.metrics import assd, dice, hd, hd95, surface_dice, surface_distances
     >>> reference = np.zeros((20, 20, 20), bool)
     >>> reference[5:15, 5:15, 5:15] = True
     >>> prediction = np.roll(reference, 1, axis=0)
@@ -15,6 +15,21 @@ Example:
     >>> hd95(prediction, reference, spacing=(2.0, 1.0, 1.0))  # mm
     2.0
     >>> surface_dice(prediction, reference, spacing=(2.0, 1.0, 1.0), tolerance_mm=2.0)
+    1.0
+    >>> distances = surface_distances(prediction, reference, spacing=(2.0, 1.0, 1.0))  # once for all three
+    >>> distances.assd_mm == assd(prediction, reference, spacing=(2.0, 1.0, 1.0))
+    True
+    >>> hd(prediction, reference, spacing=(2.0, 1.0, 1.0)) == distances.hd_mm
+    True
+
+The MONAI forms take batches, one-hot:
+
+    >>> import torch
+    >>> from medseg.metrics import HausdorffDistance95Metric, SurfaceDiceMetric
+    >>> one_hot = torch.from_numpy(np.stack([~reference, reference])).float()[None]  # (batch, channel, x, y, z)
+    >>> HausdorffDistance95Metric(spacing=(2.0, 1.0, 1.0))(one_hot.roll(1, dims=2), one_hot).item()
+    2.0
+    >>> SurfaceDiceMetric(tolerance_mm=2.0, spacing=(2.0, 1.0, 1.0))(one_hot.roll(1, dims=2), one_hot).item()
     1.0
 """
 

@@ -87,15 +87,6 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing3) -> S
 
     Raises:
         ValueError: When the shapes differ.
-
-    Examples:
-        >>> import numpy as np
-        >>> reference = np.zeros((20, 20, 20), bool)
-        >>> reference[5:15, 5:15, 5:15] = True
-        >>> prediction = np.roll(reference, 2, axis=0)
-        >>> distances = surface_distances(prediction, reference, spacing=(1.5, 1.0, 1.0))
-        >>> distances.hd_mm
-        3.0
     """
     prediction, reference = checked(prediction, reference)
     if not prediction.any() or not reference.any():
@@ -119,14 +110,6 @@ def hd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
         ValueError: When the shapes differ.
 
     Source: F. Hausdorff, Grundzüge der Mengenlehre, 1914. As ``monai.metrics.compute_hausdorff_distance``.
-
-    Examples:
-        >>> import numpy as np
-        >>> reference = np.zeros((20, 20, 20), bool)
-        >>> reference[5:15, 5:15, 5:15] = True
-        >>> prediction = np.roll(reference, 2, axis=0)
-        >>> hd(prediction, reference, spacing=(1.5, 1.0, 1.0))
-        3.0
     """
     distances = surface_distances(prediction, reference, spacing)
     return None if distances is None else distances.hd_mm
@@ -148,14 +131,6 @@ def hd95(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
 
     Source: D. P. Huttenlocher et al., Comparing images using the Hausdorff distance, TPAMI 1993; L. Maier-Hein et al.,
     Metrics Reloaded, Nature Methods 2024. As ``monai.metrics.compute_hausdorff_distance(percentile=95)``.
-
-    Examples:
-        >>> import numpy as np
-        >>> reference = np.zeros((20, 20, 20), bool)
-        >>> reference[5:15, 5:15, 5:15] = True
-        >>> prediction = np.roll(reference, 2, axis=0)
-        >>> hd95(prediction, reference, spacing=(1.5, 1.0, 1.0))
-        3.0
     """
     distances = surface_distances(prediction, reference, spacing)
     return None if distances is None else distances.hd95_mm
@@ -177,14 +152,6 @@ def assd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
 
     Source: T. Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, TMI 2009.
     As ``monai.metrics.compute_average_surface_distance(symmetric=True)``.
-
-    Examples:
-        >>> import numpy as np
-        >>> reference = np.zeros((20, 20, 20), bool)
-        >>> reference[5:15, 5:15, 5:15] = True
-        >>> prediction = np.roll(reference, 2, axis=0)
-        >>> 0 < assd(prediction, reference, spacing=(1.5, 1.0, 1.0)) < 3
-        True
     """
     distances = surface_distances(prediction, reference, spacing)
     return None if distances is None else distances.assd_mm
@@ -211,14 +178,6 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
 
     Source: S. Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck anatomy,
     2018 (arXiv:1809.04430; JMIR 2021).
-
-    Examples:
-        >>> import numpy as np
-        >>> reference = np.zeros((20, 20, 20), bool)
-        >>> reference[5:15, 5:15, 5:15] = True
-        >>> prediction = np.roll(reference, 2, axis=0)
-        >>> surface_dice(prediction, reference, spacing=(1.5, 1.0, 1.0), tolerance_mm=3.0)
-        1.0
     """
     prediction, reference = checked(prediction, reference)
     limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)

@@ -9,6 +9,14 @@ Example:
     >>> network = create_network("unet", in_channels=1, out_channels=3, dims=2)
     >>> network(torch.zeros(1, 1, 100, 80)).shape  # (batch, channel, x, y) to (batch, label, x, y)
     torch.Size([1, 3, 100, 80])
+    >>> from medseg.networks import Architecture, build_network, default_architecture, entry_of
+    >>> default_architecture(dims=3).features
+    (32, 64, 128, 256, 320, 320)
+    >>> architecture = Architecture(features=(4, 8), strides=((1, 1), (2, 2)), kernel_sizes=((3, 3), (3, 3)))
+    >>> build_network(1, 2, architecture).eval()(torch.zeros(1, 1, 33, 21)).shape
+    torch.Size([1, 2, 33, 21])
+    >>> entry_of("unet").title
+    'U-Net as nnU-Net plans it'
 """
 
 from medseg.networks.attention_unet import AttentionUNet

@@ -163,10 +163,6 @@ def entry_of(name: str) -> Entry:
     Raises:
         ConfigError: There is no network of this name.
         PluginError: A plugin took the name of a network that was there before.
-
-    Examples:
-        >>> entry_of("unet").title
-        'U-Net as nnU-Net plans it'
     """
     plugin = plugin_of("network", name)
     if plugin is not None and (name in NETWORKS or name.startswith(PREFIX)):
@@ -234,10 +230,6 @@ def default_architecture(dims: Literal[2, 3], deep_supervision: bool = False) ->
     Args:
         dims: 2: eight stages of 32 to 512 features; 3: six stages of 32 to 320 features.
         deep_supervision: Whether the network gives a list of logits while it trains.
-
-    Examples:
-        >>> default_architecture(dims=3).features
-        (32, 64, 128, 256, 320, 320)
     """
     stages, most = {2: (8, 512), 3: (6, 320)}[dims]
     return Architecture(
@@ -282,14 +274,6 @@ def build_network(
         ConfigError: There is no network of this name or of these dimensions, or its numbers make no network, or one
             larger than memory.
         PluginError: The network of a plugin raised an error.
-
-    Examples:
-        >>> import torch
-        >>> from medseg.networks import Architecture, build_network
-        >>> architecture = Architecture(features=(4, 8), strides=((1, 1), (2, 2)), kernel_sizes=((3, 3), (3, 3)))
-        >>> network = build_network(1, 2, architecture).eval()
-        >>> network(torch.zeros(1, 1, 33, 21)).shape  # of any spatial shape
-        torch.Size([1, 2, 33, 21])
     """
     entry = entry_of(architecture.name)
     dims = len(architecture.strides[0])

@@ -1,6 +1,36 @@
 """Preprocessing and augmentation as MONAI has them: transforms of dictionaries, invertible, for a ``Compose``.
 
 Names are imported when they are first used, since PyTorch and MONAI take seconds to import.
+
+Transforms of whole batches, each with its probability:
+
+    >>> import torch
+    >>> from medseg.transforms import (
+    ...     Augmentation, RandAffineBatch, RandBrightnessBatch, RandChannelDropoutBatch, RandContrastBatch,
+    ...     RandGammaBatch, RandGaussianBlurBatch, RandGaussianNoiseBatch, RandLowResolutionBatch,
+    ... )
+    >>> augment = Augmentation([
+    ...     RandAffineBatch(spacing=(3.0, 1.0, 1.0), fixed_axis=0), RandGaussianNoiseBatch(0.1), RandGaussianBlurBatch(0.2),
+    ...     RandBrightnessBatch(0.15), RandContrastBatch(0.15), RandLowResolutionBatch(0.25), RandGammaBatch(0.3),
+    ...     RandChannelDropoutBatch(0.1),
+    ... ])
+    >>> batch = {"image": torch.rand(2, 2, 8, 8, 8), "label": torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)}
+    >>> augment(batch, seed=1)["image"].shape
+    torch.Size([2, 2, 8, 8, 8])
+
+A label map of the model grid, back on the grid of its source:
+
+    >>> import numpy as np
+    >>> from medseg.transforms import restore, restore_label_map
+    >>> from medseg.volume import Geometry
+    >>> source = Geometry((10, 12, 14), np.eye(4))
+    >>> grid = Geometry((5, 6, 7), np.array([[2.0, 0, 0, 0.5], [0, 2.0, 0, 0.5], [0, 0, 2.0, 0.5], [0, 0, 0, 1]]))
+    >>> restore_label_map(torch.full((5, 6, 7), 3, dtype=torch.uint8), grid, source).unique().tolist()
+    [3]
+    >>> logits = torch.zeros(2, 5, 6, 7)  # (label, x, y, z)
+    >>> logits[1] = 1
+    >>> restore(logits, grid, source, "RAS").shape
+    (10, 12, 14)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -228,18 +228,6 @@ def restore(
         source: The grid of the result.
         orientation: Of the model grid, such as "RAS".
         decoding: What logits say: one softmax over labels, or a sigmoid a region.
-
-    Examples:
-        >>> import numpy as np
-        >>> import torch
-        >>> from medseg.volume import Geometry
-        >>> source = Geometry((10, 12, 14), np.diag([1.0, 1.0, 1.0, 1.0]))
-        >>> grid = Geometry((5, 6, 7), np.array([[2.0, 0, 0, 0.5], [0, 2.0, 0, 0.5], [0, 0, 2.0, 0.5], [0, 0, 0, 1]]))
-        >>> logits = torch.zeros(2, 5, 6, 7)
-        >>> logits[1] = 1  # label 1 everywhere
-        >>> label_map = restore(logits, grid, source, "RAS")
-        >>> label_map.shape, label_map.dtype, int(label_map.min())
-        ((10, 12, 14), dtype('uint8'), 1)
     """
     restoring = Restoring(grid, source, orientation, 0, (), decoding)
     restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
@@ -259,17 +247,6 @@ def restore_label_map(
         grid: Where it lies.
         source: The grid of the result.
         orientation: Of ``grid``; None: that of ``source``.
-
-    Examples:
-        >>> import numpy as np
-        >>> import torch
-        >>> from medseg.volume import Geometry
-        >>> source = Geometry((10, 12, 14), np.diag([1.0, 1.0, 1.0, 1.0]))
-        >>> grid = Geometry((5, 6, 7), np.array([[2.0, 0, 0, 0.5], [0, 2.0, 0, 0.5], [0, 0, 2.0, 0.5], [0, 0, 0, 1]]))
-        >>> label_map = torch.full((5, 6, 7), 3, dtype=torch.uint8)
-        >>> restored = restore_label_map(label_map, grid, source)
-        >>> restored.shape, restored.unique().tolist()
-        (torch.Size([10, 12, 14]), [3])
     """
     values = torch.unique(torch.cat([label_map.new_zeros(1), label_map.flatten()]))
     index = torch.searchsorted(values, label_map.contiguous())
