@@ -10,9 +10,9 @@ Transforms of whole batches, each with its probability:
     ...     RandGammaBatch, RandGaussianBlurBatch, RandGaussianNoiseBatch, RandLowResolutionBatch,
     ... )
     >>> augment = Augmentation([
-    ...     RandAffineBatch(spacing=(3.0, 1.0, 1.0), fixed_axis=0), RandGaussianNoiseBatch(0.1), RandGaussianBlurBatch(0.2),
-    ...     RandBrightnessBatch(0.15), RandContrastBatch(0.15), RandLowResolutionBatch(0.25), RandGammaBatch(0.3),
-    ...     RandChannelDropoutBatch(0.1),
+    ...     RandAffineBatch(spacing=(3.0, 1.0, 1.0), fixed_axis=0), RandGaussianNoiseBatch(0.1),
+    ...     RandGaussianBlurBatch(0.2), RandBrightnessBatch(0.15), RandContrastBatch(0.15),
+    ...     RandLowResolutionBatch(0.25), RandGammaBatch(0.3), RandChannelDropoutBatch(0.1),
     ... ])
     >>> batch = {"image": torch.rand(2, 2, 8, 8, 8), "label": torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)}
     >>> augment(batch, seed=1)["image"].shape

@@ -34,7 +34,7 @@ def spoilt(blobs: Path, folder: Path) -> Path:
     folder.mkdir()
     for i, path in enumerate(sorted((blobs / "labels").glob("*.nii.gz"))[:-1]):
         image = nibabel.load(path)
-        label_map = np.array(image.dataobj)
+        label_map = np.asarray(image.dataobj).copy()
         label_map[:, :, : 3 + i] = 0
         nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / path.name)
     return folder

@@ -20,7 +20,7 @@ def predict(blobs: Path, folder: Path, cut: Cut, n: int = 5) -> Path:
     folder.mkdir(parents=True)
     for i, path in enumerate(sorted((blobs / "labels").glob("*.nii.gz"))[:n]):
         image = nibabel.load(path)
-        label_map = np.array(image.dataobj)
+        label_map = np.asarray(image.dataobj).copy()
         label_map[:, :, : cut(i)] = 0
         nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / path.name)
     return folder
