@@ -42,7 +42,7 @@ def problem_records(problems: Iterable[Problem]) -> tuple[ProblemRecord, ...]:
 
 
 def warning_records(warnings: Iterable[Problem]) -> tuple[WarningRecord, ...]:
-    """Return the entry of each warning, in their order."""
+    """Returns the entry of each warning, in their order."""
     return tuple(WarningRecord(case_id=each.case_id, path=str(each.path), warning=each.message) for each in warnings)
 
 
