@@ -12,6 +12,7 @@ from typing import Literal
 import psutil
 import torch
 
+from medseg.cpu_layers import on_cpu
 from medseg.errors import ConfigError
 from medseg.threads import Threads
 
@@ -70,10 +71,8 @@ class Device:
         if self.torch_device.type == "mps":  # Metal's convolutions know channels first only
             return network.to(self.torch_device)
         memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
-        if self.dtype == torch.bfloat16 and not self.is_cuda:
-            for module in network.modules():
-                if type(module) is torch.nn.Conv3d:
-                    module.__class__ = Float32WhereSmallConv3d
+        if self.is_cpu:
+            network = on_cpu(network, in_bf16=self.dtype == torch.bfloat16)
         return network.to(self.torch_device).to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
     def forget_peak(self) -> None:
@@ -107,32 +106,6 @@ class Device:
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else NAMES[self.torch_device.type]
         return f"{name} ({self.torch_device}, {str(self.dtype).removeprefix('torch.')})"
-
-
-class Float32WhereSmallConv3d(torch.nn.Conv3d):
-    """A ``Conv3d`` that computes in float32 where an image is hardly larger than its kernel.
-
-    For these, oneDNN's bf16 convolutions (of torch 2.13.0, on processors with AVX-512) leave memory that was never
-    written in the gradient of the weights, and may write beyond its end. Two voxels along an axis are enough,
-    as deep stages of MONAI's networks have. Such a convolution costs next to nothing.
-    """
-
-    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        if torch.is_autocast_enabled("cpu") and self._is_small(input):
-            with torch.autocast("cpu", enabled=False):
-                return super()._conv_forward(input.float(), weight, bias)  # type: ignore[no-any-return]
-        return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
-
-    def _is_small(self, input: torch.Tensor) -> bool:
-        """Returns whether a shape is one of those that fail.
-
-        Found by trying shapes: kernels of 3 fail below 3 voxels, larger ones below twice their extent.
-        """
-        for n, size, dilation in zip(input.shape[2:], self.kernel_size, self.dilation, strict=True):
-            extent = dilation * (size - 1) + 1
-            if size > 1 and n < (extent if extent <= 3 else 2 * extent):
-                return True
-        return False
 
 
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:

@@ -1,0 +1,88 @@
+"""Layers of PyTorch in the forms that they have on a processor, against its own in float64."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from medseg.cpu_layers import CpuInstanceNorm2d, CpuInstanceNorm3d, on_cpu
+
+LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+Gradients = tuple[torch.Tensor, ...]
+
+
+def norms(channels: int, dims: int, affine: bool) -> tuple[nn.Module, nn.Module]:
+    """PyTorch's own in float64, and ours."""
+    norm: nn.Module = (nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 2](channels, affine=affine)
+    if affine:
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    return copy.deepcopy(norm).double(), on_cpu(norm, in_bf16=False)
+
+
+def run(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> Gradients:
+    """Output, gradient of the image, and those of the parameters."""
+    image = image.detach().requires_grad_()
+    normal = norm(image)
+    normal.backward(gradient)
+    assert image.grad is not None
+    return (normal.detach(), image.grad, *(p.grad for p in norm.parameters() if p.grad is not None))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [3, 8, 16, 24, 32])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_instance_norm_and_its_gradients_are_right(batch: int, dims: int, channels: int, dtype: torch.dtype) -> None:
+    """In all layouts of image and gradient: PyTorch's are wrong for one sample whose gradient is in channels-last."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, channels, *(12, 10, 6)[:dims])
+    for affine, image_is_last, gradient_is_last in itertools.product((True, False), repeat=3):
+        reference, ours = norms(channels, dims, affine)
+        image = (3 * torch.randn(shape, generator=generator) + 5).to(dtype)
+        gradient = torch.randn(shape, generator=generator).to(dtype)
+        expected = run(reference, image.double(), gradient.double())
+        image = image.contiguous(memory_format=LAST[dims]) if image_is_last else image
+        gradient = gradient.contiguous(memory_format=LAST[dims]) if gradient_is_last else gradient
+        for got, right in zip(run(ours, image, gradient), expected, strict=True):
+            tolerance = (1e-4 if dtype == torch.float32 else 3e-2) * max(1.0, float(right.abs().max()))
+            assert float((got.double() - right).abs().max()) < tolerance
+
+
+def test_instance_norm_leaves_channels_last() -> None:
+    _, ours = norms(16, 3, affine=True)
+    image = torch.randn(2, 16, 8, 8, 4).contiguous(memory_format=torch.channels_last_3d)
+    assert ours(image).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_only_layers_of_pytorch_change_and_keep_their_state() -> None:
+    class Own(nn.InstanceNorm3d):
+        pass
+
+    network = nn.Sequential(Own(16, affine=True), nn.InstanceNorm2d(16, affine=True), nn.InstanceNorm3d(16))
+    names = list(network.state_dict())
+    on_cpu(network, in_bf16=True)
+    assert [type(layer) for layer in network] == [Own, CpuInstanceNorm2d, CpuInstanceNorm3d]
+    assert list(network.state_dict()) == names
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    _, ours = norms(16, 3, affine=True)
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        ours(torch.randn(2, 16, 1, 1, 1).contiguous(memory_format=torch.channels_last_3d))
+
+
+def test_running_statistics_are_kept() -> None:
+    norm = nn.InstanceNorm3d(16, track_running_stats=True)
+    on_cpu(norm, in_bf16=False)(torch.randn(2, 16, 4, 4, 4) + 5)
+    assert norm.running_mean is not None
+    assert float(norm.running_mean.mean()) > 0.3
+
+
+def test_graphs_have_the_layer_of_pytorch() -> None:
+    _, ours = norms(16, 3, affine=True)
+    image = torch.randn(2, 16, 8, 8, 4).contiguous(memory_format=torch.channels_last_3d)
+    names = [str(node.target) for node in torch.export.export(ours, (image,)).graph.nodes]
+    assert any("instance_norm" in name for name in names)
