@@ -82,7 +82,7 @@ class Trainer:
         self.augmentation = augmentation_from(self.transforms)
         has_volumes = any(parameter.ndim == 5 for parameter in self.network.parameters())  # kernels of a 3D network
         dims = (3 if has_volumes else 2) if self.plan is None else self.plan.dims
-        self.memory_format = torch.channels_last_3d if dims == 3 else torch.channels_last
+        self.memory_format = self.device.memory_format(dims)
         self.network = self.device.place(self.network, dims)
         self.loss = self.loss.to(self.device.torch_device)  # it may hold weights of labels
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
