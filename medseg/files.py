@@ -59,19 +59,22 @@ def folder_written_whole(folder: Path, *, replaces: bool = False, advice: str = 
     try:
         temporary.mkdir()
         yield temporary
-        if replaces and (folder.exists() or folder.is_symlink()):
+        if replaces and _is_there(folder):
             folder.rename(older)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if older.exists():
-                older.rename(folder)
-            raise
+        temporary.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({_reason(error)}); {advice}") from error
     finally:
-        for leftover in (temporary, older):
+        # Whatever came between, a signal too: the older folder comes back, or stays under its temporary name.
+        if _is_there(older) and not _is_there(folder):
+            with suppress(OSError):
+                older.rename(folder)
+        for leftover in (temporary, older) if _is_there(folder) else (temporary,):
             _remove(leftover)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def _remove(path: Path) -> None:

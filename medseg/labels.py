@@ -163,8 +163,10 @@ class Labels(Record):
                 regions[region] = regions[region].model_copy(update=change)
             else:
                 raise LabelError(f"'{name}' cannot be the name of {value}, which is none of {_some(self.values)}")
+        before, after = ([each.name for each in group] for group in ((*self.items, *self.regions), (*items, *regions)))
+        order = tuple((after[before.index(name)], value) for name, value in self.region_order)
         try:
-            return Labels(items=tuple(items), regions=tuple(regions), ignore=self.ignore)
+            return Labels(items=tuple(items), regions=tuple(regions), region_order=order, ignore=self.ignore)
         except ValueError as error:
             raise LabelError(f"names have to differ: {', '.join(names.values())}") from error
 
@@ -212,8 +214,7 @@ class Labels(Record):
             raise LabelError(f"label values {_some(unknown)} are not among the known {_some([0, *self.values])}")
 
     def absent(self, present: Iterable[int]) -> str:
-        """Returns which labels have no voxel anywhere, given the values that occur, in words; empty where all have
-        some."""
+        """Returns in words which labels have no voxel anywhere, given the values that occur; else an empty text."""
         names = [label.name for label in self.items if label.value not in set(present)]
         return f"in no label map: {', '.join(names)}; nothing can be learnt of what is nowhere" if names else ""
 
@@ -234,8 +235,7 @@ class Labels(Record):
             raise LabelError("no label was annotated")
 
     def unannotated(self, names: Collection[str] | None) -> list[int]:
-        """Returns the values of the labels that are not among the annotated ``names``; none where these are None, for
-        all."""
+        """Returns the values of the labels that are not among the annotated ``names``; none where these are None."""
         return [] if names is None else [label.value for label in self.items if label.name not in names]
 
     def annotated_structures(self, names: Collection[str] | None) -> list[Region]:

@@ -10,8 +10,8 @@ from medseg.cli.plugins import Plugins
 from medseg.progress import RANK, say
 
 if TYPE_CHECKING:
+    from medseg.training.forecast import Forecast
     from medseg.training.run_trainer import TrainResult
-    from medseg.workflows.forecast import Forecast
 
 
 def train(

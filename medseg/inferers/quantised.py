@@ -6,7 +6,9 @@ Such a graph belongs to the weights that it was made of; ``network.json`` says w
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -31,6 +33,29 @@ class QuantisedRecord(Record):
     dice: float
     dice_before: float  # of the network as it was trained
     cases: int
+
+
+@dataclass(frozen=True)
+class QuantiseResult:
+    """The networks in int8 of a run: one, or one a fold.
+
+    Attributes:
+        folders: Where each lies.
+        records: What each costs in Dice.
+    """
+
+    folders: tuple[Path, ...]
+    records: tuple[QuantisedRecord, ...]
+
+    @property
+    def dice(self) -> float:
+        """The mean Dice over labels and held-back cases, on the model grid, and over the folds."""
+        return fmean(record.dice for record in self.records)
+
+    @property
+    def dice_before(self) -> float:
+        """The same of the networks as they were trained."""
+        return fmean(record.dice_before for record in self.records)
 
 
 def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, Problem
@@ -71,6 +71,23 @@ def check_cases(
     """
     check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
     return _in_workers(check, found.cases, "Checking", config.workers, problems)
+
+
+def check_transforms(specs: Sequence[Mapping[str, Any]]) -> None:
+    """Checks the transforms that every case will get, before hours are spent on the first of them.
+
+    Args:
+        specs: ``preprocessing.transforms``.
+
+    Raises:
+        ConfigError: There is no transform of a name, or it has no such argument.
+        PluginError: A plugin cannot make one.
+    """
+    if specs:
+        from medseg.transforms.registry import ValueTransform  # brings torch and MONAI
+
+        for spec in specs:
+            ValueTransform(spec)
 
 
 def store_cases(

@@ -27,7 +27,7 @@ from medseg.preparation.case_warnings import (
     tell_finest_spacing,
     tell_warnings,
 )
-from medseg.preparation.checked_case import check_cases, store_cases
+from medseg.preparation.checked_case import check_cases, check_transforms, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
 from medseg.preparation.prepared_folder import PreprocessRecord, begin_folder, dataset_record
 from medseg.problems import problem_records, warning_records, write_problems
@@ -93,11 +93,12 @@ def preprocess(
 
     Raises:
         SourceError: No case is left.
-        ConfigError: A pattern or a name fits nothing.
+        ConfigError: A pattern or a name fits nothing, or a transform is not known.
         OutputError: ``output`` holds a dataset of the user's own.
     """
     config = config or Config()
     settings = config.preprocessing
+    check_transforms(settings.transforms)
     selection = CaseSelection(images, labels, rename=rename)
     found = with_spacing(cases_in(Listing(Path(source)), selection), spacing)
     if found.labels is not None:

@@ -1,9 +1,7 @@
 """quantise: the network of a run in int8, where that costs no Dice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import torch
 
@@ -15,7 +13,7 @@ from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inferers.backends import OneByOne, precision_of
 from medseg.inferers.graphs import openvino_runner, window_shape
 from medseg.inferers.model import load_model, weights_fingerprint
-from medseg.inferers.quantised import FOLDER, QuantisedRecord, quantised, save_quantised
+from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, quantised, save_quantised
 from medseg.progress import counted, say
 from medseg.training.run import Run, read_run_record, reopen_run
 from medseg.training.validation import validate
@@ -24,16 +22,6 @@ from medseg.training.validation import validate
 PATCHES = 64
 # Mean Dice that int8 may cost; a model that loses more keeps its network as it is.
 LARGEST_LOSS = 0.001
-
-
-@dataclass(frozen=True)
-class QuantiseResult:
-    """The network in int8: mean Dice over labels and held-back cases, on the model grid. Of a run of all folds,
-    their mean."""
-
-    folders: tuple[Path, ...]  # of the networks in int8
-    dice: float
-    dice_before: float
 
 
 def quantise(run: str | Path) -> QuantiseResult:
@@ -57,12 +45,8 @@ def quantise(run: str | Path) -> QuantiseResult:
     folder = Path(run)
     runs = sorted(path.parent for path in folder.glob("fold_*/run.json")) or [folder]
     models = {each: _models(folder, each) for each in runs}
-    records = [_quantise(each, places) for each, places in models.items()]
-    result = QuantiseResult(
-        tuple(places[-1] / FOLDER for places in models.values()),
-        fmean(record.dice for record in records),
-        fmean(record.dice_before for record in records),
-    )
+    records = tuple(_quantise(each, places) for each, places in models.items())
+    result = QuantiseResult(tuple(places[-1] / FOLDER for places in models.values()), records)
     say(f"In int8 the mean Dice of held-back cases is {result.dice:.4f}, before it was {result.dice_before:.4f}")
     return result
 

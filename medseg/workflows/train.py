@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,12 @@ from medseg.progress import say
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
+from medseg.training.forecast import training_seconds
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import TrainResult, callbacks_of, example_patches, tell, trainer_of
-from medseg.workflows.final_validation import final_validation, training_seconds
+from medseg.workflows.final_validation import final_validation
 from medseg.workflows.folds import train_folds
 
 
@@ -116,7 +118,7 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     if processes.is_first:
         run.write()
         tell(run, trainer)
-    trainer.callbacks = callbacks_of(run, sampler, trainer, lambda trainer: training_seconds(run, trainer))
+    trainer.callbacks = callbacks_of(run, sampler, trainer, partial(training_seconds, run))
     state = trainer.fit(sampler)
 
     def validated() -> Evaluation:

@@ -97,6 +97,40 @@ def test_where_a_folder_cannot_be_renamed_the_older_one_stays(tmp_path: Path, mo
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["model", "model/first"]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_where_a_signal_comes_between_two_renames_the_older_folder_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    written(tmp_path / "model", "first")
+    rename = Path.rename
+
+    def stopped(path: Path, target: Path) -> Path:
+        if (path / "second").exists():
+            raise stop
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(stop):
+        written(tmp_path / "model", "second")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["model", "model/first"]
+
+
+def test_an_older_folder_that_cannot_come_back_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "model", "first")
+    rename = Path.rename
+
+    def away_only(path: Path, target: Path) -> Path:
+        if target.name == "model":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", away_only)
+    with pytest.raises(OutputError, match="Input/output error"):
+        written(tmp_path / "model", "second")
+    (left,) = tmp_path.iterdir()
+    assert is_temporary(left) and (left / "first").is_file()
+
+
 def test_at_no_moment_a_part_of_a_folder_bears_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of which some folds are gone would load as an ensemble of the others."""
     written(tmp_path / "model", "first")

@@ -50,6 +50,14 @@ def test_the_ignore_value_is_no_label_and_no_prediction_has_it() -> None:
     assert Labels.from_values([0, 1, 4, 9], ignore=9).values == [1, 4]
 
 
+def test_renamed_regions_keep_their_order() -> None:
+    labels = Labels.from_names({"liver": 5}, regions={"whole": (1, 2), "core": (2,)})
+    ordered = labels.model_copy(update={"region_order": (("whole", 1), ("core", 2), ("liver", 5))})
+    renamed = ordered.renamed({1: "tumour and oedema", 5: "hepar"})
+    assert renamed.region_order == (("tumour and oedema", 1), ("core", 2), ("hepar", 5))
+    assert ordered.renamed({}).region_order == ordered.region_order
+
+
 @pytest.mark.parametrize(("value", "name"), [(0, "background"), (2, "b")])
 def test_an_ignore_value_that_is_taken_is_refused(value: int, name: str) -> None:
     labels = Labels.from_names({"a": 1, "b": 2}, ignore=3)

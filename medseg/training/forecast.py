@@ -1,0 +1,165 @@
+"""What a training and its final validation take: tried with a few steps, windows or one case, and reckoned up."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import PlainSerializer
+
+from medseg.dataset.patches import PatchSampler
+from medseg.inferers.case_stream import predict_labels
+from medseg.inferers.model import load_model
+from medseg.inferers.windows import Layout
+from medseg.plan import CUSTOM_NETWORK
+from medseg.prediction.case_predictor import CasePredictor
+from medseg.progress import counted, warn
+from medseg.records import Record
+from medseg.training.callbacks.model import LAST, SaveModel
+from medseg.training.run import Run
+from medseg.training.trainer import Trainer
+
+# Steps that are timed, after as many to warm up.
+STEPS = 2
+# Final validation predicts each case twice: to choose between best and last, and from its files, mask and all.
+VALIDATIONS = 2
+# It takes longer than was tried, when the machine is busy: a reserve for max_time.
+RESERVE = 1.25
+# However long it takes, at least this part of max_time is spent on training.
+LEAST_TRAINING_SHARE = 0.5
+
+
+def _rounded(digits: int) -> PlainSerializer:
+    return PlainSerializer(lambda value: round(value, digits), return_type=float, when_used="json")
+
+
+class Forecast(Record):
+    """What a run will take, or all folds together; JSON has it rounded.
+
+    Attributes:
+        steps: Of training; None where there are as many as there is time for.
+        step_seconds: Of one step.
+        training_seconds: Of all steps.
+        validation_seconds: At the end.
+        peak_memory_mb: Of the GPU, or of the process.
+        disk_mb: Of the run.
+    """
+
+    steps: int | None
+    step_seconds: Annotated[float, _rounded(4)]
+    training_seconds: Annotated[float, _rounded(1)]
+    validation_seconds: Annotated[float, _rounded(1)]
+    peak_memory_mb: Annotated[float, _rounded(1)]
+    disk_mb: Annotated[float, _rounded(1)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``medseg train --dry-run --json`` prints."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def of(
+        cls, runs: Sequence[Run], trainer: Trainer, step_seconds: float, window_seconds: float, run_bytes: int
+    ) -> "Forecast":
+        """Returns what runs will take, by what one of them was seen to.
+
+        Args:
+            runs: One, or one a fold.
+            trainer: Of one of them.
+            step_seconds: Of one step.
+            window_seconds: Of one window of validation.
+            run_bytes: Of a run's folder, without its masks.
+        """
+        validation = [VALIDATIONS * n_windows(run, trainer) * window_seconds for run in runs]
+        max_time, total = runs[0].config.training.max_time, len(runs) * trainer.clock.total_steps
+        training = total * step_seconds
+        if max_time is not None:  # which is a fold's share of it
+            training = sum(seconds_for_training(max_time, each) for each in validation)
+        masks = sum(run.dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
+        return cls(
+            steps=total if max_time is None else None,
+            step_seconds=step_seconds,
+            training_seconds=training,
+            validation_seconds=sum(validation),
+            peak_memory_mb=trainer.device.peak_memory_mb(),
+            disk_mb=(len(runs) * run_bytes + masks) / 2**20,
+        )
+
+
+def seconds_for_training(max_time: float, validation_seconds: float) -> float:
+    """Returns what final validation leaves of ``training.max_time``, with a reserve; at least half of it."""
+    return max(max_time - RESERVE * validation_seconds, LEAST_TRAINING_SHARE * max_time)
+
+
+def training_seconds(run: Run, trainer: Trainer) -> float:
+    """Returns the seconds that final validation leaves of ``training.max_time``.
+
+    One case is predicted now, which also shows early whether prediction works.
+    """
+    max_time = run.config.training.max_time or 0.0
+    cases = run.dataset.source_cases(run.split.validation)
+    SaveModel(run).save(trainer, LAST)
+    own = trainer.average if run.plan.architecture.name == CUSTOM_NETWORK else None
+    model = load_model(run.folder / LAST, trainer.device, network=own)
+    predictor = CasePredictor(model, None, run.config.inference)
+    predictor.predict(cases[0])  # the first one warms up
+    needed = VALIDATIONS * len(cases) * _seconds(lambda: predictor.predict(cases[0]))
+    if RESERVE * needed > (1 - LEAST_TRAINING_SHARE) * max_time:
+        warn(
+            f"Final validation of {counted(len(cases), 'case')} will take about {RESERVE * needed:.0f} s, so the run "
+            f"will take longer than {max_time:.0f} s"
+        )
+    return seconds_for_training(max_time, needed)
+
+
+def step_seconds(trainer: Trainer, sampler: PatchSampler) -> float:
+    """Returns the seconds of a step of training, of some that are done now."""
+    total = trainer.clock.total_steps
+    batches = sampler.prefetched(0)
+
+    def steps(first: int) -> None:
+        trainer.run_steps(batches, first, first + STEPS, lambda step: step / max(total, 2 * STEPS + 1))
+
+    steps(0)  # the first ones warm up
+    seconds = _seconds(lambda: steps(STEPS)) / STEPS
+    batches.close()
+    return seconds
+
+
+def window_seconds(run: Run, trainer: Trainer) -> float:
+    """Returns the seconds of one window, by the way that validation goes."""
+    plan, config = run.plan, run.config.inference
+    channels = len(run.dataset.record.channels)
+    # Noise: windows of one value are not predicted each.
+    image = torch.from_numpy(np.random.default_rng(0).random((channels, *plan.patch_size), dtype=np.float32))
+    average = trainer.average
+
+    def predict() -> None:
+        predict_labels(average, image, plan, config, trainer.device)
+
+    predict()  # the first one warms up
+    return _seconds(predict)
+
+
+def n_windows(run: Run, trainer: Trainer) -> int:
+    """Returns the number of windows of all held-back cases."""
+    overlap, network = run.config.inference.overlap, trainer.average
+    shapes = (run.dataset.model_grid(case_id).shape for case_id in run.split.validation)
+    return sum(Layout.of(network, run.plan, shape, overlap).n_windows for shape in shapes)
+
+
+def bytes_of_run(run: Run, trainer: Trainer) -> int:
+    """Returns the bytes of a run's folder, once it has trained: it writes a checkpoint and a model now.
+
+    There will be two of each: the last state and a good one, the best model and the last.
+    """
+    trainer.save(run.checkpoint)
+    SaveModel(run).save(trainer, LAST)
+    return 2 * sum(path.stat().st_size for path in Path(run.folder).rglob("*") if path.is_file())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
