@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from medseg.io.read import read_volume
     from medseg.labels import Labels
     from medseg.plan import Plan
-    from medseg.prediction.prediction import Prediction, PredictResult
+    from medseg.prediction.result import Prediction, PredictResult
     from medseg.progress import show_progress
     from medseg.training.run_trainer import TrainResult
     from medseg.version import VERSION as __version__  # noqa: F401
@@ -90,8 +90,8 @@ _HOMES = {
     "Inspection": "medseg.inspection.inspection:Inspection",
     "Labels": "medseg.labels:Labels",
     "Plan": "medseg.plan:Plan",
-    "PredictResult": "medseg.prediction.prediction:PredictResult",
-    "Prediction": "medseg.prediction.prediction:Prediction",
+    "PredictResult": "medseg.prediction.result:PredictResult",
+    "Prediction": "medseg.prediction.result:Prediction",
     "PreparedDataset": "medseg.dataset.store:PreparedDataset",
     "PreprocessResult": "medseg.workflows.preprocess:PreprocessResult",
     "Problem": "medseg.errors:Problem",

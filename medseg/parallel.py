@@ -16,11 +16,12 @@ from functools import partial
 from itertools import zip_longest
 from logging.handlers import QueueHandler
 from multiprocessing.connection import wait
+from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from medseg.errors import MedsegError, cause_of, defect, of_the_machine
+from medseg.errors import MedsegError, Problem, cause_of, defect, of_the_machine
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Outcome(Generic[Item, Result]):
     is_defect: bool = False
     trace: str = field(default="", compare=False)
     logged: tuple[logging.LogRecord, ...] = field(default=(), compare=False)
+
+    def problem(self, case_id: str, path: Path) -> Problem:
+        """Returns the error as a problem of a case, or of a file of it."""
+        return Problem(case_id, path, self.error or "failed", self.is_defect)
 
 
 def run_in_workers(

@@ -30,6 +30,10 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def as_json(self) -> dict[str, Any]:
+        """Returns the record as JSON has it."""
+        return self.model_dump(mode="json")
+
 
 def with_new_names(content: object, **old: str) -> object:
     """Returns ``content`` of a record or a section of settings as version 0.1 spelt it, with today's names:

@@ -31,7 +31,7 @@ def doctor(
 
     diagnosis = run(self_test=self_test)
     if as_json:
-        print_json(diagnosis.model_dump(mode="json"))
+        print_json(diagnosis.as_json())
     else:
         typer.echo(as_text(diagnosis))
     if not diagnosis.passed:

@@ -14,7 +14,7 @@ from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
-    from medseg.prediction.prediction import Prediction
+    from medseg.prediction.result import Prediction
 
 
 def predict(
@@ -124,7 +124,7 @@ def predict(
 
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
-    from medseg.evaluation.predictions import PREDICTIONS_FILE
+    from medseg.evaluation.predictions_json import PREDICTIONS_FILE
     from medseg.plugins import load_plugins
 
     load_plugins(plugins or ())

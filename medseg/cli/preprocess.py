@@ -66,7 +66,7 @@ def preprocess(
     chosen = load(config, [*(settings or []), *options])
     result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename), spacing=spacing)
     if as_json:
-        print_json(result.as_record().model_dump(mode="json"))
+        print_json(result.as_record().as_json())
     else:
         _show(result, chosen)
     if result.warnings:

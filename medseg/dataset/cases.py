@@ -9,8 +9,6 @@ from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.volume import Spacing3
 
-__all__ = ["Case", "CaseList", "CaseSelection", "LabelSource", "Problem"]
-
 
 @dataclass(frozen=True)
 class LabelSource:

@@ -177,10 +177,6 @@ class MetricsRecord(Record):
             for case_id, labels in self.cases.items()
         }
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns the content as JSON has it; ``calibration`` is left out where there is none."""
-        return self.model_dump(mode="json")
-
     @model_serializer(mode="wrap")
     def _without_calibration(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialized(self)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from medseg.errors import SourceError
 from medseg.evaluation.pairs import CasePair
-from medseg.evaluation.predictions import read_predictions
 from medseg.io.discover import source_of
 from medseg.io.source import ImageSource
 
@@ -32,14 +31,3 @@ def source_at(path: Path | None) -> ImageSource | None:
         return source_of(path)
     except SourceError:
         return None
-
-
-def sources_beside(predictions: Path) -> dict[str, Path]:
-    """Returns images by case id, as predictions.json in a folder of predictions names them; empty without that file.
-
-    Raises:
-        SourceError: The file is damaged.
-    """
-    folder = predictions if predictions.is_dir() else predictions.parent
-    predicted = read_predictions(folder)
-    return {} if predicted is None else {case.case_id: Path(case.source) for case in predicted.cases}

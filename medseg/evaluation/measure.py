@@ -175,8 +175,7 @@ def in_workers(
     for outcome in track(outcomes, description, len(pairs)):
         pair = outcome.item
         if outcome.result is None:
-            path = (pair.prediction or pair.reference).path
-            problems.append(Problem(pair.case_id, path, outcome.error or "failed", outcome.is_defect))
+            problems.append(outcome.problem(pair.case_id, (pair.prediction or pair.reference).path))
         else:
             results[pair.case_id] = outcome.result
     return results

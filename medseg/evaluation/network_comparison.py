@@ -141,7 +141,7 @@ class NetworkComparison:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content of comparison.json, as JSON has it."""
-        return self.as_record().model_dump(mode="json")
+        return self.as_record().as_json()
 
 
 def read_network_comparison(path: Path) -> NetworkComparisonRecord:

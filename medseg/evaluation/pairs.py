@@ -9,7 +9,7 @@ from medseg.dataset.layouts.segment_labels import plain_name
 from medseg.dataset.prepared_json import read_dataset
 from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.mask_sources import FoundMasks, MaskSource, add_structures, mask_files, named, references_at
-from medseg.evaluation.predictions import read_predictions
+from medseg.evaluation.predictions_json import asked_for, labels_beside
 from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.io.discover import located
 from medseg.labels import Labels
@@ -137,25 +137,6 @@ def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: Found
     if not unasked or predictions.is_file():
         return []
     return [f"references of cases that were not to be predicted (predictions.json), left out: {_some(unasked)}"]
-
-
-def asked_for(predictions: Path) -> set[str] | None:
-    """Returns the cases that predictions.json says were to be predicted; None without that file."""
-    predicted = read_predictions(predictions)
-    if predicted is None:
-        return None
-    failed = (problem.case_id for problem in predicted.problems)
-    return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed} or None
-
-
-def labels_beside(path: Path) -> Labels | None:
-    """Returns the labels in the predictions.json of a folder of predictions, or beside one; None without that file.
-
-    Raises:
-        SourceError: The file is there and cannot be read.
-    """
-    predicted = read_predictions(path if path.is_dir() else path.parent)
-    return None if predicted is None else predicted.labels
 
 
 def _labels_above(references: Path) -> Labels | None:

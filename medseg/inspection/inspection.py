@@ -199,4 +199,4 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``medseg inspect --json`` prints, as JSON has it."""
-        return self.as_record().model_dump(mode="json")
+        return self.as_record().as_json()

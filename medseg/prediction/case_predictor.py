@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.config import InferenceConfig
-from medseg.dataset.cases import Case, Problem
-from medseg.errors import OutputError
+from medseg.dataset.cases import Case
+from medseg.errors import OutputError, Problem
 from medseg.inferers.memory_plan import MemoryLimit
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
@@ -14,8 +14,8 @@ from medseg.parallel import run_in_stages
 from medseg.prediction.case_reading import ReadCase, read_case
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
 from medseg.prediction.case_writing import write_case
-from medseg.prediction.prediction import Prediction, PredictResult
 from medseg.prediction.predictions_file import PredictionsFile
+from medseg.prediction.result import Prediction, PredictResult
 from medseg.progress import counted, say, track, warn
 
 
@@ -129,10 +129,12 @@ def predict_cases(
     overlapping = options.memory_limit is None
     outcomes = run_in_stages(predictor.read, predictor.segment, write, to_do, overlapping=overlapping)
     for outcome in track(outcomes, "Predicting", len(to_do)):
-        case, prediction = outcome.item, outcome.result
-        for error in [outcome.error or "failed"] if prediction is None else prediction.not_written:
-            failed.append(Problem(case.case_id, case.images[0].path, error, outcome.is_defect))
-            warn(str(failed[-1]))
+        case_id, path = outcome.item.case_id, outcome.item.images[0].path
+        not_written = outcome.result.not_written if outcome.result else ()
+        alone = [] if outcome.result else [outcome.problem(case_id, path)]
+        for problem in (*alone, *(Problem(case_id, path, reason) for reason in not_written)):
+            failed.append(problem)
+            warn(str(problem))
     record = file.write([each.record for each in predictions], failed)
     output = predictor.file or predictor.folder
     labels, content = predictor.model.record.labels, record.as_json()

@@ -19,8 +19,8 @@ from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
-from medseg.prediction.prediction import Prediction
 from medseg.prediction.predictions_file import stamps
+from medseg.prediction.result import Prediction
 from medseg.volume import Array, Volume
 
 # DICOM's modalities, and what people call these in the names of channels.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.config import InferenceConfig
-from medseg.dataset.cases import Case, Problem
-from medseg.errors import SourceError
-from medseg.evaluation.predictions import PredictedCase, Predictions, Stamp, read_predictions, write_predictions
+from medseg.dataset.cases import Case
+from medseg.errors import Problem, SourceError
+from medseg.evaluation.predictions_json import PredictedCase, Predictions, Stamp, read_predictions, write_predictions
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
 from medseg.problems import problem_records

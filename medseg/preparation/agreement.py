@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from medseg.dataset.cases import CaseList, Problem
+from medseg.dataset.cases import CaseList
 from medseg.dataset.channel_order import told_of_channels
 from medseg.dataset.grid_mismatch import FIX
 from medseg.dataset.label_values import rare_value_warning, rare_values, stray_values
-from medseg.errors import LabelError
+from medseg.errors import LabelError, Problem
 from medseg.labels import MANY_LABELS, Labels
 from medseg.preparation.checked_case import Checked, leave_out
 from medseg.progress import counted, warn

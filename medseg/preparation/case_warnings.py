@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from medseg.dataset.cases import Problem
 from medseg.dataset.image_warnings import copies_among
+from medseg.errors import Problem
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization, UsualValues
 from medseg.preparation.checked_case import Checked

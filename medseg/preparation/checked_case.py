@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medseg.config import PreprocessingConfig
-from medseg.dataset.cases import Case, CaseList, Problem
+from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.image_warnings import ImageWarning, header_warnings, value_warnings
 from medseg.dataset.prepared_arrays import write_case_arrays
 from medseg.dataset.prepared_files import kept_image, kept_label
 from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
-from medseg.errors import LabelError, MedsegError
+from medseg.errors import LabelError, MedsegError, Problem
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
@@ -211,8 +211,7 @@ def _in_workers(
             results.append(outcome.result)
         else:
             case = outcome.item if isinstance(outcome.item, Case) else outcome.item.case
-            error = outcome.error or "failed"
-            leave_out(Problem(case.case_id, case.images[0].path, error, outcome.is_defect), problems)
+            leave_out(outcome.problem(case.case_id, case.images[0].path), problems)
     return results
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from medseg.errors import MedsegError
 from medseg.evaluation.comparison_json import MethodComparison
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.images import image_of, sources_beside
+from medseg.evaluation.images import image_of
 from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.predictions_json import sources_beside
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.summary import Floats
 from medseg.io.source import ImageSource

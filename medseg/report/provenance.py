@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from medseg.evaluation.predictions import read_predictions
+from medseg.evaluation.predictions_json import read_predictions
 from medseg.inferers.model import RECORD, WEIGHTS, ModelRecord, read_model_record
 from medseg.report.links import seen_from
 from medseg.version import VERSION

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -53,10 +53,6 @@ class Forecast(Record):
     validation_seconds: Annotated[float, _rounded(1)]
     peak_memory_mb: Annotated[float, _rounded(1)]
     disk_mb: Annotated[float, _rounded(1)]
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what ``medseg train --dry-run --json`` prints."""
-        return self.model_dump(mode="json")
 
     @classmethod
     def of(

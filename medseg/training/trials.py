@@ -20,7 +20,7 @@ from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.evaluation import METRICS_FILE, read_metrics
 from medseg.evaluation.method_comparison import compare_methods
 from medseg.evaluation.network_comparison import NetworkComparison, TrainingOutcome, network_result
-from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from medseg.evaluation.predictions_json import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text
 from medseg.inferers.model import read_model_record
 from medseg.networks.registry import build_network

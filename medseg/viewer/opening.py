@@ -10,9 +10,9 @@ import numpy as np
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
 from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, read_metrics
-from medseg.evaluation.images import image_of, source_at, sources_beside
-from medseg.evaluation.pairs import CasePair, labels_beside
-from medseg.evaluation.predictions import PREDICTIONS_FILE, read_predictions
+from medseg.evaluation.images import image_of, source_at
+from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.predictions_json import PREDICTIONS_FILE, labels_beside, read_predictions, sources_beside
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.worst import worst_first
 from medseg.io.discover import source_of

@@ -14,7 +14,7 @@ from medseg.files import ensure_folder
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.phantom.study_set import StudySet, make_study_set
-from medseg.prediction.prediction import PredictResult
+from medseg.prediction.result import PredictResult
 from medseg.progress import say
 from medseg.report.overlay import plot_overlay
 from medseg.workflows.evaluate import evaluate

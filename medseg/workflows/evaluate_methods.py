@@ -41,7 +41,7 @@ class EvaluatedMethods:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content of comparison.json, as JSON has it."""
-        return self.as_record().model_dump(mode="json")
+        return self.as_record().as_json()
 
 
 def evaluate_methods(

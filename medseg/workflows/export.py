@@ -7,7 +7,7 @@ import numpy as np
 
 from medseg.dataset.mask import Mask, read_mask, study_of, without_overlaps
 from medseg.errors import ConfigError, LabelError, OutputError
-from medseg.evaluation.pairs import labels_beside
+from medseg.evaluation.predictions_json import labels_beside
 from medseg.io.discover import mask_source
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Written, format_of, write_mask

@@ -10,7 +10,7 @@ from torch import nn
 from medseg.device import Device
 from medseg.errors import SourceError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions, write_predictions
+from medseg.evaluation.predictions_json import PREDICTIONS_FILE, Predictions, read_predictions, write_predictions
 from medseg.files import written_whole
 from medseg.inferers.model import load_model, save_ensemble
 from medseg.prediction.golden import write_golden

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medseg.config import Config, NetworkConfig
 from medseg.dataset.store import PreparedDataset
@@ -40,10 +40,6 @@ class NetworkInfo(Record):
     arguments: tuple[Argument, ...]
     costs: tuple[Cost, ...]
     refusals: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what ``medseg networks --json`` prints of it."""
-        return self.model_dump(mode="json")
 
 
 def list_networks(

@@ -21,7 +21,7 @@ from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases
 from medseg.prediction.case_segmentation import UNCERTAINTY
 from medseg.prediction.output import PredictionOutput
-from medseg.prediction.prediction import PredictResult
+from medseg.prediction.result import PredictResult
 from medseg.progress import counted, say, warn
 
 

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from medseg.config import Config
-from medseg.dataset.cases import CaseSelection, Problem
+from medseg.dataset.cases import CaseSelection
 from medseg.dataset.grid_mismatch import filled_in
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.prepared_json import DatasetRecord, write_dataset, write_fingerprint, write_plans
 from medseg.dataset.spacing import with_spacing
-from medseg.errors import SourceError
+from medseg.errors import Problem, SourceError
 from medseg.labels import Labels
 from medseg.plan import Plans
 from medseg.planning.derive import derive_plans

@@ -15,7 +15,7 @@ import torch
 
 import medseg
 from medseg.config import InferenceConfig
-from medseg.evaluation.predictions import Predictions, read_predictions
+from medseg.evaluation.predictions_json import Predictions, read_predictions
 from medseg.inferers.model import ModelRecord, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network

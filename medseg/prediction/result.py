@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.dataset.cases import Problem
-from medseg.errors import OutputError
-from medseg.evaluation.predictions import PredictedCase, Stamp
+from medseg.errors import OutputError, Problem
+from medseg.evaluation.predictions_json import PredictedCase, Stamp
 from medseg.io.mask_formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels

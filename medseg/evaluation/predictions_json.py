@@ -120,10 +120,6 @@ class Predictions(Record):
     cases: tuple[PredictedCase, ...] = ()
     problems: tuple[ProblemRecord, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns the content of the file."""
-        return self.model_dump(mode="json")
-
 
 def read_predictions(folder: Path, advice: str = ADVICE) -> Predictions | None:
     """Returns what was predicted into a folder, or None where it has no such file.
@@ -142,3 +138,33 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         OutputError: It cannot be written.
     """
     write_record(folder / PREDICTIONS_FILE, predictions)
+
+
+def asked_for(predictions: Path) -> set[str] | None:
+    """Returns the cases that predictions.json says were to be predicted; None without that file."""
+    predicted = read_predictions(predictions)
+    if predicted is None:
+        return None
+    failed = (problem.case_id for problem in predicted.problems)
+    return {*predicted.asked, *(case.case_id for case in predicted.cases), *failed} or None
+
+
+def labels_beside(path: Path) -> Labels | None:
+    """Returns the labels in the predictions.json of a folder of predictions, or beside one; None without that file.
+
+    Raises:
+        SourceError: The file is there and cannot be read.
+    """
+    predicted = read_predictions(path if path.is_dir() else path.parent)
+    return None if predicted is None else predicted.labels
+
+
+def sources_beside(predictions: Path) -> dict[str, Path]:
+    """Returns images by case id, as predictions.json in a folder of predictions names them; empty without that file.
+
+    Raises:
+        SourceError: The file is damaged.
+    """
+    folder = predictions if predictions.is_dir() else predictions.parent
+    predicted = read_predictions(folder)
+    return {} if predicted is None else {case.case_id: Path(case.source) for case in predicted.cases}
