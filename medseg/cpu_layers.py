@@ -14,7 +14,9 @@ Pair = tuple[torch.Tensor | None, torch.Tensor | None]
 # Batch norm in channels-last is vectorized over channels: where they fill no register, it is slower than instance norm.
 REGISTER = {torch.float32: 8, torch.bfloat16: 16}
 FEWEST_CHANNELS = 16
-# Neighbouring voxels stand for more channels where channels are too few, in images of so many values or more.
+# Sample by sample gains nothing where samples have fewer values, and many samples lose by it.
+LEAST_VALUES = 2**15
+# Neighbouring voxels stand for more channels where channels are too few, in samples of so many values or more.
 NEIGHBOURS = (2, 4)
 LEAST_TO_FOLD = 2**17
 
@@ -110,9 +112,11 @@ def _normalized(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor
 def _fold_of(image: torch.Tensor) -> int:
     """Returns how many neighbouring voxels together have channels for whole registers; 0 where that gains nothing."""
     register, channels, values = REGISTER.get(image.dtype, 0), image.shape[1], image[0].numel()
-    if register and channels >= FEWEST_CHANNELS and channels % register == 0:
+    if not register or values < LEAST_VALUES:
+        return 0
+    if channels >= FEWEST_CHANNELS and channels % register == 0:
         return 1
-    for fold in NEIGHBOURS if register and values >= LEAST_TO_FOLD else ():
+    for fold in NEIGHBOURS if values >= LEAST_TO_FOLD else ():
         if (fold * channels) % FEWEST_CHANNELS == 0 and values % (fold * channels) == 0:
             return fold
     return 0
