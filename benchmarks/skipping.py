@@ -27,7 +27,7 @@ from medseg.device import choose_device
 from medseg.inferers.body import body_mask
 from medseg.inferers.model import Model, load_model
 from medseg.metrics.overlap import count_overlaps
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.volume import Array, Geometry, Volume
 
 SETTINGS = {

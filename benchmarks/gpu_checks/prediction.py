@@ -30,7 +30,7 @@ from medseg.inferers.segmentation import segment
 from medseg.inferers.stream import Stream
 from medseg.labels import Labels
 from medseg.transforms import restoring
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.transforms.resample import grid_with_spacing
 from medseg.volume import Geometry, Volume
 

@@ -11,16 +11,14 @@ import numpy.typing as npt
 from medseg.errors import GeometryError, MedsegError, Problem, SourceError
 from medseg.evaluation.measure import in_workers
 from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.predictions_json import map_paths, saved_probabilities
 from medseg.evaluation.reading import as_said, read_pair
 from medseg.evaluation.summary import Floats, interval, resamples
 from medseg.io.read import read_volume
-from medseg.io.structure_names import file_names
 from medseg.labels import Labels
 from medseg.metrics.overlap import mask_of
 from medseg.records import Record
 from medseg.volume import Array, Geometry, Volume
-
-PROBABILITIES = "probabilities"  # the folder that 'medseg predict --save-probabilities' writes
 
 N_BINS = 15  # as Guo et al. 2017
 MARGIN_MM = 10.0
@@ -70,17 +68,6 @@ class Counts:
     confidence: Floats
     frequency: Floats
     squares: float
-
-
-def saved_probabilities(predictions: Path, case_id: str) -> Path | None:
-    """Returns the folder with a map for each label of a case; None where none were saved."""
-    folder = (predictions if predictions.is_dir() else predictions.parent) / PROBABILITIES / case_id
-    return folder if folder.is_dir() else None
-
-
-def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
-    """Returns the maps of all labels, in the folder of a case."""
-    return {label: folder / f"{name}.nii.gz" for label, name in zip(labels, file_names(labels), strict=True)}
 
 
 def count_case(

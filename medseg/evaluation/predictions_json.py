@@ -1,5 +1,6 @@
 """predictions.json in a folder of masks: what was predicted, of what, by which model; its record, reader and writer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from pydantic import (
     model_serializer,
 )
 
+from medseg.io.structure_names import file_names
 from medseg.labels import Labels
 from medseg.problems import ProblemRecord
 from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Spacing3
 
 PREDICTIONS_FILE = "predictions.json"
+PROBABILITIES = "probabilities"  # the folder beside it, which 'medseg predict --save-probabilities' writes
 ADVICE = "run 'medseg predict' again, or remove this file"
 
 Stamp = tuple[str, int, int]  # of an image: its path, size in bytes, and time of change in ns
@@ -168,3 +171,14 @@ def sources_beside(predictions: Path) -> dict[str, Path]:
     folder = predictions if predictions.is_dir() else predictions.parent
     predicted = read_predictions(folder)
     return {} if predicted is None else {case.case_id: Path(case.source) for case in predicted.cases}
+
+
+def saved_probabilities(predictions: Path, case_id: str) -> Path | None:
+    """Returns the folder with a map for each label of a case; None where none were saved."""
+    folder = (predictions if predictions.is_dir() else predictions.parent) / PROBABILITIES / case_id
+    return folder if folder.is_dir() else None
+
+
+def map_paths(folder: Path, labels: Sequence[str]) -> dict[str, Path]:
+    """Returns the maps of all labels, in the folder of a case."""
+    return {label: folder / f"{name}.nii.gz" for label, name in zip(labels, file_names(labels), strict=True)}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from medseg.inferers.coarse_mask import CoarseMask, block_maxima, block_step
 from medseg.plan import Grid, Normalization
@@ -66,7 +65,9 @@ def _threshold(rule: Normalization) -> float:
 
 
 def _without_specks(solid: Array, block_ml: float) -> Array:
-    components, n = ndimage.label(solid, np.ones((3, 3, 3)))
+    from scipy.ndimage import label  # takes long to import
+
+    components, n = label(solid, np.ones((3, 3, 3)))
     sizes = np.bincount(components.ravel(), minlength=n + 1)
     sizes[0] = 0
     large = sizes >= min(SPECK_ML / block_ml, SPECK_PART * sizes.max())
@@ -77,9 +78,11 @@ def _without_specks(solid: Array, block_ml: float) -> Array:
 
 def _filled(solid: Array) -> Array:
     """Fills the holes of the planes across each axis: lungs are open where the scan ends, but not in every plane."""
+    from scipy.ndimage import binary_fill_holes  # takes long to import
+
     filled = solid.copy()
     for axis in range(3):
         planes = zip(np.moveaxis(filled, axis, 0), np.moveaxis(solid, axis, 0), strict=True)
         for result, plane in planes:
-            result |= ndimage.binary_fill_holes(plane)
+            result |= binary_fill_holes(plane)
     return filled

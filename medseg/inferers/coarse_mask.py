@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional
 
 from medseg.volume import Array, Shape3, Spacing3
@@ -37,10 +36,12 @@ class CoarseMask:
             margin_mm: How far the mask grows at least.
             spacing: Edges of a voxel of the model grid in mm, in array-axis order.
         """
+        from scipy.ndimage import distance_transform_edt  # takes long to import
+
         if not self.blocks.any():
             return self
         edges = np.multiply(self.step, spacing)
-        distance = ndimage.distance_transform_edt(~self.blocks, sampling=edges)  # between the blocks' centres
+        distance = distance_transform_edt(~self.blocks, sampling=edges)  # between the blocks' centres
         return CoarseMask(distance <= margin_mm + np.linalg.norm(edges), self.step)
 
 

@@ -16,8 +16,6 @@ from typing import Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
-from scipy.optimize import isotonic_regression
-from scipy.stats import spearmanr
 
 from medseg.postprocessing.components import RuleEffect
 from medseg.records import Record
@@ -186,6 +184,9 @@ def _expected(case: Iterable[HeldBack]) -> dict[str, float]:
 
 
 def _learn_label(held: Sequence[HeldBack]) -> LabelReview | None:
+    from scipy.optimize import isotonic_regression  # takes long to import, and prediction does not learn
+    from scipy.stats import spearmanr
+
     pairs = sorted((e.expected_dice, e.dice) for e in held if e.expected_dice is not None and e.dice is not None)
     volumes = [each.reference_ml for each in held if each.reference_ml > 0]
     if min(len(pairs), len(volumes)) < LEAST_CASES:

@@ -12,7 +12,7 @@ from medseg.inferers.case_stream import CaseStream, body_of
 from medseg.inferers.first_look import MARGIN_MM, first_look
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.transforms.restoring import Observer, Restoring
 from medseg.volume import Array
 

@@ -10,7 +10,6 @@ from itertools import product
 from math import prod
 
 import torch
-from monai.data.utils import compute_importance_map
 from torch.nn import functional
 
 from medseg.networks.network import Network
@@ -19,6 +18,7 @@ from medseg.volume import Shape3
 
 # Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
 GAUSSIAN_SIGMA = 0.125
+LEAST_WEIGHT = 1e-3  # of any voxel of a window
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,18 @@ class Layout:
         return [*range(0, n - patch, step), n - patch]
 
     def weight(self) -> torch.Tensor:
-        """Returns the weight of each voxel of a window, float32.
+        """Returns the weight of each voxel of a window, float32: that of MONAI's ``compute_importance_map``.
 
         Logits of valid convolutions are as good at the border as inside.
         """
-        if any(self.margin):
+        if any(self.margin) or self.mode == "constant":
             return torch.ones(self.patch_size)
-        weight: torch.Tensor = compute_importance_map(self.patch_size, mode=self.mode, sigma_scale=self.sigma_scale)
-        return weight
+        scales = self.sigma_scale if isinstance(self.sigma_scale, tuple) else (self.sigma_scale,) * 3
+        weight = torch.ones(())
+        for n, scale in zip(self.patch_size, scales, strict=True):
+            from_centre = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+            weight = weight[..., None] * torch.exp(from_centre**2 / (-2 * (n * scale) ** 2))
+        return weight.clamp_(min=max(float(weight.min()), LEAST_WEIGHT))
 
     def pad(self, image: torch.Tensor) -> torch.Tensor:
         """Returns the image ``(channel, x, y, z)`` with the margin.

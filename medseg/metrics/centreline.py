@@ -1,7 +1,6 @@
 """Whether tubes run where they should: the centre-line Dice."""
 
 import numpy as np
-from skimage.morphology import skeletonize
 
 from medseg.metrics.masks import Mask, checked
 
@@ -42,6 +41,8 @@ def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
 
 
 def _centreline(mask: Mask) -> Mask:
+    from skimage.morphology import skeletonize  # takes long to import
+
     flat = tuple(axis for axis, n in enumerate(mask.shape) if n == 1)[:1]
     thin: Mask = skeletonize(mask.squeeze(flat)).astype(bool)
     return np.expand_dims(thin, flat)

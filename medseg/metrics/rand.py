@@ -12,9 +12,6 @@ from typing import NamedTuple
 
 import edt
 import numpy as np
-from skimage.measure import label, shannon_entropy
-from skimage.metrics import adapted_rand_error, variation_of_information
-from skimage.segmentation import watershed
 
 from medseg.metrics.masks import Mask, checked
 
@@ -57,6 +54,10 @@ def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
         >>> round(scores.rand_score, 6), round(scores.information_score, 6)
         (1.0, 1.0)
     """
+    from skimage.measure import label, shannon_entropy  # scikit-image takes long to import
+    from skimage.metrics import adapted_rand_error, variation_of_information
+    from skimage.segmentation import watershed
+
     prediction, reference = checked(prediction, reference)
     if not reference.any():
         return None

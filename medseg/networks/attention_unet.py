@@ -15,13 +15,20 @@ upsampled features, and gates the finest skip too.)
 from math import prod
 
 import torch
-from monai.networks.layers.factories import Conv
 from torch import nn
 from torch.nn import functional
 
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
-from medseg.networks.blocks import NormName, convolutions, initialise, max_pool, normalization, pointwise
+from medseg.networks.blocks import (
+    CONVOLUTION,
+    NormName,
+    convolutions,
+    initialise,
+    max_pool,
+    normalization,
+    pointwise,
+)
 from medseg.networks.fitting import cropped, padded
 from medseg.networks.network import Network
 from medseg.plan import Architecture
@@ -44,7 +51,7 @@ class Gate(nn.Module):
     def __init__(self, width: int, gating_width: int, stride: tuple[int, ...], norm: NormName) -> None:
         super().__init__()
         dims = len(stride)
-        self.theta = Conv["conv", dims](width, width, stride, stride, bias=False)
+        self.theta = CONVOLUTION[dims](width, width, stride, stride, bias=False)
         self.phi = pointwise(gating_width, width, dims)
         self.psi = pointwise(width, 1, dims)
         self.out = nn.Sequential(pointwise(width, width, dims), normalization(norm, width, dims))

@@ -1,15 +1,24 @@
 """Parts that the U-Nets of the literature share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Literal
 
 import torch
-from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import nn
 
 NormName = Literal["none", "batch", "instance"]
+
+# PyTorch's layers by the number of spatial axes.
+Layers = dict[int, Callable[..., nn.Module]]
+CONVOLUTION: Layers = {2: nn.Conv2d, 3: nn.Conv3d}
+UP_CONVOLUTION: Layers = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOL: Layers = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+NORMALIZATION: dict[NormName, Layers] = {
+    "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+}
 
 
 def convolutions(
@@ -34,7 +43,7 @@ def convolutions(
     padding = tuple(k // 2 for k in kernel_size) if padded else 0
     layers: list[nn.Module] = []
     for before, after in pairwise((in_channels, *widths)):
-        convolution = Conv["conv", dims](before, after, tuple(kernel_size), padding=padding)
+        convolution = CONVOLUTION[dims](before, after, tuple(kernel_size), padding=padding)
         layers += [convolution, normalization(norm, after, dims), nn.ReLU(inplace=True)]
     if dropout:
         layers.append(nn.Dropout(dropout))
@@ -43,26 +52,22 @@ def convolutions(
 
 def normalization(norm: NormName, width: int, dims: int) -> nn.Module:
     """Returns the layer of a normalization by its name, for ``width`` features of ``dims`` axes."""
-    layer: nn.Module = nn.Identity() if norm == "none" else Norm[norm, dims](width, affine=True)
-    return layer
+    return nn.Identity() if norm == "none" else NORMALIZATION[norm][dims](width, affine=True)
 
 
 def max_pool(stride: Sequence[int]) -> nn.Module:
     """Returns max pooling whose windows are as large as its stride."""
-    pool: nn.Module = Pool["max", len(stride)](tuple(stride), tuple(stride))
-    return pool
+    return MAX_POOL[len(stride)](tuple(stride), tuple(stride))
 
 
 def up_convolution(in_channels: int, out_channels: int, stride: Sequence[int], bias: bool = True) -> nn.Module:
     """Returns a transposed convolution whose kernel is its stride: each voxel becomes ``stride`` voxels of its own."""
-    up: nn.Module = Conv["convtrans", len(stride)](in_channels, out_channels, tuple(stride), tuple(stride), bias=bias)
-    return up
+    return UP_CONVOLUTION[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride), bias=bias)
 
 
 def pointwise(in_channels: int, out_channels: int, dims: int) -> nn.Module:
     """Returns a convolution of one voxel, such as the one from features to logits."""
-    convolution: nn.Module = Conv["conv", dims](in_channels, out_channels, 1)
-    return convolution
+    return CONVOLUTION[dims](in_channels, out_channels, 1)
 
 
 def centre(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -74,9 +79,12 @@ def centre(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 def initialise(module: nn.Module) -> None:
     """Draws Gaussian weights of deviation √(2/N), where N is how many numbers one output is the sum of.
 
+    Weights without memory (device "meta") stay as they are.
+
     Source: He et al. 2015, arXiv:1502.01852.
     """
-    if not isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    kinds = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    if not isinstance(module, kinds) or module.weight.is_meta:  # drawing there imports all of torch._dynamo
         return
     terms = module.in_channels * prod(module.kernel_size)
     if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):

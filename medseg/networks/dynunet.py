@@ -10,7 +10,6 @@ from math import prod
 from typing import Literal
 
 import torch
-from monai.networks.nets import DynUNet as MonaiDynUNet
 from pydantic import Field
 from torch import nn
 
@@ -44,6 +43,8 @@ class DynUNet(Network):
     """
 
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
+        from monai.networks.nets import DynUNet as MonaiDynUNet  # takes seconds, for this network alone
+
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
         arguments = arguments_of(architecture, DynUNetArguments)

@@ -1,13 +1,13 @@
-"""Networks of MONAI: three with settings that follow from the plan, and any other by its name."""
+"""Networks of MONAI: three with settings that follow from the plan, and any other by its name.
+
+MONAI is imported when one of them is built, since that takes seconds.
+"""
 
 import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import monai.networks.nets as nets
 import torch
-from monai.networks.blocks.mednext_block import MedNeXtDownBlock
-from monai.utils import ensure_tuple_rep
 from pydantic import ConfigDict, Field, PositiveInt
 from torch import nn
 
@@ -38,12 +38,14 @@ def segresnet(in_channels: int, out_channels: int, architecture: Architecture) -
 
     Source: Myronenko 2018, arXiv:1810.11654.
     """
+    from monai.networks.nets import SegResNetDS
+
     arguments = arguments_of(architecture, SegResNetArguments)
     blocks = arguments.blocks[: len(architecture.strides)]
     # MONAI's rule for millimetres: an axis that is 2ⁿ times as coarse as the finest isn't pooled the first n times.
     unpooled = [_leading_ones(axis) for axis in zip(*architecture.strides[1 : len(blocks)], strict=True)]
     resolution = tuple(2.0**n for n in unpooled) or None
-    network = nets.SegResNetDS(
+    network = SegResNetDS(
         spatial_dims=len(architecture.strides[0]),
         init_filters=arguments.filters or architecture.features[0],
         in_channels=in_channels,
@@ -77,9 +79,11 @@ def swin_unetr(in_channels: int, out_channels: int, architecture: Architecture) 
 
     Source: Hatamizadeh et al. 2022, arXiv:2201.01266.
     """
+    from monai.networks.nets import SwinUNETR
+
     arguments = arguments_of(architecture, SwinUNETRArguments)
     dims = len(architecture.strides[0])
-    network = nets.SwinUNETR(
+    network = SwinUNETR(
         in_channels=in_channels,
         out_channels=out_channels,
         feature_size=arguments.feature_size or 12 * max(1, round(architecture.features[0] / 8)),
@@ -118,10 +122,13 @@ def mednext(in_channels: int, out_channels: int, architecture: Architecture) -> 
 
     Source: Roy et al. 2023, arXiv:2303.09975.
     """
+    from monai.networks.blocks.mednext_block import MedNeXtDownBlock
+    from monai.networks.nets import MedNeXt
+
     arguments = arguments_of(architecture, MedNeXtArguments)
     dims = len(architecture.strides[0])
     blocks, ratios, ratio_at_the_bottom = MEDNEXT_SIZES[arguments.size]
-    network = nets.MedNeXt(
+    network = MedNeXt(
         spatial_dims=dims,
         init_filters=arguments.filters or architecture.features[0],
         in_channels=in_channels,
@@ -172,6 +179,8 @@ def monai_network(in_channels: int, out_channels: int, architecture: Architectur
     Raises:
         ConfigError: MONAI has no segmentation network of this name, or it doesn't take these arguments.
     """
+    from monai.utils import ensure_tuple_rep
+
     name, dims = architecture.name.removeprefix(PREFIX), len(architecture.strides[0])
     kinds = segmentation_networks()
     if name not in kinds:
@@ -191,6 +200,8 @@ def monai_network(in_channels: int, out_channels: int, architecture: Architectur
 
 def segmentation_networks() -> dict[str, type[nn.Module]]:
     """Returns the classes of ``monai.networks.nets`` that take channels, outputs and dimensions, by name."""
+    import monai.networks.nets as nets
+
     found = {name: getattr(nets, name) for name in dir(nets)}
     return {
         name: kind

@@ -6,13 +6,13 @@ from math import gcd, prod
 from typing import Annotated, Any, Literal
 
 import torch
-from monai.networks.layers.factories import Conv, Norm, Pool
 from pydantic import Field, PositiveInt
 from torch import nn
 from torch.nn import functional
 
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
+from medseg.networks.blocks import CONVOLUTION, MAX_POOL, NORMALIZATION
 from medseg.networks.network import Network
 from medseg.plan import Architecture
 
@@ -93,7 +93,7 @@ class TransUNet(Network):
         self.repeats = 3 if in_channels == 1 and dims == 2 else 1
         kernels = [*architecture.kernel_sizes, *architecture.kernel_sizes[-1:] * 4][:5]
         self.resnet = ResNet(in_channels * self.repeats, sizes.width, arguments.blocks, strides, kernels)
-        self.embedding = Conv["conv", dims](16 * sizes.width, sizes.hidden, 1)
+        self.embedding = CONVOLUTION[dims](16 * sizes.width, sizes.hidden, 1)
         self.token_grid_is_open = arguments.token_grid is None
         grid = arguments.token_grid or _token_grid(architecture, self.multiple_of)
         if len(grid) != dims:
@@ -113,7 +113,7 @@ class TransUNet(Network):
                 zip(sizes.decoder, (8 * w, 4 * w, w, 0), kernels[3::-1], strict=True)
             )
         )
-        self.head = Conv["conv", dims](sizes.decoder[-1], out_channels, kernels[0], padding=_padding(kernels[0]))
+        self.head = CONVOLUTION[dims](sizes.decoder[-1], out_channels, kernels[0], padding=_padding(kernels[0]))
 
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
         """Returns the grid of tokens of a patch, where the user left it open."""
@@ -168,7 +168,7 @@ class ResNet(nn.Sequential):
         )
         window = tuple(3 if s > 1 else 1 for s in strides[1])
         # ceil_mode: windows begin at the first voxel, and the last one may reach over the end, as in Google's code.
-        stages = [nn.Sequential(root), nn.Sequential(Pool["max", dims](window, tuple(strides[1]), ceil_mode=True))]
+        stages = [nn.Sequential(root), nn.Sequential(MAX_POOL[dims](window, tuple(strides[1]), ceil_mode=True))]
         stages += [nn.Sequential(), nn.Sequential()]
         before = width
         for i, n in enumerate(blocks, start=1):
@@ -235,8 +235,8 @@ class ConvolutionNormReLU(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         dims = len(kernel_size)
         padding = _padding(kernel_size)
-        convolution = Conv["conv", dims](in_channels, out_channels, tuple(kernel_size), padding=padding, bias=False)
-        super().__init__(convolution, Norm["batch", dims](out_channels), nn.ReLU(inplace=True))
+        convolution = CONVOLUTION[dims](in_channels, out_channels, tuple(kernel_size), padding=padding, bias=False)
+        super().__init__(convolution, NORMALIZATION["batch"][dims](out_channels), nn.ReLU(inplace=True))
 
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:

@@ -126,8 +126,12 @@ class UNet(Network):
 
 
 def initialise_unet(module: nn.Module) -> None:
-    """Draws the weights of a convolution after He et al. 2015, for the slope of the leaky ReLU."""
-    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    """Draws the weights of a convolution after He et al. 2015, for the slope of the leaky ReLU.
+
+    Weights without memory (device "meta") stay as they are.
+    """
+    kinds = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    if isinstance(module, kinds) and not module.weight.is_meta:  # drawing there imports all of torch._dynamo
         nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

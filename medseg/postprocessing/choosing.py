@@ -4,8 +4,6 @@ from collections.abc import Collection, Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from scipy.ndimage import find_objects
-
 from medseg.labels import IGNORED
 from medseg.postprocessing.components import Rule, changed
 from medseg.volume import Array
@@ -56,6 +54,8 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
         cases: Held-back cases, predicted without rules.
         names: Of the labels, in the order of their network values.
     """
+    from scipy.ndimage import find_objects  # takes long to import
+
     rules = {name: _candidates(name) for name in names}
     dice: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
     for case in cases:

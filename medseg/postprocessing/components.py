@@ -10,7 +10,6 @@ from typing import Any
 import cc3d
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveInt
-from scipy.ndimage import binary_fill_holes, find_objects
 
 from medseg.records import Record
 from medseg.volume import Array
@@ -104,7 +103,11 @@ def postprocess(
         voxel_volume_ml: The volume of a voxel.
         probabilities: Of what is removed; None: they are not known.
     """
-    boxes: Sequence[tuple[slice, ...] | None] = find_objects(label_map, max_label=len(names)) if rules else []
+    if not rules:
+        return ()
+    from scipy.ndimage import find_objects  # takes long to import
+
+    boxes: Sequence[tuple[slice, ...] | None] = find_objects(label_map, max_label=len(names))
     changes = []
     for rule in rules:
         label = names.index(rule.label) + 1
@@ -147,5 +150,7 @@ def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) ->
         threshold = int(np.ceil(rule.min_volume_ml / voxel_volume_ml - 1e-6))
         mask = cc3d.dust(mask, threshold=threshold, connectivity=26) > 0
     if rule.fill_holes:
+        from scipy.ndimage import binary_fill_holes  # takes long to import
+
         mask = binary_fill_holes(mask) & (mask | (label_map == 0))
     return mask

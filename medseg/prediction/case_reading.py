@@ -19,7 +19,7 @@ from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.progress import say
 from medseg.transforms.intensities import unlike
-from medseg.transforms.preprocessing import Prepared, prepare
+from medseg.transforms.prepared import Prepared, prepare
 from medseg.volume import Geometry, Volume
 
 

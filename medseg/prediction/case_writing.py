@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.dataset.cases import Case
 from medseg.errors import MedsegError, OutputError
-from medseg.evaluation.calibration import PROBABILITIES, map_paths
+from medseg.evaluation.predictions_json import PROBABILITIES, map_paths
 from medseg.inferers.model import Model, ModelRecord
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps

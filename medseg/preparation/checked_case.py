@@ -172,7 +172,7 @@ def store_case(
     """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet."""
     load_plugins(set(plugins) - set(loaded_plugins()))
     # Here, since it brings torch and MONAI: checking and converting do without.
-    from medseg.transforms.preprocessing import prepare
+    from medseg.transforms.prepared import prepare
 
     image = read_images(item.case, config.geometry_tolerance)
     label_map = None

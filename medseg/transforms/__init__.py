@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from medseg.transforms.augmentation.pipeline import Augmentation, EachSample, augmentation_for, build_augmentation
     from medseg.transforms.augmentation.spatial import RandAffineBatch, RandFlipBatch
     from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd
-    from medseg.transforms.preprocessing import Prepared, Preprocessing, build_preprocessing, prepare
+    from medseg.transforms.prepared import Prepared, prepare
+    from medseg.transforms.preprocessing import Preprocessing, build_preprocessing
     from medseg.transforms.reading import ReadVolumed
     from medseg.transforms.registry import monai_transform
     from medseg.transforms.restoring import Restored, Restoring, restore, restore_label_map
@@ -62,7 +63,7 @@ _HOMES = {
     "EachSample": "augmentation.pipeline",
     "NormalizeChannelsd": "normalize",
     "OrthogonalGridd": "spatial",
-    "Prepared": "preprocessing",
+    "Prepared": "prepared",
     "Preprocessing": "preprocessing",
     "RandAffineBatch": "augmentation.spatial",
     "RandBrightnessBatch": "augmentation.intensity",
@@ -81,7 +82,7 @@ _HOMES = {
     "build_augmentation": "augmentation.pipeline",
     "build_preprocessing": "preprocessing",
     "monai_transform": "registry",
-    "prepare": "preprocessing",
+    "prepare": "prepared",
     "restore": "restoring",
     "restore_label_map": "restoring",
 }

@@ -6,7 +6,6 @@ orthogonal grid.)
 """
 
 import numpy as np
-from scipy.ndimage import affine_transform
 
 from medseg.errors import GeometryError
 from medseg.volume import Array, Geometry, Volume
@@ -101,6 +100,8 @@ def label_map_on_grid(label_map: Array, source: Geometry, target: Geometry) -> A
     Returns:
         Labels (x, y, z) on ``target``, of the same type; 0 outside of ``source``.
     """
+    from scipy.ndimage import affine_transform  # takes long to import
+
     to_source = np.linalg.inv(source.affine) @ target.affine
     resampled: Array = affine_transform(
         label_map, to_source, output_shape=target.shape, order=0, mode="grid-constant", prefilter=False

@@ -8,15 +8,13 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from medseg.errors import SourceError
 from medseg.plan import Normalization
 from medseg.transforms.extremes import without_extremes
-from medseg.volume import Array
+from medseg.transforms.prepared import check_channels, normalized
 
 logger = logging.getLogger(__name__)
 
@@ -79,42 +77,5 @@ class NormalizeChannelsd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = result[key]
-            check_channels(len(tensor), self.rules)
-            channels = [_normalize(channel, rule) for channel, rule in zip(tensor.as_tensor(), self.rules, strict=True)]
-            result[key] = MetaTensor(torch.stack(channels)).copy_meta_from(tensor)
+            result[key] = MetaTensor(normalized(tensor.as_tensor(), self.rules)).copy_meta_from(tensor)
         return result
-
-
-def check_channels(n_channels: int, rules: Sequence[Normalization]) -> None:
-    """Checks that there is one rule a channel.
-
-    Raises:
-        SourceError: There are more or fewer.
-    """
-    if n_channels != len(rules):
-        raise SourceError(f"{n_channels} channels where the plan has {len(rules)}")
-
-
-def _normalize(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
-    channel = channel.float()
-    if rule.kind == "ct":
-        return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
-    if rule.kind == "zscore":
-        outside = channel == 0 if rule.nonzero else torch.zeros_like(channel, dtype=torch.bool)
-        if outside.all():
-            return channel
-        mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
-        return (channel - mean).div_(std).masked_fill_(outside, 0)
-    return channel
-
-
-def _mean_and_std(values: Array) -> tuple[float, float]:
-    """Returns mean and deviation, and overwrites ``values``.
-
-    It sums in float64, since a float32 mean over a large bright volume loses the third digit; by NumPy, since torch
-    would copy the volume to float64 (and indices of all voxels) first.
-    """
-    mean = float(values.mean(dtype=np.float64))
-    values -= mean
-    np.square(values, out=values)
-    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, 1e-8)

@@ -1,33 +1,23 @@
 """From a volume to an array on the model grid: orient, crop, normalize, resample, then the user's own transforms.
 
 ``build_preprocessing`` has all of it as a ``monai.transforms.Compose`` of dictionaries, with a way back by
-``monai.transforms.Invertd``. ``prepare`` is what the commands call: the same steps for a ``Volume`` that was read.
-Their way back (``medseg.transforms.restoring``) needs the two grids only, and takes logits slab by slab.
+``monai.transforms.Invertd``. The commands call ``medseg.transforms.prepared``: the same steps for a ``Volume`` that was
+read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, Orientationd
 
 from medseg.errors import MedsegError, cause_of
 from medseg.labels import Labels
 from medseg.plan import Grid, Plan
-from medseg.transforms.extremes import without_extremes
-from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
-from medseg.transforms.intensities import Floats, profile, quantiles
-from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd, check_channels
-from medseg.transforms.reading import IMAGE, ReadVolumed, native
+from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd
+from medseg.transforms.reading import IMAGE, ReadVolumed
 from medseg.transforms.registry import ValueTransform
-from medseg.transforms.spatial import LABEL, OrthogonalGridd, ResampleToSpacingd, geometry_of
-from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
-
-# In units of normalized values, which are stored in steps of a thousandth.
-FLAT_BELOW = 1e-3
+from medseg.transforms.spatial import LABEL, OrthogonalGridd, ResampleToSpacingd
 
 KEYS = (IMAGE, LABEL)
 
@@ -119,87 +109,6 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
     steps.append(NormalizeChannelsd([IMAGE], grid.normalization))
     steps.append(ResampleToSpacingd(KEYS, grid.spacing))
     return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A case on the model grid.
-
-    Attributes:
-        image: ``(channel, x, y, z)``, float32.
-        label_map: ``(x, y, z)``, in network values; None where the case has none.
-        geometry: The model grid.
-        source: The grid of the source.
-        profiles: The quantiles of the source's values that are compared from case to case, one a channel.
-        oddities: What is odd about these values, by channel, in words.
-    """
-
-    image: torch.Tensor
-    label_map: torch.Tensor | None
-    geometry: Geometry
-    source: Geometry
-    profiles: tuple[Floats, ...] = ()  # of the source's values, one a channel
-    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel, in words
-
-
-def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
-    """Returns a case on the model grid.
-
-    A sheared volume is resampled to an orthogonal grid first, and ``Restoring`` maps its labels back.
-
-    Args:
-        volume: as it was read.
-        label_map: (x, y, z) on the volume's grid, in network values; None where there is none.
-        grid: the plan's.
-
-    Raises:
-        SourceError: for a wrong number of channels.
-        ConfigError: for transforms of the user that fail or change the grid.
-
-    Examples:
-        >>> import numpy as np
-        >>> from medseg.plan import Grid, Normalization
-        >>> from medseg.volume import Geometry, Volume
-        >>> rule = Normalization(kind="zscore")
-        >>> grid = Grid(orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(rule,))
-        >>> array = np.random.default_rng(0).normal(100, 10, (1, 10, 12, 14))
-        >>> prepared = prepare(Volume(array, Geometry((10, 12, 14), np.eye(4))), None, grid)
-        >>> prepared.image.shape, prepared.geometry.spacing
-        (torch.Size([1, 5, 6, 7]), (2.0, 2.0, 2.0))
-    """
-    check_channels(len(volume.array), grid.normalization)
-    source = volume.geometry
-    array, oddities = without_extremes(volume.array, grid.normalization)
-    volume = Volume(array, source)
-    if source.shear > SHEAR_TOLERANCE:
-        orthogonal = orthogonal_grid(source)
-        volume = on_grid(volume, orthogonal)
-        label_map = None if label_map is None else label_map_on_grid(label_map, source, orthogonal)
-    affine = torch.from_numpy(volume.geometry.affine)
-    data = {IMAGE: MetaTensor(torch.from_numpy(native(volume.array)), affine=affine)}
-    if label_map is not None:
-        data[LABEL] = MetaTensor(torch.from_numpy(np.ascontiguousarray(label_map))[None], affine=affine)
-    data = Preprocessing(_steps(grid))(data)
-    # The user's transforms may have changed the types.
-    image = data[IMAGE].as_tensor().float().contiguous()
-    label = data[LABEL].as_tensor()[0].to(torch.uint8).contiguous() if LABEL in data else None
-    profiles = tuple(profile(quantiles(channel), rule) for channel, rule in zip(array, grid.normalization, strict=True))
-    oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image)}
-    return Prepared(image, label, geometry_of(data[IMAGE]), source, profiles, oddities)
-
-
-def _flat_channels(image: torch.Tensor) -> Iterator[int]:
-    """Yields the channels of a normalized image with nothing in them that a network could see."""
-    for i, channel in enumerate(image):
-        if float(channel.max() - channel.min()) < FLAT_BELOW:
-            yield i
-
-
-def _why_flat(channel: Array) -> str:
-    lowest, highest = float(channel.min()), float(channel.max())
-    if lowest == highest:
-        return f"it is constant: all its voxels have the value {lowest:.4g}"
-    return f"nothing is left of it after normalization: its values lie between {lowest:.4g} and {highest:.4g}"
 
 
 def _any_channel_nonzero(image: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,9 @@ from medseg.errors import GeometryError, SourceError
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.transforms.grids import on_grid
+from medseg.transforms.prepared import native
 from medseg.transforms.spatial import LABEL, geometry_of
-from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
+from medseg.volume import GRID_TOLERANCE, Geometry, Volume
 
 IMAGE = "image"
 
@@ -101,8 +102,3 @@ class ReadVolumed(MapTransform):
         encoded = plain.to(torch.uint8) if self.labels is None else torch.from_numpy(self.labels.encode(plain.numpy()))
         result: MetaTensor = MetaTensor(encoded).copy_meta_from(tensor)
         return result
-
-
-def native(array: Array) -> Array:
-    """Returns an array as float32 in native byte order, which torch needs."""
-    return np.ascontiguousarray(array, dtype=np.float32)

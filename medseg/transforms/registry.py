@@ -1,10 +1,11 @@
 """MONAI's dictionary transforms by name, as users write them in YAML."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import monai.transforms
+import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor
@@ -12,6 +13,7 @@ from monai.utils import convert_to_tensor
 from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
 from medseg.plugins import error_of_plugin, errors_of_plugins, plugin_of
 from medseg.transforms.spatial import geometry_of
+from medseg.volume import Geometry
 
 KEYS = ("image", "label")
 # Beside those of monai.transforms.io: one writes files, the others need a function, which YAML cannot give.
@@ -93,6 +95,33 @@ class ValueTransform(Transform):
         # There is no way back of values, and the way back of the grid leads past this step.
         changed["image"].applied_operations = trace
         return changed
+
+
+def with_changed_values(
+    specs: Sequence[Mapping[str, Any]], image: torch.Tensor, label_map: torch.Tensor | None, geometry: Geometry
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns a case after the user's own transforms of a plan.
+
+    Args:
+        specs: As for ``monai_transform``, in their order.
+        image: ``(channel, x, y, z)``.
+        label_map: ``(x, y, z)``, or None.
+        geometry: The grid of the two.
+
+    Returns:
+        The image, float32, and the label map.
+
+    Raises:
+        ConfigError: A transform fails, or changes the grid.
+    """
+    affine = torch.from_numpy(geometry.affine)
+    data: dict[str, Any] = {"image": MetaTensor(image, affine=affine)}
+    if label_map is not None:
+        data["label"] = MetaTensor(label_map[None], affine=affine)
+    for spec in specs:
+        data = ValueTransform(spec)(data)
+    changed = data["image"].as_tensor().float()  # they may have changed the types
+    return changed, None if label_map is None else data["label"].as_tensor()[0]
 
 
 def _class(name: str) -> type[MapTransform]:

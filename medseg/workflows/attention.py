@@ -18,7 +18,7 @@ from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.model import load_model
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.report.attention import write_attention
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.volume import Volume
 
 

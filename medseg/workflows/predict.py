@@ -13,7 +13,7 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
 from medseg.device import choose_device
 from medseg.errors import ConfigError, SourceError
-from medseg.evaluation.calibration import PROBABILITIES
+from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
 from medseg.inferers.model import Model, load_model, without_rules

@@ -15,7 +15,7 @@ from medseg.inferers.model import ModelRecord, read_model_record, save_model
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.prediction import case_segmentation as predicting
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.workflows.predict import predict
 from medseg.workflows.preprocess import preprocess
 from medseg.workflows.train import train

@@ -20,7 +20,7 @@ from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_segmentation, read_volume
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.transforms.restoring import restore
 from medseg.volume import Array, Geometry, Volume
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import shift
 
 from medseg.errors import GeometryError
 from medseg.io.dicom.geometry import LPS_TO_RAS, SAME_POSITION_MM, SlicePlane, Vector
@@ -88,6 +87,8 @@ class Stack:
 
     def _placed(self, values: Array, i: int, fill: float) -> Array:
         """Returns one slice on the rows and columns of the grid."""
+        from scipy.ndimage import shift  # takes long to import
+
         columns, rows, _ = self.geometry.shape
         placed = np.full((rows, columns), fill, dtype=np.float64)
         placed[: values.shape[1], : values.shape[2]] = values[i]

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.measure import find_contours
 
 from medseg.volume import Array
 
@@ -30,6 +28,9 @@ def outlines(mask: Array) -> Iterator[Line]:
     Source:
         Lorensen and Cline 1987, doi:10.1145/37402.37422.
     """
+    from scipy import ndimage  # takes long to import, as scikit-image does
+    from skimage.measure import find_contours
+
     parts, _ = ndimage.label(mask)
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         part = np.pad(parts[box] == number, 1)

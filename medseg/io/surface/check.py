@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from medseg.io.certificates.certificate import Certificate, together
 from medseg.io.certificates.raw_slices import LPS_TO_RAS
@@ -106,6 +105,8 @@ def _pairs_along(axis: int, mask: Array) -> Array:
 
     What lies outside of the image is not in the mask.
     """
+    from scipy.ndimage import find_objects  # takes long to import
+
     (box,) = find_objects(mask.view(np.uint8))
     padded = np.pad(mask[box], [(1, 1) if i == axis else (0, 0) for i in range(3)])
     lower = np.argwhere(np.diff(padded, axis=axis)) + [part.start for part in box]

@@ -11,7 +11,7 @@ from medseg.inferers.confidence import Confidence
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.labels import Labels
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.volume import Geometry, Shape3
 
 

@@ -7,7 +7,7 @@ from medseg.inferers.first_look import MARGIN_MM, averaged_down, first_look
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, segment
 from medseg.plan import Plan
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.volume import Geometry
 
 SHAPE = (100, 40, 40)

@@ -20,7 +20,7 @@ from medseg.inferers.segmentation import segment
 from medseg.inferers.windows import GAUSSIAN_SIGMA, WindowRow
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, LearntRegion, Plan
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.transforms.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
 

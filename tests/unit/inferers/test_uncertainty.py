@@ -14,7 +14,7 @@ from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.inferers.uncertainty import Maps
-from medseg.transforms.preprocessing import Prepared
+from medseg.transforms.prepared import Prepared
 from medseg.transforms.resample import grid_with_spacing, resample
 from medseg.volume import Geometry
 

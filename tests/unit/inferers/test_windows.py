@@ -1,10 +1,12 @@
 import pytest
 import torch
+from monai.data.utils import compute_importance_map
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
 from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.predictor import Predictor
+from medseg.inferers.windows import Layout
 
 
 class Identity(torch.nn.Module):
@@ -21,6 +23,14 @@ def test_windows_cover_every_voxel_and_weights_sum_to_one(dims: int, shape: tupl
     logits = predict_logits(Identity(), image, plan(dims), InferenceConfig(), CPU)
     assert logits.shape == (2, *shape)
     assert torch.allclose(logits, torch.cat([image, 2 * image]), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.125, (0.125, 0.3, 0.02)])
+@pytest.mark.parametrize("mode", ["gaussian", "constant"])
+def test_windows_are_weighed_as_monai_weighs_them(mode: str, scale: float | tuple[float, ...]) -> None:
+    patch = (24, 17, 1)
+    layout = Layout((40, 40, 40), patch, (0, 0, 0), 0.5, mode=mode, sigma_scale=scale)
+    assert torch.equal(layout.weight(), compute_importance_map(patch, mode=mode, sigma_scale=scale))
 
 
 class LeftRight(torch.nn.Module):

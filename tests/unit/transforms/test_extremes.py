@@ -3,7 +3,7 @@ import pytest
 
 from medseg.plan import Grid, Normalization
 from medseg.transforms.extremes import find_extremes, without_extremes
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.volume import Geometry, Volume
 
 SHAPE = (30, 28, 20)

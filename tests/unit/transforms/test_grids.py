@@ -4,7 +4,7 @@ import torch
 
 from medseg.plan import Grid, Normalization
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.transforms.restoring import restore
 from medseg.volume import Geometry, Volume
 

@@ -5,7 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from medseg.errors import ConfigError, SourceError
 from medseg.plan import Grid, Normalization
-from medseg.transforms.preprocessing import prepare
+from medseg.transforms.prepared import prepare
 from medseg.transforms.restoring import restore
 from medseg.volume import Geometry, Volume
 

@@ -1,0 +1,183 @@
+"""A case on the model grid: oriented, cropped, normalized, resampled, then changed by the user's own transforms.
+
+It is what ``build_preprocessing`` does (``medseg.transforms.preprocessing``), for a ``Volume`` that was read, without
+MONAI, which takes seconds to import. The way back (``medseg.transforms.restoring``) needs the two grids only, and takes
+logits slab by slab.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from medseg.errors import SourceError
+from medseg.plan import Grid, Normalization
+from medseg.transforms.extremes import without_extremes
+from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
+from medseg.transforms.intensities import Floats, profile, quantiles
+from medseg.transforms.resample import grid_with_spacing, resample, resample_label_map
+from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
+
+# In units of normalized values, which are stored in steps of a thousandth.
+FLAT_BELOW = 1e-3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case on the model grid.
+
+    Attributes:
+        image: ``(channel, x, y, z)``, float32.
+        label_map: ``(x, y, z)``, in network values; None where the case has none.
+        geometry: The model grid.
+        source: The grid of the source.
+        profiles: The quantiles of the source's values that are compared from case to case, one a channel.
+        oddities: What is odd about these values, by channel, in words.
+    """
+
+    image: torch.Tensor
+    label_map: torch.Tensor | None
+    geometry: Geometry
+    source: Geometry
+    profiles: tuple[Floats, ...] = ()  # of the source's values, one a channel
+    oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel, in words
+
+
+def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
+    """Returns a case on the model grid.
+
+    A sheared volume is resampled to an orthogonal grid first, and ``Restoring`` maps its labels back.
+
+    Args:
+        volume: as it was read.
+        label_map: (x, y, z) on the volume's grid, in network values; None where there is none.
+        grid: the plan's.
+
+    Raises:
+        SourceError: for a wrong number of channels.
+        ConfigError: for transforms of the user that fail or change the grid.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.plan import Grid, Normalization
+        >>> from medseg.volume import Geometry, Volume
+        >>> rule = Normalization(kind="zscore")
+        >>> grid = Grid(orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(rule,))
+        >>> array = np.random.default_rng(0).normal(100, 10, (1, 10, 12, 14))
+        >>> prepared = prepare(Volume(array, Geometry((10, 12, 14), np.eye(4))), None, grid)
+        >>> prepared.image.shape, prepared.geometry.spacing
+        (torch.Size([1, 5, 6, 7]), (2.0, 2.0, 2.0))
+    """
+    check_channels(len(volume.array), grid.normalization)
+    source = volume.geometry
+    array, oddities = without_extremes(volume.array, grid.normalization)
+    profiles = tuple(profile(quantiles(channel), rule) for channel, rule in zip(array, grid.normalization, strict=True))
+    volume = Volume(array, source)
+    if source.shear > SHEAR_TOLERANCE:
+        volume = on_grid(volume, orthogonal_grid(source))
+        label_map = None if label_map is None else label_map_on_grid(label_map, source, volume.geometry)
+    labels = None if label_map is None else Volume(label_map[None], volume.geometry)
+    cropped, labels = _cropped(volume, labels, grid)
+    image = normalized(torch.from_numpy(native(cropped.array)), grid.normalization)
+    label = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels.array[0]))
+    geometry = cropped.geometry
+    resampled = grid_with_spacing(geometry, grid.spacing)
+    if resampled.shape != geometry.shape:
+        image = resample(image, geometry, resampled, "cubic")
+        label = None if label is None else resample_label_map(label, geometry, resampled)
+        geometry = resampled
+    if grid.transforms:
+        from medseg.transforms.registry import with_changed_values  # imports MONAI, which few plans need here
+
+        image, label = with_changed_values(grid.transforms, image, label, geometry)
+    label = None if label is None else label.to(torch.uint8).contiguous()
+    image = image.contiguous()
+    oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image)}
+    return Prepared(image, label, geometry, source, profiles, oddities)
+
+
+def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> tuple[Volume, Volume | None]:
+    """Returns image and label map with the plan's orientation, and without the border in which the image is zero."""
+    if volume.geometry.orientation != grid.orientation:
+        volume = volume.oriented_as(grid.orientation)
+        labels = None if labels is None else labels.oriented_as(grid.orientation)
+    nonzero = (volume.array != 0).any(0) if grid.crop_to_nonzero else None
+    if nonzero is None or not nonzero.any():  # nothing would be left of an image that is zero everywhere
+        return volume, labels
+    extents = [np.flatnonzero(nonzero.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    first, last = (np.array([extent[end] for extent in extents]) for end in (0, -1))
+    affine = volume.geometry.affine.copy()
+    affine[:3, 3] = volume.geometry.world(first)
+    x, y, z = last - first + 1
+    geometry = Geometry((x, y, z), affine)
+    box = (slice(None), *(slice(start, stop) for start, stop in zip(first, last + 1, strict=True)))
+    return Volume(volume.array[box], geometry), None if labels is None else Volume(labels.array[box], geometry)
+
+
+def _flat_channels(image: torch.Tensor) -> Iterator[int]:
+    """Yields the channels of a normalized image with nothing in them that a network could see."""
+    for i, channel in enumerate(image):
+        if float(channel.max() - channel.min()) < FLAT_BELOW:
+            yield i
+
+
+def _why_flat(channel: Array) -> str:
+    lowest, highest = float(channel.min()), float(channel.max())
+    if lowest == highest:
+        return f"it is constant: all its voxels have the value {lowest:.4g}"
+    return f"nothing is left of it after normalization: its values lie between {lowest:.4g} and {highest:.4g}"
+
+
+def check_channels(n_channels: int, rules: Sequence[Normalization]) -> None:
+    """Checks that there is one rule a channel.
+
+    Raises:
+        SourceError: There are more or fewer.
+    """
+    if n_channels != len(rules):
+        raise SourceError(f"{n_channels} channels where the plan has {len(rules)}")
+
+
+def normalized(image: torch.Tensor, rules: Sequence[Normalization]) -> torch.Tensor:
+    """Returns an image with each channel normalized by its rule, float32.
+
+    Args:
+        image: ``(channel, x, y, z)``, of any type of numbers; it stays as it is.
+        rules: One a channel.
+
+    Raises:
+        SourceError: There are more or fewer rules than channels.
+    """
+    check_channels(len(image), rules)
+    return torch.stack([_normalized(channel, rule) for channel, rule in zip(image, rules, strict=True)])
+
+
+def _normalized(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
+    channel = channel.float()
+    if rule.kind == "ct":
+        return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
+    if rule.kind == "zscore":
+        outside = channel == 0 if rule.nonzero else torch.zeros_like(channel, dtype=torch.bool)
+        if outside.all():
+            return channel
+        mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
+        return (channel - mean).div_(std).masked_fill_(outside, 0)
+    return channel
+
+
+def _mean_and_std(values: Array) -> tuple[float, float]:
+    """Returns mean and deviation, and overwrites ``values``.
+
+    It sums in float64, since a float32 mean over a large bright volume loses the third digit; by NumPy, since torch
+    would copy the volume to float64 (and indices of all voxels) first.
+    """
+    mean = float(values.mean(dtype=np.float64))
+    values -= mean
+    np.square(values, out=values)
+    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, 1e-8)
+
+
+def native(array: Array) -> Array:
+    """Returns an array as float32 in native byte order, which torch needs."""
+    return np.ascontiguousarray(array, dtype=np.float32)
