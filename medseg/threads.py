@@ -13,9 +13,8 @@ from statistics import fmean
 import torch
 
 # What is compared is the mean of at least so many steps that took at least so many seconds, without the slowest: less
-# would be taken in by chance, more would cost time. Of steps that take seconds each, two are enough.
+# would be taken in by chance, more would cost time.
 LOOK, LOOK_SECONDS = 4, 0.5
-LONG_LOOK, LONG_LOOK_SECONDS = 2, 2.0
 # Another number of threads has to be faster than this part of the time, or nothing changes.
 FASTER = 0.9
 # Steps that take so much longer than they did call for a try at once, and end one that is under way.
@@ -109,7 +108,7 @@ class Threads:
         self._seconds += seconds
         if not self._have_seen_enough():
             return
-        usual = min(self._times) if len(self._times) == 1 else fmean(sorted(self._times)[:-1])
+        usual = fmean(sorted(self._times)[:-1] or self._times)
         self._times, self._seconds = [], 0.0
         if self._before is None:
             self._look(usual)
@@ -122,8 +121,7 @@ class Threads:
             return False
         if self._before is not None and min(self._times) > SLOWER * self._before[1]:
             return True  # a number of threads that is far from being kept: each further step would cost time
-        n = len(self._times)
-        return n >= LOOK or (n >= LONG_LOOK and self._seconds >= LONG_LOOK_SECONDS)
+        return len(self._times) >= LOOK
 
     def _look(self, seconds: float) -> None:
         """Begins a try when it is time for one, or when steps have become slower."""
