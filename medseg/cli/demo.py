@@ -50,7 +50,7 @@ def verdict(result: "DemoResult") -> list[str]:
         f"Mean Dice {mean:.2f}, the lowest {lowest:.2f} ({name}). "
         f"Usual on a quiet laptop: {USUAL_DICE:.2f} or more, and no structure below {USUAL_LOWEST_DICE:.2f}"
     ]
-    if mean >= USUAL_DICE and lowest >= USUAL_LOWEST_DICE:
+    if round(mean, 2) >= USUAL_DICE and round(lowest, 2) >= USUAL_LOWEST_DICE:
         return lines
     if result.steps < USUAL_STEPS[result.dims]:
         return [
@@ -58,4 +58,5 @@ def verdict(result: "DemoResult") -> list[str]:
             f"There was time for {result.steps} steps of training; usual are {USUAL_STEPS[result.dims]} or more. "
             "Close programs that keep the processor busy, or give more time: medseg demo --max-time 6m -o demo-6m",
         ]
-    return [*lines, f"Training did {result.steps} steps, which is usually enough; look at run/report.html for why"]
+    report = result.folder / "run" / "report.html"
+    return [*lines, f"Training did {result.steps} steps, which is usually enough. {report} has the curves"]

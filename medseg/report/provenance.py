@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from medseg.evaluation.predictions_json import read_predictions
 from medseg.inferers.model import RECORD, WEIGHTS, ModelRecord, read_model_record
@@ -71,4 +72,14 @@ def record_facts(record: ModelRecord) -> Iterator[Fact]:
         f"{plan.dims}D {network.name}, features {'-'.join(map(str, network.features))}; patches of {patch} voxels at "
         f"{spacing} mm, batches of {plan.batch_size}",
     )
-    yield "trained", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in record.provenance.items())
+    yield "trained", ", ".join(_told(name, value) for name, value in record.provenance.items() if _says(value))
+
+
+def _says(value: Any) -> bool:
+    return value is not None and value != []
+
+
+def _told(name: str, value: Any) -> str:
+    """Returns an entry of a model's provenance as a reader likes it."""
+    text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{name.replace('_', ' ')} {text}"

@@ -3,7 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const WHITE = [235, 240, 244];
-const SHOWN_METRICS = { dice: "Dice", surface_dice: "NSD", hd95_mm: "HD95", lesion_f1: "lesion F1", centreline_dice: "clDice" };
+const SHOWN_METRICS = { dice: "Dice", surface_dice: "surface Dice", hd95_mm: "HD95", lesion_f1: "lesion F1", centreline_dice: "clDice" };
 const MOST_METRICS = 3;
 const IN_PLANE = [[0, 1, 2], [0, 2, 1], [1, 2, 0]]; // array axes of columns, rows and slices: axial, coronal, sagittal
 

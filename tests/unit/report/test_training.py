@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.config import InferenceConfig
+from medseg.inferers.model import ModelRecord
 from medseg.labels import Labels
+from medseg.plan import Plan
 from medseg.report.curves import training_curves
 from medseg.report.patches import patch_pictures
+from medseg.report.provenance import record_facts
 from medseg.report.training import write_training
 from medseg.workflows.evaluate import evaluate
 
@@ -65,3 +69,18 @@ def test_the_report_of_a_run(blobs: Path, log: Path) -> None:
     assert page.count("data:image/png") == 2
     assert 'href="validation/report.html"' in page
     assert "<script" not in page
+
+
+def test_provenance_is_told_in_words(tiny_plan: Plan) -> None:
+    """Without what is empty, and without Python's brackets."""
+    entries = {"training_cases": 3, "init": None, "watchdog": ["less rate", "more foreground"]}
+    record = ModelRecord(
+        medseg="0.1",
+        plan=tiny_plan,
+        labels=LABELS,
+        channels=("CT",),
+        inference=InferenceConfig(),
+        provenance=entries,
+        metrics={},
+    )
+    assert dict(record_facts(record))["trained"] == "training cases 3, watchdog less rate; more foreground"
