@@ -136,7 +136,7 @@ def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: Found
         del referred.masks[name]
     if not unasked or predictions.is_file():
         return []
-    return [f"References are left out of cases that predict was not given: {_some(unasked)}"]
+    return [f"references of cases that were not to be predicted (predictions.json), left out: {_some(unasked)}"]
 
 
 def _labels_above(references: Path) -> Labels | None:
