@@ -1,8 +1,9 @@
 """medseg: DICOM or NIfTI in, U-Nets trained, masks out on the grid of the source.
 
 The facade: the verbs of the command line as functions, the records that they take and return, and the errors that they
-raise. Parts with MONAI's interfaces are in ``medseg.transforms``, ``networks``, ``losses``, ``metrics``, ``inferers``
-and ``training``. All of it is imported when it is first used, since PyTorch and MONAI take seconds to import.
+raise. Parts with MONAI's interfaces are in ``medseg.transforms``, ``networks``, ``losses``, ``metrics``, ``inferers``,
+``training`` and ``dataset``; ``io`` reads and writes files of all formats, ``plugins`` registers parts of your own. All
+of it is imported when it is first used, since PyTorch and MONAI take seconds to import.
 
 The library prints nothing by itself: it logs under the name "medseg", and ``medseg.show_progress()`` shows what the
 command line shows. Two variables of OpenMP get a value if they have none (see below); nothing else of the process is
@@ -109,8 +110,8 @@ _HOMES = {
     "__version__": "medseg.version:VERSION",
 }
 
-# Packages of parts with MONAI's interfaces, each usable alone.
-_PARTS = ("inferers", "losses", "metrics", "networks", "training", "transforms")
+# Packages of parts, most with MONAI's interfaces, each usable alone.
+_PARTS = ("dataset", "inferers", "io", "losses", "metrics", "networks", "plugins", "training", "transforms")
 
 __all__ = [
     "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection", "LabelError", "Labels",

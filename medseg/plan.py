@@ -77,6 +77,14 @@ class Normalization(Record):
 
     ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint. ``zscore``: mean and
     std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is.
+
+    Attributes:
+        kind: "ct", "zscore" or "none".
+        nonzero: Of "zscore": voxels of 0 are not measured, and stay 0.
+        lower: Of "ct": values below it become it.
+        upper: Of "ct": values above it become it.
+        mean: Of "ct": is subtracted.
+        std: Of "ct": is divided by.
     """
 
     kind: NormalizationKind
@@ -135,17 +143,26 @@ class Architecture(Record):
 
 
 class Grid(Record):
-    """How a case is brought to the model grid: the same for 2D and 3D, so that one prepared dataset serves both."""
+    """How a case is brought to the model grid: the same for 2D and 3D, so that one prepared dataset serves both.
+
+    Attributes:
+        orientation: Where the axes point, such as "RAS".
+        spacing: Edges of a voxel in mm, in the order of the oriented axes.
+        crop_to_nonzero: Whether all-zero margins are cut away.
+        normalization: One a channel.
+        tolerance: How far apart the grids of one case may lie, as part of the smallest voxel edge.
+        registered: Whether channels on other grids than the first are resampled to it: the user said that they show one
+            place.
+        transforms: MONAI's dictionary transforms by name, or those of plugins, which come last.
+    """
 
     orientation: str = Field(pattern=ORIENTATION)
-    spacing: Spacings  # mm, in the order of the oriented axes
+    spacing: Spacings
     crop_to_nonzero: bool
-    normalization: tuple[Normalization, ...] = Field(min_length=1)  # one a channel
-    # How far apart the grids of one case may lie, as part of the smallest voxel edge.
+    normalization: tuple[Normalization, ...] = Field(min_length=1)
     tolerance: float = Field(GRID_TOLERANCE, gt=0, lt=1)
-    # Whether channels on other grids than the first are resampled to it: the user said that they show one place.
     registered: bool = False
-    transforms: tuple[dict[str, object], ...] = ()  # MONAI dictionary transforms by name
+    transforms: tuple[dict[str, object], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -154,31 +171,48 @@ class Grid(Record):
 
 
 class LearntRegion(Record):
-    """A structure that is learnt as it is, by a sigmoid of its own. All values are network values."""
+    """A structure that is learnt as it is, by a sigmoid of its own. All values are network values.
+
+    Attributes:
+        name: Of the structure.
+        values: The labels that it holds.
+        value: What it writes into the label map.
+    """
 
     name: str
-    values: tuple[PositiveInt, ...] = Field(min_length=1)  # the labels that it holds
-    value: PositiveInt  # what it writes into the label map
+    values: tuple[PositiveInt, ...] = Field(min_length=1)
+    value: PositiveInt
 
 
 BACKGROUND = "background"
 
 
 class Plan(Record):
-    """All that is needed to build and feed one network."""
+    """All that is needed to build and feed one network.
+
+    Attributes:
+        dims: Spatial axes that the network sees.
+        grid: How cases are prepared.
+        patch_size: Voxels ``(x, y, z)`` also in 2D, where the slice axis has one voxel.
+        batch_size: Patches of a step.
+        median_shape: Of what patches are cut from; None in older prepared folders.
+        slice_axis: The axis that 2D networks don't see; None in 3D.
+        architecture: The network.
+        mirrored_pairs: Labels that were measured to be each other's left and right.
+        mirrored_axes: Array axes along which training mirrors, and prediction may.
+        regions: What the outputs stand for, in the order in which they are written over one another. (): one softmax
+            over labels.
+    """
 
     dims: Literal[2, 3]
     grid: Grid
-    # Patches are (x, y, z) also in 2D, where the slice axis has one voxel.
     patch_size: tuple[PositiveInt, PositiveInt, PositiveInt]
     batch_size: int = Field(ge=1, le=2**16)
-    # Of what patches are cut from; None in older prepared folders.
     median_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    slice_axis: Axis | None  # the axis that 2D networks don't see; None in 3D
+    slice_axis: Axis | None
     architecture: Architecture
-    mirrored_pairs: tuple[tuple[str, str], ...] = ()  # labels that were measured to be each other's left and right
-    mirrored_axes: tuple[Axis, ...] = ()  # array axes along which training mirrors, and prediction may
-    # What the outputs stand for, in the order in which they are written over one another. (): one softmax over labels.
+    mirrored_pairs: tuple[tuple[str, str], ...] = ()
+    mirrored_axes: tuple[Axis, ...] = ()
     regions: tuple[LearntRegion, ...] = ()
 
     @model_validator(mode="after")

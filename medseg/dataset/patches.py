@@ -28,6 +28,12 @@ class Batch:
         case_ids: Of all samples of the whole batch.
         first: Which of them the first sample here is.
         annotated: (sample, network value): which labels were drawn in each sample; None: all.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.dataset import Batch
+        >>> label = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> batch = Batch(torch.zeros(2, 1, 8, 8), label, case_ids=("patient_1", "patient_2"))
     """
 
     image: torch.Tensor

@@ -38,15 +38,15 @@ class PreparedDataset(Dataset[Item]):
     The arrays are read when an item is asked for; ``image(case_id)`` and the like give them memory-mapped.
 
     Examples:
-        Patches for a training loop of your own::
+        Patches for a training loop of your own:
 
-            from monai.data import DataLoader
-            from monai.transforms import RandSpatialCropd
-
-            crop = RandSpatialCropd(["image", "label"], roi_size=(64, 64, 64), random_size=False)
-            dataset = PreparedDataset("prepared", transform=crop)
-            for batch in DataLoader(dataset, batch_size=2, shuffle=True):
-                batch["image"], batch["label"], batch["case_id"]
+        >>> from monai.data import DataLoader
+        >>> from monai.transforms import RandSpatialCropd
+        >>> from medseg.dataset import PreparedDataset
+        >>> crop = RandSpatialCropd(["image", "label"], roi_size=(4, 4, 4), random_size=False)
+        >>> dataset = PreparedDataset("prepared", transform=crop)  # what medseg preprocess wrote
+        >>> for batch in DataLoader(dataset, batch_size=2, shuffle=True):
+        ...     assert batch["image"].shape == batch["label"].shape == (len(batch["case_id"]), 1, 4, 4, 4)
     """
 
     def __init__(

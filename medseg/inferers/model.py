@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
-from medseg.device import Device
+from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import folder_written_whole
 from medseg.inferers.device_check import placed_network
@@ -145,21 +145,25 @@ def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
 
 
 def load_model(
-    path: Path | Sequence[Path], device: Device, head: int | None = None, network: torch.nn.Module | None = None
+    path: Path | str | Sequence[Path | str],
+    device: Device | str = "auto",
+    head: int | None = None,
+    network: torch.nn.Module | None = None,
 ) -> Model:
     """Returns a model, ready to predict.
 
     Args:
         path: A model folder, or the RUN that holds one; several of them, and a run of all folds, are an ensemble.
-        device: Where the network goes.
+        device: Where the network goes: "auto", "cpu", "cuda", …, or what ``medseg.device.choose_device`` gave.
         head: The one that a U-Net++ answers with, from 1; None takes the model's own setting.
         network: The module of a model that was trained with one of the user's own; a copy of it gets the weights.
 
     Raises:
         ModelError: The model cannot be used, or needs a module that wasn't given.
-        ConfigError: There is no such head.
+        ConfigError: There is no such head, or no such device.
     """
-    paths = [path] if isinstance(path, Path) else path
+    device = choose_device(device) if isinstance(device, str) else device
+    paths = [Path(path)] if isinstance(path, Path | str) else list(map(Path, path))
     folders = [folder for each in paths for folder in model_folders(each)]
     record = with_head(read_model_record(folders[0]), head)
     networks = [_load_network(folder, record, head, network) for folder in folders]
@@ -252,11 +256,7 @@ def _load_network(
 
 
 def _built(folder: Path, record: ModelRecord, misfit: ModelError) -> torch.nn.Module:
-    """Returns the network that the record names.
-
-    Raises:
-        ModelError: It is ``misfit`` where the weights have other shapes.
-    """
+    """Returns the network that the record names; raises ``misfit`` where the weights have other shapes."""
     if record.plan.architecture.name == CUSTOM_NETWORK:
         raise ModelError(
             f"{folder}: was trained with a network of the user's own, which no name can build; give the module: "

@@ -49,12 +49,17 @@ class StreamingInferer(Inferer):
         roi_size: The shape of a window in voxels; a value of 0 or less takes the extent of the image.
         sw_batch_size: How many windows the network sees at once.
         overlap: Of neighbouring windows, as a fraction of the window, for all axes or for each; from 0, below 1.
-        mode: "gaussian" weighs the middle of a window more than its border (nnU-Net), "constant" all alike.
+        mode: "gaussian" weighs the middle of a window more than its border (nnU-Net), "constant" all alike. MONAI's
+            own default is "constant".
         sigma_scale: Standard deviation of the Gaussian as a fraction of the window, for all axes or for each.
         padding_mode: How images smaller than a window are extended: "constant", "reflect", "replicate", "circular".
         cval: The value that "constant" extends with.
         sw_device: Where windows are sent; None for the device of the inputs. The network has to be there.
         device: Where the logits of the whole batch are kept; None for the device of the inputs.
+
+    What MONAI's has beside these is not there: ``cpu_thresh``, ``buffer_steps``, ``buffer_dim`` and
+    ``cache_roi_weight_map`` are about memory, which is bounded here always; ``progress`` and ``with_coord`` are not
+    known.
 
     Raises:
         ConfigError: An argument is none that is known.
@@ -151,6 +156,9 @@ class StreamingInferer(Inferer):
         Raises:
             MedsegError: As for a call.
         """
+        if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
+            kind = inputs.dtype if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+            raise MedsegError(f"inputs of {kind}: give a tensor of floats; logits get its type")
         dims = inputs.ndim - 2
         if dims not in (2, 3):
             raise MedsegError(f"inputs of shape {tuple(inputs.shape)}: give (batch, channel, x, y, z), or without z")

@@ -25,8 +25,8 @@ class DiceCrossEntropyLoss(HeadsLoss):
     Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (the two losses, and the weights of the heads).
 
     Args:
-        dice_weight: Weight of the Dice loss.
-        ce_weight: Weight of the cross-entropy.
+        dice_weight: Weight of the Dice loss; MONAI's ``lambda_dice``, by its name in the settings.
+        ce_weight: Weight of the cross-entropy; MONAI's ``lambda_ce``.
         head_weights: Weight of each head, from the finest down. They are made to sum to one. None: ``1 / 2**i``.
         margin: Voxels by which the logits are smaller than the target on each side of each spatial axis, as with
             valid convolutions. The logits are compared with the centre of the target.

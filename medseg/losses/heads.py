@@ -22,6 +22,20 @@ class HeadsLoss(nn.Module, ABC):
         head_weights: Weight of each head, from the finest down. They are made to sum to one. None: ``1 / 2**i``.
         margin: Voxels by which the logits are smaller than the target on each side of each spatial axis, as with
             valid convolutions. The logits are compared with the centre of the target.
+
+    Examples:
+        A loss of your own:
+
+        >>> import torch
+        >>> from medseg.losses import HeadsLoss
+        >>> class CrossEntropy(HeadsLoss):
+        ...     def losses(self, heads, targets, annotated):
+        ...         pairs = zip(heads, targets, strict=True)
+        ...         return [torch.nn.functional.cross_entropy(head, target[:, 0].long()) for head, target in pairs]
+        >>> heads = [torch.zeros(2, 3, 16, 16), torch.zeros(2, 3, 8, 8)]  # from the finest down
+        >>> loss = CrossEntropy(head_weights=(0.7, 0.3))(heads, torch.ones(2, 1, 16, 16))
+        >>> round(loss.item(), 3)  # the logarithm of 3
+        1.099
     """
 
     def __init__(self, head_weights: Sequence[float] | None = None, margin: Sequence[int] = ()) -> None:
@@ -38,14 +52,50 @@ class HeadsLoss(nn.Module, ABC):
             target: ``(batch, 1, *spatial)``: the network value of each voxel, of any integer type; 0 is background,
                 255 is ignored.
             annotated: ``(batch, label)``, bool: which labels were annotated in each sample. None: all.
+
+        Raises:
+            ValueError: The target is no label map of the logits' batch and shape, ``annotated`` is none of its batch,
+                or there are more or fewer heads than ``head_weights``.
         """
         cast = in_float32(logits)
         heads = [cast] if isinstance(cast, torch.Tensor) else cast
         weights = self.head_weights or [0.5**i for i in range(len(heads))]
-        target = target[self.centre]
-        losses = self.losses(heads, [subsampled(target, head.shape[2:]) for head in heads], annotated)
+        if len(weights) != len(heads):
+            raise ValueError(f"head_weights: {len(weights)} numbers for logits of {len(heads)} heads")
+        targets = self._targets(heads, target)
+        if annotated is not None and (
+            annotated.dtype != torch.bool or annotated.ndim != 2 or len(annotated) != len(target)
+        ):
+            raise ValueError(
+                f"annotated {tuple(annotated.shape)}, {annotated.dtype}: give (batch, label), bool, of {len(target)} "
+                "samples"
+            )
+        losses = self.losses(heads, targets, annotated)
         weighed = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
         return torch.stack(weighed).sum() / sum(weights)
+
+    def _targets(self, heads: Sequence[torch.Tensor], target: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the target at the resolution of each head.
+
+        Raises:
+            ValueError: It does not fit the heads.
+        """
+        finest = heads[0]
+        if target.ndim != finest.ndim or target.shape[1] != 1 or len(target) != len(finest):
+            raise ValueError(
+                f"target {tuple(target.shape)} of logits {tuple(finest.shape)}: give the label map, "
+                f"({len(finest)}, 1, *spatial); target.argmax(1, keepdim=True) makes it of one-hot masks, "
+                "target.unsqueeze(1) of one without channels"
+            )
+        within = target[self.centre]
+        targets = [subsampled(within, head.shape[2:]) for head in heads]
+        for head, found in zip(heads, targets, strict=True):
+            if found.shape[2:] != head.shape[2:]:
+                raise ValueError(
+                    f"target {tuple(target.shape)} of logits {tuple(head.shape)}: they have to be of one spatial shape "
+                    "(less the margin, and at the resolution of the head)"
+                )
+        return targets
 
     @abstractmethod
     def losses(
@@ -61,7 +111,14 @@ class HeadsLoss(nn.Module, ABC):
 
 
 def in_float32(logits: Heads) -> Heads:
-    """Returns logits, or a list of them, in float32, which sums over many voxels need."""
+    """Returns logits, or a list of them, in float32, which sums over many voxels need.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import in_float32
+        >>> in_float32(torch.zeros(1, 2, 8, 8, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
     return logits.float() if isinstance(logits, torch.Tensor) else [head.float() for head in logits]
 
 
@@ -80,6 +137,12 @@ def subsampled(target: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
     Returns:
         A view, ``(batch, channel, *shape)``.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import subsampled
+        >>> subsampled(torch.arange(8).view(1, 1, 8), [4])
+        tensor([[[0, 2, 4, 6]]])
     """
     steps = [-(-size // small) for size, small in zip(target.shape[2:], shape, strict=True)]
     return target[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]

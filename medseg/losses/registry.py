@@ -92,6 +92,16 @@ def loss_for(
 
     Raises:
         ConfigError: There is no such loss, or it has no such argument.
+
+    Examples:
+        >>> from medseg.config import Config
+        >>> from medseg.dataset import PreparedDataset
+        >>> from medseg.losses import loss_for
+        >>> from medseg.networks import create_network
+        >>> plan = PreparedDataset("prepared").plans.plan_3d  # what medseg preprocess wrote
+        >>> network = create_network(in_channels=1, out_channels=3, plan=plan)
+        >>> type(loss_for(Config(), plan, network)).__name__
+        'DiceCrossEntropyLoss'
     """
     weights = {"dice_weight": config.training.dice_weight, "ce_weight": config.training.ce_weight}
     arguments = ({**weights} if config.loss.name == OWN else {}) | config.loss.arguments

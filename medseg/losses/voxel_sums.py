@@ -15,7 +15,16 @@ from medseg.labels import IGNORED
 
 
 class LabelSums(nn.Module):
-    """Sums over the voxels of labels, of which one is true at each voxel: softmax; without the background."""
+    """Sums over the voxels of labels, of which one is true at each voxel: softmax; without the background.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import LabelSums
+        >>> logits = torch.tensor([[[0.0, 0.0], [99.0, -99.0]]])  # (batch, label, voxel): label 1, and the background
+        >>> overlap, sizes, entropy, voxels = LabelSums()(logits, torch.tensor([[[1, 1]]])).tolist()
+        >>> overlap, sizes, entropy, voxels
+        (1.0, 3.0, 99.0, 2.0)
+    """
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
@@ -27,12 +36,23 @@ class LabelSums(nn.Module):
             target: ``(batch, 1, *spatial)``: network values.
             annotated: ``(batch, label)``: which labels were drawn. None: all. One that was not is merged with the
                 background of its sample: see ``merged``.
+
+        Raises:
+            ValueError: Logits have one channel, or the target a value that none of their channels stands for.
         """
+        if logits.shape[1] < 2:
+            raise ValueError(
+                f"logits {tuple(logits.shape)}: a softmax needs two channels, the background first; for a sigmoid of "
+                "one structure give regions=[[1]]"
+            )
         if annotated is not None:
             logits = merged(logits, annotated)
         labels = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, *[1] * (target.ndim - 2))
         reference = (target == labels).float()  # to multiply by truth values takes longer
-        entropy = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORED, reduction="sum")
+        try:
+            entropy = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORED, reduction="sum")
+        except IndexError as error:  # on a processor; a GPU says it in its own way, later
+            raise ValueError(f"target: {error} It holds 0 to {logits.shape[1] - 1}, or {IGNORED}") from error
         known = (target != IGNORED).float()
         return _sums(logits.softmax(1)[:, 1:], reference, known, entropy)
 
@@ -44,6 +64,15 @@ class RegionSums(nn.Module):
 
     Args:
         regions: The network values of the labels that each region holds.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import RegionSums
+        >>> sums = RegionSums(regions=[[1, 2], [2]])  # a tumour, and its core
+        >>> sums.masks(torch.tensor([[[0, 1, 2]]])).int().tolist()  # (batch, region, voxel)
+        [[[0, 1, 1], [0, 0, 1]]]
+        >>> sums(torch.zeros(1, 2, 3), torch.tensor([[[0, 1, 2]]])).shape
+        torch.Size([6])
     """
 
     def __init__(self, regions: Sequence[Sequence[int]]) -> None:
@@ -62,7 +91,12 @@ class RegionSums(nn.Module):
             target: ``(batch, 1, *spatial)``: network values of labels.
             annotated: ``(batch, label)``: which labels were drawn. None: all. A region counts nothing in samples in
                 which one of its labels was not.
+
+        Raises:
+            ValueError: There are more or fewer channels of logits than regions.
         """
+        if logits.shape[1] != len(self.holds):
+            raise ValueError(f"logits {tuple(logits.shape)}: {len(self.holds)} regions need as many channels")
         reference = self.masks(target).to(logits)
         known = (target != IGNORED).to(logits).expand_as(logits)
         if annotated is not None:
@@ -99,6 +133,14 @@ def merged(logits: torch.Tensor, annotated: torch.Tensor, hidden_logit: float = 
         logits: ``(batch, label, *spatial)``, the background first.
         annotated: ``(batch, label)``, bool.
         hidden_logit: What the logits of labels become that were not annotated.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import merged
+        >>> logits = torch.zeros(1, 4, 1)  # (batch, label, voxel): the background and three labels, as likely as it
+        >>> annotated = torch.tensor([[True, True, False, False]])
+        >>> merged(logits, annotated).softmax(1).flatten()
+        tensor([0.7500, 0.2500, 0.0000, 0.0000])
     """
     hidden = ~annotated.view(*annotated.shape, *[1] * (logits.ndim - 2))
     others = ~hidden

@@ -1,8 +1,9 @@
 """Metrics of two masks and a spacing: overlap, surfaces, lesions, centre lines, pieces.
 
-Each metric is a function of a prediction and a reference (boolean arrays of one shape), and has the form of MONAI's
-``CumulativeIterationMetric`` too, for MONAI's loops and evaluators. What a function gives is None where its formula is
-0/0, and where a distance has no surface to go to; the MONAI form has nan there, which its means leave out.
+Each metric is a function of a prediction and a reference (masks of one shape: arrays or tensors of two values), and has
+the form of MONAI's ``CumulativeIterationMetric`` too, for MONAI's loops and evaluators. What a function gives is None
+where its formula is 0/0, and where a distance has no surface to go to; the MONAI form has nan there, which its means
+leave out.
 
 Example:
     >>> import numpy as np
@@ -31,6 +32,21 @@ The MONAI forms take batches, one-hot:
     2.0
     >>> SurfaceDiceMetric(tolerance_mm=2.0, spacing=(2.0, 1.0, 1.0))(one_hot.roll(1, dims=2), one_hot).item()
     1.0
+
+Several at once, over the batches of a validation loop:
+
+    >>> from medseg.metrics import (
+    ...     AverageSurfaceDistanceMetric, CentrelineDiceMetric, HausdorffDistanceMetric, IoUMetric, LesionF1Metric,
+    ...     PanopticQualityMetric, PrecisionMetric, SensitivityMetric,
+    ... )
+    >>> metrics = [
+    ...     IoUMetric(), SensitivityMetric(), PrecisionMetric(), CentrelineDiceMetric(), LesionF1Metric(),
+    ...     PanopticQualityMetric(), HausdorffDistanceMetric(spacing=1.0), AverageSurfaceDistanceMetric(spacing=1.0),
+    ... ]
+    >>> for metric in metrics:
+    ...     _ = metric(one_hot, one_hot)  # for each batch
+    >>> [metric.aggregate().item() for metric in metrics]
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
 """
 
 from importlib import import_module
@@ -46,13 +62,13 @@ if TYPE_CHECKING:
         HausdorffDistanceMetric,
         IoUMetric,
         LesionF1Metric,
-        MaskMetric,
         PanopticQualityMetric,
         PrecisionMetric,
         SensitivityMetric,
         SurfaceDiceMetric,
     )
     from medseg.metrics.lesions import Lesions, match_lesions
+    from medseg.metrics.mask_metric import MaskMetric
     from medseg.metrics.overlap import Overlap, count_overlaps, dice, iou, precision, sensitivity
     from medseg.metrics.rand import RandScores, rand_scores
     from medseg.metrics.surface import SurfaceDistances, assd, hd, hd95, surface_dice, surface_distances
@@ -62,10 +78,11 @@ _HOMES = {
     "centreline": ("centreline_dice",),
     "iteration": (
         "AverageSurfaceDistanceMetric", "CentrelineDiceMetric", "DiceMetric", "HausdorffDistance95Metric",
-        "HausdorffDistanceMetric", "IoUMetric", "LesionF1Metric", "MaskMetric", "PanopticQualityMetric",
-        "PrecisionMetric", "SensitivityMetric", "SurfaceDiceMetric",
+        "HausdorffDistanceMetric", "IoUMetric", "LesionF1Metric", "PanopticQualityMetric", "PrecisionMetric",
+        "SensitivityMetric", "SurfaceDiceMetric",
     ),
     "lesions": ("Lesions", "match_lesions"),
+    "mask_metric": ("MaskMetric",),
     "overlap": ("Overlap", "count_overlaps", "dice", "iou", "precision", "sensitivity"),
     "rand": ("RandScores", "rand_scores"),
     "surface": ("SurfaceDistances", "assd", "hd", "hd95", "surface_dice", "surface_distances"),

@@ -1,11 +1,12 @@
 """Whether tubes run where they should: the centre-line Dice."""
 
+import edt
 import numpy as np
 
-from medseg.metrics.masks import Mask, checked
+from medseg.metrics.masks import Mask, MaskLike, checked_in_space
 
 
-def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
+def centreline_dice(prediction: MaskLike, reference: MaskLike) -> float | None:
     """Returns the centre-line Dice (clDice), for vessels and other tubes.
 
     It is the harmonic mean of two parts: that of the prediction's centre line that lies in the reference, and that of
@@ -13,14 +14,14 @@ def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
     one slice by Zhang and Suen 1984 (``skimage.morphology.skeletonize``).
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
         From 0 to 1; 0 when one mask is empty, None when both are.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Source: S. Shit et al., clDice, a novel topology-preserving loss function for tubular structure segmentation,
     CVPR 2021.
@@ -32,10 +33,10 @@ def centreline_dice(prediction: Mask, reference: Mask) -> float | None:
         >>> centreline_dice(vessel, vessel)
         1.0
     """
-    prediction, reference = checked(prediction, reference)
-    if not prediction.any() or not reference.any():
-        return 0.0 if prediction.any() or reference.any() else None
-    precision, sensitivity = reference[_centreline(prediction)].mean(), prediction[_centreline(reference)].mean()
+    predicted, referred, _ = checked_in_space(prediction, reference)
+    if not predicted.any() or not referred.any():
+        return 0.0 if predicted.any() or referred.any() else None
+    precision, sensitivity = referred[_centreline(predicted)].mean(), predicted[_centreline(referred)].mean()
     total = precision + sensitivity
     return float(2 * precision * sensitivity / total) if total else 0.0
 
@@ -45,4 +46,7 @@ def _centreline(mask: Mask) -> Mask:
 
     flat = tuple(axis for axis, n in enumerate(mask.shape) if n == 1)[:1]
     thin: Mask = skeletonize(mask.squeeze(flat)).astype(bool)
+    if not thin.any():  # of a cube of even edges nothing is left: its innermost voxels stand for it
+        depth = edt.edt(mask.squeeze(flat), black_border=True)
+        thin = depth == depth.max()
     return np.expand_dims(thin, flat)

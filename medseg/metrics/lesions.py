@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 
-from medseg.metrics.masks import Mask, checked
+from medseg.metrics.masks import MaskLike, checked_in_space
 from medseg.metrics.overlap import Overlap
 
 # Above it a lesion of one mask has at most one partner in the other (Kirillov et al. 2019).
@@ -62,14 +62,14 @@ class Lesions:
         return 2 * sum(overlap.iou or 0.0 for overlap in self.matched) / lesions if lesions else None
 
 
-def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IOU) -> Lesions:
+def match_lesions(prediction: MaskLike, reference: MaskLike, least_iou: float = LEAST_IOU) -> Lesions:
     """Returns which lesions of a reference were found, and how well.
 
     Lesions are connected components; voxels that share a corner are connected (26 neighbours, 8 in an image of one
     slice). Pairs are taken from the highest IoU down, each lesion once.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
         least_iou: A lesion of the prediction and one of the reference match when their IoU is above this.
 
@@ -77,7 +77,7 @@ def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IO
         The numbers of lesions and the matches; from an empty mask come none.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Source: A. Kirillov et al., Panoptic Segmentation, CVPR 2019.
 
@@ -91,10 +91,10 @@ def match_lesions(prediction: Mask, reference: Mask, least_iou: float = LEAST_IO
         >>> lesions.prediction, lesions.reference, len(lesions.matched), round(lesions.f1, 3)
         (1, 2, 1, 0.667)
     """
-    prediction, reference = checked(prediction, reference)
-    predicted, n_predicted = cc3d.connected_components(prediction, return_N=True)
-    referred, n_referred = cc3d.connected_components(reference, return_N=True)
-    both = prediction & reference
+    predicted_mask, reference_mask, _ = checked_in_space(prediction, reference)
+    predicted, n_predicted = cc3d.connected_components(predicted_mask, return_N=True)
+    referred, n_referred = cc3d.connected_components(reference_mask, return_N=True)
+    both = predicted_mask & reference_mask
     pairs = referred[both].astype(np.int64) * (n_predicted + 1) + predicted[both]
     sizes, other_sizes = (np.bincount(lesions[lesions > 0]) for lesions in (predicted, referred))
     candidates = []

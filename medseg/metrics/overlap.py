@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.labels import IGNORED
-from medseg.metrics.masks import Mask, checked
+from medseg.metrics.masks import Mask, MaskLike, as_array, checked
 
 LabelMap = npt.NDArray[np.integer[Any]]
 
@@ -48,18 +48,18 @@ class Overlap:
         return _ratio(self.both, self.prediction)
 
 
-def dice(prediction: Mask, reference: Mask) -> float | None:
+def dice(prediction: MaskLike, reference: MaskLike) -> float | None:
     """Returns the Dice coefficient, 2|P∩R| / (|P|+|R|).
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or of any other shape; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
         From 0 to 1; 0 when one mask is empty, None when both are.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Source: L. R. Dice, Measures of the amount of ecologic association between species, Ecology 1945.
 
@@ -72,18 +72,18 @@ def dice(prediction: Mask, reference: Mask) -> float | None:
     return overlap_of(prediction, reference).dice
 
 
-def iou(prediction: Mask, reference: Mask) -> float | None:
+def iou(prediction: MaskLike, reference: MaskLike) -> float | None:
     """Returns the intersection over union, |P∩R| / |P∪R|.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or of any other shape; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
         From 0 to 1; 0 when one mask is empty, None when both are.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Source: P. Jaccard, The distribution of the flora in the alpine zone, New Phytologist 1912.
 
@@ -96,18 +96,18 @@ def iou(prediction: Mask, reference: Mask) -> float | None:
     return overlap_of(prediction, reference).iou
 
 
-def sensitivity(prediction: Mask, reference: Mask) -> float | None:
+def sensitivity(prediction: MaskLike, reference: MaskLike) -> float | None:
     """Returns the part of the reference that was predicted, |P∩R| / |R|. It is also called recall.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or of any other shape; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
         From 0 to 1; 0 when only the prediction is empty, None when the reference is.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Examples:
         >>> import numpy as np
@@ -118,18 +118,18 @@ def sensitivity(prediction: Mask, reference: Mask) -> float | None:
     return overlap_of(prediction, reference).sensitivity
 
 
-def precision(prediction: Mask, reference: Mask) -> float | None:
+def precision(prediction: MaskLike, reference: MaskLike) -> float | None:
     """Returns the part of the prediction that is right, |P∩R| / |P|. It is also called positive predictive value.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or of any other shape; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
         From 0 to 1; 0 when only the reference is empty, None when the prediction is.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
 
     Examples:
         >>> import numpy as np
@@ -140,15 +140,15 @@ def precision(prediction: Mask, reference: Mask) -> float | None:
     return overlap_of(prediction, reference).precision
 
 
-def overlap_of(prediction: Mask, reference: Mask) -> Overlap:
+def overlap_of(prediction: MaskLike, reference: MaskLike) -> Overlap:
     """Returns the voxel counts of two masks.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or of any other shape; an array or a tensor.
         reference: The reference, of the same shape.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask.
     """
     predicted, referred = checked(prediction, reference)
     return Overlap(
@@ -187,7 +187,7 @@ def count_overlaps(
     """Returns the voxel counts of all labels, from one pass over two label maps.
 
     Args:
-        prediction: Label map ``(x, y, z)`` of values 0, 1, …, ``n_labels``.
+        prediction: Label map ``(x, y, z)`` of values 0, 1, …, ``n_labels``; an array or a tensor of whole numbers.
         reference: Label map of the same shape.
         n_labels: How many labels there are beside the background.
         unions: The values of each region to count, in place of the labels ``1 … n_labels``.
@@ -197,7 +197,15 @@ def count_overlaps(
 
     Raises:
         ValueError: When the shapes differ, or a value is below 0 or above ``n_labels``.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.metrics import count_overlaps
+        >>> prediction, reference = np.array([[[0, 1, 2, 2]]]), np.array([[[0, 1, 1, 2]]])
+        >>> [overlap.dice for overlap in count_overlaps(prediction, reference, n_labels=2)]
+        [0.6666666666666666, 0.6666666666666666]
     """
+    prediction, reference = as_array(prediction), as_array(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shapes: {prediction.shape} and {reference.shape}")
     n_values = n_labels + 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import edt
 import numpy as np
 
-from medseg.metrics.masks import Mask, checked
+from medseg.metrics.masks import MaskLike, checked
 
 
 class RandScores(NamedTuple):
@@ -28,11 +28,11 @@ class RandScores(NamedTuple):
     information_score: float
 
 
-def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
+def rand_scores(prediction: MaskLike, reference: MaskLike) -> RandScores | None:
     """Returns the Rand and the information score of a 2D image that is divided into pieces.
 
     Args:
-        prediction: The predicted mask of the pieces, ``(x, y)``.
+        prediction: The predicted mask of the pieces, ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
 
     Returns:
@@ -41,7 +41,7 @@ def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
         when the reference is.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, or one is no mask of a 2D image.
 
     Source: I. Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for connectomics,
     Frontiers in Neuroanatomy 2015.
@@ -58,14 +58,16 @@ def rand_scores(prediction: Mask, reference: Mask) -> RandScores | None:
     from skimage.metrics import adapted_rand_error, variation_of_information
     from skimage.segmentation import watershed
 
-    prediction, reference = checked(prediction, reference)
-    if not reference.any():
+    predicted, referred = checked(prediction, reference)
+    if sum(n > 1 for n in predicted.shape) > 2:
+        raise ValueError(f"masks of shape {predicted.shape}: give a 2D image, (x, y)")
+    if not referred.any():
         return None
-    if not prediction.any():
+    if not predicted.any():
         return RandScores(0.0, 0.0)
-    seeds = label(prediction, connectivity=1)
-    pieces = watershed(edt.edt(~prediction), seeds, watershed_line=True)[reference]
-    true_pieces = label(reference, connectivity=1)[reference]
+    seeds = label(predicted, connectivity=1)
+    pieces = watershed(edt.edt(~predicted), seeds, watershed_line=True)[referred]
+    true_pieces = label(referred, connectivity=1)[referred]
     line = pieces == 0
     pieces[line] = pieces.max() + 1 + np.arange(np.count_nonzero(line))
     entropy = shannon_entropy(pieces) + shannon_entropy(true_pieces)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.spatial import KDTree
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from medseg.metrics.masks import Mask, checked
+from medseg.metrics.masks import Mask, MaskLike, Spacing, checked_in_space
 from medseg.metrics.points import Points
 from medseg.volume import Spacing3
 
@@ -74,40 +74,40 @@ class SurfaceDistances:
         return float(total / (self.to_reference.size + self.to_prediction.size))
 
 
-def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing3) -> SurfaceDistances | None:
+def surface_distances(prediction: MaskLike, reference: MaskLike, spacing: Spacing) -> SurfaceDistances | None:
     """Returns the distances between the edge voxels of two masks, from which ``hd``, ``hd95`` and ``assd`` follow.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
-        spacing: Edges of a voxel in mm, in array-axis order.
+        spacing: Edges of a voxel in mm, in array-axis order; or one number for all axes.
 
     Returns:
         Distances in mm, in both directions; None when a mask is empty.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, one is no mask, or the spacing does not fit.
     """
-    prediction, reference = checked(prediction, reference)
-    if not prediction.any() or not reference.any():
+    predicted_mask, reference_mask, edges = checked_in_space(prediction, reference, spacing)
+    if not predicted_mask.any() or not reference_mask.any():
         return None
-    predicted, referred = _edge_voxels(prediction), _edge_voxels(reference)
-    return SurfaceDistances(_distances(predicted, referred, spacing), _distances(referred, predicted, spacing))
+    predicted, referred = _edge_voxels(predicted_mask), _edge_voxels(reference_mask)
+    return SurfaceDistances(_distances(predicted, referred, edges), _distances(referred, predicted, edges))
 
 
-def hd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+def hd(prediction: MaskLike, reference: MaskLike, spacing: Spacing) -> float | None:
     """Returns the Hausdorff distance: the largest distance from an edge voxel of either mask to the other's edge.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
-        spacing: Edges of a voxel in mm, in array-axis order.
+        spacing: Edges of a voxel in mm, in array-axis order; or one number for all axes.
 
     Returns:
         Millimetres, 0 or more; None when a mask is empty.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, one is no mask, or the spacing does not fit.
 
     Source: F. Hausdorff, Grundzüge der Mengenlehre, 1914. As ``monai.metrics.compute_hausdorff_distance``.
     """
@@ -115,19 +115,19 @@ def hd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
     return None if distances is None else distances.hd_mm
 
 
-def hd95(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+def hd95(prediction: MaskLike, reference: MaskLike, spacing: Spacing) -> float | None:
     """Returns the 95th percentile Hausdorff distance: the larger of both directions, linearly interpolated.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
-        spacing: Edges of a voxel in mm, in array-axis order.
+        spacing: Edges of a voxel in mm, in array-axis order; or one number for all axes.
 
     Returns:
         Millimetres, 0 or more; None when a mask is empty.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, one is no mask, or the spacing does not fit.
 
     Source: D. P. Huttenlocher et al., Comparing images using the Hausdorff distance, TPAMI 1993; L. Maier-Hein et al.,
     Metrics Reloaded, Nature Methods 2024. As ``monai.metrics.compute_hausdorff_distance(percentile=95)``.
@@ -136,19 +136,19 @@ def hd95(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
     return None if distances is None else distances.hd95_mm
 
 
-def assd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
+def assd(prediction: MaskLike, reference: MaskLike, spacing: Spacing) -> float | None:
     """Returns the average symmetric surface distance: the mean over all edge voxels of both masks.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
-        spacing: Edges of a voxel in mm, in array-axis order.
+        spacing: Edges of a voxel in mm, in array-axis order; or one number for all axes.
 
     Returns:
         Millimetres, 0 or more; None when a mask is empty.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, one is no mask, or the spacing does not fit.
 
     Source: T. Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, TMI 2009.
     As ``monai.metrics.compute_average_surface_distance(symmetric=True)``.
@@ -157,7 +157,7 @@ def assd(prediction: Mask, reference: Mask, spacing: Spacing3) -> float | None:
     return None if distances is None else distances.assd_mm
 
 
-def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance_mm: float) -> float | None:
+def surface_dice(prediction: MaskLike, reference: MaskLike, spacing: Spacing, tolerance_mm: float) -> float | None:
     """Returns the surface Dice: the part of both surfaces that lies within a tolerance of the other one.
 
     It is also called normalized surface distance (NSD). Surface elements are weighted by their area, in images of one
@@ -165,27 +165,29 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing3, tolerance
     ``monai.metrics.compute_surface_dice(use_subvoxels=True)``.
 
     Args:
-        prediction: The predicted mask, ``(x, y, z)``.
+        prediction: The predicted mask, ``(x, y, z)`` or ``(x, y)``; an array or a tensor.
         reference: The reference, of the same shape.
-        spacing: Edges of a voxel in mm, in array-axis order.
-        tolerance_mm: Surfaces this close count as the same.
+        spacing: Edges of a voxel in mm, in array-axis order; or one number for all axes.
+        tolerance_mm: Surfaces this close count as the same. MONAI calls it ``class_thresholds``, one a channel.
 
     Returns:
         From 0 to 1; 0 when one mask is empty, None when both are.
 
     Raises:
-        ValueError: When the shapes differ.
+        ValueError: When the shapes differ, one is no mask, or the spacing does not fit.
 
     Source: S. Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck anatomy,
     2018 (arXiv:1809.04430; JMIR 2021).
     """
-    prediction, reference = checked(prediction, reference)
-    limit = tolerance_mm + DISTANCE_ROUNDING * min(spacing)
-    predicted, referred = _surface_elements(prediction), _surface_elements(reference)
+    predicted_mask, reference_mask, edges = checked_in_space(prediction, reference, spacing)
+    if not tolerance_mm >= 0:
+        raise ValueError(f"tolerance_mm {tolerance_mm}: give 0 or more")
+    limit = tolerance_mm + DISTANCE_ROUNDING * min(edges)
+    predicted, referred = _surface_elements(predicted_mask), _surface_elements(reference_mask)
     total = within = 0.0
     for (points, codes), (others, _) in ((predicted, referred), (referred, predicted)):
-        near = _distances(points, others, spacing, limit) <= limit
-        areas = _element_areas(spacing)[codes]
+        near = _distances(points, others, edges, limit) <= limit
+        areas = _element_areas(edges)[codes]
         total += float(areas.sum(dtype=np.float64))
         within += float(areas[near].sum(dtype=np.float64))
     return within / total if total else None

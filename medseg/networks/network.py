@@ -18,6 +18,22 @@ class Network(nn.Module):
 
     Args:
         multiple_of: What each spatial edge of an image has to be a multiple of.
+
+    Examples:
+        A network of your own; any other ``nn.Module`` is made one by ``WrappedNetwork``:
+
+        >>> import torch
+        >>> from medseg.networks import Network
+        >>> class Halves(Network):
+        ...     def __init__(self, in_channels, out_channels):
+        ...         super().__init__(multiple_of=(2, 2))
+        ...         self.down = torch.nn.Conv2d(in_channels, 8, kernel_size=2, stride=2)
+        ...         self.up = torch.nn.ConvTranspose2d(8, out_channels, kernel_size=2, stride=2)
+        ...     def forward(self, image):
+        ...         return self.up(self.down(image))
+        >>> network = Halves(1, 3)
+        >>> network(torch.zeros(1, 1, *network.fitting_shape((15, 9)))).shape
+        torch.Size([1, 3, 16, 10])
     """
 
     deep_supervision = False
@@ -34,7 +50,15 @@ class Network(nn.Module):
 
         Args:
             shape: Voxels along each spatial axis.
+
+        Raises:
+            ValueError: The network is one of more or fewer axes.
         """
+        if len(shape) != len(self.multiple_of):
+            n = len(self.multiple_of)
+            raise ValueError(
+                f"spatial shape {tuple(shape)}: this is a {n}D network; its images are (batch, channel, …)"
+            )
         fitting = tuple(-(-n // multiple) * multiple for n, multiple in zip(shape, self.multiple_of, strict=True))
         # Normalization needs more than one voxel at the lowest resolution.
         return fitting if fitting != self.multiple_of else (*fitting[:-1], 2 * fitting[-1])

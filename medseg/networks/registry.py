@@ -34,9 +34,7 @@ from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
 from medseg.plan import Architecture, Plan
 from medseg.plugins import PluginError, Registered, plugin_of, registered
 
-# A builder gets the number of input channels, of output channels (labels and background) and the architecture.
-Builder = Callable[[int, int, Architecture], Network]
-
+Builder = Callable[[int, int, Architecture], Network]  # of the channels in and out, and the architecture
 
 # Without normalization, or with a transformer, 1e-2 learns worse. Hippocampus in 2D, 300 steps of 8 patches: Dice was
 # .05 at 1e-2, .45 at 3e-3 and .32 at 1e-3 for unet-2015, .35, .52 and .46 for transunet, .38 at 1e-2 and .44 at 3e-3
@@ -147,7 +145,6 @@ NETWORKS: dict[str, Entry] = {
     ),
 }
 
-
 MONAI = Entry(
     monai_network,
     "Any network of MONAI",
@@ -187,7 +184,7 @@ def create_network(
     in_channels: int,
     out_channels: int,
     plan: Plan | Architecture | None = None,
-    dims: Literal[2, 3] = 3,
+    spatial_dims: Literal[2, 3] = 3,
     **arguments: Any,
 ) -> Network:
     """Returns a network with random weights.
@@ -198,8 +195,8 @@ def create_network(
         in_channels: Channels of the image.
         out_channels: Labels, the background among them, or regions.
         plan: Says how deep and wide the network is, its strides and its kernels: a plan of ``medseg preprocess``, or an
-            ``Architecture``. None: ``default_architecture(dims)``.
-        dims: Spatial axes of the image, where there is no plan.
+            ``Architecture``. None: ``default_architecture(spatial_dims)``.
+        spatial_dims: Spatial axes of the image, where there is no plan.
         **arguments: What this network alone knows: ``blocks=(1, 3, 4, 6)``. ``medseg networks NAME`` lists it.
 
     Returns:
@@ -213,29 +210,33 @@ def create_network(
 
     Example:
         >>> from medseg.networks import create_network
-        >>> network = create_network("residual-unet", in_channels=1, out_channels=2, dims=2, blocks=(1, 2))
+        >>> network = create_network("residual-unet", in_channels=1, out_channels=2, spatial_dims=2, blocks=(1, 2))
         >>> unetr = create_network("monai.UNETR", in_channels=1, out_channels=2, img_size=(32, 32, 32))
     """
-    architecture = plan.architecture if isinstance(plan, Plan) else plan or default_architecture(dims)
+    architecture = plan.architecture if isinstance(plan, Plan) else plan or default_architecture(spatial_dims)
     if architecture.name == name:
         arguments = architecture.arguments | arguments
-    return build_network(
-        in_channels, out_channels, architecture.model_copy(update={"name": name, "arguments": arguments})
-    )
+    named = architecture.model_copy(update={"name": name, "arguments": arguments})
+    return build_network(in_channels, out_channels, named)
 
 
-def default_architecture(dims: Literal[2, 3], deep_supervision: bool = False) -> Architecture:
+def default_architecture(spatial_dims: Literal[2, 3], deep_supervision: bool = False) -> Architecture:
     """Returns depth, width, strides and kernels that nnU-Net plans for large images of cubic voxels.
 
     Args:
-        dims: 2: eight stages of 32 to 512 features; 3: six stages of 32 to 320 features.
+        spatial_dims: 2: eight stages of 32 to 512 features; 3: six stages of 32 to 320 features.
         deep_supervision: Whether the network gives a list of logits while it trains.
+
+    Raises:
+        ConfigError: There are no networks of so many axes.
     """
-    stages, most = {2: (8, 512), 3: (6, 320)}[dims]
+    if spatial_dims not in (2, 3):
+        raise ConfigError(f"spatial_dims {spatial_dims}: give 2 or 3")
+    stages, most = {2: (8, 512), 3: (6, 320)}[spatial_dims]
     return Architecture(
         features=tuple(min(32 * 2**stage, most) for stage in range(stages)),
-        strides=((1,) * dims, *((2,) * dims,) * (stages - 1)),
-        kernel_sizes=((3,) * dims,) * stages,
+        strides=((1,) * spatial_dims, *((2,) * spatial_dims,) * (stages - 1)),
+        kernel_sizes=((3,) * spatial_dims,) * stages,
         deep_supervision=deep_supervision,
     )
 

@@ -47,11 +47,16 @@ def as_batch(item: Mapping[str, Any]) -> Batch:
     """Returns the batch of a dictionary.
 
     Raises:
-        TrainingError: It has no ``"image"`` or no ``"label"``.
+        TrainingError: It has no ``"image"`` or no ``"label"``, or the two are not of the same samples and axes.
     """
     if not isinstance(item, Mapping) or not {"image", "label"} <= set(item):
         raise TrainingError('a batch has to be a dictionary with "image" and "label", or a medseg Batch')
     image, label = (_plain(item[key]) for key in ("image", "label"))
+    if label.ndim != image.ndim or len(label) != len(image):
+        raise TrainingError(
+            f'a batch with "image" {tuple(image.shape)} and "label" {tuple(label.shape)}: give (sample, channel, '
+            "*spatial) and (sample, 1, *spatial)"
+        )
     return Batch(image.float(), label, _names(item, len(image)))
 
 

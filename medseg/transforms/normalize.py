@@ -36,7 +36,7 @@ class ClipExtremesd(MapTransform):
     """
 
     def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
-        """Takes the ``keys`` of MetaTensors (channel, x, y, z), and one rule a channel."""
+        """Takes the ``keys`` of images (channel, x, y, z), and one rule a channel."""
         super().__init__(keys)
         self.rules = rules
 
@@ -44,7 +44,7 @@ class ClipExtremesd(MapTransform):
         """Returns the data with extreme values clipped."""
         result = dict(data)
         for key in self.key_iterator(result):
-            tensor = result[key]
+            tensor = _meta_tensor(result[key])
             check_channels(len(tensor), self.rules)
             array, notes = without_extremes(tensor.as_tensor().numpy(), self.rules)
             for channel, note in notes.items():
@@ -68,7 +68,7 @@ class NormalizeChannelsd(MapTransform):
     """
 
     def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
-        """Takes the ``keys`` of MetaTensors (channel, x, y, z), and one rule a channel."""
+        """Takes the ``keys`` of images (channel, x, y, z), and one rule a channel."""
         super().__init__(keys)
         self.rules = rules
 
@@ -76,6 +76,11 @@ class NormalizeChannelsd(MapTransform):
         """Returns the data with each channel normalized by its rule."""
         result = dict(data)
         for key in self.key_iterator(result):
-            tensor = result[key]
+            tensor = _meta_tensor(result[key])
             result[key] = MetaTensor(normalized(tensor.as_tensor(), self.rules)).copy_meta_from(tensor)
         return result
+
+
+def _meta_tensor(values: object) -> MetaTensor:
+    """Returns the same ``MetaTensor``, or a tensor or array as one, as MONAI's transforms do."""
+    return values if isinstance(values, MetaTensor) else MetaTensor(torch.as_tensor(values))

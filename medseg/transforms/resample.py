@@ -5,6 +5,7 @@ same function takes images to the model grid and logits back to the source grid.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
@@ -199,3 +200,50 @@ def _cubic_matrix(coordinates: torch.Tensor, size: int) -> torch.Tensor:
         tap = (low.long() + offset).clamp(0, size - 1)
         matrix.scatter_add_(1, tap[:, None], torch.where(d <= 1, near, far)[:, None])
     return matrix
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Between which voxels of an axis some places lie; clamped at its ends.
+
+    Attributes:
+        low: The voxel before each place.
+        high: The voxel after it.
+        part: How much the higher one counts, from 0 to 1, float32.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    part: torch.Tensor
+
+    @property
+    def on_voxels(self) -> bool:
+        """Whether all places are voxels."""
+        return not bool(self.part.any())
+
+    def __getitem__(self, index: slice) -> "Taps":
+        return Taps(self.low[index], self.high[index], self.part[index])
+
+    def after(self, start: int) -> "Taps":
+        """Returns the same taps, counted in voxels from ``start`` on."""
+        return Taps(self.low - start, self.high - start, self.part)
+
+    def to(self, device: torch.device) -> "Taps":
+        """Returns the same taps on a device."""
+        return Taps(self.low.to(device), self.high.to(device), self.part.to(device))
+
+
+def taps_at(coordinates: torch.Tensor, size: int) -> Taps:
+    """Returns the taps of places along an axis.
+
+    Args:
+        coordinates: The places, in voxels.
+        size: How many voxels the axis has.
+    """
+    nearest = coordinates.round()
+    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
+        index = nearest.long().clamp(0, size - 1)
+        return Taps(index, index, torch.zeros(len(index)))
+    low = coordinates.floor()
+    index = low.long()
+    return Taps(index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), (coordinates - low).float())

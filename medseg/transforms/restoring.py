@@ -17,7 +17,7 @@ from torch.nn import functional
 from medseg.decoding import SOFTMAX, Decoding, or_on_processor
 from medseg.errors import lacks_gpu_memory
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
-from medseg.transforms.resample import parallel_coordinates
+from medseg.transforms.resample import Taps, parallel_coordinates, taps_at
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
 # Source voxels that are decoded at a time, and values that are interpolated at a time.
@@ -43,29 +43,6 @@ class Restored:
 Observer = Callable[[Restored], None]
 
 
-@dataclass(frozen=True)
-class _Taps:
-    """Between which voxels of the model grid those of the source lie, along one axis; clamped at its ends."""
-
-    low: torch.Tensor
-    high: torch.Tensor
-    part: torch.Tensor  # float32, of the higher one
-
-    @property
-    def on_voxels(self) -> bool:
-        return not bool(self.part.any())
-
-    def __getitem__(self, index: slice) -> "_Taps":
-        return _Taps(self.low[index], self.high[index], self.part[index])
-
-    def after(self, start: int) -> "_Taps":
-        """Returns the same taps, counted in voxels from ``start`` on."""
-        return _Taps(self.low - start, self.high - start, self.part)
-
-    def to(self, device: torch.device) -> "_Taps":
-        return _Taps(self.low.to(device), self.high.to(device), self.part.to(device))
-
-
 class Restoring:
     """Takes slabs of logits along ``axis``, from the first to the last, and makes the label map.
 
@@ -82,6 +59,19 @@ class Restoring:
 
     Raises:
         GeometryError: The axes of ``grid`` don't point to ``orientation``.
+
+    Examples:
+        >>> import numpy as np
+        >>> import torch
+        >>> from medseg.transforms import Restoring
+        >>> from medseg.volume import Geometry
+        >>> grid = Geometry((5, 6, 7), np.eye(4))
+        >>> restoring = Restoring(grid, source=grid, orientation="RAS", axis=0)
+        >>> logits = torch.zeros(5, 6, 7, 2)  # (x, y, z, label)
+        >>> restoring.take(logits[:3], start=0)
+        >>> restoring.take(logits[2:], start=2)  # the last voxel of the slab before comes again
+        >>> restoring.label_map.shape
+        (5, 6, 7)
     """
 
     def __init__(
@@ -106,7 +96,7 @@ class Restoring:
             for c, n in zip(coordinates, grid.shape, strict=True)
         ]
         self._inside = [slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0) for i in inside]
-        self._taps = [_taps(c[i], n) for c, i, n in zip(coordinates, inside, grid.shape, strict=True)]
+        self._taps = [taps_at(c[i], n) for c, i, n in zip(coordinates, inside, grid.shape, strict=True)]
         self._done = 0  # voxels of the source along the axis, of those inside
 
     @property
@@ -150,7 +140,7 @@ class Restoring:
                 self._decode(slab, taps, part)
         self._done = ready
 
-    def _decode(self, slab: "_Slab", taps: list[_Taps], part: slice) -> None:
+    def _decode(self, slab: "_Slab", taps: list[Taps], part: slice) -> None:
         first = self._inside[self.axis].start
         place = list(self._inside)
         place[self.axis] = slice(first + part.start, first + part.stop)
@@ -172,7 +162,7 @@ class _Slab:
         self.table = logits.reshape(-1, logits.shape[-1])  # one row a voxel; a copy only where voxels were padded
         self.labels = _labels(self.table, decoding).view(self.shape)
 
-    def decoded(self, taps: Sequence[_Taps]) -> torch.Tensor:
+    def decoded(self, taps: Sequence[Taps]) -> torch.Tensor:
         """Returns the labels ``(x, y, z)``, uint8, at the places of the taps."""
         low = [each.low for each in taps]
         result = _select(self.labels, low)
@@ -186,7 +176,7 @@ class _Slab:
             result[tuple(place.T)] = self.decoding.labels(self._interpolate(taps, place), -1)
         return result
 
-    def interpolated(self, taps: Sequence[_Taps]) -> torch.Tensor:
+    def interpolated(self, taps: Sequence[Taps]) -> torch.Tensor:
         """Returns logits ``(label, x, y, z)`` at the places of the taps."""
         shape = [len(each.low) for each in taps]
         grid = torch.meshgrid(*(torch.arange(n, device=self.logits.device) for n in shape), indexing="ij")
@@ -194,7 +184,7 @@ class _Slab:
         rows = [self._interpolate(taps, place) for place in _in_pieces(places, self.table.shape[1])]
         return torch.cat(rows).view(*shape, -1).permute(3, 0, 1, 2)
 
-    def _interpolate(self, taps: Sequence[_Taps], place: torch.Tensor) -> torch.Tensor:
+    def _interpolate(self, taps: Sequence[Taps], place: torch.Tensor) -> torch.Tensor:
         """Returns logits ``(voxel, label)`` at ``place`` ``(voxel, 3)``: indices of the taps."""
         index = torch.zeros(len(place), 1, dtype=torch.long, device=place.device)
         weight = torch.ones(len(place), 1, device=place.device)
@@ -228,7 +218,13 @@ def restore(
         source: The grid of the result.
         orientation: Of the model grid, such as "RAS".
         decoding: What logits say: one softmax over labels, or a sigmoid a region.
+
+    Raises:
+        GeometryError: The axes of ``grid`` don't point to ``orientation``.
+        ValueError: The logits do not lie on ``grid``.
     """
+    if tuple(logits.shape[1:]) != grid.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} do not lie on a grid of shape {grid.shape}")
     restoring = Restoring(grid, source, orientation, 0, (), decoding)
     restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
     return restoring.label_map
@@ -247,7 +243,13 @@ def restore_label_map(
         grid: Where it lies.
         source: The grid of the result.
         orientation: Of ``grid``; None: that of ``source``.
+
+    Raises:
+        GeometryError: The axes of ``grid`` don't point to ``orientation``.
+        ValueError: The label map does not lie on ``grid``.
     """
+    if tuple(label_map.shape) != grid.shape:
+        raise ValueError(f"a label map {tuple(label_map.shape)} does not lie on a grid of shape {grid.shape}")
     values = torch.unique(torch.cat([label_map.new_zeros(1), label_map.flatten()]))
     index = torch.searchsorted(values, label_map.contiguous())
     restoring = Restoring(grid, source, source.orientation if orientation is None else orientation, axis=0)
@@ -256,16 +258,6 @@ def restore_label_map(
         restoring.take(functional.one_hot(index[start : start + thickness], len(values)).float(), start)
     restored: torch.Tensor = values.cpu()[torch.from_numpy(restoring.label_map).int()]
     return restored
-
-
-def _taps(coordinates: torch.Tensor, size: int) -> _Taps:
-    nearest = coordinates.round()
-    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
-        index = nearest.long().clamp(0, size - 1)
-        return _Taps(index, index, torch.zeros(len(index)))
-    low = coordinates.floor()
-    index = low.long()
-    return _Taps(index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), (coordinates - low).float())
 
 
 def _labels(table: torch.Tensor, decoding: Decoding) -> torch.Tensor:

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 
+from medseg.errors import GeometryError
 from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
 from medseg.transforms.resample import Interpolation, grid_with_spacing, resample, resample_label_map
 from medseg.transforms.restoring import restore_label_map
@@ -26,12 +27,24 @@ LABELS, VALUES = "nearest", "trilinear"
 def geometry_of(tensor: MetaTensor) -> Geometry:
     """Returns the grid of a MetaTensor (channel, x, y, z).
 
+    Raises:
+        GeometryError: It is no MetaTensor, or of another number of axes.
+
     Examples:
         >>> from monai.data import MetaTensor
         >>> import torch
         >>> geometry_of(MetaTensor(torch.zeros(1, 4, 5, 6))).shape
         (4, 5, 6)
     """
+    if not isinstance(tensor, MetaTensor):
+        raise GeometryError(
+            f"a {type(tensor).__name__} says not where it lies; give a MetaTensor, whose affine is voxel to RAS mm"
+        )
+    if tensor.ndim != 4:
+        raise GeometryError(
+            f"a MetaTensor of shape {tuple(tensor.shape)}; give one image, (channel, x, y, z); a 2D one has one voxel "
+            "along z"
+        )
     x, y, z = tensor.shape[1:]
     return Geometry((x, y, z), np.asarray(tensor.affine, dtype=np.float64))
 
@@ -133,10 +146,16 @@ class ResampleToSpacingd(_ChangeGridd):
 
         Args:
             keys: of MetaTensors (channel, x, y, z); one that is missing is no error.
-            spacing: of the voxels to be, in mm, in array-axis order.
-            interpolation: of images, on the way to the new grid.
+            spacing: of the voxels to be, in mm, in array-axis order: what MONAI's ``Spacingd`` calls ``pixdim``.
+            interpolation: of images, on the way to the new grid: "linear" or "cubic".
+
+        Raises:
+            ValueError: The spacing is not of three numbers above 0.
         """
         super().__init__(keys, allow_missing_keys=True)
+        edges = np.asarray(spacing, dtype=np.float64)
+        if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
+            raise ValueError(f"spacing {spacing}: give three numbers above 0, in mm")
         self.spacing = spacing
         self.interpolation = interpolation
 

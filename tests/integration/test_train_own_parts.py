@@ -175,7 +175,7 @@ def test_a_network_of_create_network_is_stored_by_its_name(prepared: PreparedDat
         (lambda: torch.nn.Conv2d(1, 3, 1), "network: Conv2d cannot be trained on patches of 12×16×16 voxels"),
         (lambda: torch.nn.Conv3d(1, 3, 3), "its logits in evaluation mode are 2×3×10×14×14, where 2×3×12×16×16 are"),
         (
-            lambda: create_network("unet", in_channels=1, out_channels=3, dims=2),
+            lambda: create_network("unet", in_channels=1, out_channels=3, spatial_dims=2),
             "network: is a 2D unet, and the plan is 3D; give dims=2",
         ),
     ],

@@ -73,7 +73,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_is_registered_is_had_by_its_name(plugin: Path) -> None:
-    network = create_network("two-layers", in_channels=1, out_channels=3, dims=2, width=8)
+    network = create_network("two-layers", in_channels=1, out_channels=3, spatial_dims=2, width=8)
     assert network(torch.randn(1, 1, 10, 7)).shape == (1, 3, 10, 7)  # what it pools was found by trying
     doubled = monai_transform({"name": "times", "keys": ["image"], "factor": 3.0})({"image": torch.ones(1)})
     assert float(doubled["image"]) == 3

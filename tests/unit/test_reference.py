@@ -53,3 +53,13 @@ def test_the_schemas_take_what_is_written() -> None:
 def test_the_facade_is_there_as_a_whole() -> None:
     (page, *_) = python_api.pages()
     assert [name for name in medseg.__all__ if f'"medseg.{name}"' not in page.text] == []
+
+
+@pytest.mark.parametrize("package", python_api.PACKAGES)
+def test_each_public_name_is_in_one_group(package: str) -> None:
+    names = [name for group in python_api.GROUPS[package].values() for name in group]
+    assert sorted(names) == sorted(python_api.public_names(package))
+
+
+def test_each_name_of_the_facade_is_in_one_group() -> None:
+    assert sorted(name for group in python_api.FACADE_GROUPS.values() for name in group) == sorted(medseg._HOMES)

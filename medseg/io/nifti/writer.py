@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import numpy.typing as npt
 
 from medseg.errors import GeometryError, OutputError
 from medseg.files import written_whole
@@ -14,7 +15,7 @@ from medseg.progress import warn
 from medseg.volume import Array, Geometry
 
 
-def write_nifti(path: Path | str, array: Array, geometry: Geometry, like: Path | str | None = None) -> None:
+def write_nifti(path: Path | str, array: npt.ArrayLike, geometry: Geometry, like: Path | str | None = None) -> None:
     """Writes a volume or a label map as NIfTI, whole or not at all.
 
     qform and sform both hold the affine (code 1), in mm. float64 is stored as float32, booleans as uint8, and integers
@@ -22,7 +23,7 @@ def write_nifti(path: Path | str, array: Array, geometry: Geometry, like: Path |
 
     Args:
         path: Where to; the name ends with ``.nii`` or ``.nii.gz``.
-        array: ``(x, y, z)``, or ``(channel, x, y, z)``.
+        array: ``(x, y, z)``, or ``(channel, x, y, z)``; a tensor of torch too.
         geometry: The grid of the array, in RAS mm.
         like: A NIfTI file on the same grid. Its sform and qform are copied to the bit, in its unit of length, and a 2D
             file gets a 2D one, so that every viewer places the two alike.
@@ -41,7 +42,7 @@ def write_nifti(path: Path | str, array: Array, geometry: Geometry, like: Path |
     path = Path(path)
     if not is_nifti(path):
         raise OutputError(f"{path}: a NIfTI file is named .nii or .nii.gz")
-    image = _image(array, geometry)
+    image = _image(np.asarray(array), geometry)
     if like is not None:
         image = _placed_like(image, path, geometry, Path(like))
     with written_whole(path) as temporary:

@@ -20,6 +20,19 @@ Example:
     2
     >>> Path("last.safetensors").is_file()
     True
+
+Those that need a prepared dataset, as ``medseg train`` has them:
+
+    >>> from medseg.dataset import PatchSampler, PreparedDataset
+    >>> from medseg.training.callbacks import Journal, LiveTable, TimeBudget, Validation, Watchdog
+    >>> dataset = PreparedDataset("prepared")  # what medseg preprocess wrote
+    >>> plan, training, held_back = dataset.plans.plan_3d, dataset.case_ids[1:], dataset.case_ids[:1]
+    >>> batches = PatchSampler(dataset.subset(training), plan, batch_size=1, foreground_fraction=1 / 3, seed=0)
+    >>> journal = Journal(Path("run"), dataset.labels)  # run/log.csv
+    >>> callbacks = [
+    ...     TimeBudget(seconds=600), Watchdog(Path("good.safetensors"), dataset.labels.unions, batches),
+    ...     Validation(dataset, held_back), journal, LiveTable(journal),
+    ... ]
 """
 
 from medseg.training.callback import Callback, Restart

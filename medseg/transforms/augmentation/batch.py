@@ -7,7 +7,10 @@ import torch
 from monai.transforms import Randomizable, Transform
 
 BatchData = dict[str, torch.Tensor]
-"""``image`` (sample, channel, *spatial), any float type; ``label`` (sample, 1, *spatial), integers."""
+"""``image`` (sample, channel, *spatial), any float type; ``label`` (sample, 1, *spatial), integers, if there is one."""
+
+# How each is interpolated where it is moved.
+MODES = {"image": "bilinear", "label": "nearest"}
 
 Reals = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -20,6 +23,20 @@ class BatchTransform(Randomizable, Transform):
 
     They draw for ``n_samples`` of a batch, of which ``data`` holds ``first`` and those after it. So the same happens to
     a sample, whether several processes share the batch or not.
+
+    Examples:
+        A transform of your own:
+
+        >>> import torch
+        >>> from medseg.transforms import BatchTransform
+        >>> class RandNegativeBatch(BatchTransform):
+        ...     def __call__(self, data):
+        ...         chosen = self.R.random_sample(self.drawn_for(data))[self.own(data)] < 0.5
+        ...         sign = torch.from_numpy(1.0 - 2.0 * chosen).to(data["image"]).view(-1, 1, 1, 1)
+        ...         return {**data, "image": data["image"] * sign}
+        >>> batch = {"image": torch.ones(4, 1, 2, 2)}
+        >>> RandNegativeBatch().set_random_state(seed=0)(batch)["image"].shape
+        torch.Size([4, 1, 2, 2])
     """
 
     first = 0
@@ -36,6 +53,17 @@ class BatchTransform(Randomizable, Transform):
     def __call__(self, data: BatchData) -> BatchData:
         """Returns the batch changed."""
         raise NotImplementedError
+
+
+def probability(value: float, name: str) -> float:
+    """Returns a probability.
+
+    Raises:
+        ValueError: It does not lie between 0 and 1.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} {value}: a probability lies between 0 and 1")
+    return value
 
 
 def to_device_of(tensor: torch.Tensor, values: np.ndarray[Any, np.dtype[Any]]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.transforms.augmentation.batch import BatchData, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import BatchData, BatchTransform, Reals, probability, to_device_of
 
 Range = tuple[float, float]
 
@@ -26,8 +26,8 @@ class RandIntensityBatch(BatchTransform):
     """
 
     def __init__(self, prob: float, channel_prob: float = 1.0) -> None:
-        self.prob = prob
-        self.channel_prob = channel_prob
+        self.prob = probability(prob, "prob")
+        self.channel_prob = probability(channel_prob, "channel_prob")
 
     def randomize(self, shape: tuple[int, int]) -> None:
         """Draws ``chosen``: rows of (sample, channel), also of samples that the data don't hold.
@@ -243,7 +243,7 @@ class RandChannelDropoutBatch(BatchTransform):
     """
 
     def __init__(self, prob: float = 0.0) -> None:
-        self.prob = prob
+        self.prob = probability(prob, "prob")
 
     def randomize(self, shape: tuple[int, int]) -> None:
         """Draws ``dropped``, ``(sample, channel)``: which channels become 0."""

@@ -10,7 +10,7 @@ from monai.utils import convert_to_tensor
 from medseg.config import AugmentationConfig
 from medseg.errors import ConfigError, cause_of
 from medseg.plan import Plan
-from medseg.transforms.augmentation.batch import BatchData, BatchTransform
+from medseg.transforms.augmentation.batch import MODES, BatchData, BatchTransform
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandChannelDropoutBatch,
@@ -28,8 +28,6 @@ ANISOTROPIC = 3.0
 ELONGATED = 1.5
 
 Step = tuple[float, BatchTransform]
-
-CHANGED = ("image", "label")
 
 
 class Augmentation(Compose):
@@ -63,9 +61,9 @@ class Augmentation(Compose):
         """Returns the batch augmented; its tensors are left as they were.
 
         Args:
-            batch: ``image`` (sample, channel, *spatial) and ``label`` (sample, 1, *spatial) on one device, and whatever
-                else, which passes through. What were ``MetaTensor``s are plain tensors afterwards: a rotated patch has
-                no affine of its source any more.
+            batch: ``image`` (sample, channel, *spatial), and ``label`` (sample, 1, *spatial) if there is one, on one
+                device, and whatever else, which passes through. What were ``MetaTensor``s are plain tensors afterwards:
+                a rotated patch has no affine of its source any more.
             seed: may be a sequence: (run, step). None: goes on from ``set_random_state``.
             first: which sample of the whole batch is the first one here; what happens to a sample is the same whether
                 the batch is whole or shared by several processes.
@@ -75,7 +73,7 @@ class Augmentation(Compose):
         Raises:
             ConfigError: where a transform of the user fails, or changes the shape.
         """
-        batch = {**batch, **{key: convert_to_tensor(batch[key], track_meta=False) for key in CHANGED}}
+        batch = {**batch, **{key: convert_to_tensor(batch[key], track_meta=False) for key in MODES if key in batch}}
         seeds = None if seed is None else np.random.SeedSequence(seed).generate_state(len(self.transforms))
         # Under autocast the sampling grid would be computed in half precision: voxels off.
         with torch.no_grad(), torch.autocast(batch["image"].device.type, enabled=False):
@@ -112,15 +110,11 @@ class EachSample(BatchTransform):
     def __call__(self, data: BatchData) -> BatchData:
         """Returns the batch with each sample transformed."""
         seeds = self.R.randint(2**31, size=self.drawn_for(data))[self.own(data)]
+        keys = [key for key in MODES if key in data]
         samples = [
-            self._transformed({"image": image.clone(), "label": label.clone()}, int(seed))
-            for image, label, seed in zip(data["image"], data["label"], seeds, strict=True)
+            self._transformed({key: data[key][i].clone() for key in keys}, int(seed)) for i, seed in enumerate(seeds)
         ]
-        return {
-            **data,
-            "image": torch.stack([sample["image"] for sample in samples]),
-            "label": torch.stack([sample["label"] for sample in samples]),
-        }
+        return {**data, **{key: torch.stack([sample[key] for sample in samples]) for key in keys}}
 
     def _transformed(self, sample: BatchData, seed: int) -> BatchData:
         name = type(self.transform).__name__

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.transforms.augmentation.batch import BatchData, BatchTransform, Reals, to_device_of
+from medseg.transforms.augmentation.batch import MODES, BatchData, BatchTransform, Reals, probability, to_device_of
 
 Plane = tuple[int, int]
 
@@ -42,15 +42,16 @@ class RandAffineBatch(BatchTransform):
         Args:
             spacing: mm, one number a spatial axis.
             rotation_prob: Of a sample to be rotated, about all axes.
-            rotation_degrees: The limit to both sides.
+            rotation_degrees: The limit to both sides. (MONAI's ``rotate_range`` is in radians.)
             scaling_prob: Of a sample to be scaled.
-            scaling_range: Of the factor; 1.4 makes structures 1.4 times as large.
+            scaling_range: Of the factor; 1.4 makes structures 1.4 times as large. (MONAI's ``scale_range`` has what is
+                added to 1.)
             fixed_axis: The spatial axis along which nothing moves, as across thick slices; None: none.
         """
         self.spacing = np.asarray(spacing, dtype=np.float64)
-        self.rotation_prob = rotation_prob
+        self.rotation_prob = probability(rotation_prob, "rotation_prob")
         self.rotation_limit = np.deg2rad(rotation_degrees)
-        self.scaling_prob = scaling_prob
+        self.scaling_prob = probability(scaling_prob, "scaling_prob")
         self.scaling_range = scaling_range
         self.moving_axes = [axis for axis in range(len(spacing)) if axis != fixed_axis]
         self.planes = list(combinations(self.moving_axes, 2))
@@ -67,8 +68,14 @@ class RandAffineBatch(BatchTransform):
         self.chosen = np.flatnonzero(rotated | scaled)
 
     def __call__(self, data: BatchData) -> BatchData:
-        """Returns the batch with the chosen samples rotated and scaled."""
-        image, label = data["image"], data["label"]
+        """Returns the batch with the chosen samples rotated and scaled.
+
+        Raises:
+            ValueError: The spacing is of another number of axes than the image.
+        """
+        image = data["image"]
+        if image.ndim != len(self.spacing) + 2:
+            raise ValueError(f"an image of shape {tuple(image.shape)} with a spacing of {len(self.spacing)} axes")
         self.randomize(self.drawn_for(data))
         own = self.own(data)
         self.chosen = self.chosen[(self.chosen >= own.start) & (self.chosen < own.stop)]
@@ -76,11 +83,12 @@ class RandAffineBatch(BatchTransform):
             return dict(data)
         index = to_device_of(image, self.chosen - own.start)
         grid = sampling_grid(self.matrices(), self.spacing, image)
-        return {
-            **data,
-            "image": image.index_copy(0, index, _resampled(image.index_select(0, index), grid, "bilinear")),
-            "label": label.index_copy(0, index, _resampled(label.index_select(0, index), grid, "nearest")),
+        moved = {
+            key: data[key].index_copy(0, index, _resampled(data[key].index_select(0, index), grid, mode))
+            for key, mode in MODES.items()
+            if key in data
         }
+        return {**data, **moved}
 
     def matrices(self) -> Reals:
         """Returns for each chosen sample the matrix from an output to the input position (mm from the centre)."""
@@ -97,7 +105,8 @@ class RandFlipBatch(BatchTransform):
     """Mirrors each sample along each of some spatial axes.
 
     Args:
-        axes: The spatial axes, from 0.
+        axes: The spatial axes, from 0. Each is drawn by itself, where MONAI's ``RandFlipd`` mirrors along all axes of
+            its ``spatial_axis`` or none.
         prob: Of a sample to be mirrored along an axis.
 
     Examples:
@@ -109,7 +118,7 @@ class RandFlipBatch(BatchTransform):
 
     def __init__(self, axes: Sequence[int], prob: float = 0.5) -> None:
         self.axes = tuple(axes)
-        self.prob = prob
+        self.prob = probability(prob, "prob")
 
     def randomize(self, n_samples: int) -> None:
         """Draws ``flipped``, ``(sample, axis)``: along which axes a sample is mirrored."""
@@ -117,16 +126,17 @@ class RandFlipBatch(BatchTransform):
 
     def __call__(self, data: BatchData) -> BatchData:
         """Returns the batch with the chosen samples mirrored."""
-        image, label = data["image"].clone(), data["label"].clone()
+        image = data["image"]
+        changed = {key: data[key].clone() for key in MODES if key in data}
         self.randomize(self.drawn_for(data))
         self.flipped = self.flipped[self.own(data)]
         # Samples with the same axes go together: at most seven groups in 3D, each copied once.
         for pattern in {tuple(row) for row in self.flipped.tolist() if any(row)}:
             index = to_device_of(image, np.flatnonzero((self.flipped == pattern).all(axis=1)))
             dims = [axis + 2 for axis, flip in zip(self.axes, pattern, strict=True) if flip]
-            for result, source in ((image, data["image"]), (label, data["label"])):
-                result.index_copy_(0, index, source.index_select(0, index).flip(dims))
-        return {**data, "image": image, "label": label}
+            for key, result in changed.items():
+                result.index_copy_(0, index, data[key].index_select(0, index).flip(dims))
+        return {**data, **changed}
 
 
 def rotations(angles: Reals, planes: Sequence[Plane], dims: int) -> Reals:

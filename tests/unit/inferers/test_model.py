@@ -41,6 +41,14 @@ def test_the_loaded_model_gives_the_same_logits(saved: tuple[Path, torch.nn.Modu
     assert model.record.labels.values == [1, 5]
 
 
+def test_paths_and_devices_may_be_text(saved: tuple[Path, torch.nn.Module]) -> None:
+    folder = str(saved[0])
+    assert load_model(folder, "cpu").device.is_cpu
+    assert len(load_model([folder, folder], "cpu").folders) == 2
+    with pytest.raises(ConfigError, match="cqu"):
+        load_model(folder, "cqu")
+
+
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no model"):
         load_model(tmp_path, CPU)

@@ -121,5 +121,15 @@ def test_networks_and_inputs_that_do_not_fit() -> None:
         inferer(image, lambda windows, condition: windows, condition=image)
 
 
+def test_inputs_are_tensors_of_floats() -> None:
+    inferer, network = StreamingInferer((4, 4, 4)), torch.nn.Conv3d(1, 2, 1)
+    for inputs, kind in (
+        (batch(1, 1, 8, 8, 8).to(torch.uint8), "torch.uint8"),
+        (batch(1, 1, 8, 8, 8).numpy(), "ndarray"),
+    ):
+        with pytest.raises(MedsegError, match=f"inputs of {kind}: give a tensor of floats"):
+            list(inferer.slabs(inputs, network))  # type: ignore[arg-type]
+
+
 def test_the_example() -> None:
     assert doctest.testmod(streaming).failed == 0

@@ -1,13 +1,11 @@
 """Losses by name: MONAI's as MONAI computes them, over heads and regions, and what is refused."""
 
-import doctest
 from pathlib import Path
 
 import pytest
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceFocalLoss, DiceLoss
 
-import medseg.losses.registry
 from medseg.config import Config, load
 from medseg.errors import ConfigError
 from medseg.labels import IGNORED
@@ -217,7 +215,3 @@ def test_a_loss_of_a_plugin_and_its_errors(tmp_path: Path) -> None:
         forget_plugins()
     with pytest.raises(ConfigError, match="there is no loss 'own'.*--plugin"):
         create_loss("own")
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(medseg.losses.registry).failed == 0

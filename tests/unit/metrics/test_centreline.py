@@ -66,3 +66,12 @@ def test_volumes_agree_with_the_authors_formula(real_data: Path, name: str, shif
     expected = 2 * precision * sensitivity / (precision + sensitivity)
     assert 0.1 < expected < 1
     assert centreline_dice(prediction, reference) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("edge", [2, 4, 10])
+def test_a_cube_of_which_thinning_leaves_nothing_has_a_centre(edge: int) -> None:
+    cube = np.zeros((16, 16, 16), bool)
+    cube[3 : 3 + edge, 3 : 3 + edge, 3 : 3 + edge] = True
+    assert centreline_dice(cube, cube) == 1.0
+    assert centreline_dice(np.roll(cube, 1, axis=0), cube) > 0
+    assert centreline_dice(np.roll(cube, edge, axis=0), cube) == 0.0

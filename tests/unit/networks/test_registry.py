@@ -21,7 +21,7 @@ def test_the_examples_of_the_docstrings(module: object) -> None:
 
 
 def test_a_network_without_a_plan_is_a_plain_module() -> None:
-    network = create_network(in_channels=2, out_channels=3, dims=2)
+    network = create_network(in_channels=2, out_channels=3, spatial_dims=2)
     assert isinstance(network, nn.Module)
     logits = network.train()(torch.randn(2, 2, 65, 70))
     assert logits.shape == (2, 3, 65, 70)
@@ -52,8 +52,21 @@ def test_a_plan_says_how_deep_and_wide_it_is() -> None:
 
 
 def test_networks_of_monai_by_name() -> None:
-    network = create_network("monai.BasicUNet", in_channels=1, out_channels=2, dims=2, features=(4, 4, 8, 8, 8, 4))
+    network = create_network(
+        "monai.BasicUNet", in_channels=1, out_channels=2, spatial_dims=2, features=(4, 4, 8, 8, 8, 4)
+    )
     assert network(torch.randn(1, 1, 40, 33)).shape == (1, 2, 40, 33)
     with pytest.raises(ConfigError, match="there is no network 'dynunets'; did you mean 'dynunet'"):
         create_network("dynunets", in_channels=1, out_channels=2)
     assert "dynunet" in NETWORKS
+
+
+def test_arguments_and_images_of_other_axes_are_named() -> None:
+    with pytest.raises(ConfigError, match="spatial_dims 4: give 2 or 3"):
+        create_network(in_channels=1, out_channels=2, spatial_dims=4)  # type: ignore[arg-type]
+    network = create_network(in_channels=1, out_channels=2, spatial_dims=2)
+    for shape in ((1, 16, 16), (1, 1, 16, 16, 16)):
+        with pytest.raises(
+            ValueError, match=r"spatial shape .*: this is a 2D network; its images are \(batch, channel"
+        ):
+            network(torch.zeros(shape))

@@ -158,3 +158,5 @@ def test_other_batches_are_refused() -> None:
     trainer = Trainer(None, small_unet(), loss(), adamw, settings=settings(), device=CPU)
     with pytest.raises(TrainingError, match='a dictionary with "image" and "label"'):
         trainer.fit([{"img": torch.zeros(1)}])
+    with pytest.raises(TrainingError, match=r'"image" \(2, 1, 8, 8\) and "label" \(2, 8, 8\): give \(sample, channel'):
+        trainer.fit([{"image": torch.zeros(2, 1, 8, 8), "label": torch.zeros(2, 8, 8)}])

@@ -307,3 +307,11 @@ def test_what_programs_read_differently_is_refused(tmp_path: Path, field: str, v
         read_nifti(tmp_path / "a.nii")
     with pytest.raises(MedsegError, match=reason):
         nifti_geometry(tmp_path / "a.nii")
+
+
+def test_a_tensor_is_written_as_an_array_is(tmp_path: Path) -> None:
+    import torch
+
+    label_map, grid = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4), Geometry((2, 3, 4), np.eye(4))
+    write_nifti(tmp_path / "label_map.nii.gz", label_map, grid)
+    np.testing.assert_array_equal(read_nifti(tmp_path / "label_map.nii.gz").array[0], label_map.numpy())
