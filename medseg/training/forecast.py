@@ -1,7 +1,9 @@
 """What a training and its final validation take: tried with a few steps, windows or one case, and reckoned up."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +29,8 @@ STEPS = 2
 VALIDATIONS = 2
 # It takes longer than was tried, when the machine is busy: a reserve for max_time.
 RESERVE = 1.25
-# However long it takes, at least this part of max_time is spent on training.
+# At least this part of max_time is spent on training; where validation would take more than the rest, some of the
+# held-back cases are left out.
 LEAST_TRAINING_SHARE = 0.5
 
 
@@ -71,7 +74,8 @@ class Forecast(Record):
         max_time, total = runs[0].config.training.max_time, len(runs) * trainer.clock.total_steps
         training = total * step_seconds
         if max_time is not None:  # which is a fold's share of it
-            training = sum(seconds_for_training(max_time, each) for each in validation)
+            validation = [min(each, _most_validation(max_time)) for each in validation]
+            training = sum(max_time - RESERVE * each for each in validation)
         masks = sum(run.dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
         return cls(
             steps=total if max_time is None else None,
@@ -83,30 +87,68 @@ class Forecast(Record):
         )
 
 
-def seconds_for_training(max_time: float, validation_seconds: float) -> float:
-    """Returns what final validation leaves of ``training.max_time``, with a reserve; at least half of it."""
-    return max(max_time - RESERVE * validation_seconds, LEAST_TRAINING_SHARE * max_time)
+@dataclass(frozen=True)
+class TimeShares:
+    """How ``training.max_time`` is shared between training and validation.
 
-
-def training_seconds(run: Run, trainer: Trainer) -> float:
-    """Returns the seconds that final validation leaves of ``training.max_time``.
-
-    One case is predicted now, which also shows early whether prediction works.
+    Attributes:
+        training: Seconds.
+        cases: The held-back cases that are validated in the rest.
     """
-    max_time = run.config.training.max_time or 0.0
-    cases = run.dataset.source_cases(run.split.validation)
+
+    training: float
+    cases: tuple[str, ...]
+
+    @classmethod
+    def of(cls, max_time: float, seconds: Mapping[str, float]) -> "TimeShares":
+        """Shares the time out.
+
+        Args:
+            max_time: Seconds, of all of the run.
+            seconds: Of the validation of each held-back case.
+        """
+        cases, most = tuple(seconds), _most_validation(max_time)
+        while len(cases) > 1 and sum(seconds[case_id] for case_id in cases) > most:
+            cases = _evenly(tuple(seconds), len(cases) - 1)
+        return cls(max_time - RESERVE * min(most, sum(seconds[case_id] for case_id in cases)), cases)
+
+
+def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
+    """Returns how ``training.max_time`` is shared out; all of a run that has none is for training.
+
+    One case is predicted now, which also shows early whether prediction works; the others take longer or shorter by
+    their number of voxels.
+    """
+    held_back, max_time = run.split.validation, run.config.training.max_time
+    if max_time is None:
+        return TimeShares(float("inf"), held_back)
+    case, *_ = run.dataset.source_cases(held_back[:1])
     SaveModel(run).save(trainer, LAST)
     own = trainer.average if run.plan.architecture.name == CUSTOM_NETWORK else None
     model = load_model(run.folder / LAST, trainer.device, network=own)
     predictor = CasePredictor(model, None, run.config.inference)
-    predictor.predict(cases[0])  # the first one warms up
-    needed = VALIDATIONS * len(cases) * _seconds(lambda: predictor.predict(cases[0]))
-    if RESERVE * needed > (1 - LEAST_TRAINING_SHARE) * max_time:
+    predictor.predict(case)  # the first one warms up
+    tried = VALIDATIONS * _seconds(lambda: predictor.predict(case))
+    voxels = {case_id: prod(run.dataset.model_grid(case_id).shape) for case_id in held_back}
+    seconds = {case_id: tried * n / voxels[held_back[0]] for case_id, n in voxels.items()}
+    shares = TimeShares.of(max_time, seconds)
+    if len(shares.cases) < len(held_back):
+        whole = RESERVE * sum(seconds.values())
         warn(
-            f"Final validation of {counted(len(cases), 'case')} will take about {RESERVE * needed:.0f} s, so the run "
-            f"will take longer than {max_time:.0f} s"
+            f"The validation of {counted(len(held_back), 'case')} would take about {whole:.0f} s of {max_time:.0f} s, "
+            f"so {len(shares.cases)} of them are validated; a longer --max-time validates all"
         )
-    return seconds_for_training(max_time, needed)
+    return shares
+
+
+def _most_validation(max_time: float) -> float:
+    """Returns the seconds that validation takes at most, without its reserve."""
+    return (1 - LEAST_TRAINING_SHARE) * max_time / RESERVE
+
+
+def _evenly(cases: Sequence[str], n: int) -> tuple[str, ...]:
+    """Returns so many of the cases, from the first on to near the end."""
+    return tuple(cases[i * len(cases) // n] for i in range(n))
 
 
 def step_seconds(trainer: Trainer, sampler: PatchSampler) -> float:

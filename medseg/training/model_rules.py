@@ -15,15 +15,25 @@ from medseg.training.run import Run
 
 
 def learn_rules(
-    runs: Sequence[Run], model: Path, masks: Path, evaluation: Evaluation, expected: Mapping[str, Mapping[str, float]]
+    runs: Sequence[Run],
+    cases: Sequence[str],
+    model: Path,
+    evaluation: Evaluation,
+    expected: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Learns postprocessing, and which cases to review, from the held-back cases; neither where these were trained
-    on."""
+    """Learns postprocessing, and which cases to review, from held-back cases; neither where these were trained on.
+
+    Args:
+        runs: One, or one a fold.
+        cases: Those that were validated.
+        model: The model, or of an ensemble the one that has its record.
+        evaluation: Of the masks of these cases.
+        expected: Dice by case and label, as the probabilities say.
+    """
     if any(set(run.split.validation) & set(run.split.training) for run in runs):
         say("Validated on cases that were trained on, so neither postprocessing nor rules for review are chosen")
         return
-    cases = [case_id for run in runs for case_id in run.split.validation]
-    choose_postprocessing(model, masks, runs[0].dataset, cases)
+    choose_postprocessing(model, evaluation.masks.predictions, runs[0].dataset, cases)
     learn_to_review(model, evaluation, expected)
 
 

@@ -1,7 +1,7 @@
 """The trainer of a run: its parts put together, with the callbacks that write the run's folder."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -32,6 +32,7 @@ from medseg.training.callbacks.tensorboard import TensorBoard
 from medseg.training.callbacks.time_budget import TimeBudget
 from medseg.training.callbacks.validation import Validation
 from medseg.training.callbacks.watchdog import Watchdog
+from medseg.training.forecast import TimeShares
 from medseg.training.initial import InitialModel
 from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
@@ -76,25 +77,23 @@ def trainer_of(
     return trainer, sampler
 
 
-def callbacks_of(
-    run: Run, sampler: PatchSampler, trainer: Trainer, training_seconds: Callable[[Trainer], float]
-) -> list[Callback]:
+def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: TimeShares) -> list[Callback]:
     """Returns what medseg does beside the loop, and the callbacks of plugins and of the trainer.
 
     Args:
         run: Whose folder is written.
         sampler: Its batches.
         trainer: Whose callbacks, those of the user, are told before the checkpoint is written.
-        training_seconds: How many seconds of ``training.max_time`` are there for training.
+        shares: What ``training.max_time`` leaves for training, and the cases that are validated.
     """
     settings, unions = run.config.training, run.dataset.labels.unions
     callbacks: list[Callback] = [
         Watchdog(run.good_checkpoint, unions, sampler),
-        Validation(run.dataset, run.split.validation, run.config.inference, settings.validation_share),
+        Validation(run.dataset, shares.cases, run.config.inference, settings.validation_share),
         SaveModel(run),
     ]
     if settings.max_time is not None:
-        callbacks.insert(0, TimeBudget(training_seconds))
+        callbacks.insert(0, TimeBudget(shares.training))
     if settings.patience is not None:
         callbacks.append(EarlyStopping(settings.patience))
     if trainer.processes.is_first:

@@ -1,5 +1,7 @@
 """The validation of a finished training: the held-back cases from their source files, and what is learnt of them."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from medseg.device import Device
@@ -12,20 +14,26 @@ from medseg.training.run import Run
 from medseg.workflows.evaluate import evaluate
 
 
-def final_validation(run: Run, device: Device, network: nn.Module | None = None) -> Evaluation:
-    """Predicts the held-back cases from their source files, by the very way that ``predict`` goes, and evaluates the
-    masks.
+def final_validation(run: Run, cases: Sequence[str], device: Device, network: nn.Module | None = None) -> Evaluation:
+    """Predicts held-back cases from their source files, by the very way that ``predict`` goes, and evaluates the masks.
 
     They are evaluated on the source grids. The metrics also go into the model.
+
+    Args:
+        run: Whose best model predicts.
+        cases: All that are held back, or those that there is time for.
+        device: Where it predicts.
+        network: The module that was trained, where it is one of the user's own.
     """
     model = without_rules(load_model(run.folder, device, network=network))
     folder = run.folder / "validation"
-    predictor, cases = CasePredictor(model, folder, run.config.inference), run.split.validation
+    predictor = CasePredictor(model, folder, run.config.inference)
     predicted = predict_cases(predictor, run.dataset.source_cases(cases))
     tolerance = run.plan.grid.tolerance
     evaluation = evaluate(folder, run.dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
     metrics = {**model.record.metrics, "validation": evaluation.summary.model_dump(mode="json")}
     write_model_record(model.folder, model.record.model_copy(update={"metrics": metrics}))
-    learn_rules([run], model.folder, folder, evaluation, {each.case_id: each.expected_dice for each in predicted})
+    expected = {each.case_id: each.expected_dice for each in predicted}
+    learn_rules([run], cases, model.folder, evaluation, expected)
     write_golden(model, model.folder)
     return evaluation

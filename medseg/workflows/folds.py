@@ -84,11 +84,12 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     }
     predictions = found[0].model_copy(update={"model": str(model.resolve()), **together})
     write_predictions(folder, predictions)
-    cases = [case_id for run in runs for case_id in run.split.validation]
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
+    held_back = [case_id for run in runs for case_id in run.split.validation]
+    cases = predictions.asked or held_back  # a fold may have left some out, for want of time; 0.1 says none
     evaluation = evaluate(folder, dataset.folder, folder, cases=cases, grid_tolerance=tolerance)
     expected = {case.case_id: case.expected_dice for case in predictions.cases}
-    learn_rules(runs, model / "fold_0", folder, evaluation, expected)  # an ensemble has the record of the first
+    learn_rules(runs, cases, model / "fold_0", evaluation, expected)  # an ensemble has the record of the first
     return evaluation
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from medseg.progress import say
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
-from medseg.training.forecast import training_seconds
+from medseg.training.forecast import shares_of_time
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
@@ -118,11 +117,12 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     if processes.is_first:
         run.write()
         tell(run, trainer)
-    trainer.callbacks = callbacks_of(run, sampler, trainer, partial(training_seconds, run))
+    shares = processes.first(lambda: shares_of_time(run, trainer))
+    trainer.callbacks = callbacks_of(run, sampler, trainer, shares)
     state = trainer.fit(sampler)
 
     def validated() -> Evaluation:
-        evaluation = final_validation(run, device, own.network)
+        evaluation = final_validation(run, shares.cases, device, own.network)
         write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(run, sampler, trainer)))
         return evaluation
 

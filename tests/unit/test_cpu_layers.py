@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from medseg.cpu_layers import CpuInstanceNorm2d, CpuInstanceNorm3d, on_cpu
+from medseg.device import Device
+from medseg.networks import Architecture, build_network
 
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 Gradients = tuple[torch.Tensor, ...]
@@ -90,3 +92,20 @@ def test_graphs_have_the_layer_of_pytorch() -> None:
     image = torch.randn(2, 16, 8, 8, 4).contiguous(memory_format=torch.channels_last_3d)
     names = [str(node.target) for node in torch.export.export(ours, (image,)).graph.nodes]
     assert any("instance_norm" in name for name in names)
+
+
+def test_a_network_learns_from_one_sample() -> None:
+    """A batch of one, in the layout of training, has the gradients of float64."""
+    torch.manual_seed(0)
+    architecture = Architecture(features=(8, 16), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
+    network = build_network(1, 2, architecture).train()
+    reference = copy.deepcopy(network).double()
+    placed = Device(torch.device("cpu"), torch.float32).place(network, 3)
+    image = torch.randn(1, 1, 16, 16, 16)
+    for each, precise in ((placed, False), (reference, True)):
+        heads = each(image.double() if precise else image.contiguous(memory_format=torch.channels_last_3d))
+        sum(head.pow(2).mean() for head in heads).backward()
+    for ours, right in zip(placed.parameters(), reference.parameters(), strict=True):
+        assert ours.grad is not None
+        assert right.grad is not None
+        assert float((ours.grad - right.grad).abs().max()) < 1e-3 * max(1.0, float(right.grad.abs().max()))

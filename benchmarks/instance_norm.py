@@ -1,0 +1,78 @@
+"""Instance norm on a processor, forth and back, in channels-last: PyTorch's, and the form of medseg/cpu_layers.py.
+
+    python benchmarks/instance_norm.py [--threads 2] [--precision fp32]
+
+Prints a Markdown table of milliseconds, and how far the gradients of the image are from those in float64. The copy back
+to channels-last, which the next convolution makes of PyTorch's result, is not in its time.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+from environment import describe
+from torch import nn
+
+from medseg.cpu_layers import MEMORY_FORMATS, on_cpu
+
+REPEATS = 15
+SHAPES = [
+    (4, 16, 32, 48, 32),
+    (4, 32, 16, 24, 16),
+    (4, 64, 8, 12, 8),
+    (1, 16, 32, 48, 32),
+    (2, 8, 192, 192, 12),
+    (2, 16, 96, 96, 12),
+    (2, 24, 96, 96, 12),
+    (10, 8, 192, 192),
+    (26, 32, 64, 64),
+    (64, 16, 32, 48),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    dtype = torch.float32 if arguments.precision == "fp32" else torch.bfloat16
+    print(f"{describe()}; {arguments.precision}, {arguments.threads} threads\n")
+    print("| batch, channels, voxels | PyTorch (ms) | its error | medseg (ms) | its error |")
+    print("| --- | --- | --- | --- | --- |")
+    for shape in SHAPES:
+        generator = torch.Generator().manual_seed(0)
+        memory_format = MEMORY_FORMATS[len(shape)]
+        image = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=memory_format)
+        gradient = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=memory_format)
+        theirs = (nn.InstanceNorm3d if len(shape) == 5 else nn.InstanceNorm2d)(shape[1], affine=True)
+        ours = on_cpu(copy.deepcopy(theirs), in_bf16=False)
+        right = back(copy.deepcopy(theirs).double(), image.double().contiguous(), gradient.double().contiguous())
+        cells = []
+        for norm in (theirs, ours):
+            milliseconds = 1000 * statistics.median(seconds(norm, image, gradient) for _ in range(REPEATS))
+            error = float((back(norm, image, gradient).double() - right).abs().max())
+            cells += [f"{milliseconds:.2f}", f"{error:.0e}"]
+        print(
+            f"| {', '.join(map(str, shape[:2]))}, {'×'.join(map(str, shape[2:]))} | {' | '.join(cells)} |", flush=True
+        )
+
+
+def back(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient of the image."""
+    image = image.detach().requires_grad_()
+    norm(image).backward(gradient)
+    assert image.grad is not None
+    return image.grad
+
+
+def seconds(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> float:
+    start = time.perf_counter()
+    back(norm, image, gradient)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
