@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from functools import cache
 from importlib import import_module
 from pkgutil import walk_packages
@@ -87,7 +88,7 @@ def files() -> dict[str, str]:
         name = f"{each.name}.schema.json"
         found[f"reference/schemas/{name}"] = json.dumps(schema, indent=1, ensure_ascii=False)
         first = (inspect.getdoc(record) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        anchor = _title(each).replace(".", "").replace("`", "").replace(" ", "-").lower()
+        anchor = re.sub(r"[-\s]+", "-", re.sub(r"[.`]", "", _title(each))).lower()  # as Markdown makes it
         rows.append(f"| [{each.file}](#{anchor}) | {each.where} | [{name}](schemas/{name}) | {first} |")
         sections.append(_section(each, schema))
     return {"reference/file-formats.md": INTRODUCTION + "\n".join([*rows, "", *sections]), **found}
