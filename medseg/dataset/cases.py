@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.errors import Problem
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
+from medseg.progress import counted, say, warn
 from medseg.volume import Spacing3
 
 
@@ -100,3 +101,11 @@ class CaseList:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()  # what was decided, and what was left out on purpose
     doubts: tuple[str, ...] = ()  # what may be meant otherwise than it was taken: warnings
+
+    def tell(self, source: str | Path, more: str = "") -> None:
+        """Tells what was found in a source; ``more`` is added to the first line."""
+        say(f"Found in {source}: {self.layout}; {counted(len(self.cases), 'case')}{more}")
+        for note in self.notes:
+            say(f"  {note}")
+        for doubt in self.doubts:
+            warn(doubt)

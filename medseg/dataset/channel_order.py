@@ -1,10 +1,24 @@
 """The channels of cases in the order in which a model was trained on them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg.dataset.cases import Case, CaseList
 from medseg.progress import say, warn
+
+
+def channels_as_trained(trained: Sequence[str], found: CaseList, incomplete: bool = False) -> CaseList:
+    """Returns cases with their channels in the order of training, and tells which is taken for which.
+
+    Args:
+        trained: The names of the model's channels.
+        found: The cases, with the names that their layout gives to channels.
+        incomplete: Whether the model takes cases that lack channels.
+    """
+    found = (placed if incomplete else in_order_of)(trained, found)
+    tell_channels(found.channels, trained)
+    return found
 
 
 def in_order_of(trained: Sequence[str], found: CaseList) -> CaseList:
@@ -43,6 +57,16 @@ def _placed_case(trained: Sequence[str], case: Case) -> Case | None:
         return None
     images = tuple(case.images[places.index(place)] for place in sorted(places))
     return replace(case, images=images, missing=tuple(sorted(set(range(len(trained))) - set(places))))
+
+
+def usual_number(numbers: Sequence[int], names: Sequence[str]) -> int:
+    """Returns how many channels the cases of a dataset have: as many as are named, where any case has; else as most.
+
+    Args:
+        numbers: Of channels, of each case.
+        names: Of the channels, as the dataset has them.
+    """
+    return len(names) if len(names) in numbers or not numbers else Counter(numbers).most_common(1)[0][0]
 
 
 def told_of_channels(names: Sequence[str], n_channels: int) -> str:

@@ -1,12 +1,11 @@
 """The images of a case against each other, and of one case against the others."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medseg.dataset.cases import Case
-from medseg.dataset.channel_order import told_of_channels
+from medseg.dataset.channel_order import told_of_channels, usual_number
 from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.reading import have_one_frame
 from medseg.inspection.finding import Finding, doubtful
@@ -44,8 +43,7 @@ def channel_count_findings(
 ) -> Iterator[Finding]:
     """Yields cases with another number of channels than most of the ``sound`` ones."""
     counts = {case.case_id: sum(series_of[source].n_channels for source in case.images) for case in cases}
-    numbers = Counter(counts[case_id] for case_id in sound)
-    usual = len(names) if len(names) in numbers or not numbers else numbers.most_common(1)[0][0]
+    usual = usual_number([counts[case.case_id] for case in cases if case.case_id in sound], names)
     if cases and 1 < len(names) != usual:
         yield Finding("warning", "channel-names", cases[0].images[0].path, told_of_channels(names, usual))
     for case in cases:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg.dataset.cases import Case
-from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, FindingRecord, Severity
+from medseg.inspection.label_map import Drawn
 from medseg.inspection.patients import Patient, PatientRecord
 from medseg.inspection.repair import FileChange
 from medseg.inspection.series import Series, SeriesRecord

@@ -1,31 +1,20 @@
-"""Values of images that say nothing, and images whose values are unlike those of the others."""
+"""Images whose values are unlike those of the others."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from medseg.dataset.cases import Case
-from medseg.dataset.image_warnings import LOOK_AT_IT, value_warnings
-from medseg.inspection.finding import Finding, doubtful
-from medseg.io.source import ImageSource
+from medseg.dataset.image_warnings import LOOK_AT_IT
+from medseg.inspection.channels import SeriesOf
+from medseg.inspection.finding import Finding
 from medseg.plan import Normalization
 from medseg.planning.derive import NONZERO_BELOW, usual_kind
 from medseg.transforms.intensities import Floats, profile, unlike_the_others
-from medseg.volume import Array
-
-if TYPE_CHECKING:
-    from medseg.inspection.series import Series
-
-
-def spread_findings(path: Path, array: Array) -> Iterator[Finding]:
-    """Yields constant channels of an image ``(channel, x, y, z)``, and extreme values in the others."""
-    return map(doubtful, value_warnings(path, array))
 
 
 def odd_value_findings(
-    cases: Sequence[Case], channels: Sequence[str], series_of: Mapping[ImageSource, "Series"], sound: Collection[str]
+    cases: Sequence[Case], channels: Sequence[str], series_of: SeriesOf, sound: Collection[str]
 ) -> Iterator[Finding]:
     """Yields images whose values are unlike those of the other ``sound`` cases.
 

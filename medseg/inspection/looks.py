@@ -9,9 +9,9 @@ from typing import TypeVar
 from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.image_warnings import LOST_SPACING
 from medseg.inspection.channels import SeriesOf
-from medseg.inspection.drawn import Drawn, look_at_label
 from medseg.inspection.finding import DEFECT, Finding, told
 from medseg.inspection.inspection import Inspection
+from medseg.inspection.label_map import Drawn, look_at_label
 from medseg.inspection.series import Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.io.source import Found, ImageSource

@@ -8,9 +8,9 @@ from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
 from medseg.errors import SourceError
 from medseg.inspection.channels import SeriesOf
+from medseg.inspection.file_names import foreign, misnamed
 from medseg.inspection.finding import Finding, Severity, problem_found, told
 from medseg.inspection.looks import sources_of
-from medseg.inspection.names import foreign, misnamed
 from medseg.inspection.series import DICOM
 from medseg.io.archives import contents
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from medseg.dataset.cases import Case
-from medseg.dataset.image_warnings import SAID_SPACING, header_warnings, spacing_of_header
+from medseg.dataset.image_warnings import SAID_SPACING, header_warnings, spacing_of_header, value_warnings
 from medseg.dataset.prepared_json import StoredGrid
 from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import MedsegError
 from medseg.inspection.finding import Finding, doubtful, told
-from medseg.inspection.intensities import spread_findings
 from medseg.inspection.repair import Respace
 from medseg.io.archives import origin
 from medseg.io.dicom.examination import Examination, read_examination
@@ -185,7 +184,7 @@ def _measured(series: Series, voxels: bool) -> Series:
             n_channels=len(array),
             values=(float(array.min()), float(array.max())),
             quantiles=tuple(quantiles(channel) for channel in array),
-            findings=(*placed.findings, *spread_findings(source.path, array)),
+            findings=(*placed.findings, *map(doubtful, value_warnings(source.path, array))),
         )
     check_whole(source)
     if source.kind in ("image2d", "itk"):

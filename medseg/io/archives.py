@@ -36,7 +36,7 @@ _stamps: dict[Path, tuple[int, int]] = {}  # time and size of what was unpacked,
 
 
 def is_archive(path: Path) -> bool:
-    """Says whether it is an archive, by name. A compressed DICOM file is one of one file; ``.nii.gz`` is none."""
+    """Returns whether it is an archive, by name. A compressed DICOM file is one of one file; ``.nii.gz`` is none."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -122,7 +122,7 @@ def without_suffix(path: Path) -> Path:
 
 
 def is_unpacked(path: Path) -> bool:
-    """Says whether a file was unpacked, and is gone when the process ends."""
+    """Returns whether a file was unpacked, and is gone when the process ends."""
     return shown(str(path)) != str(path)
 
 

@@ -11,6 +11,7 @@ from medseg.inferers.memory_plan import MemoryLimit
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
 from medseg.parallel import run_in_stages
+from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_reading import ReadCase, read_case
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
 from medseg.prediction.case_writing import write_case
@@ -139,3 +140,20 @@ def predict_cases(
     output = predictor.file or predictor.folder
     labels, content = predictor.model.record.labels, record.as_json()
     return PredictResult(tuple(predictions), tuple(failed), labels, output, content, tuple(done))
+
+
+def tell_model(model: Model, config: InferenceConfig) -> None:
+    """Says what predicts, and which of its rules may remove what is right: an older version chose them on few cases."""
+    record = model.record
+    if config.mirror and not record.plan.mirrored_axes:
+        warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")
+    by = "" if model.backend == "torch" else f", by {model.backend}"
+    together = f", an ensemble of {len(model.members)}" if model.members else ""
+    say(f"Predicting on {model.device} with {model.folder}{together}{by}")
+    for rule in record.postprocessing:
+        n = rule.chosen_on or record.validated_cases(rule.label)
+        if n is None or n < LEAST_CASES:
+            warn(
+                f"The model postprocesses {rule}; an older version chose that on {n or 'an unknown number of'} cases, "
+                f"where {LEAST_CASES} are needed, and it may remove what is right; --no-postprocessing leaves it out"
+            )

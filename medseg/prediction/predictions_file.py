@@ -1,5 +1,6 @@
 """predictions.json: what was predicted, by which model, with which settings; so that a killed call can be repeated."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,15 @@ from pathlib import Path
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.errors import Problem, SourceError
-from medseg.evaluation.predictions_json import PredictedCase, Predictions, Stamp, read_predictions, write_predictions
+from medseg.evaluation.predictions_json import (
+    PREDICTIONS_FILE,
+    PredictedCase,
+    Predictions,
+    Stamp,
+    read_predictions,
+    write_predictions,
+)
+from medseg.files import written_whole
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
 from medseg.problems import problem_records
@@ -106,6 +115,42 @@ class PredictionsFile:
             write_predictions(self.folder, record)
         self.written_at = time.monotonic()
         return record
+
+
+def gather_predictions(folders: Sequence[Path], into: Path, model: Path) -> Predictions:
+    """Copies the masks of several folders into one, and writes the predictions.json of all of them.
+
+    Args:
+        folders: Of the folds of a run, each with a predictions.json.
+        into: The folder that gets the masks.
+        model: What is said to have made them: the ensemble.
+
+    Raises:
+        SourceError: A folder has no predictions.json.
+        OutputError: A mask cannot be written.
+    """
+    found = [_copied(folder, into) for folder in folders]
+    together = found[0].model_copy(
+        update={
+            "model": str(model.resolve()),
+            "asked": tuple(case_id for each in found for case_id in each.asked),
+            "cases": tuple(case for each in found for case in each.cases),
+            "problems": tuple(problem for each in found for problem in each.problems),
+        }
+    )
+    write_predictions(into, together)
+    return together
+
+
+def _copied(folder: Path, into: Path) -> Predictions:
+    """Copies the masks of a folder, and returns its predictions.json."""
+    found = read_predictions(folder, "remove it, and go on with --resume")
+    if found is None:
+        raise SourceError(f"{folder / PREDICTIONS_FILE}: there is no such file; go on with --resume")
+    for name in (name for case in found.cases for name in case.masks.values()):
+        with written_whole(into / name) as temporary:
+            shutil.copyfile(folder / name, temporary)
+    return found
 
 
 def stamps(case: Case) -> tuple[Stamp, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from medseg.dataset.cases import CaseList
-from medseg.dataset.channel_order import told_of_channels
+from medseg.dataset.channel_order import told_of_channels, usual_number
 from medseg.dataset.grid_mismatch import FIX
 from medseg.dataset.label_values import rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError, Problem
@@ -59,8 +59,7 @@ def _same_channels(
     """Returns the cases with the number of channels that most have, and the channels' names."""
     if not checked:
         return [], names
-    counts = Counter(len(item.measures.intensities) for item in checked)
-    usual = len(names) if len(names) in counts else counts.most_common(1)[0][0]
+    usual = usual_number([len(item.measures.intensities) for item in checked], names)
     kept = []
     for item in checked:
         n_channels = len(item.measures.intensities)
@@ -105,7 +104,8 @@ def _some_values(voxels: Mapping[int, int]) -> str:
 
 def _tell_rare(checked: Sequence[Checked]) -> None:
     for value, most in sorted(rare_values([item.measures.voxels for item in checked]).items()):
-        warn("; ".join(rare_value_warning(value, most)).capitalize())
+        what, to_do = rare_value_warning(value, most)
+        warn(f"{what[:1].upper()}{what[1:]}; {to_do}")
 
 
 def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> Labels | None:

@@ -13,13 +13,7 @@ CASES_TOLD = 12
 
 def tell_found(source: str | Path, found: CaseList) -> None:
     """Tells what was found, and what is wrong with it."""
-    say(
-        f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}; channels: {', '.join(found.channels)}"
-    )
-    for note in found.notes:
-        say(f"  {note}")
-    for doubt in found.doubts:
-        warn(doubt)
+    found.tell(source, f"; channels: {', '.join(found.channels)}")
     for case in found.cases:
         for image in case.images:
             if image.kind == "dicom" and case.label is None:

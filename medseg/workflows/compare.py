@@ -66,7 +66,7 @@ def compare(
         _trial(network, fold, seed, folder, configs, settings)
         for seed, fold, network in product(seeds, folds, networks)
     ]
-    choose_device(device)
+    chosen = choose_device(device)
     for trial in trials:
         check_begun(trial, dims, dataset)
     problems: dict[str, list[str]] = {name: [] for name in names}
@@ -76,7 +76,7 @@ def compare(
         "folds": list(folds),
         "seeds": list(seeds),
         "settings": [*map(str, configs), *settings],
-        "device": str(choose_device(device)),
+        "device": str(chosen),
     }
     for number, trial in enumerate(trials, start=1):
         if not trial.is_finished:

@@ -54,7 +54,7 @@ def export(
     """
     mask, output = Path(mask), Path(output)
     chosen = format_of(output, format)
-    for path in map(Path, (mask, *([like] if like else []))):
+    for path in [mask] if like is None else [mask, Path(like)]:
         written = path.parent if chosen.is_folder and path.is_file() else path
         if output.exists() and written.exists() and output.samefile(written):
             raise OutputError(f"{output} is, or holds, what is read and would be overwritten; choose another -o")

@@ -1,6 +1,5 @@
 """A run of all folds: one training after the other, an ensemble of their models, and the metrics of all cases."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from medseg.device import Device
-from medseg.errors import SourceError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.evaluation.predictions_json import PREDICTIONS_FILE, Predictions, read_predictions, write_predictions
-from medseg.files import written_whole
 from medseg.inferers.model import load_model, save_ensemble
 from medseg.prediction.golden import write_golden
+from medseg.prediction.predictions_file import gather_predictions
 from medseg.process_group import ProcessGroup
 from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
@@ -78,12 +75,7 @@ def finish_folds(folder: Path, runs: Sequence[Run], device: Device, network: nn.
 
 def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation:
     """Evaluates the masks that the folds made of the cases that they were not trained on, gathered in ``folder``."""
-    found = [_gathered(run.folder / "validation", folder) for run in runs]
-    together = {
-        key: tuple(entry for each in found for entry in getattr(each, key)) for key in ("asked", "cases", "problems")
-    }
-    predictions = found[0].model_copy(update={"model": str(model.resolve()), **together})
-    write_predictions(folder, predictions)
+    predictions = gather_predictions([run.folder / "validation" for run in runs], folder, model)
     dataset, tolerance = runs[0].dataset, runs[0].plan.grid.tolerance
     held_back = [case_id for run in runs for case_id in run.split.validation]
     cases = predictions.asked or held_back  # a fold may have left some out, for want of time; 0.1 says none
@@ -91,14 +83,3 @@ def evaluate_folds(folder: Path, runs: Sequence[Run], model: Path) -> Evaluation
     expected = {case.case_id: case.expected_dice for case in predictions.cases}
     learn_rules(runs, cases, model / "fold_0", evaluation, expected)  # an ensemble has the record of the first
     return evaluation
-
-
-def _gathered(validation: Path, folder: Path) -> Predictions:
-    """Copies the masks of a fold into ``folder``, and returns its predictions.json. Raises ``SourceError``."""
-    found = read_predictions(validation, "remove it, and go on with --resume")
-    if found is None:
-        raise SourceError(f"{validation / PREDICTIONS_FILE}: there is no such file; go on with --resume")
-    for name in (name for case in found.cases for name in case.masks.values()):
-        with written_whole(folder / name) as temporary:
-            shutil.copyfile(validation / name, temporary)
-    return found

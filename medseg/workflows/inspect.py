@@ -8,9 +8,9 @@ from pathlib import Path
 from medseg.dataset.cases import CaseSelection
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import with_spacing
-from medseg.inspection.comparing import comparison_findings, series_findings
-from medseg.inspection.copying import copy_of, new_folder, put_right, write_changes
+from medseg.inspection.comparison import comparison_findings, series_findings
 from medseg.inspection.finding import findings_in_order
+from medseg.inspection.fixed_copy import copy_of, new_folder, put_right, write_changes
 from medseg.inspection.inspection import FixedCopy, InspectedCase, Inspection
 from medseg.inspection.looks import drawn_of_cases, labels_drawn, pictures_of, series_of_cases
 from medseg.inspection.page import write_inspection

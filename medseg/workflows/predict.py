@@ -5,9 +5,7 @@ from pathlib import Path
 
 import torch
 
-from medseg.config import InferenceConfig
-from medseg.dataset.cases import CaseList
-from medseg.dataset.channel_order import in_order_of, placed, tell_channels
+from medseg.dataset.channel_order import channels_as_trained
 from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
@@ -16,13 +14,11 @@ from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
-from medseg.inferers.model import Model, load_model, without_rules
-from medseg.postprocessing.choosing import LEAST_CASES
-from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases
+from medseg.inferers.model import load_model, without_rules
+from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
 from medseg.prediction.output import PredictionOutput
 from medseg.prediction.result import PredictResult
-from medseg.progress import counted, say, warn
 
 
 def predict(
@@ -101,8 +97,10 @@ def predict(
     changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
-    found = _for_model(with_spacing(found, spacing), source, loaded)
-    _tell_model(loaded, config)
+    found = with_spacing(found, spacing)
+    found.tell(source)
+    found = channels_as_trained(loaded.record.channels, found, loaded.record.channel_dropout)
+    tell_model(loaded, config)
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
     place.prepare(found.cases, extras)
     limit = None if most is None else MemoryLimit.measured(loaded, config, most)
@@ -114,33 +112,3 @@ def predict(
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
-
-
-def _for_model(found: CaseList, source: str | Path, model: Model) -> CaseList:
-    """Returns the cases with their channels in the order of the model; tells what was found."""
-    say(f"Found in {source}: {found.layout}; {counted(len(found.cases), 'case')}")
-    for note in found.notes:
-        say(f"  {note}")
-    for doubt in found.doubts:
-        warn(doubt)
-    in_order = placed if model.record.channel_dropout else in_order_of
-    found = in_order(model.record.channels, found)
-    tell_channels(found.channels, model.record.channels)
-    return found
-
-
-def _tell_model(model: Model, config: InferenceConfig) -> None:
-    """Says what predicts, and which of its rules may remove what is right: an older version chose them on few cases."""
-    record = model.record
-    if config.mirror and not record.plan.mirrored_axes:
-        warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")
-    by = "" if model.backend == "torch" else f", by {model.backend}"
-    together = f", an ensemble of {len(model.members)}" if model.members else ""
-    say(f"Predicting on {model.device} with {model.folder}{together}{by}")
-    for rule in record.postprocessing:
-        n = rule.chosen_on or record.validated_cases(rule.label)
-        if n is None or n < LEAST_CASES:
-            warn(
-                f"The model postprocesses {rule}; an older version chose that on {n or 'an unknown number of'} cases, "
-                f"where {LEAST_CASES} are needed, and it may remove what is right; --no-postprocessing leaves it out"
-            )

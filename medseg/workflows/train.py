@@ -135,7 +135,8 @@ def _check_held_back(runs: Sequence[Run]) -> None:
     """Raises ``MedsegError`` when files of held-back cases are gone, or no mask of one can be written: now, and not
     after hours of training."""
     dataset = runs[0].dataset
-    (case, *_), *_ = [dataset.source_cases(run.split.validation) for run in runs]
+    held_back = [case for run in runs for case in dataset.source_cases(run.split.validation)]
+    case = held_back[0]
     try:
         try_mask(case, dataset.labels)
     except MedsegError as error:

@@ -215,7 +215,7 @@ def test_folders_and_json_are_written_in_one_way() -> None:
         "shutil.rmtree": {
             "files.py",
             "io/archives.py",  # what was unpacked, when the process ends
-            "inspection/copying.py",  # a copy that is begun anew
+            "inspection/fixed_copy.py",  # a copy that is begun anew
         },
         "mkdtemp": {"io/archives.py"},  # the place of what is unpacked
         "ProcessPoolExecutor": {"parallel.py"},

@@ -11,11 +11,11 @@ from medseg.inspection.channels import (
     copy_findings,
     spacing_findings,
 )
-from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding
 from medseg.inspection.grids import grid_findings
 from medseg.inspection.intensities import odd_value_findings
-from medseg.inspection.values import (
+from medseg.inspection.label_map import Drawn
+from medseg.inspection.label_values import (
     absent_findings,
     annotated_findings,
     number_findings,

@@ -8,8 +8,8 @@ from pathlib import Path
 from medseg.dataset.cases import Case
 from medseg.dataset.label_values import LEAST_GAP, REWRITABLE, rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError
-from medseg.inspection.drawn import Drawn
 from medseg.inspection.finding import Finding, told
+from medseg.inspection.label_map import Drawn
 from medseg.inspection.repair import Revalue
 from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
 from medseg.progress import counted

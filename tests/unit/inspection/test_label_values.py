@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.dataset.cases import Case, LabelSource
-from medseg.inspection.drawn import Drawn
-from medseg.inspection.values import value_findings
+from medseg.inspection.label_map import Drawn
+from medseg.inspection.label_values import value_findings
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 
