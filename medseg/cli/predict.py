@@ -166,7 +166,8 @@ def predict(
         if prediction.review:
             say(f"Review {prediction.case_id}: {'; '.join(prediction.review_reasons)}")
     n_masks = sum(len(prediction.masks) for prediction in result.predictions)
-    say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
+    if n_masks:  # else all were done before
+        say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
     if result.problems:
         and_in = f" and {output / PREDICTIONS_FILE}" if output.is_dir() else ""
         say(f"{counted(len(result.problems), 'problem')}, see above{and_in}")

@@ -1,7 +1,7 @@
 """Which prediction belongs to which reference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
@@ -13,6 +13,7 @@ from medseg.evaluation.predictions_json import asked_for, labels_beside
 from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.io.discover import located
 from medseg.labels import Labels
+from medseg.volume import GRID_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,27 @@ class CasePairs:
     labels: Labels | None
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluatedMasks:
+    """Which masks were evaluated against which.
+
+    Attributes:
+        predictions: The folder or file of the predictions.
+        references: The folder or file of the references.
+        pairs: A prediction and a reference of each case.
+        labels: Names and values of the labels in the masks.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+        rename: Labels by the names of segments of the references.
+    """
+
+    predictions: Path
+    references: Path
+    pairs: tuple[CasePair, ...]
+    labels: Labels
+    grid_tolerance: float = GRID_TOLERANCE
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_pairs(

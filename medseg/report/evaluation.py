@@ -10,9 +10,9 @@ from pathlib import Path
 from medseg.errors import MedsegError
 from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.evaluation import EvaluatedMasks, Evaluation
+from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of
-from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.pairs import CasePair, EvaluatedMasks
 from medseg.evaluation.predictions_json import sources_beside
 from medseg.evaluation.reading import read_pair, what_counts
 from medseg.evaluation.worst import deciding_metric, worst_first

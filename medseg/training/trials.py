@@ -17,8 +17,8 @@ from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.case import LabelMetrics
-from medseg.evaluation.evaluation import METRICS_FILE, read_metrics
 from medseg.evaluation.method_comparison import compare_methods
+from medseg.evaluation.metrics_json import METRICS_FILE, read_metrics
 from medseg.evaluation.network_comparison import NetworkComparison, TrainingOutcome, network_result
 from medseg.evaluation.predictions_json import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text

@@ -9,9 +9,9 @@ import numpy as np
 
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
-from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, read_metrics
 from medseg.evaluation.images import image_of, source_at
-from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.metrics_json import METRICS_FILE, read_metrics
+from medseg.evaluation.pairs import CasePair, EvaluatedMasks
 from medseg.evaluation.predictions_json import PREDICTIONS_FILE, labels_beside, read_predictions, sources_beside
 from medseg.evaluation.reading import read_pair
 from medseg.evaluation.worst import worst_first

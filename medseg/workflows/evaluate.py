@@ -8,9 +8,10 @@ from typing import Any, overload
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import calibrate_pairs
 from medseg.evaluation.case import TOLERANCE_MM, Failed, Measures
-from medseg.evaluation.evaluation import METRICS_FILE, EvaluatedMasks, Evaluation, tell_evaluation, write_metrics
+from medseg.evaluation.evaluation import Evaluation, tell_evaluation
 from medseg.evaluation.measure import labels_of_values, measure_pair, measure_pairs
-from medseg.evaluation.pairs import find_pairs
+from medseg.evaluation.metrics_json import write_metrics
+from medseg.evaluation.pairs import EvaluatedMasks, find_pairs
 from medseg.evaluation.summary import summarise
 from medseg.files import ensure_folder, write_text
 from medseg.labels import Labels
@@ -120,7 +121,7 @@ def evaluate(
     )
     tell_evaluation(evaluation)
     if folder is not None:
-        write_metrics(folder / METRICS_FILE, evaluation)
+        write_metrics(folder, evaluation.as_record())
         write_text(folder / "metrics.csv", evaluation.as_csv())
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation
