@@ -1,7 +1,7 @@
 """The trainer of a run: its parts put together, with the callbacks that write the run's folder."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,13 +11,14 @@ from torch import nn
 
 from medseg.dataset.patches import PatchSampler
 from medseg.device import Device
-from medseg.errors import TrainingError
+from medseg.errors import MedsegError, TrainingError
 from medseg.evaluation.evaluation import Evaluation
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.parallel import processor_count
 from medseg.plan import CUSTOM_NETWORK
 from medseg.plugins import PluginError, registered_callbacks
+from medseg.prediction.case_writing import try_mask
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
 from medseg.report.patches import PatchPicture, patch_pictures
@@ -192,3 +193,22 @@ def example_patches(run: Run, sampler: PatchSampler, trainer: Trainer) -> Iterat
         augmented = trainer.augmentation(data, seed=(trainer.settings.seed, step))
         images, label_maps = augmented["image"].numpy(), augmented["label"].numpy()
         yield from patch_pictures(images, label_maps, batch.case_ids, spacing, labels)
+
+
+def check_held_back(runs: Sequence[Run]) -> None:
+    """Checks that validation will be possible: now, and not after hours of training.
+
+    Raises:
+        SourceError: A file of a held-back case is gone.
+        TrainingError: No mask of one can be written.
+    """
+    dataset = runs[0].dataset
+    held_back = [case for run in runs for case in dataset.source_cases(run.split.validation)]
+    case = held_back[0]
+    try:
+        try_mask(case, dataset.labels)
+    except MedsegError as error:
+        raise TrainingError(
+            f"{case.images[0].path}: no mask of this image can be written, so no model can be validated on it; put its "
+            f"header right or leave the case out, and prepare the dataset again ({error})"
+        ) from error

@@ -7,9 +7,11 @@ from typing import Literal
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
+from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.forecast import Forecast, bytes_of_run, step_seconds, window_seconds
+from medseg.training.parts import NO_OWN_PARTS
 from medseg.training.run import refuse_to_overwrite, start_runs
-from medseg.training.run_trainer import tell, trainer_of
+from medseg.training.run_trainer import check_held_back, tell, trainer_of
 
 
 def forecast(
@@ -29,8 +31,10 @@ def forecast(
     refuse_to_overwrite(Path(output))
     dataset = PreparedDataset(Path(prepared))
     chosen = choose_device(device, config.training.precision, config.training.threads)
+    chosen = sound_device(chosen, lambda: usual_plan(dataset, dims, config), dataset, config, NO_OWN_PARTS)
     with tempfile.TemporaryDirectory() as folder:
         runs = start_runs(Path(folder) / "run", dataset, dims, config, chosen)
+        check_held_back(runs)
         run = runs[0]
         trainer, sampler = trainer_of(run, chosen)
         tell(run, trainer)

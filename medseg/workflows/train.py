@@ -11,9 +11,7 @@ from torch import nn
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
-from medseg.errors import MedsegError, TrainingError
 from medseg.evaluation.evaluation import Evaluation
-from medseg.prediction.case_writing import try_mask
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
 from medseg.report.training import write_training
@@ -23,7 +21,7 @@ from medseg.training.forecast import shares_of_time
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts
 from medseg.training.run import Run, reopen_runs, start_runs
-from medseg.training.run_trainer import TrainResult, callbacks_of, example_patches, tell, trainer_of
+from medseg.training.run_trainer import TrainResult, callbacks_of, check_held_back, example_patches, tell, trainer_of
 from medseg.workflows.final_validation import final_validation
 from medseg.workflows.folds import train_folds
 
@@ -92,7 +90,7 @@ def train(
             if own.network is not None:
                 runs = [with_own_network(run, own.network, chosen) for run in runs]
         check_batch(processes, runs[0].plan.batch_size)
-        processes.first(lambda: _check_held_back(runs))
+        processes.first(lambda: check_held_back(runs))
         if runs[0].folder == folder:
             result = _train_run(runs[0], chosen, processes, own, started)
         else:
@@ -129,18 +127,3 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     evaluation = processes.first(validated) if trainer.finished else None
     model, seconds = run.folder / "model", trainer.clock.seconds
     return TrainResult(run.folder, model, state.step, seconds, trainer.finished, evaluation)
-
-
-def _check_held_back(runs: Sequence[Run]) -> None:
-    """Raises ``MedsegError`` when files of held-back cases are gone, or no mask of one can be written: now, and not
-    after hours of training."""
-    dataset = runs[0].dataset
-    held_back = [case for run in runs for case in dataset.source_cases(run.split.validation)]
-    case = held_back[0]
-    try:
-        try_mask(case, dataset.labels)
-    except MedsegError as error:
-        raise TrainingError(
-            f"{case.images[0].path}: no mask of this image can be written, so no model can be validated on it; put its "
-            f"header right or leave the case out, and prepare the dataset again ({error})"
-        ) from error
