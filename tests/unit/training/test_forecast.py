@@ -1,8 +1,14 @@
 """What a training and its validation take of the time."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 
-from medseg.training.forecast import LEAST_TRAINING_SHARE, RESERVE, TimeShares
+from medseg.config import load
+from medseg.training import forecast
+from medseg.training.forecast import LEAST_TRAINING_SHARE, RESERVE, Forecast, TimeShares
 
 
 def test_all_held_back_cases_are_validated_where_there_is_time() -> None:
@@ -30,3 +36,25 @@ def test_one_case_is_validated_whatever_it_takes() -> None:
     shares = TimeShares.of(10, {"a": 100.0, "b": 100.0})
     assert shares.cases == ("a",)
     assert shares.training == pytest.approx(10 * LEAST_TRAINING_SHARE)
+
+
+def folds(*cases: int, max_time: str = "100s") -> list[Any]:
+    """A run a fold with so many held-back cases, as far as a forecast looks at them."""
+    dataset = SimpleNamespace(label_map=lambda case_id: np.zeros((2**10, 2**10), np.uint8))
+    config = load(overrides=[f"training.max_time={max_time}"])
+    splits = [SimpleNamespace(validation=[f"case_{i}" for i in range(n)]) for n in cases]
+    return [SimpleNamespace(config=config, dataset=dataset, split=split) for split in splits]
+
+
+@pytest.mark.parametrize(("window_seconds", "trained", "validated"), [(1.0, 185.0, 12.0), (1000.0, 100.0, 80.0)])
+def test_each_fold_trains_for_what_its_own_validation_leaves(
+    monkeypatch: pytest.MonkeyPatch, window_seconds: float, trained: float, validated: float
+) -> None:
+    monkeypatch.setattr(forecast, "n_windows", lambda run, trainer: len(run.split.validation))
+    trainer: Any = SimpleNamespace(
+        clock=SimpleNamespace(total_steps=10), device=SimpleNamespace(peak_memory_mb=lambda: 5.0)
+    )
+    found = Forecast.of(folds(2, 4), trainer, step_seconds=0.5, window_seconds=window_seconds, run_bytes=2**20)
+    assert found.steps is None and found.training_seconds == pytest.approx(trained)
+    assert found.validation_seconds == pytest.approx(validated)
+    assert found.disk_mb == 2 + 6
