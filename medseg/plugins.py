@@ -19,14 +19,12 @@ Example of a plugin:
 
 import importlib.util
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from medseg.errors import MedsegError, cause_of, lacks_memory, reason_of
+from medseg.plugin_errors import PluginError, errors_of_plugins, plugin_files
 
 __all__ = [
     "PluginError", "Registered", "load_plugins", "register_callback", "register_loss", "register_network",
@@ -35,10 +33,6 @@ __all__ = [
 
 T = TypeVar("T", bound=Callable[..., Any])
 Kind = Literal["network", "loss", "transform", "optimizer", "schedule", "callback"]
-
-
-class PluginError(MedsegError):
-    """A plugin cannot be loaded, or raised an error of its own. The message names its file and line."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,6 @@ class Registered:
 
 _registered: dict[tuple[Kind, str], Registered] = {}
 _loading: list[Path] = []  # the plugin that is running
-_loaded: set[str] = set()  # the paths of all plugins, as tracebacks have them
 
 
 def register_network(name: str, **properties: Any) -> Callable[[T], T]:
@@ -186,7 +179,7 @@ def _load(file: Path) -> list[Registered]:
     if not file.is_file():
         raise PluginError(f"--plugin: there is no file {file}")
     forget_plugins(file)
-    _loaded.add(str(file))
+    plugin_files.add(str(file))
     name = f"medseg_plugin_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -231,12 +224,27 @@ def needed_plugins(kind: Kind, names: Iterable[str]) -> list[Path] | None:
     """
     chosen = set(names)
     files = {each.file for each in registered(kind) if each.name in chosen}
-    return sorted(files) if all(str(file) in _loaded for file in files) else None
+    return sorted(files) if all(str(file) in plugin_files for file in files) else None
 
 
-def plugin_of(kind: Kind, name: str) -> Registered | None:
-    """Returns what was registered by this name; None where nothing was."""
-    return _registered.get((kind, name))
+def plugin_of(kind: Kind, name: str, is_taken: bool = False) -> Registered | None:
+    """Returns what was registered by this name; None where nothing was.
+
+    Args:
+        kind: What part it is.
+        name: By which it is chosen.
+        is_taken: Whether medseg, MONAI or PyTorch has a part of this name.
+
+    Raises:
+        PluginError: A plugin registered a name that is taken.
+    """
+    plugin = _registered.get((kind, name))
+    if plugin is not None and is_taken:
+        raise PluginError(
+            f"{plugin.file}: registers the {kind} '{name}', which is medseg's own, or MONAI's or PyTorch's; take "
+            "another name"
+        )
+    return plugin
 
 
 def registered(kind: Kind) -> list[Registered]:
@@ -245,7 +253,7 @@ def registered(kind: Kind) -> list[Registered]:
 
 
 def registered_callbacks(specs: Iterable[Mapping[str, Any]] = ()) -> list[Any]:
-    """Returns a new callback of each kind that plugins registered, for one run.
+    """Returns new callbacks for one run: one of each that plugins registered, and of those with arguments one for each.
 
     Args:
         specs: ``training.callbacks``, the arguments of some of them: ``{"name": "told", "every": 2}``.
@@ -253,35 +261,8 @@ def registered_callbacks(specs: Iterable[Mapping[str, Any]] = ()) -> list[Any]:
     Raises:
         PluginError: One of them cannot be made.
     """
-    arguments = {spec["name"]: {key: value for key, value in spec.items() if key != "name"} for spec in specs}
+    arguments: dict[str, list[dict[str, Any]]] = {}
+    for spec in specs:
+        arguments.setdefault(spec["name"], []).append({key: value for key, value in spec.items() if key != "name"})
     with errors_of_plugins():
-        return [each.build(**arguments.get(each.name, {})) for each in registered("callback")]
-
-
-@contextmanager
-def errors_of_plugins() -> Iterator[None]:
-    """Turns errors that come about in a plugin into a ``PluginError`` that names its file and line. Others pass."""
-    try:
-        yield
-    except MedsegError:
-        raise
-    except Exception as error:
-        message = error_of_plugin(error)
-        if not message or lacks_memory(error):
-            raise
-        raise PluginError(message) from error
-
-
-def error_of_plugin(error: BaseException) -> str:
-    """Returns the file and line of a plugin in which an error came about, and the error; "" where it was in none."""
-    place, cause = place_in_plugin(error), cause_of(error)
-    return "" if place is None else f"{place}: {type(cause).__name__}: {reason_of(cause)}"
-
-
-def place_in_plugin(error: BaseException) -> str | None:
-    """Returns the file and the line of a plugin in which an error came about; None where it was in none."""
-    error = cause_of(error)
-    if isinstance(error, SyntaxError) and error.filename in _loaded:
-        return f"{error.filename}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in _loaded]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
+        return [each.build(**own) for each in registered("callback") for own in arguments.get(each.name, [{}])]

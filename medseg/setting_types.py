@@ -1,13 +1,13 @@
 """Types of settings, as people write them: durations, ranges, what may be mirrored, and names that plugins add to."""
 
-import inspect
 import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
-from medseg.errors import did_you_mean, reason_of
+from medseg.errors import ConfigError, did_you_mean
+from medseg.plugin_errors import check_arguments
 from medseg.plugins import Kind, plugin_of, registered
 
 # What training knows by itself; plugins add to it.
@@ -47,12 +47,13 @@ def known(kind: Kind, name: str) -> str:
 
 def callback_of_plugin(spec: dict[str, Any]) -> dict[str, Any]:
     """Returns arguments of a callback that a plugin has. Raises ``ValueError``."""
-    plugin = plugin_of("callback", known("callback", str(spec.get("name"))))
-    try:
-        if plugin is not None:
-            inspect.signature(plugin.build).bind(**{key: value for key, value in spec.items() if key != "name"})
-    except TypeError as error:
-        raise ValueError(reason_of(error)) from error
+    name = known("callback", str(spec.get("name")))
+    plugin = plugin_of("callback", name)
+    if plugin is not None:
+        try:
+            check_arguments(name, plugin.build, **{key: value for key, value in spec.items() if key != "name"})
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
     return spec
 
 

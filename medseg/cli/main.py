@@ -26,7 +26,7 @@ from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError, cause_of, defect, of_the_machine
-from medseg.plugins import error_of_plugin
+from medseg.plugin_errors import error_of_plugin
 from medseg.progress import console, show_progress
 from medseg.version import VERSION
 

@@ -12,7 +12,7 @@ from medseg.errors import ConfigError, MedsegError, lacks_memory, reason_of
 from medseg.labels import IGNORED
 from medseg.losses.heads import HeadsLoss
 from medseg.losses.voxel_sums import RegionSums, merged
-from medseg.plugins import errors_of_plugins
+from medseg.plugin_errors import errors_of_plugins
 
 # A softmax or a sigmoid makes exactly 0 of it, in float32, and no loss makes infinity or no number of it.
 NEVER = -1e4

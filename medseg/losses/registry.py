@@ -14,7 +14,8 @@ from medseg.labels import IGNORED
 from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
 from medseg.plan import Plan
-from medseg.plugins import errors_of_plugins, plugin_of, registered
+from medseg.plugin_errors import check_arguments, errors_of_plugins
+from medseg.plugins import plugin_of, registered
 
 OWN = "dice-ce"
 PREFIX = "monai."
@@ -57,6 +58,7 @@ def create_loss(
         >>> loss(heads, torch.ones(1, 1, 8, 8)).ndim
         0
     """
+    plugin = plugin_of("loss", name, is_taken=name == OWN or name.startswith(PREFIX))
     shared: dict[str, Any] = {"head_weights": head_weights, "margin": margin, "regions": regions}
     if name == OWN:
         build = _checked(name, DiceCrossEntropyLoss, arguments, ("dice_weight", "ce_weight"))
@@ -64,7 +66,6 @@ def create_loss(
     if name.startswith(PREFIX):
         loss: Any = _monai_loss(name, arguments, bool(regions))
         return AdaptedLoss(loss, name=name, takes_ignored=arguments.get("ignore_index") == IGNORED, **shared)
-    plugin = plugin_of("loss", name)
     if plugin is None:
         names = [OWN, *(each.name for each in registered("loss")), *(PREFIX + each for each in monai_losses())]
         raise ConfigError(
@@ -160,10 +161,7 @@ def _checked(name: str, kind: type[nn.Module], arguments: dict[str, Any], known:
 
 
 def _built(name: str, build: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    try:
-        inspect.signature(build).bind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"loss.arguments of {name}: {reason_of(error)}") from error
+    check_arguments(f"loss.arguments of {name}", build, **arguments)
     if not name.startswith(PREFIX):
         return build(**arguments)
     try:

@@ -10,7 +10,8 @@ from medseg.networks.monai_networks import FILLED_IN
 from medseg.networks.network import Network
 from medseg.networks.wrapped import ShapeTrial, TriedNetwork
 from medseg.plan import Architecture
-from medseg.plugins import PluginError, Registered, errors_of_plugins
+from medseg.plugin_errors import PluginError, errors_of_plugins
+from medseg.plugins import Registered
 
 
 def plugin_network(plugin: Registered, in_channels: int, out_channels: int, architecture: Architecture) -> Network:

@@ -32,7 +32,7 @@ from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_201
 from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
 from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
 from medseg.plan import Architecture, Plan
-from medseg.plugins import PluginError, Registered, plugin_of, registered
+from medseg.plugins import Registered, plugin_of, registered
 
 Builder = Callable[[int, int, Architecture], Network]  # of the channels in and out, and the architecture
 
@@ -161,9 +161,7 @@ def entry_of(name: str) -> Entry:
         ConfigError: There is no network of this name.
         PluginError: A plugin took the name of a network that was there before.
     """
-    plugin = plugin_of("network", name)
-    if plugin is not None and (name in NETWORKS or name.startswith(PREFIX)):
-        raise PluginError(f"{plugin.file}: registers the network '{name}', which is medseg's own; take another name")
+    plugin = plugin_of("network", name, is_taken=name in NETWORKS or name.startswith(PREFIX))
     if plugin is not None:
         title, build = plugin.title or f"of {plugin.file.name}", partial(plugin_network, plugin)
         source = plugin.source or str(plugin.file)

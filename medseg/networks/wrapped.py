@@ -3,13 +3,14 @@
 import copy
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from medseg.errors import ConfigError, cause_of
 from medseg.networks.network import Network
-from medseg.plugins import place_in_plugin
+from medseg.plugin_errors import place_in_plugin
 
 # Nobody's networks pool more often than six times.
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -37,8 +38,9 @@ class WrappedNetwork(Network):
         self.network = network
         self.deep_supervision = deep_supervision
         for part in _parts(network):
-            # A partial of methods, since copies of it belong to the copied network; those of a function don't.
-            part.forward = functools.partial(self.run, part.forward)
+            # A partial of methods, since copies of it belong to the copied network; those of a function don't. The
+            # forward of its class is looked up at each call: another class may take its place (``medseg.cpu_layers``).
+            part.forward = functools.partial(self.run, functools.partial(_forward, part))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
@@ -48,6 +50,11 @@ class WrappedNetwork(Network):
         outputs = self.network(image)
         heads = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         return heads if self.training and self.deep_supervision else heads[0]
+
+
+def _forward(module: nn.Module, *tensors: torch.Tensor) -> Any:
+    """Returns what the class of a module makes of tensors."""
+    return type(module).forward(module, *tensors)
 
 
 def _parts(network: nn.Module) -> Iterator[nn.Module]:

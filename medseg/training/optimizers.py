@@ -6,7 +6,6 @@ torch.optim has one since 2.9, for matrices only; the weights of a convolution, 
 of one row an output.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from itertools import filterfalse
 from typing import Any
@@ -15,8 +14,9 @@ import torch
 
 from medseg.config import TrainingConfig
 from medseg.errors import ConfigError, MedsegError, did_you_mean, reason_of
-from medseg.plugins import PluginError, errors_of_plugins, plugin_of
-from medseg.setting_types import TORCH
+from medseg.plugin_errors import PluginError, check_arguments, errors_of_plugins
+from medseg.plugins import plugin_of
+from medseg.setting_types import NAMES, TORCH
 
 # Of the quintic iteration that moves singular values towards 1 (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -132,7 +132,7 @@ def make_optimizer(network: torch.nn.Module, rate: float, config: TrainingConfig
         PluginError: The optimizer of a plugin raised an error.
     """
     name, arguments = config.optimizer, config.optimizer_arguments
-    plugin = plugin_of("optimizer", name)
+    plugin = plugin_of("optimizer", name, is_taken=name in NAMES["optimizer"] or name.startswith(TORCH))
     if plugin is not None or name.startswith(TORCH):
         build = plugin.build if plugin is not None else _of_torch(name)
         return _built(name, build, network.parameters(), {"lr": rate, **arguments})
@@ -171,10 +171,7 @@ def _of_torch(name: str) -> type[torch.optim.Optimizer]:
 def _built(
     name: str, build: Callable[..., Any], parameters: Iterable[torch.nn.Parameter], arguments: dict[str, Any]
 ) -> torch.optim.Optimizer:
-    try:
-        inspect.signature(build).bind(parameters, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"training.optimizer_arguments of {name}: {reason_of(error)}") from error
+    check_arguments(f"training.optimizer_arguments of {name}", build, parameters, **arguments)
     try:
         with errors_of_plugins():
             optimizer = build(parameters, **arguments)

@@ -1,6 +1,6 @@
 """The parts of a training, as its settings say or as the user brings them: network, loss, optimizer, transforms."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,18 @@ from medseg.losses.heads import HeadsLoss
 from medseg.losses.registry import loss_for
 from medseg.networks.registry import entry_of
 from medseg.plan import CUSTOM_NETWORK, Plan
+from medseg.plugin_errors import PluginError
+from medseg.plugins import registered, registered_callbacks
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.training.callback import Callback
 from medseg.training.optimizers import make_optimizer
+from medseg.training.schedule import Decay
 from medseg.training.trainer import Trainer
 from medseg.transforms.augmentation.pipeline import augmentation_for
 
 # The highest rate for networks and optimizers of which nothing is known.
 USUAL_RATE = 3e-3
+DERIVE_IT = "derive it from medseg.training.Callback"
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,24 @@ class OwnParts:
         loss: A module of ``(logits, target)``.
         transforms: Of training patches: see ``medseg.training.batches.augmentation_from``.
         optimizer: A function of the parameters.
+        schedule: The decay of the learning rate: see ``medseg.training.schedule.learning_rate``.
         callbacks: Told after medseg's own.
+
+    Raises:
+        ConfigError: One of the callbacks is none.
     """
 
     network: nn.Module | None = None
     loss: nn.Module | None = None
     transforms: Callable[..., Any] | None = None
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
+    schedule: Decay | None = None
     callbacks: Sequence[Callback] = ()
+
+    def __post_init__(self) -> None:
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise ConfigError(f"callbacks: {_name_of(callback)} is no callback; {DERIVE_IT}")
 
     def named_in(self, config: Config) -> Config:
         """Returns the settings, which name the user's network as a custom one.
@@ -95,7 +109,39 @@ def make_trainer(
         own.optimizer or make_optimizer(network, rate, settings),
         augmentation_for(plan, config.augmentation) if own.transforms is None else own.transforms,
         own.callbacks,
+        schedule=own.schedule,
         settings=settings,
         device=device,
         processes=processes,
     )
+
+
+def check_plugin_callbacks() -> None:
+    """Checks that what plugins registered as callbacks makes callbacks, as far as that is known before it is called.
+
+    Raises:
+        PluginError: A class is no callback.
+    """
+    for plugin in registered("callback"):
+        if isinstance(plugin.build, type) and not issubclass(plugin.build, Callback):
+            raise PluginError(f"{plugin.file}: {plugin.build.__name__} is no callback; {DERIVE_IT}")
+
+
+def plugin_callbacks(specs: Iterable[Mapping[str, Any]]) -> list[Callback]:
+    """Returns new callbacks of all that plugins registered, for one run.
+
+    Args:
+        specs: ``training.callbacks``.
+
+    Raises:
+        PluginError: One of them cannot be made, or is no callback.
+    """
+    made = registered_callbacks(specs)
+    for callback in made:
+        if not isinstance(callback, Callback):
+            raise PluginError(f"{_name_of(callback)} of a plugin is no callback; {DERIVE_IT}")
+    return made
+
+
+def _name_of(callback: object) -> str:
+    return callback.__name__ if isinstance(callback, type) else type(callback).__name__

@@ -17,7 +17,6 @@ from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.parallel import processor_count
 from medseg.plan import CUSTOM_NETWORK
-from medseg.plugins import PluginError, registered_callbacks
 from medseg.prediction.case_writing import try_mask
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
@@ -79,12 +78,12 @@ def trainer_of(
 
 
 def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: TimeShares) -> list[Callback]:
-    """Returns what medseg does beside the loop, and the callbacks of plugins and of the trainer.
+    """Returns what medseg does beside the loop, and the callbacks of the trainer.
 
     Args:
         run: Whose folder is written.
         sampler: Its batches.
-        trainer: Whose callbacks, those of the user, are told before the checkpoint is written.
+        trainer: Whose callbacks, those of plugins and of the user, are told before the checkpoint is written.
         shares: What ``training.max_time`` leaves for training, and the cases that are validated.
     """
     settings, unions = run.config.training, run.dataset.labels.unions
@@ -102,13 +101,7 @@ def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: Time
         callbacks += [journal, LiveTable(journal), TensorBoard(run.folder / "events", run.dataset.labels)]
         if MLflow.is_wanted():
             callbacks.append(MLflow(run.folder.resolve().name, unions=unions))
-    own = registered_callbacks(settings.callbacks)
-    for each in own:
-        if not isinstance(each, Callback):
-            raise PluginError(
-                f"{type(each).__name__} of a plugin is no callback; derive it from medseg.training.Callback"
-            )
-    return [*callbacks, *own, *trainer.callbacks, Checkpoint(run.checkpoint)]
+    return [*callbacks, *trainer.callbacks, Checkpoint(run.checkpoint)]
 
 
 def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) -> nn.Module:

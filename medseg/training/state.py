@@ -1,6 +1,6 @@
 """The state of a training, and checkpoints: one safetensors file with all that is needed to go on, written whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -48,17 +48,35 @@ class TrainingState(Record):
 
     model_config = ConfigDict(frozen=False)
 
-    step: NonNegativeInt = 0  # steps done
-    seconds: NonNegativeFloat = 0.0  # of training so far, over all sittings
-    best_dice: float | None = None  # of the model in RUN/model
+    step: NonNegativeInt = 0
+    seconds: NonNegativeFloat = 0.0
+    best_dice: float | None = None
     validations_since_best: NonNegativeInt = 0
-    length: str = ""  # of the schedule; the one of a run that is extended is another
-    learning_rate: NonNegativeFloat = 0.0  # the last one
-    joined: tuple[float, float] | None = None  # where the schedule was changed: progress and rate
-    scaler: dict[str, float] = Field(default_factory=dict)  # of fp16 training
+    length: str = ""
+    learning_rate: NonNegativeFloat = 0.0
+    joined: tuple[float, float] | None = None
+    scaler: dict[str, float] = Field(default_factory=dict)
     watchdog: WatchdogState | None = None
-    threads: NonNegativeInt = 0  # of a processor, at the last step; 0: as many as there are
-    extra: dict[str, JsonValue] = Field(default_factory=dict)  # of callbacks, by names that they choose
+    threads: NonNegativeInt = 0
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def take_length(self, length: str, progress: Callable[[int], float]) -> bool:
+        """Takes the length of the schedule, and returns whether the training had another one before.
+
+        Where it had, ``joined`` says where the new schedule goes on.
+
+        Args:
+            length: In words.
+            progress: The part of the new schedule that is done after a number of steps.
+        """
+        is_changed = self.length not in ("", length)
+        if is_changed:
+            here = progress(self.step)
+            self.joined = (here, self.learning_rate)
+            if self.watchdog is not None:
+                self.watchdog.start_from(self.step, here, good=True)
+        self.length = length
+        return is_changed
 
 
 def save_checkpoint(
@@ -91,6 +109,7 @@ def load_checkpoint(
     network: torch.nn.Module,
     average: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> TrainingState:
     """Puts the weights, their average and the optimizer's moments back in place, and returns the state.
 
@@ -99,6 +118,7 @@ def load_checkpoint(
         network: It gets the weights.
         average: It gets the average of the weights.
         optimizer: It gets its moments.
+        scaler: It gets the scale of the loss, where the training was in fp16.
 
     Raises:
         TrainingError: The file is missing, damaged or of another network.
@@ -112,6 +132,9 @@ def load_checkpoint(
         moments = _below(tensors, "optimizer.") or _below(tensors, "optimiser.")  # so version 0.1 spelt it
         content["state"] = _states(moments, optimizer)
         optimizer.load_state_dict(content)
+    if scaler is not None and state.scaler:
+        with reading(path, "a checkpoint of fp16 training", ADVICE, TrainingError):
+            scaler.load_state_dict(state.scaler)
     return state
 
 

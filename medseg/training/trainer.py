@@ -15,8 +15,7 @@ from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.decoding import decoding_of
 from medseg.device import Device, choose_device
-from medseg.errors import TrainingError, reading
-from medseg.losses.heads import centre_within, in_float32
+from medseg.losses.heads import Heads, centre_within, in_float32
 from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import say, warn
@@ -27,9 +26,10 @@ from medseg.training.clock import Clock
 from medseg.training.compiled import Trained, compiled
 from medseg.training.epoch import Epoch, confusion
 from medseg.training.interruption import interruptible
+from medseg.training.network_fit import misfit
 from medseg.training.optimizers import update_average
 from medseg.training.schedule import Join, Schedule
-from medseg.training.state import ADVICE, TrainingState, load_checkpoint, save_checkpoint
+from medseg.training.state import TrainingState, load_checkpoint, save_checkpoint
 from medseg.training.watchdog import NotANumber, check_numbers
 
 # The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
@@ -58,8 +58,9 @@ class Trainer:
         settings: Length and schedule: ``epochs``, ``steps_per_epoch``, ``schedule``, ``warm_up``, ``gradient_clip``,
             ``average_decay``, ``compile`` and ``seed``.
         device: Where to train, and in which precision. None: a GPU where there is one.
+        schedule: The decay of the learning rate after the warm-up, where the settings do not name it: a function of the
+            part that is done, in 0 … 1, which gives a part of the highest rate.
         processes: Those that train one network together.
-        started: The time (``time.monotonic()``) from which on this training counts.
         state: Where the training is. ``resume`` brings that of a checkpoint.
 
     ``medseg.training`` has an example.
@@ -74,8 +75,8 @@ class Trainer:
     _: KW_ONLY
     settings: TrainingConfig = field(default_factory=TrainingConfig)
     device: Device = field(default_factory=choose_device)
+    schedule: Any = None  # a Schedule from here on
     processes: ProcessGroup = ALONE
-    started: float = field(default_factory=time.monotonic)
     state: TrainingState = field(default_factory=TrainingState)
 
     def __post_init__(self) -> None:
@@ -95,10 +96,10 @@ class Trainer:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             self.optimizer = self.optimizer(self.network.parameters())
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.schedule = Schedule(self.peaks[0], self.settings.warm_up, self.settings.schedule)
+        self.schedule = Schedule(self.peaks[0], self.settings.warm_up, self.schedule or self.settings.schedule)
         self.scaler = torch.amp.GradScaler(self.device.torch_device.type, enabled=self.device.needs_loss_scaling)
         total = self.settings.epochs * self.settings.steps_per_epoch
-        self.clock = Clock(total, self.state.seconds, started=self.started, processes=self.processes)
+        self.clock = Clock(total, self.state.seconds, processes=self.processes)
         self.first_step = 0  # of this call of ``fit``
         self.finished = False
         self.stop_reason = ""
@@ -112,7 +113,8 @@ class Trainer:
             batches: See ``batches_from``.
 
         Raises:
-            TrainingError: When the loss is no number and no callback helps, or a batch is of the wrong kind.
+            TrainingError: When the loss is no number and no callback helps, a batch is of the wrong kind, or its
+                patches do not fit the network.
         """
         self.stop_reason, self.finished, self.first_step = "", False, self.state.step
         with ExitStack() as closing:
@@ -219,8 +221,7 @@ class Trainer:
             self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
         optimizer.zero_grad(set_to_none=True)
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
-        with self.device.autocast():
-            logits = self.trained(image)
+        logits = self._logits(image)
         heads = in_float32(logits)
         loss = self.loss(heads, label) if annotated is None else self.loss(heads, label, annotated)
         self.scaler.scale(loss).backward()
@@ -234,6 +235,16 @@ class Trainer:
             finest = logits if isinstance(logits, torch.Tensor) else logits[0]
             counts = [confusion(finest.detach(), label, self.decoding, annotated)]
         return loss.detach(), norm.detach(), counts
+
+    def _logits(self, image: torch.Tensor) -> Heads:
+        try:
+            with self.device.autocast():
+                return self.trained(image)
+        except Exception as error:  # whatever its author, MONAI and PyTorch say about the shape
+            told = misfit(self.network, image.shape, error)
+            if told is None:
+                raise
+            raise told from error
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint, whole or not at all; only the first process does."""
@@ -250,11 +261,7 @@ class Trainer:
         Raises:
             TrainingError: When the file is missing, damaged or of another network.
         """
-        state = load_checkpoint(path, self.network, self.average, self.optimizer)
-        if state.scaler:
-            with reading(path, "a checkpoint of fp16 training", ADVICE, TrainingError):
-                self.scaler.load_state_dict(state.scaler)
-        return state
+        return load_checkpoint(path, self.network, self.average, self.optimizer, self.scaler)
 
     def resume(self, path: Path) -> None:
         """Goes on from a checkpoint at the next ``fit``. Raises what ``load`` does."""
@@ -276,16 +283,11 @@ class Trainer:
 
     def _join_schedule(self) -> None:
         """Takes a training whose length was changed to its new schedule without a jump of the learning rate."""
-        state = self.state
-        if state.length and state.length != self.length:
-            here = self.clock.progress(state.step)
-            state.joined = (here, state.learning_rate)
-            if state.watchdog is not None:
-                state.watchdog.start_from(state.step, here, good=True)
-            change = f"The run is now {self.length} long, and was {state.length}"
+        before = self.state.length
+        if self.state.take_length(self.length, self.clock.progress):
+            change = f"The run is now {self.length} long, and was {before}"
             say(f"{change}: its learning rate moves on from where it is")
-        state.length = self.length
-        self.schedule.join = None if state.joined is None else Join(*state.joined)
+        self.schedule.join = None if self.state.joined is None else Join(*self.state.joined)
 
     def _restart(self, restart: Restart) -> None:
         """Goes on, from a checkpoint where that is asked for."""

@@ -11,7 +11,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor
 
 from medseg.errors import ConfigError, cause_of, did_you_mean, lacks_memory
-from medseg.plugins import error_of_plugin, errors_of_plugins, plugin_of
+from medseg.plugin_errors import check_arguments, error_of_plugin, errors_of_plugins
+from medseg.plugins import plugin_of
 from medseg.transforms.spatial import geometry_of
 from medseg.volume import Geometry
 
@@ -42,8 +43,9 @@ def monai_transform(spec: Mapping[str, Any]) -> Transform:
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"transforms: {dict(spec)} has no name; write {{name: RandGaussianSharpend, ...}}")
-    plugin = plugin_of("transform", name)
+    plugin = plugin_of("transform", name, is_taken=name in _dictionary_transforms())
     if plugin is not None:
+        check_arguments(f"transforms: {name} of {plugin.file}", plugin.build, **arguments)
         with errors_of_plugins():
             built: Transform = plugin.build(**arguments)
         return built

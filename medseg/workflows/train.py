@@ -19,7 +19,7 @@ from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.forecast import shares_of_time
 from medseg.training.own_network import with_own_network
-from medseg.training.parts import OwnParts
+from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import TrainResult, callbacks_of, check_held_back, example_patches, tell, trainer_of
 from medseg.workflows.final_validation import final_validation
@@ -38,6 +38,7 @@ def train(
     loss: nn.Module | None = None,
     transforms: Callable[..., Any] | None = None,
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    schedule: Callable[[float], float] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Trains a network on a folder that ``preprocess`` made, and validates it on the cases of one fold, or of each.
@@ -66,6 +67,8 @@ def train(
             transforms, which see a sample ``(channel, *spatial)`` each, or a function of whole batches.
         optimizer: A function of the parameters, as ``torch.optim.AdamW`` is one. Its learning rate is the highest of
             the schedule.
+        schedule: The learning rate after the warm-up, as a part of the highest one: a function of the part that is
+            done, in 0 … 1. ``lambda done: 1 - done`` falls in a straight line. None: ``training.schedule``.
         callbacks: Told what happens, after medseg's own: see ``medseg.training.callbacks``.
 
     Returns:
@@ -75,8 +78,9 @@ def train(
         MedsegError: For a source that isn't prepared for training, for wrong settings, and when the loss is no number
             whatever the watchdog tries.
     """
-    started, own = time.monotonic(), OwnParts(network, loss, transforms, optimizer, callbacks)
+    started, own = time.monotonic(), OwnParts(network, loss, transforms, optimizer, schedule, callbacks)
     dataset, folder, settings = PreparedDataset(Path(prepared)), Path(output), own.named_in(config or Config())
+    check_plugin_callbacks()
     given = device_of_rank(device)
     with joined(given) as processes:
         if resume:
@@ -112,6 +116,8 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     """Trains one network, from where it stands; ``started`` is when its time began to count."""
     trainer, sampler = trainer_of(run, device, processes, own)
     trainer.clock.started = started
+    # Here, since one that is no callback is refused before anything is written.
+    trainer.callbacks = [*plugin_callbacks(run.config.training.callbacks), *trainer.callbacks]
     if processes.is_first:
         run.write()
         tell(run, trainer)

@@ -1,5 +1,6 @@
 """medseg.train with parts of the user's own."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.model import load_model, read_model_record
 from medseg.networks import create_network
 from medseg.plan import Architecture
+from medseg.plugins import PluginError, forget_plugins, register_callback
 from medseg.training import Callback, Epoch, Trainer
 
 
@@ -201,3 +203,39 @@ def test_a_module_that_looks_at_values_is_tried_on_the_device(prepared: Prepared
     config = settings("training.epochs=1", "training.steps_per_epoch=2")
     network = Undecided(1, 3, 3, padding=1)
     assert medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", network=network).steps == 2
+
+
+def test_a_callback_that_is_none_is_refused_before_anything_is_written(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    one: Any = {"config": settings("training.fold=all", "training.folds=2"), "device": "cpu"}
+    with pytest.raises(ConfigError, match="callbacks: Printer is no callback; derive it from medseg.training.Callback"):
+        medseg.train(prepared.folder, tmp_path / "run", **one, callbacks=[Printer()])
+    register_callback("printer")(Printer)
+    try:
+        with pytest.raises(PluginError, match="test_train_own_parts.py: Printer is no callback; derive it from"):
+            medseg.train(prepared.folder, tmp_path / "run", **one)
+        forget_plugins()
+        register_callback("printer")(lambda: Printer())
+        with pytest.raises(PluginError, match="Printer of a plugin is no callback; derive it from"):
+            medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
+    finally:
+        forget_plugins()
+    assert not list((tmp_path / "run").rglob("run.json"))
+
+
+class Printer:
+    """It has no base class."""
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        print(epoch.step)
+
+
+def test_a_schedule_of_ones_own(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = settings(
+        "training.epochs=2", "training.steps_per_epoch=2", "training.warm_up=0", "training.learning_rate=0.01"
+    )
+    medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu", schedule=lambda done: 1 - done)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([0.0075, 0.0025])

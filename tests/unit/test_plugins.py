@@ -9,14 +9,30 @@ import torch
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
-from medseg.config import InferenceConfig
+from medseg.config import InferenceConfig, load
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
+from medseg.losses import create_loss
 from medseg.networks import build_network, create_network
 from medseg.plan import Architecture, Plan
-from medseg.plugins import PluginError, forget_plugins, load_plugins, loaded_plugins, registered, registered_callbacks
+from medseg.plugins import (
+    PluginError,
+    forget_plugins,
+    load_plugins,
+    loaded_plugins,
+    register_callback,
+    register_loss,
+    register_optimizer,
+    register_schedule,
+    register_transform,
+    registered,
+    registered_callbacks,
+)
+from medseg.training.optimizers import make_optimizer
+from medseg.training.schedule import learning_rate
+from medseg.transforms.augmentation.pipeline import EachSample
 from medseg.transforms.registry import monai_transform
 
 PLUGIN = '''
@@ -167,3 +183,49 @@ def test_a_model_names_no_plugin(plugin: Path, tmp_path: Path, tiny_plan: Plan) 
     with pytest.raises(ModelError, match=r"model.json: network.name: there is no network 'two-layers'.*--plugin") as e:
         load_model(tmp_path / "model", choose_device("cpu"))
     assert "\n" not in str(e.value)
+
+
+def test_parts_that_are_there_without_plugins_keep_their_names(tmp_path: Path) -> None:
+    build = lambda *arguments, **named: None  # noqa: E731
+    try:
+        register_loss("dice-ce")(build)
+        register_optimizer("muon")(build)
+        register_schedule("cosine")(build)
+        register_transform("ScaleIntensityd")(build)
+        settings = load().training
+        for use in (
+            lambda: create_loss("dice-ce"),
+            lambda: make_optimizer(torch.nn.Conv3d(1, 1, 1), 0.1, settings),
+            lambda: learning_rate(0.5, 1.0, 0.0, "cosine"),
+            lambda: monai_transform({"name": "ScaleIntensityd", "keys": ["image"]}),
+        ):
+            with pytest.raises(
+                PluginError, match=r"test_plugins.py: registers the .* which is medseg's own, or MONAI's"
+            ):
+                use()
+    finally:
+        forget_plugins()
+
+
+def test_a_transform_of_a_plugin_is_told_of_as_its_other_parts_are(plugin: Path) -> None:
+    with pytest.raises(ConfigError, match=r"transforms: times of .*lab.py: got an unexpected keyword argument 'by'"):
+        monai_transform({"name": "times", "keys": ["image"], "by": 2})
+    broken = EachSample(monai_transform({"name": "times", "keys": ["no such key"]}))
+    with pytest.raises(ConfigError, match=r"failed on a patch: .*lab.py, line 33: KeyError"):
+        broken({"image": torch.zeros(1, 1, 4, 4), "label": torch.zeros(1, 1, 4, 4)})
+
+
+def test_a_callback_with_several_arguments_is_made_as_often() -> None:
+    @register_callback("every")
+    class Every:
+        def __init__(self, n: int = 1) -> None:
+            self.n = n
+
+    try:
+        assert [each.n for each in registered_callbacks()] == [1]
+        assert [each.n for each in registered_callbacks([{"name": "every", "n": 2}, {"name": "every", "n": 5}])] == [
+            2,
+            5,
+        ]
+    finally:
+        forget_plugins()

@@ -8,8 +8,9 @@ from monai.transforms import Compose, Randomizable, Transform
 from monai.utils import convert_to_tensor
 
 from medseg.config import AugmentationConfig
-from medseg.errors import ConfigError, cause_of
+from medseg.errors import ConfigError, cause_of, lacks_memory
 from medseg.plan import Plan
+from medseg.plugin_errors import error_of_plugin
 from medseg.transforms.augmentation.batch import MODES, BatchData, BatchTransform
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
@@ -126,9 +127,11 @@ class EachSample(BatchTransform):
                 key: convert_to_tensor(changed[key], before.dtype, before.device, track_meta=False)
                 for key, before in sample.items()
             }
-        except Exception as error:
+        except Exception as error:  # whatever its author, MONAI and PyTorch say about a patch
             cause = cause_of(error)
-            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            if lacks_memory(cause):
+                raise
+            reason = error_of_plugin(error) or f"{type(cause).__name__}: {' '.join(str(cause).split())}"
             raise ConfigError(f"augmentation.transforms: {name} failed on a patch: {reason}") from error
         for key, before in sample.items():
             if result[key].shape != before.shape:

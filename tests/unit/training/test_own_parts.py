@@ -13,7 +13,7 @@ from monai.transforms import Compose, RandFlipd, RandShiftIntensityd
 
 from medseg.config import TrainingConfig
 from medseg.device import Device
-from medseg.errors import TrainingError
+from medseg.errors import ConfigError, TrainingError
 from medseg.training import Callback, Epoch, Trainer
 from medseg.training.callbacks import Checkpoint, TimeBudget, Watchdog
 
@@ -160,3 +160,45 @@ def test_other_batches_are_refused() -> None:
         trainer.fit([{"img": torch.zeros(1)}])
     with pytest.raises(TrainingError, match=r'"image" \(2, 1, 8, 8\) and "label" \(2, 8, 8\): give \(sample, channel'):
         trainer.fit([{"image": torch.zeros(2, 1, 8, 8), "label": torch.zeros(2, 8, 8)}])
+
+
+def test_a_patch_that_does_not_fit_is_told_with_one_that_does() -> None:
+    torch.manual_seed(0)
+    network = UNet(3, 1, 2, channels=(4, 8, 8), strides=(2, 2), norm="instance")
+    trainer = Trainer(None, network, loss(), adamw, settings=settings(), device=CPU)
+    message = r"network: UNet cannot be trained on patches of 18×16×16 voxels: .*; give it patches of 20×16×16, which"
+    with pytest.raises(TrainingError, match=message) as error:
+        trainer.fit([{"image": torch.zeros(1, 1, 18, 16, 16), "label": torch.zeros(1, 1, 18, 16, 16)}])
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+def test_what_has_nothing_to_do_with_the_shape_is_raised_as_it_is() -> None:
+    class Broken(torch.nn.Conv3d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if image.device.type == "cpu":
+                raise KeyError("as it has to")
+            return super().forward(image)
+
+    batch = {"image": torch.zeros(1, 1, 16, 16, 16), "label": torch.zeros(1, 1, 16, 16, 16)}
+    for network in (Broken(1, 2, 3, padding=1), torch.nn.Conv3d(2, 2, 3, padding=1)):
+        trainer = Trainer(None, network, loss(), adamw, settings=settings(), device=CPU)
+        with pytest.raises((KeyError, RuntimeError), match="as it has to|to have 2 channels"):
+            trainer.fit([batch])
+
+
+def test_a_schedule_is_a_function_of_what_is_done() -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+            rates.append(epoch.learning_rate)
+
+    batch = [{"image": torch.randn(1, 1, 16, 16, 16), "label": torch.zeros(1, 1, 16, 16, 16)}]
+    own = settings(steps_per_epoch=1, epochs=4, warm_up=0)
+    parts: Any = {"schedule": lambda done: 1 - done, "settings": own, "device": CPU}
+    Trainer(None, small_unet(), loss(), adamw, None, [Rates()], **parts).fit(batch)
+    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+    parts["schedule"] = lambda done: -done
+    with pytest.raises(ConfigError, match="schedule gave -0.25 at 0.250; give a part of the rate"):
+        Trainer(None, small_unet(), loss(), adamw, **parts).fit(batch)
