@@ -93,7 +93,7 @@ def register_loss(name: str) -> Callable[[T], T]:
 
     A module whose ``forward`` has a parameter ``annotated`` is told which labels (or regions) were annotated in each
     sample: ``(batch, label)``, bool, or None where all were. Others are refused where some were not. One that has an
-    argument ``ignore_index`` knows voxels that are to be ignored, where labels are learnt.
+    argument ``ignore_index``, and is given 255 by it, knows voxels that are to be ignored, where labels are learnt.
 
     Args:
         name: The loss's name.

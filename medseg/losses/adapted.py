@@ -73,7 +73,9 @@ class AdaptedLoss(HeadsLoss):
             ConfigError: The loss cannot be computed, or doesn't know ignored voxels or labels that were not annotated.
             PluginError: The loss of a plugin raised an error.
         """
-        ignored = bool((targets[0] == IGNORED).any())
+        # Not asked where it changes nothing: a GPU would be waited for at each step.
+        asks_for_ignored = self.regions is not None or not self.takes_ignored
+        ignored = asks_for_ignored and bool((targets[0] == IGNORED).any())
         self._check(ignored, annotated)
         arguments: dict[str, Any] = {}
         if self.asks:
@@ -116,7 +118,7 @@ class AdaptedLoss(HeadsLoss):
                 f"loss.name: {self.name} counts voxels that are to be ignored, where regions are learnt; take "
                 "dice-ce or a loss of MONAI"
             )
-        if ignored and self.regions is None and not self.takes_ignored:
+        if ignored and self.regions is None:
             raise ConfigError(
                 f"loss.name: {self.name} counts voxels that are to be ignored; take dice-ce, or a loss that has "
                 f"ignore_index, with loss.arguments.ignore_index={IGNORED}"

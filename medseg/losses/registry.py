@@ -73,7 +73,7 @@ def create_loss(
         )
     with errors_of_plugins():
         loss = _built(name, plugin.build, arguments)
-    return AdaptedLoss(loss, name=name, takes_ignored="ignore_index" in arguments, **shared)
+    return AdaptedLoss(loss, name=name, takes_ignored=arguments.get("ignore_index") == IGNORED, **shared)
 
 
 def loss_for(
