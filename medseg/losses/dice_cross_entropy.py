@@ -40,10 +40,10 @@ class DiceCrossEntropyLoss(HeadsLoss):
         >>> heads = [torch.zeros(2, 3, 16, 16, requires_grad=True), torch.zeros(2, 3, 8, 8)]  # from the finest down
         >>> target = torch.ones(2, 1, 16, 16, dtype=torch.uint8)
         >>> target[:, :, :4] = 255  # nobody annotated these voxels
-        >>> loss = DiceCrossEntropyLoss()(heads, target)
-        >>> loss.ndim
+        >>> value = DiceCrossEntropyLoss()(heads, target)
+        >>> value.ndim
         0
-        >>> loss.backward()
+        >>> value.backward()
         >>> heads[0].grad[:, :, :4].abs().max().item()
         0.0
     """
