@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 ATEN = torch.ops.aten
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
@@ -87,7 +88,8 @@ INSTANCE_NORMS: dict[type[nn.Module], type[nn.Module]] = {
 
 def _is_for_cpu(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor) -> bool:
     """Says whether it is for ``_normalized``: not what PyTorch refuses, nor graphs, whose compilers know its layer."""
-    if norm.track_running_stats or image.device.type != "cpu" or torch.compiler.is_compiling():
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if norm.track_running_stats or image.device.type != "cpu" or is_traced:
         return False
     is_batch = image.ndim == (5 if isinstance(norm, nn.InstanceNorm3d) else 4)
     return is_batch and image.shape[1] == norm.num_features and image[:1, :1].numel() > 1
@@ -140,6 +142,7 @@ class _NormOfSamples(torch.autograd.Function):
         return normal
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         image, weight, means, inverses = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=MEMORY_FORMATS[image.ndim])
@@ -159,7 +162,7 @@ class _NormOfSamples(torch.autograd.Function):
             )
             of_weight.append(of_parameters[0])
             of_bias.append(of_parameters[1])
-        return of_image, *_of_parameters(weight, of_weight, of_bias), None, None
+        return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None
 
 
 class _NormOfFoldedSamples(torch.autograd.Function):
@@ -192,6 +195,7 @@ class _NormOfFoldedSamples(torch.autograd.Function):
         return normal
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (image, weight, means, variances), eps, fold = ctx.saved_tensors, ctx.eps, ctx.fold
         gradient = gradients[0].contiguous(memory_format=MEMORY_FORMATS[image.ndim])
@@ -210,7 +214,7 @@ class _NormOfFoldedSamples(torch.autograd.Function):
             affine = (scale * with_normal).repeat(fold), (scale * alone).repeat(fold)
             _normalize(sample, affine, statistics, eps, out)
             out.add_(first)
-        return of_image, *_of_parameters(weight, of_weight, of_bias), None, None
+        return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None
 
 
 def _folded(sample: torch.Tensor, fold: int) -> torch.Tensor:
@@ -241,6 +245,8 @@ def _precision(image: torch.Tensor, weight: torch.Tensor | None) -> torch.dtype:
     return image.dtype if weight is None else weight.dtype
 
 
-def _of_parameters(weight: torch.Tensor | None, of_weight: list[torch.Tensor], of_bias: list[torch.Tensor]) -> Pair:
-    """Returns the gradients of weight and bias, from those that the samples gave."""
-    return (None, None) if weight is None else (torch.stack(of_weight).sum(0), torch.stack(of_bias).sum(0))
+def _of_parameters(ctx: Any, of_weight: list[torch.Tensor], of_bias: list[torch.Tensor]) -> Pair:
+    """Returns the gradients of weight and bias, where there are these, from those that the samples gave."""
+    _, has_weight, has_bias, *_ = ctx.needs_input_grad
+    weight = torch.stack(of_weight).sum(0) if has_weight else None
+    return weight, torch.stack(of_bias).sum(0) if has_bias else None

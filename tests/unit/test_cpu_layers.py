@@ -57,6 +57,30 @@ def test_instance_norm_and_its_gradients_are_right(
             assert float((got.double() - right).abs().max()) < tolerance
 
 
+@pytest.mark.parametrize("channels", [8, 16])
+def test_a_norm_without_bias_has_a_gradient(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.cpu_layers.LEAST_TO_FOLD", 2)
+    monkeypatch.setattr("medseg.cpu_layers.LEAST_VALUES", 2)
+    _, ours = norms(channels, 3, affine=True)
+    ours.register_parameter("bias", None)
+    reference = copy.deepcopy(ours).double()
+    image, gradient = torch.randn(2, 2, channels, 8, 6, 4)
+    expected = run(reference, image.double(), gradient.double())
+    got = run(ours, image.contiguous(memory_format=torch.channels_last_3d), gradient)
+    assert len(got) == len(expected) == 3
+    for ours_, right in zip(got, expected, strict=True):
+        assert float((ours_.double() - right).abs().max()) < 1e-3
+
+
+def test_a_traced_network_has_the_layer_of_pytorch() -> None:
+    _, ours = norms(16, 3, affine=True)
+    image = torch.randn(2, 16, 16, 16, 8).contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        traced = torch.jit.trace(ours, image)
+    assert torch.allclose(traced(image), ours(image), atol=1e-5)
+    assert "instance_norm" in str(traced.graph)
+
+
 def test_instance_norm_leaves_channels_last() -> None:
     _, ours = norms(16, 3, affine=True)
     image = torch.randn(2, 16, 16, 16, 8).contiguous(memory_format=torch.channels_last_3d)
