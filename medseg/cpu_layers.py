@@ -88,7 +88,7 @@ INSTANCE_NORMS: dict[type[nn.Module], type[nn.Module]] = {
 
 def _is_for_cpu(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor) -> bool:
     """Says whether it is for ``_normalized``: not what PyTorch refuses, nor graphs, whose compilers know its layer."""
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     if norm.track_running_stats or image.device.type != "cpu" or is_traced:
         return False
     is_batch = image.ndim == (5 if isinstance(norm, nn.InstanceNorm3d) else 4)
