@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-import scipy.stats
 
 from medseg.evaluation.case import LabelMetrics
 from medseg.evaluation.comparison_json import Contest, Contests, Difference, MethodComparison, Standing
@@ -106,14 +105,16 @@ def _contests(
 
 
 def _contest(values: Mapping[str, Floats], present: np.ndarray, higher_is_better: bool) -> Contest:
+    from scipy.stats import rankdata  # takes long to import
+
     some = present.any(axis=1)
     worst = -np.inf if higher_is_better else np.inf
     of_runs = {name: _of_cases(each[:, some], present[some], worst) for name, each in values.items()}
     scores = np.stack([each.mean(axis=0) for each in of_runs.values()])  # (method, case)
     draws = resamples(scores.shape[1])
-    ranks = scipy.stats.rankdata(-scores if higher_is_better else scores, axis=0).T  # (case, method)
-    places = scipy.stats.rankdata(ranks.mean(axis=0))
-    drawn_places = scipy.stats.rankdata((draws @ ranks).round(6), axis=1)
+    ranks = rankdata(-scores if higher_is_better else scores, axis=0).T  # (case, method)
+    places = rankdata(ranks.mean(axis=0))
+    drawn_places = rankdata((draws @ ranks).round(6), axis=1)
     kept = drawn_places == places
     return Contest(
         cases=scores.shape[1],
@@ -176,21 +177,25 @@ def _difference(
 
 def _wilcoxon(differences: Floats) -> float:
     """Returns p of Wilcoxon's test. What is infinite ranks above all that was measured; equal cases are left out."""
+    from scipy.stats import wilcoxon  # takes long to import
+
     finite = np.abs(differences[np.isfinite(differences)])
     beyond = 1.0 + (finite.max() if finite.size else 0.0)
     ranked = np.clip(differences, -beyond, beyond)
-    return float(scipy.stats.wilcoxon(ranked).pvalue) if ranked.any() else 1.0
+    return float(wilcoxon(ranked).pvalue) if ranked.any() else 1.0
 
 
 def _noise(of_runs: Mapping[str, Floats], first: str, second: str) -> float | None:
     """Returns the difference of two methods that seeds alone may make; None when no method has several seeds."""
+    from scipy.stats import t  # takes long to import
+
     run_means = {name: [mean for mean in map(_mean, runs) if mean is not None] for name, runs in of_runs.items()}
     freedom = sum(len(each) - 1 for each in run_means.values() if len(each) > 1)
     if not freedom:
         return None
     pooled = sum(np.var(each) * len(each) for each in run_means.values() if len(each) > 1) / freedom
     share = 1 / len(of_runs[first]) + 1 / len(of_runs[second])
-    return float(scipy.stats.t.ppf(0.975, freedom) * np.sqrt(pooled * share))
+    return float(t.ppf(0.975, freedom) * np.sqrt(pooled * share))
 
 
 def _corrected(contests: Sequence[Contest]) -> list[Contest]:

@@ -13,7 +13,6 @@ import edt
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
-from skimage.measure import marching_cubes, mesh_surface_area
 
 from medseg.metrics.masks import Mask, MaskLike, Spacing, checked_in_space
 from medseg.metrics.points import Points
@@ -260,6 +259,8 @@ def _element_areas(spacing: Spacing3) -> npt.NDArray[np.float32]:
     The triangles are those of marching cubes (Lorensen and Cline 1987). Of a pattern and its complement the smaller
     surface counts, so that a mask and its inverse have one surface; that gives the table of ``surface-distance``.
     """
+    from skimage.measure import marching_cubes, mesh_surface_area  # takes long to import
+
     areas = np.zeros(256)
     for code in range(1, 255):
         cube = np.reshape([code >> bit & 1 for bit in range(8)], (2, 2, 2)).astype(np.float32)

@@ -1,5 +1,7 @@
 """How voxels become grey: as radiologists look at them."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from medseg.volume import Array, Geometry, Volume
@@ -11,6 +13,32 @@ DISPLAY = "LPI"
 # Soft tissue, in HU, for images that hold air of about -1000.
 CT_WINDOW = (-160.0, 240.0)
 CT_AIR = -700.0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A direction to look in.
+
+    Attributes:
+        name: As radiologists say.
+        across: The array axis (in ``DISPLAY``) that is looked along.
+        column: The array axis of the columns.
+        row: The array axis of the rows.
+        edges: What lies at the left, right, top and bottom.
+    """
+
+    name: str
+    across: int
+    column: int
+    row: int
+    edges: tuple[str, str, str, str]
+
+
+PLANES = (
+    Plane("axial", 2, 0, 1, ("R", "L", "A", "P")),
+    Plane("coronal", 1, 0, 2, ("R", "L", "S", "I")),
+    Plane("sagittal", 0, 1, 2, ("A", "P", "S", "I")),
+)
 
 
 def displayed(volume: Volume) -> Volume:

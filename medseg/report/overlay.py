@@ -1,7 +1,6 @@
 """A label map laid over its image: axial, coronal and sagittal, as radiologists look at them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from medseg.errors import GeometryError
 from medseg.files import written_whole
 from medseg.labels import Labels
-from medseg.report.display import displayed, window
+from medseg.report.display import PLANES, Plane, displayed, window
 from medseg.structures import Label
 from medseg.volume import Array, Volume
 
@@ -24,32 +23,6 @@ OUTLINED: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="black"
 
 INCHES_HIGH = 4.2
 INCHES_WIDE = 12.0
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A direction to look in.
-
-    Attributes:
-        name: As radiologists say.
-        across: The array axis (in ``DISPLAY``) that is looked along.
-        column: The array axis of the columns.
-        row: The array axis of the rows.
-        edges: What lies at the left, right, top and bottom.
-    """
-
-    name: str
-    across: int
-    column: int
-    row: int
-    edges: tuple[str, str, str, str]
-
-
-PLANES = (
-    Plane("axial", 2, 0, 1, ("R", "L", "A", "P")),
-    Plane("coronal", 1, 0, 2, ("R", "L", "S", "I")),
-    Plane("sagittal", 0, 1, 2, ("A", "P", "S", "I")),
-)
 
 
 def plot_overlay(

@@ -6,11 +6,9 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from skimage.measure import find_contours
 
 from medseg.labels import Labels
-from medseg.report.display import displayed, window
-from medseg.report.overlay import PLANES, Plane
+from medseg.report.display import PLANES, Plane, displayed, window
 from medseg.report.page import png
 from medseg.structures import Colour
 from medseg.volume import Array, Geometry, Volume
@@ -243,6 +241,8 @@ def outline(mask: Array, mm: tuple[float, float]) -> str:
         mask: Boolean ``(row, column)``.
         mm: How high and how wide a pixel is.
     """
+    from skimage.measure import find_contours  # takes long to import
+
     lines = find_contours(np.pad(mask.astype(np.float32), 1), 0.5)
     # Voxel centres are half a voxel from the edge of the picture, and the mask was padded by one.
     return "".join("M" + "L".join(f"{x:.2f} {y:.2f}" for y, x in (line[:-1] - 0.5) * mm) + "Z" for line in lines)

@@ -5,14 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from highdicom import AlgorithmIdentificationSequence
-from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
-from highdicom.sr import CodedConcept
 from pydicom import Dataset, config
-from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
@@ -35,6 +31,10 @@ from medseg.structures import Region
 from medseg.terminology import Code
 from medseg.version import VERSION
 from medseg.volume import Array, Geometry
+
+if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
+    from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.sr import CodedConcept
 
 ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is called
 
@@ -110,7 +110,7 @@ def _as_sources_are() -> Iterator[None]:
         yield
 
 
-def _saved(path: Path, segmentation: Segmentation, series: SourceSeries) -> list[Path]:
+def _saved(path: Path, segmentation: "Segmentation", series: SourceSeries) -> list[Path]:
     segmentation.SourceImageSequence = series.instances
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
         instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
@@ -132,7 +132,9 @@ def _planes_of(grid: Geometry) -> list[SlicePlane]:
     ]
 
 
-def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> Segmentation:
+def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentation":
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
     content, structures = mask_digest(segmented, series), segmented.labels.structures
     labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
@@ -175,9 +177,14 @@ def _segments(pixels: Array, labels: Labels) -> Array:
     return numbers
 
 
-def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> SegmentDescription:
+def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> "SegmentDescription":
     """Returns the entry of a structure. Its name as it is, which may be too long for a label, is the segment's
     TrackingID."""
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+
     coding = structure.coding
     description = SegmentDescription(
         segment_number=number,
@@ -198,7 +205,9 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
     return description
 
 
-def _concept(code: Code) -> CodedConcept:
+def _concept(code: Code) -> "CodedConcept":
+    from highdicom.sr import CodedConcept
+
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=dicom_label(code.meaning))
 
 
@@ -232,7 +241,7 @@ def _decimals(*values: float) -> list[DSfloat]:
     return [DSfloat(value, auto_format=True) for value in values]
 
 
-def _refer_to_slices(segmentation: Segmentation, series: SourceSeries) -> None:
+def _refer_to_slices(segmentation: "Segmentation", series: SourceSeries) -> None:
     frames = segmentation.PerFrameFunctionalGroupsSequence
     sources = [frame.DerivationImageSequence[0].SourceImageSequence[0] for frame in frames]
     for source in {id(source): source for source in sources}.values():  # segments on one slice share it

@@ -2,15 +2,18 @@
 
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from tifffile import PHOTOMETRIC, PLANARCONFIG, TIFF, TiffFile, TiffPage, TiffPageSeries
 
 from medseg.errors import SourceError
 from medseg.io.declared_size import check_declared_size
 from medseg.io.picture.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
 from medseg.volume import Array, Shape3
+
+if TYPE_CHECKING:  # takes long to import, and most images are no TIFF
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -33,6 +36,8 @@ def read_tiff(path: Path) -> Array:
         SourceError: It holds what is not read: pages of several sizes, more than one stack, an unknown compression.
         ValueError: It is damaged. What tifffile raises comes as it is.
     """
+    from tifffile import TiffFile
+
     with TiffFile(path) as tiff:
         series = _only_series(path, tiff)
         array: Array = _decoded(path, series)
@@ -56,6 +61,8 @@ def tiff_shape(path: Path) -> Shape3:
         SourceError: It holds what is not read.
         ValueError: It is damaged. What tifffile raises comes as it is.
     """
+    from tifffile import TiffFile
+
     with TiffFile(path) as tiff:
         series = _only_series(path, tiff)
         sizes = dict(zip(series.axes, series.shape, strict=True))
@@ -67,7 +74,9 @@ def tiff_shape(path: Path) -> Shape3:
     return (y, x, z) if swapped else (x, y, z)
 
 
-def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
+def _only_series(path: Path, tiff: "TiffFile") -> "TiffPageSeries":
+    from tifffile import PHOTOMETRIC
+
     series: TiffPageSeries = tiff.series[0]
     if len(tiff.series) > 1:
         shapes = ", ".join(str(each.shape) for each in tiff.series)
@@ -92,12 +101,14 @@ def _only_series(path: Path, tiff: TiffFile) -> TiffPageSeries:
     return series
 
 
-def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
+def _check_whole(page: "TiffPage", keyframe: "TiffPage", size: int) -> None:
     """Checks what tifffile does not.
 
     It makes zeros of what is not there, passes over tags that it cannot read, and takes all pages to be stored as the
     first one is.
     """
+    from tifffile import PLANARCONFIG, TIFF
+
     lost = (OF_PIXELS & set(_listed_tags(page))) - {tag.code for tag in page.tags}
     if lost:
         raise ValueError(f"its {TIFF.TAGS.get(min(lost), default=f'tag {min(lost)}')} cannot be read")
@@ -116,7 +127,7 @@ def _check_whole(page: TiffPage, keyframe: TiffPage, size: int) -> None:
             raise ValueError("parts of its pixels are not there")
 
 
-def _listed_tags(page: TiffPage) -> list[int]:
+def _listed_tags(page: "TiffPage") -> list[int]:
     """Returns the codes of a page's tags, those that cannot be read among them."""
     form, stream = page.parent.tiff, page.parent.filehandle
     stream.seek(page.offset)
@@ -125,7 +136,7 @@ def _listed_tags(page: TiffPage) -> list[int]:
     return [code for code, *_ in struct.iter_unpack(f"{form.byteorder}H{form.tagsize - 2}s", entries)]
 
 
-def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
+def _check_with_pillow(path: Path, tiff: "TiffFile", series: "TiffPageSeries") -> None:
     """Checks that Pillow sees as many pages, and as many pixels in them."""
     try:
         with Image.open(path, formats=("TIFF",)) as image:
@@ -138,7 +149,7 @@ def _check_with_pillow(path: Path, tiff: TiffFile, series: TiffPageSeries) -> No
         raise ValueError(f"tifffile sees {expected} pages and pixels, Pillow {seen}")
 
 
-def _decoded(path: Path, series: TiffPageSeries) -> Array:
+def _decoded(path: Path, series: "TiffPageSeries") -> Array:
     try:
         array: Array = series.asarray()
     except ValueError as error:
@@ -148,7 +159,7 @@ def _decoded(path: Path, series: TiffPageSeries) -> Array:
     return array
 
 
-def _orientation(series: TiffPageSeries) -> int:
+def _orientation(series: "TiffPageSeries") -> int:
     tag = series.keyframe.tags.get(ORIENTATION)
     return UPRIGHT if tag is None else int(tag.value)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tifffile import imwrite
 
 from medseg.errors import LabelError, OutputError
 from medseg.files import written_whole
@@ -57,6 +56,8 @@ def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> N
         raise OutputError(f"{path}: a PNG holds one slice, not {len(pages)}; use .tif or .nii.gz")
     with written_whole(path) as temporary:
         if is_tiff:
+            from tifffile import imwrite  # takes long to import
+
             tags = [] if orientation == UPRIGHT else [(ORIENTATION, "H", 1, orientation, False)]
             stored = np.ascontiguousarray(pages if len(pages) > 1 else pages[0])
             imwrite(temporary, stored, photometric="minisblack", compression="zlib", extratags=tags)
