@@ -193,7 +193,7 @@ def load(files: list[Path] | None = None, overrides: list[str] | None = None) ->
     for file in files or []:
         _merge(content, _read_yaml(file), str(file))
     for override in overrides or []:
-        _merge(content, _parse_override(override), override)
+        _merge(content, _parse_override(override), shown_value(override, bare=True))
     return _validated(content, "the config")
 
 
@@ -230,7 +230,7 @@ def _parse_override(override: str) -> dict[str, Any]:
 def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
     """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
     change = {section: with_new_names(keys, **OLD_NAMES.get(section, {})) for section, keys in change.items()}
-    _validated(change, shown_value(origin, bare=True))
+    _validated(change, origin)
     for section, keys in change.items():
         content.setdefault(section, {}).update(keys)
 

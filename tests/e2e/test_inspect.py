@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import nibabel
 import numpy as np
@@ -46,7 +47,7 @@ def label_map() -> np.ndarray:
 def add(
     folder: Path, write_image: WriteImage, name: str, image: Any = None, label: Any = None, moved: float = 0
 ) -> None:
-    random = np.random.default_rng(abs(hash(name)) % 1000)
+    random = np.random.default_rng(crc32(name.encode()))  # hash() differs from run to run
     values = (100 + label_map() + random.normal(0, 9, SHAPE)).astype(np.float32)
     write_image(folder / f"images/{name}.nii.gz", values if image is None else image(values), AFFINE)
     affine = AFFINE.copy()

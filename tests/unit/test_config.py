@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,11 @@ def test_names_of_version_0_1_are_those_of_today(tmp_path: Path) -> None:
     old.write_text("training:\n  optimiser: sgd\npreprocessing:\n  normalisation: ct\n")
     config = load([old], ["training.optimizer=adamw"])
     assert (config.training.optimizer, config.preprocessing.normalization) == ("adamw", "ct")
+
+
+def test_a_file_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    file = tmp_path / ("long-" * 20 + "name") / "settings.yaml"
+    file.parent.mkdir()
+    file.write_text("training: {seed: x}")
+    with pytest.raises(ConfigError, match=re.escape(f"{file}: training.seed cannot be 'x'")):
+        load([file])
