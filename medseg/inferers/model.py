@@ -20,8 +20,8 @@ from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import folder_written_whole
 from medseg.inferers.device_check import placed_network
+from medseg.inferers.ensemble import Ensemble
 from medseg.inferers.graphs import window_shape
-from medseg.inferers.networks import Ensemble, fused
 from medseg.inferers.review import Review
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.labels import Labels
@@ -168,9 +168,8 @@ def load_model(
     record = with_head(read_model_record(folders[0]), head)
     networks = [_load_network(folder, record, head, network) for folder in folders]
     loaded = (networks[0] if len(networks) == 1 else Ensemble(networks)).eval()
-    faster = fused(loaded) if device.is_cpu and device.dtype == torch.bfloat16 else loaded
     shape = (len(record.channels), *window_shape(loaded, record.plan.network_patch))
-    placed, device = placed_network(faster, shape, device)
+    placed, device = placed_network(loaded, shape, device)
     members = tuple(folders) if len(folders) > 1 else ()
     folder = folders[0].parent if members and len(paths) == 1 else folders[0]
     return Model(folder, record, placed, device, members=members)
