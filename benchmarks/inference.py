@@ -32,7 +32,8 @@ from scipy.ndimage import zoom
 import medseg
 from medseg.config import InferenceConfig
 from medseg.device import choose_device
-from medseg.inferers.model import ModelRecord, load_model, save_model, weights_fingerprint
+from medseg.inferers.model import load_model, save_model, weights_fingerprint
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.quantised import QuantisedRecord, quantised, save_quantised
 from medseg.labels import Labels
 from medseg.networks.registry import build_network

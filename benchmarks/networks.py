@@ -12,7 +12,7 @@ from pathlib import Path
 from environment import describe
 
 import medseg
-from medseg.networks.registry import NETWORKS
+from medseg.networks.entries import NETWORKS
 from medseg.report.network_comparison import markdown
 
 DATASETS = {"hippocampus": 3, "membrane": 2}

@@ -24,7 +24,8 @@ from medseg.inferers.backends import apart, with_backend
 from medseg.inferers.case_stream import predict_labels, predict_logits
 from medseg.inferers.confidence import Confidence
 from medseg.inferers.memory_plan import MemoryLimit
-from medseg.inferers.model import Model, ModelRecord, load_model, save_model
+from medseg.inferers.model import Model, load_model, save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.inferers.stream import Stream

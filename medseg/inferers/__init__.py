@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.inferers.memory_plan import MemoryPlan
-    from medseg.inferers.model import Model, ModelRecord, load_model
+    from medseg.inferers.model import Model, load_model
+    from medseg.inferers.model_record import ModelRecord
     from medseg.inferers.streaming import PlacedSlab, StreamingInferer
 
 _HOMES = {
     "MemoryPlan": "memory_plan",
     "Model": "model",
-    "ModelRecord": "model",
+    "ModelRecord": "model_record",
     "PlacedSlab": "streaming",
     "StreamingInferer": "streaming",
     "load_model": "model",

@@ -6,7 +6,8 @@ from pathlib import Path
 from medseg.device import choose_device
 from medseg.errors import OutputError, reading
 from medseg.files import json_text, written_whole
-from medseg.inferers.model import RECORD, load_model, model_folders, read_model_record
+from medseg.inferers.model import load_model, model_folders
+from medseg.inferers.model_record import RECORD, read_model_record
 from medseg.io.folders import is_hidden
 from medseg.prediction.golden import GOLDEN, LABEL_MAP, write_golden
 

@@ -11,7 +11,8 @@ import torch
 
 from medseg.errors import ConfigError
 from medseg.files import ensure_folder, write_json, write_text
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.interop.onnx_folder import example_window, steps
 from medseg.plan import Normalization

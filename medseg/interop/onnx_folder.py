@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 
 from medseg.inferers.graphs import window_shape, write_onnx
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.plan import Normalization
 from medseg.records import Record, write_record

@@ -32,8 +32,9 @@ The classes take the same three arguments; what one of them alone knows is in ``
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.networks.classic_unet import ClassicUNet
 from medseg.networks.dynunet import DynUNet
+from medseg.networks.entries import NETWORKS, Entry, entry_of
 from medseg.networks.network import Network
-from medseg.networks.registry import NETWORKS, Entry, build_network, create_network, default_architecture, entry_of
+from medseg.networks.registry import build_network, create_network, default_architecture
 from medseg.networks.residual_unet import ResidualUNet
 from medseg.networks.transunet import TransUNet
 from medseg.networks.unet import UNet

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import PlainSerializer
 from pydantic_core import to_jsonable_python
 
+from medseg.networks.entries import Entry
 from medseg.networks.monai_networks import FILLED_IN, PREFIX, AnyArguments, segmentation_networks
-from medseg.networks.registry import Entry
 from medseg.records import Record
 
 # Sections that 'medseg networks' leaves out: they are for those who call a network, not for those who choose one.

@@ -13,7 +13,8 @@ from medseg.dataset.reading import read_images
 from medseg.dataset.spacing import shown_spacing
 from medseg.errors import SourceError
 from medseg.inferers.memory_plan import MemoryForecast, MemoryLimit, in_units
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource

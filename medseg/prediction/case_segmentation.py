@@ -9,7 +9,8 @@ from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.decoding import decoding_of
 from medseg.inferers.confidence import ChosenLabelProbability, Confidence
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps

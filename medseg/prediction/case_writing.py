@@ -10,7 +10,8 @@ import numpy as np
 from medseg.dataset.cases import Case
 from medseg.errors import MedsegError, OutputError
 from medseg.evaluation.predictions_json import PROBABILITIES, map_paths
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
 from medseg.io.label_map_volume import LabelMapVolume

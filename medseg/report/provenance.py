@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.evaluation.predictions_json import read_predictions
-from medseg.inferers.model import RECORD, WEIGHTS, ModelRecord, read_model_record
+from medseg.inferers.model_record import RECORD, WEIGHTS, ModelRecord, read_model_record
 from medseg.report.links import seen_from
 from medseg.version import VERSION
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medseg.evaluation.evaluation import Evaluation
-from medseg.inferers.model import RECORD, read_model_record
+from medseg.inferers.model_record import RECORD, read_model_record
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS
 from medseg.report.curves import training_curves

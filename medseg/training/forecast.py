@@ -70,18 +70,18 @@ class Forecast(Record):
             window_seconds: Of one window of validation.
             run_bytes: Of a run's folder, without its masks.
         """
-        validation = [VALIDATIONS * n_windows(run, trainer) * window_seconds for run in runs]
         max_time, total = runs[0].config.training.max_time, len(runs) * trainer.clock.total_steps
-        training = total * step_seconds
-        if max_time is not None:  # which is a fold's share of it
-            validation = [min(each, _most_validation(max_time)) for each in validation]
-            training = sum(max_time - RESERVE * each for each in validation)
+        shares = []
+        for run in runs:  # max_time is a fold's share of it
+            windows = windows_by_case(run, trainer)
+            seconds = {case_id: VALIDATIONS * n * window_seconds for case_id, n in windows.items()}
+            shares.append(TimeShares.of(max_time, seconds))
         masks = sum(run.dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
         return cls(
             steps=total if max_time is None else None,
             step_seconds=step_seconds,
-            training_seconds=training,
-            validation_seconds=sum(validation),
+            training_seconds=total * step_seconds if max_time is None else sum(each.training for each in shares),
+            validation_seconds=sum(each.validation for each in shares),
             peak_memory_mb=trainer.device.peak_memory_mb(),
             disk_mb=(len(runs) * run_bytes + masks) / 2**20,
         )
@@ -92,25 +92,29 @@ class TimeShares:
     """How ``training.max_time`` is shared between training and validation.
 
     Attributes:
-        training: Seconds.
-        cases: The held-back cases that are validated in the rest.
+        training: Seconds; infinite where there is no ``max_time``.
+        validation: Seconds that the cases are expected to take, without the reserve.
+        cases: The held-back cases that are validated.
     """
 
     training: float
+    validation: float
     cases: tuple[str, ...]
 
     @classmethod
-    def of(cls, max_time: float, seconds: Mapping[str, float]) -> "TimeShares":
+    def of(cls, max_time: float | None, seconds: Mapping[str, float]) -> "TimeShares":
         """Shares the time out.
 
         Args:
-            max_time: Seconds, of all of the run.
+            max_time: Seconds, of all of the run; None where it may take what it takes.
             seconds: Of the validation of each held-back case.
         """
-        cases, most = tuple(seconds), _most_validation(max_time)
+        cases, limit = tuple(seconds), float("inf") if max_time is None else max_time
+        most = (1 - LEAST_TRAINING_SHARE) * limit / RESERVE
         while len(cases) > 1 and sum(seconds[case_id] for case_id in cases) > most:
             cases = _evenly(tuple(seconds), len(cases) - 1)
-        return cls(max_time - RESERVE * min(most, sum(seconds[case_id] for case_id in cases)), cases)
+        validation = sum(seconds[case_id] for case_id in cases)
+        return cls(limit - RESERVE * min(most, validation), validation, cases)
 
 
 def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
@@ -121,7 +125,7 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
     """
     held_back, max_time = run.split.validation, run.config.training.max_time
     if max_time is None:
-        return TimeShares(float("inf"), held_back)
+        return TimeShares.of(None, dict.fromkeys(held_back, 0.0))  # nothing is tried, since nothing is left out
     case, *_ = run.dataset.source_cases(held_back[:1])
     SaveModel(run).save(trainer, LAST)
     own = trainer.average if run.plan.architecture.name == CUSTOM_NETWORK else None
@@ -139,11 +143,6 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
             f"so {len(shares.cases)} of them are validated; a longer --max-time validates all"
         )
     return shares
-
-
-def _most_validation(max_time: float) -> float:
-    """Returns the seconds that validation takes at most, without its reserve."""
-    return (1 - LEAST_TRAINING_SHARE) * max_time / RESERVE
 
 
 def _evenly(cases: Sequence[str], n: int) -> tuple[str, ...]:
@@ -180,11 +179,11 @@ def window_seconds(run: Run, trainer: Trainer) -> float:
     return _seconds(predict)
 
 
-def n_windows(run: Run, trainer: Trainer) -> int:
-    """Returns the number of windows of all held-back cases."""
+def windows_by_case(run: Run, trainer: Trainer) -> dict[str, int]:
+    """Returns the number of windows of each held-back case."""
     overlap, network = run.config.inference.overlap, trainer.average
-    shapes = (run.dataset.model_grid(case_id).shape for case_id in run.split.validation)
-    return sum(Layout.of(network, run.plan, shape, overlap).n_windows for shape in shapes)
+    shapes = {case_id: run.dataset.model_grid(case_id).shape for case_id in run.split.validation}
+    return {case_id: Layout.of(network, run.plan, shape, overlap).n_windows for case_id, shape in shapes.items()}
 
 
 def bytes_of_run(run: Run, trainer: Trainer) -> int:

@@ -8,7 +8,8 @@ import torch
 
 from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
-from medseg.inferers.model import WEIGHTS, ModelRecord, model_folders, read_model_record
+from medseg.inferers.model import model_folders
+from medseg.inferers.model_record import WEIGHTS, ModelRecord, read_model_record
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network

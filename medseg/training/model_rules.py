@@ -7,7 +7,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
-from medseg.inferers.model import read_model_record, write_model_record
+from medseg.inferers.model_record import read_model_record, write_model_record
 from medseg.inferers.review import HeldBack, learn_review
 from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say

@@ -13,7 +13,7 @@ from medseg.errors import ConfigError
 from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.heads import HeadsLoss
 from medseg.losses.registry import loss_for
-from medseg.networks.registry import entry_of
+from medseg.networks.entries import entry_of
 from medseg.plan import CUSTOM_NETWORK, Plan
 from medseg.plugin_errors import PluginError
 from medseg.plugins import registered, registered_callbacks

@@ -22,7 +22,7 @@ from medseg.evaluation.metrics_json import METRICS_FILE, read_metrics
 from medseg.evaluation.network_comparison import NetworkComparison, TrainingOutcome, network_result
 from medseg.evaluation.predictions_json import PREDICTIONS_FILE, read_predictions
 from medseg.files import write_text
-from medseg.inferers.model import read_model_record
+from medseg.inferers.model_record import read_model_record
 from medseg.networks.registry import build_network
 from medseg.plugins import loaded_plugins
 from medseg.report.evaluation import REPORT_FILE

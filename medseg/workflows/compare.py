@@ -15,7 +15,7 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError
 from medseg.evaluation.network_comparison import NetworkComparison
 from medseg.files import ensure_folder
-from medseg.networks.registry import entry_of
+from medseg.networks.entries import entry_of
 from medseg.progress import say, warn
 from medseg.report.network_comparison import write_network_comparison
 from medseg.training.trials import Trial, check_begun, compare_trials, train_trial

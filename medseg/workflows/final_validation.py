@@ -6,7 +6,8 @@ from torch import nn
 
 from medseg.device import Device
 from medseg.evaluation.evaluation import Evaluation
-from medseg.inferers.model import load_model, without_rules, write_model_record
+from medseg.inferers.model import load_model, without_rules
+from medseg.inferers.model_record import write_model_record
 from medseg.prediction.case_predictor import CasePredictor, predict_cases
 from medseg.prediction.golden import write_golden
 from medseg.training.model_rules import learn_rules

@@ -11,7 +11,8 @@ import pytest
 import medseg
 from medseg.config import InferenceConfig, load
 from medseg.errors import SourceError
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

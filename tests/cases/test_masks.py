@@ -13,7 +13,8 @@ from pydicom import dcmread
 import medseg
 from medseg.config import InferenceConfig
 from medseg.errors import SourceError
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask

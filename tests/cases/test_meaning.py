@@ -15,7 +15,8 @@ import medseg.labels
 from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.inferers.accumulator import Slab
-from medseg.inferers.model import ModelRecord, read_model_record, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalization, Plan

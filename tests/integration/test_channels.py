@@ -11,7 +11,8 @@ from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.files import write_json
-from medseg.inferers.model import ModelRecord, read_model_record, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.prediction import case_segmentation as predicting

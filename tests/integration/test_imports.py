@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from medseg.config import InferenceConfig
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks import build_network
 from medseg.plan import Plan

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from medseg.cli.main import app
 from medseg.device import choose_device
 from medseg.errors import ModelError
-from medseg.inferers.model import load_model, read_model_record
+from medseg.inferers.model import load_model
+from medseg.inferers.model_record import read_model_record
 
 CHANNELS = ("FLAIR", "T1", "T1ce", "T2")
 REGIONS = ("whole tumour", "tumour core", "enhancing tumour")

@@ -15,7 +15,7 @@ from medseg.cli.main import app
 from medseg.config import load
 from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
-from medseg.inferers.model import read_model_record
+from medseg.inferers.model_record import read_model_record
 from medseg.labels import IGNORED
 
 BALL, CORE, IGNORE = 2, 5, 9

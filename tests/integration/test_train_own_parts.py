@@ -18,7 +18,8 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inferers.case_stream import predict_labels
-from medseg.inferers.model import load_model, read_model_record
+from medseg.inferers.model import load_model
+from medseg.inferers.model_record import read_model_record
 from medseg.networks import create_network
 from medseg.plan import Architecture
 from medseg.plugins import PluginError, forget_plugins, register_callback

@@ -12,7 +12,8 @@ from medseg.cli.main import app
 from medseg.config import InferenceConfig, load
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
-from medseg.inferers.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import load_model, save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.losses import create_loss
 from medseg.networks import build_network, create_network

@@ -8,7 +8,8 @@ from typing import Any
 import monai
 import torch
 
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.training.callback import Callback
 from medseg.training.run import Run
 from medseg.training.trainer import Trainer

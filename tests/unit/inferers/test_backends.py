@@ -9,7 +9,8 @@ from medseg.errors import ConfigError
 from medseg.inferers import backends
 from medseg.inferers.backends import OneByOne, with_backend
 from medseg.inferers.case_stream import predict_logits
-from medseg.inferers.model import Model, ModelRecord
+from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

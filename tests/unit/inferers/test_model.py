@@ -11,7 +11,8 @@ import medseg
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
-from medseg.inferers.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import load_model, save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import CUSTOM_NETWORK, Plan

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from medseg.errors import ConfigError
 from medseg.losses import DiceCrossEntropyLoss
+from medseg.networks.entries import NETWORKS
 from medseg.networks.network import Network
-from medseg.networks.registry import NETWORKS, build_network
+from medseg.networks.registry import build_network
 from medseg.plan import Architecture
 
 EVERY = [(name, dims) for name, entry in NETWORKS.items() for dims in entry.dims]

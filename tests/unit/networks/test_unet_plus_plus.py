@@ -11,7 +11,8 @@ from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError
-from medseg.inferers.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import load_model, save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.networks.unet_plus_plus import UNetPlusPlus

@@ -16,7 +16,8 @@ import torch
 import medseg
 from medseg.config import InferenceConfig
 from medseg.evaluation.predictions_json import Predictions, read_predictions
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.config import InferenceConfig
-from medseg.inferers.model import ModelRecord
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.plan import Plan
 from medseg.report.curves import training_curves

@@ -15,6 +15,8 @@ def test_all_held_back_cases_are_validated_where_there_is_time() -> None:
     shares = TimeShares.of(600, {"a": 20.0, "b": 40.0})
     assert shares.cases == ("a", "b")
     assert shares.training == pytest.approx(600 - RESERVE * 60)
+    assert shares.validation == 60
+    assert TimeShares.of(None, {"a": 20.0, "b": 40.0}) == TimeShares(float("inf"), 60, ("a", "b"))
 
 
 def test_validation_takes_no_more_than_its_share() -> None:
@@ -46,11 +48,11 @@ def folds(*cases: int, max_time: str = "100s") -> list[Any]:
     return [SimpleNamespace(config=config, dataset=dataset, split=split) for split in splits]
 
 
-@pytest.mark.parametrize(("window_seconds", "trained", "validated"), [(1.0, 185.0, 12.0), (1000.0, 100.0, 80.0)])
+@pytest.mark.parametrize(("window_seconds", "trained", "validated"), [(1.0, 185.0, 12.0), (1000.0, 100.0, 4000.0)])
 def test_each_fold_trains_for_what_its_own_validation_leaves(
     monkeypatch: pytest.MonkeyPatch, window_seconds: float, trained: float, validated: float
 ) -> None:
-    monkeypatch.setattr(forecast, "n_windows", lambda run, trainer: len(run.split.validation))
+    monkeypatch.setattr(forecast, "windows_by_case", lambda run, trainer: dict.fromkeys(run.split.validation, 1))
     trainer: Any = SimpleNamespace(
         clock=SimpleNamespace(total_steps=10), device=SimpleNamespace(peak_memory_mb=lambda: 5.0)
     )
@@ -58,3 +60,14 @@ def test_each_fold_trains_for_what_its_own_validation_leaves(
     assert found.steps is None and found.training_seconds == pytest.approx(trained)
     assert found.validation_seconds == pytest.approx(validated)
     assert found.disk_mb == 2 + 6
+
+
+def test_a_forecast_leaves_out_the_cases_that_training_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five cases of 16 s, of which two fit in the 40 s that validation may take of 100 s."""
+    monkeypatch.setattr(forecast, "windows_by_case", lambda run, trainer: dict.fromkeys(run.split.validation, 8))
+    trainer: Any = SimpleNamespace(
+        clock=SimpleNamespace(total_steps=10), device=SimpleNamespace(peak_memory_mb=lambda: 5.0)
+    )
+    found = Forecast.of(folds(5), trainer, step_seconds=0.5, window_seconds=1.0, run_bytes=0)
+    assert found.validation_seconds == pytest.approx(32)
+    assert found.training_seconds == pytest.approx(100 - RESERVE * 32)

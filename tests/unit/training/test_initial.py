@@ -5,7 +5,8 @@ import torch
 
 from medseg.config import InferenceConfig, load
 from medseg.errors import ConfigError
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network

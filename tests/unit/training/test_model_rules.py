@@ -11,7 +11,8 @@ from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ModelError
-from medseg.inferers.model import Model, ModelRecord, load_model, read_model_record, save_model
+from medseg.inferers.model import Model, load_model, save_model
+from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.networks.registry import build_network
 from medseg.postprocessing import choosing
 from medseg.prediction.golden import check_golden, write_golden

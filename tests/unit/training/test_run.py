@@ -6,7 +6,7 @@ import torch
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
-from medseg.networks.registry import NETWORKS
+from medseg.networks.entries import NETWORKS
 from medseg.planning.candidates import STEPS_OF_FULL_WIDTH, WIDTHS
 from medseg.training.budget import TRAINING_SHARE, Budget
 from medseg.training.run import resolve_plan

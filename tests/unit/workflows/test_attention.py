@@ -11,7 +11,8 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.errors import GeometryError, ModelError, SourceError
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.attention_unet import Gate
 from medseg.networks.registry import build_network

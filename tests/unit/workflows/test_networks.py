@@ -9,8 +9,8 @@ from medseg.cli.main import app
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError
 from medseg.networks.blocks import convolutions
+from medseg.networks.entries import NETWORKS
 from medseg.networks.network import Network
-from medseg.networks.registry import NETWORKS
 from medseg.plan import Architecture, Plan
 from medseg.training.network_cost import kept_bytes, network_cost
 

@@ -13,7 +13,8 @@ import medseg
 from medseg.config import InferenceConfig
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError
-from medseg.inferers.model import ModelRecord, load_model, save_model
+from medseg.inferers.model import load_model, save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan

@@ -6,7 +6,7 @@ import pytest
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.dataset.channel_order import tell_channels
-from medseg.inferers.model import ModelRecord
+from medseg.inferers.model_record import ModelRecord
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.plan import Plan

@@ -18,7 +18,8 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.errors import ConfigError, OutputError, SourceError
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.io import mask_formats as formats
 from medseg.io.mask_formats import FORMATS
 from medseg.io.read import read_segmentation, read_volume, segments_of

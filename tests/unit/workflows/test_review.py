@@ -15,7 +15,8 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.evaluation.case import LabelMetrics
-from medseg.inferers.model import ModelRecord, read_model_record, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

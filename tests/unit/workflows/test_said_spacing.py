@@ -15,7 +15,8 @@ import medseg
 from medseg.cli.main import app
 from medseg.config import InferenceConfig, load
 from medseg.dataset.layouts import find_cases
-from medseg.inferers.model import ModelRecord, save_model
+from medseg.inferers.model import save_model
+from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan

@@ -1,0 +1,98 @@
+"""The record of model.json, and how it is read and written. It needs no PyTorch."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from medseg.config import InferenceConfig
+from medseg.dataset.spacing import SaidSpacing
+from medseg.errors import ModelError
+from medseg.inferers.review import Review
+from medseg.labels import Labels
+from medseg.plan import Plan, UsualValues
+from medseg.postprocessing.components import Rule
+from medseg.records import Record, read_object, shown_value, validated, write_record
+from medseg.version import VERSION
+
+FORMAT_VERSION = 1
+RECORD = "model.json"
+WEIGHTS = "weights.safetensors"
+NAME_DATA = ("source", "init", "watchdog")  # in the provenance of version 0.1
+COPY = "copy the whole model folder again"
+
+
+class ModelRecord(Record):
+    """The content of model.json: all that is needed to use the weights, and what is known of them."""
+
+    format_version: int = FORMAT_VERSION
+    medseg: str
+    plan: Plan
+    labels: Labels
+    channels: tuple[str, ...] = Field(min_length=1)
+    channel_dropout: bool = False  # whether it learnt to do without some of them
+    said_spacings: tuple[SaidSpacing, ...] = ()  # of training images whose headers lost theirs, in mm
+    inference: InferenceConfig
+    postprocessing: tuple[Rule, ...] = ()
+    usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models
+    review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
+    provenance: dict[str, Any]  # versions, date, number of cases, steps; nothing that names data
+    metrics: dict[str, Any]  # validation
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.plan.check_fits(self.labels, self.channels)
+        if len(self.usual_values) not in (0, len(self.channels)):
+            raise ValueError(f"{len(self.usual_values)} usual values of {len(self.channels)} channels")
+        unknown = {rule.label for rule in self.postprocessing} - set(self.labels.names)
+        if unknown:
+            raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
+        return self
+
+    def shareable(self) -> Self:
+        """Returns the record without what older versions noted of the data.
+
+        That is its path, and the cases that the watchdog spoke of.
+        """
+        kept = {key: value for key, value in self.provenance.items() if key not in NAME_DATA}
+        return self.model_copy(update={"provenance": kept})
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each channel of the network's output stands for."""
+        return self.plan.outputs(self.labels)
+
+    def validated_cases(self, label: str) -> int | None:
+        """Returns on how many cases with this label it was validated; None where the metrics don't say."""
+        try:
+            return int(self.metrics["validation"]["labels"][label]["cases"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def read_model_record(folder: Path) -> ModelRecord:
+    """Returns the record of a model folder.
+
+    Raises:
+        ModelError: The folder is no model, or its record is damaged or of another format version.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        raise ModelError(f"{folder} is no model (it has no {RECORD}); give a folder that 'medseg train' made")
+    content = read_object(file, COPY, ModelError)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{file}: has format version {shown_value(version)}, medseg {VERSION} reads {FORMAT_VERSION}; "
+            "install the medseg that made it"
+        )
+    return validated(content, ModelRecord, file, COPY, ModelError)
+
+
+def write_model_record(folder: Path, record: ModelRecord) -> Path:
+    """Writes model.json of a model folder, and returns its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return write_record(folder / RECORD, record)
