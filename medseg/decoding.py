@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 # By how much a logit speaks for what is certain: probabilities below 5e-5 of the others.
 CERTAIN = 10.0
 
+# Where probabilities become logits again: below it float32 has no more of them.
+LEAST_PROBABILITY = 1e-7
+
 
 class Decoding(ABC):
     """What the outputs of a network stand for.
@@ -40,6 +43,18 @@ class Decoding(ABC):
         Returns:
             Network values, uint8, without the axis.
         """
+
+    def interpolated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns what is interpolated on the way to the source grid, of which ``labels`` gives the same labels.
+
+        Args:
+            logits: ``(…, output)``.
+        """
+        return logits
+
+    def logits(self, interpolated: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of what was interpolated, ``(…, output)``."""
+        return interpolated
 
     @abstractmethod
     def n_values(self, n_outputs: int) -> int:
@@ -145,11 +160,37 @@ class Sigmoids(Decoding):
         return torch.full((n_outputs,), -CERTAIN)
 
 
+class SoftmaxOfVoxels(Softmax):
+    """Decodes as ``Softmax``, but probabilities are interpolated on the way to the source grid, as MONAI does."""
+
+    def interpolated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the probability of each output."""
+        return logits.float().softmax(-1)
+
+    def logits(self, interpolated: torch.Tensor) -> torch.Tensor:
+        """Returns the logarithms of the probabilities, whose softmax they are."""
+        return interpolated.clamp_min(LEAST_PROBABILITY).log()
+
+
+class SigmoidsOfVoxels(Sigmoids):
+    """Decodes as ``Sigmoids``, but probabilities are interpolated on the way to the source grid, as MONAI does."""
+
+    def interpolated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns by how much each probability is above a half, where a region begins."""
+        return logits.float().sigmoid() - 0.5
+
+    def logits(self, interpolated: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of the probabilities."""
+        return (interpolated + 0.5).logit(LEAST_PROBABILITY)
+
+
 SOFTMAX = Softmax()
 
 
 def decoding_of(plan: Plan) -> Decoding:
     """Returns what the outputs of a plan's network stand for: regions where the plan has some, else labels."""
+    if plan.grid.resampling.restored == "probabilities":
+        return SigmoidsOfVoxels(plan.regions) if plan.regions else SoftmaxOfVoxels()
     return Sigmoids(plan.regions) if plan.regions else SOFTMAX
 
 

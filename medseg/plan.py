@@ -1,14 +1,14 @@
-"""Fingerprint: what was measured on the data. Plan: what follows from it. Data only; see ``medseg.planning``."""
+"""How cases are prepared, and the network that sees them. Data only; ``medseg.planning`` derives it."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from medseg.labels import Labels
 from medseg.records import ORIENTATION, Record, with_new_names
-from medseg.volume import GRID_TOLERANCE, Shape3, Spacing3
+from medseg.volume import GRID_TOLERANCE, Geometry, Shape3
 
 # Beyond these a plan is damaged, or means harm: no machine could do what it says.
 MOST_STAGES = 16
@@ -17,74 +17,37 @@ LARGEST_KERNEL = 63
 LARGEST_ARGUMENT = 2**14
 MOST_PATCH_VOXELS = 2**28
 
-# Of the values of a case, what is kept in a fingerprint.
-PERCENTS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0)
+# Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
+GAUSSIAN_SIGMA = 0.125
 
-NormalizationKind = Literal["ct", "zscore", "none"]
+NormalizationKind = Literal["ct", "zscore", "linear", "none"]
+ResamplingRule = Literal["medseg", "nnunet", "monai", "corners"]
+
+# The orientation of a grid whose axes stay as they are in the file.
+STORED = "stored"
 
 Axis = Annotated[int, Field(ge=0, le=2)]
 Step = Annotated[int, Field(ge=1, le=LARGEST_KERNEL)]
 Spacings = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class Intensities(Record):
-    """Statistics of one channel over the foreground of all cases (over all voxels where there are no labels)."""
-
-    mean: float
-    std: float
-    percentile_00_5: float
-    percentile_99_5: float
-
-
-class UsualValues(Record):
-    """How the values of one channel are spread in each of ``cases`` cases.
-
-    It has the lowest, the median and the highest over the cases of each percentile (``medseg.transforms.intensities``,
-    which says what is measured and compared).
-    """
-
-    kind: NormalizationKind
-    nonzero: bool
-    cases: int
-    percents: tuple[float, ...]
-    lowest: tuple[float, ...]
-    median: tuple[float, ...]
-    highest: tuple[float, ...]
-    width: tuple[float, float]  # from a case's lowest to its highest percentile: the narrowest and the widest
-    largest_difference: float | None  # of a case from all others; None of a single case
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.percents != PERCENTS or {len(self.lowest), len(self.median), len(self.highest)} != {len(PERCENTS)}:
-            raise ValueError(f"percentiles should be those at {PERCENTS}")
-        return self
-
-
-class Fingerprint(Record):
-    """What was measured. Shapes and spacings are those of the oriented and cropped cases."""
-
-    n_cases: int
-    shapes: tuple[Shape3, ...]
-    spacings: tuple[Spacing3, ...]
-    # Median voxels that cropping to non-zero leaves, as part of all voxels.
-    cropped_part: float
-    intensities: tuple[Intensities, ...]  # one a channel
-    usual_values: tuple[UsualValues, ...] = ()  # one a channel; () in older prepared folders
-
-
 class Normalization(Record):
     """How one channel is normalized.
 
     ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint. ``zscore``: mean and
-    std of each case, over non-zero voxels where ``nonzero``. ``none``: as it is.
+    std of each case, over non-zero voxels where ``nonzero``. ``linear``: as ``ct``, without clipping. ``none``: as it
+    is.
 
     Attributes:
-        kind: "ct", "zscore" or "none".
-        nonzero: Of "zscore": voxels of 0 are not measured, and stay 0.
+        kind: "ct", "zscore", "linear" or "none".
+        nonzero: Of "zscore": voxels of 0 are not measured, and stay 0. Where the grid fills holes, these are the voxels
+            outside of its mask.
         lower: Of "ct": values below it become it.
         upper: Of "ct": values above it become it.
-        mean: Of "ct": is subtracted.
-        std: Of "ct": is divided by.
+        mean: Of "ct" and "linear": is subtracted.
+        std: Of "ct" and "linear": is divided by.
+        rescaled: What the lowest and the highest value of a case become at last, all others in proportion; None: they
+            stay as they are.
     """
 
     kind: NormalizationKind
@@ -93,6 +56,7 @@ class Normalization(Record):
     upper: float = 0.0
     mean: float = 0.0
     std: NonNegativeFloat = 1.0
+    rescaled: tuple[FiniteFloat, FiniteFloat] | None = None
 
 
 def _numbers(value: object) -> Iterator[int | float]:
@@ -142,24 +106,63 @@ class Architecture(Record):
         return self
 
 
+class Resampling(Record):
+    """By whose rule images come to the model grid, and predictions back from it.
+
+    ``medseg`` and ``nnunet`` keep the outer faces of a volume in place, ``monai`` (as its ``Spacingd``) the centre of
+    the first voxel, ``corners`` (``scipy.ndimage.zoom``, as TotalSegmentator) those of the first and the last one.
+
+    Attributes:
+        rule: Where the voxels of the model grid lie; and what "cubic" means, see ``interpolation``.
+        interpolation: Of images. "cubic" is Keys' convolution in ``medseg``; a B-spline in the others, which ``nnunet``
+            clips to the values that there were.
+        separate_z: Of "nnunet": whether slices are resampled in their planes, and across them the nearest one is taken.
+            None: where voxels are more than three times as long as wide.
+        whole_numbers: Whether resampled values lose their fractions.
+        restored: What is brought back to the grid of the source: "logits" and "probabilities" linearly, "labels" from
+            the nearest voxel.
+    """
+
+    rule: ResamplingRule = "medseg"
+    interpolation: Literal["nearest", "linear", "cubic"] = "cubic"
+    separate_z: bool | None = None
+    whole_numbers: bool = False
+    restored: Literal["logits", "probabilities", "labels"] = "logits"
+
+
+MEDSEG_RESAMPLING = Resampling()
+
+
 class Grid(Record):
     """How a case is brought to the model grid: the same for 2D and 3D, so that one prepared dataset serves both.
 
+    Cases are oriented, cropped, normalized and resampled; where ``resample_first``, they are oriented, resampled,
+    cropped and normalized.
+
     Attributes:
-        orientation: Where the axes point, such as "RAS".
+        orientation: Where the axes point, such as "RAS"; "stored": where they point in the file.
         spacing: Edges of a voxel in mm, in the order of the oriented axes.
+        own_spacing: Axes along which each case keeps its own spacing; that in ``spacing`` is a usual one there.
         crop_to_nonzero: Whether all-zero margins are cut away.
+        fill_holes: Whether zeros that are enclosed by other voxels count as non-zero ones; then a voxel is non-zero in
+            all channels where it is so in one.
         normalization: One a channel.
+        resample_first: Whether cropping and normalization come after resampling.
+        resampling: By whose rule.
         tolerance: How far apart the grids of one case may lie, as part of the smallest voxel edge.
         registered: Whether channels on other grids than the first are resampled to it: the user said that they show one
             place.
         transforms: MONAI's dictionary transforms by name, or those of plugins, which come last.
     """
 
-    orientation: str = Field(pattern=ORIENTATION)
+    orientation: str = Field(pattern=f"{ORIENTATION}|^{STORED}$")
     spacing: Spacings
+    own_spacing: tuple[Axis, ...] = ()
     crop_to_nonzero: bool
+    fill_holes: bool = False
     normalization: tuple[Normalization, ...] = Field(min_length=1)
+    resample_first: bool = False
+    resampling: Resampling = MEDSEG_RESAMPLING
     tolerance: float = Field(GRID_TOLERANCE, gt=0, lt=1)
     registered: bool = False
     transforms: tuple[dict[str, object], ...] = ()
@@ -168,6 +171,32 @@ class Grid(Record):
     @classmethod
     def _of_version_0_1(cls, content: object) -> object:
         return with_new_names(content, normalization="normalisation")
+
+    @property
+    def wanted_spacing(self) -> tuple[float | None, float | None, float | None]:
+        """The spacing of the model grid in mm; None along axes that keep their own."""
+        x, y, z = (None if axis in self.own_spacing else mm for axis, mm in enumerate(self.spacing))
+        return x, y, z
+
+    def oriented(self, geometry: Geometry) -> Geometry:
+        """Returns a grid with its axes as those of the model grid."""
+        return geometry if self.orientation == STORED else geometry.oriented_as(self.orientation)
+
+
+class Windows(Record):
+    """Where windows lie on the model grid, and how their logits are averaged.
+
+    Attributes:
+        rule: "monai": a step apart, the last one at the end. "nnunet": spread evenly, and weighted by its Gaussian.
+        weighting: How logits of a window are weighted: by a Gaussian around its centre, or all alike.
+        sigma: The standard deviation of the Gaussian, as part of a window's edge.
+        padding: What is added around images that are smaller than a window, as in ``torch.nn.functional.pad``.
+    """
+
+    rule: Literal["monai", "nnunet"] = "monai"
+    weighting: Literal["gaussian", "constant"] = "gaussian"
+    sigma: float = Field(GAUSSIAN_SIGMA, gt=0, le=10)
+    padding: Literal["constant", "reflect", "replicate", "circular"] = "constant"
 
 
 class LearntRegion(Record):
@@ -202,6 +231,7 @@ class Plan(Record):
         mirrored_axes: Array axes along which training mirrors, and prediction may.
         regions: What the outputs stand for, in the order in which they are written over one another. (): one softmax
             over labels.
+        windows: How prediction cuts cases into patches.
     """
 
     dims: Literal[2, 3]
@@ -214,6 +244,7 @@ class Plan(Record):
     mirrored_pairs: tuple[tuple[str, str], ...] = ()
     mirrored_axes: tuple[Axis, ...] = ()
     regions: tuple[LearntRegion, ...] = ()
+    windows: Windows = Windows()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -255,12 +286,7 @@ class Plan(Record):
         return tuple(self.patch_size[axis] for axis in self.spatial_axes)
 
     def in_space(self, numbers: Sequence[int], other: int) -> Shape3:
-        """Returns one number for each axis (x, y, z) from those of the axes that the network sees.
-
-        Args:
-            numbers: Of the axes that the network sees.
-            other: Of the axis that it doesn't see.
-        """
+        """Returns one number for each axis (x, y, z) from those of the axes that the network sees, and of the other."""
         every = dict(zip(self.spatial_axes, numbers, strict=True))
         x, y, z = (every.get(axis, other) for axis in range(3))
         return x, y, z

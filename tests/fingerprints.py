@@ -1,6 +1,6 @@
 """What preprocessing would have measured on cases that were never made."""
 
-from medseg.plan import Fingerprint, Intensities
+from medseg.fingerprint import Fingerprint, Intensities
 
 
 def measured(

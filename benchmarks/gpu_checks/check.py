@@ -14,8 +14,9 @@ import medseg
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
+from medseg.fingerprint import Fingerprint, Intensities
 from medseg.networks.registry import build_network
-from medseg.plan import Fingerprint, Intensities, Plan
+from medseg.plan import Plan
 from medseg.planning.derive import derive_plans
 
 Numbers = dict[str, float]

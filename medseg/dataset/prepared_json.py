@@ -1,7 +1,8 @@
 """The JSON files of a prepared folder: a record, a reader and a writer of each.
 
     PREPARED/dataset.json       ``DatasetRecord``: cases, channels, labels, source and model grid of each case
-             fingerprint.json   ``medseg.plan.Fingerprint``: what was measured; plan.json too: absent without labels
+             fingerprint.json   ``medseg.fingerprint.Fingerprint``: what was measured; not there without labels,
+                                as plan.json
              plan.json          ``medseg.plan.Plans``: the 2D and the 3D plan
 
 The schema of each is that of its record, such as ``DatasetRecord.model_json_schema()``.
@@ -14,8 +15,9 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import SourceError, reading
+from medseg.fingerprint import Fingerprint
 from medseg.labels import Labels
-from medseg.plan import Fingerprint, Plans
+from medseg.plan import Plans
 from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Geometry, Spacing3
 

@@ -19,9 +19,10 @@ from medseg.dataset.prepared_arrays import IMAGE_DTYPE, read_array, read_voxels
 from medseg.dataset.prepared_json import AGAIN, StoredCase, read_dataset, read_fingerprint, read_plans
 from medseg.dataset.spacing import spaced
 from medseg.errors import SourceError
+from medseg.fingerprint import UsualValues
 from medseg.io.discover import source_of
 from medseg.labels import IGNORED, Labels
-from medseg.plan import Plans, UsualValues
+from medseg.plan import Plans
 from medseg.volume import Array, Geometry
 
 Item = dict[str, Any]

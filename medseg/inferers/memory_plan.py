@@ -17,7 +17,7 @@ from medseg.inferers.model import Model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
 from medseg.plan import Plan
-from medseg.transforms.resample import grid_with_spacing
+from medseg.transforms.model_grid import ModelGridRule
 from medseg.volume import Shape3, Volume
 
 WINDOW_BATCH_SIZE = {2: 16, 3: 4}
@@ -152,7 +152,7 @@ class MemoryLimit:
         """
         plan = model.record.plan
         # Cropping, which comes later, can only make it smaller.
-        grid = grid_with_spacing(image.geometry.oriented_as(plan.grid.orientation), plan.grid.spacing)
+        grid = ModelGridRule.of(plan.grid).grid_of(plan.grid.oriented(image.geometry))
         layout = Layout.of(model.network, plan, grid.shape, config.overlap)
         demand = MemoryDemand(
             layout=layout,

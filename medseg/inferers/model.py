@@ -167,7 +167,7 @@ def _load_network(
             f"{folder}: has learnt other regions than the first model, or labels one by one; an ensemble needs models "
             "of one dataset, with the same training.outputs"
         )
-    same = ("dims", "grid", "patch_size", "slice_axis")
+    same = ("dims", "grid", "patch_size", "slice_axis", "windows")
     if any(getattr(record.plan, key) != getattr(first.plan, key) for key in same) or record.channels != first.channels:
         raise ModelError(
             f"{folder}: has another grid, patch or channels than the first model; an ensemble needs models of one "

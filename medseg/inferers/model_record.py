@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import ModelError
+from medseg.fingerprint import UsualValues
 from medseg.inferers.review import Review
 from medseg.labels import Labels
-from medseg.plan import Plan, UsualValues
+from medseg.plan import Plan
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_object, shown_value, validated, write_record
 from medseg.version import VERSION

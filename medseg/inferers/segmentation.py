@@ -12,6 +12,7 @@ from medseg.inferers.case_stream import CaseStream, body_of
 from medseg.inferers.first_look import MARGIN_MM, first_look
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.predictor import Predictor
+from medseg.transforms.model_grid import ModelGridRule
 from medseg.transforms.prepared import Prepared
 from medseg.transforms.restoring import Observer, Restoring
 from medseg.volume import Array
@@ -69,7 +70,8 @@ def segment(
         predictor, prepared.image, config, memory_plan, body_of(prepared.image, plan.grid, config), region
     )
     axis, decoding = stream.layout.axis, decoding_of(plan)
-    restoring = Restoring(prepared.geometry, prepared.source, plan.grid.orientation, axis, observers, decoding)
+    nearest = ModelGridRule.of(plan.grid).nearest_axes_back(plan.grid.oriented(prepared.source))
+    restoring = Restoring(prepared.geometry, prepared.source, axis, observers, decoding, nearest)
     for slab in stream.slabs():
         for watcher in watchers:
             watcher.take(slab)

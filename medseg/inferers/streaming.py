@@ -14,7 +14,8 @@ from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
 from medseg.inferers.memory_plan import MemoryPlan
 from medseg.inferers.stream import Stream
-from medseg.inferers.windows import GAUSSIAN_SIGMA, Layout
+from medseg.inferers.windows import Layout
+from medseg.plan import GAUSSIAN_SIGMA
 
 MODES = ("gaussian", "constant")
 PADDING_MODES = ("constant", "reflect", "replicate", "circular")

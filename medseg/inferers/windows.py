@@ -7,18 +7,17 @@ window to come will touch can leave: see ``medseg.inferers.stream``.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch.nn import functional
 
 from medseg.networks.network import Network
-from medseg.plan import Plan
+from medseg.plan import GAUSSIAN_SIGMA, Plan
 from medseg.volume import Shape3
 
-# Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
-GAUSSIAN_SIGMA = 0.125
 LEAST_WEIGHT = 1e-3  # of any voxel of a window
+NNUNET_WEIGHT = 10.0  # of the voxel in the centre of a window
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Layout:
     sigma_scale: float | tuple[float, ...] = GAUSSIAN_SIGMA
     padding_mode: str = "constant"  # of images that are smaller than a window, as in torch
     padding_value: float = 0.0
+    rule: str = "monai"  # where they lie, and what a Gaussian is: as MONAI's, or "nnunet"
 
     @classmethod
     def of(cls, network: object, plan: Plan, shape: Shape3, overlap: float) -> "Layout":
@@ -60,7 +60,9 @@ class Layout:
             overlap: Of windows, as a fraction of the patch.
         """
         if not isinstance(network, Network) or not any(network.margin):
-            return cls(shape, plan.patch_size, (0, 0, 0), overlap)
+            of, none = plan.windows, (0, 0, 0)
+            how = {"mode": of.weighting, "sigma_scale": of.sigma, "padding_mode": of.padding, "rule": of.rule}
+            return cls(shape, plan.patch_size, none, overlap, **how)  # type: ignore[arg-type]
         patch, margin = [1, 1, 1], [0, 0, 0]
         seen = network.fitting_shape(plan.network_patch)
         for axis, n, lost in zip(plan.spatial_axes, seen, network.margin, strict=True):
@@ -114,11 +116,15 @@ class Layout:
     def _starts(self, axis: int) -> list[int]:
         n, patch = self.padded_shape[axis], self.patch_size[axis]
         overlap = self.overlap[axis] if isinstance(self.overlap, tuple) else self.overlap
+        if self.rule == "nnunet":
+            steps = ceil((n - patch) / max(1, patch * (1 - overlap)))
+            return [round((n - patch) / steps * i) for i in range(steps + 1)] if steps else [0]
         step = max(1, int(patch * (1 - overlap)))
         return [*range(0, n - patch, step), n - patch]
 
     def weight(self) -> torch.Tensor:
-        """Returns the weight of each voxel of a window, float32: that of MONAI's ``compute_importance_map``.
+        """Returns the weight of each voxel of a window, float32: that of MONAI's ``compute_importance_map``, or of
+        nnU-Net's ``compute_gaussian``, whose values are those of float16.
 
         Logits of valid convolutions are as good at the border as inside.
         """
@@ -127,8 +133,12 @@ class Layout:
         scales = self.sigma_scale if isinstance(self.sigma_scale, tuple) else (self.sigma_scale,) * 3
         weight = torch.ones(())
         for n, scale in zip(self.patch_size, scales, strict=True):
-            from_centre = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+            centre, dtype = (n // 2, torch.float64) if self.rule == "nnunet" else ((n - 1) / 2, torch.float32)
+            from_centre = torch.arange(n, dtype=dtype) - centre
             weight = weight[..., None] * torch.exp(from_centre**2 / (-2 * (n * scale) ** 2))
+        if self.rule == "nnunet":
+            weight = (NNUNET_WEIGHT * weight).half().float()
+            return weight.clamp_(min=float(weight[weight > 0].min()))
         return weight.clamp_(min=max(float(weight.min()), LEAST_WEIGHT))
 
     def pad(self, image: torch.Tensor) -> torch.Tensor:

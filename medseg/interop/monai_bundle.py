@@ -13,9 +13,8 @@ from medseg.errors import ConfigError
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
-from medseg.inferers.windows import GAUSSIAN_SIGMA
 from medseg.interop.onnx_folder import example_window, steps
-from medseg.plan import Normalization
+from medseg.plan import GAUSSIAN_SIGMA, MEDSEG_RESAMPLING, STORED, Normalization, Plan, Windows
 
 
 def write_monai_bundle(model: Model, folder: Path) -> None:
@@ -36,6 +35,10 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
         raise ConfigError("--format monai-bundle: holds 3D models only; take --format onnx")
     if any(getattr(model.network, "margin", ())):
         raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
+    if not _says_all(model.record.plan):
+        raise ConfigError(
+            "--format monai-bundle: cannot prepare cases as this imported model needs them; take --format onnx"
+        )
     with torch.no_grad():
         exported = torch.export.export(model.network, (example_window(model),))
     for node in exported.graph.nodes:
@@ -48,6 +51,14 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
     write_json(configs / "inference.json", _inference(model))
     lines = [f"# {model.name}", "", "Made by medseg. What it does:", "", *(f"* {step}" for step in steps(model))]
     write_text(folder / "docs" / "README.md", "\n".join(lines) + "\n")
+
+
+def _says_all(plan: Plan) -> bool:
+    """Returns whether a bundle can say how cases are prepared: by medseg's own rules, which MONAI's come close to."""
+    grid = plan.grid
+    own = grid.orientation != STORED and not (grid.own_spacing or grid.fill_holes or grid.resample_first)
+    linear = any(rule.rescaled or rule.kind == "linear" for rule in grid.normalization)
+    return own and not linear and grid.resampling == MEDSEG_RESAMPLING and plan.windows == Windows()
 
 
 def _metadata(model: Model) -> dict[str, Any]:

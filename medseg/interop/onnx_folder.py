@@ -9,8 +9,7 @@ from pydantic import Field
 from medseg.inferers.graphs import window_shape, write_onnx
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
-from medseg.inferers.windows import GAUSSIAN_SIGMA
-from medseg.plan import Normalization
+from medseg.plan import STORED, Grid, Normalization
 from medseg.records import Record, write_record
 
 
@@ -62,18 +61,36 @@ def steps(model: Model) -> list[str]:
     record = model.record
     plan, grid = record.plan, record.plan.grid
     crop = ["crop to the box of voxels that are not 0 in any channel"] if grid.crop_to_nonzero else []
+    channels = zip(record.channels, grid.normalization, strict=True)
+    values = [*crop, *(f"channel {name}: {_in_words(rule, grid.fill_holes)}" for name, rule in channels)]
+    resampled = _resampling_in_words(grid)
     rules = [f"label map: {rule}" for rule in record.postprocessing]
+    weighted = f"weighted by a Gaussian of {plan.windows.sigma:g} of the edge"
     return [
-        f"image: axes to {grid.orientation}",
-        *crop,
-        *(f"channel {name}: {_in_words(rule)}" for name, rule in zip(record.channels, grid.normalization, strict=True)),
-        f"resample to {'×'.join(f'{mm:g}' for mm in grid.spacing)} mm, cubic",
+        "image: axes as they are in the file" if grid.orientation == STORED else f"image: axes to {grid.orientation}",
+        *([resampled, *values] if grid.resample_first else [*values, resampled]),
         f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
-        f"weighted by a Gaussian of {GAUSSIAN_SIGMA:g} of the edge",
-        f"logits: resample to the grid of the image, linear; {_decoding_in_words(record)}",
+        f"{weighted if plan.windows.weighting == 'gaussian' else 'weighted all alike'}",
+        _back_in_words(record),
         *rules,
         f"values: {dict(zip(record.labels.names, record.labels.values, strict=True))}",
     ]
+
+
+def _resampling_in_words(grid: Grid) -> str:
+    edges = ("its own" if mm is None else f"{mm:g}" for mm in grid.wanted_spacing)
+    by = grid.resampling
+    whose = {"medseg": "", "nnunet": ", as nnU-Net does", "monai": ", as MONAI's Spacingd does"}
+    how = whose.get(by.rule, ", as scipy.ndimage.zoom does")
+    whole = "; leave out fractions" if by.whole_numbers else ""
+    return f"resample to {'×'.join(edges)} mm, {by.interpolation}{how}{whole}"
+
+
+def _back_in_words(record: ModelRecord) -> str:
+    by = record.plan.grid.resampling
+    if by.restored == "labels":
+        return f"{_decoding_in_words(record)}; label map: resample to the grid of the image, nearest"
+    return f"{by.restored}: resample to the grid of the image, linear; {_decoding_in_words(record)}"
 
 
 def _decoding_in_words(record: ModelRecord) -> str:
@@ -86,9 +103,13 @@ def _decoding_in_words(record: ModelRecord) -> str:
     )
 
 
-def _in_words(rule: Normalization) -> str:
-    if rule.kind == "ct":
-        return f"clip to {rule.lower:g} … {rule.upper:g}, subtract {rule.mean:g}, divide by {rule.std:g}"
-    if rule.kind == "zscore":
-        return f"subtract the mean and divide by the deviation of {'voxels that are not 0' if rule.nonzero else 'all'}"
-    return "as it is"
+def _in_words(rule: Normalization, fill_holes: bool) -> str:
+    rescaled = rule.rescaled and "scale the lowest and the highest value to {:g} and {:g}".format(*rule.rescaled)
+    linear = f"subtract {rule.mean:g}, divide by {rule.std:g}"
+    nonzero = "voxels that are not 0 in all channels, holes filled" if fill_holes else "voxels that are not 0"
+    steps = {
+        "ct": f"clip to {rule.lower:g} … {rule.upper:g}, {linear}",
+        "linear": linear,
+        "zscore": f"subtract the mean and divide by the deviation of {nonzero if rule.nonzero else 'all'}",
+    }
+    return ", ".join(filter(None, (steps.get(rule.kind), rescaled))) or "as it is"

@@ -8,7 +8,8 @@ import numpy as np
 
 from medseg.config import Config
 from medseg.errors import ConfigError
-from medseg.plan import Fingerprint, Grid, Normalization, NormalizationKind, Plan, Plans
+from medseg.fingerprint import Fingerprint
+from medseg.plan import Grid, Normalization, NormalizationKind, Plan, Plans
 from medseg.planning.patch import SMALLEST_EDGE, patch_and_architecture, patch_budget
 from medseg.volume import Array, Spacing3
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import LabelError
-from medseg.plan import Fingerprint, Intensities
+from medseg.fingerprint import Fingerprint, Intensities
 from medseg.transforms.extremes import find_extremes
 from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
 

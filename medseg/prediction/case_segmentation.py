@@ -86,7 +86,7 @@ def segment_case(
 
 
 def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:
-    orientation, decoding = record.plan.grid.orientation, decoding_of(record.plan)
+    orientation, decoding = record.plan.grid.oriented(source).orientation, decoding_of(record.plan)
     if name == UNCERTAINTY:
         return Maps(["entropy"], decoding.entropy, source, orientation)
     unions = record.labels.unions

@@ -14,6 +14,7 @@ from medseg.inferers.model import Model, load_model, without_rules
 from medseg.io.discover import source_of
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
+from medseg.plan import STORED
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import say
 from medseg.volume import Array, Geometry
@@ -37,13 +38,14 @@ def write_golden(model: Model, folder: Path) -> None:
     codes = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}
     affine = np.eye(4)
     affine[:3, :3] = 0
-    for axis, (code, spacing) in enumerate(zip(grid.orientation, grid.spacing, strict=True)):
+    axes = "RAS" if grid.orientation == STORED else grid.orientation
+    for axis, (code, spacing) in enumerate(zip(axes, grid.spacing, strict=True)):
         row, sign = codes[code]
         affine[row, axis] = sign * spacing
     geometry = Geometry((x, y, z), affine)
     for i, rule in enumerate(grid.normalization):
         noise = gaussian_filter(np.random.default_rng(i).standard_normal(geometry.shape), 2.0)
-        mean, std = (rule.mean, rule.std) if rule.kind == "ct" else (1000.0, 200.0)
+        mean, std = (rule.mean, rule.std) if rule.kind in ("ct", "linear") else (1000.0, 200.0)
         values = np.rint(mean + std * noise / noise.std()).astype(np.int16)
         write_nifti(golden / f"image_{i}.nii.gz", values, geometry)
     write_nifti(golden / LABEL_MAP, _predicted(model, golden), geometry)

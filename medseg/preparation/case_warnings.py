@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from medseg.dataset.image_warnings import copies_among
 from medseg.errors import Problem
+from medseg.fingerprint import UsualValues
 from medseg.labels import Labels
-from medseg.plan import Grid, Normalization, UsualValues
+from medseg.plan import Grid, Normalization
 from medseg.preparation.checked_case import Checked
 from medseg.progress import counted, warn
 from medseg.transforms.intensities import unlike_the_others, usual_values

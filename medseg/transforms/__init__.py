@@ -29,7 +29,7 @@ A label map of the model grid, back on the grid of its source:
     [3]
     >>> logits = torch.zeros(2, 5, 6, 7)  # (label, x, y, z)
     >>> logits[1] = 1
-    >>> restore(logits, grid, source, "RAS").shape
+    >>> restore(logits, grid, source).shape
     (10, 12, 14)
 """
 

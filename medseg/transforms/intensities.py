@@ -2,10 +2,10 @@
 
 What is compared is what the network would notice, and that depends on the normalization of the channel:
 
-* ``ct`` and ``none``: values mean something, and are compared as they are in the file. Cases differ in how much of them
-  is air, fat or bone, so that a part of the voxels may well be brighter than those of any other case; but not a part
-  several times as large as the others have at all. And their values may not lie ten times as close together, as
-  they do when somebody has scaled them to 0–1, or ten times as far apart.
+* ``ct``, ``linear`` and ``none``: values mean something, and are compared as they are in the file. Cases differ in how
+  much of them is air, fat or bone, so that a part of the voxels may well be brighter than those of any other case; but
+  not a part several times as large as the others have at all. And their values may not lie ten times as close together,
+  as they do when somebody has scaled them to 0–1, or ten times as far apart.
 * ``zscore``: the normalization takes out any scale and any offset of a whole image, so these do no harm, and are not
   seen here. What is left is the form of the distribution: normalized values are compared percentile by percentile.
   It is another one in another modality, in an inverted or a saturated image, or where the background isn't 0 any more.
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medseg.plan import PERCENTS, Normalization, UsualValues
+from medseg.fingerprint import PERCENTS, UsualValues
+from medseg.plan import Normalization
 from medseg.volume import Array
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +40,7 @@ DIFFERENCE_FACTOR = 2.0
 # Ranges that are so many times as narrow or wide are told. A small field of view within a body has a third.
 WIDTH_FACTOR = 5.0
 # Against fewer others no case is called unlike them: forms of distributions differ more than values.
-LEAST_OTHERS = {"ct": 3, "none": 3, "zscore": 6}
+LEAST_OTHERS = {"ct": 3, "linear": 3, "none": 3, "zscore": 6}
 
 
 def quantiles(channel: Array) -> Floats:

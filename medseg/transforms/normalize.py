@@ -67,17 +67,24 @@ class NormalizeChannelsd(MapTransform):
         [-1.0, 0.0, 1.0]
     """
 
-    def __init__(self, keys: Sequence[str], rules: Sequence[Normalization]) -> None:
-        """Takes the ``keys`` of images (channel, x, y, z), and one rule a channel."""
+    def __init__(self, keys: Sequence[str], rules: Sequence[Normalization], fill_holes: bool = False) -> None:
+        """Takes what to normalize.
+
+        Args:
+            keys: Of images (channel, x, y, z).
+            rules: One a channel.
+            fill_holes: Whether enclosed zeros count as non-zero voxels (``medseg.plan.Grid.fill_holes``).
+        """
         super().__init__(keys)
         self.rules = rules
+        self.fill_holes = fill_holes
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, Any]:
         """Returns the data with each channel normalized by its rule."""
         result = dict(data)
         for key in self.key_iterator(result):
             tensor = _meta_tensor(result[key])
-            result[key] = MetaTensor(normalized(tensor.as_tensor(), self.rules)).copy_meta_from(tensor)
+            result[key] = MetaTensor(normalized(tensor.as_tensor(), self.rules, self.fill_holes)).copy_meta_from(tensor)
         return result
 
 

@@ -12,15 +12,19 @@ import numpy as np
 import torch
 
 from medseg.errors import SourceError
-from medseg.plan import Grid, Normalization
+from medseg.plan import STORED, Grid, Normalization
 from medseg.transforms.extremes import without_extremes
 from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
 from medseg.transforms.intensities import Floats, profile, quantiles
-from medseg.transforms.resample import grid_with_spacing, resample, resample_label_map
+from medseg.transforms.model_grid import ModelGridRule
+from medseg.transforms.resample import resample_label_map
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
 # In units of normalized values, which are stored in steps of a thousandth.
 FLAT_BELOW = 1e-3
+
+# A deviation, or a range, is divided by no less.
+LEAST_RANGE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
 
     Examples:
         >>> import numpy as np
-        >>> from medseg.plan import Grid, Normalization
+        >>> from medseg.plan import STORED, Grid, Normalization
         >>> from medseg.volume import Geometry, Volume
         >>> rule = Normalization(kind="zscore")
         >>> grid = Grid(orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(rule,))
@@ -78,15 +82,12 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
         volume = on_grid(volume, orthogonal_grid(source))
         label_map = None if label_map is None else label_map_on_grid(label_map, source, volume.geometry)
     labels = None if label_map is None else Volume(label_map[None], volume.geometry)
-    cropped, labels = _cropped(volume, labels, grid)
-    image = normalized(torch.from_numpy(native(cropped.array)), grid.normalization)
+    on_model_grid, labels = _oriented(volume, labels, grid)
+    steps = (_resampled, _cropped, _normalized) if grid.resample_first else (_cropped, _normalized, _resampled)
+    for step in steps:
+        on_model_grid, labels = step(on_model_grid, labels, grid)
+    image, geometry = torch.from_numpy(on_model_grid.array), on_model_grid.geometry
     label = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels.array[0]))
-    geometry = cropped.geometry
-    resampled = grid_with_spacing(geometry, grid.spacing)
-    if resampled.shape != geometry.shape:
-        image = resample(image, geometry, resampled, "cubic")
-        label = None if label is None else resample_label_map(label, geometry, resampled)
-        geometry = resampled
     if grid.transforms:
         from medseg.transforms.registry import with_changed_values  # imports MONAI, which few plans need here
 
@@ -97,11 +98,18 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
     return Prepared(image, label, geometry, source, profiles, oddities)
 
 
-def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> tuple[Volume, Volume | None]:
-    """Returns image and label map with the plan's orientation, and without the border in which the image is zero."""
-    if volume.geometry.orientation != grid.orientation:
-        volume = volume.oriented_as(grid.orientation)
-        labels = None if labels is None else labels.oriented_as(grid.orientation)
+_OnGrid = tuple[Volume, Volume | None]  # image and label map
+
+
+def _oriented(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
+    """Returns image and label map with the plan's orientation."""
+    if grid.orientation in (STORED, volume.geometry.orientation):
+        return volume, labels
+    return volume.oriented_as(grid.orientation), None if labels is None else labels.oriented_as(grid.orientation)
+
+
+def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
+    """Returns image and label map without the border in which the image is zero, where the plan says so."""
     nonzero = (volume.array != 0).any(0) if grid.crop_to_nonzero else None
     if nonzero is None or not nonzero.any():  # nothing would be left of an image that is zero everywhere
         return volume, labels
@@ -113,6 +121,21 @@ def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> tuple[Volume,
     geometry = Geometry((x, y, z), affine)
     box = (slice(None), *(slice(start, stop) for start, stop in zip(first, last + 1, strict=True)))
     return Volume(volume.array[box], geometry), None if labels is None else Volume(labels.array[box], geometry)
+
+
+def _normalized(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
+    image = normalized(torch.from_numpy(native(volume.array)), grid.normalization, grid.fill_holes)
+    return Volume(image.numpy(), volume.geometry), labels
+
+
+def _resampled(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
+    rule, source = ModelGridRule.of(grid), volume.geometry
+    target = rule.grid_of(source)
+    image = rule.images_on(torch.from_numpy(native(volume.array)), source, target)
+    if labels is not None and target is not source:
+        label_map = torch.from_numpy(np.ascontiguousarray(labels.array[0]))
+        labels = Volume(resample_label_map(label_map, source, target)[None].numpy(), target)
+    return Volume(image.numpy(), target), labels
 
 
 def _flat_channels(image: torch.Tensor) -> Iterator[int]:
@@ -139,31 +162,60 @@ def check_channels(n_channels: int, rules: Sequence[Normalization]) -> None:
         raise SourceError(f"{n_channels} channels where the plan has {len(rules)}")
 
 
-def normalized(image: torch.Tensor, rules: Sequence[Normalization]) -> torch.Tensor:
+def normalized(image: torch.Tensor, rules: Sequence[Normalization], fill_holes: bool = False) -> torch.Tensor:
     """Returns an image with each channel normalized by its rule, float32.
 
     Args:
         image: ``(channel, x, y, z)``, of any type of numbers; it stays as it is.
         rules: One a channel.
+        fill_holes: Whether rules over non-zero voxels count those that are zero in all channels only, but for zeros
+            that others enclose.
 
     Raises:
         SourceError: There are more or fewer rules than channels.
     """
     check_channels(len(image), rules)
-    return torch.stack([_normalized(channel, rule) for channel, rule in zip(image, rules, strict=True)])
+    zero = _zero_outside(image) if fill_holes and any(rule.nonzero for rule in rules) else None
+    return torch.stack([_normalized_channel(channel, rule, zero) for channel, rule in zip(image, rules, strict=True)])
 
 
-def _normalized(channel: torch.Tensor, rule: Normalization) -> torch.Tensor:
+def _zero_outside(image: torch.Tensor) -> torch.Tensor:
+    """Returns where all channels are zero, but for holes: zeros from which no path of them leads to the border."""
+    from scipy.ndimage import label  # takes long to import
+
+    zero = (image == 0).all(0).numpy()
+    components, n = label(zero)
+    at_border = np.zeros(n + 1, dtype=bool)
+    for axis in range(3):
+        for end in (0, -1):
+            at_border[np.unique(components.take(end, axis))] = True
+    at_border[0] = False
+    return torch.from_numpy(at_border[components])
+
+
+def _normalized_channel(channel: torch.Tensor, rule: Normalization, zero: torch.Tensor | None) -> torch.Tensor:
     channel = channel.float()
     if rule.kind == "ct":
-        return channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
-    if rule.kind == "zscore":
-        outside = channel == 0 if rule.nonzero else torch.zeros_like(channel, dtype=torch.bool)
-        if outside.all():
-            return channel
-        mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
-        return (channel - mean).div_(std).masked_fill_(outside, 0)
-    return channel
+        channel = channel.clamp(rule.lower, rule.upper).sub_(rule.mean).div_(rule.std)
+    elif rule.kind == "linear":
+        channel = channel.sub(rule.mean).div_(rule.std)
+    elif rule.kind == "zscore":
+        channel = _standardized(channel, rule, zero)
+    if rule.rescaled is None:
+        return channel
+    lowest, (low, high) = channel.min(), rule.rescaled
+    return (channel - lowest).mul_((high - low) / max(float(channel.max() - lowest), LEAST_RANGE)).add_(low)
+
+
+def _standardized(channel: torch.Tensor, rule: Normalization, zero: torch.Tensor | None) -> torch.Tensor:
+    """Returns a channel with mean 0 and deviation 1."""
+    outside = torch.zeros_like(channel, dtype=torch.bool)
+    if rule.nonzero:
+        outside = channel == 0 if zero is None else zero
+    if outside.all():
+        return channel
+    mean, std = _mean_and_std(channel.numpy()[~outside.numpy()])
+    return (channel - mean).div_(std).masked_fill_(outside, 0)
 
 
 def _mean_and_std(values: Array) -> tuple[float, float]:
@@ -175,7 +227,7 @@ def _mean_and_std(values: Array) -> tuple[float, float]:
     mean = float(values.mean(dtype=np.float64))
     values -= mean
     np.square(values, out=values)
-    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, 1e-8)
+    return mean, max(float(values.mean(dtype=np.float64)) ** 0.5, LEAST_RANGE)
 
 
 def native(array: Array) -> Array:

@@ -13,7 +13,7 @@ from monai.transforms import Compose, CropForegroundd, Orientationd
 
 from medseg.errors import MedsegError, cause_of
 from medseg.labels import Labels
-from medseg.plan import Grid, Plan
+from medseg.plan import STORED, Grid, Plan
 from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd
 from medseg.transforms.reading import IMAGE, ReadVolumed
 from medseg.transforms.registry import ValueTransform
@@ -90,9 +90,12 @@ def build_preprocessing(plan: Plan | Grid, labels: Labels | None = None) -> Prep
 
 def _steps(grid: Grid) -> list[Callable[..., Any]]:
     """Returns the transforms from an orthogonal grid to the model grid; each one has the interface of MONAI's."""
-    steps: list[Callable[..., Any]] = [
-        Orientationd(KEYS, axcodes=grid.orientation, labels=None, allow_missing_keys=True)
-    ]
+    steps: list[Callable[..., Any]] = []
+    if grid.orientation != STORED:
+        steps.append(Orientationd(KEYS, axcodes=grid.orientation, labels=None, allow_missing_keys=True))
+    resampled = ResampleToSpacingd(KEYS, grid.wanted_spacing, grid.resampling)
+    if grid.resample_first:
+        steps.append(resampled)
     if grid.crop_to_nonzero:
         # A fully black image is left as it is (allow_smaller has no meaning without padding). What was cut is not noted
         # in the dictionary, where it would be no part of a case.
@@ -106,8 +109,9 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
             allow_missing_keys=True,
         )
         steps.append(crop)
-    steps.append(NormalizeChannelsd([IMAGE], grid.normalization))
-    steps.append(ResampleToSpacingd(KEYS, grid.spacing))
+    steps.append(NormalizeChannelsd([IMAGE], grid.normalization, grid.fill_holes))
+    if not grid.resample_first:
+        steps.append(resampled)
     return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]
 
 

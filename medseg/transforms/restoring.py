@@ -17,7 +17,8 @@ from torch.nn import functional
 from medseg.decoding import SOFTMAX, Decoding, or_on_processor
 from medseg.errors import lacks_gpu_memory
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
-from medseg.transforms.resample import Taps, parallel_coordinates, taps_at
+from medseg.transforms.interpolation import Taps, taps_at
+from medseg.transforms.resample import orientation_along, parallel_coordinates
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
 # Source voxels that are decoded at a time, and values that are interpolated at a time.
@@ -52,13 +53,13 @@ class Restoring:
     Args:
         grid: The model grid.
         source: The grid of the result.
-        orientation: Of the model grid, such as "RAS".
         axis: Along which slabs come: 0, 1 or 2.
         observers: Are called for each finished part.
         decoding: What logits say: one softmax over labels, or a sigmoid a region.
+        nearest: Axes of the model grid along which logits are those of the nearest voxel.
 
     Raises:
-        GeometryError: The axes of ``grid`` don't point to ``orientation``.
+        GeometryError: The axes of the grids are not parallel.
 
     Examples:
         >>> import numpy as np
@@ -66,7 +67,7 @@ class Restoring:
         >>> from medseg.transforms import Restoring
         >>> from medseg.volume import Geometry
         >>> grid = Geometry((5, 6, 7), np.eye(4))
-        >>> restoring = Restoring(grid, source=grid, orientation="RAS", axis=0)
+        >>> restoring = Restoring(grid, source=grid, axis=0)
         >>> logits = torch.zeros(5, 6, 7, 2)  # (x, y, z, label)
         >>> restoring.take(logits[:3], start=0)
         >>> restoring.take(logits[2:], start=2)  # the last voxel of the slab before comes again
@@ -78,25 +79,28 @@ class Restoring:
         self,
         grid: Geometry,
         source: Geometry,
-        orientation: str,
         axis: int,
         observers: Sequence[Observer] = (),
         decoding: Decoding = SOFTMAX,
+        nearest: Sequence[int] = (),
     ) -> None:
         self.source = source
         self.orthogonal = orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
-        self.orientation = orientation
+        self.orientation = orientation_along(grid, self.orthogonal)
         self.axis = axis
         self.decoding = decoding
         self.observers = observers
         self._label_map = np.zeros(self.orthogonal.shape, dtype=np.uint8)
-        coordinates = parallel_coordinates(grid, self.orthogonal.oriented_as(orientation))
+        coordinates = parallel_coordinates(grid, self.orthogonal.oriented_as(self.orientation))
         inside = [
             torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()
             for c, n in zip(coordinates, grid.shape, strict=True)
         ]
         self._inside = [slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0) for i in inside]
-        self._taps = [taps_at(c[i], n) for c, i, n in zip(coordinates, inside, grid.shape, strict=True)]
+        self._taps = [
+            taps_at(c[i], n, each in nearest)
+            for each, (c, i, n) in enumerate(zip(coordinates, inside, grid.shape, strict=True))
+        ]
         self._done = 0  # voxels of the source along the axis, of those inside
 
     @property
@@ -123,7 +127,7 @@ class Restoring:
         ready = int(torch.searchsorted(along.high, start + logits.shape[self.axis]))
         if ready == self._done or not all(len(taps.low) for taps in self._taps):
             return
-        slab = or_on_processor(lambda each: _Slab(each, self.decoding), logits)
+        slab = or_on_processor(lambda each: _Slab(self.decoding.interpolated(each), self.decoding), logits)
         area = prod(len(taps.low) for axis, taps in enumerate(self._taps) if axis != self.axis)
         # Observers may ask for the logits of all voxels.
         at_once = VALUES_AT_ONCE // logits.shape[-1] if self.observers else VOXELS_AT_ONCE
@@ -136,7 +140,7 @@ class Restoring:
             except RuntimeError as error:
                 if not lacks_gpu_memory(error):
                     raise
-                slab = _Slab(logits.cpu(), self.decoding)
+                slab = _Slab(self.decoding.interpolated(logits.cpu()), self.decoding)
                 self._decode(slab, taps, part)
         self._done = ready
 
@@ -182,7 +186,7 @@ class _Slab:
         grid = torch.meshgrid(*(torch.arange(n, device=self.logits.device) for n in shape), indexing="ij")
         places = torch.stack([axis.flatten() for axis in grid], dim=1)
         rows = [self._interpolate(taps, place) for place in _in_pieces(places, self.table.shape[1])]
-        return torch.cat(rows).view(*shape, -1).permute(3, 0, 1, 2)
+        return self.decoding.logits(torch.cat(rows)).view(*shape, -1).permute(3, 0, 1, 2)
 
     def _interpolate(self, taps: Sequence[Taps], place: torch.Tensor) -> torch.Tensor:
         """Returns logits ``(voxel, label)`` at ``place`` ``(voxel, 3)``: indices of the taps."""
@@ -208,7 +212,11 @@ def oriented(array: Array, geometry: Geometry, orientation: str) -> Array:
 
 
 def restore(
-    logits: torch.Tensor, grid: Geometry, source: Geometry, orientation: str, decoding: Decoding = SOFTMAX
+    logits: torch.Tensor,
+    grid: Geometry,
+    source: Geometry,
+    decoding: Decoding = SOFTMAX,
+    nearest: Sequence[int] = (),
 ) -> Array:
     """Returns the network labels (x, y, z, uint8) on the source grid of logits on the model grid.
 
@@ -216,22 +224,22 @@ def restore(
         logits: (output, x, y, z) on ``grid``.
         grid: The model grid.
         source: The grid of the result.
-        orientation: Of the model grid, such as "RAS".
         decoding: What logits say: one softmax over labels, or a sigmoid a region.
+        nearest: Axes of the model grid along which logits are those of the nearest voxel.
 
     Raises:
-        GeometryError: The axes of ``grid`` don't point to ``orientation``.
+        GeometryError: The axes of the grids are not parallel.
         ValueError: The logits do not lie on ``grid``.
     """
     if tuple(logits.shape[1:]) != grid.shape:
         raise ValueError(f"logits {tuple(logits.shape)} do not lie on a grid of shape {grid.shape}")
-    restoring = Restoring(grid, source, orientation, 0, (), decoding)
+    restoring = Restoring(grid, source, 0, (), decoding, nearest)
     restoring.take(logits.permute(1, 2, 3, 0).contiguous(), 0)
     return restoring.label_map
 
 
 def restore_label_map(
-    label_map: torch.Tensor, grid: Geometry, source: Geometry, orientation: str | None = None
+    label_map: torch.Tensor, grid: Geometry, source: Geometry, nearest: Sequence[int] = ()
 ) -> torch.Tensor:
     """Returns a label map ``(x, y, z)`` of the model grid on the source grid.
 
@@ -242,17 +250,17 @@ def restore_label_map(
         label_map: Whole numbers of any type, at most 256 different ones; outside of ``grid`` is 0.
         grid: Where it lies.
         source: The grid of the result.
-        orientation: Of ``grid``; None: that of ``source``.
+        nearest: Axes of ``grid`` along which labels are those of the nearest voxel.
 
     Raises:
-        GeometryError: The axes of ``grid`` don't point to ``orientation``.
+        GeometryError: The axes of the grids are not parallel.
         ValueError: The label map does not lie on ``grid``.
     """
     if tuple(label_map.shape) != grid.shape:
         raise ValueError(f"a label map {tuple(label_map.shape)} does not lie on a grid of shape {grid.shape}")
     values = torch.unique(torch.cat([label_map.new_zeros(1), label_map.flatten()]))
     index = torch.searchsorted(values, label_map.contiguous())
-    restoring = Restoring(grid, source, source.orientation if orientation is None else orientation, axis=0)
+    restoring = Restoring(grid, source, axis=0, nearest=nearest)
     thickness = max(2, VALUES_AT_ONCE // (len(values) * prod(label_map.shape[1:])))
     for start in range(0, max(len(index) - 1, 1), thickness - 1):
         restoring.take(functional.one_hot(index[start : start + thickness], len(values)).float(), start)

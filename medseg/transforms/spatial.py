@@ -14,10 +14,12 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 
 from medseg.errors import GeometryError
+from medseg.plan import MEDSEG_RESAMPLING, Resampling
 from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
-from medseg.transforms.resample import Interpolation, grid_with_spacing, resample, resample_label_map
+from medseg.transforms.model_grid import ModelGridRule
+from medseg.transforms.resample import orientation_along, resample, resample_label_map
 from medseg.transforms.restoring import restore_label_map
-from medseg.volume import SHEAR_TOLERANCE, Geometry, Spacing3, Volume
+from medseg.volume import SHEAR_TOLERANCE, Geometry, Volume
 
 LABEL = "label"
 # How an inverse treats what it is given: MONAI's names, since Invertd(nearest_interp=True) puts "nearest" here.
@@ -125,7 +127,7 @@ class _ChangeGridd(MapTransform, InvertibleTransform):
 
 
 class ResampleToSpacingd(_ChangeGridd):
-    """Resamples to a spacing; the outer faces of the volume stay where they are.
+    """Resamples to a spacing; the outer faces of the volume stay where they are, unless another rule is asked for.
 
     Images are interpolated, and the key ``label`` is resampled by the largest share of each label
     (``medseg.transforms.resample``). The inverse does what ``medseg.transforms.restoring`` does: values are
@@ -141,32 +143,33 @@ class ResampleToSpacingd(_ChangeGridd):
         'ResampleToSpacingd'
     """
 
-    def __init__(self, keys: Sequence[str], spacing: Spacing3, interpolation: Interpolation = "cubic") -> None:
+    def __init__(
+        self, keys: Sequence[str], spacing: Sequence[float | None], resampling: Resampling = MEDSEG_RESAMPLING
+    ) -> None:
         """Takes what to resample to.
 
         Args:
             keys: of MetaTensors (channel, x, y, z); one that is missing is no error.
-            spacing: of the voxels to be, in mm, in array-axis order: what MONAI's ``Spacingd`` calls ``pixdim``.
-            interpolation: of images, on the way to the new grid: "linear" or "cubic".
+            spacing: of the voxels to be, in mm, in array-axis order: what MONAI's ``Spacingd`` calls ``pixdim``. None:
+                that of each image stays.
+            resampling: by whose rule, and the interpolation of images.
 
         Raises:
             ValueError: The spacing is not of three numbers above 0.
         """
         super().__init__(keys, allow_missing_keys=True)
-        edges = np.asarray(spacing, dtype=np.float64)
+        edges = np.asarray([1.0 if mm is None else mm for mm in spacing], dtype=np.float64)
         if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
             raise ValueError(f"spacing {spacing}: give three numbers above 0, in mm")
-        self.spacing = spacing
-        self.interpolation = interpolation
+        self.rule = ModelGridRule(spacing, resampling)
 
     def target(self, source: Geometry) -> Geometry:
         """Returns the grid of the new spacing; the very ``source`` where that has it already."""
-        target = grid_with_spacing(source, self.spacing)
-        return source if target.shape == source.shape else target
+        return self.rule.grid_of(source)
 
     def values_on(self, values: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
         """Returns the values, interpolated on ``target``."""
-        return resample(values, source, target, self.interpolation)
+        return self.rule.images_on(values, source, target)
 
     def labels_on(self, label_map: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
         """Returns the label with the largest share around each voxel of ``target``."""
@@ -174,11 +177,14 @@ class ResampleToSpacingd(_ChangeGridd):
 
     def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
         """Returns the values, interpolated on ``source``, float32."""
-        return resample(values.float(), model, source)
+        return resample(values.float(), model, source, nearest=self._nearest(model, source))
 
     def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
         """Returns the label with the largest share around each voxel of ``source``."""
-        return restore_label_map(label_map, model, source)
+        return restore_label_map(label_map, model, source, self._nearest(model, source))
+
+    def _nearest(self, model: Geometry, source: Geometry) -> tuple[int, ...]:
+        return self.rule.nearest_axes_back(source.oriented_as(orientation_along(model, source)))
 
 
 class OrthogonalGridd(_ChangeGridd):

@@ -8,9 +8,10 @@ from medseg.config import Config, NetworkConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
+from medseg.fingerprint import Fingerprint, Intensities
 from medseg.networks.description import Argument, about_network, network_arguments
 from medseg.networks.entries import NETWORKS, entry_of
-from medseg.plan import Fingerprint, Intensities, Plan
+from medseg.plan import Plan
 from medseg.planning.derive import derive_plans, fit_to_cpu
 from medseg.planning.network import with_network
 from medseg.plugins import registered

@@ -172,5 +172,5 @@ def test_prepared_and_restored(drawn: tuple[Array, Geometry], orientation: str, 
     prepared = prepare(Volume(image[None], geometry), label_map, plan)
     assert prepared.label_map is not None and prepared.geometry.orientation == orientation
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).movedim(-1, 0).float()
-    restored = restore(logits, prepared.geometry, prepared.source, orientation)
+    restored = restore(logits, prepared.geometry, prepared.source)
     np.testing.assert_array_equal(restored, label_map)

@@ -12,7 +12,8 @@ from medseg.dataset import DatasetRecord, PreparedDataset
 from medseg.dataset.prepared_json import read_dataset, read_fingerprint, read_plans
 from medseg.errors import SourceError
 from medseg.files import write_json
-from medseg.plan import Fingerprint, Plans
+from medseg.fingerprint import Fingerprint
+from medseg.plan import Plans
 from medseg.records import Record
 from medseg.transforms import build_preprocessing
 

@@ -63,7 +63,7 @@ def test_prepared_and_restored_is_the_identity_on_a_sheared_grid(orientation: st
     assert prepared.geometry.shear < 1e-6
     assert prepared.label_map is not None
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).movedim(-1, 0).float()
-    restored = restore(logits, prepared.geometry, prepared.source, orientation)
+    restored = restore(logits, prepared.geometry, prepared.source)
     np.testing.assert_array_equal(restored, labels)
 
 

@@ -3,7 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from medseg.plan import Normalization, UsualValues
+from medseg.fingerprint import UsualValues
+from medseg.plan import Normalization
 from medseg.transforms.intensities import profile, quantiles, unlike, unlike_the_others, usual_values
 
 CT, ZSCORE, NONZERO = Normalization(kind="ct"), Normalization(kind="zscore"), Normalization(kind="zscore", nonzero=True)

@@ -87,7 +87,7 @@ def test_invertd_equals_the_own_way_back(kind: str, spacing: tuple[float, float,
     assert torch.equal(case["label"].as_tensor()[0], prepared.label_map)
     case["prediction"] = MetaTensor(case["label"].as_tensor().clone())
     back = Invertd("prediction", preprocess, "image")(case)["prediction"]
-    own = restore(one_hot(prepared.label_map, 4), prepared.geometry, volume.geometry, "LAS")
+    own = restore(one_hot(prepared.label_map, 4), prepared.geometry, volume.geometry)
     np.testing.assert_array_equal(back.as_tensor()[0].numpy(), own)
     np.testing.assert_allclose(back.affine.numpy(), volume.geometry.affine, atol=1e-9)
     assert back.applied_operations == []
@@ -104,7 +104,7 @@ def test_invertd_of_logits_equals_the_own_way_back(kind: str) -> None:
     back = Invertd("logits", preprocess, "image", nearest_interp=False)({**case, "logits": MetaTensor(logits)})[
         "logits"
     ]
-    own = restore(logits, geometry, volume.geometry, "RAS")
+    own = restore(logits, geometry, volume.geometry)
     np.testing.assert_array_equal(back.as_tensor().argmax(0).numpy(), own)
 
 
@@ -182,7 +182,7 @@ def test_invertd_equals_the_own_way_back_on_a_real_case(real_data: Path) -> None
     case["prediction"] = MetaTensor(case["label"].as_tensor())
     back = Invertd("prediction", preprocess, "image")(case)["prediction"]
     geometry = Geometry(tuple(case["image"].shape[1:]), case["image"].affine.numpy())
-    own = restore(one_hot(case["label"].as_tensor()[0], 3), geometry, source, "RAS")
+    own = restore(one_hot(case["label"].as_tensor()[0], 3), geometry, source)
     np.testing.assert_array_equal(back.as_tensor()[0].numpy(), own)
     reference = read_volume(paths["label"]).label_map
     assert 2 * np.sum((own > 0) & (reference > 0)) / (np.sum(own > 0) + np.sum(reference > 0)) > 0.95

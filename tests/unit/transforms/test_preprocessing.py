@@ -39,7 +39,7 @@ def test_the_way_back_is_exact_where_nothing_is_interpolated(orientation: str, c
     prepared = prepare(volume, label_map, plan)
     assert prepared.geometry.orientation == orientation
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).permute(3, 0, 1, 2).float()
-    restored = restore(logits, prepared.geometry, prepared.source, orientation)
+    restored = restore(logits, prepared.geometry, prepared.source)
     assert np.array_equal(restored, label_map)
 
 
@@ -57,7 +57,7 @@ def test_resampled_labels_come_back_nearly_the_same() -> None:
     volume, label_map = phantom()
     prepared = prepare(volume, label_map, grid((1.2, 1.2, 1.7)))
     logits = torch.nn.functional.one_hot(prepared.label_map.long(), 3).permute(3, 0, 1, 2).float()
-    restored = restore(logits, prepared.geometry, prepared.source, "RAS")
+    restored = restore(logits, prepared.geometry, prepared.source)
     for value in (1, 2):
         both = ((restored == value) & (label_map == value)).sum()
         assert 2 * both / ((restored == value).sum() + (label_map == value).sum()) > 0.93

@@ -4,7 +4,8 @@ import SimpleITK as sitk
 import torch
 
 from medseg.errors import GeometryError
-from medseg.transforms.resample import grid_with_spacing, resample, resample_axis, resample_label_map
+from medseg.transforms.interpolation import resample_axis
+from medseg.transforms.resample import grid_with_spacing, resample, resample_label_map
 from medseg.volume import Geometry
 
 

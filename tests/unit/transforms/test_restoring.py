@@ -69,7 +69,7 @@ def test_the_whole_equals_interpolation_of_all_logits(decoding: Decoding, orient
     grid = cropped_grid(source, orientation, spacing)
     logits = random_logits(grid)
     expected = reference(logits, grid, source, orientation, decoding)
-    assert np.array_equal(restore(logits, grid, source, orientation, decoding), expected)
+    assert np.array_equal(restore(logits, grid, source, decoding), expected)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -83,7 +83,7 @@ def test_slabs_of_any_height_equal_the_whole(
     source = oblique_source()
     grid = cropped_grid(source, "RAS", spacing)
     logits = random_logits(grid)
-    by_slabs = Restoring(grid, source, "RAS", axis)
+    by_slabs = Restoring(grid, source, axis)
     slabs(by_slabs, logits, height)
     assert np.array_equal(by_slabs.label_map, reference(logits, grid, source, "RAS"))
 
@@ -93,7 +93,7 @@ def test_a_third_label_wins_between_two() -> None:
     source = Geometry((4, 1, 1), np.diag([1.0, 1, 1, 1]))
     grid = Geometry((2, 1, 1), np.diag([3.0, 1, 1, 1]))
     logits = torch.tensor([[3.0, 0.0], [0.0, 3.0], [2.2, 2.2]]).view(3, 2, 1, 1)
-    assert restore(logits, grid, source, "RAS").ravel().tolist() == [0, 2, 2, 1]
+    assert restore(logits, grid, source).ravel().tolist() == [0, 2, 2, 1]
 
 
 def test_observers_see_every_voxel_once_with_its_logits() -> None:
@@ -108,7 +108,7 @@ def test_observers_see_every_voxel_once_with_its_logits() -> None:
         by_slabs.oriented(decoded)[part.place] = part.logits().argmax(0).numpy()
         part.label_map[part.label_map == 3] = 0  # what it writes is in the result
 
-    by_slabs = Restoring(grid, source, "PIR", 2, [observe])
+    by_slabs = Restoring(grid, source, 2, [observe])
     slabs(by_slabs, logits, 3)
     expected = reference(logits, grid, source, "PIR")
     inside = np.zeros(source.oriented_as("PIR").shape, np.uint8)
@@ -130,5 +130,5 @@ def test_where_the_gpu_is_full_slabs_are_decoded_in_main_memory(monkeypatch: pyt
         return decoded(slab, taps)  # type: ignore[arg-type]
 
     monkeypatch.setattr(restoring._Slab, "decoded", fails_once)
-    assert np.array_equal(restore(logits, grid, source, "RAS"), reference(logits, grid, source, "RAS"))
+    assert np.array_equal(restore(logits, grid, source), reference(logits, grid, source, "RAS"))
     assert not failures

@@ -49,7 +49,7 @@ def test_what_does_not_lie_on_the_grid_is_not_restored() -> None:
     with pytest.raises(ValueError, match=r"\(5, 6, 8\) does not lie on a grid of shape \(5, 6, 7\)"):
         restore_label_map(torch.zeros(5, 6, 8, dtype=torch.uint8), grid, grid)
     with pytest.raises(ValueError, match=r"\(2, 5, 6, 8\) do not lie on a grid of shape \(5, 6, 7\)"):
-        restore(torch.zeros(2, 5, 6, 8), grid, grid, "RAS")
+        restore(torch.zeros(2, 5, 6, 8), grid, grid)
 
 
 def test_batches_without_labels_are_augmented() -> None:

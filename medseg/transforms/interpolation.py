@@ -1,0 +1,172 @@
+"""Values between the voxels of one axis: of the nearest one, linear, by cubic convolution, or of a cubic B-spline."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+
+Interpolation = Literal["nearest", "linear", "cubic", "spline"]
+
+# Keys 1981 ("Cubic convolution interpolation for digital image processing"), eq. 4: exact for quadratics.
+KEYS_A = -0.5
+
+# Of the cubic B-spline that goes through all samples (Unser et al. 1993): how fast the weights of samples fall off with
+# their distance, and how far away they are counted, where they are below 1e-7.
+SPLINE_POLE = 3**0.5 - 2
+SPLINE_REACH = 13
+
+# Places that are as little before the middle between two voxels lie there, but for rounding.
+HALF = 1e-6
+
+# Offsets of voxels, each with its weight in every place.
+_Weights = Iterator[tuple[int, torch.Tensor]]
+
+# Rows of an interpolation matrix that are multiplied at a time.
+BLOCK = 32
+
+
+def resample_axis(
+    array: torch.Tensor, coordinates: torch.Tensor, dim: int, interpolation: Interpolation = "linear"
+) -> torch.Tensor:
+    """Returns the values along one axis of an array at other places.
+
+    Args:
+        array: Of any shape.
+        coordinates: Voxel indices, float; they need not be whole.
+        dim: The axis.
+        interpolation: Between voxels.
+    """
+    size = array.shape[dim]
+    nearest = coordinates.round()
+    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
+        # Nothing between voxels: copy, without rounding errors and without work.
+        index = nearest.long().clamp(0, size - 1).to(array.device)
+        unchanged = len(index) == size and bool((index == torch.arange(size, device=index.device)).all())
+        return array if unchanged else array.index_select(dim, index)
+    if interpolation == "nearest":
+        return array.index_select(dim, nearest_index(coordinates, size).to(array.device))
+    if interpolation != "linear":
+        weights = _keys_weights if interpolation == "cubic" else _spline_weights
+        return _multiplied(_matrix(coordinates, size, weights).to(array), array, dim)
+    # Voxel by voxel, so that labels with equal shares don't win by the rounding of a block.
+    low = coordinates.floor()
+    part, index = (coordinates - low).to(array).view(-1, *[1] * (array.ndim - 1 - dim)), low.long().to(array.device)
+    lower, upper = (array.index_select(dim, tap.clamp(0, size - 1)) for tap in (index, index + 1))
+    return lower.mul_(1 - part).add_(upper.mul_(part))
+
+
+def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Tensor:
+    """Returns the product of a matrix, ``(new, old)``, with ``array`` along ``dim``.
+
+    It goes in blocks, since all else than a band of the matrix is zero. Matrix products are several times as fast as
+    sums over voxels picked out one by one.
+    """
+    shape = array.shape
+    columns = array.reshape(prod(shape[:dim]), shape[dim], prod(shape[dim + 1 :]))
+    result = array.new_empty(len(columns), len(matrix), columns.shape[2])
+    for start in range(0, len(matrix), BLOCK):
+        block = matrix[start : start + BLOCK]
+        band = block.any(0).nonzero().flatten()
+        low, high = int(band[0]), int(band[-1]) + 1
+        part, block = columns[:, low:high], block[:, low:high]
+        if columns.shape[2] == 1:  # the last axis
+            result[:, start : start + BLOCK, 0] = part[..., 0] @ block.T
+        else:
+            result[:, start : start + BLOCK] = block @ part
+    return result.view(*shape[:dim], len(matrix), *shape[dim + 1 :])
+
+
+def _matrix(coordinates: torch.Tensor, size: int, weights: Callable[[torch.Tensor], _Weights]) -> torch.Tensor:
+    """Returns the weights of old voxels in new ones, ``(new, old)``, float64; beyond its ends an axis goes on as is."""
+    matrix = torch.zeros(len(coordinates), size, dtype=torch.float64)
+    low = coordinates.floor()
+    for offset, weight in weights(coordinates - low):
+        tap = (low.long() + offset).clamp(0, size - 1)
+        matrix.scatter_add_(1, tap[:, None], weight[:, None])
+    return matrix
+
+
+def _keys_weights(part: torch.Tensor) -> _Weights:
+    """Yields for places ``part`` behind a voxel the weights of their neighbours, by their distance from that voxel."""
+    for offset in (-1, 0, 1, 2):
+        d = (part - offset).abs()
+        near = (KEYS_A + 2) * d**3 - (KEYS_A + 3) * d**2 + 1
+        far = KEYS_A * (d**3 - 5 * d**2 + 8 * d - 4)
+        yield offset, torch.where(d <= 1, near, far)
+
+
+def _spline_weights(part: torch.Tensor) -> _Weights:
+    """Yields what ``_keys_weights`` does, of the cardinal cubic spline.
+
+    Its coefficients are the samples, filtered by the inverse of the B-spline's values at the samples (1/6, 4/6, 1/6).
+    """
+    pieces = ((1 - part) ** 3, 3 * part**3 - 6 * part**2 + 4, 3 * (1 - part) ** 3 - 6 * (1 - part) ** 2 + 4, part**3)
+    for offset in range(-SPLINE_REACH, SPLINE_REACH + 2):
+        filtered = [3**0.5 * SPLINE_POLE ** abs(offset - place) for place in (-1, 0, 1, 2)]
+        yield offset, sum((w * piece for w, piece in zip(filtered, pieces, strict=True)), torch.zeros_like(part)) / 6
+
+
+def nearest_index(coordinates: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns the voxel next to each place along an axis; of two that are as near, the latter.
+
+    Where new voxels lie between the same outer faces, or between the same outermost centres, their places are computed
+    again as nnU-Net and ``scipy.ndimage.zoom`` compute them, so that halves are rounded as there, to the last bit.
+
+    Args:
+        coordinates: The places, in voxels, float64.
+        size: How many voxels the axis has.
+    """
+    n, step = len(coordinates), torch.arange(len(coordinates), dtype=torch.float64)
+    same = (size / max(n, 1) * (step + 0.5) - 0.5, (size - 1) / max(n - 1, 1) * step)
+    places = next((each for each in same if torch.allclose(each, coordinates, atol=1e-4, rtol=0)), coordinates + HALF)
+    return (places + 0.5).floor().long().clamp(0, size - 1)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Between which voxels of an axis some places lie; clamped at its ends.
+
+    Attributes:
+        low: The voxel before each place.
+        high: The voxel after it.
+        part: How much the higher one counts, from 0 to 1, float32.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    part: torch.Tensor
+
+    @property
+    def on_voxels(self) -> bool:
+        """Whether all places are voxels."""
+        return not bool(self.part.any())
+
+    def __getitem__(self, index: slice) -> "Taps":
+        return Taps(self.low[index], self.high[index], self.part[index])
+
+    def after(self, start: int) -> "Taps":
+        """Returns the same taps, counted in voxels from ``start`` on."""
+        return Taps(self.low - start, self.high - start, self.part)
+
+    def to(self, device: torch.device) -> "Taps":
+        """Returns the same taps on a device."""
+        return Taps(self.low.to(device), self.high.to(device), self.part.to(device))
+
+
+def taps_at(coordinates: torch.Tensor, size: int, nearest: bool = False) -> Taps:
+    """Returns the taps of places along an axis.
+
+    Args:
+        coordinates: The places, in voxels.
+        size: How many voxels the axis has.
+        nearest: Whether places are moved to the next voxel.
+    """
+    rounded = coordinates.round()
+    if nearest or torch.allclose(coordinates, rounded, atol=1e-4, rtol=0):
+        index = nearest_index(coordinates, size) if nearest else rounded.long().clamp(0, size - 1)
+        return Taps(index, index, torch.zeros(len(index)))
+    low = coordinates.floor()
+    index = low.long()
+    return Taps(index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), (coordinates - low).float())

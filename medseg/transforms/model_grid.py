@@ -1,0 +1,151 @@
+"""The model grid of a case: where it lies by the rule of its plan, and how values come to it and back.
+
+medseg's own rule is exact about geometry and fast. The others are those of programs whose models are imported, and give
+the same numbers as these programs, or scikit-image and SciPy, which they call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medseg.plan import MEDSEG_RESAMPLING, Grid, Resampling
+from medseg.transforms.interpolation import resample_axis
+from medseg.transforms.resample import grid_of_shape, grid_with_spacing, parallel_coordinates
+from medseg.volume import Geometry, Spacing3
+
+# nnU-Net: voxels that are more than so many times as long as wide are resampled plane by plane.
+ANISOTROPIC = 3.0
+
+# MONAI: spacings that are no further apart, in mm, are the same.
+SAME_SPACING_MM = 1e-3
+
+Wanted = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class ModelGridRule:
+    """How cases come to a spacing.
+
+    Args:
+        spacing: Edges of a voxel in mm, in array-axis order; None along axes that keep their own.
+        resampling: By whose rule.
+
+    Examples:
+        >>> import numpy as np
+        >>> from medseg.plan import MEDSEG_RESAMPLING, Grid, Resampling
+        >>> from medseg.volume import Geometry
+        >>> source = Geometry((10, 10, 10), np.eye(4))
+        >>> [ModelGridRule((2, 2, None), Resampling(rule=rule)).grid_of(source).shape for rule in ("nnunet", "monai")]
+        [(5, 5, 10), (6, 6, 10)]
+    """
+
+    spacing: Wanted
+    resampling: Resampling = MEDSEG_RESAMPLING
+
+    @classmethod
+    def of(cls, grid: Grid) -> "ModelGridRule":
+        """Returns the rule of a plan's grid."""
+        return cls(grid.wanted_spacing, grid.resampling)
+
+    def grid_of(self, source: Geometry) -> Geometry:
+        """Returns the model grid of a case; the very ``source`` where nothing is to be resampled.
+
+        Args:
+            source: The oriented grid of the case, cropped or not.
+        """
+        target = self._grid_of(source)
+        same = target.shape == source.shape and np.allclose(target.affine, source.affine, rtol=0, atol=1e-6)
+        return source if same else target
+
+    def _grid_of(self, source: Geometry) -> Geometry:
+        spacing, rule = self.spacing_of(source), self.resampling.rule
+        if rule == "medseg":
+            return grid_with_spacing(source, spacing)
+        edges = list(zip(source.shape, source.spacing, spacing, strict=True))
+        if rule == "nnunet":  # in the order of its operations, as halves are rounded to even numbers
+            return grid_of_shape(source, [round(old / new * n) for n, old, new in edges])
+        if rule == "monai":
+            shape = [round((n - 1) * old / new + 1) for n, old, new in edges]
+            return _from_first_voxel(source, shape, [new / old for _, old, new in edges])
+        shape = [max(1, round(n * (old / new))) for n, old, new in edges]
+        ends = zip(source.shape, shape, edges, strict=True)
+        scale = [(n - 1) / (m - 1) if min(n, m) > 1 else new / old for n, m, (_, old, new) in ends]
+        return _from_first_voxel(source, shape, scale)
+
+    def spacing_of(self, source: Geometry) -> Spacing3:
+        """Returns the spacing that is wanted of a case, in mm: the model grid has it up to whole voxels."""
+        same = SAME_SPACING_MM if self.resampling.rule == "monai" else 0.0
+        x, y, z = (
+            own if wanted is None or abs(own - wanted) <= same else float(wanted)
+            for own, wanted in zip(source.spacing, self.spacing, strict=True)
+        )
+        return x, y, z
+
+    def images_on(self, images: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns images on the model grid.
+
+        Args:
+            images: ``(channel, x, y, z)`` on ``source``, floats.
+            source: The oriented grid of the case, cropped or not.
+            target: What ``grid_of`` gave for it.
+        """
+        by = self.resampling
+        if target is not source:
+            separate = self.separate_axis(source.spacing, self.spacing_of(source))
+            splines = by.interpolation == "cubic" and by.rule != "medseg"
+            clipped = splines and by.rule == "nnunet"
+            bounds = _bounds(images, separate) if clipped else None
+            for axis, places in enumerate(parallel_coordinates(source, target)):
+                how = "nearest" if axis == separate else "spline" if splines else by.interpolation
+                images = resample_axis(images, places, axis + 1, how)
+                if bounds is not None and axis == separate:
+                    bounds = [resample_axis(bound, places, axis + 1, how) for bound in bounds]
+            images = images if bounds is None else images.clamp(*bounds)
+        return images.trunc() if by.whole_numbers else images
+
+    def separate_axis(self, current: Spacing3, new: Spacing3) -> int | None:
+        """Returns the axis along which the nearest slice is taken when a case is resampled from one spacing to another.
+
+        None: no axis is separate. This is nnU-Net's rule (``determine_do_sep_z_and_axis``).
+
+        Args:
+            current: Edges of a voxel in mm.
+            new: The edges that are wanted.
+        """
+        if self.resampling.rule != "nnunet" or self.resampling.separate_z is False:
+            return None
+        if self.resampling.separate_z:
+            return _longest(current)
+        anisotropic = next((each for each in (current, new) if max(each) / min(each) > ANISOTROPIC), None)
+        return None if anisotropic is None else _longest(anisotropic)
+
+    def nearest_axes_back(self, source: Geometry) -> tuple[int, ...]:
+        """Returns the axes along which the nearest voxel is taken on the way back to a case; linear along others.
+
+        Args:
+            source: The oriented grid of the case.
+        """
+        if self.resampling.restored == "labels":
+            return (0, 1, 2)
+        separate = self.separate_axis(self.spacing_of(source), source.spacing)
+        return () if separate is None else (separate,)
+
+
+def _longest(spacing: Spacing3) -> int | None:
+    """Returns the axis of the largest spacing; None where several have it."""
+    axes = [axis for axis, mm in enumerate(spacing) if max(spacing) / mm == 1]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _bounds(images: torch.Tensor, separate: int | None) -> list[torch.Tensor]:
+    """Returns the lowest and the highest value of each channel, or of each slice across the separate axis."""
+    axes = [axis + 1 for axis in range(3) if axis != separate]
+    return [images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)]
+
+
+def _from_first_voxel(source: Geometry, shape: Sequence[int], scale: Sequence[float]) -> Geometry:
+    """Returns a grid with the first voxel of another one, and voxels ``scale`` times as long."""
+    x, y, z = shape
+    return Geometry((x, y, z), source.affine @ np.diag([*scale, 1.0]))
