@@ -1,17 +1,28 @@
-"""Files of tensors: weights and checkpoints as safetensors. Nothing is unpickled."""
+"""Files of tensors: weights and checkpoints as safetensors, and what others wrote with ``torch.save``.
 
+No file runs code. Of a pickle only tensors, numbers, texts and containers are read, by torch's ``weights_only``.
+"""
+
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from medseg.errors import MedsegError, reading
+from medseg.errors import MedsegError, printable, reading
 from medseg.files import written_whole
 
 Tensors = dict[str, torch.Tensor]
 Shapes = dict[str, tuple[int, ...]]
+
+# Beside what torch allows, NumPy's numbers, as logs of training hold them.
+_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 
 
 def read_tensors(path: Path, advice: str, raises: type[MedsegError]) -> Tensors:
@@ -48,3 +59,34 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dic
             save_file(plain, temporary, metadata=metadata)
         except SafetensorError as error:  # as when the disk is full
             raise OSError(str(error)) from error
+
+
+def read_torch_file(path: Path, advice: str, raises: type[MedsegError]) -> Any:
+    """Returns what ``torch.save`` wrote: tensors, numbers, texts, and containers of them. No code of the file is run.
+
+    Tensors stay in the file until they are used, where it has the format of today.
+
+    Raises:
+        MedsegError: The file is damaged, or holds anything else, which the error names; the class is ``raises``.
+    """
+    with reading(path, "a file of torch.save", advice, raises), torch.serialization.safe_globals(_harmless()):
+        is_zip = zipfile.is_zipfile(path)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        except pickle.UnpicklingError as error:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
+            names = sorted(names) or re.findall(r"GLOBAL ([\w.]+)", str(error))
+            if not names:
+                raise
+            more = f" and {len(names) - 3} more" * (len(names) > 3)
+            raise raises(
+                f"{path}: holds more than weights: {printable(', '.join(names[:3]))}{more}, which could run code, so it "
+                "is not read; ask who made it for a file of tensors and numbers alone"
+            ) from error
+
+
+def _harmless() -> list[Any]:
+    """Returns what a pickle may name beside what torch allows by itself."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]  # before and since NumPy 2
+    return [np.dtype, *scalars, *{type(np.dtype(kind)) for kind in _NUMBERS}]

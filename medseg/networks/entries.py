@@ -23,7 +23,7 @@ from medseg.networks.network import Network
 from medseg.networks.plugin_networks import plugin_network
 from medseg.networks.residual_unet import ResidualUNet, ResidualUNetArguments
 from medseg.networks.transunet import TransUNet, TransUNetArguments
-from medseg.networks.unet import UNet
+from medseg.networks.unet import UNet, UNetArguments
 from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_2016, unet_3d_2016
 from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
 from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
@@ -62,7 +62,12 @@ class Entry:
 
 
 NETWORKS: dict[str, Entry] = {
-    "unet": Entry(UNet, "U-Net as nnU-Net plans it", "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z"),
+    "unet": Entry(
+        UNet,
+        "U-Net as nnU-Net plans it",
+        "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z",
+        arguments=UNetArguments,
+    ),
     "dynunet": Entry(
         DynUNet,
         "MONAI's DynUNet with the plan's strides and kernels",

@@ -10,36 +10,68 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.errors import ConfigError
+from medseg.networks.arguments import Arguments, arguments_of
+from medseg.networks.blocks import CONVOLUTION, UP_CONVOLUTION, NormName, normalization
 from medseg.networks.network import Network
 from medseg.plan import Architecture
 
 NEGATIVE_SLOPE = 0.01
 
 
+class ConvolutionArguments(Arguments):
+    """What convolutions are followed by."""
+
+    norm: NormName = "instance"
+    """After each convolution."""
+    bias: bool = True
+    """Whether convolutions have a bias."""
+    negative_slope: float = Field(NEGATIVE_SLOPE, ge=0, lt=1)
+    """Of the leaky ReLU; 0: a ReLU."""
+
+
+class UNetArguments(ConvolutionArguments):
+    """What ``network.arguments`` may hold for unet."""
+
+    convolutions: tuple[PositiveInt, ...] = ()
+    """Of each stage of the encoder, from full resolution down; none: as many everywhere."""
+    decoder_convolutions: tuple[PositiveInt, ...] = ()
+    """Of each stage of the decoder, from full resolution down; none: as many everywhere."""
+
+
+DEFAULT_FORM = ConvolutionArguments()
+
+
 class ConvolutionStack(nn.Sequential):
-    """Several times convolution, instance norm, leaky ReLU; the first one has the stride."""
+    """Several times convolution, norm, leaky ReLU; the first one has the stride."""
 
     def __init__(
-        self, n: int, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]
+        self,
+        n: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        form: ConvolutionArguments = DEFAULT_FORM,
     ) -> None:
         dims = len(kernel_size)
-        convolution = nn.Conv3d if dims == 3 else nn.Conv2d
-        norm = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d
         padding = tuple(k // 2 for k in kernel_size)
         layers: list[nn.Module] = []
         for i in range(n):
             layers += [
-                convolution(
+                CONVOLUTION[dims](
                     in_channels if i == 0 else out_channels,
                     out_channels,
-                    tuple(kernel_size),  # type: ignore[arg-type]
-                    tuple(stride) if i == 0 else 1,  # type: ignore[arg-type]
-                    padding,  # type: ignore[arg-type]
+                    tuple(kernel_size),
+                    tuple(stride) if i == 0 else 1,
+                    padding,
+                    bias=form.bias,
                 ),
-                norm(out_channels, eps=1e-5, affine=True),
-                nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+                normalization(form.norm, out_channels, dims),
+                nn.LeakyReLU(form.negative_slope, inplace=True),
             ]
         super().__init__(*layers)
 
@@ -56,7 +88,11 @@ class UNet(Network):
     Args:
         in_channels: Channels of the image.
         out_channels: Labels, the background among them, or regions.
-        architecture: Depth, width, strides and kernels; it has no arguments.
+        architecture: Depth, width, strides and kernels; ``arguments``: convolutions, decoder_convolutions, norm, bias,
+            negative_slope.
+
+    Raises:
+        ConfigError: There are not as many numbers of convolutions as stages.
 
     Examples:
         >>> import torch
@@ -71,38 +107,42 @@ class UNet(Network):
     def __init__(self, in_channels: int, out_channels: int, architecture: Architecture) -> None:
         features, strides, kernels = architecture.features, architecture.strides, architecture.kernel_sizes
         super().__init__([prod(axis) for axis in zip(*strides, strict=True)])
-        n = self.decoder_convolutions(architecture)
+        form, n = self.form(architecture), self.decoder_convolutions(architecture)
+        dims, ones = len(strides[0]), (1,) * len(strides[0])
         self.deep_supervision = architecture.deep_supervision
         self.encoder = nn.ModuleList(self.encoder_stages(in_channels, architecture))
-        transposed = nn.ConvTranspose3d if len(strides[0]) == 3 else nn.ConvTranspose2d
-        ones = (1,) * len(strides[0])
         below = range(len(features) - 1, 0, -1)  # from the bottleneck up
         self.up = nn.ModuleList(
-            transposed(features[i], features[i - 1], strides[i], strides[i])  # type: ignore[arg-type]
-            for i in below
+            UP_CONVOLUTION[dims](features[i], features[i - 1], strides[i], strides[i], bias=form.bias) for i in below
         )
         self.decoder = nn.ModuleList(
-            ConvolutionStack(n, 2 * features[i - 1], features[i - 1], kernels[i - 1], ones) for i in below
+            ConvolutionStack(n[i - 1], 2 * features[i - 1], features[i - 1], kernels[i - 1], ones, form) for i in below
         )
         # A head a resolution where they are trained; else, and without a way up, only the last one has a use.
-        head = nn.Conv3d if len(strides[0]) == 3 else nn.Conv2d
         with_head = below if self.deep_supervision and below else [1]
-        self.heads = nn.ModuleList(head(features[i - 1], out_channels, 1) for i in with_head)
+        self.heads = nn.ModuleList(CONVOLUTION[dims](features[i - 1], out_channels, 1) for i in with_head)
         self.apply(initialise_unet)
+
+    def form(self, architecture: Architecture) -> ConvolutionArguments:
+        """Returns what convolutions are followed by."""
+        return arguments_of(architecture, UNetArguments)
 
     def encoder_stages(self, in_channels: int, architecture: Architecture) -> list[nn.Module]:
         """Returns one module a stage, from full resolution down."""
-        before = (in_channels, *architecture.features)
+        before, form = (in_channels, *architecture.features), arguments_of(architecture, UNetArguments)
+        stages = len(architecture.features)
+        counts = numbers_by_stage(form.convolutions, stages, architecture.convolutions_per_stage, "convolutions")
         return [
-            ConvolutionStack(architecture.convolutions_per_stage, before[i], n, kernel, stride)
+            ConvolutionStack(counts[i], before[i], n, kernel, stride, form)
             for i, (n, kernel, stride) in enumerate(
                 zip(architecture.features, architecture.kernel_sizes, architecture.strides, strict=True)
             )
         ]
 
-    def decoder_convolutions(self, architecture: Architecture) -> int:
-        """Returns how many convolutions each stage of the decoder has."""
-        return architecture.convolutions_per_stage
+    def decoder_convolutions(self, architecture: Architecture) -> Sequence[int]:
+        """Returns how many convolutions each stage of the decoder has, from full resolution down."""
+        given, stages = arguments_of(architecture, UNetArguments).decoder_convolutions, len(architecture.features) - 1
+        return numbers_by_stage(given, stages, architecture.convolutions_per_stage, "decoder_convolutions")
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Returns the logits, ``(batch, label, *spatial)``; in training with deep supervision a list of them.
@@ -135,3 +175,20 @@ def initialise_unet(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def numbers_by_stage(given: Sequence[int], stages: int, otherwise: int, name: str) -> Sequence[int]:
+    """Returns a number for each stage: those of an argument, or the same everywhere where it has none.
+
+    Args:
+        given: The numbers of the argument.
+        stages: How many there are.
+        otherwise: The number of each stage where none is given.
+        name: Of the argument.
+
+    Raises:
+        ConfigError: There are not as many numbers as stages.
+    """
+    if given and len(given) != stages:
+        raise ConfigError(f"network.arguments.{name}: has {len(given)} numbers; give {stages}, one a stage")
+    return given or (otherwise,) * stages
