@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from medseg.workflows.doctor import doctor
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.export import export
+    from medseg.workflows.import_model import import_model
     from medseg.workflows.inspect import inspect
     from medseg.workflows.networks import list_networks
     from medseg.workflows.package import package
@@ -71,6 +72,7 @@ _HOMES = {
     "doctor": "medseg.workflows.doctor:doctor",
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "export": "medseg.workflows.export:export",
+    "import_model": "medseg.workflows.import_model:import_model",
     "inspect": "medseg.workflows.inspect:inspect",
     "list_networks": "medseg.workflows.networks:list_networks",
     "package": "medseg.workflows.package:package",
@@ -117,8 +119,8 @@ __all__ = [
     "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection", "LabelError", "Labels",
     "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult", "Prediction", "PreparedDataset",
     "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError", "Volume", "attention_maps",
-    "compare", "demo", "doctor", "evaluate", "export", "inspect", "list_networks", "load_config", "package",
-    "predict", "preprocess", "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
+    "compare", "demo", "doctor", "evaluate", "export", "import_model", "inspect", "list_networks", "load_config",
+    "package", "predict", "preprocess", "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

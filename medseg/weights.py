@@ -80,8 +80,8 @@ def read_torch_file(path: Path, advice: str, raises: type[MedsegError]) -> Any:
                 raise
             more = f" and {len(names) - 3} more" * (len(names) > 3)
             raise raises(
-                f"{path}: holds more than weights: {printable(', '.join(names[:3]))}{more}, which could run code, so it "
-                "is not read; ask who made it for a file of tensors and numbers alone"
+                f"{path}: holds more than weights: {printable(', '.join(names[:3]))}{more}, which could run code, so "
+                "it is not read; ask who made it for a file of tensors and numbers alone"
             ) from error
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from medseg.cli.help import command_name
 from medseg.cli.main import COMMANDS, app
 
 INTRODUCTION = """# Command line
@@ -20,7 +21,7 @@ itself was, and 3 for a defect of medseg.
 def files() -> dict[str, str]:
     """Returns the page by its path on the site."""
     group: Any = typer.main.get_command(app)
-    sections = [_section(function.__name__, group.commands[function.__name__]) for function in COMMANDS]
+    sections = [_section(name, group.commands[name]) for name in map(command_name, COMMANDS)]
     return {"reference/command-line.md": "\n".join([INTRODUCTION, *sections])}
 
 

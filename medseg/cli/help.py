@@ -1,6 +1,7 @@
 """How a command shows its help: texts as they are written, whatever marks of Markdown are in them."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from typer.core import TyperCommand
@@ -8,6 +9,11 @@ from typer.core import TyperCommand
 CODE = " " * 4  # what Markdown takes for code, as the examples are
 
 _MARKS = re.compile(r"[\\`*_\[\]<>~|&]|^\s*(?:[-+#=]|\d+(?=[.)]))", re.MULTILINE)
+
+
+def command_name(function: Callable[..., None]) -> str:
+    """Returns how a command is called: as its function, except where that is a keyword of Python."""
+    return function.__name__.removesuffix("_model")
 
 
 def escaped(text: str) -> str:

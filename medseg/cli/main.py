@@ -15,7 +15,8 @@ from medseg.cli.demo import demo
 from medseg.cli.doctor import doctor
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
-from medseg.cli.help import Command
+from medseg.cli.help import Command, command_name
+from medseg.cli.import_model import import_model
 from medseg.cli.inspect import inspect
 from medseg.cli.networks import networks
 from medseg.cli.package import package
@@ -36,8 +37,8 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, export, package, quantise, networks, compare, attention,
-    doctor,
+    demo, inspect, preprocess, train, predict, evaluate, view, export, package, import_model, quantise, networks,
+    compare, attention, doctor,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -48,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in COMMANDS:
-    app.command(cls=Command)(command)
+    app.command(command_name(command), cls=Command)(command)
 
 
 def _show_version(value: bool) -> None:

@@ -9,6 +9,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import ModelError
 from medseg.fingerprint import UsualValues
+from medseg.inferers.origin import Origin
 from medseg.inferers.review import Review
 from medseg.labels import Labels
 from medseg.plan import Plan
@@ -39,13 +40,14 @@ class ModelRecord(Record):
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
     provenance: dict[str, Any]  # versions, date, number of cases, steps; nothing that names data
     metrics: dict[str, Any]  # validation
+    origin: Origin | None = None  # of a model that medseg did not train
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.plan.check_fits(self.labels, self.channels)
         if len(self.usual_values) not in (0, len(self.channels)):
             raise ValueError(f"{len(self.usual_values)} usual values of {len(self.channels)} channels")
-        unknown = {rule.label for rule in self.postprocessing} - set(self.labels.names)
+        unknown = {name for rule in self.postprocessing for name in rule.labels} - set(self.labels.names)
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
         return self

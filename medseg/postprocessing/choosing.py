@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from medseg.labels import IGNORED
-from medseg.postprocessing.components import Rule, changed
+from medseg.postprocessing.components import Rule, box_around, changed
 from medseg.volume import Array
 
 # Held-back cases with a label below which nothing is chosen for it: what helps in two cases may be chance.
@@ -15,8 +15,7 @@ LEAST_GAIN = 0.001
 
 MIN_VOLUMES_ML = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
-
-Box = tuple[slice, ...]
+NOTHING = (slice(0, 0),) * 3  # a box without voxels
 
 
 class Held(NamedTuple):
@@ -63,18 +62,12 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
         for i, name in enumerate(names):
             if case.annotated is not None and name not in case.annotated:
                 continue
-            box = _around(predicted[i], reference[i])
+            box = box_around(predicted[i], reference[i]) or NOTHING
             part, wanted, known = case.predicted[box], case.reference[box] == i + 1, case.reference[box] != IGNORED
-            tried = (changed(part, i + 1, rule, case.voxel_volume_ml) for rule in rules[name])
+            tried = (changed(part, [i + 1], rule, case.voxel_volume_ml) for rule in rules[name])
             dice[name].append([_dice(mask & known, wanted) for mask in tried])
     choices = (_best(rules[name], dice[name]) for name in names if len(dice[name]) >= LEAST_CASES)
     return [choice for choice in choices if choice is not None]
-
-
-def _around(*boxes: Box | None) -> Box:
-    """Returns the box around boxes; an empty one around nothing."""
-    there = [box for box in boxes if box is not None] or [(slice(0, 0),) * 3]
-    return tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*there, strict=True))
 
 
 def _candidates(name: str) -> list[Rule]:

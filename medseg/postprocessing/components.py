@@ -16,9 +16,13 @@ from medseg.volume import Array
 
 
 class Rule(Record):
-    """For the mask of one label; voxels that are removed become background, and only background is filled."""
+    """For the mask of one label; voxels that are removed become background, and only background is filled.
+
+    With ``together`` it is for the mask of several labels: their components are those of all of them.
+    """
 
     label: str
+    together: tuple[str, ...] = ()  # other labels
     fill_holes: bool = False
     largest_component: bool = False
     min_volume_ml: NonNegativeFloat = 0.0  # of a component
@@ -32,8 +36,13 @@ class Rule(Record):
             steps.append(f"no component below {self.min_volume_ml:.3g} ml")
         return ", ".join(steps)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels whose mask it is for."""
+        return (self.label, *self.together)
+
     def __str__(self) -> str:
-        return f"{self.label}: {self.steps}"
+        return f"{' with '.join(self.labels)}: {self.steps}"
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,14 @@ class RuleEffect:
         if self.filled:
             done.append(f"filled holes ({_amount(self.filled, self.voxel_volume_ml)})")
         return (
-            f"postprocessing {' and '.join(done)} of {self.rule.label}, by its rule '{self.rule.steps}'; "
-            "--no-postprocessing leaves the mask as it is"
+            f"postprocessing {' and '.join(done)} of {' with '.join(self.rule.labels)}, by its rule "
+            f"'{self.rule.steps}'; --no-postprocessing leaves the mask as it is"
         )
 
     def as_json(self) -> dict[str, Any]:
         """Returns an entry of predictions.json."""
         return {
-            "label": self.rule.label,
+            "label": " with ".join(self.rule.labels),
             "rule": self.rule.steps,
             "components": self.components,
             "removed_voxels": self.voxels,
@@ -110,12 +119,13 @@ def postprocess(
     boxes: Sequence[tuple[slice, ...] | None] = find_objects(label_map, max_label=len(names))
     changes = []
     for rule in rules:
-        label = names.index(rule.label) + 1
-        box = boxes[label - 1]
+        labels = [names.index(name) + 1 for name in rule.labels]
+        box = box_around(*(boxes[label - 1] for label in labels))
         if box is None:
             continue
         part = label_map[box]
-        kept, before = changed(part, label, rule, voxel_volume_ml), part == label
+        before = _mask(part, labels)
+        kept = changed(part, labels, rule, voxel_volume_ml)
         removed = before & ~kept
         if not np.array_equal(kept, before):
             indices = np.argwhere(removed) + [each.start for each in box]
@@ -131,19 +141,26 @@ def postprocess(
                     max_probability=None if sure is None else float(sure.max()),
                 )
             )
-        part[before] = 0
-        part[kept] = label
+        part[removed] = 0
+        part[kept & ~before] = labels[0]
     return tuple(changes)
+
+
+def box_around(*boxes: tuple[slice, ...] | None) -> tuple[slice, ...] | None:
+    """Returns the smallest box that holds boxes; None where there are none."""
+    there = [box for box in boxes if box is not None]
+    if not there:
+        return None
+    return tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*there, strict=True))
 
 
 def _amount(voxels: int, voxel_volume_ml: float) -> str:
     return f"{voxels} voxel{'s' * (voxels != 1)}, {voxels * voxel_volume_ml:.3g} ml"
 
 
-def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) -> Array:
-    """Returns the mask ``(x, y, z)`` of the label as the rule leaves it; other labels in its holes stay what they
-    are."""
-    mask: Array = label_map == label
+def changed(label_map: Array, labels: Sequence[int], rule: Rule, voxel_volume_ml: float) -> Array:
+    """Returns the mask ``(x, y, z)`` of labels as the rule leaves it; others in its holes stay what they are."""
+    mask = _mask(label_map, labels)
     if rule.largest_component:
         mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0
     elif rule.min_volume_ml:
@@ -153,4 +170,9 @@ def changed(label_map: Array, label: int, rule: Rule, voxel_volume_ml: float) ->
         from scipy.ndimage import binary_fill_holes  # takes long to import
 
         mask = binary_fill_holes(mask) & (mask | (label_map == 0))
+    return mask
+
+
+def _mask(label_map: Array, labels: Sequence[int]) -> Array:
+    mask: Array = label_map == labels[0] if len(labels) == 1 else np.isin(label_map, labels)
     return mask

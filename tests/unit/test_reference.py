@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 import medseg
+from medseg.cli.help import command_name
 from medseg.cli.main import COMMANDS
 from medseg.config import Config, known_keys
 from medseg.records import Record
@@ -23,7 +24,7 @@ import settings
 def test_each_command_has_a_section_with_its_options() -> None:
     text = command_line.files()["reference/command-line.md"]
     for function in COMMANDS:
-        assert f"\n## medseg {function.__name__}\n" in text
+        assert f"\n## medseg {command_name(function)}\n" in text
     assert "`--max-memory`" in text
     assert r"'\*/CT\_image.nii.gz'" in text
 

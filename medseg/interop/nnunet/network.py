@@ -163,7 +163,9 @@ def cleaned(weights: object, where: str) -> Tensors:
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ModelError(f"{where}: '{name}' is larger than what the file holds of it")
         if not tensor.isfinite().all():
-            raise ModelError(f"{where}: '{name}' holds what is no number; training it diverged, take another checkpoint")
+            raise ModelError(
+                f"{where}: '{name}' holds what is no number; training it diverged, take another checkpoint"
+            )
         kept[name] = tensor
     return kept
 
@@ -205,8 +207,8 @@ def translated(
         if tuple(tensor.shape) != shape:
             there, here = ("×".join(map(str, each)) or "one number" for each in (tensor.shape, shape))
             raise ModelError(
-                f"{where}: '{peer}' is of {there}, and {here} follows from plans.json and dataset.json; the network was "
-                "changed, or one of these files is of another model"
+                f"{where}: '{peer}' is of {there}, and {here} follows from plans.json and dataset.json; the network "
+                "was changed, or one of these files is of another model"
             )
         result[name] = tensor.float() if tensor.is_floating_point() else tensor
         left.discard(peer)

@@ -90,6 +90,7 @@ class Plans(_Read):
     dataset_name: str = ""
     image_reader_writer: str = "SimpleITKIO"
     transpose_forward: tuple[Literal[0, 1, 2], Literal[0, 1, 2], Literal[0, 1, 2]] = (0, 1, 2)
+    original_median_spacing_after_transp: tuple[PositiveFloat, ...] = ()
     foreground_intensity_properties_per_channel: dict[str, ForegroundIntensities] = {}
     configurations: dict[str, dict[str, Any]]
 

@@ -109,7 +109,9 @@ class TrainedFolder:
             return {fold: there[fold] for fold in wanted}
         chosen = {fold: path for fold, path in there.items() if fold != ALL} or there
         if not chosen:
-            others = sorted({path.stem.removeprefix("checkpoint_") for path in self.path.glob("fold_*/checkpoint_*.pth")})
+            others = sorted(
+                {path.stem.removeprefix("checkpoint_") for path in self.path.glob("fold_*/checkpoint_*.pth")}
+            )
             hint = f"take --checkpoint {others[0]}" if others else ADVICE
             raise ModelError(f"{self.path}: no fold has a {name}; {hint}")
         return chosen

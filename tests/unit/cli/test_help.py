@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from medseg.cli.help import escaped
+from medseg.cli.help import command_name, escaped
 from medseg.cli.main import COMMANDS, app
 
 WIDE = {"COLUMNS": "3000", "TERM": "dumb"}  # each text stays on its line
@@ -28,7 +28,7 @@ def shown(*arguments: str) -> str:
 
 @pytest.mark.parametrize("function", COMMANDS, ids=lambda function: function.__name__)
 def test_help_texts_are_shown_as_they_are_written(function: object) -> None:
-    output = shown(function.__name__)  # type: ignore[attr-defined]
+    output = shown(command_name(function))  # type: ignore[arg-type]
     assert [text for text in written(function) if " ".join(text.split()) not in output] == []
 
 

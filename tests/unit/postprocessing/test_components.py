@@ -129,3 +129,18 @@ def test_what_is_removed_and_filled_is_told(label_map: np.ndarray) -> None:
     clean = label_map.copy()
     clean[6:] = 0
     assert postprocess(clean, [Rule(label="liver", largest_component=True)], NAMES, 0.001) == ()
+
+
+def test_labels_together_have_the_components_of_all(label_map: np.ndarray) -> None:
+    """A cyst apart from the liver goes with its island, one in the liver stays, whatever its own size."""
+    label_map[9, 9, 8] = 2
+    expected = label_map.copy()
+    expected[6:] = 0
+    rule = Rule(label="liver", together=("cyst",), largest_component=True)
+    result = label_map.copy()
+    (effect,) = postprocess(result, [rule], NAMES, voxel_volume_ml=0.001)
+    assert np.array_equal(result, expected)
+    assert (effect.components, effect.voxels) == (2, 10)
+    assert "of liver with cyst" in str(effect)
+    alone = done(label_map, largest_component=True)
+    assert alone[9, 9, 8] == 2

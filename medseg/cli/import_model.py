@@ -1,0 +1,49 @@
+"""medseg import."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.progress import say
+
+
+def import_model(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A trained folder of nnU-Net v2, the folder of its dataset, or a zip of these."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model folder to write.")],
+    configuration: Annotated[
+        str | None, typer.Option(help="Of nnU-Net, where there are several: 2d, 3d_fullres, …")
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Of nnU-Net, as 0,1 or all. [default: all that were cross-validated]")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="Of nnU-Net: final, best or latest.")] = "final",
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LETTERS",
+            help="Where the axes of nnU-Net's training images pointed, as LPS; images are turned so. [default: they "
+            "are taken as they are stored, as nnU-Net does]",
+        ),
+    ] = None,
+) -> None:
+    """Makes a model of another program a model of medseg, which predict, evaluate, package and train --init take.
+
+    No code of it is run, and a file that holds more than weights is refused. Results are those of nnU-Net: the same
+    resampling, windows and mirroring. 'medseg predict --no-tta' leaves mirroring out, which is up to eight times as
+    fast.
+
+    Example:
+
+        medseg import nnUNet_results/Dataset004_Hippocampus --configuration 3d_fullres -o hippocampus
+
+        medseg predict hippocampus scans -o masks
+    """
+    from medseg.workflows.import_model import import_model as run
+
+    which = [fold.strip() for fold in folds.split(",")] if folds else []
+    done = run(source, output, configuration=configuration, folds=which, checkpoint=checkpoint, orientation=orientation)
+    say(f"Written: {done}")
