@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from medseg.workflows.export import export
     from medseg.workflows.import_model import import_model
     from medseg.workflows.inspect import inspect
+    from medseg.workflows.models import list_models, model_card
     from medseg.workflows.networks import list_networks
     from medseg.workflows.package import package
     from medseg.workflows.predict import predict
@@ -74,7 +75,9 @@ _HOMES = {
     "export": "medseg.workflows.export:export",
     "import_model": "medseg.workflows.import_model:import_model",
     "inspect": "medseg.workflows.inspect:inspect",
+    "list_models": "medseg.workflows.models:list_models",
     "list_networks": "medseg.workflows.networks:list_networks",
+    "model_card": "medseg.workflows.models:model_card",
     "package": "medseg.workflows.package:package",
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
@@ -119,8 +122,9 @@ __all__ = [
     "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection", "LabelError", "Labels",
     "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult", "Prediction", "PreparedDataset",
     "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError", "Volume", "attention_maps",
-    "compare", "demo", "doctor", "evaluate", "export", "import_model", "inspect", "list_networks", "load_config",
-    "package", "predict", "preprocess", "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
+    "compare", "demo", "doctor", "evaluate", "export", "import_model", "inspect", "list_models", "list_networks",
+    "load_config", "model_card", "package", "predict", "preprocess", "quantise", "read_volume", "show_progress",
+    "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

@@ -46,6 +46,8 @@ FORMATS = (
     Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
     Format("preprocess.json", "what `medseg preprocess --json` prints", "PreprocessRecord"),
     Format("network.json", "an entry of what `medseg networks --json` prints", "NetworkInfo", "networks"),
+    Format("model-card.json", "what `medseg models show MODEL --json` prints", "ModelCard"),
+    Format("models.json", "an entry of what `medseg models --json` prints", "FoundModel"),
     Format("doctor.json", "what `medseg doctor --json` prints", "Diagnosis"),
 )
 

@@ -18,6 +18,7 @@ from medseg.cli.export import export
 from medseg.cli.help import Command, command_name
 from medseg.cli.import_model import import_model
 from medseg.cli.inspect import inspect
+from medseg.cli.models import models
 from medseg.cli.networks import networks
 from medseg.cli.package import package
 from medseg.cli.predict import predict
@@ -37,8 +38,8 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, export, package, import_model, quantise, networks,
-    compare, attention, doctor,
+    demo, inspect, preprocess, train, predict, evaluate, view, export, package, import_model, models, quantise,
+    networks, compare, attention, doctor,
 )  # fmt: skip
 
 app = typer.Typer(

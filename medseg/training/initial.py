@@ -1,8 +1,9 @@
 """Fine-tuning: a network that begins with the weights of another model, whose labels and channels may be others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -10,12 +11,15 @@ from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import model_folders
 from medseg.inferers.model_record import WEIGHTS, ModelRecord, read_model_record
+from medseg.interop.nnunet.importer import Choice, read_folds
+from medseg.interop.nnunet.pretrained import is_checkpoint, read_encoder, trained_with
+from medseg.interop.nnunet.trained_folder import TrainedFolder, trained_folders
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import Architecture, Plan
 from medseg.progress import warn
-from medseg.weights import read_tensors
+from medseg.weights import Tensors, read_tensors
 
 # Spacings that differ by less are one.
 LIKE = 0.1
@@ -23,24 +27,67 @@ LIKE = 0.1
 
 @dataclass(frozen=True)
 class InitialModel:
-    """A model to begin with: ``training.init``, a RUN or a model folder."""
+    """A model to begin with: ``training.init``.
 
-    folder: Path
-    record: ModelRecord
+    Attributes:
+        source: A RUN or a model folder; a trained folder of nnU-Net v2, or a checkpoint in it; a checkpoint of nnssl.
+        architecture: Of its network.
+        weights: Reads them, by the names of medseg's network.
+        channels: Names of its inputs.
+        outputs: What each of its outputs stands for; none where it has only an encoder.
+        regions: Whether these are regions.
+        spacing: At which it has learnt, in mm; None where nobody says.
+    """
+
+    source: Path
+    architecture: Architecture
+    weights: Callable[[], Tensors]
+    channels: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    regions: bool = False
+    spacing: tuple[float, ...] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "InitialModel":
         """Reads the model to begin with; of an ensemble the first one.
 
         Raises:
-            ModelError: There is none.
+            ModelError: There is none, or none that medseg can build.
         """
+        if is_checkpoint(path):
+            trained, choice = trained_with(path)
+            if trained is None:
+                encoder = read_encoder(path)
+                return cls(
+                    path, encoder.architecture, lambda: encoder.weights, encoder.channels, spacing=encoder.spacing
+                )
+            return cls._of_nnunet(path, trained, choice)
+        if trained_folders(path):
+            return cls._of_nnunet(path, TrainedFolder.find(path), Choice())
         folder = model_folders(path)[0]
-        return cls(folder, read_model_record(folder))
+        advice = "give another model by training.init"
+        return cls._of(folder, read_model_record(folder), lambda: read_tensors(folder / WEIGHTS, advice, ConfigError))
+
+    @classmethod
+    def _of_nnunet(cls, path: Path, trained: TrainedFolder, choice: Choice) -> "InitialModel":
+        fold = next(read_folds(trained, choice))
+        return cls._of(path, fold.record, lambda: fold.weights)
+
+    @classmethod
+    def _of(cls, source: Path, record: ModelRecord, weights: Callable[[], Tensors]) -> "InitialModel":
+        plan = record.plan
+        return cls(
+            source, plan.architecture, weights, record.channels, record.outputs, bool(plan.regions), plan.grid.spacing
+        )
+
+    @property
+    def dims(self) -> Literal[2, 3]:
+        """Spatial axes that its network sees."""
+        return 2 if len(self.architecture.strides[0]) == 2 else 3
 
     def shape(self, plan: Plan, config: Config) -> tuple[Plan, Config]:
         """Returns plan and settings with the model's network, save for what the user has set."""
-        architecture = self.record.plan.architecture
+        architecture = self.architecture
         if config.network.name != architecture.name and "name" in config.network.model_fields_set:
             return plan, config
         own = {
@@ -49,11 +96,11 @@ class InitialModel:
             if key in NetworkConfig.model_fields and key not in config.network.model_fields_set
         }
         network = config.network.model_copy(update=own)
-        theirs, ours = self.record.plan.grid, plan.grid
-        if any(abs(a / b - 1) > LIKE for a, b in zip(theirs.spacing, ours.spacing, strict=True)):
-            learnt, here = ("×".join(f"{mm:.3g}" for mm in grid.spacing) for grid in (theirs, ours))
+        theirs, ours = self.spacing or plan.grid.spacing, plan.grid.spacing
+        if any(abs(a / b - 1) > LIKE for a, b in zip(theirs, ours, strict=True)):
+            learnt, here = ("×".join(f"{mm:.3g}" for mm in spacing) for spacing in (theirs, ours))
             warn(
-                f"The model in {self.folder} has learnt at {learnt} mm, and goes on at {here} mm; to keep its scale, "
+                f"The model in {self.source} has learnt at {learnt} mm, and goes on at {here} mm; to keep its scale, "
                 f"prepare with --set preprocessing.spacing=[{learnt.replace('×', ',')}]"
             )
         return plan.model_copy(update={"architecture": architecture}), config.model_copy(update={"network": network})
@@ -74,13 +121,11 @@ class InitialModel:
         Raises:
             ConfigError: Nothing fits.
         """
-        theirs = read_tensors(self.folder / WEIGHTS, "give another model by training.init", ConfigError)
-        own = network.state_dict()
-        names, known = plan.outputs(labels), self.record.plan.outputs(self.record.labels)
+        theirs, own, names = self.weights(), network.state_dict(), plan.outputs(labels)
         # Outputs of a softmax and of sigmoids mean different things, whatever their names.
-        outputs = _matched(known if bool(plan.regions) == bool(self.record.plan.regions) else (), names)
-        inputs = _matched(self.record.channels, channels)
-        if len(self.record.channels) == len(channels) and all(source is None for source in inputs):
+        outputs = _matched(self.outputs if bool(plan.regions) == self.regions else (), names)
+        inputs = _matched(self.channels, channels)
+        if len(self.channels) == len(channels) and all(source is None for source in inputs):
             inputs = list(range(len(channels)))
         of_outputs, of_inputs = _axes(plan, len(channels), len(names))
         fitting = {}
@@ -94,7 +139,7 @@ class InitialModel:
                 fitting[name] = adapted
         if not fitting.keys() - of_outputs.keys():
             raise ConfigError(
-                f"training.init: nothing in {self.folder} fits this network; leave network.name, network.features and "
+                f"training.init: nothing in {self.source} fits this network; leave network.name, network.features and "
                 "--dims to the model"
             )
         network.load_state_dict(fitting, strict=False)

@@ -200,9 +200,9 @@ def resolve_plan(
     The settings come with it, which the model that the run begins with may have completed.
     """
     init = None if config.training.init is None else InitialModel.read(Path(config.training.init))
-    if init is not None and dims not in (None, init.record.plan.dims):
-        raise ConfigError(f"training.init: {init.folder} is a {init.record.plan.dims}D model; leave --dims {dims} out")
-    dims = dims or (3 if init is None else init.record.plan.dims)
+    if init is not None and dims not in (None, init.dims):
+        raise ConfigError(f"training.init: {init.source} is a {init.dims}D model; leave --dims {dims} out")
+    dims = dims or (3 if init is None else init.dims)
     full = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if full is None:
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")

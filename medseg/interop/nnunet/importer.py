@@ -42,8 +42,8 @@ PROGRAM = "nnU-Net"
 _TRAINER_PARTS = (
     r"\d+ep(?:och)?s?", "Benchmark", "noDataLoading", "NoMirroring", "onlyMirror01", "DA5", "(?:DA)?(?:Seg)?[oO]rd0",
     "NoDA", "noDummy2DDA", "CELoss", "DiceLoss", "DiceCELoss", "noSmooth", "Topk10Loss", "LS01", "DiceTopK10Loss",
-    "CosAnneal", "warmup", "BN", "NoDeepSupervision", "(?:Vanilla)?Adam", "Adan", r"\den\d", "probabilisticOversampling",
-    r"\d{3}", "SkeletonRecall",
+    "CosAnneal", "warmup", "BN", "NoDeepSupervision", "(?:Vanilla)?Adam", "Adan", r"\den\d",
+    "probabilisticOversampling", r"\d{3}", "SkeletonRecall",
 )  # fmt: skip
 KNOWN_TRAINER = re.compile(rf"nnUNetTrainer(?:_?(?:{'|'.join(_TRAINER_PARTS)}))*")
 

@@ -180,7 +180,12 @@ def norm_of(weights: Tensors) -> str:
 
 
 def translated(
-    weights: Tensors, architecture: Architecture, axes: Sequence[int], numbers: tuple[int, int], where: str
+    weights: Tensors,
+    architecture: Architecture,
+    axes: Sequence[int],
+    numbers: tuple[int, int],
+    where: str,
+    only: str = "",
 ) -> Tensors:
     """Returns nnU-Net's weights as the state dict of medseg's network.
 
@@ -190,15 +195,18 @@ def translated(
         axes: As of ``architecture_of``: kernels are put in this order.
         numbers: Of channels, and of outputs.
         where: For messages: the file and its trainer.
+        only: How the names, nnU-Net's, of those tensors begin that are wanted.
 
     Raises:
         ModelError: Names or shapes differ: whoever trained it changed the network.
         ConfigError: There is no such network.
     """
     wanted = shapes_of(*numbers, architecture) or {}
-    result, left = {}, set(weights)
+    result, left = {}, {name for name in weights if name.startswith(only)}
     for name, shape in wanted.items():
         peer = tensor_name(name)
+        if not peer.startswith(only):
+            continue
         tensor = weights.get(peer)
         if tensor is None:
             raise ModelError(f"{where}: has no '{peer}'; the network was changed, and is none that medseg can build")

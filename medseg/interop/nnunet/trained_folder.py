@@ -127,8 +127,14 @@ def trained_folders(source: Path) -> list[TrainedFolder]:
     return [TrainedFolder(path) for path in _folders(folder, DEEPEST)] if folder.is_dir() else []
 
 
+def is_trained_folder(folder: Path) -> bool:
+    """Returns whether a folder has what a trainer of nnU-Net v2 leaves, by the names of its files."""
+    has_plans = (folder / PLANS).is_file() and (folder / DATASET).is_file()
+    return has_plans and any(folder.glob("fold_*/checkpoint_*.pth"))
+
+
 def _folders(folder: Path, deeper: int) -> Iterator[Path]:
-    if (folder / PLANS).is_file() and (folder / DATASET).is_file() and any(folder.glob("fold_*/checkpoint_*.pth")):
+    if is_trained_folder(folder):
         yield folder
     elif deeper:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):

@@ -1,0 +1,117 @@
+"""medseg models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.json_output import print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medseg.inferers.model_card import ModelCard
+    from medseg.workflows.models import FoundModel
+
+SHOW = "show"
+MOST_NAMED = 6
+
+
+def models(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER]... | show MODEL",
+            help="Folders to look in [default: here, and where nnU-Net and TotalSegmentator keep theirs]; or 'show' "
+            "and a run or model folder.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Lists the models on this disk: who made them, what they segment, their licence; with 'show' all of one.
+
+    Trained folders of nnU-Net are listed too; 'medseg import' makes models of them. Nothing is downloaded.
+
+    Examples:
+
+        medseg models
+
+        medseg models show run
+    """
+    from rich.console import Console
+
+    from medseg.errors import ConfigError
+    from medseg.workflows.models import list_models, model_card
+
+    console = Console(highlight=False)
+    if what and what[0] == SHOW:
+        if len(what) != 2:
+            raise ConfigError("medseg models show: needs one model")
+        card = model_card(what[1])
+        if as_json:
+            print_json(card.as_json())
+        else:
+            _show(card, console)
+        return
+    found = list_models([Path(folder) for folder in what or ()])
+    if as_json:
+        print_json([each.as_json() for each in found])
+    else:
+        _table(found, console)
+
+
+def _table(found: "tuple[FoundModel, ...]", console: "Console") -> None:
+    from rich import box
+    from rich.table import Table
+
+    if not found:
+        console.print("No models here; give folders to look in")
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for name in ("model", "by", "segments", "licence", "folder"):
+        table.add_column(name, overflow="fold")
+    for each in found:
+        more = f" and {len(each.structures) - MOST_NAMED} more" * (len(each.structures) > MOST_NAMED)
+        segments = ", ".join(each.structures[:MOST_NAMED]) + more
+        by = each.program if each.is_medseg else f"{each.program}, to import"
+        table.add_row(each.name, by, segments, each.licence or "not said", each.path)
+    console.print(table, markup=False)
+
+
+def _show(card: "ModelCard", console: "Console") -> None:
+    for name, value in _facts(card):
+        console.print(f"{name:>16}  {value}", markup=False)
+
+
+def _facts(card: "ModelCard") -> list[tuple[str, str]]:
+    """Returns what is known, with a name for each: only what somebody said or measured."""
+    origin = card.origin
+    facts = [("model", card.model), ("made by", card.made_by)]
+    if origin is not None:
+        said = ("dataset", "description", "reference", "licence", "release")
+        facts += [(name, getattr(origin, name)) for name in said if getattr(origin, name)]
+        facts += [] if origin.licence else [("licence", "not said")]
+        facts += list(origin.details.items())
+    facts += [
+        ("network", f"{card.dims}D {card.network}; {card.parameters / 1e6:.2f} million parameters"),
+        ("networks", str(card.networks)),
+        ("windows", "×".join(map(str, card.patch_size)) + " voxels"),
+        ("spacing", "×".join("own" if mm is None else f"{mm:.3g}" for mm in card.spacing) + " mm"),
+        ("axes", "as in the file" if card.orientation == "stored" else card.orientation),
+    ]
+    for channel in card.channels:
+        usual = "" if channel.usual is None else f"; usually {channel.usual[0]:.4g} to {channel.usual[1]:.4g}"
+        facts.append(("channel", f"{channel.name}: {channel.normalization}{usual}"))
+    facts.append(("labels", ", ".join(f"{value} {name}" for value, name in card.labels.items())))
+    facts += [("region", f"{name}: {', '.join(labels)}") for name, labels in card.regions.items()]
+    facts.append(("training cases", "not said" if card.training_cases is None else str(card.training_cases)))
+    for each in card.measured:
+        dice = "in no case" if each.dice is None else f"{each.dice:.4f}"
+        cases = "" if each.cases is None else f", {each.cases} cases"
+        facts.append(("mean Dice", f"{each.label}: {dice} (by {each.by}{cases})"))
+    facts += [("postprocessing", rule) for rule in card.postprocessing]
+    facts += [
+        (name.replace("_", " "), str(value)) for name, value in card.provenance.items() if value not in (None, [])
+    ]
+    facts += [("note", note) for note in (() if origin is None else origin.notes)]
+    return facts
