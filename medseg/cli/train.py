@@ -37,7 +37,10 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="A model to begin with; its labels and channels may be others."),
+        typer.Option(
+            metavar="MODEL",
+            help="A model to begin with, of medseg, nnU-Net or nnssl; its labels and channels may be others.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
