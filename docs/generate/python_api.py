@@ -91,7 +91,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
     "Beside that": (
-        "compare", "package", "quantise", "export", "view", "attention_maps", "list_networks", "doctor",
+        "import_model", "compare", "package", "quantise", "export", "view", "attention_maps", "list_networks",
+        "list_models", "model_card", "doctor",
     ),
     "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),
     "What goes in": ("Config", "Plan", "Labels", "PreparedDataset", "Volume", "Geometry"),
