@@ -11,7 +11,7 @@ from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import model_folders
 from medseg.inferers.model_record import WEIGHTS, ModelRecord, read_model_record
-from medseg.interop.nnunet.importer import Choice, read_folds
+from medseg.interop.nnunet.importer import NnunetChoice, read_folds
 from medseg.interop.nnunet.pretrained import is_checkpoint, read_encoder, trained_with
 from medseg.interop.nnunet.trained_folder import TrainedFolder, trained_folders
 from medseg.labels import Labels
@@ -63,13 +63,13 @@ class InitialModel:
                 )
             return cls._of_nnunet(path, trained, choice)
         if trained_folders(path):
-            return cls._of_nnunet(path, TrainedFolder.find(path), Choice())
+            return cls._of_nnunet(path, TrainedFolder.find(path), NnunetChoice())
         folder = model_folders(path)[0]
         advice = "give another model by training.init"
         return cls._of(folder, read_model_record(folder), lambda: read_tensors(folder / WEIGHTS, advice, ConfigError))
 
     @classmethod
-    def _of_nnunet(cls, path: Path, trained: TrainedFolder, choice: Choice) -> "InitialModel":
+    def _of_nnunet(cls, path: Path, trained: TrainedFolder, choice: NnunetChoice) -> "InitialModel":
         fold = next(read_folds(trained, choice))
         return cls._of(path, fold.record, lambda: fold.weights)
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 from medseg.errors import ConfigError, ModelError, SourceError, did_you_mean
 from medseg.interop.model_zip import is_there
-from medseg.interop.nnunet.importer import Choice, import_nnunet
+from medseg.interop.nnunet.importer import NnunetChoice, import_nnunet
 from medseg.interop.nnunet.trained_folder import CheckpointName, trained_folders
 from medseg.records import ORIENTATION
 
@@ -45,9 +45,6 @@ def import_model(
         SourceError: There is nothing, or a zip that is damaged or leads out of its place.
         ConfigError: There is no such checkpoint or orientation.
         OutputError: ``output`` is there already, or cannot be written.
-
-    Example:
-        >>> medseg.import_model("Dataset004/nnUNetTrainer__nnUNetPlans__3d_fullres", "hippocampus")  # doctest: +SKIP
     """
     source, output = Path(source), Path(output)
     if checkpoint not in get_args(CheckpointName):
@@ -62,7 +59,7 @@ def import_model(
         raise SourceError(f"{source}: there is no such file or folder")
     if trained_folders(source):
         which = tuple(str(fold).removeprefix("fold_") for fold in folds)
-        import_nnunet(source, output, Choice(configuration, which, checkpoint, orientation))  # type: ignore[arg-type]
+        import_nnunet(source, output, NnunetChoice(configuration, which, checkpoint, orientation))  # type: ignore[arg-type]
         return output
     raise ModelError(
         f"{source}: is no model that medseg knows: a trained folder of nnU-Net v2 has plans.json, dataset.json and "

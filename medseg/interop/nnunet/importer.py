@@ -23,8 +23,8 @@ from medseg.interop.nnunet.plan import AxisOrder, plan_of
 from medseg.interop.nnunet.trained_folder import (
     DATASET,
     PLANS,
-    Checkpoint,
     CheckpointName,
+    NnunetCheckpoint,
     TrainedFolder,
     read_checkpoint,
 )
@@ -49,7 +49,7 @@ KNOWN_TRAINER = re.compile(rf"nnUNetTrainer(?:_?(?:{'|'.join(_TRAINER_PARTS)}))*
 
 
 @dataclass(frozen=True)
-class Choice:
+class NnunetChoice:
     """What of a source is imported.
 
     Attributes:
@@ -74,7 +74,7 @@ class Fold(NamedTuple):
     weights: Tensors
 
 
-def import_nnunet(source: Path, output: Path, choice: Choice = Choice()) -> ModelRecord:
+def import_nnunet(source: Path, output: Path, choice: NnunetChoice = NnunetChoice()) -> ModelRecord:
     """Writes a trained model of nnU-Net v2 as a model folder, of several folds as an ensemble. No code of it is run.
 
     Args:
@@ -94,14 +94,14 @@ def import_nnunet(source: Path, output: Path, choice: Choice = Choice()) -> Mode
     names = trained.folds(choice.folds, choice.checkpoint)
     folds = read_folds(trained, choice)
     first = next(folds)  # what cannot be read is refused before anything is written
-    tell(first.record, list(names))
+    _tell(first.record, list(names))
     with folder_written_whole(output) as whole:
         for fold in (first, *([] if len(names) == 1 else folds)):
             save_model(whole if len(names) == 1 else whole / f"fold_{fold.name}", fold.record, fold.weights)
     return first.record
 
 
-def read_folds(trained: TrainedFolder, choice: Choice) -> Iterator[Fold]:
+def read_folds(trained: TrainedFolder, choice: NnunetChoice) -> Iterator[Fold]:
     """Yields the model of each fold.
 
     Raises:
@@ -118,7 +118,7 @@ def read_folds(trained: TrainedFolder, choice: Choice) -> Iterator[Fold]:
         yield Fold(name, record, weights)
 
 
-def tell(record: ModelRecord, folds: Sequence[str]) -> None:
+def _tell(record: ModelRecord, folds: Sequence[str]) -> None:
     """Says what is imported, and what the user has to know of it."""
     plan, origin = record.plan, record.origin or Origin(program=PROGRAM)
     which = f"{counted(len(folds), 'fold')} ({', '.join(folds)})"
@@ -132,7 +132,7 @@ def tell(record: ModelRecord, folds: Sequence[str]) -> None:
 
 
 def _model(
-    trained: TrainedFolder, checkpoint: Checkpoint, folds: Sequence[str], choice: Choice
+    trained: TrainedFolder, checkpoint: NnunetCheckpoint, folds: Sequence[str], choice: NnunetChoice
 ) -> tuple[ModelRecord, Tensors]:
     where, plans_file = f"{checkpoint.path} (by {checkpoint.trainer})", trained.path / PLANS
     plans = trained.plans
@@ -197,7 +197,7 @@ def _regions(labels: Labels, trained: TrainedFolder) -> tuple[LearntRegion, ...]
 
 
 def _origin(
-    trained: TrainedFolder, checkpoint: Checkpoint, configuration: str, folds: Sequence[str], labels: Labels
+    trained: TrainedFolder, checkpoint: NnunetCheckpoint, configuration: str, folds: Sequence[str], labels: Labels
 ) -> Origin:
     told, plans = trained.dataset, trained.plans
     details = {
@@ -225,7 +225,7 @@ def _origin(
 LONGEST = 500  # characters of what a stranger's file says
 
 
-def _notes(checkpoint: Checkpoint, reader: str) -> Iterator[str]:
+def _notes(checkpoint: NnunetCheckpoint, reader: str) -> Iterator[str]:
     if KNOWN_TRAINER.fullmatch(checkpoint.trainer) is None:
         yield (
             f"{checkpoint.trainer} is no trainer of nnU-Net's own: all weights have their place, but if it changed "

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medseg.errors import ModelError
-from medseg.interop.nnunet.plans import AXES, Configuration, Plans
+from medseg.interop.nnunet.plans import AXES, Configuration, NnunetPlans
 from medseg.plan import STORED, Architecture, Grid, LearntRegion, Normalization, Plan, Resampling, Windows
 from medseg.records import explained
 
@@ -74,7 +74,7 @@ class AxisOrder:
 
 
 def plan_of(
-    plans: Plans,
+    plans: NnunetPlans,
     configuration: Configuration,
     architecture: Architecture,
     mirrored: Sequence[int],
@@ -115,7 +115,7 @@ def plan_of(
         raise ModelError(f"{where}: {explained(error)}") from error
 
 
-def _grid(plans: Plans, configuration: Configuration, order: AxisOrder, where: str) -> Grid:
+def _grid(plans: NnunetPlans, configuration: Configuration, order: AxisOrder, where: str) -> Grid:
     if plans.image_reader_writer not in ORIENTATIONS:
         raise ModelError(
             f"{where}: images are read by '{plans.image_reader_writer}', which is none of {', '.join(ORIENTATIONS)}; "
@@ -139,7 +139,7 @@ def _grid(plans: Plans, configuration: Configuration, order: AxisOrder, where: s
     )
 
 
-def _normalizations(plans: Plans, configuration: Configuration, where: str) -> tuple[Normalization, ...]:
+def _normalizations(plans: NnunetPlans, configuration: Configuration, where: str) -> tuple[Normalization, ...]:
     schemes, masks = configuration.normalization_schemes, configuration.use_mask_for_norm
     if len(schemes) != len(masks):
         raise ModelError(f"{where}: {len(schemes)} normalization schemes, and masks for {len(masks)}")
@@ -149,7 +149,7 @@ def _normalizations(plans: Plans, configuration: Configuration, where: str) -> t
     )
 
 
-def _normalization(scheme: str, mask: bool, plans: Plans, channel: str, where: str) -> Normalization:
+def _normalization(scheme: str, mask: bool, plans: NnunetPlans, channel: str, where: str) -> Normalization:
     """Returns the normalization of a channel: nnunetv2/preprocessing/normalization has each scheme."""
     match scheme:
         case "ZScoreNormalization":

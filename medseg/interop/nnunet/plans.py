@@ -83,7 +83,7 @@ class Configuration(_Read):
     architecture: NetworkPlan
 
 
-class Plans(_Read):
+class NnunetPlans(_Read):
     """plans.json."""
 
     plans_name: str = "nnUNetPlans"
@@ -121,7 +121,7 @@ class Plans(_Read):
         return dict(self.configurations[name])
 
 
-def read_plans(path: Path) -> Plans:
+def read_nnunet_plans(path: Path) -> NnunetPlans:
     """Returns plans.json.
 
     Raises:
@@ -131,7 +131,7 @@ def read_plans(path: Path) -> Plans:
     older = content.pop("foreground_intensity_properties_by_modality", None)
     if older is not None:
         content = {"foreground_intensity_properties_per_channel": older} | content
-    plans = validated(content, Plans, path, ADVICE, ModelError)
+    plans = validated(content, NnunetPlans, path, ADVICE, ModelError)
     if sorted(plans.transpose_forward) != [0, 1, 2]:
         raise ModelError(f"{path}: 'transpose_forward' {plans.transpose_forward} is no order of axes; {ADVICE}")
     return plans

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from medseg.errors import ModelError
-from medseg.interop.nnunet.importer import Choice
+from medseg.interop.nnunet.importer import NnunetChoice
 from medseg.interop.nnunet.network import architecture_of, cleaned, norm_of, translated
 from medseg.interop.nnunet.plan import AxisOrder
 from medseg.interop.nnunet.plans import ADVICE, AXES, NetworkArguments, NetworkPlan
@@ -70,13 +70,13 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix in SUFFIXES and path.is_file()
 
 
-def trained_with(path: Path) -> tuple[TrainedFolder | None, Choice]:
+def trained_with(path: Path) -> tuple[TrainedFolder | None, NnunetChoice]:
     """Returns the trained folder of nnU-Net that a checkpoint lies in, and how it is chosen there; None: in none."""
     fold, name = FOLD.fullmatch(path.parent.name), path.stem.removeprefix("checkpoint_")
     folder = path.parent.parent
     if fold is None or name not in get_args(CheckpointName) or not is_trained_folder(folder):
-        return None, Choice()
-    return TrainedFolder(folder), Choice(folds=(fold[1],), checkpoint=name)  # type: ignore[arg-type]
+        return None, NnunetChoice()
+    return TrainedFolder(folder), NnunetChoice(folds=(fold[1],), checkpoint=name)  # type: ignore[arg-type]
 
 
 def read_encoder(path: Path) -> Encoder:

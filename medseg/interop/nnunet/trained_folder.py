@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import ModelError
-from medseg.interop.nnunet.plans import ADVICE, Plans, read_plans
+from medseg.interop.nnunet.plans import ADVICE, NnunetPlans, read_nnunet_plans
 from medseg.io.archives import is_archive, origin, unpacked
 from medseg.records import read_object
 from medseg.weights import read_torch_file
@@ -24,7 +24,7 @@ FOLD = re.compile(r"fold_(\d+|all)")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class NnunetCheckpoint:
     """What a checkpoint says beside its weights.
 
     Attributes:
@@ -79,9 +79,9 @@ class TrainedFolder:
         return self.path.name.split("__")[2] if self.path.name.count("__") >= 2 else ""
 
     @cached_property
-    def plans(self) -> Plans:
+    def plans(self) -> NnunetPlans:
         """plans.json."""
-        return read_plans(self.path / PLANS)
+        return read_nnunet_plans(self.path / PLANS)
 
     @cached_property
     def dataset(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _folders(folder: Path, deeper: int) -> Iterator[Path]:
             yield from _folders(inner, deeper - 1)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> NnunetCheckpoint:
     """Returns a checkpoint of nnU-Net v2. No code of it is run.
 
     Raises:
@@ -155,7 +155,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     mirrored = content.get("inference_allowed_mirroring_axes")
     if not isinstance(mirrored, list | tuple | None) or not all(axis in (0, 1, 2) for axis in mirrored or ()):
         raise ModelError(f"{path}: its 'inference_allowed_mirroring_axes' are no axes; {ADVICE}")
-    return Checkpoint(
+    return NnunetCheckpoint(
         path=path,
         trainer=str(content.get("trainer_name", "nnUNetTrainer"))[:80],
         configuration=configuration if isinstance(configuration, str) else "",
