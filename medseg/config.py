@@ -194,7 +194,7 @@ def load(files: list[Path] | None = None, overrides: list[str] | None = None) ->
         _merge(content, _read_yaml(file), str(file))
     for override in overrides or []:
         _merge(content, _parse_override(override), shown_value(override, bare=True))
-    return _validated(content, "the config")
+    return config_of(content, "the config")
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -230,12 +230,13 @@ def _parse_override(override: str) -> dict[str, Any]:
 def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
     """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
     change = {section: with_new_names(keys, **OLD_NAMES.get(section, {})) for section, keys in change.items()}
-    _validated(change, origin)
+    config_of(change, origin)
     for section, keys in change.items():
         content.setdefault(section, {}).update(keys)
 
 
-def _validated(content: dict[str, Any], origin: str) -> Config:
+def config_of(content: dict[str, Any], origin: str) -> Config:
+    """Returns checked settings; raises ``ConfigError``, which says where they come from, for what cannot be so."""
     try:
         return Config.model_validate(content)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from medseg.plugins import Kind, plugin_of, registered
 
 # What training knows by itself; plugins add to it.
 NAMES: dict[Kind, tuple[str, ...]] = {"optimizer": ("muon", "adamw", "sgd"), "schedule": ("cosine", "poly")}
+OF_THE_USER = "custom"  # what the settings of a run call a part that the user gave as an object
 TORCH = "torch."  # begins the names of PyTorch's optimizers
 
 
@@ -40,7 +41,7 @@ def mirroring(choice: object) -> object:
 def known(kind: Kind, name: str) -> str:
     """Returns the name of what training or a plugin has. Raises ``ValueError``."""
     names = [*NAMES.get(kind, ()), *(each.name for each in registered(kind))]
-    if name not in names and not (kind == "optimizer" and name.startswith(TORCH)):
+    if name not in (*names, OF_THE_USER) and not (kind == "optimizer" and name.startswith(TORCH)):
         raise ValueError(f"there is no such {kind}{did_you_mean(name, names)}; one of a plugin needs --plugin")
     return name
 

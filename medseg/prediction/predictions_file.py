@@ -20,7 +20,7 @@ from medseg.files import written_whole
 from medseg.inferers.model import Model
 from medseg.io.mask_formats import Format, usual_format
 from medseg.problems import problem_records
-from medseg.progress import warn
+from medseg.progress import counted, warn
 from medseg.version import VERSION
 
 # In which a killed call may lose the account of cases that it finished.
@@ -34,7 +34,9 @@ MADE_BY = (
 
 
 class PredictionsFile:
-    """Accounts for the cases of a call, and for those of an earlier one of the same model and settings.
+    """Accounts for the cases of a call, and for those of earlier ones of the same model and settings.
+
+    Cases that an earlier call predicted, and this one is not asked for, stay accounted for while their masks are there.
 
     Args:
         folder: Of the masks, or None where nothing is written.
@@ -45,6 +47,10 @@ class PredictionsFile:
         self.folder = folder
         self.call = call
         self.before: dict[str, PredictedCase] = {}  # of an earlier call, by case id; they stay
+        self.earlier = self._read_earlier()
+        of_others = () if self.earlier is None else self.earlier.cases
+        # The same, of cases that this call is not asked for.
+        self.others = [each for each in of_others if each.case_id not in call.asked and self._is_written(each)]
         self.written_at = time.monotonic()
 
     @classmethod
@@ -75,28 +81,38 @@ class PredictionsFile:
 
         Their images haven't changed since.
         """
-        entries = self._entries()
+        entries = {} if self.earlier is None else {entry.case_id: entry for entry in self.earlier.cases}
         for case in cases:
             entry = entries.get(case.case_id)
             names = {format_.name for format_ in formats or [usual_format(case.images[0])]}
             if entry and self.folder and names <= entry.masks.keys() and set(extras) <= set(entry.extras):
                 same = entry.images == stamps(case) and entry.spacing == case.spacing
-                if same and all((self.folder / name).exists() for name in entry.masks.values()):
+                if same and self._is_written(entry):
                     self.before[case.case_id] = entry
         return list(self.before)
 
-    def _entries(self) -> dict[str, PredictedCase]:
-        """Returns the entries of the file that is there, where the same model and settings made it."""
+    def _read_earlier(self) -> Predictions | None:
+        """Returns the file that is there, where the same model and settings made it."""
         if self.folder is None:
-            return {}
+            return None
         try:
             found = read_predictions(self.folder)
         except SourceError as error:
             warn(f"{error}; all is predicted again")
-            return {}
-        if found is None or any(getattr(found, key) != getattr(self.call, key) for key in MADE_BY):
-            return {}
-        return {entry.case_id: entry for entry in found.cases}
+            return None
+        if found is None or all(getattr(found, key) == getattr(self.call, key) for key in MADE_BY):
+            return found
+        lost = [entry.case_id for entry in found.cases if entry.case_id not in self.call.asked]
+        if lost:
+            warn(
+                f"{self.folder / PREDICTIONS_FILE}: another model, or other settings, made the masks of "
+                f"{counted(len(lost), 'other case')} ({lost[0]}{', …' if len(lost) > 1 else ''}); they stay in the "
+                "folder, and are accounted for no longer"
+            )
+        return None
+
+    def _is_written(self, entry: PredictedCase) -> bool:
+        return self.folder is not None and all((self.folder / name).exists() for name in entry.masks.values())
 
     @property
     def is_due(self) -> bool:
@@ -107,8 +123,9 @@ class PredictionsFile:
         """Returns the record, which is not written where masks are not written into a folder."""
         place = {case_id: i for i, case_id in enumerate(self.call.asked)}
         # A call that goes on with another's work leaves the same behind.
-        all_cases = sorted([*self.before.values(), *cases], key=lambda each: place.get(each.case_id, 0))
-        asked = tuple(sorted({*self.call.asked, *self.before}))
+        mine = sorted([*self.before.values(), *cases], key=lambda each: place.get(each.case_id, 0))
+        all_cases = [*self.others, *mine]
+        asked = tuple(sorted({*self.call.asked, *self.before, *(each.case_id for each in self.others)}))
         update = {"asked": asked, "cases": tuple(all_cases), "problems": problem_records(problems)}
         record = self.call.model_copy(update=update)
         if self.folder is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from medseg.config import Config
 from medseg.device import Device
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, TrainingError
 from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.heads import HeadsLoss
 from medseg.losses.registry import loss_for
@@ -18,6 +19,7 @@ from medseg.plan import CUSTOM_NETWORK, Plan
 from medseg.plugin_errors import PluginError
 from medseg.plugins import registered, registered_callbacks
 from medseg.process_group import ALONE, ProcessGroup
+from medseg.setting_types import OF_THE_USER
 from medseg.training.callback import Callback
 from medseg.training.optimizers import make_optimizer
 from medseg.training.schedule import Decay
@@ -58,17 +60,40 @@ class OwnParts:
                 raise ConfigError(f"callbacks: {_name_of(callback)} is no callback; {DERIVE_IT}")
 
     def named_in(self, config: Config) -> Config:
-        """Returns the settings, which name the user's network as a custom one.
+        """Returns the settings, which call the user's network, loss, optimizer and schedule custom ones.
 
         Raises:
             ConfigError: The settings name weights to begin with too.
         """
+        names = {part: OF_THE_USER for part in ("optimizer", "schedule") if getattr(self, part) is not None}
+        config = config.model_copy(update={"training": config.training.model_copy(update=names)})
+        if self.loss is not None:
+            config = config.model_copy(update={"loss": config.loss.model_copy(update={"name": OF_THE_USER})})
         if self.network is None:
             return config
         if config.training.init is not None or config.network.weights is not None:
             raise ConfigError("training.init, network.weights: load them into your own network, and leave these out")
         network = config.network.model_copy(update={"name": CUSTOM_NETWORK})
         return config.model_copy(update={"network": network})
+
+    def check_given(self, config: Config, folder: Path) -> None:
+        """Checks that what the settings of the run in a folder call custom is here: to resume it, it is needed again.
+
+        Raises:
+            TrainingError: It isn't.
+        """
+        names = {
+            "network": config.network.name,
+            "loss": config.loss.name,
+            "optimizer": config.training.optimizer,
+            "schedule": config.training.schedule,
+        }
+        missing = [part for part, name in names.items() if name == OF_THE_USER and getattr(self, part) is None]
+        if missing:
+            given = ", ".join(f"{part}=…" for part in missing)
+            raise TrainingError(
+                f"{folder} trains with your own {' and '.join(missing)}; give it again: medseg.train(…, {given})"
+            )
 
 
 NO_OWN_PARTS = OwnParts()

@@ -16,7 +16,6 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.registry import build_network
 from medseg.parallel import processor_count
-from medseg.plan import CUSTOM_NETWORK
 from medseg.prediction.case_writing import try_mask
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import counted, say, warn
@@ -64,9 +63,10 @@ def trainer_of(
     """Returns the trainer of a run with the user's callbacks only, and its batches; its checkpoint is taken up.
 
     Raises:
-        TrainingError: When the checkpoint is damaged or of another network.
+        TrainingError: When the checkpoint is damaged or of another network, or a part of the user's own is missing.
         ConfigError: When the network cannot be built.
     """
+    own.check_given(run.config, run.folder)
     resumes = processes.first(run.checkpoint.is_file)
     network = make_network(run, own, resumes)
     trainer = make_trainer(network, run.plan, run.config, device, processes, own)
@@ -113,7 +113,6 @@ def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) 
         resumes: A checkpoint brings the weights.
 
     Raises:
-        TrainingError: Where the run was begun with a network of the user's, and none is given.
         ConfigError: Where the network cannot be built, or its first weights don't fit.
     """
     config, plan = run.config, run.plan
@@ -121,10 +120,6 @@ def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) 
     torch.manual_seed(config.training.seed)
     if own.network is not None:
         return copy.deepcopy(own.network)  # each fold begins with the same weights
-    if plan.architecture.name == CUSTOM_NETWORK:
-        raise TrainingError(
-            f"{run.folder} trains a network of your own; give it again: medseg.train(…, network=module)"
-        )
     outputs = len(plan.outputs(labels))
     network = build_network(len(channels), outputs, plan.architecture, config.network.checkpointing)
     weights, init = config.network.weights, config.training.init

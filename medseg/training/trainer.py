@@ -2,42 +2,37 @@
 
 import copy
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from medseg.config import TrainingConfig
 from medseg.dataset.patches import Batch
 from medseg.decoding import decoding_of
-from medseg.device import Device, choose_device
 from medseg.losses.heads import Heads, centre_within, in_float32
-from medseg.plan import Plan
-from medseg.process_group import ALONE, ProcessGroup
 from medseg.progress import say, warn
 from medseg.training.batch_norm import share_batch_norm
 from medseg.training.batches import Batches, augmentation_from, batches_from
-from medseg.training.callback import Callback, Restart
+from medseg.training.callback import Restart
 from medseg.training.clock import Clock
 from medseg.training.compiled import Trained, compiled
 from medseg.training.epoch import Epoch, confusion
 from medseg.training.interruption import interruptible
 from medseg.training.network_fit import misfit
 from medseg.training.optimizers import update_average
-from medseg.training.schedule import Join, Schedule
+from medseg.training.schedule import Join
 from medseg.training.state import TrainingState, load_checkpoint, save_checkpoint
+from medseg.training.trainer_arguments import TrainerArguments
 from medseg.training.watchdog import NotANumber, check_numbers
 
 # The Dice of patches is counted at one step of so many: it takes a hundredth of a step.
 STEPS_BETWEEN_LOOKS = 4
 
 
-@dataclass(eq=False)
-class Trainer:
+class Trainer(TrainerArguments):
     """Trains a network on batches: the loop, and all that changes with its steps.
 
     What is kept of the network while it is trained, its exponential average, is what validates and predicts best
@@ -51,41 +46,30 @@ class Trainer:
         loss: A module of ``(logits, target)``, as ``medseg.losses`` and ``monai.losses`` have them. It gets the logits
             in float32 and the label map ``(batch, 1, *spatial)`` in network values. medseg's own is also given which
             labels were annotated, where that differs between samples.
-        optimizer: Of the network's parameters; or a function of them that makes one. The learning rates that it has
-            are the highest of the schedule.
+        optimizer: Of the network's parameters; it may be given as a function of them that makes one. The learning
+            rates that it has are the highest of the schedule.
         transforms: Of batches, before the network sees them: see ``augmentation_from``.
         callbacks: Told of what happens, in this order.
         settings: Length and schedule: ``epochs``, ``steps_per_epoch``, ``schedule``, ``warm_up``, ``gradient_clip``,
-            ``average_decay``, ``compile`` and ``seed``.
-        device: Where to train, and in which precision. None: a GPU where there is one.
-        schedule: The decay of the learning rate after the warm-up, where the settings do not name it: a function of the
-            part that is done, in 0 … 1, which gives a part of the highest rate.
+            ``average_decay``, ``compile`` and ``seed``; a ``TrainingConfig``, or a dictionary of some of its fields.
+        device: Where to train, and in which precision. It may be given by its name, "cpu" or "cuda:1"; the precision
+            is then that of the settings. "auto" is a GPU where there is one.
+        schedule: The learning rate over the part of the training that is done. Given is the decay after the warm-up,
+            where the settings do not name it: a function of the part that is done, in 0 … 1, which gives a part of the
+            highest rate.
         processes: Those that train one network together.
         state: Where the training is. ``resume`` brings that of a checkpoint.
 
     ``medseg.training`` has an example.
+
+    Raises:
+        ConfigError: The settings, the device or the optimizer cannot be what was given.
     """
 
-    plan: Plan | None
-    network: nn.Module
-    loss: nn.Module
-    optimizer: Any  # a torch.optim.Optimizer from here on
-    transforms: Callable[..., Any] | None = None
-    callbacks: Sequence[Callback] = ()
-    _: KW_ONLY
-    settings: TrainingConfig = field(default_factory=TrainingConfig)
-    device: Device = field(default_factory=choose_device)
-    schedule: Any = None  # a Schedule from here on
-    processes: ProcessGroup = ALONE
-    state: TrainingState = field(default_factory=TrainingState)
-
-    def __post_init__(self) -> None:
+    def __post_init__(self, *given: Any) -> None:
+        super().__post_init__(*given)
         self.augmentation = augmentation_from(self.transforms)
-        has_volumes = any(parameter.ndim == 5 for parameter in self.network.parameters())  # kernels of a 3D network
-        dims = (3 if has_volumes else 2) if self.plan is None else self.plan.dims
-        self.memory_format = self.device.memory_format(dims)
-        self.network = self.device.place(self.network, dims)
-        self.loss = self.loss.to(self.device.torch_device)  # it may hold weights of labels
+        self.memory_format = self.device.memory_format(self.dims)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         share_batch_norm(self.network, self.processes)
         wrapped = self.processes.wrap(self.network, self.device)  # the same network
@@ -93,10 +77,6 @@ class Trainer:
         self.to_compile = wrapped if self.settings.compile else None
         self.decoding = None if self.plan is None else decoding_of(self.plan)
         self.centre = centre_within(getattr(self.network, "margin", ()))
-        if not isinstance(self.optimizer, torch.optim.Optimizer):
-            self.optimizer = self.optimizer(self.network.parameters())
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.schedule = Schedule(self.peaks[0], self.settings.warm_up, self.schedule or self.settings.schedule)
         self.scaler = torch.amp.GradScaler(self.device.torch_device.type, enabled=self.device.needs_loss_scaling)
         total = self.settings.epochs * self.settings.steps_per_epoch
         self.clock = Clock(total, self.state.seconds, processes=self.processes)

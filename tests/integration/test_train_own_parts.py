@@ -85,10 +85,13 @@ def test_the_model_says_that_its_network_is_custom(run: Path, prepared: Prepared
 
 def test_a_run_with_a_network_of_ones_own_is_resumed_with_it(run: Path, prepared: PreparedDataset) -> None:
     longer = load(overrides=["training.epochs=4"])
-    with pytest.raises(
-        TrainingError, match=r"trains a network of your own; give it again: medseg.train\(…, network=module"
-    ):
-        medseg.train(prepared.folder, run, config=longer, device="cpu", resume=True)
+    written = load([run / "config.yaml"])
+    names = (written.network.name, written.loss.name, written.training.optimizer, written.training.schedule)
+    assert names == ("custom", "custom", "custom", "cosine")
+    missing = r"your own network and optimizer; give it again: medseg.train\(…, network=…, optimizer=…"
+    with pytest.raises(TrainingError, match=missing):
+        loss = DiceCELoss(to_onehot_y=True, softmax=True)
+        medseg.train(prepared.folder, run, config=longer, device="cpu", resume=True, loss=loss)
     result = medseg.train(
         prepared.folder,
         run,
@@ -240,3 +243,7 @@ def test_a_schedule_of_ones_own(prepared: PreparedDataset, tmp_path: Path) -> No
     with (tmp_path / "run" / "log.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([0.0075, 0.0025])
+    assert load([tmp_path / "run" / "config.yaml"]).training.schedule == "custom"
+    named = settings("training.schedule=custom")
+    with pytest.raises(TrainingError, match=r"your own schedule; give it again: medseg.train\(…, schedule=…\)"):
+        medseg.train(prepared.folder, tmp_path / "other", config=named, device="cpu")

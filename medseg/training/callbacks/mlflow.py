@@ -46,6 +46,7 @@ class MLflow(Callback):
         given = uri or os.environ.get("MLFLOW_TRACKING_URI") or Path("mlruns")
         self.uri = given.resolve().as_uri() if isinstance(given, Path) else given
         self.mlflow: Any = None
+        self.status = "FAILED"  # unless the training comes to its end
 
     @classmethod
     def is_wanted(cls) -> bool:
@@ -79,8 +80,12 @@ class MLflow(Callback):
             self.mlflow.log_params({key: str(value) for key, value in trainer.settings.model_dump().items()})
         say(f"MLflow gets the numbers too: {self.uri}")
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Notes how the training ended: MLflow calls one that the user interrupted "killed"."""
+        self.status = "FINISHED" if trainer.finished else "KILLED"
+
     def close(self) -> None:
-        """Ends the run."""
+        """Ends the run, as a failed one where the training raised an error."""
         if self.mlflow is not None:
-            self.mlflow.end_run()
-            self.mlflow = None
+            self.mlflow.end_run(self.status)
+            self.mlflow, self.status = None, "FAILED"

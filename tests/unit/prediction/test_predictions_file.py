@@ -84,6 +84,30 @@ def test_a_second_call_does_what_is_missing(model: Path, images: Path, tmp_path:
     assert len(predicted(medseg.predict(model, images, masks, **call))) == 3
 
 
+def test_cases_of_earlier_calls_stay_accounted_for(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While their masks are there, and the same model and settings made them."""
+    masks = tmp_path / "masks"
+
+    def accounted(case: str, **settings: Any) -> list[str]:
+        medseg.predict(model, images / f"{case}.nii.gz", masks, device="cpu", backend="torch", **settings)
+        found = read_predictions(masks)
+        assert found is not None and sorted(found.asked) == sorted(each.case_id for each in found.cases)
+        return [each.case_id for each in found.cases]
+
+    assert accounted("case_0") == ["case_0"]
+    assert accounted("case_1") == ["case_0", "case_1"]
+    assert accounted("case_0", overwrite=True) == ["case_1", "case_0"]
+    (masks / "case_0.nii.gz").unlink()
+    assert accounted("case_2") == ["case_1", "case_2"]
+    assert "another model" not in capsys.readouterr().err
+    assert accounted("case_2", overlap=0.25) == ["case_2"]
+    told = capsys.readouterr().err
+    assert "other settings, made the masks of 1 other case (case_1); they stay" in " ".join(told.split())
+    assert (masks / "case_1.nii.gz").is_file()
+
+
 def test_it_tells_how_many_windows_were_skipped(tiny_plan: Plan, tmp_path: Path) -> None:
     rule = Normalization(kind="ct", lower=-1000, upper=1000, mean=0, std=100)
     grid = tiny_plan.grid.model_copy(update={"normalization": (rule,)})

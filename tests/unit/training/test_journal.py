@@ -129,7 +129,7 @@ def test_mlflow_gets_the_numbers_where_it_is_wanted(tmp_path: Path, monkeypatch:
         start_run=lambda **given: logged.append(given.get("run_name") or given["run_id"]) or run,
         log_params=lambda given: None,
         log_metrics=lambda numbers, step: logged.append((numbers, step)),
-        end_run=lambda: logged.append("end"),
+        end_run=logged.append,
         __spec__=SimpleNamespace(),
     )
     monkeypatch.setitem(sys.modules, "mlflow", fake)  # type: ignore[arg-type]
@@ -138,18 +138,21 @@ def test_mlflow_gets_the_numbers_where_it_is_wanted(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///nowhere")
     assert MLflow.is_wanted()
     state = TrainingState()
-    for _ in range(2):  # a training, and its resumption
+    for finished in (False, None, True):  # a training that is interrupted, its resumption, which fails, and another
         callback = MLflow(tmp_path.name, unions=LABELS.unions)
         callback.on_epoch_end(stub(state), epoch(10, validation()))
+        if finished is not None:
+            callback.on_fit_end(stub(state, finished))
         callback.close()
-    name, (numbers, step), end, again, *_ = logged
-    assert (name, step, end, again) == (tmp_path.name, 10, "end", "a1")
+    name, (numbers, step), end, again, _, failed, _, _, finished_at_last = logged
+    assert (name, step, end, again) == (tmp_path.name, 10, "KILLED", "a1")
+    assert (failed, finished_at_last) == ("FAILED", "FINISHED")
     assert numbers["val_dice_liver _left_"] == 0.25
 
 
-def stub(state: TrainingState) -> Any:
+def stub(state: TrainingState, finished: bool = True) -> Any:
     """A trainer as far as MLflow looks at it."""
-    return SimpleNamespace(state=state, processes=ProcessGroup(), settings=TrainingConfig())
+    return SimpleNamespace(state=state, processes=ProcessGroup(), settings=TrainingConfig(), finished=finished)
 
 
 def test_mlflow_writes_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import SwinUNETR, UNet
 from monai.transforms import Compose, RandFlipd, RandShiftIntensityd
 
-from medseg.config import TrainingConfig
+from medseg.config import Config, TrainingConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.training import Callback, Epoch, Trainer
@@ -139,6 +139,33 @@ def test_the_watchdog_goes_back_without_a_sampler(tmp_path: Path) -> None:
     assert (state.step, trainer.schedule.factor) == (15, pytest.approx(1 / 3))
     assert state.watchdog is not None
     assert len(state.watchdog.notes) == 1
+
+
+def test_settings_and_device_may_be_said_in_short() -> None:
+    """Settings as a dictionary, checked; the device by its name, in the precision and threads of the settings."""
+    given = {"epochs": 1, "steps_per_epoch": 2, "precision": "fp32", "threads": 1}
+    trainer = Trainer(None, small_unet(), loss(), adamw, settings=given, device="cpu")
+    assert trainer.settings == TrainingConfig(**given)
+    assert (trainer.device, trainer.device.threads.fixed) == (CPU, 1)
+    batch = {"image": torch.randn(1, 1, 16, 16, 16), "label": torch.zeros(1, 1, 16, 16, 16)}
+    assert trainer.fit([batch]).step == 2
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"epoch": 3}}, r"settings: there is no setting 'training.epoch'; did you mean 'training.epochs'"),
+        ({"settings": {"epochs": 0}}, r"settings: training.epochs cannot be 0"),
+        ({"settings": Config()}, r"settings: a Config holds none of training; give a .* config.training"),
+        ({"device": "gpu"}, "--device gpu: is no device; give auto, cpu, cuda"),
+        ({"optimizer": "adamw"}, "optimizer: is a str; give an optimizer of PyTorch, or a function"),
+        ({"optimizer": lambda parameters: list(parameters)}, "optimizer: gave a list; give an optimizer of PyTorch"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Trainer(None, small_unet(), loss(), **{"optimizer": adamw, **changes})
 
 
 def test_batches_that_end_stop_the_training() -> None:
