@@ -27,14 +27,13 @@ def on_cpu(network: nn.Module, in_bf16: bool) -> nn.Module:
 
     Args:
         network: Any module; only layers that are exactly of PyTorch's classes change, by their class alone.
-        in_bf16: Whether it computes in bfloat16.
+        in_bf16: Whether it computes in bfloat16 by autocast; convolutions whose weights are bfloat16 do in any case.
     """
-    forms = dict(INSTANCE_NORMS)
-    if in_bf16:
-        forms[nn.Conv3d] = Float32WhereSmallConv3d
     for module in network.modules():
-        if type(module) in forms:
-            module.__class__ = forms[type(module)]
+        if type(module) in INSTANCE_NORMS:
+            module.__class__ = INSTANCE_NORMS[type(module)]
+        elif type(module) is nn.Conv3d and (in_bf16 or module.weight.dtype == torch.bfloat16):
+            module.__class__ = Float32WhereSmallConv3d
     return network
 
 
@@ -47,10 +46,12 @@ class Float32WhereSmallConv3d(nn.Conv3d):
     """
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        if torch.is_autocast_enabled("cpu") and self._is_small(input):
-            with torch.autocast("cpu", enabled=False):
-                return super()._conv_forward(input.float(), weight, bias)  # type: ignore[no-any-return]
-        return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
+        autocast = torch.is_autocast_enabled("cpu")
+        if not (autocast or input.dtype == torch.bfloat16) or not self._is_small(input):
+            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            wide = super()._conv_forward(input.float(), weight.float(), None if bias is None else bias.float())
+        return wide if autocast else wide.to(input.dtype)  # what comes next is as the network is
 
     def _is_small(self, input: torch.Tensor) -> bool:
         """Returns whether a shape is one of those that fail.

@@ -49,13 +49,19 @@ class Device:
         """Returns a context for what a network computes, in the precision of this device."""
         return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
-    def timed(self, kind: Hashable, work: float = 1.0) -> AbstractContextManager[None]:
+    def timed(self, kind: Hashable, work: float = 1.0, is_usual: bool = True) -> AbstractContextManager[None]:
         """Returns a context for a step of the network.
 
         On CUDA it takes the fastest convolutions, on a processor as many threads as are fast; see ``Threads``.
+
+        Args:
+            kind: Steps of one kind are compared with each other.
+            work: They are compared by their time for a unit of work.
+            is_usual: Whether so large a batch comes often. For one that does not, CUDA tries no convolutions: that
+                takes longer than a slower convolution does.
         """
         if self.is_cuda:
-            return _tuned_convolutions()
+            return _convolutions(tuned=is_usual)
         return self.threads.timed(kind, work) if self.is_cpu else nullcontext()
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -154,10 +160,11 @@ def _dtype(device: torch.device, precision: Precision) -> torch.dtype:
 
 
 @contextmanager
-def _tuned_convolutions() -> Iterator[None]:
-    """Lets cuDNN try its algorithms on the first arrays of a shape and keep the fastest, and restores its setting."""
+def _convolutions(tuned: bool) -> Iterator[None]:
+    """Lets cuDNN try its algorithms on the first arrays of a shape and keep the fastest, or take the one that it thinks
+    best; restores its setting."""
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = tuned
     try:
         yield
     finally:

@@ -30,6 +30,7 @@ class Predictor:
         self.plan = plan
         self.device = device
         axes = [axis + 2 for axis in mirror_axes]
+        self.largest_batch = 0
         self.flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
@@ -53,8 +54,11 @@ class Predictor:
             self.network = self.device.place(copied_to_processor(self.network), self.plan.dims)
 
     def _predict(self, windows: torch.Tensor) -> torch.Tensor:
-        axis = None if self.plan.slice_axis is None else self.plan.slice_axis + 2
-        with self.device.timed((id(self.network), windows.shape[2:]), len(windows)), self.device.autocast():
+        axis, n = None if self.plan.slice_axis is None else self.plan.slice_axis + 2, len(windows)
+        self.largest_batch = max(self.largest_batch, n)
+        # What remains of a row of windows is a smaller batch, of another size in other rows and cases.
+        is_usual = n == self.largest_batch
+        with self.device.timed((id(self.network), windows.shape[2:]), n, is_usual), self.device.autocast():
             logits = self.network(windows if axis is None else windows.squeeze(axis))
         return logits if axis is None else logits.unsqueeze(axis)
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from model_records import record_of
 
 import medseg
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.workflows.inspect import inspect
@@ -56,10 +55,7 @@ def test_all_three_commands_say_that_nothing_tells_left_from_right(
     assert said in finding.what
     (warning,) = preprocess(image, tmp_path / "prepared", config=ONE_WORKER).warnings
     assert said in warning.message
-    record = ModelRecord(
-        medseg=medseg.__version__, plan=tiny_plan, labels=Labels.from_names({"a": 1}), channels=("MR",),
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan, {"a": 1}, ("MR",))
     save_model(tmp_path / "model", record, build_network(1, 2, tiny_plan.architecture).state_dict())
     medseg.predict(tmp_path / "model", image, tmp_path / "masks", device="cpu", backend="torch")
     (case,) = json.loads((tmp_path / "masks" / "predictions.json").read_text())["cases"]

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from model_records import record_of
 from pydicom import dcmread
 
 import medseg
-from medseg.config import InferenceConfig
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
@@ -36,9 +35,7 @@ def model(tiny_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     )
     plan = tiny_plan.model_copy(update={"architecture": architecture})
     labels = Labels.from_names({"bright": 1})
-    record = ModelRecord(
-        medseg="0", plan=plan, labels=labels, channels=("x",), inference=InferenceConfig(), provenance={}, metrics={}
-    )
+    record = record_of(plan, labels, ("x",))
     save_model(tmp_path / "model", record, build_network(1, 2, architecture).state_dict())
 
     def forward(_: Fitted, image: torch.Tensor) -> torch.Tensor:

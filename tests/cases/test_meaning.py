@@ -9,14 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 
 import medseg
-import medseg.labels
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.inferers.accumulator import Slab
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord, read_model_record
+from medseg.inferers.model_record import read_model_record
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Grid, Normalization, Plan
@@ -33,16 +33,7 @@ def untrained(folder: Path, plan: Plan, prepared: PreparedDataset) -> Path:
             "architecture": plan.architecture.model_copy(update={"features": (4,) * len(plan.architecture.features)})
         }
     )
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=small,
-        labels=prepared.labels,
-        channels=prepared.record.channels,
-        inference=InferenceConfig(),
-        usual_values=prepared.usual_values,
-        provenance={},
-        metrics={},
-    )
+    record = record_of(small, prepared.labels, prepared.record.channels, usual_values=prepared.usual_values)
     network = build_network(len(record.channels), len(record.outputs), small.architecture)
     save_model(folder, record, network.state_dict())
     return folder
@@ -91,14 +82,11 @@ def test_05_postprocessing_that_drops_a_lesion(
     )
     architecture = Architecture(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 2)
     plan = Plan(dims=3, grid=grid, patch_size=(8, 8, 8), batch_size=2, slice_axis=None, architecture=architecture)
-    record = ModelRecord(
+    record = record_of(
+        plan,
+        {"lesion": 1},
         medseg="0.1.0",
-        plan=plan,
-        labels=medseg.labels.Labels.from_names({"lesion": 1}),
-        channels=("image",),
-        inference=InferenceConfig(),
         postprocessing=(Rule(label="lesion", largest_component=True),),
-        provenance={},
         metrics={"validation": {"labels": {"lesion": {"cases": 2}}}},
     )
     save_model(tmp_path / "model", record, build_network(1, 2, architecture).state_dict())

@@ -50,7 +50,7 @@ def metrics(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     masks.mkdir()
     for name, cut in (("blob_00", 0), ("blob_01", 6)):
         image = nibabel.load(blobs / "labels" / f"{name}.nii.gz")
-        label_map = np.array(image.dataobj)
+        label_map = np.asarray(image.dataobj)
         label_map[:, :, :cut] = 0
         nibabel.save(nibabel.Nifti1Image(label_map, image.affine), masks / f"{name}.nii.gz")
     labels = [
@@ -176,13 +176,13 @@ def comparison(blobs: Path, metrics: Path) -> Path:
     (other / "predictions.json").write_text((masks / "predictions.json").read_text())
     for path in masks.glob("*.nii.gz"):
         image = nibabel.load(path)
-        label_map = np.array(image.dataobj)
+        label_map = np.asarray(image.dataobj)
         label_map[:, :, :5] = 0
         nibabel.save(nibabel.Nifti1Image(label_map, image.affine), other / path.name)
         folder = masks / "probabilities" / path.name.removesuffix(".nii.gz")
         folder.mkdir(parents=True)
         for name, value in (("shell", 2), ("core", 5)):
-            given = np.where(np.array(image.dataobj) == value, 0.8, 0.1).astype(np.float32)
+            given = np.where(np.asarray(image.dataobj) == value, 0.8, 0.1).astype(np.float32)
             nibabel.save(nibabel.Nifti1Image(given, image.affine), folder / f"{name}.nii.gz")
     evaluate([masks, other], blobs, metrics.parent / "compared", metrics=["overlap"], workers=1)
     return metrics.parent / "compared"

@@ -6,13 +6,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from model_records import record_of
 
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import SourceError
 from medseg.files import write_json
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord, read_model_record
+from medseg.inferers.model_record import read_model_record
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
 from medseg.prediction import case_segmentation as predicting
@@ -66,10 +67,7 @@ def trained(source: Path, folder: Path, images: Sequence[str], *, registered: bo
     assert result.plans is not None and result.record.labels is not None
     plan = result.plans.plan_2d
     network = build_network(2, 2, plan.architecture)
-    record = ModelRecord(
-        medseg="0", plan=plan, labels=result.record.labels, channels=result.record.channels,
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(plan, result.record.labels, result.record.channels)
     save_model(folder / "model", record, network.state_dict())
     return PreparedDataset(folder)
 

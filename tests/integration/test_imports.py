@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from model_records import record_of
 
-from medseg.config import InferenceConfig
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks import build_network
 from medseg.plan import Plan
@@ -28,17 +27,14 @@ NEVER = {  # worker processes among them, which share what measuring needs (meds
     "inspect": SELDOM | {"torch", "skimage"},
     "preprocess": SELDOM | {"skimage"},
     "predict": SELDOM | {"skimage", "scipy.ndimage"},
-    "evaluate": SELDOM,
+    "evaluate": SELDOM | {"torch"},
 }
 
 
 @pytest.fixture
 def model(tmp_path: Path, tiny_plan: Plan) -> Path:
     """A model that learnt nothing."""
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan, labels=Labels.from_values([2]), channels=("image",), inference=InferenceConfig(),
-        provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan, Labels.from_values([2]))
     save_model(tmp_path / "model", record, build_network(1, 2, tiny_plan.architecture).state_dict())
     return tmp_path / "model"
 

@@ -1,5 +1,6 @@
 """What depends on CUDA is tried with fakes: there is no GPU where the tests run."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,38 @@ def test_gradients_in_bf16_are_those_in_float32(shape: tuple[int, int, int], ker
     largest = float(gradients[0].abs().max())
     for gradient in gradients[1:]:
         assert float((gradient - gradients[0]).abs().max()) < 0.1 * largest
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 2), (2, 1, 4)])
+def test_gradients_of_a_network_that_is_bf16_itself_are_those_in_float32(shape: tuple[int, int, int]) -> None:
+    reference = torch.nn.Conv3d(32, 32, 3, padding=1)
+    convolution = copy.deepcopy(reference).bfloat16()
+    network = CPU.place(torch.nn.Sequential(convolution), 3)
+    image = torch.randn(1, 32, *shape)
+    reference(image).pow(2).sum().backward()
+    expected = reference.weight.grad
+    assert expected is not None
+    for _ in range(3):
+        del_soon = [torch.full((27 * 32 * 32,), 1e18, dtype=torch.bfloat16) for _ in range(3)]
+        del del_soon
+        convolution.weight.grad = None
+        logits = network(image.bfloat16())
+        assert logits.dtype == torch.bfloat16
+        logits.float().pow(2).sum().backward()
+        gradient = convolution.weight.grad
+        assert gradient is not None and gradient.dtype == torch.bfloat16
+        assert float((gradient.float() - expected).abs().max()) < 0.1 * float(expected.abs().max())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(network(image).float(), reference(image).float(), atol=0.05)
+
+
+def test_cudnn_tries_convolutions_for_usual_batches_only() -> None:
+    before = torch.backends.cudnn.benchmark
+    with CUDA.timed("window"):
+        assert torch.backends.cudnn.benchmark is True
+        with CUDA.timed("window", is_usual=False):
+            assert torch.backends.cudnn.benchmark is False
+    assert torch.backends.cudnn.benchmark is before
 
 
 def test_what_lies_on_a_gpu_already_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:

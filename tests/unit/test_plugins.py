@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_records import record_of
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.inferers.model import load_model, save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.losses import create_loss
 from medseg.networks import build_network, create_network
@@ -175,9 +175,7 @@ def test_a_model_names_no_plugin(plugin: Path, tmp_path: Path, tiny_plan: Plan) 
     """A model.json says the name of a plugin's network; only the user can give the plugin."""
     plan = tiny_plan.model_copy(update={"architecture": ARCHITECTURE})
     labels = Labels.from_names({"organ": 1})
-    record = ModelRecord(
-        medseg="0", plan=plan, labels=labels, channels=("CT",), inference=InferenceConfig(), provenance={}, metrics={}
-    )
+    record = record_of(plan, labels, ("CT",))
     save_model(tmp_path / "model", record, build_network(1, 2, ARCHITECTURE).state_dict())
     assert load_model(tmp_path / "model", choose_device("cpu")).record.plan.architecture.name == "two-layers"
     forget_plugins()

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_records import record_of
 
 from medseg.config import InferenceConfig
 from medseg.device import Device
@@ -10,8 +11,6 @@ from medseg.inferers import backends
 from medseg.inferers.backends import OneByOne, with_backend
 from medseg.inferers.case_stream import predict_logits
 from medseg.inferers.model import Model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 
@@ -28,15 +27,7 @@ def model(request: pytest.FixtureRequest, tiny_plan: Plan) -> Model:
         )
     grid = plan.grid.model_copy(update={"normalization": 2 * plan.grid.normalization})
     plan = plan.model_copy(update={"grid": grid})
-    record = ModelRecord(
-        medseg="0",
-        plan=plan,
-        labels=Labels.from_names({"a": 1, "b": 2}),
-        channels=("x", "y"),
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(plan, {"a": 1, "b": 2}, ("x", "y"))
     torch.manual_seed(0)
     return Model(Path("m"), record, build_network(2, 3, plan.architecture).eval(), CPU)
 

@@ -6,14 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 
 import medseg
-from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.inferers.model import load_model, save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import CUSTOM_NETWORK, Plan
 from medseg.weights import write_tensors
@@ -23,10 +21,7 @@ CPU = Device(torch.device("cpu"), torch.float32)
 
 @pytest.fixture
 def saved(tmp_path: Path, tiny_plan: Plan) -> tuple[Path, torch.nn.Module]:
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan, labels=Labels.from_names({"a": 1, "b": 5}), channels=("T1",),
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan, {"a": 1, "b": 5}, ("T1",))
     network = build_network(1, 3, tiny_plan.architecture)
     save_model(tmp_path / "model", record, network.state_dict())
     return tmp_path, network
@@ -151,10 +146,7 @@ def test_weights_that_are_no_numbers_are_refused(saved: tuple[Path, torch.nn.Mod
 def test_a_network_of_the_users_own_is_given_again(tmp_path: Path, tiny_plan: Plan) -> None:
     architecture = tiny_plan.architecture.model_copy(update={"name": CUSTOM_NETWORK})
     own = torch.nn.Conv3d(1, 3, 3, padding=1)
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan.model_copy(update={"architecture": architecture}), channels=("T1",),
-        labels=Labels.from_names({"a": 1, "b": 5}), inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan.model_copy(update={"architecture": architecture}), {"a": 1, "b": 5}, ("T1",))
     save_model(tmp_path / "model", record, own.state_dict())
     image = tmp_path / "image.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((12, 11, 9), np.float32), np.eye(4)), image)

@@ -5,15 +5,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
-from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError
 from medseg.inferers.model import load_model, save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.networks.unet_plus_plus import UNetPlusPlus
 from medseg.plan import Architecture, Plan
@@ -76,10 +74,7 @@ def saved(tmp_path: Path, tiny_plan: Plan) -> tuple[Path, torch.nn.Module]:
     )
     torch.manual_seed(1)
     network = build_network(1, 2, plan).train()
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan.model_copy(update={"architecture": plan}), labels=Labels.from_names({"a": 1}),
-        channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan.model_copy(update={"architecture": plan}), {"a": 1}, ("T1",))
     save_model(tmp_path / "run" / "model", record, network.state_dict())
     return tmp_path / "run", network
 

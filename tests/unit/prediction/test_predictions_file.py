@@ -12,12 +12,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 
 import medseg
-from medseg.config import InferenceConfig
 from medseg.evaluation.predictions_json import Predictions, read_predictions
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
@@ -31,15 +30,7 @@ def model(tiny_plan: Plan, tmp_path: Path) -> Path:
 
 def write_model(folder: Path, plan: Plan, seed: int) -> Path:
     torch.manual_seed(seed)
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=plan,
-        labels=Labels.from_names({"a": 1, "b": 2}),
-        channels=("MR",),
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(plan, {"a": 1, "b": 2}, ("MR",))
     save_model(folder, record, build_network(1, 3, plan.architecture).state_dict())
     return folder
 

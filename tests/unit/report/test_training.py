@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_records import record_of
 
-from medseg.config import InferenceConfig
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.plan import Plan
 from medseg.report.curves import training_curves
@@ -74,13 +73,5 @@ def test_the_report_of_a_run(blobs: Path, log: Path) -> None:
 def test_provenance_is_told_in_words(tiny_plan: Plan) -> None:
     """Without what is empty, and without Python's brackets."""
     entries = {"training_cases": 3, "init": None, "watchdog": ["less rate", "more foreground"]}
-    record = ModelRecord(
-        medseg="0.1",
-        plan=tiny_plan,
-        labels=LABELS,
-        channels=("CT",),
-        inference=InferenceConfig(),
-        provenance=entries,
-        metrics={},
-    )
+    record = record_of(tiny_plan, LABELS, ("CT",), medseg="0.1", provenance=entries)
     assert dict(record_facts(record))["trained"] == "training cases 3, watchdog less rate; more foreground"

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_records import record_of
 
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.errors import ConfigError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
@@ -23,10 +23,7 @@ def model(tmp_path: Path, tiny_plan: Plan) -> tuple[InitialModel, Network]:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)  # biases too
     two = tiny_plan.grid.model_copy(update={"normalization": tiny_plan.grid.normalization * 2})
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan.model_copy(update={"grid": two}), labels=LABELS, channels=("T1", "T2"),
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan.model_copy(update={"grid": two}), LABELS, ("T1", "T2"))
     save_model(tmp_path / "model", record, network.state_dict())
     return InitialModel.read(tmp_path), network.eval()
 
@@ -133,9 +130,7 @@ def test_networks_that_read_values_while_they_are_built_can_be_begun_with(tmp_pa
     """SwinUNETR of MONAI asks tensors for their values, which those of torch's meta device have not."""
     architecture = tiny_plan.architecture.model_copy(update={"name": "swin-unetr"})
     plan = tiny_plan.model_copy(update={"architecture": architecture})
-    record = ModelRecord(
-        medseg="0", plan=plan, labels=LABELS, channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(plan, LABELS, ("T1",))
     save_model(tmp_path / "model", record, build_network(1, 3, architecture).state_dict())
     told, _, _ = begun(InitialModel.read(tmp_path), plan, Labels.from_names({"liver": 1}), ("T1",))
     assert "tensors of weights fit" in told

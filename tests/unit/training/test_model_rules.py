@@ -5,14 +5,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 
-import medseg
-from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.errors import ModelError
 from medseg.inferers.model import Model, load_model, save_model
-from medseg.inferers.model_record import ModelRecord, read_model_record
+from medseg.inferers.model_record import read_model_record
 from medseg.networks.registry import build_network
 from medseg.postprocessing import choosing
 from medseg.prediction.golden import check_golden, write_golden
@@ -31,15 +30,7 @@ def model(prepared: PreparedDataset, tmp_path: Path) -> Model:
             "architecture": plan.architecture.model_copy(update={"features": (4,) * len(plan.architecture.features)})
         }
     )
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=plan,
-        labels=prepared.labels,
-        channels=prepared.record.channels,
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(plan, prepared.labels, prepared.record.channels)
     torch.manual_seed(0)
     network = build_network(1, len(record.outputs), plan.architecture)
     save_model(tmp_path / "model", record, network.state_dict())

@@ -17,7 +17,7 @@ def spoilt(blobs: Path, folder: Path, missing: int = 4) -> Path:
     folder.mkdir(parents=True)
     for i, path in enumerate(sorted((blobs / "labels").glob("*.nii.gz"))[:3]):
         image = nibabel.load(path)
-        label_map = np.array(image.dataobj)
+        label_map = np.asarray(image.dataobj)
         label_map[:, :, : missing * i] = 0
         nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / path.name)
     return folder

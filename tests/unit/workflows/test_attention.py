@@ -4,16 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 from PIL import Image
 from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
-from medseg.config import InferenceConfig
 from medseg.errors import GeometryError, ModelError, SourceError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.attention_unet import Gate
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Plan
@@ -25,10 +23,7 @@ def save(folder: Path, plan: Plan, name: str, closed: bool = False) -> Path:
     architecture = Architecture(
         name=name, features=(4, 4, 4), strides=((1,) * 3, (2,) * 3, (2,) * 3), kernel_sizes=((3,) * 3,) * 3
     )
-    record = ModelRecord(
-        medseg="0", plan=plan.model_copy(update={"architecture": architecture}), labels=Labels.from_names({"a": 1}),
-        channels=("T1",), inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(plan.model_copy(update={"architecture": architecture}), {"a": 1}, ("T1",))
     torch.manual_seed(0)
     network = build_network(1, 2, architecture)
     for module in network.modules():

@@ -8,13 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 
 import medseg
-from medseg.config import InferenceConfig
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError
 from medseg.inferers.model import load_model, save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
@@ -40,15 +39,7 @@ TUMOUR = Labels.from_names({"core": 1}, {"whole": (1, 5)})
 
 def write_model(folder: Path, plan: Plan, labels: Labels = LABELS) -> Path:
     torch.manual_seed(0)
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=plan,
-        labels=labels,
-        channels=("CT", "PET")[: len(plan.grid.normalization)],
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(plan, labels, ("CT", "PET")[: len(plan.grid.normalization)])
     network = build_network(len(record.channels), len(record.outputs), plan.architecture)
     with torch.no_grad():  # labels of random weights, and as many voxels of each
         for parameter in network.parameters():

@@ -2,8 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from model_records import record_of
 
-from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.dataset.channel_order import tell_channels
 from medseg.inferers.model_record import ModelRecord
@@ -16,15 +16,7 @@ from medseg.prediction.case_writing import _warnings
 @pytest.fixture
 def record(tiny_plan: Plan) -> ModelRecord:
     labels = Labels.from_names({"liver": 1, "spleen": 2})
-    return ModelRecord(
-        medseg="0",
-        plan=tiny_plan,
-        labels=labels,
-        channels=("MRI",),
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    return record_of(tiny_plan, labels, ("MRI",))
 
 
 def test_another_modality_and_missing_labels_are_warned_of(record: ModelRecord) -> None:

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from dicom_kinds import BALLS, KINDS, balls, write_kind
+from model_records import record_of
 from PIL import Image
 from pydicom import dcmread
 from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
-from medseg.config import InferenceConfig
 from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
 from medseg.io import mask_formats as formats
 from medseg.io.mask_formats import FORMATS
 from medseg.io.read import read_segmentation, read_volume, segments_of
@@ -38,10 +37,7 @@ class Thresholds(torch.nn.Module):
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Path:
-    record = ModelRecord(
-        medseg="0", plan=tiny_plan, labels=LABELS, channels=("CT",),
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(tiny_plan, LABELS, ("CT",))
     save_model(tmp_path / "Balls 5" / "model", record, {})
     monkeypatch.setattr("medseg.inferers.model.build_network", lambda *_: Thresholds())
     monkeypatch.setattr("medseg.inferers.model.shapes_of", lambda *_: None)

@@ -6,14 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 from PIL import Image
 
 import medseg
-from medseg.config import InferenceConfig
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Architecture, Normalization, Plan
 
@@ -27,15 +25,7 @@ def model(request: pytest.FixtureRequest, tiny_plan: Plan, tmp_path: Path) -> Pa
         name="unet", features=(1,), strides=((1, 1, 1),), kernel_sizes=((1, 1, 1),), convolutions_per_stage=1
     )
     plan = tiny_plan.model_copy(update={"grid": grid, "architecture": architecture})
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=plan,
-        labels=Labels.from_names({"bright": 1}),
-        channels=("x",),
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(plan, {"bright": 1}, ("x",))
     network = build_network(1, 2, plan.architecture)
     save_model(tmp_path / "model", record, network.state_dict())
     return tmp_path / "model"

@@ -9,15 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from model_records import record_of
 from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
-from medseg.config import InferenceConfig
 from medseg.evaluation.case import LabelMetrics
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord, read_model_record
-from medseg.labels import Labels
+from medseg.inferers.model_record import read_model_record
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.training.model_rules import learn_to_review
@@ -27,15 +26,7 @@ CASES = [f"case_{i}" for i in range(20)]
 
 @pytest.fixture
 def model(tiny_plan: Plan, tmp_path: Path) -> Path:
-    record = ModelRecord(
-        medseg=medseg.__version__,
-        plan=tiny_plan,
-        labels=Labels.from_names({"a": 1, "b": 2}),
-        channels=("MR",),
-        inference=InferenceConfig(),
-        provenance={},
-        metrics={},
-    )
+    record = record_of(tiny_plan, {"a": 1, "b": 2}, ("MR",))
     torch.manual_seed(0)
     save_model(tmp_path / "model", record, build_network(1, 3, tiny_plan.architecture).state_dict())
     return tmp_path / "model"

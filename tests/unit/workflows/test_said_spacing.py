@@ -9,15 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from model_records import record_of
 from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
-from medseg.config import InferenceConfig, load
+from medseg.config import load
 from medseg.dataset.layouts import find_cases
 from medseg.inferers.model import save_model
-from medseg.inferers.model_record import ModelRecord
-from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.volume import Spacing3
@@ -119,10 +118,7 @@ def small(tmp_path: Path, write_image: WriteImage) -> Path:
 
 
 def write_model(folder: Path, plan: Plan, said: tuple[Spacing3, ...] = ()) -> Path:
-    record = ModelRecord(
-        medseg=medseg.__version__, plan=plan, labels=Labels.from_names({"a": 1}), channels=("MR",), said_spacings=said,
-        inference=InferenceConfig(), provenance={}, metrics={},
-    )  # fmt: skip
+    record = record_of(plan, {"a": 1}, ("MR",), said_spacings=said)
     save_model(folder, record, build_network(1, 2, plan.architecture).state_dict())
     return folder
 
