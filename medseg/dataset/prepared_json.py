@@ -64,7 +64,14 @@ class StoredCase(Record):
 
 
 class DatasetRecord(Record):
-    """The content of dataset.json of a prepared dataset: its cases, channels and labels, and where their files lie."""
+    """The content of dataset.json of a prepared dataset: its cases, channels and labels, and where their files lie.
+
+    Example:
+        >>> from medseg.dataset import DatasetRecord, PreparedDataset
+        >>> record: DatasetRecord = PreparedDataset("prepared").record  # what medseg preprocess wrote
+        >>> record.channels, record.cases[0].case_id
+        (('image',), 'blob_00')
+    """
 
     format: Literal["medseg-prepared"] = "medseg-prepared"
     version: Literal[1] = 1

@@ -20,6 +20,11 @@ class Split:
     Attributes:
         training: Case ids, sorted.
         validation: Case ids of those that are held back, sorted.
+
+    Example:
+        >>> split = Split(training=("a1", "b"), validation=("a2",))
+        >>> split.on_both_sides({"a1": "patient a", "a2": "patient a", "b": "patient b"})
+        ['patient a']
     """
 
     training: tuple[str, ...]

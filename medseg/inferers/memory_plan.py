@@ -49,6 +49,12 @@ class MemoryPlan:
         rows_at_once: Rows of windows that are predicted before voxels leave.
         dtype: Of the sums of logits.
         sums_on_device: Whether they lie on the device of the network, or in main memory.
+
+    Example:
+        >>> from medseg.inferers import MemoryPlan
+        >>> least = MemoryPlan(batch_size=1, dtype=torch.bfloat16, sums_on_device=False)
+        >>> least.rows_at_once
+        1
     """
 
     batch_size: int

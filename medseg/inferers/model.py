@@ -28,7 +28,14 @@ from medseg.weights import read_shapes, read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with what is needed to use it."""
+    """A trained network with what is needed to use it.
+
+    Example:
+        >>> from medseg.inferers import Model, load_model
+        >>> model: Model = load_model("run", device="cpu")  # doctest: +SKIP
+        >>> model.record.labels.names, model.record.plan.patch_size  # doctest: +SKIP
+        (('liver', 'tumour'), (128, 128, 64))
+    """
 
     folder: Path  # of an ensemble: that of its members, or the first one of several
     record: ModelRecord

@@ -25,7 +25,19 @@ COPY = "copy the whole model folder again"
 
 
 class ModelRecord(Record):
-    """The content of model.json: all that is needed to use the weights, and what is known of them."""
+    """The content of model.json: all that is needed to use the weights, and what is known of them.
+
+    Example:
+        >>> from medseg.dataset import PreparedDataset
+        >>> from medseg.inferers import ModelRecord
+        >>> dataset = PreparedDataset("prepared")  # what medseg preprocess wrote
+        >>> record = ModelRecord(
+        ...     medseg="1.0", plan=dataset.plans.plan_3d, labels=dataset.labels, channels=dataset.record.channels,
+        ...     inference=InferenceConfig(overlap=0.25), provenance={}, metrics={},
+        ... )
+        >>> len(record.outputs) == 1 + len(dataset.labels.items)  # the background, and each label
+        True
+    """
 
     format_version: int = FORMAT_VERSION
     medseg: str

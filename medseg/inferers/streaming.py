@@ -77,6 +77,8 @@ class StreamingInferer(Inferer):
         >>> for slab in inferer.slabs(image, network):  # never all logits at once
         ...     batch_item, _, *voxels = slab.place
         ...     labels[(batch_item, *voxels)] = slab.logits.argmax(0).to(torch.uint8)
+        >>> isinstance(slab, PlacedSlab)
+        True
     """
 
     roi_size: Sequence[int] | int

@@ -13,6 +13,17 @@ Example:
     >>> volume = read_volume("label_map.nii.gz")
     >>> volume.array.shape, volume.geometry.spacing, volume.geometry.orientation
     ((1, 4, 5, 6), (1.0, 1.0, 2.5), 'LPS')
+
+Volumes are made of arrays, too, and images are found where a path leads:
+
+    >>> from pathlib import Path
+    >>> from medseg.io import Found, ImageSource, Volume, image_sources
+    >>> Volume(np.zeros((1, *grid.shape), np.int16), grid).oriented_as("RAS").geometry.orientation
+    'RAS'
+    >>> found: Found = image_sources(Path("label_map.nii.gz"))  # a folder as well
+    >>> source: ImageSource = found.sources[0]
+    >>> source.kind, source.path.name, read_volume(source).array.dtype
+    ('nifti', 'label_map.nii.gz', dtype('uint8'))
 """
 
 from typing import TYPE_CHECKING, Any

@@ -36,6 +36,12 @@ class Format:
         endings: What the name of a file has to end with; none for a folder with several files.
         on_dicom: Whether it lies on the slices of a DICOM series.
         is_label_map: Whether it is one image of label values; others consist of named structures.
+
+    Example:
+        >>> from medseg.io import Format, format_named
+        >>> format_: Format = format_named("dicom-seg")
+        >>> format_.path(Path("masks"), "ct").as_posix(), format_.on_dicom
+        ('masks/ct.seg.dcm', True)
     """
 
     name: str
@@ -177,13 +183,13 @@ def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Writte
     Examples:
         >>> from pathlib import Path
         >>> import numpy as np
-        >>> from medseg.io import Geometry, LabelMapVolume, format_named, write_mask
+        >>> from medseg.io import Geometry, LabelMapVolume, Written, format_named, write_mask
         >>> from medseg.labels import Labels
         >>> grid = Geometry((4, 5, 6), np.diag([-1.0, -1.0, 2.5, 1.0]))
         >>> label_map = np.zeros(grid.shape, np.uint8)
         >>> label_map[1:3, 1:3, 1:3] = 1
         >>> segmented = LabelMapVolume(label_map, grid, Labels.from_names({"liver": 1}))
-        >>> written = write_mask(format_named("nifti"), Path("ct.nii.gz"), segmented)
+        >>> written: Written = write_mask(format_named("nifti"), Path("ct.nii.gz"), segmented)
         >>> written.certificate.fault
         ''
     """

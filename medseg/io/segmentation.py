@@ -72,6 +72,16 @@ class Segmentation:
         layers: Label maps ``(x, y, z)``. Segments that overlap lie in different ones.
         segments: What the values of the layers stand for.
         notes: What was decided on reading, and what was left out.
+
+    Example:
+        >>> import numpy as np
+        >>> from medseg.io import Geometry, Segment, Segmentation, SegmentHeader
+        >>> grid, layer = Geometry((4, 5, 6), np.eye(4)), np.zeros((4, 5, 6), np.uint8)
+        >>> layer[1:3] = 1
+        >>> liver = Segment.of(SegmentHeader(number=1, name="liver"), layer=0, value=1)
+        >>> drawn = Segmentation(grid, (layer,), (liver,))
+        >>> int(drawn.mask(liver).sum()), int(drawn.label_map({"liver": 7}).max())
+        (60, 7)
     """
 
     geometry: Geometry

@@ -20,6 +20,11 @@ class Lesions:
         prediction: Lesions of the prediction.
         reference: Lesions of the reference.
         matched: The overlap of each pair of lesions that match.
+
+    Example:
+        >>> lesions = Lesions(prediction=3, reference=2, matched=(Overlap(prediction=8, reference=12, both=6),))
+        >>> lesions.sensitivity, lesions.f1, lesions.dice
+        (0.5, 0.4, 0.6)
     """
 
     prediction: int

@@ -21,6 +21,11 @@ class Overlap:
         prediction: Voxels in the prediction.
         reference: Voxels in the reference.
         both: Voxels in both at once.
+
+    Example:
+        >>> overlap = Overlap(prediction=8, reference=12, both=6)
+        >>> overlap.dice, overlap.iou, overlap.sensitivity, overlap.precision
+        (0.6, 0.42857142857142855, 0.5, 0.75)
     """
 
     prediction: int

@@ -22,6 +22,10 @@ class RandScores(NamedTuple):
     Attributes:
         rand_score: V_Rand.
         information_score: V_Info.
+
+    Example:
+        >>> scores = RandScores(rand_score=0.97, information_score=0.99)
+        >>> rand_score, information_score = scores
     """
 
     rand_score: float

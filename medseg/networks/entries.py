@@ -50,6 +50,12 @@ class Entry:
         arguments: What ``network.arguments`` may hold.
         learning_rate: The highest of the schedule, with Muon or AdamW.
         plugin: Whose network it is.
+
+    Example:
+        >>> from medseg.networks import NETWORKS, Entry, entry_of
+        >>> entry = NETWORKS["residual-unet"]
+        >>> isinstance(entry, Entry), entry.dims, entry_of("residual-unet") is entry
+        (True, (2, 3), True)
     """
 
     build: Builder

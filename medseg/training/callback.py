@@ -18,6 +18,12 @@ class Restart:
     Attributes:
         note: Why, in words.
         checkpoint: The state to go back to. None: the training goes on from where it is.
+
+    Example:
+        >>> class NewBatches(Callback):
+        ...     def on_epoch_end(self, trainer, epoch):
+        ...         if epoch.step == 1000:
+        ...             trainer.restart = Restart("other cases from here on")
     """
 
     note: str

@@ -25,6 +25,11 @@ class Epoch:
         confusion: ``(label, prediction)``: voxels of some of the patches, both network values. None: not counted.
         peak_memory_mb: Of the GPU, or of the process.
         validation: Where one was due after these steps.
+
+    Example:
+        >>> epoch = Epoch(50, loss=0.4, gradient_norm=1.2, learning_rate=0.01, samples_per_second=9.0, confusion=None)
+        >>> epoch.numbers({})["train_loss"]
+        0.4
     """
 
     step: int

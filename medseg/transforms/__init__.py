@@ -31,6 +31,25 @@ A label map of the model grid, back on the grid of its source:
     >>> logits[1] = 1
     >>> restore(logits, grid, source).shape
     (10, 12, 14)
+
+What a plan does with a volume, and who looks at its logits part by part on the way back:
+
+    >>> from medseg.plan import Grid, Normalization
+    >>> from medseg.transforms import Prepared, Preprocessing, Restored, Restoring, build_preprocessing, prepare
+    >>> from medseg.volume import Volume
+    >>> rules = Grid(
+    ...     orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(Normalization(kind="zscore"),)
+    ... )
+    >>> volume = Volume(np.random.default_rng(0).normal(100, 10, (1, *source.shape)), source)
+    >>> prepared: Prepared = prepare(volume, None, rules)
+    >>> as_transforms: Preprocessing = build_preprocessing(rules)  # the same as a Compose, for Invertd
+    >>> largest = []
+    >>> def observe(part: Restored) -> None:
+    ...     largest.append(part.logits().max().item())
+    >>> restoring = Restoring(prepared.geometry, source=source, axis=0, observers=[observe])
+    >>> restoring.take(torch.ones(*prepared.geometry.shape, 2), start=0)  # (x, y, z, label)
+    >>> max(largest)
+    1.0
 """
 
 from typing import TYPE_CHECKING, Any

@@ -20,6 +20,11 @@ class Certificate:
         tolerance_mm: How far they may.
         dice: Of contours, which have no voxels: the lowest Dice of a structure that was filled again. Else None.
         remark: What else is wrong.
+
+    Example:
+        >>> certificate = Certificate("nibabel 5.3", 1000, 3, max_distance_mm=0.0, tolerance_mm=0.1)
+        >>> certificate.passed, certificate.fault
+        (False, '3 of 1000 voxels differ')
     """
 
     reader: str

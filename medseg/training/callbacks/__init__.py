@@ -4,7 +4,7 @@ Example:
     >>> from pathlib import Path
     >>> import torch
     >>> from monai.losses import DiceCELoss
-    >>> from medseg.config import TrainingConfig
+    >>> from medseg.config import Config, TrainingConfig
     >>> from medseg.training import Trainer
     >>> from medseg.training.callbacks import Callback, Checkpoint, EarlyStopping, TensorBoard
     >>> class PrintStep(Callback):
@@ -33,6 +33,20 @@ Those that need a prepared dataset, as ``medseg train`` has them:
     ...     TimeBudget(seconds=600), Watchdog(Path("good.safetensors"), dataset.labels.unions, batches),
     ...     Validation(dataset, held_back), journal, LiveTable(journal),
     ... ]
+
+A run that ``medseg train`` began is a folder, to which models go; MLflow has a tracking store:
+
+    >>> from medseg.training.callbacks import MLflow, SaveModel
+    >>> from medseg.training.run import reopen_run
+    >>> run = reopen_run(Path("run"), dataset, Config())  # doctest: +SKIP
+    >>> callbacks += [SaveModel(run), MLflow("liver", uri="http://localhost:5000")]  # doctest: +SKIP
+
+What is no number stops a training, unless a callback asks for a restart:
+
+    >>> from medseg.training.callbacks import Restart
+    >>> class GoOn(Callback):
+    ...     def on_not_a_number(self, trainer, error):
+    ...         trainer.restart = Restart(f"{error}; going on from the last checkpoint", Path("last.safetensors"))
 """
 
 from medseg.training.callback import Callback, Restart
