@@ -51,7 +51,7 @@ class Float32WhereSmallConv3d(nn.Conv3d):
             return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
         with torch.autocast("cpu", enabled=False):
             wide = super()._conv_forward(input.float(), weight.float(), None if bias is None else bias.float())
-        return wide if autocast else wide.to(input.dtype)  # what comes next is as the network is
+        return wide if autocast else wide.to(input.dtype)  # type: ignore[no-any-return]  # as the network goes on
 
     def _is_small(self, input: torch.Tensor) -> bool:
         """Returns whether a shape is one of those that fail.

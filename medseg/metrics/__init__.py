@@ -7,7 +7,7 @@ leave out.
 
 Example:
     >>> import numpy as np
-    >>> from medseg.metrics import assd, dice, hd, hd95, surface_dice, surface_distances
+    >>> from medseg.metrics import SurfaceDistances, assd, dice, hd, hd95, surface_dice, surface_distances
     >>> reference = np.zeros((20, 20, 20), bool)
     >>> reference[5:15, 5:15, 5:15] = True
     >>> prediction = np.roll(reference, 1, axis=0)
@@ -17,6 +17,7 @@ Example:
     2.0
     >>> surface_dice(prediction, reference, spacing=(2.0, 1.0, 1.0), tolerance_mm=2.0)
     1.0
+    >>> distances: SurfaceDistances
     >>> distances = surface_distances(prediction, reference, spacing=(2.0, 1.0, 1.0))  # once for all three
     >>> distances.assd_mm == assd(prediction, reference, spacing=(2.0, 1.0, 1.0))
     True

@@ -44,12 +44,6 @@ class SurfaceDistances:
     Attributes:
         to_reference: From the edge voxels of the prediction, float32 ``(edge voxel,)``.
         to_prediction: From the edge voxels of the reference, float32 ``(edge voxel,)``.
-
-    Example:
-        >>> import numpy as np
-        >>> distances = SurfaceDistances(np.float32([0, 0, 1]), np.float32([0, 2]))
-        >>> distances.hd_mm, round(distances.assd_mm, 3)
-        (2.0, 0.6)
     """
 
     to_reference: Distances

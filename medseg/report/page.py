@@ -3,6 +3,7 @@
 import base64
 import io
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,22 @@ def write_page(path: Path, template: str, title: str, **content: Any) -> Path:
     Raises:
         OutputError: The file cannot be written.
     """
+    now = datetime.now().strftime("%Y-%m-%d %H:%M")
+    page = _environment().get_template(template).render(title=title, version=VERSION, now=now, **content)
+    return write_text(path, page)
+
+
+@cache
+def _environment() -> Environment:
+    """Returns the templates of medseg. They are compiled once: that takes longer than to fill one in."""
     environment = Environment(
         loader=PackageLoader("medseg", ""),
         autoescape=select_autoescape(["j2"]),
         undefined=StrictUndefined,
+        auto_reload=False,
     )
-    now = datetime.now().strftime("%Y-%m-%d %H:%M")
     environment.globals["zip"] = zip
-    page = environment.get_template(template).render(title=title, version=VERSION, now=now, **content)
-    return write_text(path, page)
+    return environment
 
 
 def png(pixels: Array) -> str:

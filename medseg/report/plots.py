@@ -20,6 +20,8 @@ from medseg.table import Row, read_table
 Points = tuple[list[float], list[float]]
 
 MEAN_DICE = "val_dice"
+# Parts of the picture. To measure what stands in it, as matplotlib's layouts do, takes half of the time of drawing it.
+MARGINS = {"left": 0.06, "right": 0.985, "bottom": 0.13, "top": 0.91, "wspace": 0.13}
 COUNTS = ("epoch", "step")
 COUNT = re.compile(r"\d{1,15}")
 
@@ -40,8 +42,8 @@ def plot_progress(log_csv: Path, output: Path) -> Path:
         OutputError: The picture cannot be written.
     """
     rows = log_rows(log_csv)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    loss_axes, dice_axes = figure.subplots(1, 2, sharex=True)
+    figure = Figure(figsize=(10, 4))
+    loss_axes, dice_axes = figure.subplots(1, 2, sharex=True, gridspec_kw=MARGINS)
     _draw(loss_axes, log_points(rows, "train_loss"), "training", color="#1f4e79")
     if "val_loss" in rows[0]:
         _draw(loss_axes, log_points(rows, "val_loss"), "validation", color="#c0504d")

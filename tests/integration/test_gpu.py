@@ -14,7 +14,8 @@ import gpu
 from gpu_checks import CHECKS, runner
 from gpu_checks.check import Check, Numbers, Setup
 
-SLOW = {"torch_compile", "compiled_training", "compiled_prediction"}  # they need a compiler, and a minute
+# They need a compiler, and a minute; a processor takes as long for convolutions in fp16, which it emulates.
+SLOW = {"torch_compile", "compiled_training", "compiled_prediction", "training_fp16"}
 NOT_ON_A_PROCESSOR = {"training_memory", "little_memory"}
 # What tells of speed or of a process's memory says nothing in a test.
 NOT_JUDGED = {"pace", "data_loading", "max_memory"}

@@ -61,6 +61,7 @@ class Journal(Callback):
         """Reads the rows of steps up to the first one."""
         rows = log_rows(self.path, ("epoch", "step")) if self.path.is_file() else []
         self.rows = [row for row in rows if int(row["step"]) <= first_step]
+        self.last_picture = time.monotonic()  # the first one has some points
 
     def add(self, epoch: Epoch, seconds: float, time_left: float | None) -> None:
         """Writes a row and, now and then, the picture.
