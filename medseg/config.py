@@ -156,6 +156,8 @@ class InferenceConfig(Section):
     window_batch_size: int | None = Field(None, ge=1)  # None: 4 in 3D, 16 in 2D
     skip_air: bool = True  # in CT, the network is asked only once what it says of windows without a body
     first_look: bool = False  # at half the resolution, for where it pays to look finely; for large scans
+    # Of imported models: by the rule of their plan, which is that of where they were trained, or by medseg's own.
+    resampling: Literal["plan", "medseg"] = "plan"
 
 
 class Config(Section):

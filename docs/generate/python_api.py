@@ -18,7 +18,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "transforms": {
         "Preprocessing, and the way back": (
             "build_preprocessing", "Preprocessing", "prepare", "Prepared", "restore", "restore_label_map", "Restoring",
-            "Restored",
+            "Restored", "ModelGridRule",
         ),
         "Steps for a Compose of your own": (
             "ReadVolumed", "ClipExtremesd", "OrthogonalGridd", "ResampleToSpacingd", "NormalizeChannelsd",
@@ -111,7 +111,8 @@ RECORDS = {
         "Config", "TrainingConfig", "AugmentationConfig", "InferenceConfig", "NetworkConfig", "LossConfig",
         "PlanningConfig", "PreprocessingConfig", "load",
     ),
-    "plan": ("Plan", "Grid", "Normalization", "Architecture", "LearntRegion", "Plans", "Fingerprint", "UsualValues"),
+    "plan": ("Plan", "Grid", "Normalization", "Resampling", "Windows", "Architecture", "LearntRegion", "Plans"),
+    "fingerprint": ("Fingerprint", "Intensities", "UsualValues"),
     "device": ("choose_device", "Device"),
 }  # fmt: skip
 

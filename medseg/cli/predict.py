@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -69,6 +69,13 @@ def predict(
             "--first-look/--no-first-look",
             help="For large scans: look at half the resolution first, then finely around what was found; faster, but "
             "what the first look misses is lost. [default: as the model says]",
+        ),
+    ] = None,
+    resampling: Annotated[
+        Literal["plan", "medseg"] | None,
+        typer.Option(
+            help="Of imported models: by the rule of where they were trained (plan), or by medseg's own, which goes "
+            "smoothly from slice to slice; masks differ slightly. [default: as the model says]"
         ),
     ] = None,
     max_memory: Annotated[
@@ -143,6 +150,7 @@ def predict(
         overlap=overlap,
         skip_air=skip_air,
         first_look=first_look,
+        resampling=resampling,
         images=images,
         registered=registered,
         spacing=spacing,

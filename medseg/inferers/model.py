@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import folder_written_whole
@@ -22,7 +23,7 @@ from medseg.inferers.model_record import COPY, RECORD, WEIGHTS, ModelRecord, rea
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.networks.entries import NETWORKS, entry_of
 from medseg.networks.registry import build_network, shapes_of
-from medseg.plan import CUSTOM_NETWORK
+from medseg.plan import CUSTOM_NETWORK, MEDSEG_RESAMPLING
 from medseg.weights import read_shapes, read_tensors, write_tensors
 
 
@@ -141,6 +142,16 @@ def without_rules(model: Model, keep_review: bool = False) -> Model:
     """Returns the model without the rules of its postprocessing, and without those for which cases to review."""
     fewer = {"postprocessing": ()} if keep_review else {"postprocessing": (), "review": None}
     return replace(model, record=model.record.model_copy(update=fewer))
+
+
+def resampled_as(model: Model, config: InferenceConfig) -> Model:
+    """Returns the model, resampling by medseg's own rule where the settings ask for it; ``model`` itself elsewhere."""
+    plan = model.record.plan
+    if config.resampling == "plan" or plan.grid.resampling == MEDSEG_RESAMPLING:
+        return model
+    grid = plan.grid.model_copy(update={"resampling": MEDSEG_RESAMPLING})
+    plan = plan.model_copy(update={"grid": grid})
+    return replace(model, record=model.record.model_copy(update={"plan": plan}))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:

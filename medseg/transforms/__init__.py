@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from medseg.transforms.augmentation.pipeline import Augmentation, EachSample, augmentation_for, build_augmentation
     from medseg.transforms.augmentation.spatial import RandAffineBatch, RandFlipBatch
+    from medseg.transforms.model_grid import ModelGridRule
     from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd
     from medseg.transforms.prepared import Prepared, prepare
     from medseg.transforms.preprocessing import Preprocessing, build_preprocessing
@@ -80,6 +81,7 @@ _HOMES = {
     "BatchTransform": "augmentation.batch",
     "ClipExtremesd": "normalize",
     "EachSample": "augmentation.pipeline",
+    "ModelGridRule": "model_grid",
     "NormalizeChannelsd": "normalize",
     "OrthogonalGridd": "spatial",
     "Prepared": "prepared",
@@ -107,8 +109,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Augmentation", "BatchTransform", "ClipExtremesd", "EachSample", "NormalizeChannelsd", "OrthogonalGridd",
-    "Prepared", "Preprocessing", "RandAffineBatch", "RandBrightnessBatch", "RandChannelDropoutBatch",
+    "Augmentation", "BatchTransform", "ClipExtremesd", "EachSample", "ModelGridRule", "NormalizeChannelsd",
+    "OrthogonalGridd", "Prepared", "Preprocessing", "RandAffineBatch", "RandBrightnessBatch", "RandChannelDropoutBatch",
     "RandContrastBatch", "RandFlipBatch", "RandGammaBatch", "RandGaussianBlurBatch", "RandGaussianNoiseBatch",
     "RandLowResolutionBatch", "ReadVolumed", "ResampleToSpacingd", "Restored", "Restoring", "augmentation_for",
     "build_augmentation", "build_preprocessing", "monai_transform", "prepare", "restore", "restore_label_map",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,7 +15,7 @@ from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimit, bytes_of
-from medseg.inferers.model import load_model, without_rules
+from medseg.inferers.model import load_model, resampled_as, without_rules
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
 from medseg.prediction.output import PredictionOutput
@@ -31,6 +32,7 @@ def predict(
     overlap: float | None = None,
     skip_air: bool | None = None,
     first_look: bool | None = None,
+    resampling: Literal["plan", "medseg"] | None = None,
     images: str | Sequence[str] | None = None,
     registered: bool = False,
     spacing: Sequence[float] | None = None,
@@ -57,11 +59,13 @@ def predict(
         output: A folder for masks and predictions.json. One that ends as a mask does (``.nii.gz``, ``.seg.nrrd``,
             ``.dcm``) is the file of a single case. None keeps label maps in memory.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        mirror: Average over mirrored images. None takes the model's own setting, as in the next three.
+        mirror: Average over mirrored images. None takes the model's own setting, as in the next four.
         overlap: Of neighbouring windows, as a fraction of the patch.
         skip_air: In CT, windows of nothing but air get what the network says of even air, which it is asked once.
         first_look: For large scans: the network first sees the image at half the resolution, and then only what lies
             around what it found there, as it is; what it missed is background.
+        resampling: "medseg" resamples cases of imported models, and their logits, by medseg's own rule, which goes
+            smoothly from slice to slice, in place of that of where they were trained ("plan"); masks differ slightly.
         images: Globs as in ``preprocess``; channels that they name as in training are put in that order.
         registered: Channels on different grids show one place, and are resampled to the grid of the first. So are
             those that DICOM says so of, and all where the model was trained like that.
@@ -94,8 +98,11 @@ def predict(
     models = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
     loaded = with_backend(load_model(models, choose_device(device), head, network), backend)
     loaded = loaded if postprocessing else without_rules(loaded, keep_review=True)
-    changes = {"mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look}
+    changes = {
+        "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling
+    }  # fmt: skip
     config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    loaded = resampled_as(loaded, config)
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
     found = with_spacing(found, spacing)
     found.tell(source)

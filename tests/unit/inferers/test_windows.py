@@ -1,12 +1,15 @@
+import numpy as np
 import pytest
 import torch
 from monai.data.utils import compute_importance_map
+from scipy.ndimage import gaussian_filter
 from sliding import CPU, plan
 
 from medseg.config import InferenceConfig
 from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
+from medseg.plan import Windows
 
 
 class Identity(torch.nn.Module):
@@ -31,6 +34,44 @@ def test_windows_are_weighed_as_monai_weighs_them(mode: str, scale: float | tupl
     patch = (24, 17, 1)
     layout = Layout((40, 40, 40), patch, (0, 0, 0), 0.5, mode=mode, sigma_scale=scale)
     assert torch.equal(layout.weight(), compute_importance_map(patch, mode=mode, sigma_scale=scale))
+
+
+@pytest.mark.parametrize(
+    ("n", "patch", "overlap", "starts"),
+    [
+        (110, 64, 0.5, [0, 23, 46]),  # the example in nnU-Net's source
+        (64, 64, 0.5, [0]),
+        (10, 64, 0.5, [0]),  # padded to one window
+        (65, 64, 0.5, [0, 1]),
+        (21, 8, 0.5, [0, 3, 6, 10, 13]),  # 6.5 and 9.75, rounded to even numbers
+        (100, 40, 0.2, [0, 30, 60]),
+        (5, 1, 0.5, [0, 1, 2, 3, 4]),  # slices of a 2D network
+    ],
+)
+def test_windows_of_nnunet_are_spread_evenly(n: int, patch: int, overlap: float, starts: list[int]) -> None:
+    layout = Layout((n, 4, 4), (patch, 4, 4), (0, 0, 0), overlap, rule="nnunet")
+    assert sorted({start[0] for row in layout.rows() for start in row.windows}) == starts
+
+
+@pytest.mark.parametrize("patch", [(24, 17, 1), (20, 32, 28), (64, 48, 32)])
+def test_windows_of_nnunet_are_weighed_by_its_gaussian(patch: tuple[int, int, int]) -> None:
+    """Its source: a filtered impulse in the middle, 10 at most, in float16, whose zeros become its least value."""
+    impulse = np.zeros(patch)
+    impulse[tuple(n // 2 for n in patch)] = 1
+    gaussian = gaussian_filter(impulse, [n / 8 for n in patch], 0, mode="constant", cval=0)
+    weight = torch.from_numpy(gaussian / (gaussian.max() / 10)).half()
+    weight[weight == 0] = weight[weight > 0].min()
+    ours = Layout((200, 200, 200), patch, (0, 0, 0), 0.5, rule="nnunet").weight()
+    assert torch.allclose(ours, weight.float(), rtol=1e-3, atol=1e-7)
+
+
+def test_a_plan_says_where_windows_lie_and_how_they_are_weighed() -> None:
+    windows = Windows(rule="nnunet", weighting="constant", padding="replicate")
+    own = plan(3).model_copy(update={"windows": windows})
+    layout = CaseStream(Predictor(Identity(), own, CPU), torch.zeros(1, 21, 5, 9), InferenceConfig()).layout
+    assert (layout.rule, layout.mode, layout.padding_mode) == ("nnunet", "constant", "replicate")
+    image = torch.randn(1, 21, 5, 9, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(predict_logits(Identity(), image, own, InferenceConfig(), CPU)[:1], image, atol=1e-5)
 
 
 class LeftRight(torch.nn.Module):

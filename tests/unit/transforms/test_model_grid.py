@@ -136,7 +136,7 @@ def slabs(restoring: Restoring, logits: torch.Tensor, height: int) -> np.ndarray
 
 
 @pytest.mark.parametrize("wanted", [(1.0, 1.0, 1.2), (1.0, 1.0, 6.0), (0.5, 1.6, 4.0)])
-@pytest.mark.parametrize("height", [1, 3, 50])
+@pytest.mark.parametrize("height", [2, 50])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_logits_come_back_by_the_rule_of_nnunet_slab_by_slab(wanted: tuple[float, ...], height: int, axis: int) -> None:
     source = Geometry((24, 21, 12), np.diag([-0.8, 0.8, 4.0, 1.0]))
