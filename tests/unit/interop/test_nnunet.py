@@ -6,12 +6,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import nnunet_folder
+import numpy as np
 import pytest
 import torch
 from nnunet_folder import CONFIGURATION, architecture, checkpoint, plans, state, write
+from typer.testing import CliRunner
 
 import medseg
+from medseg.cli.main import app
 from medseg.inferers.model import load_model
 from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.interop.nnunet.importer import KNOWN_TRAINER
@@ -269,3 +273,28 @@ def test_trainers_of_nnunet_are_known() -> None:
     ]  # fmt: skip
     assert [name for name in known if not KNOWN_TRAINER.fullmatch(name)] == []
     assert not KNOWN_TRAINER.fullmatch("nnUNetTrainerMedNeXt")
+
+
+def test_the_model_is_one_like_any_other(tmp_path: Path) -> None:
+    """It is imported by the command, predicts an image whose axes point anywhere, is packed, and predicts the same."""
+    folds = {str(seed): state(seed=seed) for seed in (0, 1)}
+    for weights in folds.values():  # so that all labels are about as likely
+        for name in ("decoder.stages.1.convs.1.norm.weight", "decoder.seg_layers.1.weight"):
+            weights[name].fill_(1)
+        weights["decoder.seg_layers.1.weight"][:, :3] = 4 * torch.eye(3)[..., None, None, None]
+        for name in ("decoder.stages.1.convs.1.norm.bias", "decoder.seg_layers.1.bias"):
+            weights[name].zero_()
+    saved = {name: checkpoint(each, inference_allowed_mirroring_axes=(2,)) for name, each in folds.items()}
+    source = write(tmp_path / nnunet_folder.NAME, folds=saved)
+    arguments = ["import", str(source), "-o", str(tmp_path / "model"), "--folds", "0, 1", "--checkpoint", "final"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    affine = np.array([[0, 0, -5.0, 3], [1.5, 0, 0, 4], [0, -1.5, 0, 5], [0, 0, 0, 1]])
+    values = np.random.default_rng(0).normal(50, 150, (30, 20, 12)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "scan.nii.gz")
+    (prediction,) = medseg.predict(tmp_path / "model", tmp_path / "scan.nii.gz", tmp_path / "masks", device="cpu")
+    mask = nibabel.load(tmp_path / "masks" / "scan.nii.gz")
+    assert np.array_equal(mask.affine, affine) and len(np.unique(prediction.label_map.array)) > 1
+    medseg.package(tmp_path / "model", tmp_path / "liver.zip")
+    (again,) = medseg.predict(tmp_path / "liver.zip", tmp_path / "scan.nii.gz", device="cpu")
+    assert np.array_equal(again.label_map.array, prediction.label_map.array)
