@@ -11,12 +11,14 @@ class Clock:
     """Counts the seconds of a run over all its sittings.
 
     ``budget`` is the part of ``max_time`` that is left for training after what final validation needs; None where
-    steps rule. In a process group the clock of the first process counts.
+    steps rule. The schedule lasts from ``began``, the seconds that went before the first step, to the end of the
+    budget. In a process group the clock of the first process counts.
     """
 
     total_steps: int
     seconds_before: float = 0.0  # of earlier sittings
     budget: float | None = None
+    began: float = 0.0
     started: float = field(default_factory=time.monotonic)
     processes: ProcessGroup = ALONE
 
@@ -27,9 +29,10 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """Returns the part of the schedule that is done, 1 at its end."""
-        if self.budget is not None:
-            return self.processes.first(lambda: self.seconds) / self.budget
-        return step / self.total_steps
+        if self.budget is None:
+            return step / self.total_steps
+        whole = self.budget - self.began
+        return (self.processes.first(lambda: self.seconds) - self.began) / whole if whole > 0 else 1.0
 
     def time_left(self, step: int, first_step: int) -> float | None:
         """Returns the seconds that are left, estimated from the pace of this sitting where steps rule.

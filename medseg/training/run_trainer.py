@@ -31,7 +31,7 @@ from medseg.training.callbacks.tensorboard import TensorBoard
 from medseg.training.callbacks.time_budget import TimeBudget
 from medseg.training.callbacks.validation import Validation
 from medseg.training.callbacks.watchdog import Watchdog
-from medseg.training.forecast import TimeShares
+from medseg.training.forecast import VALIDATIONS, TimeShares
 from medseg.training.initial import InitialModel
 from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
@@ -87,9 +87,10 @@ def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: Time
         shares: What ``training.max_time`` leaves for training, and the cases that are validated.
     """
     settings, unions = run.config.training, run.dataset.labels.unions
+    once = shares.validation / VALIDATIONS
     callbacks: list[Callback] = [
         Watchdog(run.good_checkpoint, unions, sampler),
-        Validation(run.dataset, shares.cases, run.config.inference, settings.validation_share),
+        Validation(run.dataset, shares.cases, run.config.inference, settings.validation_share, once),
         SaveModel(run),
     ]
     if settings.max_time is not None:

@@ -23,6 +23,7 @@ class Validation(Callback):
         case_ids: Those that are not trained on.
         config: How windows are laid. None: as by default.
         share: Most of the time that validation may take.
+        expected: Seconds that one is thought to take, so that the first one is not too early. 0: nothing is known.
     """
 
     def __init__(
@@ -31,10 +32,11 @@ class Validation(Callback):
         case_ids: Sequence[str],
         config: InferenceConfig | None = None,
         share: float = 0.1,
+        expected: float = 0.0,
     ) -> None:
         self.dataset, self.case_ids = dataset, tuple(case_ids)
         self.config, self.share = config or InferenceConfig(), share
-        self.ended_at, self.seconds = time.monotonic(), 0.0  # of the last one
+        self.ended_at, self.seconds = time.monotonic(), expected  # of the last one
         self.validated_step: int | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:

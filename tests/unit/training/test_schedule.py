@@ -27,6 +27,12 @@ def test_steps_or_the_clock_measure_progress() -> None:
     assert clock.time_left(0, 0) == pytest.approx(70, abs=1)
 
 
+def test_what_goes_before_the_first_step_is_no_part_of_the_schedule() -> None:
+    clock = Clock(total_steps=200, seconds_before=60.0, budget=100.0, began=20.0)
+    assert clock.progress(0) == pytest.approx(0.5, abs=0.01)
+    assert Clock(total_steps=200, seconds_before=60.0, budget=50.0, began=60.0).progress(0) == 1
+
+
 @pytest.mark.parametrize("done", [0.3, 1.0])
 def test_a_longer_schedule_is_joined_without_a_jump(done: float) -> None:
     """A run is made three times as long where a part of it, or all, is done."""
