@@ -7,10 +7,10 @@
 makes (it needs fire and pytorch-ignite). Each is a whole command, in turn; memory is the most that its
 processes held together (proportional set size, sampled). Prints a Markdown table. Random weights are near ties
 everywhere, so that small differences, as of resampling or rounding, show in the labels as they don't with trained ones.
+nnU-Net's model is what 'medseg package' makes; "imported" is that one as 'medseg import' takes it, by nnU-Net's rules.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -77,7 +77,7 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.images is None:
         make_ct(images / "ct.nii.gz", tuple(arguments.shape))
     plan = plan_of(arguments)
-    network = write_model(folder / "model", plan, n_labels)
+    write_model(folder / "model", plan, n_labels)
     medseg.package(folder / "model", folder / "bundle", format="monai-bundle")
     bundle, masks = folder / "bundle", folder / "MONAI"
     of_bundle = ["--config_file", bundle / "configs/inference.json", "--bundle_root", bundle]
@@ -94,8 +94,9 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
         quantise(shutil.copytree(folder / "model", folder / "quantised"))
         runs["medseg, int8"] = own(folder / "quantised", folder / "medseg, int8")
     if arguments.peer and "nnU-Net" not in arguments.without:
-        write_peer(folder, plan, network, n_labels, images, arguments.peer)
-        runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", folder / "peer"]
+        trained, imported = write_peer(folder, images)
+        runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", trained]
+        runs["medseg, imported"] = own(imported, folder / "medseg, imported")
     runs = {name: command for name, command in runs.items() if name not in arguments.without}
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for _ in range(arguments.runs):
@@ -134,7 +135,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     return Plan(dims=3, grid=grid, patch_size=patch, batch_size=2, slice_axis=None, architecture=architecture)
 
 
-def write_model(folder: Path, plan: Plan, n_labels: int) -> torch.nn.Module:
+def write_model(folder: Path, plan: Plan, n_labels: int) -> None:
     torch.manual_seed(0)
     network = build_network(1, n_labels + 1, plan.architecture)
     record = ModelRecord(
@@ -147,7 +148,6 @@ def write_model(folder: Path, plan: Plan, n_labels: int) -> torch.nn.Module:
         metrics={},
     )
     save_model(folder, record, network.state_dict())
-    return network
 
 
 def quantise(model: Path) -> None:
@@ -159,103 +159,16 @@ def quantise(model: Path) -> None:
     save_quantised(graph, record, model)
 
 
-def write_peer(folder: Path, plan: Plan, network: Any, n_labels: int, images: Path, python: Path) -> None:
-    """A model folder of nnU-Net with the same weights, whose axes are z, y, x; and images with its names."""
-    unet = network.network
-    parts = (unet.encoder, unet.up, unet.decoder, unet.heads)
-    tensors = [p.detach() for part in parts for p in part.parameters()]
-    torch.save([t.permute(0, 1, 4, 3, 2).contiguous() if t.ndim == 5 else t for t in tensors], folder / "weights.pt")
-    model = folder / "peer"
-    (model / "fold_0").mkdir(parents=True)
-    labels = {"background": 0, **{f"label_{i}": i for i in range(1, n_labels + 1)}}
-    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
-    (model / "dataset.json").write_text(json.dumps(dataset))
-    (model / "plans.json").write_text(json.dumps(peer_plans(plan)))
-    subprocess.run([str(python), "-c", CHECKPOINT, str(folder)], check=True, capture_output=True)
+def write_peer(folder: Path, images: Path) -> tuple[Path, Path]:
+    """The model as nnU-Net's, the same as a model that was imported from there, and images with nnU-Net's names."""
+    results = medseg.package(folder / "model", folder / "results", format="nnunet")
+    (trained,) = results.glob("*/*")
+    medseg.import_model(trained, folder / "imported")
     (folder / "peer_images").mkdir()
     for path in images.glob("*.nii.gz"):
         (folder / "peer_images" / path.name.replace(".nii.gz", "_0000.nii.gz")).symlink_to(path.resolve())
+    return trained, folder / "imported"
 
-
-def peer_plans(plan: Plan) -> dict[str, Any]:
-    how = {"order": 3, "order_z": 0, "force_separate_z": None}
-    resampling = "resample_data_or_seg_to_shape"
-    n, architecture = len(plan.architecture.features), plan.architecture
-    network = {
-        "n_stages": n,
-        "features_per_stage": architecture.features,
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": architecture.kernel_sizes,
-        "strides": architecture.strides,
-        "n_conv_per_stage": [2] * n,
-        "n_conv_per_stage_decoder": [2] * (n - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    configuration = {
-        "data_identifier": "b",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": plan.patch_size[::-1],
-        "median_image_size_in_voxels": plan.patch_size[::-1],
-        "spacing": plan.grid.spacing[::-1],
-        "normalization_schemes": ["CTNormalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": resampling,
-        "resampling_fn_data_kwargs": {"is_seg": False, **how},
-        "resampling_fn_seg": resampling,
-        "resampling_fn_seg_kwargs": {"is_seg": True, **how, "order": 1},
-        "resampling_fn_probabilities": resampling,
-        "resampling_fn_probabilities_kwargs": {"is_seg": False, **how, "order": 1},
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": network,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-        "batch_dice": False,
-    }
-    statistics = {"mean": RULE.mean, "std": RULE.std, "percentile_00_5": RULE.lower, "percentile_99_5": RULE.upper}
-    return {
-        "dataset_name": "Dataset001_Benchmark",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": plan.grid.spacing,
-        "original_median_shape_after_transp": plan.patch_size,
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {
-            "0": {**statistics, "median": RULE.mean, "min": -1024, "max": 1}
-        },
-    }
-
-
-# Run by the peer's Python, in folder: names the weights as nnU-Net does.
-CHECKPOINT = """
-import json, sys, torch
-from pathlib import Path
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-folder = Path(sys.argv[1])
-plans, dataset = (json.loads((folder / "peer" / name).read_text()) for name in ("plans.json", "dataset.json"))
-architecture = plans["configurations"]["3d_fullres"]["architecture"]
-network = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-    architecture["_kw_requires_import"], 1, len(dataset["labels"]), deep_supervision=False)
-decoder = network.decoder
-parts = [network.encoder, decoder.transpconvs, decoder.stages, decoder.seg_layers[-1:]]
-own = [p for part in parts for p in part.parameters()]
-for p, tensor in zip(own, torch.load(folder / "weights.pt"), strict=True):
-    p.data.copy_(tensor)
-torch.save({"network_weights": network.state_dict(), "trainer_name": "nnUNetTrainer",
-    "init_args": {"configuration": "3d_fullres"}, "inference_allowed_mirroring_axes": None},
-    folder / "peer" / "fold_0" / "checkpoint_final.pth")
-"""
 
 PREDICT = """
 import sys

@@ -53,6 +53,8 @@ class Peer:
         self.folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
         self.environment = {**os.environ, **self.folders}
         raw = Path(self.folders["nnUNet_raw"]) / "Dataset004_Hippocampus"
+        if raw.is_dir():
+            return
         (raw / "imagesTr").mkdir(parents=True)
         (raw / "labelsTr").mkdir()
         images = sorted((source / "imagesTr").glob("*.nii.gz"))

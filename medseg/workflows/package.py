@@ -1,4 +1,4 @@
-"""package: a model as one file, as ONNX, or as a MONAI bundle."""
+"""package: a model as one file, as ONNX, as a MONAI bundle, or as a trained folder of nnU-Net."""
 
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,9 +9,11 @@ from medseg.files import folder_written_whole
 from medseg.inferers.model import load_model
 from medseg.interop.model_zip import is_there, write_model_zip
 from medseg.interop.monai_bundle import write_monai_bundle
+from medseg.interop.nnunet.exporter import write_nnunet_folder
 from medseg.interop.onnx_folder import write_onnx_folder
 
-PackageFormat = Literal["zip", "onnx", "monai-bundle"]
+PackageFormat = Literal["zip", "onnx", "monai-bundle", "nnunet"]
+WRITERS = {"onnx": write_onnx_folder, "monai-bundle": write_monai_bundle, "nnunet": write_nnunet_folder}
 
 
 def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Path:
@@ -23,7 +25,8 @@ def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Pa
         format: "zip": one file that ``predict`` takes as a model. "onnx": a folder with network.onnx (float32, windows
             of one shape, any number of them) and model.json, which says how images are prepared and labels made.
             "monai-bundle": a folder that ``python -m monai.bundle run --config_file configs/inference.json`` predicts
-            with, without medseg.
+            with, without medseg. "nnunet": a folder for ``nnUNet_results``, with which ``nnUNetv2_predict`` predicts;
+            what it does in another way than medseg is warned of.
 
     Returns:
         What was written: ``output``.
@@ -44,5 +47,5 @@ def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Pa
         raise is_there(path)
     loaded = load_model(Path(model), choose_device("cpu", "fp32"))
     with folder_written_whole(path) as folder:
-        (write_onnx_folder if format == "onnx" else write_monai_bundle)(loaded, folder)
+        WRITERS[format](loaded, folder)
     return path

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -162,7 +161,11 @@ def _normalization(scheme: str, mask: bool, plans: NnunetPlans, channel: str, wh
         case "RGBTo01Normalization":
             return Normalization(kind="linear", mean=0, std=LARGEST_GREY)
         case "CTNormalization":
-            of_channel = plans.intensities(channel, Path(where))
+            of_channel = plans.foreground_intensity_properties_per_channel.get(channel)
+            if of_channel is None:
+                raise ModelError(
+                    f"{where}: does not say the intensities of channel {channel}, which CTNormalization needs"
+                )
             return Normalization(
                 kind="ct",
                 lower=of_channel.percentile_00_5,

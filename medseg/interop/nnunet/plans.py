@@ -91,7 +91,7 @@ class NnunetPlans(_Read):
     image_reader_writer: str = "SimpleITKIO"
     transpose_forward: tuple[Literal[0, 1, 2], Literal[0, 1, 2], Literal[0, 1, 2]] = (0, 1, 2)
     original_median_spacing_after_transp: tuple[PositiveFloat, ...] = ()
-    foreground_intensity_properties_per_channel: dict[str, Any] = {}
+    foreground_intensity_properties_per_channel: dict[str, ForegroundIntensities] = {}
     configurations: dict[str, dict[str, Any]]
 
     def configuration(self, name: str, path: Path) -> Configuration:
@@ -114,17 +114,6 @@ class NnunetPlans(_Read):
         if "architecture" not in content:
             content |= {"architecture": _architecture_before_2_4(content, path)}
         return validated(content, Configuration, path, ADVICE, ModelError)
-
-    def intensities(self, channel: str, path: Path) -> ForegroundIntensities:
-        """Returns the foreground's intensities of a channel, by its number. Of channels that need none they may be NaN.
-
-        Raises:
-            ModelError: The plan does not say them.
-        """
-        told = self.foreground_intensity_properties_per_channel.get(channel)
-        if told is None:
-            raise ModelError(f"{path}: does not say the intensities of channel {channel}, which CTNormalization needs")
-        return validated(told, ForegroundIntensities, path, ADVICE, ModelError)
 
     def _own(self, name: str, path: Path) -> dict[str, Any]:
         if name not in self.configurations:

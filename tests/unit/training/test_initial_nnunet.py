@@ -10,8 +10,6 @@ import torch
 from nnunet_folder import checkpoint, plans, state, write
 
 from medseg.config import load
-from medseg.dataset.store import PreparedDataset
-from medseg.device import choose_device
 from medseg.errors import ModelError
 from medseg.interop.nnunet import pretrained
 from medseg.interop.nnunet.network import tensor_name
@@ -20,7 +18,6 @@ from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
 from medseg.training.initial import InitialModel
-from medseg.training.run import resolve_plan
 
 LABELS = Labels.from_names({"tumour": 1, "vessel": 2, "liver": 3})
 
@@ -112,21 +109,3 @@ def test_the_preset_is_the_published_network() -> None:
     """ResEnc-L has 102 million parameters (Isensee et al. 2024), 90 of them in its encoder."""
     plan = pretrained.RES_ENC_L.arch_kwargs
     assert (plan.features_per_stage, plan.n_blocks_per_stage) == ((32, 64, 128, 256, 320, 320), (1, 3, 4, 6, 6, 6))
-
-
-def test_a_run_begins_with_the_network_of_nnunet(prepared: PreparedDataset, tmp_path: Path) -> None:
-    """Its norms, and as many convolutions as there, in the plan of the run, and its weights at the first step."""
-    architecture = nnunet_folder.architecture("ResidualEncoderUNet")
-    weights = state("ResidualEncoderUNet")
-    folder = write(tmp_path / "source", plans({"architecture": architecture}), folds={"0": checkpoint(weights)})
-    config = load(overrides=["training.batch_size=2", f"training.init={folder}"])
-    device = choose_device("cpu", "fp32")
-    plan, config = resolve_plan(prepared, None, config, device)
-    assert (plan.architecture.name, plan.architecture.features) == ("residual-unet", nnunet_folder.FEATURES)
-    assert tuple(plan.architecture.arguments["blocks"]) == nnunet_folder.BLOCKS
-    network = build_network(1, len(plan.outputs(prepared.labels)), plan.architecture)
-    told = InitialModel.read(folder).load_into(network, plan, prepared.labels, prepared.record.channels)
-    assert "outputs of new labels stay random: label_2, label_5" in told
-    begun = network.state_dict()["network.encoder.1.0.first.0.weight"]
-    assert torch.equal(begun, theirs(weights, "encoder.1.0.first.0.weight"))
-    assert config.network.name == "residual-unet"
