@@ -65,6 +65,21 @@ class Decoding(ABC):
         """
 
     @abstractmethod
+    def activated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the probability of each output.
+
+        Args:
+            logits: ``(output, x, y, z)``.
+
+        Returns:
+            The same shape, from 0 to 1.
+        """
+
+    @abstractmethod
+    def labels_of_activated(self, probabilities: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the label of each voxel, as ``labels`` does, of probabilities of the outputs."""
+
+    @abstractmethod
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
         """Returns the probability of each structure.
 
@@ -107,6 +122,14 @@ class Softmax(Decoding):
         """Returns the number of outputs, one of which is the background."""
         return n_outputs
 
+    def activated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the softmax over the outputs."""
+        return logits.softmax(0)
+
+    def labels_of_activated(self, probabilities: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the most probable output of each voxel."""
+        return self.labels(probabilities, axis)
+
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
         """Returns the softmax of each label, and of a region the sum over its labels."""
         shares = logits.softmax(0)
@@ -144,6 +167,14 @@ class Sigmoids(Decoding):
     def n_values(self, n_outputs: int) -> int:
         """Returns how many values the labels of the regions need, 0 among them."""
         return 1 + max(value for region in self.regions for value in region.values)
+
+    def activated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the sigmoid of each output."""
+        return logits.sigmoid()
+
+    def labels_of_activated(self, probabilities: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the value of the last region whose probability is above .5, of each voxel."""
+        return self.labels(probabilities - 0.5, axis)
 
     def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
         """Returns the sigmoid of each structure, all of which are learnt."""

@@ -20,7 +20,7 @@ MOST_PATCH_VOXELS = 2**28
 # Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
 GAUSSIAN_SIGMA = 0.125
 
-NormalizationKind = Literal["ct", "zscore", "linear", "none"]
+NormalizationKind = Literal["ct", "zscore", "linear", "none", "mask"]
 ResamplingRule = Literal["medseg", "nnunet", "monai", "corners"]
 
 # The orientation of a grid whose axes stay as they are in the file.
@@ -36,10 +36,10 @@ class Normalization(Record):
 
     ``ct``: clip to [lower, upper], then subtract mean and divide by std, all of the fingerprint. ``zscore``: mean and
     std of each case, over non-zero voxels where ``nonzero``. ``linear``: as ``ct``, without clipping. ``none``: as it
-    is.
+    is. ``mask``: the channel is a structure that another network found, of 0 and 1, and stays so.
 
     Attributes:
-        kind: "ct", "zscore", "linear" or "none".
+        kind: "ct", "zscore", "linear", "none" or "mask".
         nonzero: Of "zscore": voxels of 0 are not measured, and stay 0. Where the grid fills holes, these are the voxels
             outside of its mask.
         lower: Of "ct": values below it become it.

@@ -163,6 +163,17 @@ class Geometry:
         affine[:3, :3] *= np.divide(spacing, self.spacing)
         return Geometry(self.shape, affine)
 
+    def cropped(self, box: tuple[slice, ...]) -> "Geometry":
+        """Returns the grid of the voxels in a box.
+
+        Args:
+            box: A slice for each axis, with a start and a stop inside of the grid.
+        """
+        affine = self.affine.copy()
+        affine[:3, 3] = self.world([part.start for part in box])
+        x, y, z = (part.stop - part.start for part in box)
+        return Geometry((x, y, z), affine)
+
     def oriented_as(self, orientation: str) -> "Geometry":
         """Returns the same grid with its axes flipped and permuted.
 
@@ -217,6 +228,14 @@ class Volume:
         if self.array.shape[0] != 1:
             raise ValueError(f"a label map has one channel, not {self.array.shape[0]}")
         return cast(LabelMap, self.array[0])
+
+    def cropped(self, box: tuple[slice, ...]) -> "Volume":
+        """Returns the voxels in a box: a view, on the grid of these voxels.
+
+        Args:
+            box: A slice for each spatial axis, with a start and a stop inside of the grid.
+        """
+        return Volume(self.array[:, box[0], box[1], box[2]], self.geometry.cropped(box))
 
     def oriented_as(self, orientation: str) -> "Volume":
         """Returns the same voxels with their axes flipped and permuted; nothing is interpolated.

@@ -35,6 +35,7 @@ FORMATS = (
     Format("plan.json", "a prepared dataset", "Plans"),
     Format("run.json", "a run", "RunRecord"),
     Format("model.json", "a model", "ModelRecord"),
+    Format("recipe.json", "a model of several members", "Recipe"),
     Format("network.json", "a network in int8, in model/int8", "QuantisedRecord"),
     Format("model.json", "a model as ONNX", "OnnxModelRecord", "onnx-model"),
     Format("names.json", "a folder with a mask a structure", "NamesRecord"),

@@ -11,7 +11,10 @@ from medseg.progress import say
 def import_model(
     source: Annotated[
         Path,
-        typer.Argument(help="A trained folder of nnU-Net v2, the folder of its dataset, or a zip of these."),
+        typer.Argument(
+            help="A trained folder of nnU-Net v2, the folder of its dataset, or a zip of these; 'totalsegmentator', or "
+            "the folder of its weights; a recipe of several models, in YAML."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model folder to write.")],
     configuration: Annotated[
@@ -29,6 +32,9 @@ def import_model(
             "are taken as they are stored, as nnU-Net does]",
         ),
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Of TotalSegmentator. [default: total]")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Of TotalSegmentator: the model of 3 mm.")] = False,
+    fastest: Annotated[bool, typer.Option("--fastest", help="The same of 6 mm.")] = False,
 ) -> None:
     """Makes a model of another program a model of medseg, which predict, evaluate, package and train --init take.
 
@@ -41,9 +47,22 @@ def import_model(
         medseg import nnUNet_results/Dataset004_Hippocampus --configuration 3d_fullres -o hippocampus
 
         medseg predict hippocampus scans -o masks
+
+        medseg import totalsegmentator --fast -o total3mm
+
+        medseg import recipe.yaml -o liver_model
     """
     from medseg.workflows.import_model import import_model as run
 
     which = [fold.strip() for fold in folds.split(",")] if folds else []
-    done = run(source, output, configuration=configuration, folds=which, checkpoint=checkpoint, orientation=orientation)
+    done = run(
+        source,
+        output,
+        configuration=configuration,
+        folds=which,
+        checkpoint=checkpoint,
+        orientation=orientation,
+        task=task,
+        speed="fastest" if fastest else "fast" if fast else "default",
+    )
     say(f"Written: {done}")

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medseg.inferers.model_card import ModelCard
+    from medseg.inferers.origin import Origin
+    from medseg.inferers.recipe_card import RecipeCard
     from medseg.workflows.models import FoundModel
 
 SHOW = "show"
@@ -41,6 +43,7 @@ def models(
     from rich.console import Console
 
     from medseg.errors import ConfigError
+    from medseg.inferers.model_card import ModelCard
     from medseg.workflows.models import list_models, model_card
 
     console = Console(highlight=False)
@@ -51,7 +54,7 @@ def models(
         if as_json:
             print_json(card.as_json())
         else:
-            _show(card, console)
+            _show(_facts(card) if isinstance(card, ModelCard) else _facts_of_recipe(card), console)
         return
     found = list_models([Path(folder) for folder in what or ()])
     if as_json:
@@ -78,20 +81,15 @@ def _table(found: "tuple[FoundModel, ...]", console: "Console") -> None:
     console.print(table, markup=False)
 
 
-def _show(card: "ModelCard", console: "Console") -> None:
-    for name, value in _facts(card):
+def _show(facts: list[tuple[str, str]], console: "Console") -> None:
+    for name, value in facts:
         console.print(f"{name:>16}  {value}", markup=False)
 
 
 def _facts(card: "ModelCard") -> list[tuple[str, str]]:
     """Returns what is known, with a name for each: only what somebody said or measured."""
     origin = card.origin
-    facts = [("model", card.model), ("made by", card.made_by)]
-    if origin is not None:
-        said = ("dataset", "description", "reference", "licence", "release")
-        facts += [(name, getattr(origin, name)) for name in said if getattr(origin, name)]
-        facts += [] if origin.licence else [("licence", "not said")]
-        facts += list(origin.details.items())
+    facts = [("model", card.model), ("made by", card.made_by), *_facts_of_origin(origin)]
     facts += [
         ("network", f"{card.dims}D {card.network}; {card.parameters / 1e6:.2f} million parameters"),
         ("networks", str(card.networks)),
@@ -115,3 +113,26 @@ def _facts(card: "ModelCard") -> list[tuple[str, str]]:
     ]
     facts += [("note", note) for note in (() if origin is None else origin.notes)]
     return facts
+
+
+def _facts_of_origin(origin: "Origin | None") -> list[tuple[str, str]]:
+    if origin is None:
+        return []
+    said = ("dataset", "description", "reference", "licence", "release")
+    facts = [(name, getattr(origin, name)) for name in said if getattr(origin, name)]
+    return [*facts, *([] if origin.licence else [("licence", "not said")]), *origin.details.items()]
+
+
+def _facts_of_recipe(card: "RecipeCard") -> list[tuple[str, str]]:
+    """Returns what is known of a model of several members; a line for each of them."""
+    facts = [("model", card.model), ("made by", card.made_by), *_facts_of_origin(card.origin)]
+    facts += [("channel", name) for name in card.channels]
+    facts.append(("labels", ", ".join(f"{value} {name}" for value, name in card.labels.items())))
+    for member in card.members:
+        spacings = ["×".join("own" if mm is None else f"{mm:.3g}" for mm in model.spacing) for model in member.models]
+        gives = f"gives {member.gives} labels" if member.gives else "only helps others"
+        facts.append(("member", f"{member.name}: {' and '.join(spacings)} mm, looks {member.looks}; {gives}"))
+    if card.rough:
+        facts.append(("some labels", f"are looked for around what {card.rough} found of them"))
+    facts += [("postprocessing", rule) for rule in card.postprocessing]
+    return facts + [("note", note) for note in (() if card.origin is None else card.origin.notes)]

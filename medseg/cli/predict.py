@@ -110,6 +110,13 @@ def predict(
         int | None,
         typer.Option(min=1, help="Prune a U-Net++: answer with this head, and compute only what it needs."),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Write only these labels, as liver,spleen; of a model of several members compute only what they need.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="First see whether the model gives the labels that it gave where it was trained."),
@@ -162,6 +169,7 @@ def predict(
         postprocessing=postprocessing,
         overwrite=overwrite,
         head=head,
+        labels=None if labels is None else [name.strip() for name in labels.split(",") if name.strip()],
     )
     if as_json:
         print_json(result.record)

@@ -5,8 +5,9 @@ All of it follows from shapes, but for what the network needs for a window: that
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
+from pathlib import Path
 
 import torch
 
@@ -170,6 +171,25 @@ class MemoryLimit:
         )
         memory_plan = demand.plan_within(usual_memory_plan(layout, plan, config), model.device, self.max_memory)
         return MemoryForecast(memory_plan, demand.forecast(memory_plan, model.device))
+
+
+@dataclass(frozen=True)
+class MemoryLimits:
+    """What a case may take, with one model after the other.
+
+    Attributes:
+        max_memory: Bytes.
+        measured: By the folder of a model, once it was asked for.
+    """
+
+    max_memory: int
+    measured: dict[Path, MemoryLimit] = field(default_factory=dict)
+
+    def of(self, model: Model, config: InferenceConfig) -> MemoryLimit:
+        """Returns the limit with a model, whose network is tried on one window when it is first asked for."""
+        if model.folder not in self.measured:
+            self.measured[model.folder] = MemoryLimit.measured(model, config, self.max_memory)
+        return self.measured[model.folder]
 
 
 def usual_memory_plan(layout: Layout, plan: Plan, config: InferenceConfig) -> MemoryPlan:

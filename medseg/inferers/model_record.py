@@ -10,6 +10,7 @@ from medseg.dataset.spacing import SaidSpacing
 from medseg.errors import ModelError
 from medseg.fingerprint import UsualValues
 from medseg.inferers.origin import Origin
+from medseg.inferers.recipe import RECIPE
 from medseg.inferers.review import Review
 from medseg.labels import Labels
 from medseg.plan import Plan
@@ -92,6 +93,9 @@ def read_model_record(folder: Path) -> ModelRecord:
         ModelError: The folder is no model, or its record is damaged or of another format version.
     """
     file = folder / RECORD
+    if (folder / RECIPE).is_file():
+        members = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{RECORD}")))
+        raise ModelError(f"{folder}: is a model of several members; give one of them, a folder in it: {members}")
     if not file.is_file():
         raise ModelError(f"{folder} is no model (it has no {RECORD}); give a folder that 'medseg train' made")
     content = read_object(file, COPY, ModelError)

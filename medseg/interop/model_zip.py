@@ -8,6 +8,8 @@ from medseg.errors import OutputError, reading
 from medseg.files import json_text, written_whole
 from medseg.inferers.model import load_model, model_folders
 from medseg.inferers.model_record import RECORD, read_model_record
+from medseg.inferers.recipe import read_recipe
+from medseg.inferers.recipe_model import recipe_folder
 from medseg.io.folders import is_hidden
 from medseg.prediction.golden import GOLDEN, LABEL_MAP, write_golden
 
@@ -32,10 +34,16 @@ def write_model_zip(model: Path, path: Path) -> Path:
     """
     if path.exists() and not zipfile.is_zipfile(path):
         raise is_there(path)
-    members = model_folders(model)
-    folder = members[0] if len(members) == 1 else members[0].parent
-    if not (folder / GOLDEN / LABEL_MAP).is_file():  # which is written last
-        write_golden(load_model(folder, choose_device("cpu")), folder)
+    recipe = recipe_folder(model)
+    if recipe is not None:
+        folder, single = recipe, [recipe / path for member in read_recipe(recipe).members for path in member.models]
+    else:
+        members = model_folders(model)
+        folder = members[0] if len(members) == 1 else members[0].parent
+        single = [folder]
+    for each in single:
+        if not (each / GOLDEN / LABEL_MAP).is_file():  # which is written last
+            write_golden(load_model(each, choose_device("cpu")), each)
     with written_whole(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in _files(folder):

@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.errors import OutputError, Problem
-from medseg.inferers.memory_plan import MemoryLimit
+from medseg.inferers.memory_plan import MemoryLimits
 from medseg.inferers.model import Model
+from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.mask_formats import Format, usual_format
 from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES
-from medseg.prediction.case_reading import ReadCase, read_case
+from medseg.prediction.case_reading import read_case, read_case_images
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
 from medseg.prediction.case_writing import write_case
 from medseg.prediction.predictions_file import PredictionsFile
+from medseg.prediction.recipe_segmentation import segment_by_recipe
 from medseg.prediction.result import Prediction, PredictResult
 from medseg.progress import counted, say, track, warn
 
@@ -28,13 +31,13 @@ class PredictionOptions:
         formats: In which masks are written; the usual one of each image where there are none.
         extras: What is written beside the masks: "probabilities", "uncertainty".
         registered: Channels on different grids show one place.
-        memory_limit: What a case may take.
+        memory_limits: What a case may take.
     """
 
     formats: tuple[Format, ...] = ()
     extras: tuple[str, ...] = ()
     registered: bool = False
-    memory_limit: MemoryLimit | None = None
+    memory_limits: MemoryLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class CasePredictor:
     """Predicts cases with a model, in three stages that may overlap: read, segment, write.
 
     Attributes:
-        model: The network and what belongs to it.
+        model: The network, or the members of a recipe, and what belongs to it.
         folder: Where masks, and the extras, are written.
-        config: The settings of the windows.
+        config: The settings of the windows; the members of a recipe have their own.
         options: What else is asked.
         file: Where the mask of a single case is written. Label maps are kept in memory without a folder and a file.
         copies: Warnings about cases that have the image of another, by case id.
     """
 
-    model: Model
+    model: Model | RecipeModel
     folder: Path | None
     config: InferenceConfig
     options: PredictionOptions = PredictionOptions()
@@ -65,17 +68,27 @@ class CasePredictor:
         """
         return self.write(self.segment(self.read(case)))
 
-    def read(self, case: Case) -> ReadCase:
-        """Reads and prepares the images, once it is clear that masks can be written."""
+    def read(self, case: Case) -> Any:
+        """Reads the images, once it is clear that masks can be written, and prepares them for a single network.
+
+        Returns:
+            What ``segment`` takes: a ``ReadCase``; for a recipe ``ReadImages``.
+        """
         refusals = [format_.refusal(case.images[0]) for format_ in self._formats_of(case)]
         if self._is_written and all(refusals):  # before anything is computed
             raise OutputError("; ".join(refusals))
-        read = read_case(case, self.model, self.config, self.options.registered, self.options.memory_limit)
+        read = self._read(case)
         copy = self.copies.get(case.case_id)
         return read if copy is None else replace(read, warnings=(*read.warnings, copy))
 
-    def segment(self, case: ReadCase) -> SegmentedCase:
-        """Lets the network see a case, and postprocesses what it says."""
+    def segment(self, case: Any) -> SegmentedCase:
+        """Lets the network, or the members of a recipe, see a case, and postprocesses what they say.
+
+        Args:
+            case: What ``read`` returned.
+        """
+        if isinstance(self.model, RecipeModel):
+            return segment_by_recipe(case, self.model, self.options.memory_limits)
         return segment_case(case, self.model, self.config, self.options.extras)
 
     def write(self, case: SegmentedCase) -> Prediction:
@@ -83,6 +96,13 @@ class CasePredictor:
         formats = self._formats_of(case.case) if self._is_written else ()
         paths = {format_: self._path(format_, case.case.case_id) for format_ in formats}
         return write_case(case, self.model, paths, self.folder)
+
+    def _read(self, case: Case) -> Any:
+        model, options = self.model, self.options
+        if isinstance(model, RecipeModel):
+            return read_case_images(case, model.record, model.tolerance, options.registered or model.registered)
+        limit = None if options.memory_limits is None else options.memory_limits.of(model, self.config)
+        return read_case(case, model, self.config, options.registered, limit)
 
     @property
     def _is_written(self) -> bool:
@@ -127,7 +147,7 @@ def predict_cases(
             file.write([each.record for each in predictions], list(failed))
         return prediction
 
-    overlapping = options.memory_limit is None
+    overlapping = options.memory_limits is None
     outcomes = run_in_stages(predictor.read, predictor.segment, write, to_do, overlapping=overlapping)
     for outcome in track(outcomes, "Predicting", len(to_do)):
         case_id, path = outcome.item.case_id, outcome.item.images[0].path
@@ -142,8 +162,12 @@ def predict_cases(
     return PredictResult(tuple(predictions), tuple(failed), labels, output, content, tuple(done))
 
 
-def tell_model(model: Model, config: InferenceConfig) -> None:
+def tell_model(model: Model | RecipeModel, config: InferenceConfig) -> None:
     """Says what predicts, and which of its rules may remove what is right: an older version chose them on few cases."""
+    if isinstance(model, RecipeModel):
+        by = f", by {model.backend}" if model.backend != "torch" else ""
+        say(f"Predicting on {model.device} with {model.folder}: {', '.join(each.name for each in model.at_work)}{by}")
+        return
     record = model.record
     if config.mirror and not record.plan.mirrored_axes:
         warn("The model was not trained on mirrored images, so nothing is averaged over them (augmentation.mirror)")

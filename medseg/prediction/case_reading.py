@@ -10,11 +10,12 @@ from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.dataset.image_warnings import LOST_SPACING, header_warnings, says_no_spacing
 from medseg.dataset.reading import read_images
-from medseg.dataset.spacing import shown_spacing
+from medseg.dataset.spacing import SaidSpacing, shown_spacing
 from medseg.errors import SourceError
 from medseg.inferers.memory_plan import MemoryForecast, MemoryLimit, in_units
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.recipe import Recipe
 from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -36,6 +37,39 @@ class ReadCase:
     stages: dict[str, float]  # seconds of work so far
 
 
+@dataclass(frozen=True)
+class ReadImages:
+    """The images of a case as they were read, for models that each prepare them in their own way."""
+
+    case: Case
+    image: Volume  # a channel for each of the model's; zeros for what the case lacks
+    warnings: tuple[str, ...]  # about its images
+    stages: dict[str, float]  # seconds of work so far
+
+
+def read_case_images(case: Case, record: ModelRecord | Recipe, tolerance: float, registered: bool) -> ReadImages:
+    """Returns the images of a case.
+
+    Args:
+        case: Where its images lie.
+        record: Says which channels the model knows.
+        tolerance: How far the grids of its images may lie apart, as part of the smallest voxel edge.
+        registered: Channels on different grids show one place, and are resampled to the grid of the first.
+
+    Raises:
+        SourceError: The images cannot be read, or have another number of channels than the model.
+    """
+    start = time.perf_counter()
+    image = _with_missing(read_images(case, tolerance, registered), case.missing)
+    if len(image.array) != len(record.channels):
+        raise SourceError(
+            f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
+            f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
+        )
+    doubts = tuple(_doubts(case, image.geometry, record.said_spacings))
+    return ReadImages(case, image, doubts, {"read": time.perf_counter() - start})
+
+
 def read_case(
     case: Case, model: Model, config: InferenceConfig, registered: bool = False, memory_limit: MemoryLimit | None = None
 ) -> ReadCase:
@@ -52,24 +86,26 @@ def read_case(
         SourceError: The images cannot be read, or have another number of channels than the model.
         MedsegError: The limit of memory is too low for this case.
     """
-    start = time.perf_counter()
     model.device.forget_peak()
-    record = model.record
-    grid = record.plan.grid
-    image = _with_missing(read_images(case, grid.tolerance, registered or grid.registered), case.missing)
-    if len(image.array) != len(record.channels):
-        raise SourceError(
-            f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
-            f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
-        )
+    grid = model.record.plan.grid
+    images = read_case_images(case, model.record, grid.tolerance, registered or grid.registered)
+    return prepared_case(images, model, config, memory_limit)
+
+
+def prepared_case(
+    images: ReadImages, model: Model, config: InferenceConfig, memory_limit: MemoryLimit | None = None
+) -> ReadCase:
+    """Returns the images of a case as the network of a model sees them; raises as ``read_case`` does."""
+    start = time.perf_counter()
+    case, image, record = images.case, images.image, model.record
     memory = None if memory_limit is None else memory_limit.plan_for(model, image, config)
     if memory is not None:
         say(f"{case.case_id}: takes up to {in_units(memory.peak)} of memory")
     prepared = prepare(image, None, record.plan.grid)
     prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
-    doubts = tuple(_doubts(case, image.geometry, record))
     oddities = tuple(_oddities(case, record, prepared))
-    return ReadCase(case, prepared, memory, doubts, oddities, {"read": time.perf_counter() - start})
+    stages = {"read": images.stages["read"] + time.perf_counter() - start}
+    return ReadCase(case, prepared, memory, images.warnings, oddities, stages)
 
 
 def header_grid(source: ImageSource, grid: Geometry) -> Geometry:
@@ -102,16 +138,16 @@ def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
     )
 
 
-def _doubts(case: Case, first: Geometry, record: ModelRecord) -> Iterator[str]:
+def _doubts(case: Case, first: Geometry, said_spacings: Sequence[SaidSpacing]) -> Iterator[str]:
     """Yields what is doubtful about the images of a case, as ``inspect`` says it. ``first`` is the grid of the first
     image."""
     for number, source in enumerate(case.images):
         grid = first if number == 0 or source.kind == "dicom" else read_geometry(source)  # DICOM's takes long
         which = f"{source.path.name}: " if len(case.images) > 1 else ""
         yield from (f"{which}{note}" for note in source.notes)
-        is_as_in_training = bool(record.said_spacings) and says_no_spacing(source, grid)
+        is_as_in_training = bool(said_spacings) and says_no_spacing(source, grid)
         if is_as_in_training:
-            said = " or ".join(f"--spacing {shown_spacing(spacing)}" for spacing in record.said_spacings)
+            said = " or ".join(f"--spacing {shown_spacing(spacing)}" for spacing in said_spacings)
             yield (
                 f"{which}its header says no more of its voxels than 1×1×1 mm, as headers did in training, where it was "
                 f"said what is true; if that is true here, say it again: {said}"

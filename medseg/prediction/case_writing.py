@@ -12,6 +12,8 @@ from medseg.errors import MedsegError, OutputError
 from medseg.evaluation.predictions_json import PROBABILITIES, map_paths
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.recipe import Recipe
+from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
 from medseg.io.label_map_volume import LabelMapVolume
@@ -29,7 +31,10 @@ MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 
 
 def write_case(
-    segmented_case: SegmentedCase, model: Model, paths: Mapping[Format, Path], folder: Path | None = None
+    segmented_case: SegmentedCase,
+    model: Model | RecipeModel,
+    paths: Mapping[Format, Path],
+    folder: Path | None = None,
 ) -> Prediction:
     """Writes the masks of a case and certifies them.
 
@@ -112,7 +117,7 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
             maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
 
 
-def _warnings(case: Case, record: ModelRecord, voxels: dict[str, int]) -> Iterator[str]:
+def _warnings(case: Case, record: ModelRecord | Recipe, voxels: dict[str, int]) -> Iterator[str]:
     if case.missing:
         lacking = ", ".join(record.channels[i] for i in case.missing)
         yield f"has no {lacking}: zeros stand for it, as in training with channel dropout"

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
@@ -18,6 +19,7 @@ from medseg.evaluation.predictions_json import (
 )
 from medseg.files import written_whole
 from medseg.inferers.model import Model
+from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.mask_formats import Format, usual_format
 from medseg.problems import problem_records
 from medseg.progress import counted, warn
@@ -55,10 +57,23 @@ class PredictionsFile:
 
     @classmethod
     def of(
-        cls, model: Model, config: InferenceConfig, registered: bool, folder: Path | None, cases: Sequence[Case] = ()
+        cls,
+        model: Model | RecipeModel,
+        config: InferenceConfig,
+        registered: bool,
+        folder: Path | None,
+        cases: Sequence[Case] = (),
     ) -> "PredictionsFile":
         """Returns the file of a call that predicts these cases."""
-        review = model.record.review
+        record, review = model.record, model.record.review
+        if isinstance(model, RecipeModel):
+            network: dict[str, Any] = model.record.model_dump(mode="json", include={"members"})
+            inference: dict[str, Any] = {
+                name: each[0].record.inference.model_dump(mode="json") for name, each in model.models.items()
+            }
+        else:
+            network = model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"})
+            inference = config.model_dump(mode="json")
         call = Predictions(
             medseg=VERSION,
             model=str(model.folder.resolve()),
@@ -66,12 +81,12 @@ class PredictionsFile:
             weights_sha256=model.fingerprint if folder is not None else "",
             device=str(model.device),
             backend=model.backend,
-            network=model.record.plan.architecture.model_dump(mode="json", include={"name", "arguments"}),
-            inference=config.model_dump(mode="json"),
-            postprocessing=tuple(str(rule) for rule in model.record.postprocessing),
+            network=network,
+            inference=inference,
+            postprocessing=tuple(str(rule) for rule in record.postprocessing),
             review=None if review is None else review.model_dump(mode="json"),
             registered=registered,
-            labels=model.record.labels,
+            labels=record.labels,
             asked=tuple(case.case_id for case in cases),
         )
         return cls(folder, call)

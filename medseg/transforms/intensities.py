@@ -40,7 +40,7 @@ DIFFERENCE_FACTOR = 2.0
 # Ranges that are so many times as narrow or wide are told. A small field of view within a body has a third.
 WIDTH_FACTOR = 5.0
 # Against fewer others no case is called unlike them: forms of distributions differ more than values.
-LEAST_OTHERS = {"ct": 3, "linear": 3, "none": 3, "zscore": 6}
+LEAST_OTHERS = {"ct": 3, "linear": 3, "none": 3, "mask": 3, "zscore": 6}
 
 
 def quantiles(channel: Array) -> Floats:

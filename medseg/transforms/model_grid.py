@@ -5,7 +5,7 @@ the same numbers as these programs, or scikit-image and SciPy, which they call.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ ANISOTROPIC = 3.0
 # MONAI: spacings that are no further apart, in mm, are the same.
 SAME_SPACING_MM = 1e-3
 
+# From where on a voxel of a resampled mask is inside, but for rounding.
+HALF = 0.5 - 1e-6
+
 Wanted = Sequence[float | None]
 
 
@@ -31,6 +34,7 @@ class ModelGridRule:
     Args:
         spacing: Edges of a voxel in mm, in array-axis order; None along axes that keep their own.
         resampling: By whose rule.
+        masks: Channels that are masks: of what is resampled linearly, a half and more is inside.
 
     Examples:
         >>> import numpy as np
@@ -43,11 +47,12 @@ class ModelGridRule:
 
     spacing: Wanted
     resampling: Resampling = MEDSEG_RESAMPLING
+    masks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, grid: Grid) -> "ModelGridRule":
         """Returns the rule of a plan's grid."""
-        return cls(grid.wanted_spacing, grid.resampling)
+        return cls(grid.wanted_spacing, grid.resampling, mask_channels(grid))
 
     def grid_of(self, source: Geometry) -> Geometry:
         """Returns the model grid of a case; the very ``source`` where nothing is to be resampled.
@@ -91,7 +96,14 @@ class ModelGridRule:
             source: The oriented grid of the case, cropped or not.
             target: What ``grid_of`` gave for it.
         """
-        by = self.resampling
+        by, masks = self.resampling, list(self.masks)
+        if masks and target is not source:
+            linear = replace(self, resampling=by.model_copy(update={"interpolation": "linear"}), masks=())
+            others = [i for i in range(len(images)) if i not in masks]
+            result = images.new_empty(len(images), *target.shape)
+            result[masks] = (linear.images_on(images[masks], source, target) >= HALF).to(images)
+            result[others] = replace(self, masks=()).images_on(images[others], source, target)
+            return result
         if target is not source:
             separate = self.separate_axis(source.spacing, self.spacing_of(source))
             splines = by.interpolation == "cubic" and by.rule != "medseg"
@@ -131,6 +143,11 @@ class ModelGridRule:
             return (0, 1, 2)
         separate = self.separate_axis(self.spacing_of(source), source.spacing)
         return () if separate is None else (separate,)
+
+
+def mask_channels(grid: Grid) -> tuple[int, ...]:
+    """Returns the channels that are masks."""
+    return tuple(i for i, rule in enumerate(grid.normalization) if rule.kind == "mask")
 
 
 def _longest(spacing: Spacing3) -> int | None:

@@ -16,7 +16,7 @@ from medseg.plan import STORED, Grid, Normalization
 from medseg.transforms.extremes import without_extremes
 from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
 from medseg.transforms.intensities import Floats, profile, quantiles
-from medseg.transforms.model_grid import ModelGridRule
+from medseg.transforms.model_grid import ModelGridRule, mask_channels
 from medseg.transforms.resample import resample_label_map
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
 
@@ -94,7 +94,7 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
         image, label = with_changed_values(grid.transforms, image, label, geometry)
     label = None if label is None else label.to(torch.uint8).contiguous()
     image = image.contiguous()
-    oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image)}
+    oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image) if i not in mask_channels(grid)}
     return Prepared(image, label, geometry, source, profiles, oddities)
 
 
@@ -110,7 +110,9 @@ def _oriented(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
 
 def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
     """Returns image and label map without the border in which the image is zero, where the plan says so."""
-    nonzero = (volume.array != 0).any(0) if grid.crop_to_nonzero else None
+    masks = mask_channels(grid)
+    images = np.delete(volume.array, masks, 0) if masks else volume.array
+    nonzero = (images != 0).any(0) if grid.crop_to_nonzero else None
     if nonzero is None or not nonzero.any():  # nothing would be left of an image that is zero everywhere
         return volume, labels
     extents = [np.flatnonzero(nonzero.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]

@@ -5,7 +5,8 @@
 read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from monai.transforms import Compose, CropForegroundd, Orientationd
 from medseg.errors import MedsegError, cause_of
 from medseg.labels import Labels
 from medseg.plan import STORED, Grid, Plan
+from medseg.transforms.model_grid import mask_channels
 from medseg.transforms.normalize import ClipExtremesd, NormalizeChannelsd
 from medseg.transforms.reading import IMAGE, ReadVolumed
 from medseg.transforms.registry import ValueTransform
@@ -93,7 +95,7 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
     steps: list[Callable[..., Any]] = []
     if grid.orientation != STORED:
         steps.append(Orientationd(KEYS, axcodes=grid.orientation, labels=None, allow_missing_keys=True))
-    resampled = ResampleToSpacingd(KEYS, grid.wanted_spacing, grid.resampling)
+    resampled = ResampleToSpacingd(KEYS, grid.wanted_spacing, grid.resampling, mask_channels(grid))
     if grid.resample_first:
         steps.append(resampled)
     if grid.crop_to_nonzero:
@@ -102,7 +104,7 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
         crop = CropForegroundd(
             KEYS,
             source_key=IMAGE,
-            select_fn=_any_channel_nonzero,
+            select_fn=partial(_any_channel_nonzero, masks=mask_channels(grid)),
             allow_smaller=True,
             start_coord_key=None,
             end_coord_key=None,
@@ -115,7 +117,7 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
     return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]
 
 
-def _any_channel_nonzero(image: torch.Tensor) -> torch.Tensor:
-    nonzero = (image != 0).any(0, keepdim=True)
+def _any_channel_nonzero(image: torch.Tensor, masks: Sequence[int]) -> torch.Tensor:
+    nonzero = (image[[i for i in range(len(image)) if i not in masks]] != 0).any(0, keepdim=True)
     # CropForeground would leave nothing of an image that is zero everywhere.
     return nonzero if bool(nonzero.any()) else torch.ones_like(nonzero)

@@ -144,7 +144,11 @@ class ResampleToSpacingd(_ChangeGridd):
     """
 
     def __init__(
-        self, keys: Sequence[str], spacing: Sequence[float | None], resampling: Resampling = MEDSEG_RESAMPLING
+        self,
+        keys: Sequence[str],
+        spacing: Sequence[float | None],
+        resampling: Resampling = MEDSEG_RESAMPLING,
+        masks: Sequence[int] = (),
     ) -> None:
         """Takes what to resample to.
 
@@ -153,6 +157,7 @@ class ResampleToSpacingd(_ChangeGridd):
             spacing: of the voxels to be, in mm, in array-axis order: what MONAI's ``Spacingd`` calls ``pixdim``. None:
                 that of each image stays.
             resampling: by whose rule, and the interpolation of images.
+            masks: channels of images that are masks.
 
         Raises:
             ValueError: The spacing is not of three numbers above 0.
@@ -161,7 +166,7 @@ class ResampleToSpacingd(_ChangeGridd):
         edges = np.asarray([1.0 if mm is None else mm for mm in spacing], dtype=np.float64)
         if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
             raise ValueError(f"spacing {spacing}: give three numbers above 0, in mm")
-        self.rule = ModelGridRule(spacing, resampling)
+        self.rule = ModelGridRule(spacing, resampling, tuple(masks))
 
     def target(self, source: Geometry) -> Geometry:
         """Returns the grid of the new spacing; the very ``source`` where that has it already."""

@@ -8,17 +8,19 @@ from medseg.dataset.dataset_json import label_names
 from medseg.errors import MedsegError, SourceError
 from medseg.inferers.model_card import ModelCard
 from medseg.inferers.model_record import RECORD, ModelRecord, read_model_record
+from medseg.inferers.recipe import RECIPE, Recipe, read_recipe
+from medseg.inferers.recipe_card import RecipeCard
+from medseg.inferers.recipe_model import recipe_folder
 from medseg.interop.nnunet.trained_folder import DATASET, TrainedFolder, is_trained_folder
+from medseg.interop.totalsegmentator.importer import PROGRAM, licence_of
+from medseg.interop.totalsegmentator.tasks import usual_weights_folder
 from medseg.io.folders import is_hidden
 from medseg.progress import warn
 from medseg.records import Record
 
 DEEPEST = 5  # folders below the one that is given
 ENSEMBLE = "fold_0"
-# Where nnU-Net and TotalSegmentator keep what they trained, or got.
-NNUNET = "nnUNet_results"
-TOTALSEGMENTATOR = (("TOTALSEG_WEIGHTS_PATH", ""), ("TOTALSEG_HOME_DIR", "nnunet/results"))
-TOTALSEGMENTATOR_HOME = Path("~/.totalsegmentator/nnunet/results")
+NNUNET = "nnUNet_results"  # where nnU-Net keeps what it trained
 
 
 class FoundModel(Record):
@@ -41,16 +43,17 @@ class FoundModel(Record):
     is_medseg: bool
 
 
-def model_card(model: str | Path) -> ModelCard:
+def model_card(model: str | Path) -> ModelCard | RecipeCard:
     """Returns what is known of a model: where it came from, what it sees and finds, and what was measured of it.
 
     Args:
-        model: A RUN, a model folder, or a packed model.
+        model: A RUN, a model folder, or a packed model; a model of several members has a card of each.
 
     Raises:
         ModelError: There is no model, or it is damaged.
     """
-    return ModelCard.of(Path(model))
+    recipe = recipe_folder(Path(model))
+    return ModelCard.of(Path(model)) if recipe is None else RecipeCard.of(recipe)
 
 
 def list_models(folders: Sequence[str | Path] = ()) -> tuple[FoundModel, ...]:
@@ -79,13 +82,13 @@ def list_models(folders: Sequence[str | Path] = ()) -> tuple[FoundModel, ...]:
 
 
 def _places_of_others() -> Iterator[Path]:
-    given = [(NNUNET, ""), *TOTALSEGMENTATOR]
-    named = [Path(os.environ[name]) / below for name, below in given if os.environ.get(name)]
-    yield from (path for path in (*named, TOTALSEGMENTATOR_HOME.expanduser()) if path.is_dir())
+    named = [Path(os.environ[NNUNET])] if os.environ.get(NNUNET) else []
+    yield from (path for path in (*named, usual_weights_folder()) if path.is_dir())
 
 
 def _models(folder: Path, deeper: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in (RECORD, f"{ENSEMBLE}/{RECORD}")) or is_trained_folder(folder):
+    files = (RECORD, RECIPE, f"{ENSEMBLE}/{RECORD}")
+    if any((folder / name).is_file() for name in files) or is_trained_folder(folder):
         yield folder
     elif deeper:
         try:
@@ -101,15 +104,20 @@ def _found(path: Path) -> FoundModel:
     if is_trained_folder(path):
         trained = TrainedFolder(path)
         labels, _ = label_names(trained.dataset, path / DATASET)
+        licence = licence_of(path.parent.name)
         return FoundModel(
             path=str(path),
-            program="nnU-Net",
+            program="nnU-Net" if licence is None else PROGRAM,
             name=trained.plans.dataset_name or path.name,
             structures=() if labels is None else tuple(labels.unions),
-            licence=str(trained.dataset.get("licence") or trained.dataset.get("license") or ""),
+            licence=licence or str(trained.dataset.get("licence") or trained.dataset.get("license") or ""),
             is_medseg=False,
         )
-    record: ModelRecord = read_model_record(path if (path / RECORD).is_file() else path / ENSEMBLE)
+    record: ModelRecord | Recipe
+    if (path / RECIPE).is_file():
+        record = read_recipe(path)
+    else:
+        record = read_model_record(path if (path / RECORD).is_file() else path / ENSEMBLE)
     origin = record.origin
     return FoundModel(
         path=str(path),

@@ -1,6 +1,7 @@
 """predict: every case of a source, one after the other; see ``medseg.prediction`` for what happens to each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,9 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
-from medseg.inferers.memory_plan import MemoryLimit, bytes_of
-from medseg.inferers.model import load_model, resampled_as, without_rules
+from medseg.inferers.memory_plan import MemoryLimits, bytes_of
+from medseg.inferers.model import Model, resampled_as, without_rules
+from medseg.inferers.recipe_model import RecipeModel, load_any
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
 from medseg.prediction.output import PredictionOutput
@@ -45,6 +47,7 @@ def predict(
     overwrite: bool = False,
     head: int | None = None,
     network: torch.nn.Module | None = None,
+    labels: Sequence[str] | None = None,
 ) -> PredictResult:
     """Segments every case of a source.
 
@@ -54,7 +57,8 @@ def predict(
     an image that hasn't changed since, are left as they are, so that a call that was killed can be repeated.
 
     Args:
-        model: A RUN or a model folder, or several, whose logits are averaged.
+        model: A RUN or a model folder, one of several members too; or several, whose logits are averaged where they
+            have one plan, else their probabilities.
         source: Files, folders, any layout, DICOM studies; label maps are ignored.
         output: A folder for masks and predictions.json. One that ends as a mask does (``.nii.gz``, ``.seg.nrrd``,
             ``.dcm``) is the file of a single case. None keeps label maps in memory.
@@ -84,6 +88,7 @@ def predict(
         head: Prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
         network: The module of a model that was trained with one of the user's own, built as for training; a copy of it
             gets the weights of the model. Windows (window, channel, *spatial) to logits (window, label, *spatial).
+        labels: Names of the labels that are written; members that give none of them do not work. None: all.
 
     Returns:
         One prediction a case, and the problems.
@@ -95,27 +100,42 @@ def predict(
         raise ConfigError(f"network: is a {type(network).__name__}; give a torch.nn.Module")
     place = PredictionOutput.of(output, formats)
     most = None if max_memory is None else bytes_of(max_memory)
-    models = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
-    loaded = with_backend(load_model(models, choose_device(device), head, network), backend)
-    loaded = loaded if postprocessing else without_rules(loaded, keep_review=True)
     changes = {
         "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling
     }  # fmt: skip
-    config = loaded.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    loaded = resampled_as(loaded, config)
+    extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
+
+    def prepared(single: Model) -> Model:
+        single = with_backend(_with_settings(single, changes), backend)
+        return single if postprocessing else without_rules(single, keep_review=True)
+
+    given = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
+    loaded = load_any(given, choose_device(device), labels, head, network)
+    if isinstance(loaded, RecipeModel):
+        if extras:
+            raise ConfigError(f"{' and '.join(extras)} cannot be had of several members, or of some labels only")
+        loaded = (loaded if postprocessing else loaded.without_rules()).each(prepared)
+    else:
+        loaded = prepared(loaded)
+    config = loaded.every_model[0].record.inference if isinstance(loaded, RecipeModel) else loaded.record.inference
     found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
     found = with_spacing(found, spacing)
     found.tell(source)
     found = channels_as_trained(loaded.record.channels, found, loaded.record.channel_dropout)
     tell_model(loaded, config)
-    extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
     place.prepare(found.cases, extras)
-    limit = None if most is None else MemoryLimit.measured(loaded, config, most)
+    limits = None if most is None else MemoryLimits(most)
     copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
-    options = PredictionOptions(place.formats, tuple(extras), registered, limit)
+    options = PredictionOptions(place.formats, tuple(extras), registered, limits)
     predictor = CasePredictor(loaded, place.folder, config, options, place.file, copies)
     result = predict_cases(predictor, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
+
+
+def _with_settings(model: Model, changes: Mapping[str, object]) -> Model:
+    """Returns the model with other settings of the windows, where they are not None."""
+    inference = model.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    return resampled_as(replace(model, record=model.record.model_copy(update={"inference": inference})), inference)

@@ -188,7 +188,7 @@ OF_THE_PROCESS = {
         "parallel.py",  # of worker processes, and read
         "progress.py", "process_group.py", "training/callbacks/mlflow.py",  # read only
         "inferers/quantised.py",  # NNCF would report its use over the network
-        "workflows/models.py",  # where nnU-Net and TotalSegmentator keep theirs; read only
+        "workflows/models.py", "interop/totalsegmentator/tasks.py",  # where these programs keep theirs; read only
     },
     "os.putenv": set(),
     "set_num_threads": {"parallel.py", "threads.py"},  # of workers; around a step

@@ -29,13 +29,14 @@ from medseg.interop.nnunet.trained_folder import (
     read_checkpoint,
 )
 from medseg.labels import Labels
-from medseg.plan import LearntRegion
+from medseg.plan import LearntRegion, Normalization
 from medseg.progress import counted, say, warn
 from medseg.records import explained
 from medseg.version import VERSION
 from medseg.weights import Tensors
 
 PROGRAM = "nnU-Net"
+BOTH_STAGES = "give the folder of the dataset, in which the first stage lies too, and --configuration"
 
 # The trainers that come with nnU-Net 2.8, and those of TotalSegmentator: they leave the network as it is planned, but
 # for its norm, which the weights tell.
@@ -58,12 +59,14 @@ class NnunetChoice:
         checkpoint: "final", "best" or "latest".
         orientation: Where the axes of the training images pointed, such as "LPS"; None: images are taken as they are
             stored, as nnU-Net does.
+        as_stage: Whether it may be the second stage of a cascade, which needs the first one.
     """
 
     configuration: str | None = None
     folds: tuple[str, ...] = ()
     checkpoint: CheckpointName = "final"
     orientation: str | None = None
+    as_stage: bool = False
 
 
 class Fold(NamedTuple):
@@ -94,11 +97,17 @@ def import_nnunet(source: Path, output: Path, choice: NnunetChoice = NnunetChoic
     names = trained.folds(choice.folds, choice.checkpoint)
     folds = read_folds(trained, choice)
     first = next(folds)  # what cannot be read is refused before anything is written
-    _tell(first.record, list(names))
+    tell_import(first.record, list(names))
     with folder_written_whole(output) as whole:
         for fold in (first, *([] if len(names) == 1 else folds)):
             save_model(whole if len(names) == 1 else whole / f"fold_{fold.name}", fold.record, fold.weights)
     return first.record
+
+
+def previous_stage(trained: TrainedFolder) -> str | None:
+    """Returns the configuration whose label maps one of a cascade sees; None of any other."""
+    name = trained.named_configuration
+    return trained.plans.configuration(name, trained.path / PLANS).previous_stage if name else None
 
 
 def read_folds(trained: TrainedFolder, choice: NnunetChoice) -> Iterator[Fold]:
@@ -118,7 +127,7 @@ def read_folds(trained: TrainedFolder, choice: NnunetChoice) -> Iterator[Fold]:
         yield Fold(name, record, weights)
 
 
-def _tell(record: ModelRecord, folds: Sequence[str]) -> None:
+def tell_import(record: ModelRecord, folds: Sequence[str]) -> None:
     """Says what is imported, and what the user has to know of it."""
     plan, origin = record.plan, record.origin or Origin(program=PROGRAM)
     which = f"{counted(len(folds), 'fold')} ({', '.join(folds)})"
@@ -138,12 +147,11 @@ def _model(
     plans = trained.plans
     name = checkpoint.configuration or trained.named_configuration
     configuration = plans.configuration(name, plans_file)
-    if configuration.previous_stage is not None:
-        raise ModelError(
-            f"{plans_file}: '{name}' is the second stage of a cascade, which sees what "
-            f"'{configuration.previous_stage}' found; import 3d_fullres, or make a recipe of both"
-        )
+    if configuration.previous_stage is not None and not choice.as_stage:
+        raise ModelError(f"{plans_file}: '{name}' is the second stage of a cascade; {BOTH_STAGES} {name}")
     labels, channels = _labels(trained), channel_names(trained.dataset)
+    # The second stage of a cascade sees a channel of 0 and 1 for each label that the first one found.
+    previous = () if configuration.previous_stage is None else tuple(f"previous {name}" for name in labels.names)
     weights = cleaned(checkpoint.weights, where)
     order = AxisOrder(len(configuration.patch_size), plans.transpose_forward)
     architecture = architecture_of(configuration.architecture, order.seen, norm_of(weights), f"{plans_file}, '{name}'")
@@ -152,13 +160,18 @@ def _model(
     )
     if choice.orientation is not None:
         plan = plan.model_copy(update={"grid": plan.grid.model_copy(update={"orientation": choice.orientation})})
-    state = translated(weights, architecture, order.seen, (len(channels), len(plan.outputs(labels))), where)
+    masks = (Normalization(kind="mask"),) * len(previous)
+    plan = plan.model_copy(
+        update={"grid": plan.grid.model_copy(update={"normalization": (*plan.grid.normalization, *masks)})}
+    )
+    sizes = len(channels) + len(previous), len(plan.outputs(labels))
+    state = translated(weights, architecture, order.seen, sizes, where)
     try:
         record = ModelRecord(
             medseg=VERSION,
             plan=plan,
             labels=labels,
-            channels=channels,
+            channels=(*channels, *previous),
             inference=InferenceConfig(overlap=0.5, mirror=bool(plan.mirrored_axes), skip_air=False),
             postprocessing=postprocessing_of(trained, folds, labels),
             provenance={
