@@ -42,6 +42,7 @@ class CaseStream(Stream):
         plan = predictor.plan
         layout = Layout.of(predictor.network, plan, (x, y, z), config.overlap)
         super().__init__(predictor, image, layout, memory_plan or usual_memory_plan(layout, plan, config))
+        self.case_predictor = predictor
         self.body, self.region = body, region
         self.grid = plan.grid
         self.decoding = decoding_of(plan)
@@ -56,6 +57,9 @@ class CaseStream(Stream):
         """Returns network labels (x, y, z), uint8, of the whole image."""
         parts = [or_on_processor(lambda x: self.decoding.labels(x, -1), slab.fresh).cpu() for slab in self.slabs()]
         return torch.cat(parts, self.layout.axis)
+
+    def _predicted(self, windows: torch.Tensor) -> torch.Tensor:
+        return self.case_predictor(windows, self.sums.as_summed)
 
     def known(self, start: Shape3, image: torch.Tensor) -> torch.Tensor | None:
         """Returns the logits of a window that the network need not see.

@@ -82,7 +82,9 @@ class MemoryDemand:
         # A voxel of each segment and one more repeat what came before; and there are the weights.
         sums = (layout.height + 4) * area * (self.labels * memory_plan.dtype.itemsize + 4)
         # Logits of two even windows are kept.
-        windows, kept = memory_plan.batch_size * self.window, 2 * self.labels * prod(layout.patch_size) * 4
+        # nnU-Net's rule rounds logits by way of a copy in float16.
+        rounding = 2 * self.labels * prod(layout.patch_size) if layout.rule == "nnunet" else 0
+        windows, kept = memory_plan.batch_size * (self.window + rounding), 2 * self.labels * prod(layout.patch_size) * 4
         if device.is_cuda and not memory_plan.sums_on_device:
             return int(SAFETY * (windows + kept)) + self.before
         if device.is_cuda:

@@ -84,7 +84,10 @@ class Stream:
 
     def logits(self, windows: Sequence[torch.Tensor]) -> torch.Tensor:
         """Returns the logits ``(window, label, x, y, z)`` of as many windows, from the first on, as memory allows."""
-        return self._or_with_less_memory(lambda: self.predictor(torch.stack(list(windows[: self.batch_size]))))
+        return self._or_with_less_memory(lambda: self._predicted(torch.stack(list(windows[: self.batch_size]))))
+
+    def _predicted(self, windows: torch.Tensor) -> torch.Tensor:
+        return self.predictor(windows)
 
     def _predict(self, row: WindowRow, image: torch.Tensor) -> None:
         starts = []
