@@ -144,15 +144,14 @@ class Grid(Record):
         spacing: Edges of a voxel in mm, in the order of the oriented axes.
         own_spacing: Axes along which each case keeps its own spacing; that in ``spacing`` is a usual one there.
         crop_to_nonzero: Whether all-zero margins are cut away.
-        fill_holes: Whether zeros that are enclosed by other voxels count as non-zero ones; then a voxel is non-zero in
-            all channels where it is so in one.
+        fill_holes: Whether enclosed zeros count as non-zero, and a voxel that is so in one channel does in all.
         normalization: One a channel.
         resample_first: Whether cropping and normalization come after resampling.
         resampling: By whose rule.
         tolerance: How far apart the grids of one case may lie, as part of the smallest voxel edge.
-        registered: Whether channels on other grids than the first are resampled to it: the user said that they show one
-            place.
-        transforms: MONAI's dictionary transforms by name, or those of plugins, which come last.
+        registered: Whether channels on other grids than the first, which show one place, are resampled to it.
+        transforms: MONAI's dictionary transforms by name, or those of plugins, which come after all these steps.
+        crop_last: Whether, at last, only the box of voxels above 0 in any channel remains (MONAI's ``CropForeground``).
     """
 
     orientation: str = Field(pattern=f"{ORIENTATION}|^{STORED}$")
@@ -166,6 +165,7 @@ class Grid(Record):
     tolerance: float = Field(GRID_TOLERANCE, gt=0, lt=1)
     registered: bool = False
     transforms: tuple[dict[str, object], ...] = ()
+    crop_last: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
-from medseg.files import folder_written_whole
+from medseg.files import ensure_folder, folder_written_whole
 from medseg.inferers.device_check import placed_network
 from medseg.inferers.ensemble import Ensemble
 from medseg.inferers.graphs import window_shape
@@ -89,6 +89,22 @@ def save_ensemble(folder: Path, models: Sequence[Path]) -> None:
     with folder_written_whole(folder, replaces=True) as whole:
         for i, model in enumerate(models):
             shutil.copytree(model, whole / f"fold_{i}")
+
+
+def copy_models(folders: Sequence[Path], place: Path) -> None:
+    """Copies model folders into one that loads as they do, without what names the data that they were trained on.
+
+    Args:
+        folders: One for each network; several become an ensemble.
+        place: The folder; other files in it stay.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    for i, folder in enumerate(folders):
+        own = ensure_folder(place if len(folders) == 1 else place / f"fold_{i}")
+        write_tensors(own / WEIGHTS, read_tensors(folder / WEIGHTS, COPY, ModelError))
+        write_model_record(own, read_model_record(folder).shareable())
 
 
 def load_model(

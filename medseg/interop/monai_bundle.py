@@ -1,7 +1,7 @@
 """A model as a bundle of MONAI: its network, and MONAI's own transforms and inferer around it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,19 @@ import torch
 
 from medseg.errors import ConfigError
 from medseg.files import ensure_folder, write_json, write_text
-from medseg.inferers.model import Model
+from medseg.inferers.model import Model, copy_models
 from medseg.inferers.model_record import ModelRecord
 from medseg.interop.onnx_folder import example_window, steps
 from medseg.plan import GAUSSIAN_SIGMA, MEDSEG_RESAMPLING, STORED, Normalization, Plan, Windows
+
+CROP = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
 
 
 def write_monai_bundle(model: Model, folder: Path) -> None:
     """Writes a bundle that ``python -m monai.bundle run`` predicts with, without medseg.
 
     It has configs/metadata.json, configs/inference.json, and models/network.pt2: torch.export's format, which holds no
-    code of ours.
+    code of ours. In models/ lies the model itself as well, which ``medseg import`` brings back the same.
 
     Args:
         model: A model of a 3D network; it is on the CPU, in float32.
@@ -36,9 +38,7 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
     if any(getattr(model.network, "margin", ())):
         raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
     if not _says_all(model.record.plan):
-        raise ConfigError(
-            "--format monai-bundle: cannot prepare cases as this imported model needs them; take --format onnx"
-        )
+        raise ConfigError("--format monai-bundle: cannot prepare cases as this model needs them; take --format onnx")
     with torch.no_grad():
         exported = torch.export.export(model.network, (example_window(model),))
     for node in exported.graph.nodes:
@@ -47,6 +47,7 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights that share memory are told of
         torch.export.save(exported, models / "network.pt2")
+    copy_models(model.folders, models)
     write_json(configs / "metadata.json", _metadata(model))
     write_json(configs / "inference.json", _inference(model))
     lines = [f"# {model.name}", "", "Made by medseg. What it does:", "", *(f"* {step}" for step in steps(model))]
@@ -58,7 +59,13 @@ def _says_all(plan: Plan) -> bool:
     grid = plan.grid
     own = grid.orientation != STORED and not (grid.own_spacing or grid.fill_holes or grid.resample_first)
     linear = any(rule.rescaled or rule.kind == "linear" for rule in grid.normalization)
-    return own and not linear and grid.resampling == MEDSEG_RESAMPLING and plan.windows == Windows()
+    monai_has = all(hasattr(monai.transforms, str(spec.get("name"))) for spec in grid.transforms)  # and not a plugin
+    return own and not linear and monai_has and grid.resampling == MEDSEG_RESAMPLING and plan.windows == Windows()
+
+
+def _arguments(spec: Mapping[str, object]) -> dict[str, object]:
+    """Returns the arguments of a transform of the plan."""
+    return {key: value for key, value in spec.items() if key != "name"}
 
 
 def _metadata(model: Model) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def _metadata(model: Model) -> dict[str, Any]:
 def _inference(model: Model) -> dict[str, Any]:
     """Returns what ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
     record, plan, grid = model.record, model.record.plan, model.record.plan.grid
-    crop = [{"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}] if grid.crop_to_nonzero else []
+    crop = [CROP] if grid.crop_to_nonzero else []
     load = [
         {"_target_": "LoadImaged", "keys": "image"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
@@ -116,6 +123,8 @@ def _inference(model: Model) -> dict[str, Any]:
         *crop,
         *_normalization(grid.normalization),
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
+        *({"_target_": spec["name"], **_arguments(spec), "allow_missing_keys": True} for spec in grid.transforms),
+        *([CROP] if grid.crop_last else []),
     ]
     undo = [
         # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.

@@ -69,6 +69,8 @@ def steps(model: Model) -> list[str]:
     return [
         "image: axes as they are in the file" if grid.orientation == STORED else f"image: axes to {grid.orientation}",
         *([resampled, *values] if grid.resample_first else [*values, resampled]),
+        *(f"image: {spec.get('name')} of MONAI or a plugin, as model.json says" for spec in grid.transforms),
+        *(["crop to the box of voxels that are above 0 in any channel"] if grid.crop_last else []),
         f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
         f"{weighted if plan.windows.weighting == 'gaussian' else 'weighted all alike'}",
         _back_in_words(record),

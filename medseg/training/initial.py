@@ -11,6 +11,7 @@ from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import model_folders
 from medseg.inferers.model_record import WEIGHTS, ModelRecord, read_model_record
+from medseg.interop.bundle.model import MODELS, bundle_at, own_model, read_bundle
 from medseg.interop.nnunet.importer import NnunetChoice, read_folds
 from medseg.interop.nnunet.pretrained import is_checkpoint, read_encoder, trained_with
 from medseg.interop.nnunet.trained_folder import TrainedFolder, trained_folders
@@ -30,7 +31,8 @@ class InitialModel:
     """A model to begin with: ``training.init``.
 
     Attributes:
-        source: A RUN or a model folder; a trained folder of nnU-Net v2, or a checkpoint in it; a checkpoint of nnssl.
+        source: A RUN or a model folder; a trained folder of nnU-Net v2, or a checkpoint in it; a checkpoint of nnssl; a
+            bundle of MONAI.
         architecture: Of its network.
         weights: Reads them, by the names of medseg's network.
         channels: Names of its inputs.
@@ -64,7 +66,11 @@ class InitialModel:
             return cls._of_nnunet(path, trained, choice)
         if trained_folders(path):
             return cls._of_nnunet(path, TrainedFolder.find(path), NnunetChoice())
-        folder = model_folders(path)[0]
+        bundle = bundle_at(path)
+        if bundle is not None and own_model(bundle) is None:
+            record, weights = read_bundle(bundle)
+            return cls._of(path, record, lambda: weights)
+        folder = model_folders(path if bundle is None else bundle / MODELS)[0]
         advice = "give another model by training.init"
         return cls._of(folder, read_model_record(folder), lambda: read_tensors(folder / WEIGHTS, advice, ConfigError))
 

@@ -92,6 +92,8 @@ def prepare(volume: Volume, label_map: Array | None, grid: Grid) -> Prepared:
         from medseg.transforms.registry import with_changed_values  # imports MONAI, which few plans need here
 
         image, label = with_changed_values(grid.transforms, image, label, geometry)
+    if grid.crop_last:
+        image, label, geometry = _above_zero(image, label, geometry)
     label = None if label is None else label.to(torch.uint8).contiguous()
     image = image.contiguous()
     oddities |= {i: _why_flat(volume.array[i]) for i in _flat_channels(image) if i not in mask_channels(grid)}
@@ -110,19 +112,33 @@ def _oriented(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
 
 def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
     """Returns image and label map without the border in which the image is zero, where the plan says so."""
+    if not grid.crop_to_nonzero:
+        return volume, labels
     masks = mask_channels(grid)
     images = np.delete(volume.array, masks, 0) if masks else volume.array
-    nonzero = (images != 0).any(0) if grid.crop_to_nonzero else None
-    if nonzero is None or not nonzero.any():  # nothing would be left of an image that is zero everywhere
-        return volume, labels
-    extents = [np.flatnonzero(nonzero.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box, geometry = _box_of((images != 0).any(0), volume.geometry)
+    return Volume(volume.array[:, *box], geometry), None if labels is None else Volume(labels.array[:, *box], geometry)
+
+
+def _above_zero(
+    image: torch.Tensor, label: torch.Tensor | None, geometry: Geometry
+) -> tuple[torch.Tensor, torch.Tensor | None, Geometry]:
+    """Returns image, label map and grid of the box in which the image is above 0."""
+    box, geometry = _box_of((image > 0).any(0).numpy(), geometry)
+    return image[:, *box], None if label is None else label[*box], geometry
+
+
+def _box_of(mask: Array, geometry: Geometry) -> tuple[tuple[slice, slice, slice], Geometry]:
+    """Returns the smallest box that holds a mask, and its grid; the whole grid where the mask is empty."""
+    if not mask.any():
+        return (slice(None), slice(None), slice(None)), geometry
+    extents = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     first, last = (np.array([extent[end] for extent in extents]) for end in (0, -1))
-    affine = volume.geometry.affine.copy()
-    affine[:3, 3] = volume.geometry.world(first)
-    x, y, z = last - first + 1
-    geometry = Geometry((x, y, z), affine)
-    box = (slice(None), *(slice(start, stop) for start, stop in zip(first, last + 1, strict=True)))
-    return Volume(volume.array[box], geometry), None if labels is None else Volume(labels.array[box], geometry)
+    affine = geometry.affine.copy()
+    affine[:3, 3] = geometry.world(first)
+    x, y, z = (slice(start, stop) for start, stop in zip(first, last + 1, strict=True))
+    shape = last - first + 1
+    return (x, y, z), Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
 def _normalized(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:

@@ -99,25 +99,39 @@ def _steps(grid: Grid) -> list[Callable[..., Any]]:
     if grid.resample_first:
         steps.append(resampled)
     if grid.crop_to_nonzero:
-        # A fully black image is left as it is (allow_smaller has no meaning without padding). What was cut is not noted
-        # in the dictionary, where it would be no part of a case.
-        crop = CropForegroundd(
-            KEYS,
-            source_key=IMAGE,
-            select_fn=partial(_any_channel_nonzero, masks=mask_channels(grid)),
-            allow_smaller=True,
-            start_coord_key=None,
-            end_coord_key=None,
-            allow_missing_keys=True,
-        )
-        steps.append(crop)
+        steps.append(_crop(partial(_any_channel_nonzero, masks=mask_channels(grid))))
     steps.append(NormalizeChannelsd([IMAGE], grid.normalization, grid.fill_holes))
     if not grid.resample_first:
         steps.append(resampled)
-    return [*steps, *(ValueTransform(spec) for spec in grid.transforms)]
+    steps.extend(ValueTransform(spec) for spec in grid.transforms)
+    return [*steps, _crop(_any_channel_above_zero)] if grid.crop_last else steps
+
+
+def _crop(select: Callable[[torch.Tensor], torch.Tensor]) -> CropForegroundd:
+    """Returns the transform that leaves the box of what ``select`` finds.
+
+    A fully black image is left as it is (allow_smaller has no meaning without padding). What was cut is not noted in
+    the dictionary, where it would be no part of a case.
+    """
+    return CropForegroundd(
+        KEYS,
+        source_key=IMAGE,
+        select_fn=select,
+        allow_smaller=True,
+        start_coord_key=None,
+        end_coord_key=None,
+        allow_missing_keys=True,
+    )
 
 
 def _any_channel_nonzero(image: torch.Tensor, masks: Sequence[int]) -> torch.Tensor:
-    nonzero = (image[[i for i in range(len(image)) if i not in masks]] != 0).any(0, keepdim=True)
-    # CropForeground would leave nothing of an image that is zero everywhere.
-    return nonzero if bool(nonzero.any()) else torch.ones_like(nonzero)
+    return _or_all((image[[i for i in range(len(image)) if i not in masks]] != 0).any(0, keepdim=True))
+
+
+def _any_channel_above_zero(image: torch.Tensor) -> torch.Tensor:
+    return _or_all((image > 0).any(0, keepdim=True))
+
+
+def _or_all(mask: torch.Tensor) -> torch.Tensor:
+    """Returns the mask, or all voxels where it is empty: CropForeground would leave nothing of the image."""
+    return mask if bool(mask.any()) else torch.ones_like(mask)

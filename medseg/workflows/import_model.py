@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from medseg.errors import ConfigError, ModelError, SourceError, did_you_mean
+from medseg.interop.bundle.model import bundle_at, import_bundle
 from medseg.interop.model_zip import is_there
 from medseg.interop.nnunet.importer import NnunetChoice, import_nnunet
 from medseg.interop.nnunet.several import import_averaged, import_cascade, stages_of
@@ -28,6 +29,7 @@ def import_model(
     orientation: str | None = None,
     task: str | None = None,
     speed: str = "default",
+    entries: Sequence[str] = (),
 ) -> Path:
     """Writes a model that another program trained as a model folder, which all other verbs take.
 
@@ -36,18 +38,20 @@ def import_model(
 
     Args:
         source: A trained folder of nnU-Net v2 (``nnUNetTrainer__nnUNetPlans__3d_fullres``), the folder of its dataset,
-            or a zip of ``nnUNetv2_export_model_to_zip``; "totalsegmentator", or the folder where its program keeps
-            weights; a recipe of several models in YAML.
+            a zip of ``nnUNetv2_export_model_to_zip``; a bundle of MONAI, as a folder or a zip; "totalsegmentator", or
+            the folder where its program keeps weights; a recipe of several models in YAML.
         output: The model folder to write, which should not be there yet. Several folds become an ensemble, whose logits
             are averaged as nnU-Net does.
         configuration: Of nnU-Net, as "3d_fullres", where there are several. "3d_cascade_fullres" takes both stages of
-            the cascade; "2d+3d_fullres" averages the probabilities of two.
+            the cascade; "2d+3d_fullres" averages the probabilities of two. Of a bundle the name of a file in its
+            configs/; None: "inference".
         folds: Of nnU-Net; none: all that were cross-validated, else "all".
         checkpoint: Of nnU-Net: "final", "best" or "latest".
         orientation: Where the axes of the training images of nnU-Net pointed, such as "LPS"; images are then turned so.
             None takes them as they are stored, as nnU-Net does.
         task: Of TotalSegmentator; None: "total".
         speed: Of TotalSegmentator: "default", "fast" (3 mm) or "fastest" (6 mm), where the task has it.
+        entries: Of a bundle: "ENTRY::ENTRY=VALUE", entries of its configuration to change first.
 
     Returns:
         ``output``.
@@ -55,7 +59,7 @@ def import_model(
     Raises:
         ModelError: The model is damaged, or asks for what medseg cannot do.
         SourceError: There is nothing, or a zip that is damaged or leads out of its place.
-        ConfigError: There is no such checkpoint, orientation or task, or a recipe is wrong.
+        ConfigError: There is no such checkpoint, orientation, task or entry, or a recipe is wrong.
         OutputError: ``output`` is there already, or cannot be written.
     """
     source, output = Path(source), Path(output)
@@ -87,7 +91,11 @@ def import_model(
         else:
             import_nnunet(source, output, choice)
         return output
+    bundle = bundle_at(source)
+    if bundle is not None:
+        return import_bundle(bundle, output, configuration=configuration, entries=entries)
     raise ModelError(
         f"{source}: is no model that medseg knows: a trained folder of nnU-Net v2 has plans.json, dataset.json and "
-        "fold_0/checkpoint_final.pth; 'totalsegmentator' means the weights of that program on this disk"
+        "fold_0/checkpoint_final.pth, a bundle of MONAI has configs/inference.json; 'totalsegmentator' means the "
+        "weights of that program on this disk"
     )

@@ -20,6 +20,10 @@ ALL = "all"  # the fold that is trained on all cases
 # A results folder has datasets, these have folders of a trainer, plans and a configuration each.
 DEEPEST = 3
 
+# What MONAI makes of a trained folder: the models/ of a bundle (monai.apps.nnunet), which splits checkpoints in two.
+OF_BUNDLES = "nnunet_checkpoint.pth"
+WEIGHTS_OF_BUNDLES = {"final": "model.pt", "best": "best_model.pt"}
+
 FOLD = re.compile(r"fold_(\d+|all)")
 
 
@@ -99,6 +103,8 @@ class TrainedFolder:
             ModelError: One is missing.
         """
         name = f"checkpoint_{checkpoint}.pth"
+        if (self.path / OF_BUNDLES).is_file():
+            name = WEIGHTS_OF_BUNDLES.get(checkpoint, name)
         every = {found[1]: path for path in sorted(self.path.iterdir()) if (found := FOLD.fullmatch(path.name))}
         there = {fold: path / name for fold, path in every.items() if (path / name).is_file()}
         if wanted:
@@ -130,7 +136,8 @@ def trained_folders(source: Path) -> list[TrainedFolder]:
 def is_trained_folder(folder: Path) -> bool:
     """Returns whether a folder has what a trainer of nnU-Net v2 leaves, by the names of its files."""
     has_plans = (folder / PLANS).is_file() and (folder / DATASET).is_file()
-    return has_plans and any(folder.glob("fold_*/checkpoint_*.pth"))
+    of_bundle = (folder / OF_BUNDLES).is_file() and any(folder.glob("fold_*/*model.pt"))
+    return has_plans and (of_bundle or any(folder.glob("fold_*/checkpoint_*.pth")))
 
 
 def _folders(folder: Path, deeper: int) -> Iterator[Path]:
@@ -148,6 +155,9 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
         ModelError: It is damaged, holds more than plain data, or is of something else.
     """
     content = read_torch_file(path, ADVICE, ModelError)
+    if isinstance(content, dict) and path.name in WEIGHTS_OF_BUNDLES.values():
+        rest = read_torch_file(path.parents[1] / OF_BUNDLES, ADVICE, ModelError)
+        content = {**(rest if isinstance(rest, dict) else {}), **content}
     if not isinstance(content, dict) or "network_weights" not in content:
         raise ModelError(f"{path}: has no 'network_weights', so it is no checkpoint of nnU-Net v2")
     arguments = content.get("init_args")

@@ -14,6 +14,7 @@ import medseg
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError
 from medseg.inferers.model import load_model, save_model
+from medseg.inferers.model_record import read_model_record
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
@@ -142,6 +143,9 @@ def test_a_bundle_predicts_by_monai_alone(
     assert (own == other).mean() > 0.98  # ours are computed in bf16 where the processor has that
     affines = [nibabel.load(tmp_path / name / "case.nii.gz").affine for name in ("own", "masks")]
     assert np.allclose(*affines)
+    back = medseg.import_model(folder, tmp_path / "back")
+    assert read_model_record(back) == read_model_record(model)
+    assert (back / "weights.safetensors").read_bytes() == (model / "weights.safetensors").read_bytes()
 
 
 def test_the_same_package_again_is_no_error_and_another_one_is(model: Path, tmp_path: Path) -> None:
