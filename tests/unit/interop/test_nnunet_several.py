@@ -87,6 +87,7 @@ def test_half_a_cascade_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_configurations_are_averaged(tmp_path: Path, scan: Path) -> None:
     dataset = tmp_path / "Dataset004_Liver"
     write(dataset, "3d_lowres", 1, spacing=[6.0, 3.0, 3.0])

@@ -73,6 +73,7 @@ def test_the_fast_task_is_one_model(tmp_path: Path, scan: Path, monkeypatch: pyt
     assert np.array_equal(some.label_map.label_map, np.where(found == one.value, found, 0))
 
 
+@pytest.mark.slow
 def test_parts_are_put_together_and_looked_for_roughly(
     tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_parts_are_put_together_and_looked_for_roughly(
     assert "model: total_6mm, organs, cardiac" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_task_looks_where_another_found_its_organs(tmp_path: Path) -> None:
     for task, speed in (("teeth", "default"), ("craniofacial_structures", "default"), ("total", "fastest")):
         write_weights(tmp_path / "home", task, speed)
@@ -133,6 +135,7 @@ def test_a_licence_that_is_needed_is_told(tmp_path: Path, capsys: pytest.Capture
     assert "non-commercial" in recipe.origin.licence
 
 
+@pytest.mark.slow
 def test_it_is_listed_and_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_weights(tmp_path / "home", "total", "fastest")
     write_weights(tmp_path / "home", "liver_vessels")

@@ -193,7 +193,10 @@ def test_what_lies_elsewhere_is_removed(save: Callable[..., Path], image: Path) 
     assert np.array_equal(found_by(whole, image), expected)
 
 
-@pytest.mark.parametrize("as_regions", [False, True], ids=["labels", "regions"])
+@pytest.mark.parametrize(
+    "as_regions",
+    [pytest.param(False, id="labels"), pytest.param(True, id="regions", marks=pytest.mark.slow)],
+)
 def test_models_of_different_plans_are_averaged(save: Callable[..., Path], image: Path, as_regions: bool) -> None:
     regions = (LearntRegion(name="a", values=(1,), value=1), LearntRegion(name="b", values=(2,), value=2))
     of_plan = {"regions": regions} if as_regions else {}
@@ -217,6 +220,7 @@ def test_models_of_different_plans_are_averaged(save: Callable[..., Path], image
     assert np.array_equal(found[sure], expected[sure])
 
 
+@pytest.mark.slow
 def test_models_of_one_plan_are_averaged_by_their_logits(save: Callable[..., Path], image: Path) -> None:
     models = [save("one", ["a", "b"], 1), save("other", ["a", "b"], 5)]
     whole = recipe(image.parent, "members: {both: {model: [one, other]}}")
@@ -242,6 +246,7 @@ def test_only_some_labels(save: Callable[..., Path], image: Path, capsys: pytest
         found_by(whole, image, labels=["cava"], save_probabilities=True)
 
 
+@pytest.mark.slow
 def test_labels_are_looked_for_around_the_rough_ones(save: Callable[..., Path], image: Path) -> None:
     make_rare(save("rough", ["a", "b"], 1, spacing=(2, 2, 4)), 2, image)
     save("fine", ["a", "b"], 2)
@@ -259,6 +264,7 @@ def test_labels_are_looked_for_around_the_rough_ones(save: Callable[..., Path], 
     assert np.array_equal(found_by(whole, image, labels=["b"]) > 0, expected > 0)
 
 
+@pytest.mark.slow
 def test_it_is_a_model_like_any_other(save: Callable[..., Path], image: Path, tmp_path: Path) -> None:
     """It is packed, predicts within a limit of memory into every format, and goes on after a call that was killed."""
     save("organs", ["liver", "spleen"], 1)
@@ -279,6 +285,7 @@ def test_it_is_a_model_like_any_other(save: Callable[..., Path], image: Path, tm
         medseg.package(whole, tmp_path / "other", format="onnx")
 
 
+@pytest.mark.slow
 def test_a_dicom_study_gets_masks_on_its_slices(
     save: Callable[..., Path], write_slices: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
