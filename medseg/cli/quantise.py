@@ -10,7 +10,12 @@ from medseg.progress import say
 
 
 def quantise(
-    run: Annotated[Path, typer.Argument(help="A run that 'medseg train' made.")],
+    run: Annotated[Path, typer.Argument(help="A run that 'medseg train' made; with --images any model folder.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Scans to measure on, where the training data is elsewhere, as of imported models."),
+    ] = None,
+    references: Annotated[Path | None, typer.Option(help="Label maps of these scans, for the Dice.")] = None,
     plugins: Plugins = None,
 ) -> None:
     """Makes the network of a run faster on processors: in int8, where the held-back cases lose no Dice by that.
@@ -22,10 +27,12 @@ def quantise(
     Example:
 
         medseg quantise run
+
+        medseg quantise hippocampus --images scans
     """
     from medseg.plugins import load_plugins
 
     load_plugins(plugins or ())
     from medseg.workflows.quantise import quantise as do
 
-    say(f"Written: {', '.join(map(str, do(run).folders))}")
+    say(f"Written: {', '.join(map(str, do(run, images=images, references=references).folders))}")

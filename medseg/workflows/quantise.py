@@ -1,6 +1,7 @@
 """quantise: the network of a run in int8, where that costs no Dice."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, q
 from medseg.progress import counted, say
 from medseg.training.run import Run, read_run_record, reopen_run
 from medseg.training.validation import validate
+from medseg.workflows.quantise_with_images import quantise_with_images
 
 # Patches of training cases that activations are measured on.
 PATCHES = 64
@@ -24,7 +26,9 @@ PATCHES = 64
 LARGEST_LOSS = 0.001
 
 
-def quantise(run: str | Path) -> QuantiseResult:
+def quantise(
+    run: str | Path, *, images: str | Path | None = None, references: str | Path | None = None
+) -> QuantiseResult:
     """Quantises the network of a run, or of each fold, to int8, for ``predict`` on processors: about half of the time
     of bf16.
 
@@ -32,7 +36,11 @@ def quantise(run: str | Path) -> QuantiseResult:
     cases lose no more than .001 of mean Dice.
 
     Args:
-        run: The RUN. Its prepared dataset has to be there.
+        run: The RUN. Its prepared dataset has to be there, or images of yours: a model folder will do then.
+        images: What activations are measured on where the training data is elsewhere, as of imported models: whatever
+            ``predict`` takes.
+        references: Label maps of these images, for the Dice. None: the masks before and after are compared with each
+            other, and it is kept where their mean Dice is .99 at least.
 
     Returns:
         Where it lies, and the Dice before and after.
@@ -43,6 +51,13 @@ def quantise(run: str | Path) -> QuantiseResult:
         ConfigError: NNCF isn't installed, or it is a network of valid convolutions.
     """
     folder = Path(run)
+    if images is not None:
+        return quantise_with_images(folder, Path(images), None if references is None else Path(references))
+    is_run = any(chain(folder.glob("run.json"), folder.glob("fold_*/run.json")))
+    if not is_run and any(chain(folder.glob("model.json"), folder.glob("fold_*/model.json"))):
+        raise TrainingError(
+            f"{folder}: is no run, so its training data is elsewhere; give --images to measure on, images="
+        )
     runs = sorted(path.parent for path in folder.glob("fold_*/run.json")) or [folder]
     models = {each: _models(folder, each) for each in runs}
     records = tuple(_quantise(each, places) for each, places in models.items())
