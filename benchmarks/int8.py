@@ -72,7 +72,10 @@ def compiled(network: Any, patches: torch.Tensor) -> dict[str, OneByOne]:
     """By OpenVINO, in each precision."""
     exported = openvino_graph(network, patches[:1])
     graphs = {"f32": (exported, "f32"), "bf16": (exported, "bf16"), "int8": (quantised(network, patches), "bf16")}
-    return {f"OpenVINO {name}": OneByOne(network, openvino_runner(*graph)) for name, graph in graphs.items()}
+    return {
+        f"OpenVINO {name}": OneByOne(network, openvino_runner(*graph), patches.shape[2:])
+        for name, graph in graphs.items()
+    }
 
 
 def seconds(predict: Predictor, window: torch.Tensor) -> float:

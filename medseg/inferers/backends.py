@@ -13,10 +13,11 @@ import torch
 from medseg.device import Device
 from medseg.errors import ConfigError, did_you_mean
 from medseg.inferers.device_check import apart
-from medseg.inferers.graphs import openvino_graph, openvino_runner, window_shape, write_onnx
+from medseg.inferers.graphs import openvino_graph, openvino_runner, write_onnx
 from medseg.inferers.model import Model, weights_fingerprint
 from medseg.inferers.predictor import Backend, Predictor
 from medseg.inferers.quantised import FOLDER, GRAPH, read_quantised_record
+from medseg.inferers.windows import window_of
 from medseg.networks.network import Network
 from medseg.progress import warn
 
@@ -25,6 +26,9 @@ BackendName = Literal["auto", "torch", "compile", "openvino", "int8", "onnxrunti
 # Seconds that a window takes torch from which on ``auto`` tries another back end: starting one takes seconds too, five
 # to ten, which a scan of some dozens of windows has to win back.
 SLOW_WINDOW = 0.3
+
+# A window that takes as many seconds tells its time at once: what a first one takes longer is no large part of it.
+LONG_WINDOW = 1.5
 
 # How far ``apart`` logits may be from those of torch. bf16 gives about .01.
 TOLERANCE = 0.05
@@ -35,17 +39,18 @@ PACKAGES = {"int8": ("openvino",), "openvino": ("openvino", "onnxscript"), "onnx
 
 
 class OneByOne(Network):
-    """A network that another back end runs, window by window: it was built for one shape."""
+    """A network that another back end runs, window by window: that was built for one ``shape`` of them."""
 
-    def __init__(self, network: torch.nn.Module, run: Backend) -> None:
+    def __init__(self, network: torch.nn.Module, run: Backend, shape: Sequence[int]) -> None:
         super().__init__(getattr(network, "multiple_of", ()))  # of a module of the user's nothing is known
         self.margin = getattr(network, "margin", ())
         self.network = network
         self.backend = run
+        self.shape = tuple(shape)
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Returns what the network says; the shape itself where it says nothing."""
-        return self.network.fitting_shape(shape) if isinstance(self.network, Network) else tuple(shape)
+        """Returns the one shape that it takes."""
+        return self.shape
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Returns the logits of a batch, window by window."""
@@ -69,15 +74,13 @@ def with_backend(model: Model, name: str) -> Model:
     _check(name, model)
     if name == "torch" or (name == "auto" and (not model.device.is_cpu or not _installed("openvino"))):
         return model
-    plan = model.record.plan
-    shape = window_shape(model.network, plan.network_patch)
-    window = torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
+    window = _noise(model)
     chosen = name if name != "auto" else "int8" if is_quantised(model) else "openvino"
     own, seconds = _timed(model, model.network, window)
     if name == "auto" and seconds < SLOW_WINDOW:
         return model
     try:
-        network = OneByOne(model.network, START[chosen](model, window))
+        network = OneByOne(model.network, START[chosen](model, window), window.shape[2:])
         logits, seconds_of_other = _timed(model, network, window)
         by = apart(logits, own)
     except Exception as error:  # whatever a compiler stumbles on: torch runs every network
@@ -106,9 +109,17 @@ def _check(name: str, model: Model) -> None:
 
 
 def is_quantised(model: Model) -> bool:
-    """Returns whether each network of the model lies there in int8 too, made of the weights that it has now."""
+    """Returns whether each network of the model lies there in int8 too, made of the weights that it has now, for the
+    windows that it predicts."""
     records = [(read_quantised_record(folder), folder) for folder in model.folders]
-    return all(record is not None and record.fingerprint == weights_fingerprint(folder) for record, folder in records)
+    plan = model.record.plan
+    shape = window_of(model.network, plan, model.record.inference)
+    return all(
+        record is not None
+        and (record.window or plan.network_patch) == shape
+        and record.fingerprint == weights_fingerprint(folder)
+        for record, folder in records
+    )
 
 
 def precision_of(device: Device) -> str:
@@ -120,16 +131,31 @@ def _installed(name: str) -> bool:
     return all(find_spec(package) is not None for package in PACKAGES[name])
 
 
+def seconds_of_window(model: Model) -> float:
+    """Returns how long the network of a model takes for a window: one of noise, after one that warms up."""
+    return _timed(model, model.network, _noise(model))[1]
+
+
+def _noise(model: Model) -> torch.Tensor:
+    """Returns a window of noise (1, channel, *spatial)."""
+    shape = window_of(model.network, model.record.plan, model.record.inference)
+    return torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
+
+
 def _timed(model: Model, network: torch.nn.Module, window: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Returns the logits of the window, and the seconds that a second one takes."""
+    """Returns the logits of the window, and the seconds that it takes once the network is warm."""
     predict = Predictor(network, model.record.plan, model.device)
     axis = model.record.plan.slice_axis
     window = window if axis is None else window.unsqueeze(axis + 2)
     with torch.inference_mode():
-        logits = predict(window).float()
         start = time.perf_counter()
-        predict(window).cpu()
-        return logits, time.perf_counter() - start
+        logits = predict(window).float().cpu()
+        seconds = time.perf_counter() - start
+        if seconds < LONG_WINDOW:
+            start = time.perf_counter()
+            predict(window).cpu()
+            seconds = time.perf_counter() - start
+        return logits, seconds
 
 
 def _compile(model: Model, _window: torch.Tensor) -> Backend:

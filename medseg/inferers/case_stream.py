@@ -40,7 +40,7 @@ class CaseStream(Stream):
     ) -> None:
         x, y, z = image.shape[1:]
         plan = predictor.plan
-        layout = Layout.of(predictor.network, plan, (x, y, z), config.overlap)
+        layout = Layout.of(predictor.network, plan, (x, y, z), config)
         super().__init__(predictor, image, layout, memory_plan or usual_memory_plan(layout, plan, config))
         self.case_predictor = predictor
         self.body, self.region = body, region

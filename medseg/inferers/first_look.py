@@ -54,7 +54,7 @@ def first_look(
     a, b, c = (mm * factor for mm, factor in zip(grid.spacing, factors, strict=True))
     coarse = grid.model_copy(update={"spacing": (a, b, c)})
     stream = CaseStream(predictor, small, config, memory_plan, body_of(small, coarse, config))
-    finely = Layout.of(predictor.network, predictor.plan, (x, y, z), config.overlap)
+    finely = Layout.of(predictor.network, predictor.plan, (x, y, z), config)
     if stream.layout.n_windows > (1 - WORTH) * finely.n_windows:
         return Look(None, "the image is too small for one to save time")
     found = stream.labels() > 0

@@ -13,7 +13,6 @@ import torch
 
 from medseg.errors import ConfigError
 from medseg.inferers.predictor import Backend
-from medseg.networks.network import Network
 
 
 def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_batch: bool = False) -> None:
@@ -62,13 +61,6 @@ def _libraries_are_quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def window_shape(network: torch.nn.Module, patch: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns what the network sees of a patch: valid convolutions also see the margin around it."""
-    if not isinstance(network, Network) or not any(network.margin):
-        return patch
-    return network.fitting_shape(patch)
 
 
 def openvino_graph(network: torch.nn.Module, window: torch.Tensor) -> Any:

@@ -15,8 +15,9 @@ from medseg.config import InferenceConfig
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
 from medseg.inferers.model import Model
+from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.windows import Layout
+from medseg.inferers.windows import Layout, window_of
 from medseg.plan import Plan
 from medseg.transforms.model_grid import ModelGridRule
 from medseg.volume import Shape3, Volume
@@ -148,7 +149,7 @@ class MemoryLimit:
             max_memory: Bytes.
         """
         plan = model.record.plan
-        layout = Layout.of(model.network, plan, plan.patch_size, config.overlap)
+        layout = Layout.of(model.network, plan, plan.in_space(window_of(model.network, plan, config), 1), config)
         mirrored = plan.mirrored_axes[:1] if config.mirror else ()
         predictor = Predictor(model.network, plan, model.device, mirrored)
         return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
@@ -162,7 +163,7 @@ class MemoryLimit:
         plan = model.record.plan
         # Cropping, which comes later, can only make it smaller.
         grid = ModelGridRule.of(plan.grid).grid_of(plan.grid.oriented(image.geometry))
-        layout = Layout.of(model.network, plan, grid.shape, config.overlap)
+        layout = Layout.of(model.network, plan, grid.shape, config)
         demand = MemoryDemand(
             layout=layout,
             source=image.geometry.shape,
@@ -194,9 +195,17 @@ class MemoryLimits:
         return self.measured[model.folder]
 
 
+def frugal_window(record: ModelRecord) -> tuple[int, ...]:
+    """Returns the size of windows where memory is limited: no larger than the patch, in voxels."""
+    patch, window = record.plan.network_patch, record.inference.window
+    return window if window is not None and prod(window) <= prod(patch) else patch
+
+
 def usual_memory_plan(layout: Layout, plan: Plan, config: InferenceConfig) -> MemoryPlan:
     """Returns the plan where memory is no concern: rows of windows that fill a batch."""
-    batch_size = config.window_batch_size or WINDOW_BATCH_SIZE[plan.dims]
+    usual = WINDOW_BATCH_SIZE[plan.dims]
+    larger = 1.0 if config.window is None else prod(layout.patch_size) / prod(plan.patch_size)
+    batch_size = config.window_batch_size or min(usual, max(1, int(usual / larger)))
     return MemoryPlan(batch_size, rows_at_once=-(-batch_size // layout.windows_per_row))
 
 

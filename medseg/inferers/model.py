@@ -6,20 +6,19 @@ A folder of such folders, fold_0 and so on, is an ensemble: RUN/model of a run o
 import copy
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import ensure_folder, folder_written_whole
 from medseg.inferers.device_check import placed_network
 from medseg.inferers.ensemble import Ensemble
-from medseg.inferers.graphs import window_shape
 from medseg.inferers.model_record import COPY, RECORD, WEIGHTS, ModelRecord, read_model_record, write_model_record
+from medseg.inferers.windows import window_of, window_overlap
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.networks.entries import NETWORKS, entry_of
 from medseg.networks.registry import build_network, shapes_of
@@ -131,7 +130,7 @@ def load_model(
     record = with_head(read_model_record(folders[0]), head)
     networks = [_load_network(folder, record, head, network) for folder in folders]
     loaded = (networks[0] if len(networks) == 1 else Ensemble(networks)).eval()
-    shape = (len(record.channels), *window_shape(loaded, record.plan.network_patch))
+    shape = (len(record.channels), *window_of(loaded, record.plan, record.inference))
     placed, device = placed_network(loaded, shape, device)
     members = tuple(folders) if len(folders) > 1 else ()
     folder = folders[0].parent if members and len(paths) == 1 else folders[0]
@@ -160,14 +159,19 @@ def without_rules(model: Model, keep_review: bool = False) -> Model:
     return replace(model, record=model.record.model_copy(update=fewer))
 
 
-def resampled_as(model: Model, config: InferenceConfig) -> Model:
-    """Returns the model, resampling by medseg's own rule where the settings ask for it; ``model`` itself elsewhere."""
-    plan = model.record.plan
-    if config.resampling == "plan" or plan.grid.resampling == MEDSEG_RESAMPLING:
-        return model
-    grid = plan.grid.model_copy(update={"resampling": MEDSEG_RESAMPLING})
-    plan = plan.model_copy(update={"grid": grid})
-    return replace(model, record=model.record.model_copy(update={"plan": plan}))
+def with_settings(model: Model, changes: Mapping[str, object]) -> Model:
+    """Returns the model with other settings of prediction: windows, and by whose rule images are resampled.
+
+    Args:
+        model: As it was loaded.
+        changes: Of its own settings, by name; None leaves one as it is.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    inference, plan = model.record.inference, model.record.plan
+    inference = inference.model_copy(update={"overlap": window_overlap(inference), **given})
+    if inference.resampling != "plan":
+        plan = plan.model_copy(update={"grid": plan.grid.model_copy(update={"resampling": MEDSEG_RESAMPLING})})
+    return replace(model, record=model.record.model_copy(update={"inference": inference, "plan": plan}))
 
 
 def with_head(record: ModelRecord, head: int | None) -> ModelRecord:

@@ -1,9 +1,10 @@
 """The record of model.json, and how it is read and written. It needs no PyTorch."""
 
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from medseg.config import InferenceConfig
 from medseg.dataset.spacing import SaidSpacing
@@ -13,7 +14,7 @@ from medseg.inferers.origin import Origin
 from medseg.inferers.recipe import RECIPE
 from medseg.inferers.review import Review
 from medseg.labels import Labels
-from medseg.plan import Plan
+from medseg.plan import MOST_PATCH_VOXELS, Plan
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_object, shown_value, validated, write_record
 from medseg.version import VERSION
@@ -23,6 +24,26 @@ RECORD = "model.json"
 WEIGHTS = "weights.safetensors"
 NAME_DATA = ("source", "init", "watchdog")  # in the provenance of version 0.1
 COPY = "copy the whole model folder again"
+
+
+class InferenceFit(Record):
+    """What was gained and lost where training chose the settings of prediction, on held-back cases.
+
+    Attributes:
+        cases: How many were compared.
+        dice_before: The mean over labels and cases, on the model grid, with windows as in training.
+        dice: The same as it was chosen.
+        seconds_before: That windows of all these cases took, on the machine of the training.
+        seconds: The same as it was chosen.
+        int8: Whether the network was quantised, too.
+    """
+
+    cases: PositiveInt
+    dice_before: float
+    dice: float
+    seconds_before: float
+    seconds: float
+    int8: bool = False
 
 
 class ModelRecord(Record):
@@ -48,6 +69,7 @@ class ModelRecord(Record):
     channel_dropout: bool = False  # whether it learnt to do without some of them
     said_spacings: tuple[SaidSpacing, ...] = ()  # of training images whose headers lost theirs, in mm
     inference: InferenceConfig
+    inference_fit: InferenceFit | None = None  # None where training did not choose it, and of older models
     postprocessing: tuple[Rule, ...] = ()
     usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
@@ -60,6 +82,9 @@ class ModelRecord(Record):
         self.plan.check_fits(self.labels, self.channels)
         if len(self.usual_values) not in (0, len(self.channels)):
             raise ValueError(f"{len(self.usual_values)} usual values of {len(self.channels)} channels")
+        window = self.inference.window or self.plan.network_patch
+        if len(window) != self.plan.dims or prod(window) > MOST_PATCH_VOXELS:
+            raise ValueError(f"windows of {window} voxels of a {self.plan.dims}D model")
         unknown = {name for rule in self.postprocessing for name in rule.labels} - set(self.labels.names)
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")

@@ -7,12 +7,14 @@ Such a graph belongs to the weights that it was made of; ``network.json`` says w
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 
+from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.files import folder_written_whole
 from medseg.inferers.graphs import openvino_graph
@@ -26,13 +28,15 @@ GRAPH = "network.xml"  # and network.bin beside it
 class QuantisedRecord(Record):
     """The content of int8/network.json: which weights the network was made of, and what int8 costs in Dice.
 
-    Dice is the mean over labels and held-back cases, on the model grid.
+    Dice is the mean over labels and held-back cases, on the model grid. ``window`` is what the graph takes, voxels
+    along each axis that the network sees; () of older ones, which take the patch.
     """
 
     fingerprint: str  # of the weights
     dice: float
     dice_before: float  # of the network as it was trained
     cases: int
+    window: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ class QuantiseResult:
     def dice_before(self) -> float:
         """The same of the networks as they were trained."""
         return fmean(record.dice_before for record in self.records)
+
+
+def can_quantise(network: torch.nn.Module, device: Device) -> bool:
+    """Returns whether a network can be quantised here: NNCF is installed, and it is none of valid convolutions."""
+    installed = all(find_spec(package) is not None for package in ("nncf", "openvino", "onnxscript"))
+    return device.is_cpu and installed and not any(getattr(network, "margin", ()))
 
 
 def quantised(network: torch.nn.Module, patches: torch.Tensor) -> Any:

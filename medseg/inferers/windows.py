@@ -12,12 +12,16 @@ from math import ceil, prod
 import torch
 from torch.nn import functional
 
+from medseg.config import InferenceConfig
+from medseg.errors import ConfigError
 from medseg.networks.network import Network
 from medseg.plan import GAUSSIAN_SIGMA, Plan
 from medseg.volume import Shape3
 
 LEAST_WEIGHT = 1e-3  # of any voxel of a window
 NNUNET_WEIGHT = 10.0  # of the voxel in the centre of a window
+
+OVERLAP = 0.5  # of neighbouring windows, where neither the user nor the model says
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,27 @@ class Layout:
     rule: str = "monai"  # where they lie, and what a Gaussian is: as MONAI's, or "nnunet"
 
     @classmethod
-    def of(cls, network: object, plan: Plan, shape: Shape3, overlap: float) -> "Layout":
+    def of(cls, network: object, plan: Plan, shape: Shape3, config: InferenceConfig) -> "Layout":
         """Returns the windows for a network.
 
-        Valid convolutions take the smallest patch that fits them, and tiles that lie side by side.
+        Valid convolutions take tiles that lie side by side.
 
         Args:
             network: What the windows are for.
             plan: Its plan.
             shape: Voxels of the image on the model grid.
-            overlap: Of windows, as a fraction of the patch.
+            config: The size of windows, and how far they overlap.
+
+        Raises:
+            ConfigError: The size is of more or fewer axes than the network sees.
         """
+        seen = window_of(network, plan, config, shape)
         if not isinstance(network, Network) or not any(network.margin):
             of, none = plan.windows, (0, 0, 0)
             how = {"mode": of.weighting, "sigma_scale": of.sigma, "padding_mode": of.padding, "rule": of.rule}
-            return cls(shape, plan.patch_size, none, overlap, **how)  # type: ignore[arg-type]
-        patch, margin = [1, 1, 1], [0, 0, 0]
-        seen = network.fitting_shape(plan.network_patch)
-        for axis, n, lost in zip(plan.spatial_axes, seen, network.margin, strict=True):
-            patch[axis], margin[axis] = n - 2 * lost, lost
-        return cls(shape, (patch[0], patch[1], patch[2]), (margin[0], margin[1], margin[2]), 0.0)
+            return cls(shape, plan.in_space(seen, 1), none, window_overlap(config), **how)  # type: ignore[arg-type]
+        window = [n - 2 * lost for n, lost in zip(seen, network.margin, strict=True)]
+        return cls(shape, plan.in_space(window, 1), plan.in_space(network.margin, 0), 0.0)
 
     @property
     def padded_shape(self) -> Shape3:
@@ -173,6 +178,37 @@ class Layout:
         offsets = zip(self.before, self.margin, strict=True)
         moved = zip(self.seen(start)[1:], offsets, strict=True)
         return tuple(slice(s.start - before - margin, s.stop - before - margin) for s, (before, margin) in moved)
+
+
+def window_overlap(config: InferenceConfig) -> float:
+    """Returns how far windows overlap, as a fraction of their edges."""
+    return OVERLAP if config.overlap is None else config.overlap
+
+
+def window_of(network: object, plan: Plan, config: InferenceConfig, shape: Shape3 | None = None) -> tuple[int, ...]:
+    """Returns what the network sees at once: voxels along each of its axes, the margin of valid convolutions among
+    them.
+
+    Windows that are larger than the patch are made no larger than a small image needs.
+
+    Args:
+        network: A module that takes windows, or what runs it.
+        plan: Its plan.
+        config: May ask for windows of another size than the patch.
+        shape: Voxels of the image on the model grid; None: of one that is large enough.
+
+    Raises:
+        ConfigError: The size is of more or fewer axes than the network sees.
+    """
+    patch, window = plan.network_patch, config.window or plan.network_patch
+    if len(window) != plan.dims:
+        raise ConfigError(f"inference.window has {len(window)} numbers; give {plan.dims} for a {plan.dims}D model")
+    if isinstance(network, Network) and any(network.margin):
+        return network.fitting_shape(patch)
+    if shape is not None:
+        needed = [max(shape[axis], n) for axis, n in zip(plan.spatial_axes, patch, strict=True)]
+        window = tuple(map(min, window, needed))
+    return network.fitting_shape(window) if isinstance(network, Network) and window != patch else window
 
 
 def mirrored_index(index: torch.Tensor, n: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from medseg.errors import ConfigError
 from medseg.files import ensure_folder, write_json, write_text
 from medseg.inferers.model import Model, copy_models
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.windows import window_of, window_overlap
 from medseg.interop.onnx_folder import example_window, steps
 from medseg.plan import GAUSSIAN_SIGMA, MEDSEG_RESAMPLING, STORED, Normalization, Plan, Windows
 
@@ -70,7 +71,7 @@ def _arguments(spec: Mapping[str, object]) -> dict[str, object]:
 
 def _metadata(model: Model) -> dict[str, Any]:
     record = model.record
-    shape = list(record.plan.patch_size)
+    shape = list(window_of(model.network, record.plan, record.inference))
     return {
         "version": "1.0.0",
         "monai_version": monai.__version__,
@@ -146,9 +147,9 @@ def _inference(model: Model) -> dict[str, Any]:
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "inferer": {
             "_target_": "SlidingWindowInferer",
-            "roi_size": list(plan.patch_size),
+            "roi_size": list(window_of(model.network, plan, record.inference)),
             "sw_batch_size": 1,
-            "overlap": record.inference.overlap,
+            "overlap": window_overlap(record.inference),
             "mode": "gaussian",
             "sigma_scale": GAUSSIAN_SIGMA,
         },

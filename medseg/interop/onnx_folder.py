@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from medseg.inferers.graphs import window_shape, write_onnx
+from medseg.inferers.graphs import write_onnx
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.windows import Layout, window_of
 from medseg.plan import STORED, Grid, Normalization
 from medseg.records import Record, write_record
 
@@ -52,7 +53,7 @@ def write_onnx_folder(model: Model, folder: Path) -> None:
 
 def example_window(model: Model) -> torch.Tensor:
     """Returns zeros (1, channel, *spatial) of the shape of what the network sees at once."""
-    shape = window_shape(model.network, model.record.plan.network_patch)
+    shape = window_of(model.network, model.record.plan, model.record.inference)
     return torch.zeros(1, len(model.record.channels), *shape)
 
 
@@ -64,6 +65,8 @@ def steps(model: Model) -> list[str]:
     channels = zip(record.channels, grid.normalization, strict=True)
     values = [*crop, *(f"channel {name}: {_in_words(rule, grid.fill_holes)}" for name, rule in channels)]
     resampled = _resampling_in_words(grid)
+    largest = plan.in_space(window_of(model.network, plan, record.inference), 1)
+    windows = Layout.of(model.network, plan, largest, record.inference)
     rules = [f"label map: {rule}" for rule in record.postprocessing]
     weighted = f"weighted by a Gaussian of {plan.windows.sigma:g} of the edge"
     return [
@@ -71,7 +74,7 @@ def steps(model: Model) -> list[str]:
         *([resampled, *values] if grid.resample_first else [*values, resampled]),
         *(f"image: {spec.get('name')} of MONAI or a plugin, as model.json says" for spec in grid.transforms),
         *(["crop to the box of voxels that are above 0 in any channel"] if grid.crop_last else []),
-        f"windows of {'×'.join(map(str, plan.patch_size))} voxels that overlap by {record.inference.overlap:g}; logits "
+        f"windows of {'×'.join(map(str, windows.patch_size))} voxels that overlap by {windows.overlap:g}; logits "
         f"{weighted if plan.windows.weighting == 'gaussian' else 'weighted all alike'}",
         _back_in_words(record),
         *rules,

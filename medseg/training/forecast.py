@@ -12,14 +12,17 @@ import torch
 from pydantic import PlainSerializer
 
 from medseg.dataset.patches import PatchSampler
+from medseg.inferers.backends import SLOW_WINDOW
 from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.model import load_model
+from medseg.inferers.quantised import can_quantise
 from medseg.inferers.windows import Layout
 from medseg.plan import CUSTOM_NETWORK
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import counted, warn
 from medseg.records import Record
 from medseg.training.callbacks.model import LAST, SaveModel
+from medseg.training.quantisation import quantising_seconds
 from medseg.training.run import Run
 from medseg.training.trainer import Trainer
 
@@ -32,6 +35,12 @@ RESERVE = 1.25
 # At least this part of max_time is spent on training; where validation would take more than the rest, some of the
 # held-back cases are left out.
 LEAST_TRAINING_SHARE = 0.5
+# Held-back cases on which the settings of prediction are compared: fewer say too little.
+LEAST_COMPARED, MOST_COMPARED = 3, 10
+# Times that each of these is predicted for it: as before, and by settings that take less.
+COMPARISONS = 2
+# At most this part of max_time is spent on comparing, and as much on quantising.
+COMPARING_SHARE = 0.05
 
 
 def _rounded(digits: int) -> PlainSerializer:
@@ -74,8 +83,8 @@ class Forecast(Record):
         shares = []
         for run in runs:  # max_time is a fold's share of it
             windows = windows_by_case(run, trainer)
-            seconds = {case_id: VALIDATIONS * n * window_seconds for case_id, n in windows.items()}
-            shares.append(TimeShares.of(max_time, seconds))
+            seconds = {case_id: n * window_seconds for case_id, n in windows.items()}
+            shares.append(TimeShares.of(max_time, seconds, Fitting.of(run, trainer, window_seconds)))
         masks = sum(run.dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
         return cls(
             steps=total if max_time is None else None,
@@ -93,28 +102,77 @@ class TimeShares:
 
     Attributes:
         training: Seconds; infinite where there is no ``max_time``.
-        validation: Seconds that the cases are expected to take, without the reserve.
+        validation: Seconds that the rest is expected to take, without the reserve.
         cases: The held-back cases that are validated.
+        compared: Those of them on which the settings of prediction are compared.
+        comparing: Seconds that this may take, quantising included; infinite where there is no ``max_time``.
     """
 
     training: float
     validation: float
     cases: tuple[str, ...]
+    compared: tuple[str, ...] = ()
+    comparing: float = 0.0
 
     @classmethod
-    def of(cls, max_time: float | None, seconds: Mapping[str, float]) -> "TimeShares":
+    def of(cls, max_time: float | None, seconds: Mapping[str, float], fitting: "Fitting | None" = None) -> "TimeShares":
         """Shares the time out.
 
         Args:
             max_time: Seconds, of all of the run; None where it may take what it takes.
-            seconds: Of the validation of each held-back case.
+            seconds: Of the prediction of each held-back case.
+            fitting: What of prediction is chosen at the end; None: nothing.
         """
+
+        def all_of(cases: Sequence[str]) -> float:
+            return sum(seconds[case_id] for case_id in cases)
+
         cases, limit = tuple(seconds), float("inf") if max_time is None else max_time
         most = (1 - LEAST_TRAINING_SHARE) * limit / RESERVE
-        while len(cases) > 1 and sum(seconds[case_id] for case_id in cases) > most:
+        while len(cases) > 1 and VALIDATIONS * all_of(cases) > most:
             cases = _evenly(tuple(seconds), len(cases) - 1)
-        validation = sum(seconds[case_id] for case_id in cases)
-        return cls(limit - RESERVE * min(most, validation), validation, cases)
+        validation = VALIDATIONS * all_of(cases)
+        compared: tuple[str, ...] = ()
+        comparing = quantising = 0.0
+        if fitting is not None and len(cases) >= LEAST_COMPARED:
+            compared = _evenly(cases, min(MOST_COMPARED, len(cases)))
+            while len(compared) > LEAST_COMPARED and COMPARISONS * all_of(compared) > COMPARING_SHARE * limit:
+                compared = _evenly(cases, len(compared) - 1)
+            comparing = COMPARISONS * all_of(compared)
+            quantising = fitting.quantising + all_of(compared) if fitting.quantising else 0.0
+        if comparing > COMPARING_SHARE * limit:
+            compared, comparing, quantising = (), 0.0, 0.0
+        comparing += quantising if quantising <= COMPARING_SHARE * limit else 0.0
+        taken = RESERVE * min(most, validation + comparing)
+        allowed = limit if max_time is None and compared else comparing
+        return cls(limit - taken, validation + comparing, cases, compared, allowed)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What of prediction is chosen at the end of training.
+
+    Attributes:
+        quantising: Seconds that it takes to quantise the network; 0 where that is not tried.
+    """
+
+    quantising: float = 0.0
+
+    @classmethod
+    def of(cls, run: Run, trainer: Trainer, window_seconds: float) -> "Fitting | None":
+        """Returns what is chosen for a run, None where nothing is.
+
+        Args:
+            run: Its settings.
+            trainer: Its network, and where that runs.
+            window_seconds: Of one window of validation.
+        """
+        held_back_alone = not set(run.split.validation) & set(run.split.training)
+        if not run.config.training.fit_inference or not held_back_alone:
+            return None
+        if window_seconds < SLOW_WINDOW or not can_quantise(trainer.average, trainer.device):
+            return cls()
+        return cls(quantising_seconds(run.plan.network_patch, window_seconds))
 
 
 def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
@@ -124,20 +182,20 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
     their number of voxels.
     """
     held_back, max_time = run.split.validation, run.config.training.max_time
-    if max_time is None:
-        return TimeShares.of(None, dict.fromkeys(held_back, 0.0))  # nothing is tried, since nothing is left out
+    if max_time is None:  # nothing is tried, since nothing is left out
+        return TimeShares.of(None, dict.fromkeys(held_back, 0.0), Fitting.of(run, trainer, 0.0))
     case, *_ = run.dataset.source_cases(held_back[:1])
     SaveModel(run).save(trainer, LAST)
     own = trainer.average if run.plan.architecture.name == CUSTOM_NETWORK else None
     model = load_model(run.folder / LAST, trainer.device, network=own)
     predictor = CasePredictor(model, None, run.config.inference)
     predictor.predict(case)  # the first one warms up
-    tried = VALIDATIONS * _seconds(lambda: predictor.predict(case))
+    tried = _seconds(lambda: predictor.predict(case))
     voxels = {case_id: prod(run.dataset.model_grid(case_id).shape) for case_id in held_back}
     seconds = {case_id: tried * n / voxels[held_back[0]] for case_id, n in voxels.items()}
-    shares = TimeShares.of(max_time, seconds)
+    shares = TimeShares.of(max_time, seconds, Fitting.of(run, trainer, window_seconds(run, trainer)))
     if len(shares.cases) < len(held_back):
-        whole = RESERVE * sum(seconds.values())
+        whole = RESERVE * VALIDATIONS * sum(seconds.values())
         warn(
             f"The validation of {counted(len(held_back), 'case')} would take about {whole:.0f} s of {max_time:.0f} s, "
             f"so {len(shares.cases)} of them are validated; a longer --max-time validates all"
@@ -181,9 +239,9 @@ def window_seconds(run: Run, trainer: Trainer) -> float:
 
 def windows_by_case(run: Run, trainer: Trainer) -> dict[str, int]:
     """Returns the number of windows of each held-back case."""
-    overlap, network = run.config.inference.overlap, trainer.average
+    config, network = run.config.inference, trainer.average
     shapes = {case_id: run.dataset.model_grid(case_id).shape for case_id in run.split.validation}
-    return {case_id: Layout.of(network, run.plan, shape, overlap).n_windows for case_id, shape in shapes.items()}
+    return {case_id: Layout.of(network, run.plan, shape, config).n_windows for case_id, shape in shapes.items()}
 
 
 def bytes_of_run(run: Run, trainer: Trainer) -> int:

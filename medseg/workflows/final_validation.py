@@ -6,6 +6,7 @@ from torch import nn
 
 from medseg.device import Device
 from medseg.evaluation.evaluation import Evaluation
+from medseg.inferers.backends import with_backend
 from medseg.inferers.model import load_model, without_rules
 from medseg.inferers.model_record import write_model_record
 from medseg.prediction.case_predictor import CasePredictor, predict_cases
@@ -28,7 +29,7 @@ def final_validation(run: Run, cases: Sequence[str], device: Device, network: nn
     """
     model = without_rules(load_model(run.folder, device, network=network))
     folder = run.folder / "validation"
-    predictor = CasePredictor(model, folder, run.config.inference)
+    predictor = CasePredictor(with_backend(model, "auto"), folder, model.record.inference)
     predicted = predict_cases(predictor, run.dataset.source_cases(cases))
     tolerance = run.plan.grid.tolerance
     evaluation = evaluate(folder, run.dataset.folder, folder, cases=cases, grid_tolerance=tolerance)

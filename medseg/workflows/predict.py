@@ -1,7 +1,6 @@
 """predict: every case of a source, one after the other; see ``medseg.prediction`` for what happens to each."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +14,8 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
-from medseg.inferers.memory_plan import MemoryLimits, bytes_of
-from medseg.inferers.model import Model, resampled_as, without_rules
+from medseg.inferers.memory_plan import MemoryLimits, bytes_of, frugal_window
+from medseg.inferers.model import Model, with_settings, without_rules
 from medseg.inferers.recipe_model import RecipeModel, load_any
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
@@ -76,7 +75,7 @@ def predict(
         spacing: Of the voxels, in mm, in array-axis order, where headers lost it; masks keep these headers.
         formats: Names in ``medseg.io.mask_formats``; if none, NIfTI, and PNG or TIFF for 2D images.
         max_memory: What a case may take, as "4GB" (of the GPU's memory on CUDA). Windows and slabs are chosen to stay
-            below it, and cases that cannot are refused before they begin.
+            below it, windows no larger than the patch; cases that cannot are refused before they begin.
         backend: What runs the network: "torch", "compile", "openvino", "int8" (what ``quantise`` made), "onnxruntime",
             or "auto": OpenVINO where it is installed, the network slow, and OpenVINO faster; in int8 where there is
             that. One that disagrees with torch is dropped with a warning.
@@ -106,7 +105,8 @@ def predict(
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
 
     def prepared(single: Model) -> Model:
-        single = with_backend(_with_settings(single, changes), backend)
+        frugal = {} if most is None else {"window": frugal_window(single.record)}
+        single = with_backend(with_settings(single, {**changes, **frugal}), backend)
         return single if postprocessing else without_rules(single, keep_review=True)
 
     given = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
@@ -133,9 +133,3 @@ def predict(
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")
     return result
-
-
-def _with_settings(model: Model, changes: Mapping[str, object]) -> Model:
-    """Returns the model with other settings of the windows, where they are not None."""
-    inference = model.record.inference.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    return resampled_as(replace(model, record=model.record.model_copy(update={"inference": inference})), inference)

@@ -4,24 +4,18 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-import torch
-
 from medseg.config import Config
-from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.errors import ConfigError, ModelError, TrainingError
-from medseg.inferers.backends import OneByOne, precision_of
-from medseg.inferers.graphs import openvino_runner, window_shape
-from medseg.inferers.model import load_model, weights_fingerprint
-from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, quantised, save_quantised
+from medseg.errors import ConfigError, ModelError
+from medseg.inferers.model import load_model
+from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, save_quantised
 from medseg.progress import counted, say
-from medseg.training.run import Run, read_run_record, reopen_run
+from medseg.training.quantisation import quantise_model
+from medseg.training.run import read_run_record, reopen_run
 from medseg.training.validation import validate
 from medseg.workflows.quantise_with_images import quantise_with_images
 
-# Patches of training cases that activations are measured on.
-PATCHES = 64
 # Mean Dice that int8 may cost; a model that loses more keeps its network as it is.
 LARGEST_LOSS = 0.001
 
@@ -32,8 +26,8 @@ def quantise(
     """Quantises the network of a run, or of each fold, to int8, for ``predict`` on processors: about half of the time
     of bf16.
 
-    Activations are measured on 64 patches that it was trained on. It is kept, in RUN/model/int8, where the held-back
-    cases lose no more than .001 of mean Dice.
+    Activations are measured on patches that it was trained on. It is kept, in RUN/model/int8, where the held-back cases
+    lose no more than .001 of mean Dice.
 
     Args:
         run: The RUN. Its prepared dataset has to be there, or images of yours: a model folder will do then.
@@ -80,39 +74,19 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     model = load_model(folder, choose_device("cpu"))
     if any(getattr(model.network, "margin", ())):
         raise ConfigError(f"{folder}: a network of valid convolutions cannot be quantised; take --backend openvino")
-    patches = _patches(run, dataset, window_shape(model.network, run.plan.network_patch))
-    say(f"{folder}: quantising with {len(patches)} patches of the training cases")
-    graph = quantised(model.network, patches)
+    made = quantise_model(run, model)
     held_back = dataset.subset(run.split.validation)
     say(f"Comparing on {counted(len(held_back), 'held-back case')}")
-    network = OneByOne(model.network, openvino_runner(graph, precision_of(model.device)))
     before, after = (
         validate(each, held_back, run.plan, model.record.inference, model.device).mean_dice
-        for each in (model.network, network)
+        for each in (model.network, made.model.network)
     )
     if before - after > LARGEST_LOSS:
         raise ModelError(
             f"{folder}: in int8 the held-back cases have a mean Dice of {after:.4f}, {before - after:.4f} less than "
             f"before, which is more than {LARGEST_LOSS}; nothing was kept, predict with --backend openvino"
         )
-    made = QuantisedRecord(
-        fingerprint=weights_fingerprint(model.folder), dice=after, dice_before=before, cases=len(held_back)
-    )
+    noted = made.record(after, before, len(held_back))
     for place in places:
-        save_quantised(graph, made, place)
-    return made
-
-
-def _patches(run: Run, dataset: PreparedDataset, shape: Sequence[int]) -> torch.Tensor:
-    settings = run.config.training
-    sampler = PatchSampler(
-        dataset.subset(run.split.training),
-        run.plan,
-        batch_size=PATCHES,
-        foreground_fraction=settings.foreground_fraction,
-        seed=settings.seed,
-    )
-    patches = sampler.batch(0).image
-    if tuple(patches.shape[2:]) != tuple(shape):
-        raise TrainingError(f"{run.folder}: its patches are {tuple(patches.shape[2:])}, its windows {tuple(shape)}")
-    return patches
+        save_quantised(made.graph, noted, place)
+    return noted

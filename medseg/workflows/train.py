@@ -18,6 +18,7 @@ from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.forecast import shares_of_time
+from medseg.training.inference_fit import fit_inference, with_fit_of
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
 from medseg.training.run import Run, reopen_runs, start_runs
@@ -100,6 +101,7 @@ def train(
         else:
 
             def train_fold(run: Run) -> TrainResult:
+                run = with_fit_of(runs[0].folder, run)
                 return _train_run(run, chosen, processes, own, time.monotonic())
 
             result = train_folds(folder, runs, train_fold, chosen, processes, own.network)
@@ -126,6 +128,7 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     state = trainer.fit(sampler)
 
     def validated() -> Evaluation:
+        fit_inference(run, shares, device, own.network)
         evaluation = final_validation(run, shares.cases, device, own.network)
         write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(run, sampler, trainer)))
         return evaluation

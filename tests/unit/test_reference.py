@@ -32,7 +32,7 @@ def test_each_command_has_a_section_with_its_options() -> None:
 def test_each_setting_has_a_row_with_its_default() -> None:
     text = settings.files()[settings.PATH]
     assert [key for key in known_keys() if f"| `{key}` |" not in text] == []
-    assert "| `inference.overlap` | number ≥ 0 < 1 | `0.5` |" in text
+    assert "| `training.momentum` | number ≥ 0 < 1 | `0.99` |" in text
 
 
 @pytest.mark.parametrize("each", file_formats.FORMATS, ids=lambda each: each.name)

@@ -10,6 +10,7 @@ import torch
 
 from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.windows import window_overlap
 from medseg.training.callback import Callback
 from medseg.training.run import Run
 from medseg.training.trainer import Trainer
@@ -39,6 +40,7 @@ class SaveModel(Callback):
         if not trainer.processes.is_first:
             return
         run, watch = self.run, trainer.state.watchdog
+        inference = run.config.inference
         record = ModelRecord(
             medseg=VERSION,
             plan=run.plan,
@@ -46,7 +48,7 @@ class SaveModel(Callback):
             channels=run.dataset.record.channels,
             said_spacings=run.dataset.record.said_spacings,
             channel_dropout=run.config.augmentation.channel_dropout_probability > 0,
-            inference=run.config.inference,
+            inference=inference.model_copy(update={"overlap": window_overlap(inference)}),
             usual_values=run.dataset.usual_values,
             provenance={
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 import torch
 from monai.data.utils import compute_importance_map
+from monai.inferers import sliding_window_inference
 from scipy.ndimage import gaussian_filter
 from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
+from medseg.errors import ConfigError
+from medseg.inferers.backends import OneByOne
 from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.windows import Layout
+from medseg.inferers.windows import Layout, window_of
+from medseg.networks.network import Network
 from medseg.plan import Windows
 
 
@@ -110,3 +114,53 @@ def test_mirroring_averages_over_the_mirrored_images() -> None:
     mirrored = torch.cat([slab.fresh for slab in stream.slabs()], stream.layout.axis).permute(3, 0, 1, 2)
     assert plain[0, :, 0, 0].tolist() == pytest.approx(list(range(8)))
     assert mirrored[0, :, 0, 0].tolist() == pytest.approx([3.5] * 8)
+
+
+class OfEven(Network):
+    """Takes even numbers of voxels only."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert all(n % 2 == 0 for n in image.shape[2:])
+        return torch.cat([image, 2 * image], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("window", "shape", "seen"),
+    [
+        (None, (40, 40, 40), (8, 8, 8)),
+        ((16, 8, 12), (40, 40, 40), (16, 8, 12)),
+        ((15, 8, 12), (40, 40, 40), (16, 8, 12)),  # what the network takes
+        ((16, 16, 16), (11, 40, 3), (12, 16, 8)),  # no larger than a small image needs, no smaller than the patch
+        ((4, 4, 4), (40, 40, 40), (4, 4, 4)),
+    ],
+)
+def test_windows_may_have_another_size_than_the_patch(
+    window: tuple[int, ...] | None, shape: tuple[int, int, int], seen: tuple[int, ...]
+) -> None:
+    network, config = OfEven((2, 2, 2)), InferenceConfig(window=window)
+    assert window_of(network, plan(3), config, shape) == seen == Layout.of(network, plan(3), shape, config).patch_size
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    logits = predict_logits(network, image, plan(3), config, CPU)
+    assert torch.allclose(logits, torch.cat([image, 2 * image]), atol=1e-5)
+
+
+def test_windows_of_slices_have_two_edges() -> None:
+    layout = Layout.of(Identity(), plan(2), (40, 5, 30), InferenceConfig(window=(16, 40), overlap=0.25))
+    assert layout.patch_size == (16, 1, 30)
+    assert layout.n_windows == 3 * 5 * 1
+    with pytest.raises(ConfigError, match=r"inference\.window has 3 numbers; give 2 for a 2D model"):
+        Layout.of(Identity(), plan(2), (40, 5, 30), InferenceConfig(window=(16, 16, 16)))
+
+
+def test_what_was_built_for_one_shape_gets_no_other() -> None:
+    network = OneByOne(OfEven((2, 2, 2)), Identity(), (16, 16, 16))
+    config = InferenceConfig(window=(16, 16, 16))
+    assert window_of(network, plan(3), config, (9, 9, 9)) == (16, 16, 16)
+
+
+def test_logits_of_large_windows_are_those_of_monai() -> None:
+    image = torch.randn(1, 21, 11, 17, generator=torch.Generator().manual_seed(0))
+    own = predict_logits(Ramps(), image, plan(3), InferenceConfig(window=(12, 10, 16), overlap=0.25), CPU)
+    monai = sliding_window_inference(image[None], (12, 10, 16), 1, Ramps(), overlap=0.25, mode="gaussian")
+    assert isinstance(monai, torch.Tensor)
+    assert torch.allclose(own, monai[0], atol=1e-4)

@@ -8,19 +8,28 @@ import pytest
 
 from medseg.config import load
 from medseg.training import forecast
-from medseg.training.forecast import LEAST_TRAINING_SHARE, RESERVE, Forecast, TimeShares
+from medseg.training.forecast import (
+    COMPARING_SHARE,
+    COMPARISONS,
+    LEAST_TRAINING_SHARE,
+    MOST_COMPARED,
+    RESERVE,
+    Fitting,
+    Forecast,
+    TimeShares,
+)
 
 
 def test_all_held_back_cases_are_validated_where_there_is_time() -> None:
-    shares = TimeShares.of(600, {"a": 20.0, "b": 40.0})
+    shares = TimeShares.of(600, {"a": 10.0, "b": 20.0})
     assert shares.cases == ("a", "b")
     assert shares.training == pytest.approx(600 - RESERVE * 60)
     assert shares.validation == 60
-    assert TimeShares.of(None, {"a": 20.0, "b": 40.0}) == TimeShares(float("inf"), 60, ("a", "b"))
+    assert TimeShares.of(None, {"a": 10.0, "b": 20.0}) == TimeShares(float("inf"), 60, ("a", "b"))
 
 
 def test_validation_takes_no_more_than_its_share() -> None:
-    seconds = {f"case_{i:02}": 20.0 for i in range(40)}
+    seconds = {f"case_{i:02}": 10.0 for i in range(40)}
     shares = TimeShares.of(900, seconds)
     taken = RESERVE * 20 * len(shares.cases)
     assert taken <= (1 - LEAST_TRAINING_SHARE) * 900 < taken + RESERVE * 20
@@ -31,20 +40,60 @@ def test_validation_takes_no_more_than_its_share() -> None:
 
 
 def test_large_cases_count_for_what_they_take() -> None:
-    assert len(TimeShares.of(100, {"small": 1.0, "large": 90.0}).cases) == 1
+    assert len(TimeShares.of(100, {"small": 1.0, "large": 45.0}).cases) == 1
 
 
 def test_one_case_is_validated_whatever_it_takes() -> None:
-    shares = TimeShares.of(10, {"a": 100.0, "b": 100.0})
+    shares = TimeShares.of(10, {"a": 50.0, "b": 50.0})
     assert shares.cases == ("a",)
     assert shares.training == pytest.approx(10 * LEAST_TRAINING_SHARE)
+
+
+def test_settings_of_prediction_are_compared_where_that_takes_little() -> None:
+    seconds = {f"case_{i:02}": 1.0 for i in range(20)}
+    shares = TimeShares.of(1000, seconds, Fitting())
+    assert len(shares.compared) == MOST_COMPARED and set(shares.compared) <= set(shares.cases)
+    assert shares.comparing == COMPARISONS * MOST_COMPARED
+    assert shares.validation == 40 + shares.comparing
+    assert shares.training == pytest.approx(1000 - RESERVE * shares.validation)
+    fewer = TimeShares.of(200, seconds, Fitting())
+    assert fewer.compared == ("case_00", "case_04", "case_08", "case_12", "case_16")
+    assert fewer.comparing == COMPARING_SHARE * 200
+    none = TimeShares.of(100, seconds, Fitting())
+    assert none.compared == () and none.comparing == 0
+    assert TimeShares.of(1000, {"a": 1.0, "b": 1.0}, Fitting()).compared == ()  # two cases say too little
+    assert TimeShares.of(1000, seconds).compared == ()
+    assert TimeShares.of(None, seconds, Fitting()).comparing == float("inf")
+
+
+def test_quantising_has_a_share_of_its_own() -> None:
+    seconds = {f"case_{i:02}": 1.0 for i in range(20)}
+    assert TimeShares.of(1000, seconds, Fitting(30.0)).comparing == COMPARISONS * 10 + 30 + 10
+    assert TimeShares.of(1000, seconds, Fitting(60.0)).comparing == COMPARISONS * 10
+
+
+@pytest.mark.parametrize(
+    ("setting", "window", "quantising"), [("true", 0.1, False), ("true", 2.0, True), ("false", 2.0, None)]
+)
+def test_only_slow_networks_are_quantised(
+    monkeypatch: pytest.MonkeyPatch, setting: str, window: float, quantising: bool | None
+) -> None:
+    monkeypatch.setattr(forecast, "can_quantise", lambda network, device: True)
+    plan = SimpleNamespace(network_patch=(96, 96, 96))
+    split = SimpleNamespace(training=("a", "b"), validation=("c", "d", "e"))
+    run: Any = SimpleNamespace(config=load(overrides=[f"training.fit_inference={setting}"]), plan=plan, split=split)
+    trainer: Any = SimpleNamespace(average=None, device=None)
+    fitting = Fitting.of(run, trainer, window)
+    assert (None if fitting is None else fitting.quantising > 0) is quantising
+    run.split.validation = ("a", "c", "d")
+    assert Fitting.of(run, trainer, window) is None  # they were trained on
 
 
 def folds(*cases: int, max_time: str = "100s") -> list[Any]:
     """A run a fold with so many held-back cases, as far as a forecast looks at them."""
     dataset = SimpleNamespace(label_map=lambda case_id: np.zeros((2**10, 2**10), np.uint8))
-    config = load(overrides=[f"training.max_time={max_time}"])
-    splits = [SimpleNamespace(validation=[f"case_{i}" for i in range(n)]) for n in cases]
+    config = load(overrides=[f"training.max_time={max_time}", "training.fit_inference=false"])
+    splits = [SimpleNamespace(training=(), validation=[f"case_{i}" for i in range(n)]) for n in cases]
     return [SimpleNamespace(config=config, dataset=dataset, split=split) for split in splits]
 
 
