@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 96))
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
     parser.add_argument("--int8", action="store_true", help="medseg with its network in int8 too (medseg[int8])")
+    parser.add_argument("--overlap", type=float, help="medseg also with windows that overlap so")
     parser.add_argument("--without", nargs="+", default=(), choices=("MONAI", "nnU-Net"), help="programs to leave out")
     parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
@@ -86,6 +87,9 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     def own(model: Path, output: Path) -> list[Any]:
         return [*python, "medseg", "predict", model, images, "-o", output, "--overwrite"]
 
+    def less(model: Path, output: Path) -> list[Any]:
+        return [*own(model, output), "--overlap", arguments.overlap]
+
     runs: dict[str, list[Any]] = {
         "medseg": own(folder / "model", folder / "medseg"),
         "MONAI": [*python, "monai.bundle", "run", *of_bundle, "--input_dir", images, "--output_dir", masks],
@@ -93,6 +97,11 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.int8:
         quantise(shutil.copytree(folder / "model", folder / "quantised"))
         runs["medseg, int8"] = own(folder / "quantised", folder / "medseg, int8")
+    if arguments.overlap is not None:
+        for name, model in (("medseg", "model"), ("medseg, int8", "quantised")):
+            if name in runs:
+                other = f"{name}, overlap {arguments.overlap:g}"
+                runs[other] = less(folder / model, folder / other)
     if arguments.peer and "nnU-Net" not in arguments.without:
         trained, imported = write_peer(folder, images)
         runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", trained]

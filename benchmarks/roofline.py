@@ -6,8 +6,8 @@
 
 Three tables. The processor's peak, as far as programs reach it: a matrix product of 2048², and convolutions of 64
 channels (3×3×3, 48³ voxels), by PyTorch and by OpenVINO. The network (random weights): the seconds of a window and its
-GFLOP/s, two operations a multiplication, as torch counts them. Whole ``medseg predict`` commands: their seconds, and
-how many of these went into windows.
+GFLOP/s, two operations a multiplication, as torch counts them. Whole ``medseg predict`` commands: their seconds,
+those of the processor, and the part of the time that went into windows.
 
 OpenVINO brings a oneDNN of its own; the first table shows whether the variables that limit PyTorch limit it too.
 """
@@ -15,6 +15,7 @@ OpenVINO brings a oneDNN of its own; the first table shows whether the variables
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ CHANNELS, EDGE = 64, 48
 ROUNDS = 5
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Run = Callable[[], object]
+Clock = Callable[[], float]
 
 
 def main() -> None:
@@ -51,31 +53,37 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
     parser.add_argument("--labels", type=int, default=3)
     parser.add_argument("--overlap", type=float, nargs="+", default=(0.5, 0.25))
+    parser.add_argument("--one-core", action="store_true", help="seconds of the processor, on one core")
     parser.add_argument("--without-int8", action="store_true", help="NNCF is not installed")
     arguments = parser.parse_args()
+    clock = time.perf_counter
+    if arguments.one_core:
+        clock = time.process_time
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # for OpenVINO and the commands, too
+        torch.set_num_threads(1)
     print(describe("openvino"))
     variables = [
         f"{name}={os.environ[name]}" for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY") if name in os.environ
     ]
     print(" ".join(variables), f"{torch.get_num_threads()} threads")
     precisions = ["float32"] + (["bf16"] if choose_device("cpu").dtype == torch.bfloat16 else [])
-    peaks = show_peaks(precisions, not arguments.without_int8)
+    peaks = show_peaks(precisions, not arguments.without_int8, clock)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plan = plan_of(arguments)
         write_model(folder / "model", plan, arguments.labels)
         if not arguments.without_int8:
             quantise(folder / "model")
-        show_network(folder / "model", precisions, peaks, not arguments.without_int8)
+        show_network(folder / "model", peaks, not arguments.without_int8, clock)
         show_commands(folder, arguments)
 
 
-def show_peaks(precisions: list[str], int8: bool) -> dict[str, float]:
+def show_peaks(precisions: list[str], int8: bool, clock: Clock) -> dict[str, float]:
     """The most GFLOP/s that each precision was seen to reach."""
     print("\n| what | precision | by | GFLOP/s |\n| --- | --- | --- | --- |")
     most: dict[str, float] = {}
     for what, precision, by, work, run in peak_runs(precisions, int8):
-        rate = work / seconds(run) / 1e9
+        rate = work / seconds(run, clock) / 1e9
         most[precision] = max(most.get(precision, 0.0), rate)
         print(f"| {what} | {precision} | {by} | {rate:.0f} |", flush=True)
     return most
@@ -107,8 +115,9 @@ def peak_runs(precisions: list[str], int8: bool) -> Iterator[tuple[str, str, str
         yield f"8 of them, {what}", "int8", "OpenVINO", 8 * products, lambda: run(image)
 
 
-def show_network(model: Path, precisions: list[str], peaks: dict[str, float], int8: bool) -> None:
+def show_network(model: Path, peaks: dict[str, float], int8: bool, clock: Clock) -> None:
     """Seconds and GFLOP/s of a window."""
+    precisions = [name for name in DTYPES if name in peaks]
     loaded = load_model(model, choose_device("cpu", "fp32"))
     plan = loaded.record.plan
     window = torch.randn(1, 1, *plan.patch_size)
@@ -129,7 +138,7 @@ def show_network(model: Path, precisions: list[str], peaks: dict[str, float], in
         run = openvino_runner(model / FOLDER / GRAPH, "bf16" if "bf16" in precisions else "f32")
         runs["OpenVINO", "int8"] = lambda: run(window)
     for (by, precision), work in runs.items():
-        taken = seconds(work)
+        taken = seconds(work, clock)
         rate = flop / taken / 1e9
         print(f"| {by} | {precision} | {taken:.2f} | {rate:.0f} | {rate / peaks[precision]:.2f} |", flush=True)
 
@@ -153,7 +162,7 @@ def show_commands(folder: Path, arguments: argparse.Namespace) -> None:
         for path in paths:
             (source / path.name).symlink_to(path.resolve())
     backends = ["torch", "openvino"] + ([] if arguments.without_int8 else ["int8"])
-    print("\n| images | back end | overlap | windows | whole command (s) | windows (s) | their part |")
+    print("\n| images | back end | overlap | windows | whole command (s) | of the processor (s) | part of windows |")
     print("| --- " * 7 + "|")
     for backend in backends:
         for overlap in arguments.overlap:
@@ -163,28 +172,26 @@ def show_commands(folder: Path, arguments: argparse.Namespace) -> None:
 def show_command(name: str, model: Path, images: Path, backend: str, overlap: float) -> None:
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "medseg", "predict", str(model), str(images), "-o", output]
-        start = time.perf_counter()
-        subprocess.run(
-            [*command, "--device", "cpu", "--backend", backend, "--overlap", str(overlap)],
-            check=True,
-            capture_output=True,
-        )
-        whole = time.perf_counter() - start
+        how = ["--device", "cpu", "--backend", backend, "--overlap", str(overlap)]
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*command, *how], check=True, capture_output=True)
+        whole, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         record = json.loads((Path(output) / "predictions.json").read_text())
     network = sum(case["stages"]["network"] for case in record["cases"])
     windows = sum(case["windows"] - case["skipped_windows"] for case in record["cases"])
-    cells = [name, record["backend"], overlap, windows, f"{whole:.1f}", f"{network:.1f}", f"{network / whole:.2f}"]
+    cells = [name, record["backend"], overlap, windows, f"{whole:.1f}", f"{processor:.1f}", f"{network / whole:.2f}"]
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-def seconds(work: Run) -> float:
+def seconds(work: Run, clock: Clock) -> float:
     """Median of some rounds, after one that warms up."""
     times = []
     with torch.inference_mode():
         for _ in range(ROUNDS + 1):
-            start = time.perf_counter()
+            start = clock()
             work()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     return statistics.median(times[1:])
 
 
