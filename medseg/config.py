@@ -115,8 +115,7 @@ class TrainingConfig(Section):
     steps_per_epoch: int = Field(50, ge=1)
     max_time: Duration | None = None  # seconds, or "90s", "30m", "2h", "1d"; the whole run, validation included
     fit_to_time: bool = True  # max_time also chooses width, patch and batch, by how long steps take on this machine
-    # At its end windows and int8 are chosen that take less time, where held-back cases lose no more than .002 of Dice.
-    fit_inference: bool = True
+    fit_inference: bool = True  # at its end: windows and int8 that are faster and cost at most .002 of Dice
     batch_size: int | None = Field(None, ge=1)  # None: the plan's
     # muon, adamw or sgd; torch.RAdam, or another optimizer of PyTorch; one that a plugin registers.
     optimizer: OptimizerName = "muon"
@@ -154,8 +153,7 @@ class InferenceConfig(Section):
     """How windows are laid and averaged."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] | None = None  # None: .5, or what training.fit_inference finds
-    # Voxels along each axis that the network sees. None: the patch, or what training.fit_inference finds.
-    window: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    window: tuple[Annotated[int, Field(ge=1)], ...] | None = None  # voxels along each axis; None: the patch, or so too
     mirror: bool = False  # average over all mirrored images; four (2D) or eight (3D) times the work
     window_batch_size: int | None = Field(None, ge=1)  # None: 4 in 3D, 16 in 2D
     skip_air: bool = True  # in CT, the network is asked only once what it says of windows without a body
@@ -285,15 +283,12 @@ def _nearest_key(section: str, key: str) -> str:
 
 def known_keys() -> list[str]:
     """Returns all settings as ``section.key``."""
-    return [f"{s}.{k}" for s, field in Config.model_fields.items() for k in _fields(field.annotation)]
+    sections: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}
+    return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
 
 
 def _keys_below(section: str) -> list[str]:
     return [key for key in known_keys() if key.startswith(f"{section}.")]
-
-
-def _fields(section: Any) -> list[str]:
-    return list(section.model_fields)
 
 
 def _choices(path: list[str]) -> list[str]:
