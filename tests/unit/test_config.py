@@ -26,7 +26,7 @@ def test_files_then_overrides(tmp_path: Path) -> None:
         ("training.learning_rte=1", "did you mean 'training.learning_rate'"),
         ("training.lr=1", "did you mean 'training.learning_rate'"),
         ("training.spacing=[1,1,1]", "did you mean 'preprocessing.spacing'"),
-        ("inference.colour=red", "known are: inference.overlap, inference.mirror"),
+        ("inference.colour=red", "known are: inference.overlap, inference.window"),
         ("preprocessing.spacing=1", "should be a list"),
         ("preprocessing.spacing=[1,1]", r"spacing cannot be \[1, 1\]: it has too few numbers"),
         ("learning_rate=1", "did you mean 'training.learning_rate'"),
