@@ -48,7 +48,14 @@ def compare(folder: Path, n_cases: int) -> None:
         seen = seen_voxels(model.network, run.plan, config, shapes) / own
         result = validate(model.network, dataset.subset(cases), run.plan, config, model.device)
         window = "×".join(map(str, window_of(model.network, run.plan, config)))
-        cells = [folder.name, len(cases), window, window_overlap(config), f"{seen:.2f}", f"{result.seconds:.2f}"]
+        cells = [
+            "/".join(folder.resolve().parts[-2:]),
+            len(cases),
+            window,
+            window_overlap(config),
+            f"{seen:.2f}",
+            f"{result.seconds:.2f}",
+        ]
         print("|", " | ".join([*map(str, cells), f"{result.mean_dice:.4f}"]), "|", flush=True)
 
 

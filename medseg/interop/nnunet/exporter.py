@@ -11,6 +11,7 @@ from medseg.errors import ConfigError, ModelError
 from medseg.files import ensure_folder, write_json, written_whole
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import COPY, WEIGHTS, ModelRecord
+from medseg.inferers.windows import window_overlap
 from medseg.interop.nnunet.network import tensor_name
 from medseg.interop.nnunet.plan import AxisOrder
 from medseg.interop.nnunet.plans_writer import (
@@ -151,9 +152,11 @@ def _differences(record: ModelRecord) -> Iterator[str]:
         yield "nnU-Net resamples images by B-splines, this model by Keys' cubic: labels differ a little at borders"
     if plan.windows.rule != "nnunet":
         yield "nnU-Net spreads windows evenly, this model has them a step apart: labels differ a little at borders"
-    if record.inference.overlap != 1 - STEP:
-        overlap = record.inference.overlap
+    overlap, window = window_overlap(record.inference), record.inference.window
+    if overlap != 1 - STEP:
         yield f"The windows of this model overlap by {overlap:g}: say nnUNetv2_predict -step_size {1 - overlap:g}"
+    if window is not None and window != plan.network_patch:
+        yield f"nnU-Net takes windows of the size of the patch, this model of {'×'.join(map(str, window))} voxels"
     if fitting_patch(plan) != plan.patch_size:
         yield f"nnU-Net takes patches that strides divide: {'×'.join(map(str, fitting_patch(plan)))} voxels"
     if not grid.crop_to_nonzero:
