@@ -7,7 +7,7 @@ from pathlib import Path
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.errors import ConfigError, ModelError
+from medseg.errors import ConfigError, ModelError, TrainingError
 from medseg.inferers.model import load_model
 from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, save_quantised
 from medseg.progress import counted, say
