@@ -9,8 +9,9 @@ It is run by the Python of an environment with nnunetv2 (tests/peers/conftest.py
 
 A prediction of a case is ``CASE.nii.gz``, the label map as nnU-Net writes it, and ``CASE.npz`` with arrays whose axes
 are the file's, (x, y, z), in spite of nnU-Net's own order: on the model grid ``prepared`` (channel, x, y, z) and
-``logits`` (output, x, y, z), on the source grid ``source_logits`` inside of the non-zero ``box`` (3, 2). Where nnU-Net
-turns images to RAS, they are in the order of RAS.
+``logits`` (output, x, y, z), and ``weight``, the sum of the weights of windows; on the source grid ``source_logits``
+inside of the non-zero ``box`` (3, 2), and ``source_unsure``, where these come from logits of hardly any weight. Where
+nnU-Net turns images to RAS, they are in the order of RAS.
 """
 
 # ruff: noqa: E402, SIM112
@@ -123,6 +124,10 @@ THICK_SLICES = {
     "architecture": architecture(3, [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]]),
 }
 
+# nnU-Net sums logits and weights in half precision: at the corners of an image, where windows weigh less, no digits are
+# left of them.
+LEAST_WEIGHT = 1e-4
+
 # Of each kind: what is different from the plan above (configuration), of the whole plans file (plans), of dataset.json
 # (dataset), how many folds, the axes that are mirrored (none: predictions take an eighth of the time), and the images
 # that it is tried on.
@@ -213,7 +218,7 @@ def draw_weights(network, seed):
         for name, weight in network.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim > 1:
-                gain = 1.0 if "seg_layers" in name else 2.0
+                gain = 16.0 if "seg_layers" in name else 2.0
                 weight.copy_(noise * (gain / weight[0].numel()) ** 0.5)
             else:
                 weight.copy_(0.2 * noise + float(".norm.weight" in name))
@@ -328,14 +333,32 @@ def predict(model, output, cases):
         )
         shape = properties["shape_after_cropping_and_before_resampling"]
         source_logits = configuration.resampling_fn_probabilities(logits, shape, model_spacing, spacing)
+        weight = window_weights(predictor, data.shape[1:])
+        unsure = (weight < LEAST_WEIGHT).astype(np.float32)[None]
+        unsure = configuration.resampling_fn_probabilities(unsure, shape, model_spacing, spacing) > 0
         labels = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits, plans, configuration, predictor.label_manager, properties
         )
         plans.image_reader_writer_class().write_seg(labels, str(output / f"{case}.nii.gz"), properties)
         backward = plans.transpose_backward
         box = [properties["bbox_used_for_cropping"][axis] for axis in backward][::-1]
-        arrays = {"prepared": data, "logits": logits, "source_logits": source_logits}
+        arrays = {"prepared": data, "logits": logits, "weight": weight[None]}
+        arrays |= {"source_logits": source_logits, "source_unsure": unsure}
         np.savez(output / f"{case}.npz", box=box, **{k: in_file_order(v, backward) for k, v in arrays.items()})
+
+
+def window_weights(predictor, shape):
+    """Returns the sum of the Gaussians of all windows at each voxel, of at most 10 each."""
+    patch = predictor.configuration_manager.patch_size
+    gaussian = predict_from_raw_data.compute_gaussian(
+        tuple(patch), sigma_scale=1.0 / 8, value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu")
+    )
+    padded, cut = predict_from_raw_data.pad_nd_image(
+        torch.zeros(1, *shape), patch, "constant", {"value": 0}, True, None
+    )  # fmt: skip
+    for window in predictor._internal_get_sliding_window_slicers(padded.shape[1:]):
+        padded[window] += gaussian
+    return padded[(slice(None), *cut[1:])][0].numpy()
 
 
 def make_all(data, folder, kinds):
