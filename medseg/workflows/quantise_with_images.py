@@ -13,17 +13,18 @@ from medseg.dataset.channel_order import channels_as_trained
 from medseg.dataset.layouts import find_cases
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
+from medseg.inferers.backends import OneByOne
 from medseg.inferers.case_stream import CaseStream
 from medseg.inferers.model import Model, load_model, model_folders, weights_fingerprint
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, quantised, save_quantised
+from medseg.inferers.windows import window_of
 from medseg.prediction.case_reading import read_case
 from medseg.progress import counted, say
+from medseg.training.quantisation import n_patches
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.predict import predict
 
-# Windows that activations are measured on.
-WINDOWS = 64
 # Mean Dice that int8 may cost against references.
 LARGEST_LOSS = 0.001
 # Mean Dice between the masks before and after, below which it is not kept where there are no references.
@@ -57,18 +58,24 @@ def quantise_with_images(model: Path, images: Path, references: Path | None = No
         _check(model, dice_before - dice, LARGEST_LOSS if references is not None else 1 - LEAST_AGREEMENT)
         cases = len(list((masks / "int8").glob("*.nii.gz")))
         records = tuple(
-            QuantisedRecord(fingerprint=weights_fingerprint(folder), dice=dice, dice_before=dice_before, cases=cases)
-            for folder in folders
+            QuantisedRecord(
+                fingerprint=weights_fingerprint(folder), dice=dice, dice_before=dice_before, cases=cases, window=window
+            )
+            for folder, (_, window) in zip(folders, before, strict=True)
         )
-        for folder, record, graph in zip(folders, records, before, strict=True):
+        for folder, record, (graph, _) in zip(folders, records, before, strict=True):
             save_quantised(graph, record, folder)
     what = "the masks agree with those before" if references is None else f"before it was {dice_before:.4f}"
     say(f"In int8 the mean Dice of {counted(cases, 'case')} is {dice:.4f}, {what}")
     return QuantiseResult(tuple(folder / FOLDER for folder in folders), records)
 
 
-def _quantise_copy(copy: Path, images: Path) -> list[object]:
-    """Puts each network of a copy of a model into int8 beside its weights, and returns their graphs."""
+def _quantise_copy(copy: Path, images: Path) -> list[tuple[object, tuple[int, ...]]]:
+    """Puts each network of a copy of a model into int8 beside its weights.
+
+    Returns:
+        Their graphs, and the size of the windows that each takes.
+    """
     graphs = []
     for folder in model_folders(copy):
         model = load_model(folder, choose_device("cpu"))
@@ -77,22 +84,25 @@ def _quantise_copy(copy: Path, images: Path) -> list[object]:
         found = channels_as_trained(model.record.channels, find_cases(images, labelled=False))
         windows = _windows(model, found.cases)
         say(f"Quantising with {counted(len(windows), 'window')} of {counted(len(found.cases), 'case')}")
-        graphs.append(quantised(model.network, windows))
-        record = QuantisedRecord(fingerprint=weights_fingerprint(folder), dice=0, dice_before=0, cases=0)
-        save_quantised(graphs[-1], record, folder)
+        graph, window = quantised(model.network, windows), tuple(windows.shape[2:])
+        graphs.append((graph, window))
+        record = QuantisedRecord(fingerprint=weights_fingerprint(folder), dice=0, dice_before=0, cases=0, window=window)
+        save_quantised(graph, record, folder)
     return graphs
 
 
 def _windows(model: Model, cases: Sequence[Case]) -> torch.Tensor:
     """Returns windows ``(window, channel, *spatial)`` as the network sees them, spread over all cases."""
     plan, config = model.record.plan, model.record.inference
+    window = window_of(model.network, plan, config)
+    of_one_shape, most = OneByOne(model.network, model.network, window), n_patches(window)
     chosen: list[torch.Tensor] = []
-    for i, case in enumerate(cases[:WINDOWS]):
+    for i, case in enumerate(cases[:most]):
         image = read_case(case, model, config).prepared.image
-        layout = CaseStream(Predictor(model.network, plan, model.device), image, config).layout
+        layout = CaseStream(Predictor(of_one_shape, plan, model.device), image, config).layout
         padded = layout.pad(image)
         starts = list(chain.from_iterable(row.windows for row in layout.rows()))
-        n = -(-(WINDOWS - len(chosen)) // min(len(cases) - i, WINDOWS - i))
+        n = -(-(most - len(chosen)) // min(len(cases) - i, most - i))
         step = max(1, len(starts) // n)
         chosen += [padded[layout.seen(start)] for start in starts[step // 2 :: step][:n]]
     windows = torch.stack(chosen)
