@@ -9,8 +9,11 @@ import torch
 from nnunet_folder import checkpoint, state, write
 
 import medseg
+from medseg.dataset.layouts import find_cases
 from medseg.errors import ModelError, TrainingError
+from medseg.inferers.model import load_model, with_settings
 from medseg.inferers.quantised import FOLDER, read_quantised_record
+from medseg.inferers.windows import window_of
 from medseg.workflows import quantise_with_images as workflow
 
 pytest.importorskip("nncf", reason="NNCF is not installed (medseg[int8])")
@@ -37,6 +40,16 @@ def images(tmp_path: Path) -> Path:
         values = np.random.default_rng(i).normal(50, 150, (30, 20, 12)).astype(np.int16)
         nibabel.save(nibabel.Nifti1Image(values, np.diag([1.5, 1.5, 5, 1])), folder / f"case{i}.nii.gz")
     return folder
+
+
+def test_activations_are_measured_on_windows_of_the_size_that_the_model_takes(model: Path, images: Path) -> None:
+    loaded = load_model(model, "cpu")
+    cases = find_cases(images, labelled=False).cases
+    own, plan = loaded.record.inference, loaded.record.plan
+    assert workflow._windows(loaded, cases).shape[2:] == window_of(loaded.network, plan, own)
+    wide = tuple(2 * n for n in plan.network_patch)  # larger than the images
+    windows = workflow._windows(with_settings(loaded, {"window": wide}), cases)
+    assert windows.shape[2:] == wide and len(windows) >= len(cases)
 
 
 @pytest.mark.slow
