@@ -4,8 +4,8 @@
 
 An image of noise, one channel in float32, goes to the model grid by each rule of a plan; then logits come back to its
 label map slab by slab. Beside them what nnU-Net does: ``skimage.transform.resize`` of the image, of order 3 in float64,
-and of one label's logits, of order 1, times the number of labels. Prints a Markdown table: seconds, and the peak memory
-of the process above what it had before.
+and of one label's logits, of order 1, times the number of labels. Prints a Markdown table: seconds of the processor,
+all threads together, and by how much the peak memory of the process grew.
 """
 
 import argparse
@@ -80,10 +80,10 @@ def by_scikit_image(array: np.ndarray, shape: tuple[int, ...], order: int) -> No
 
 
 def measured(function: Callable[[], object]) -> str:
-    """Returns the seconds, and by how many MB the peak of the process grew, which only the first large call sees."""
-    before, start = peak_mb(), time.perf_counter()
+    """Returns the processor's seconds, and by how many MB the peak of the process grew: the first call sees it."""
+    before, start = peak_mb(), time.process_time()
     function()
-    return f"{time.perf_counter() - start:.1f} | {peak_mb() - before:.0f}"
+    return f"{time.process_time() - start:.1f} | {peak_mb() - before:.0f}"
 
 
 def peak_mb() -> float:
