@@ -292,9 +292,10 @@ def test_the_model_is_one_like_any_other(tmp_path: Path) -> None:
     affine = np.array([[0, 0, -5.0, 3], [1.5, 0, 0, 4], [0, -1.5, 0, 5], [0, 0, 0, 1]])
     values = np.random.default_rng(0).normal(50, 150, (30, 20, 12)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "scan.nii.gz")
-    (prediction,) = medseg.predict(tmp_path / "model", tmp_path / "scan.nii.gz", tmp_path / "masks", device="cpu")
+    image, by = tmp_path / "scan.nii.gz", {"device": "cpu", "backend": "torch"}
+    (prediction,) = medseg.predict(tmp_path / "model", image, tmp_path / "masks", **by)  # type: ignore[arg-type]
     mask = nibabel.load(tmp_path / "masks" / "scan.nii.gz")
     assert np.array_equal(mask.affine, affine) and len(np.unique(prediction.label_map.array)) > 1
     medseg.package(tmp_path / "model", tmp_path / "liver.zip")
-    (again,) = medseg.predict(tmp_path / "liver.zip", tmp_path / "scan.nii.gz", device="cpu")
+    (again,) = medseg.predict(tmp_path / "liver.zip", image, **by)  # type: ignore[arg-type]
     assert np.array_equal(again.label_map.array, prediction.label_map.array)
