@@ -11,8 +11,10 @@ from medseg.config import Config, InferenceConfig, load
 from medseg.dataset.splits import Split
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ModelError
-from medseg.inferers.model import save_model
+from medseg.inferers.backends import is_quantised, with_backend
+from medseg.inferers.model import load_model, save_model
 from medseg.inferers.model_record import InferenceFit, ModelRecord, read_model_record, write_model_record
+from medseg.inferers.quantised import FOLDER
 from medseg.networks.registry import build_network
 from medseg.networks.wrapped import TriedNetwork
 from medseg.plan import Architecture, Plan
@@ -181,3 +183,25 @@ def test_a_damaged_window_is_no_window(run: Run) -> None:
         write_model_record(run.folder / "model", changed)
         with pytest.raises(ModelError, match="windows of"):
             read_model_record(run.folder / "model")
+
+
+@pytest.mark.slow
+def test_a_slow_network_is_quantised_where_int8_gains(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf", reason="NNCF is not installed (medseg[int8])")
+    seconds = {"int8": 2.0}
+    monkeypatch.setattr(inference_fit, "SLOW_WINDOW", 0.0)
+    monkeypatch.setattr(inference_fit, "LARGEST_LOSS", 1.0)
+    monkeypatch.setattr(inference_fit, "seconds_of_window", lambda model: seconds.get(model.backend, 1.0))
+    fit_inference(run, shares(run), CPU)
+    fit = read_model_record(run.folder / "model").inference_fit
+    assert fit is not None and not fit.int8 and not (run.folder / "model" / FOLDER).exists()
+    assert "no faster on this processor" in " ".join(capsys.readouterr().err.split())
+    seconds["int8"] = 0.5
+    fit_inference(run, shares(run), CPU)
+    record = read_model_record(run.folder / "model")
+    assert record.inference_fit is not None and record.inference_fit.int8
+    assert record.inference.window is not None  # the graph takes these
+    assert is_quantised(load_model(run.folder, CPU))
+    assert with_backend(load_model(run.folder, CPU), "int8").backend == "int8"
