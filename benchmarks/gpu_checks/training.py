@@ -45,7 +45,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def _learns(setup: Setup, precision: str) -> Numbers:
-    device, n = setup.in_precision(precision), setup.sized(25, 12)
+    device, n = setup.in_precision(precision), setup.sized(25, 3)
     trainer, source = trainer_on(setup, device), batches(setup)
     device.forget_peak()
     epochs = [trainer.run_steps(source, i * n, (i + 1) * n, half) for i in range(2)]

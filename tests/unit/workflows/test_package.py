@@ -15,6 +15,7 @@ from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError
 from medseg.inferers.model import load_model, save_model
 from medseg.inferers.model_record import read_model_record
+from medseg.interop.onnx_folder import steps
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.plan import Normalization, Plan
@@ -74,17 +75,19 @@ def test_a_zip_is_a_model(model: Path, image: Path, tmp_path: Path) -> None:
     assert check_golden(loaded) >= 0.99
 
 
-def test_onnx_says_what_is_done_around_it(model: Path, tmp_path: Path) -> None:
+def test_onnx_says_what_is_done_around_it_and_names_no_data(leaky: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    folder = medseg.package(model, tmp_path / "onnx", format="onnx")
+    folder = medseg.package(leaky, tmp_path / "onnx", format="onnx")
+    check_names_nothing(folder, tmp_path)
     content = json.loads((folder / "model.json").read_text())
+    assert content["network"]["output"].endswith("the outputs are background, liver, spleen")
     assert "channel CT: clip to -100 … 200, subtract 40, divide by 60" in content["steps"]
     assert "values: {'liver': 1, 'spleen': 5}" in content["steps"]
     session = onnxruntime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
     windows = torch.randn(3, 1, 8, 8, 8)
     (logits,) = session.run(None, {"image": windows.numpy()})
     with torch.no_grad():
-        expected = load_model(model, choose_device("cpu", "fp32")).network(windows)
+        expected = load_model(leaky, choose_device("cpu", "fp32")).network(windows)
     assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-4)
 
 
@@ -95,15 +98,25 @@ def regions(plan: Plan, tmp_path: Path) -> Path:
     return write_model(tmp_path / "regions" / "model", plan, TUMOUR)
 
 
-@pytest.mark.parametrize("format_", ["zip", "onnx", "monai-bundle"])
-def test_packages_name_neither_data_nor_machine(model: Path, tmp_path: Path, format_: str) -> None:
+@pytest.fixture
+def leaky(model: Path) -> Path:
+    """A model that names data, as version 0.1 wrote it, and what a call left that was killed."""
     path = model / "model.json"
     content = json.loads(path.read_text())
     secret = "/home/alice/patients"
     content["provenance"] = {"source": secret, "init": f"{secret}/run", "watchdog": ["(cases patient_7)"], "steps": 3}
-    path.write_text(json.dumps(content))  # as version 0.1 wrote it
-    (model / ".model.0a1b2c3d.json").write_text("half wri")  # by a call that was killed
-    packed = medseg.package(model, tmp_path / f"packed{'.zip' * (format_ == 'zip')}", format=format_)
+    path.write_text(json.dumps(content))
+    (model / ".model.0a1b2c3d.json").write_text("half wri")
+    return model
+
+
+@pytest.mark.parametrize("format_", ["zip", "monai-bundle"])
+def test_packages_name_neither_data_nor_machine(leaky: Path, tmp_path: Path, format_: str) -> None:
+    packed = medseg.package(leaky, tmp_path / f"packed{'.zip' * (format_ == 'zip')}", format=format_)
+    check_names_nothing(packed, tmp_path)
+
+
+def check_names_nothing(packed: Path, tmp_path: Path) -> None:
     files = [packed] if packed.is_file() else [file for file in packed.rglob("*") if file.is_file()]
     contents = [file.read_bytes() for file in files]
     for file in (file for file in files if zipfile.is_zipfile(file)):
@@ -114,12 +127,10 @@ def test_packages_name_neither_data_nor_machine(model: Path, tmp_path: Path, for
         assert not [each for each in contents if word in each]
 
 
-def test_onnx_says_how_regions_make_a_label_map(regions: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    folder = medseg.package(regions, tmp_path / "onnx", format="onnx")
-    content = json.loads((folder / "model.json").read_text())
-    assert content["network"]["output"].endswith("the outputs are whole, core")
-    (step,) = (step for step in content["steps"] if step.startswith("logits: resample"))
+def test_onnx_says_how_regions_make_a_label_map(regions: Path) -> None:
+    model = load_model(regions, choose_device("cpu", "fp32"))
+    assert model.record.outputs == ("whole", "core")
+    (step,) = (step for step in steps(model) if step.startswith("logits: resample"))
     assert "the logit above 0" in step and step.endswith("whole 2, core 1")
 
 
