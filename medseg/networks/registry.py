@@ -84,14 +84,28 @@ def shapes_of(in_channels: int, out_channels: int, architecture: Architecture) -
     Raises:
         ConfigError: As of ``build_network``.
     """
+    network = build_without_memory(in_channels, out_channels, architecture)
+    if network is None:
+        return None
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def build_without_memory(in_channels: int, out_channels: int, architecture: Architecture) -> Network | None:
+    """Returns the network on the meta device, where tensors have shapes only: large ones are built in no time.
+
+    Returns:
+        None for the few networks that read values while they are built.
+
+    Raises:
+        ConfigError: As of ``build_network``.
+    """
     try:
         with torch.device("meta"):
-            network = build_network(in_channels, out_channels, architecture)
+            return build_network(in_channels, out_channels, architecture)
     except ConfigError as error:
         if isinstance(error.__cause__, NotImplementedError | RuntimeError):
             return None
         raise
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def build_network(

@@ -5,8 +5,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.losses import DiceCrossEntropyLoss
 from medseg.networks.network import Network
-from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.networks.registry import build_network, build_without_memory
+from medseg.plan import Architecture, Plan
 from medseg.planning.network import fit_to_network
 from medseg.records import Record
 
@@ -43,10 +43,8 @@ def network_cost(plan: Plan, inputs: int, outputs: int) -> Cost:
     Raises:
         ConfigError: The network cannot be built from the plan.
     """
-    # Built with content, since not all networks can be without.
-    network = build_network(inputs, outputs, plan.architecture)
-    plan = fit_to_network(plan, network)
-    network = build_network(inputs, outputs, plan.architecture).to("meta")
+    plan = fit_to_network(plan, _without_content(inputs, outputs, plan.architecture))
+    network = _without_content(inputs, outputs, plan.architecture)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     images = torch.empty(plan.batch_size, inputs, *plan.network_patch, device="meta")
     with FlopCounterMode(display=False) as counter:
@@ -60,6 +58,11 @@ def network_cost(plan: Plan, inputs: int, outputs: int) -> Cost:
         gflop=counter.get_total_flops() / 1e9,
         training_mb=kept / 2**20,
     )
+
+
+def _without_content(inputs: int, outputs: int, architecture: Architecture) -> Network:
+    network = build_without_memory(inputs, outputs, architecture)
+    return build_network(inputs, outputs, architecture).to("meta") if network is None else network
 
 
 def kept_bytes(network: Network, images: torch.Tensor) -> int:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.config import load
+from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.inferers.model import load_model, save_model
@@ -155,11 +156,12 @@ def test_names_are_taken_once(plugin: Path, tmp_path: Path) -> None:
         create_network("unet", in_channels=1, out_channels=2)
 
 
-def test_networks_lists_what_plugins_registered(tmp_path: Path) -> None:
+def test_networks_lists_what_plugins_registered(prepared: PreparedDataset, tmp_path: Path) -> None:
     file = tmp_path / "lab.py"
     file.write_text(PLUGIN)
+    small = ["--prepared", str(prepared.folder), "--dims", "2"]  # networks for larger patches take longer to count
     try:
-        listed = CliRunner().invoke(app, ["networks", "--plugin", str(file), "--dims", "2", "--json"])
+        listed = CliRunner().invoke(app, ["networks", "--plugin", str(file), *small, "--json"])
         own = next(each for each in json.loads(listed.stdout) if each["name"] == "two-layers")
         assert (own["title"], own["learning_rate"]) == ("Two convolutions", 2e-3)
         assert [each["name"] for each in own["arguments"]] == ["width", "fails"]
