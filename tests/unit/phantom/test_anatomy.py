@@ -21,9 +21,9 @@ VOLUMES_ML = {
 }
 
 
-@pytest.fixture(scope="module")
-def patients() -> list[tuple[Array, Array]]:
-    return [abdomen(seed, shape=SHAPE, spacing=SPACING) for seed in range(20)]
+@pytest.fixture(scope="module", params=[6, pytest.param(20, marks=pytest.mark.slow)], ids="{} patients".format)
+def patients(request: pytest.FixtureRequest) -> list[tuple[Array, Array]]:
+    return [abdomen(seed, shape=SHAPE, spacing=SPACING) for seed in range(request.param)]
 
 
 def centres(label_map: Array, directions: Array = SUPINE_AXIAL) -> dict[str, Array]:
