@@ -9,7 +9,7 @@ channels (3×3×3, 48³ voxels), by PyTorch and by OpenVINO. The network (random
 GFLOP/s, two operations a multiplication, as torch counts them. Whole ``medseg predict`` commands: their seconds,
 those of the processor, and the part of the time that went into windows.
 
-OpenVINO brings a oneDNN of its own; the first table shows whether the variables that limit PyTorch limit it too.
+OpenVINO brings a oneDNN of its own; ONEDNN_MAX_CPU_ISA limits that, too.
 """
 
 import argparse
