@@ -1,14 +1,15 @@
 """Models that nnU-Net trained itself, imported into medseg: label maps, Dice, seconds and memory, side by side.
 
     python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin
-    python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin --steps 1000 --kind 2d --keep FOLDER
+    python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin --steps 5000 --kind 2d --keep FOLDER
 
 HIPPOCAMPUS is MSD Task04; ``--peer`` the bin folder of an environment of its own with nnunetv2 2.8.1. nnU-Net plans and
 trains on fold 0 of its own split, some minutes for so many steps, and predicts the 42 cases that were held back by
 ``nnUNetv2_predict_from_modelfolder``, mirroring included. medseg imports the folder as it is, and predicts them too.
 Since nnU-Net's network would stay at the background for as long on a processor, its plan has fewer features and smaller
-batches here; all else is its own. Prints a Markdown table; the Dice between both label maps is that of all foreground
-voxels of all cases. What is in ``--keep`` already is not trained again.
+batches here; all else is its own. 500 steps were too few: the 3D network still said background everywhere, and the
+others had learnt no label in their validation. Prints a Markdown table; the Dice between both label maps is that of all
+foreground voxels of all cases. What is in ``--keep`` already is not trained again.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--peer", type=Path, required=True, help="bin folder with nnunetv2")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--kind", choices=KINDS, action="append", help="of network; all by default")
     parser.add_argument("--keep", type=Path, help="folder to keep models and predictions in")
     arguments = parser.parse_args()
@@ -130,6 +131,8 @@ def agreement(ours: Path, theirs: Path, cases: list[str]) -> tuple[float, int]:
         same += np.count_nonzero((one == other) & (one > 0))
         sizes += np.count_nonzero(one) + np.count_nonzero(other)
         different += np.count_nonzero(one != other)
+    if not sizes:
+        raise SystemExit("neither program found any label: nnU-Net has learnt nothing yet, give more --steps")
     return 2 * same / sizes, different
 
 
