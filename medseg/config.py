@@ -57,6 +57,7 @@ class PlanningConfig(Section):
     base_features: int = Field(32, ge=4)
     # On a processor, with a hundredth of a GPU's speed. None: 16, or with training.max_time what there is time for.
     cpu_base_features: int | None = Field(None, ge=4)
+    cpu_half_resolution: bool | None = None  # of the U-Net's first stage; None: in 3D, where patches would show little
 
 
 class NetworkConfig(Section):

@@ -78,7 +78,8 @@ class Architecture(Record):
     Attributes:
         name: As in ``NETWORKS``, or "monai.NAME".
         features: Number of features of each stage, from full resolution down.
-        strides: Of each stage, one number an axis; those of the first stage are 1.
+        strides: Of each stage, one number an axis. Those of the first stage are 1, but for a network that begins at a
+            part of the resolution.
         kernel_sizes: Of each stage, one number an axis.
         convolutions_per_stage: How many convolutions each stage has.
         deep_supervision: Whether coarser stages are trained to give logits too.

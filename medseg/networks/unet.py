@@ -2,8 +2,9 @@
 
 Each stage is a stack of convolution, instance norm and leaky ReLU; the first convolution of a stage strides; the way
 up is a transposed convolution, concatenation and the same stack. With deep supervision there is a head at every
-resolution of the decoder. (MONAI's DynUNet is close, but it interpolates the deep outputs to full size, where the
-loss then costs as much as at the finest resolution.)
+resolution of the decoder. Where the first stage strides, the network works at a part of the resolution, and its last
+head is a transposed convolution, which gives the logits of each voxel. (MONAI's DynUNet is close, but it interpolates
+the deep outputs to full size, where the loss then costs as much as at the finest resolution.)
 """
 
 from collections.abc import Sequence
@@ -121,6 +122,8 @@ class UNet(Network):
         # A head a resolution where they are trained; else, and without a way up, only the last one has a use.
         with_head = below if self.deep_supervision and below else [1]
         self.heads = nn.ModuleList(CONVOLUTION[dims](features[i - 1], out_channels, 1) for i in with_head)
+        if max(strides[0]) > 1:
+            self.heads[-1] = UP_CONVOLUTION[dims](features[0], out_channels, strides[0], strides[0])
         self.apply(initialise_unet)
 
     def form(self, architecture: Architecture) -> ConvolutionArguments:

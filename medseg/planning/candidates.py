@@ -10,7 +10,7 @@ from math import prod
 
 from medseg.config import Config
 from medseg.plan import Plan
-from medseg.planning.derive import MIN_BATCH_SIZE, shrunk_plan
+from medseg.planning.derive import MIN_BATCH_SIZE, begins_at_half_resolution, shrunk_plan
 from medseg.planning.patch import patch_budget
 
 # Features of the first stage, below those of the full plan, and the fewest steps that each is worth; see
@@ -35,7 +35,9 @@ class CandidatePlan:
     @property
     def activations(self) -> int:
         """How many numbers the first stage holds for one batch: what memory and time go with."""
-        return prod(self.plan.patch_size) * self.plan.batch_size * self.plan.architecture.features[0]
+        architecture = self.plan.architecture
+        voxels = prod(self.plan.patch_size) // prod(architecture.strides[0])
+        return voxels * self.plan.batch_size * architecture.features[0]
 
 
 def candidate_plans(full: Plan, config: Config) -> list[CandidatePlan]:
@@ -43,17 +45,19 @@ def candidate_plans(full: Plan, config: Config) -> list[CandidatePlan]:
 
     Args:
         full: The plan for a GPU, which is the last candidate.
-        config: The settings; ``planning.cpu_patch_voxels`` is the size of the smallest patches.
+        config: The settings; ``planning.cpu_patch_voxels`` is the size of the smallest patches. Where these begin at
+            half the resolution, all but the full plan do.
 
     Returns:
         Candidates from a narrow network with few patches of a processor's size up to the full plan.
     """
     voxels, widest = config.planning.cpu_patch_voxels, full.architecture.features[0]
     widths = {width: steps for width, steps in WIDTHS.items() if width < widest} | {widest: STEPS_OF_FULL_WIDTH}
-    by_width = [CandidatePlan(shrunk_plan(full, voxels, width), steps) for width, steps in widths.items()]
-    larger = []
-    while patch_budget(full.dims, voxels := 2 * voxels) < prod(full.patch_size):
-        larger.append(CandidatePlan(shrunk_plan(full, voxels, widest), STEPS_OF_LARGER_PATCHES))
+    half = begins_at_half_resolution(full, config)
+    by_width = [CandidatePlan(shrunk_plan(full, voxels, width, half), steps) for width, steps in widths.items()]
+    larger, parts = [], prod(by_width[0].plan.architecture.strides[0])
+    while parts * patch_budget(full.dims, voxels := 2 * voxels) < prod(full.patch_size):
+        larger.append(CandidatePlan(shrunk_plan(full, voxels, widest, half), STEPS_OF_LARGER_PATCHES))
     return [*_of_fewer_patches(by_width[0]), *by_width, *larger, CandidatePlan(full, STEPS_OF_LARGER_PATCHES)]
 
 

@@ -2,6 +2,7 @@
 supplement), with a budget in voxels instead of an estimate of GPU memory, and a smaller one for processors."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ CPU_BATCH = {2: 3.0, 3: 1.5}
 CPU_FEATURES = 16  # of the first stage
 # On a processor patches may be smaller than images by this part of an edge.
 LARGEST_CUT = 0.2
+# Patches that show less than this part of an image lack what is around a structure (nnU-Net plans 3d_lowres then).
+LEAST_SHOWN = 0.25
+# What can begin at half the resolution.
+AT_HALF_RESOLUTION = "unet"
 
 
 def derive_plans(fingerprint: Fingerprint, channels: Sequence[str], config: Config) -> Plans:
@@ -89,24 +94,58 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
 
     A processor does a few steps a second at best; many small steps teach more than few large ones. Where images are
     small the patch lies inside of them: one that is rounded up to hold them is filled up with zeros, which teach
-    nothing (for 36×50×35 voxels, 40×56×40, of which they are a third).
+    nothing (for 36×50×35 voxels, 40×56×40, of which they are a third). Where images are large, the network begins at
+    half the resolution: see ``begins_at_half_resolution``.
 
     Args:
         plan: That of a GPU.
-        config: ``planning.cpu_base_features`` and ``cpu_patch_voxels``.
+        config: ``planning.cpu_base_features``, ``cpu_patch_voxels`` and ``cpu_half_resolution``.
     """
     features = config.planning.cpu_base_features or min(CPU_FEATURES, plan.architecture.features[0])
-    return shrunk_plan(plan, config.planning.cpu_patch_voxels, features)
+    half = begins_at_half_resolution(plan, config)
+    return shrunk_plan(plan, config.planning.cpu_patch_voxels, features, half)
 
 
-def shrunk_plan(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
+def begins_at_half_resolution(plan: Plan, config: Config) -> bool:
+    """Returns whether a network that a processor trains begins at half the resolution.
+
+    It does in 3D where patches at full resolution would show less than a quarter of an image, which is nnU-Net's rule
+    for a network of low resolution. Where the user chose the patch or another network, it does not.
+
+    Args:
+        plan: That of a GPU.
+        config: ``planning.cpu_half_resolution`` decides where it is not None. Else not without
+            ``training.fit_to_time``: networks that are compared have one plan.
+    """
+    can = plan.median_shape is not None and len(plan.architecture.strides) > 1 and config.planning.patch_size is None
+    if not can or config.network.name != AT_HALF_RESOLUTION or config.network.features is not None:
+        return False
+    if config.planning.cpu_half_resolution is not None:
+        return config.planning.cpu_half_resolution
+    if plan.dims == 2 or not config.training.fit_to_time:  # in 2D a patch of a processor shows enough of a slice
+        return False
+    fine = shrunk_plan(plan, config.planning.cpu_patch_voxels, plan.architecture.features[0])
+    return prod(fine.patch_size) < LEAST_SHOWN * prod(plan.median_shape or ())
+
+
+def shrunk_plan(plan: Plan, patch_voxels: int, base_features: int, half_resolution: bool = False) -> Plan:
     """Returns the plan with other features, and with smaller patches, which lie inside of small images.
 
     Args:
         plan: The plan.
         patch_voxels: The most voxels of a 3D patch; in 2D, a patch has those of sixteen slices of such a cube.
         base_features: Features of the first stage.
+        half_resolution: The first stage strides. Patch and stages are planned as on a grid of this stage's resolution,
+            so that a patch shows as many times more as that has fewer voxels, and costs about the same.
     """
+    if half_resolution and plan.median_shape is not None:
+        stride = plan.in_space(plan.architecture.strides[1], 1)
+        coarse = shrunk_plan(_on_coarser_grid(plan, stride), patch_voxels, base_features)
+        strides = (plan.architecture.strides[1], *coarse.architecture.strides[1:])
+        x, y, z = (n * s for n, s in zip(coarse.patch_size, stride, strict=True))
+        architecture = coarse.architecture.model_copy(update={"strides": strides})
+        changes = {"patch_size": (x, y, z), "batch_size": coarse.batch_size, "architecture": architecture}
+        return plan.model_copy(update=changes)
     return replan(
         plan,
         wanted=None if plan.median_shape is None else np.array(plan.median_shape),
@@ -115,6 +154,16 @@ def shrunk_plan(plan: Plan, patch_voxels: int, base_features: int) -> Plan:
         batch_voxels=round(CPU_BATCH[plan.dims] * patch_voxels),
         base_features=base_features,
     )
+
+
+def _on_coarser_grid(plan: Plan, stride: Sequence[int]) -> Plan:
+    """Returns the plan as it would be if each voxel were ``stride`` times as large."""
+    spacing, median, patch = (
+        zip(each, stride, strict=True) for each in (plan.grid.spacing, plan.median_shape or (), plan.patch_size)
+    )
+    grid = plan.grid.model_copy(update={"spacing": tuple(mm * s for mm, s in spacing)})
+    shapes = {"median_shape": median, "patch_size": patch}
+    return plan.model_copy(update={"grid": grid, **{k: tuple(-(-n // s) for n, s in v) for k, v in shapes.items()}})
 
 
 def take_chosen_patch(plan: Plan, config: Config) -> Plan:

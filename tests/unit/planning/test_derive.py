@@ -24,7 +24,7 @@ def test_hippocampus_gets_the_plan_of_nnunet() -> None:
         ((40, 56, 40), (40, 56, 40)),
         ((39, 47, 17), (32, 40, 16)),
         ((15, 22, 60), (12, 20, 48)),
-        ((512, 512, 300), (64, 64, 32)),  # large ones as ever
+        ((512, 512, 300), (128, 128, 64)),  # at half the resolution, else it shows a thousandth
     ],
 )
 def test_on_a_processor_patches_lie_inside_of_small_images(
@@ -33,6 +33,38 @@ def test_on_a_processor_patches_lie_inside_of_small_images(
     plan = derive_plans(measured(shape, (1, 1, 1), n=260), ["MRI"], Config()).plan_3d
     assert plan is not None
     assert fit_to_cpu(plan, Config()).patch_size == patch
+
+
+def test_networks_begin_at_half_the_resolution_where_a_patch_would_show_little() -> None:
+    """Thick slices: only within them. The patch shows four times as much, and has as many voxels of the first stage."""
+    full = derive_plans(measured((165, 161, 59), (0.98, 0.98, 3.27)), ["CT"], Config()).plan_3d
+    assert full is not None
+    fine = fit_to_cpu(full, load(overrides=["planning.cpu_half_resolution=false"]))
+    half = fit_to_cpu(full, Config())
+    assert np.prod(fine.patch_size) < 0.25 * np.prod(full.median_shape or ())
+    assert fine.architecture.strides[:2] == ((1, 1, 1), (2, 2, 1))
+    assert half.architecture.strides[0] == (2, 2, 1)
+    assert half.architecture.features == fine.architecture.features
+    assert 3 < np.prod(half.patch_size) / np.prod(fine.patch_size) < 5
+    assert half.grid == fine.grid == full.grid and half.median_shape == full.median_shape
+
+
+@pytest.mark.parametrize(
+    "setting", ["planning.patch_size=[32,32,16]", "network.name=dynunet", "network.features=[8,16,32,64,128]"]
+)
+def test_what_the_user_chose_begins_at_full_resolution(setting: str) -> None:
+    config = load(overrides=[setting, "planning.cpu_half_resolution=true"])
+    full = derive_plans(measured((165, 161, 59), (0.98, 0.98, 3.27)), ["CT"], Config()).plan_3d
+    assert full is not None
+    assert fit_to_cpu(full, config).architecture.strides[0] == (1, 1, 1)
+
+
+def test_2d_networks_begin_at_half_the_resolution_where_they_are_told_to() -> None:
+    plan = derive_plans(measured((512, 512, 1), (1, 1, 1)), ["EM"], Config()).plan_2d
+    assert fit_to_cpu(plan, Config()).architecture.strides[0] == (1, 1)
+    half = fit_to_cpu(plan, load(overrides=["planning.cpu_half_resolution=true"]))
+    assert half.architecture.strides[0] == (2, 2)
+    assert half.patch_size == (384, 384, 1)
 
 
 def test_thick_slices_are_pooled_later_and_convolved_in_plane() -> None:
@@ -57,7 +89,7 @@ def test_patches_fit_their_network_and_their_budget(shape: tuple[int, int, int],
         assert len(plan.architecture.features) == len(plan.architecture.strides)
         budget = config.planning.cpu_patch_voxels if cpu else config.planning.max_patch_voxels
         if plan.dims == 3:
-            assert np.prod(plan.patch_size) <= budget
+            assert np.prod(plan.patch_size) <= budget * np.prod(plan.architecture.strides[0])
         assert plan.batch_size >= 2
 
 
@@ -69,7 +101,9 @@ def test_axes_that_are_too_short_to_shrink_leave_it_to_the_others(shape: tuple[i
         if plan is not None:
             small = fit_to_cpu(plan, config)
             assert small.patch_size[int(np.argmin(shape))] <= min(shape)
-            assert np.prod(small.patch_size) <= config.planning.cpu_patch_voxels
+            assert np.prod(small.patch_size) <= config.planning.cpu_patch_voxels * np.prod(
+                small.architecture.strides[0]
+            )
 
 
 def test_smaller_patches_make_larger_batches() -> None:
@@ -123,3 +157,13 @@ def test_a_chosen_patch_and_spacing_are_taken() -> None:
     assert take_chosen_patch(plan, Config()) == plan
     with pytest.raises(ConfigError, match=r"planning.patch_size has 1 numbers"):
         derive_plans(measured((200, 200, 100), (1, 1, 1)), ["MR"], load(overrides=["planning.patch_size=[64]"]))
+
+
+def test_networks_that_are_compared_begin_at_one_resolution() -> None:
+    full = derive_plans(measured((165, 161, 59), (0.98, 0.98, 3.27)), ["CT"], Config()).plan_3d
+    assert full is not None
+    of_each = [
+        fit_to_cpu(full, load(overrides=["training.fit_to_time=false", f"network.name={name}"]))
+        for name in ("unet", "residual-unet")
+    ]
+    assert of_each[0] == of_each[1]
