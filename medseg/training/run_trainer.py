@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 
 import torch
@@ -31,10 +31,10 @@ from medseg.training.callbacks.tensorboard import TensorBoard
 from medseg.training.callbacks.time_budget import TimeBudget
 from medseg.training.callbacks.validation import Validation
 from medseg.training.callbacks.watchdog import Watchdog
-from medseg.training.forecast import VALIDATIONS, TimeShares
 from medseg.training.initial import InitialModel
 from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
+from medseg.training.time_shares import TimeShares
 from medseg.training.trainer import Trainer
 
 # Threads that read batches for a GPU, each of which holds a batch in memory.
@@ -87,12 +87,11 @@ def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: Time
         shares: What ``training.max_time`` leaves for training, and the cases that are validated.
     """
     settings, unions = run.config.training, run.dataset.labels.unions
-    once = shares.validation / VALIDATIONS
-    callbacks: list[Callback] = [
-        Watchdog(run.good_checkpoint, unions, sampler),
-        Validation(run.dataset, shares.cases, run.config.inference, settings.validation_share, once),
-        SaveModel(run),
-    ]
+    callbacks: list[Callback] = [Watchdog(run.good_checkpoint, unions, sampler)]
+    if isfinite(shares.once):
+        share = settings.validation_share
+        callbacks.append(Validation(run.dataset, shares.cases, run.config.inference, share, shares.once))
+    callbacks.append(SaveModel(run))
     if settings.max_time is not None:
         callbacks.insert(0, TimeBudget(shares.training))
     if settings.patience is not None:

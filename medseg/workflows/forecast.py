@@ -8,10 +8,11 @@ from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.training.device_check import sound_device, usual_plan
-from medseg.training.forecast import Forecast, bytes_of_run, step_seconds, window_seconds
+from medseg.training.forecast import Forecast, bytes_of_run, step_seconds
 from medseg.training.parts import NO_OWN_PARTS
 from medseg.training.run import refuse_to_overwrite, start_runs
 from medseg.training.run_trainer import check_held_back, tell, trainer_of
+from medseg.training.time_shares import window_seconds
 
 
 def forecast(

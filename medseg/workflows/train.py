@@ -17,12 +17,12 @@ from medseg.progress import say
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
-from medseg.training.forecast import shares_of_time
 from medseg.training.inference_fit import fit_inference, with_fit_of
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import TrainResult, callbacks_of, check_held_back, example_patches, tell, trainer_of
+from medseg.training.time_shares import shares_of_time
 from medseg.workflows.final_validation import final_validation
 from medseg.workflows.folds import train_folds
 

@@ -242,7 +242,8 @@ def test_patience_ends_a_run(
 def test_a_dry_run_forecasts_and_writes_nothing(run: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
     one = forecast(prepared.folder, tmp_path / "run", config=settings("training.epochs=7"), device="cpu")
     assert one.steps == 70
-    assert one.training_seconds == pytest.approx(70 * one.step_seconds)
+    steps, once = 70 * one.step_seconds, one.validation_seconds / 2
+    assert one.training_seconds == pytest.approx(steps + min(7 * once, once + 0.1 * steps))
     assert not (tmp_path / "run").exists()
     stored = sum(path.stat().st_size for path in run.glob("*/*.safetensors")) / 2**20
     assert stored * 0.9 < one.disk_mb < stored * 2.5

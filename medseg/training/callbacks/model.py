@@ -21,7 +21,10 @@ BEST, LAST = "model", "model-last"
 
 
 class SaveModel(Callback):
-    """Writes RUN/model when it is the best so far, and RUN/model-last with each checkpoint."""
+    """Writes RUN/model when it is the best so far, and RUN/model-last with each checkpoint.
+
+    Where nothing is validated on the way, the last weights are RUN/model.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -30,6 +33,11 @@ class SaveModel(Callback):
         """Writes the averaged weights where no validation was better."""
         if validation.mean_dice == trainer.state.best_dice:
             self.save(trainer, BEST, {"validation_dice_on_model_grid": validation.dice})
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Writes the averaged weights, where no validation says which are the best."""
+        if trainer.finished and trainer.state.best_dice is None:
+            self.save(trainer, BEST)
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Writes the averaged weights of now."""

@@ -19,9 +19,9 @@ from medseg.networks.registry import build_network
 from medseg.networks.wrapped import TriedNetwork
 from medseg.plan import Architecture, Plan
 from medseg.training import inference_fit
-from medseg.training.forecast import TimeShares
 from medseg.training.inference_fit import Tried, faster_windows, fit_inference, seen_voxels, with_fit_of
 from medseg.training.run import Run
+from medseg.training.time_shares import TimeShares
 
 INFINITE = float("inf")
 
