@@ -18,14 +18,17 @@ from medseg.config import InferenceConfig
 from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
-from medseg.plan import Architecture, Grid, Normalization, Plan, Resampling, Windows
+from medseg.plan import Architecture, Grid, Normalization, Plan, Resampling
 
 AFFINE = np.array([[0.0, -0.8, 0, 30], [0.8, 0, 0, -20], [0, 0, -4.0, 4], [0, 0, 0, 1]])  # axes to A, L and I
 SHAPE = (26, 31, 12)
 
 
 class Bright(torch.nn.Module):
-    """Says 1 of what is bright and 2 of what is dark, so that windows make no difference."""
+    """Says 1 of what is bright and 2 of what is dark, so that it makes no difference where windows lie.
+
+    They lie by MONAI's rule: nnU-Net's sums in float16 have a test of their own (tests/unit/inferers/test_windows.py).
+    """
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.zeros_like(image), 2 * image - 1, -image], dim=1)
@@ -50,7 +53,7 @@ def write_model(folder: Path, grid: Grid, dims: Literal[2, 3]) -> Path:
     plan = Plan(
         dims=dims, grid=grid, patch_size=(8, 10, 6 if dims == 3 else 1), batch_size=1,
         slice_axis=None if dims == 3 else 2,
-        architecture=Architecture(features=(1,), strides=strides, kernel_sizes=strides), windows=Windows(rule="nnunet"),
+        architecture=Architecture(features=(1,), strides=strides, kernel_sizes=strides),
     )  # fmt: skip
     record = ModelRecord(
         medseg="0", plan=plan, labels=Labels.from_names({"bright": 1, "dark": 2}), channels=("x",),
