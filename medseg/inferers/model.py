@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
+from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
 from medseg.files import ensure_folder, folder_written_whole
@@ -23,6 +25,7 @@ from medseg.io.archives import is_archive, unpacked_content
 from medseg.networks.entries import NETWORKS, entry_of
 from medseg.networks.registry import build_network, shapes_of
 from medseg.plan import CUSTOM_NETWORK, MEDSEG_RESAMPLING
+from medseg.records import explained
 from medseg.weights import read_shapes, read_tensors, write_tensors
 
 
@@ -165,10 +168,18 @@ def with_settings(model: Model, changes: Mapping[str, object]) -> Model:
     Args:
         model: As it was loaded.
         changes: Of its own settings, by name; None leaves one as it is.
+
+    Raises:
+        ConfigError: A setting cannot have this value.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     inference, plan = model.record.inference, model.record.plan
-    inference = inference.model_copy(update={"overlap": window_overlap(inference), **given})
+    try:
+        inference = InferenceConfig.model_validate(
+            {**inference.model_dump(), "overlap": window_overlap(inference), **given}
+        )
+    except ValidationError as error:
+        raise ConfigError(f"inference: {explained(error)}") from error
     if inference.resampling != "plan":
         plan = plan.model_copy(update={"grid": plan.grid.model_copy(update={"resampling": MEDSEG_RESAMPLING})})
     return replace(model, record=model.record.model_copy(update={"inference": inference, "plan": plan}))

@@ -117,6 +117,20 @@ def test_masks_are_those_of_nnunet_and_near_to_them_by_medsegs_own_rule(
 
 
 @pytest.mark.usefixtures("network")
+@pytest.mark.parametrize("setting", [{"resampling": "nearest"}, {"overlap": 1.5}, {"skip_air": "perhaps"}])
+def test_settings_that_cannot_be_are_refused_by_name(
+    tmp_path: Path, image: np.ndarray, setting: dict[str, object]
+) -> None:
+    grid = Grid(
+        orientation="RAS", spacing=(2, 2, 2), crop_to_nonzero=False, normalization=(Normalization(kind="zscore"),)
+    )
+    model = write_model(tmp_path / "model", grid, 3)
+    nibabel.save(nibabel.Nifti1Image(image, AFFINE), tmp_path / "image.nii.gz")
+    with pytest.raises(medseg.ConfigError, match=next(iter(setting))):
+        medseg.predict(model, tmp_path / "image.nii.gz", tmp_path / "masks", **setting)
+
+
+@pytest.mark.usefixtures("network")
 @pytest.mark.parametrize("restored", ["logits", "probabilities", "labels"])
 def test_what_is_brought_back_is_what_the_plan_says(
     image: np.ndarray, tmp_path: Path, restored: Literal["logits", "probabilities", "labels"]
