@@ -91,6 +91,9 @@ def _check(plan: Plan) -> None:
     odd = {
         f"has no '{architecture.name}', only {' and '.join(sorted(CLASSES))}": architecture.name not in CLASSES,
         "has no network of one stage": len(architecture.features) < 2,
+        "has no network that begins at half the resolution (train with planning.cpu_half_resolution=false)": any(
+            edge > 1 for edge in architecture.strides[0]
+        ),
         "takes odd kernels only": any(edge % 2 == 0 for kernel in architecture.kernel_sizes for edge in kernel),
         f"has no axes of {grid.orientation}, only {' and '.join(READERS)}": grid.orientation not in READERS,
         "cannot run transforms of your own": bool(grid.transforms),

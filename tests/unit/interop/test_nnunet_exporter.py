@@ -80,6 +80,7 @@ RESIDUAL = {
     },
     "grid": GRID.model_copy(update={"normalization": (ZSCORE, Normalization(kind="none"))}).model_dump(),
 }  # fmt: skip
+HALF = {"features": (4, 6), "strides": ((2, 2, 1), (2, 2, 2)), "kernel_sizes": ((3, 3, 1), (3, 3, 3))}
 
 
 @pytest.mark.parametrize("changes", [{}, FLAT, RESIDUAL], ids=["3D", "2D", "residual"])
@@ -173,8 +174,9 @@ def test_what_nnunet_does_in_another_way_is_told(tmp_path: Path, capsys: pytest.
          "transforms of your own"),
         ({"grid": GRID.model_copy(update={"normalization": (
             Normalization(kind="linear", mean=3, std=2),)}).model_dump()}, "has no normalization 'linear'"),
+        ({"architecture": HALF}, "begins at half the resolution.*planning.cpu_half_resolution"),
     ],
-    ids=["network", "orientation", "resampling", "transforms", "normalization"],
+    ids=["network", "orientation", "resampling", "transforms", "normalization", "resolution"],
 )  # fmt: skip
 def test_what_nnunet_cannot_do_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", plan_of(**changes))

@@ -160,7 +160,7 @@ def test_folds_of_different_configurations_are_no_ensemble(tmp_path: Path) -> No
     refused(write(tmp_path / "source", content, folds=folds), tmp_path, "of another network or configuration")
 
 
-def test_an_unknown_trainer_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_trainer_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = checkpoint(state(), trainer_name="nnUNetTrainerMedNeXt")
     medseg.import_model(write(tmp_path / "source", folds={"0": saved}), tmp_path / "model")
-    assert "nnUNetTrainerMedNeXt is no trainer of nnU-Net's own" in caplog.text
+    assert "nnUNetTrainerMedNeXt is no trainer of nnU-Net's own" in capsys.readouterr().err

@@ -31,14 +31,14 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_models_are_found_here_and_where_nnunet_keeps_its(places: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_models_are_found_here_and_where_nnunet_keeps_its(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = medseg.list_models()
     assert [(each.program, each.name, each.is_medseg) for each in found] == [
         ("nnU-Net", "Dataset004_Liver", True), ("nnU-Net", "Dataset004_Liver", False),
     ]  # fmt: skip
     assert {each.structures for each in found} == {("liver", "tumour")}
     assert {each.licence for each in found} == {"CC-BY-SA 4.0"}
-    assert "damaged" in caplog.text
+    assert "damaged" in capsys.readouterr().err
     assert medseg.list_models([places / "results"]) == found[1:]
     with pytest.raises(medseg.SourceError, match="nowhere: is no folder"):
         medseg.list_models([places / "nowhere"])
