@@ -195,10 +195,13 @@ class MemoryLimits:
         return self.measured[model.folder]
 
 
-def frugal_window(record: ModelRecord) -> tuple[int, ...]:
-    """Returns the size of windows where memory is limited: no larger than the patch, in voxels."""
+def frugal_window(record: ModelRecord) -> tuple[int, ...] | None:
+    """Returns the size of windows where memory is limited: no larger than the patch, in voxels.
+
+    None: that of the patch, as ``InferenceConfig.window`` has it.
+    """
     patch, window = record.plan.network_patch, record.inference.window
-    return window if window is not None and prod(window) <= prod(patch) else patch
+    return None if window is None else window if prod(window) <= prod(patch) else patch
 
 
 def usual_memory_plan(layout: Layout, plan: Plan, config: InferenceConfig) -> MemoryPlan:
