@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medseg.config import Config
+from medseg.config import Config, PlanningConfig
 from medseg.errors import ConfigError
 from medseg.fingerprint import Fingerprint
 from medseg.plan import Grid, Normalization, NormalizationKind, Plan, Plans
@@ -30,6 +30,7 @@ CPU_FEATURES = 16  # of the first stage
 LARGEST_CUT = 0.2
 # Patches that show less than this part of an image lack what is around a structure (nnU-Net plans 3d_lowres then).
 LEAST_SHOWN = 0.25
+USUAL_PATCH_VOXELS: int = PlanningConfig.model_fields["cpu_patch_voxels"].default
 # What can begin at half the resolution.
 AT_HALF_RESOLUTION = "unet"
 
@@ -109,8 +110,9 @@ def fit_to_cpu(plan: Plan, config: Config) -> Plan:
 def begins_at_half_resolution(plan: Plan, config: Config) -> bool:
     """Returns whether a network that a processor trains begins at half the resolution.
 
-    It does in 3D where patches at full resolution would show less than a quarter of an image, which is nnU-Net's rule
-    for a network of low resolution. Where the user chose the patch or another network, it does not.
+    It does in 3D where patches of the usual size would show less than a quarter of an image at full resolution, which
+    is nnU-Net's rule for a network of low resolution. Where the user chose the patch or another network, it does not;
+    patches that were made smaller than usual, for more steps, say nothing of how large images are.
 
     Args:
         plan: That of a GPU.
@@ -124,7 +126,8 @@ def begins_at_half_resolution(plan: Plan, config: Config) -> bool:
         return config.planning.cpu_half_resolution
     if plan.dims == 2 or not config.training.fit_to_time:  # in 2D a patch of a processor shows enough of a slice
         return False
-    fine = shrunk_plan(plan, config.planning.cpu_patch_voxels, plan.architecture.features[0])
+    voxels = max(config.planning.cpu_patch_voxels, USUAL_PATCH_VOXELS)
+    fine = shrunk_plan(plan, voxels, plan.architecture.features[0])
     return prod(fine.patch_size) < LEAST_SHOWN * prod(plan.median_shape or ())
 
 

@@ -49,6 +49,15 @@ def test_networks_begin_at_half_the_resolution_where_a_patch_would_show_little()
     assert half.grid == fine.grid == full.grid and half.median_shape == full.median_shape
 
 
+def test_patches_smaller_than_usual_do_not_make_images_large() -> None:
+    """The studies of ``medseg demo``, whose patches are a quarter of the usual ones: at half resolution Dice fell."""
+    full = derive_plans(measured((76, 64, 28), (5, 5, 6.75)), ["CT"], Config()).plan_3d
+    assert full is not None
+    small = fit_to_cpu(full, load(overrides=["planning.cpu_patch_voxels=32768"]))
+    assert small.architecture.strides[0] == (1, 1, 1)
+    assert np.prod(small.patch_size) <= 32768
+
+
 @pytest.mark.parametrize(
     "setting", ["planning.patch_size=[32,32,16]", "network.name=dynunet", "network.features=[8,16,32,64,128]"]
 )
