@@ -111,8 +111,7 @@ def begins_at_half_resolution(plan: Plan, config: Config) -> bool:
     """Returns whether a network that a processor trains begins at half the resolution.
 
     It does in 3D where patches of the usual size would show less than a quarter of an image at full resolution, which
-    is nnU-Net's rule for a network of low resolution. Where the user chose the patch or another network, it does not;
-    patches that were made smaller than usual, for more steps, say nothing of how large images are.
+    is nnU-Net's rule for a network of low resolution. Where the user chose the patch or another network, it does not.
 
     Args:
         plan: That of a GPU.
@@ -122,12 +121,10 @@ def begins_at_half_resolution(plan: Plan, config: Config) -> bool:
     can = plan.median_shape is not None and len(plan.architecture.strides) > 1 and config.planning.patch_size is None
     if not can or config.network.name != AT_HALF_RESOLUTION or config.network.features is not None:
         return False
-    if config.planning.cpu_half_resolution is not None:
-        return config.planning.cpu_half_resolution
-    if plan.dims == 2 or not config.training.fit_to_time:  # in 2D a patch of a processor shows enough of a slice
-        return False
-    voxels = max(config.planning.cpu_patch_voxels, USUAL_PATCH_VOXELS)
-    fine = shrunk_plan(plan, voxels, plan.architecture.features[0])
+    chosen = config.planning.cpu_half_resolution
+    if chosen is not None or plan.dims == 2 or not config.training.fit_to_time:  # in 2D a patch shows enough of a slice
+        return bool(chosen)
+    fine = shrunk_plan(plan, max(config.planning.cpu_patch_voxels, USUAL_PATCH_VOXELS), plan.architecture.features[0])
     return prod(fine.patch_size) < LEAST_SHOWN * prod(plan.median_shape or ())
 
 
