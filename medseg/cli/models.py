@@ -109,7 +109,9 @@ def _facts(card: "ModelCard") -> list[tuple[str, str]]:
         facts.append(("mean Dice", f"{each.label}: {dice} (by {each.by}{cases})"))
     facts += [("postprocessing", rule) for rule in card.postprocessing]
     facts += [
-        (name.replace("_", " "), str(value)) for name, value in card.provenance.items() if value not in (None, [])
+        (name.replace("_", " "), str(value))
+        for name, value in card.provenance.items()
+        if name != "training_cases" and value not in (None, [])
     ]
     facts += [("note", note) for note in (() if origin is None else origin.notes)]
     return facts

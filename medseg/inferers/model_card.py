@@ -136,6 +136,7 @@ def _words(rule: Normalization) -> str:
         "zscore": f"minus the mean of the case, by its deviation{', of voxels that are not 0' * rule.nonzero}",
         "linear": f"minus {rule.mean:g}, by {rule.std:g}",
         "none": "as it is",
+        "mask": "as it is, a mask of 0 and 1",
     }[rule.kind]
     return words if rule.rescaled is None else f"{words}, then from {rule.rescaled[0]:g} to {rule.rescaled[1]:g}"
 

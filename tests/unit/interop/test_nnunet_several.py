@@ -59,6 +59,8 @@ def test_a_cascade_becomes_a_recipe(tmp_path: Path, scan: Path) -> None:
     record = load_model(model / high.name, "cpu").record
     assert record.channels == ("CT", "previous liver", "previous tumour")
     assert [rule.kind for rule in record.plan.grid.normalization] == ["ct", "mask", "mask"]
+    told = [channel.normalization for channel in medseg.model_card(model).members[1].models[0].channels]
+    assert told[1:] == ["as it is, a mask of 0 and 1"] * 2
     balance(model / low.name, scan)
     before, image = found_by(model / low.name, scan), nibabel.load(scan)
     assert len(np.unique(before)) == 3

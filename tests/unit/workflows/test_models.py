@@ -71,6 +71,7 @@ def test_the_commands_show_it(places: Path) -> None:
     shown = CliRunner().invoke(app, ["models"], env=WIDE).output
     assert "nnU-Net, to import" in shown and "liver, tumour" in shown and "CC-BY-SA 4.0" in shown
     shown = CliRunner().invoke(app, ["models", "show", "liver"], env=WIDE).output
+    assert shown.count("training cases") == 1
     for text in (
         "Doe et al. 2020",
         "Livers of 30 people",
