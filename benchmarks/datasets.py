@@ -1,6 +1,6 @@
 """medseg, nnU-Net and MONAI's DynUNet on six datasets, in the same minutes on the same machine.
 
-    python benchmarks/datasets.py --make                                               the six datasets, and no training
+    python benchmarks/datasets.py --make --peer PEER/bin/python                        the six datasets, and no training
     python benchmarks/datasets.py --only sarcoma-ct --tool medseg --minutes 5 --seed 0           one training, scored
     python benchmarks/datasets.py --tool medseg dynunet --minutes 5 20 --seed 0 1                all that is missing
     python benchmarks/datasets.py --table                                                        the table, as Markdown
@@ -34,6 +34,7 @@ import medseg
 from medseg.labels import Labels
 
 LOG = Path(__file__).with_suffix(".csv")
+NEED_PEER = {"nnunet", "nnunet-small"}
 TOOLS = ("medseg", "nnunet", "nnunet-small", "dynunet")
 TITLES = {"nnunet": "nnU-Net", "nnunet-small": "nnU-Net, planned for 1 GB", "dynunet": "DynUNet, nnU-Net's recipe"}
 Row = dict[str, str]
@@ -48,7 +49,7 @@ def main() -> None:
         dataset = made(name, arguments.data, arguments.work)
         print(f"{name}: {len(dataset.split.training)} cases, {len(dataset.split.validation)} held back", flush=True)
         if arguments.make:
-            for tool in set(arguments.tool) & {"nnunet", "nnunet-small"}:
+            for tool in NEED_PEER & set(arguments.tool):
                 nnunet_run.planned(dataset, arguments.peer, tool == "nnunet-small")
             continue
         for minutes, seed, tool in wanted(arguments):
@@ -71,12 +72,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="of medseg, section.key=value")
     parser.add_argument("--data", type=Path, default=here.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=Path("/tmp/medseg-datasets"))
-    parser.add_argument("--peer", type=Path, default=Path("/work/peers/bin/python"))
+    parser.add_argument("--peer", type=Path, help="python of an environment with nnunetv2")
     parser.add_argument("--log", type=Path, default=LOG)
     parser.add_argument("--make", action="store_true", help="make the datasets and nnU-Net's plans, no more")
     parser.add_argument("--again", action="store_true", help="train what the log has already")
     parser.add_argument("--table", action="store_true", help="print the table of the log")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.table and arguments.peer is None and NEED_PEER & set(arguments.tool):
+        parser.error("nnunet needs --peer, the python of an environment with nnunetv2; or leave it out by --tool")
+    return arguments
 
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[float, int, str]]:
