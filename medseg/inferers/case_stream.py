@@ -29,6 +29,8 @@ class CaseStream(Stream):
         region: Windows that don't touch it are background.
     """
 
+    predictor: Predictor
+
     def __init__(
         self,
         predictor: Predictor,
@@ -42,7 +44,6 @@ class CaseStream(Stream):
         plan = predictor.plan
         layout = Layout.of(predictor.network, plan, (x, y, z), config)
         super().__init__(predictor, image, layout, memory_plan or usual_memory_plan(layout, plan, config))
-        self.case_predictor = predictor
         self.body, self.region = body, region
         self.grid = plan.grid
         self.decoding = decoding_of(plan)
@@ -59,7 +60,7 @@ class CaseStream(Stream):
         return torch.cat(parts, self.layout.axis)
 
     def _predicted(self, windows: torch.Tensor) -> torch.Tensor:
-        return self.case_predictor(windows, self.sums.as_summed)
+        return self.predictor(windows, self.sums.as_summed)
 
     def known(self, start: Shape3, image: torch.Tensor) -> torch.Tensor | None:
         """Returns the logits of a window that the network need not see.

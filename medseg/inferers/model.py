@@ -24,7 +24,7 @@ from medseg.inferers.windows import window_of, window_overlap
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.networks.entries import NETWORKS, entry_of
 from medseg.networks.registry import build_network, shapes_of
-from medseg.plan import CUSTOM_NETWORK, MEDSEG_RESAMPLING
+from medseg.plan import CUSTOM_NETWORK, MEDSEG_RESAMPLING, Plan
 from medseg.records import explained
 from medseg.weights import read_shapes, read_tensors, write_tensors
 
@@ -204,6 +204,12 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
     return record.model_copy(update={"plan": record.plan.model_copy(update={"architecture": pruned})})
 
 
+def see_the_same(plan: Plan, other: Plan) -> bool:
+    """Returns whether windows of one plan are windows of the other: the logits of such networks can be averaged."""
+    keys = ("dims", "grid", "patch_size", "slice_axis", "windows")
+    return all(getattr(plan, key) == getattr(other, key) for key in keys)
+
+
 def _load_network(
     folder: Path, first: ModelRecord, head: int | None, own: torch.nn.Module | None = None
 ) -> torch.nn.Module:
@@ -216,8 +222,7 @@ def _load_network(
             f"{folder}: has learnt other regions than the first model, or labels one by one; an ensemble needs models "
             "of one dataset, with the same training.outputs"
         )
-    same = ("dims", "grid", "patch_size", "slice_axis", "windows")
-    if any(getattr(record.plan, key) != getattr(first.plan, key) for key in same) or record.channels != first.channels:
+    if not see_the_same(record.plan, first.plan) or record.channels != first.channels:
         raise ModelError(
             f"{folder}: has another grid, patch or channels than the first model; an ensemble needs models of one "
             "prepared dataset, with the same --dims and patch"

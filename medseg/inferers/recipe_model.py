@@ -8,9 +8,9 @@ import torch
 
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError, did_you_mean
-from medseg.inferers.model import Model, load_model, model_folders, weights_fingerprint
+from medseg.inferers.model import Model, load_model, model_folders, see_the_same, weights_fingerprint
 from medseg.inferers.model_record import read_model_record
-from medseg.inferers.recipe import RECIPE, EarlierResult, Member, Recipe, only_labels, read_recipe
+from medseg.inferers.recipe import RECIPE, EarlierResult, Member, Recipe, only_labels, read_recipe, write_recipe
 from medseg.io.archives import is_archive, unpacked_content
 
 
@@ -126,8 +126,7 @@ def load_any(
 def _have_one_plan(paths: Sequence[Path]) -> bool:
     """Returns whether windows of one model are windows of all others."""
     first, *others = (read_model_record(model_folders(path)[0]).plan for path in paths)
-    same = ("dims", "grid", "patch_size", "slice_axis", "windows")
-    return all(getattr(plan, key) == getattr(first, key) for plan in others for key in same)
+    return all(see_the_same(plan, first) for plan in others)
 
 
 def _giving_all(models: tuple[Model, ...]) -> RecipeModel:
@@ -180,6 +179,17 @@ def load_recipe(folder: Path, device: Device | str = "auto", labels: Sequence[st
     loaded = RecipeModel(folder, recipe, models)
     check_members(loaded)
     return loaded
+
+
+def save_recipe(folder: Path, recipe: Recipe) -> None:
+    """Writes recipe.json into a folder that has the models of its members, and checks that they fit it.
+
+    Raises:
+        ModelError: A model is damaged, or doesn't fit the others.
+        OutputError: It cannot be written.
+    """
+    write_recipe(folder, recipe)
+    load_recipe(folder, choose_device("cpu", "fp32"))
 
 
 def check_members(model: RecipeModel) -> None:

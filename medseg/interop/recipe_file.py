@@ -7,13 +7,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from medseg.device import choose_device
 from medseg.errors import ConfigError
 from medseg.files import folder_written_whole
 from medseg.inferers.model import model_folders, save_ensemble
 from medseg.inferers.model_record import ModelRecord, read_model_record
-from medseg.inferers.recipe import Member, MemberScope, Name, Recipe, Surroundings, write_recipe
-from medseg.inferers.recipe_model import load_recipe
+from medseg.inferers.recipe import Member, MemberScope, Name, Recipe, Surroundings
+from medseg.inferers.recipe_model import save_recipe
 from medseg.labels import Labels
 from medseg.postprocessing.components import Rule
 from medseg.records import Record, read_yaml, validated
@@ -96,8 +95,7 @@ def import_recipe(file: Path, output: Path) -> Path:
         for member in recipe.members:
             for place, folds in zip(member.models, folders[member.name], strict=True):
                 _copy_model(folds, whole / place)
-        write_recipe(whole, recipe)
-        load_recipe(whole, choose_device("cpu", "fp32"))  # everything fits, or nothing is written
+        save_recipe(whole, recipe)  # everything fits, or nothing is written
     return output
 
 

@@ -110,7 +110,7 @@ def _found(path: Path) -> FoundModel:
             program="nnU-Net" if licence is None else PROGRAM,
             name=trained.plans.dataset_name or path.name,
             structures=() if labels is None else tuple(labels.unions),
-            licence=licence or str(trained.dataset.get("licence") or trained.dataset.get("license") or ""),
+            licence=licence or trained.licence,
             is_medseg=False,
         )
     record: ModelRecord | Recipe

@@ -7,17 +7,21 @@ from pathlib import Path
 from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
-from medseg.errors import ConfigError, ModelError, TrainingError
+from medseg.errors import ModelError, TrainingError
 from medseg.inferers.model import load_model
-from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, save_quantised
+from medseg.inferers.quantised import (
+    FOLDER,
+    LARGEST_LOSS,
+    QuantisedRecord,
+    QuantiseResult,
+    check_quantisable,
+    save_quantised,
+)
 from medseg.progress import counted, say
 from medseg.training.quantisation import quantise_model
 from medseg.training.run import read_run_record, reopen_run
 from medseg.training.validation import validate
 from medseg.workflows.quantise_with_images import quantise_with_images
-
-# Mean Dice that int8 may cost; a model that loses more keeps its network as it is.
-LARGEST_LOSS = 0.001
 
 
 def quantise(
@@ -72,8 +76,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     dataset = PreparedDataset(Path(record.prepared))
     run = reopen_run(folder, dataset, Config())
     model = load_model(folder, choose_device("cpu"))
-    if any(getattr(model.network, "margin", ())):
-        raise ConfigError(f"{folder}: a network of valid convolutions cannot be quantised; take --backend openvino")
+    check_quantisable(model.network, folder)
     made = quantise_model(run, model)
     held_back = dataset.subset(run.split.validation)
     say(f"Comparing on {counted(len(held_back), 'held-back case')}")

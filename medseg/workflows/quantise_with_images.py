@@ -17,7 +17,15 @@ from medseg.inferers.backends import OneByOne
 from medseg.inferers.case_stream import CaseStream
 from medseg.inferers.model import Model, load_model, model_folders, weights_fingerprint
 from medseg.inferers.predictor import Predictor
-from medseg.inferers.quantised import FOLDER, QuantisedRecord, QuantiseResult, quantised, save_quantised
+from medseg.inferers.quantised import (
+    FOLDER,
+    LARGEST_LOSS,
+    QuantisedRecord,
+    QuantiseResult,
+    check_quantisable,
+    quantised,
+    save_quantised,
+)
 from medseg.inferers.windows import window_of
 from medseg.prediction.case_reading import read_case
 from medseg.progress import counted, say
@@ -25,8 +33,6 @@ from medseg.training.quantisation import n_patches
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.predict import predict
 
-# Mean Dice that int8 may cost against references.
-LARGEST_LOSS = 0.001
 # Mean Dice between the masks before and after, below which it is not kept where there are no references.
 LEAST_AGREEMENT = 0.99
 
@@ -79,8 +85,7 @@ def _quantise_copy(copy: Path, images: Path) -> list[tuple[object, tuple[int, ..
     graphs = []
     for folder in model_folders(copy):
         model = load_model(folder, choose_device("cpu"))
-        if any(getattr(model.network, "margin", ())):
-            raise ConfigError(f"{copy}: a network of valid convolutions cannot be quantised; take --backend openvino")
+        check_quantisable(model.network, copy)
         found = channels_as_trained(model.record.channels, find_cases(images, labelled=False))
         windows = _windows(model, found.cases)
         say(f"Quantising with {counted(len(windows), 'window')} of {counted(len(found.cases), 'case')}")

@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from medseg.interop.nnunet.network import architecture_of, cleaned, norm_of, tra
 from medseg.interop.nnunet.plan import AxisOrder, plan_of
 from medseg.interop.nnunet.trained_folder import (
     DATASET,
+    LONGEST,
     PLANS,
     CheckpointName,
     NnunetCheckpoint,
@@ -94,14 +95,39 @@ def import_nnunet(source: Path, output: Path, choice: NnunetChoice = NnunetChoic
         OutputError: ``output`` cannot be written, or is there already.
     """
     trained = TrainedFolder.find(source, choice.configuration)
-    names = trained.folds(choice.folds, choice.checkpoint)
-    folds = read_folds(trained, choice)
-    first = next(folds)  # what cannot be read is refused before anything is written
-    tell_import(first.record, list(names))
     with folder_written_whole(output) as whole:
-        for fold in (first, *([] if len(names) == 1 else folds)):
-            save_model(whole if len(names) == 1 else whole / f"fold_{fold.name}", fold.record, fold.weights)
-    return first.record
+        first = write_folds(trained, whole, choice)
+    tell_import(first, list(trained.folds(choice.folds, choice.checkpoint)))
+    return first
+
+
+def write_folds(
+    trained: TrainedFolder,
+    place: Path,
+    choice: NnunetChoice,
+    changed: Callable[[ModelRecord], ModelRecord] = lambda record: record,
+) -> ModelRecord:
+    """Writes the model of one fold into a folder, of several as an ensemble; one is in memory at a time.
+
+    Args:
+        trained: The trained folder.
+        place: The folder of the model.
+        choice: Which folds and checkpoints.
+        changed: Gives the record that is written, by nnU-Net's.
+
+    Returns:
+        The record of the first fold.
+
+    Raises:
+        ModelError: As of ``import_nnunet``.
+        OutputError: The folder cannot be written.
+    """
+    is_one = len(trained.folds(choice.folds, choice.checkpoint)) == 1
+    records = []
+    for fold in read_folds(trained, choice):
+        records.append(changed(fold.record))
+        save_model(place if is_one else place / f"fold_{fold.name}", records[-1], fold.weights)
+    return records[0]
 
 
 def previous_stage(trained: TrainedFolder) -> str | None:
@@ -212,7 +238,7 @@ def _regions(labels: Labels, trained: TrainedFolder) -> tuple[LearntRegion, ...]
 def _origin(
     trained: TrainedFolder, checkpoint: NnunetCheckpoint, configuration: str, folds: Sequence[str], labels: Labels
 ) -> Origin:
-    told, plans = trained.dataset, trained.plans
+    plans = trained.plans
     details = {
         "trainer": checkpoint.trainer,
         "plans": plans.plans_name,
@@ -223,19 +249,16 @@ def _origin(
     }
     return Origin(
         program=PROGRAM,
-        dataset=plans.dataset_name or _text(told, "name"),
-        description=_text(told, "description"),
-        reference=_text(told, "reference"),
-        licence=_text(told, "licence") or _text(told, "license"),
-        release=_text(told, "release"),
-        training_cases=_count(told),
+        dataset=plans.dataset_name or trained.said("name"),
+        description=trained.said("description"),
+        reference=trained.said("reference"),
+        licence=trained.licence,
+        release=trained.said("release"),
+        training_cases=_count(trained.dataset),
         details={key: text[:LONGEST] for key, text in details.items()},
         dice=dice_of(trained, folds, labels),
         notes=tuple(_notes(checkpoint, plans.image_reader_writer)),
     )
-
-
-LONGEST = 500  # characters of what a stranger's file says
 
 
 def _notes(checkpoint: NnunetCheckpoint, reader: str) -> Iterator[str]:
@@ -252,11 +275,6 @@ def _notes(checkpoint: NnunetCheckpoint, reader: str) -> Iterator[str]:
         )
 
 
-def _text(content: Mapping[str, Any], key: str) -> str:
-    value = content.get(key)
-    return "" if value is None else " ".join(str(value).split())[:LONGEST]
-
-
-def _count(content: Mapping[str, Any]) -> int | None:
+def _count(content: dict[str, Any]) -> int | None:
     value = content.get("numTraining")
     return value if isinstance(value, int) and value >= 0 else None

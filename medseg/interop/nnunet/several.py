@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medseg.device import choose_device
 from medseg.errors import ModelError
 from medseg.files import folder_written_whole
-from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
-from medseg.inferers.recipe import EarlierResult, Member, Recipe, write_recipe
-from medseg.inferers.recipe_model import load_recipe
-from medseg.interop.nnunet.importer import BOTH_STAGES, NnunetChoice, previous_stage, read_folds, tell_import
+from medseg.inferers.recipe import EarlierResult, Member, Recipe
+from medseg.inferers.recipe_model import save_recipe
+from medseg.interop.nnunet.importer import BOTH_STAGES, NnunetChoice, previous_stage, tell_import, write_folds
 from medseg.interop.nnunet.trained_folder import TrainedFolder
 
 
@@ -63,8 +61,7 @@ def import_cascade(stages: Sequence[TrainedFolder], output: Path, choice: Nnunet
             ),
         )
         recipe = Recipe(labels=second.labels, channels=first.channels, members=members, origin=second.origin)
-        write_recipe(whole, recipe)
-        load_recipe(whole, choose_device("cpu", "fp32"))  # everything fits, or nothing is written
+        save_recipe(whole, recipe)  # everything fits, or nothing is written
     return recipe
 
 
@@ -89,16 +86,12 @@ def import_averaged(source: Path, output: Path, choice: NnunetChoice) -> Recipe:
         first, *_ = [_write_stage(folder, whole, replace(choice, configuration=None)) for folder in folders]
         member = Member(name="all", models=names, gives={name: name for name in first.labels.names})
         recipe = Recipe(labels=first.labels, channels=first.channels, members=(member,), origin=first.origin)
-        write_recipe(whole, recipe)
-        load_recipe(whole, choose_device("cpu", "fp32"))
+        save_recipe(whole, recipe)
     return recipe
 
 
 def _write_stage(trained: TrainedFolder, whole: Path, choice: NnunetChoice) -> ModelRecord:
     """Writes the model of a configuration into a folder of its name, of several folds as an ensemble."""
-    place = whole / trained.named_configuration
-    folds = list(read_folds(trained, choice))
-    tell_import(folds[0].record, [fold.name for fold in folds])
-    for fold in folds:
-        save_model(place if len(folds) == 1 else place / f"fold_{fold.name}", fold.record, fold.weights)
-    return folds[0].record
+    record = write_folds(trained, whole / trained.named_configuration, choice)
+    tell_import(record, list(trained.folds(choice.folds, choice.checkpoint)))
+    return record

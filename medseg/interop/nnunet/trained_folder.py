@@ -24,6 +24,8 @@ DEEPEST = 3
 OF_BUNDLES = "nnunet_checkpoint.pth"
 WEIGHTS_OF_BUNDLES = {"final": "model.pt", "best": "best_model.pt"}
 
+LONGEST = 500  # characters of what a stranger's file says
+
 FOLD = re.compile(r"fold_(\d+|all)")
 
 
@@ -91,6 +93,16 @@ class TrainedFolder:
     def dataset(self) -> dict[str, Any]:
         """dataset.json."""
         return read_object(self.path / DATASET, ADVICE, ModelError)
+
+    def said(self, key: str) -> str:
+        """Returns what dataset.json says of itself under a key, on one line; "" where it says nothing."""
+        value = self.dataset.get(key)
+        return "" if value is None else " ".join(str(value).split())[:LONGEST]
+
+    @property
+    def licence(self) -> str:
+        """The licence that dataset.json names, in either spelling; "" where it names none."""
+        return self.said("licence") or self.said("license")
 
     def folds(self, wanted: Sequence[str], checkpoint: CheckpointName) -> dict[str, Path]:
         """Returns the checkpoint of each fold.

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medseg.device import choose_device
 from medseg.errors import ModelError
 from medseg.files import folder_written_whole
-from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.origin import Origin
-from medseg.inferers.recipe import Member, Recipe, Surroundings, write_recipe
-from medseg.inferers.recipe_model import load_recipe
-from medseg.interop.nnunet.importer import NnunetChoice, read_folds
+from medseg.inferers.recipe import Member, Recipe, Surroundings
+from medseg.inferers.recipe_model import save_recipe
+from medseg.interop.nnunet.importer import NnunetChoice, write_folds
 from medseg.interop.nnunet.trained_folder import TrainedFolder
 from medseg.interop.totalsegmentator.tasks import (
     Speed,
@@ -147,8 +145,7 @@ def import_totalsegmentator(source: Path | None, output: Path, name: str = "tota
     with folder_written_whole(output) as whole:
         for member, of in draft.sources.items():
             _write_member(there[of.dataset], whole / member, of, tables)
-        write_recipe(whole, recipe)
-        load_recipe(whole, choose_device("cpu", "fp32"))  # everything fits, or nothing is written
+        save_recipe(whole, recipe)  # everything fits, or nothing is written
     return recipe
 
 
@@ -220,10 +217,7 @@ def _write_member(dataset: Path, place: Path, of: _Source, tables: Tasks) -> Non
     variant = of.variant
     named = dataset / f"{variant.trainer}__{PLANS}__{variant.configuration}"
     trained = TrainedFolder.find(named if named.is_dir() else dataset, variant.configuration)
-    folds = list(read_folds(trained, NnunetChoice(folds=variant.folds)))
-    for fold in folds:
-        record = _as_in_task(fold.record, of, tables)
-        save_model(place if len(folds) == 1 else place / f"fold_{fold.name}", record, fold.weights)
+    write_folds(trained, place, NnunetChoice(folds=variant.folds), lambda record: _as_in_task(record, of, tables))
 
 
 def _as_in_task(record: ModelRecord, of: _Source, tables: Tasks) -> ModelRecord:
