@@ -59,7 +59,8 @@ def main() -> None:
     prepared, split = PreparedDataset(Path(folder) / "prepared"), json.loads((Path(folder) / "split.json").read_text())
     plan = prepared.plans.plan_2d if dims == "2" else prepared.plans.plan_3d
     assert plan is not None
-    plan = fit_to_cpu(plan, Config())
+    # A DynUNet gives logits at the resolution that it begins with.
+    plan = fit_to_cpu(plan, Config.model_validate({"planning": {"cpu_half_resolution": False}}))
     monai.utils.set_determinism(int(seed))
     files = {case: _files(Path(folder) / "raw", case) for case in (*split["training"], *split["validation"])}
     network = network_of(plan, 1 + len(prepared.labels.names))

@@ -42,6 +42,12 @@ def train(
             help="A model to begin with, of medseg, nnU-Net or nnssl; its labels and channels may be others.",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A larger model of the same data; a network of half its width learns from it."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
@@ -82,6 +88,7 @@ def train(
         "training.epochs": epochs,
         "training.patience": patience,
         "training.init": init,
+        "training.teacher": teacher,
         "training.seed": seed,
     }
     ignored = [s for s in settings or [] if s.startswith(("preprocessing.", "planning.")) and ".cpu_" not in s]
@@ -91,7 +98,7 @@ def train(
         *(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
-    if resume and (settings or config or dims or network or fold or seed is not None or init):
+    if resume and (settings or config or dims or network or fold or seed is not None or init or teacher):
         raise typer.BadParameter(
             "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
         )

@@ -46,6 +46,28 @@ class InferenceFit(Record):
     int8: bool = False
 
 
+class TeacherComparison(Record):
+    """What a network lost and gained against the larger one that taught it, on held-back cases.
+
+    Attributes:
+        name: Of the teacher's run.
+        cases: How many were compared.
+        dice_of_teacher: The mean over labels and cases, on the model grid.
+        dice: The same of this model.
+        seconds_of_teacher: That windows of all these cases took, on the machine of the training.
+        seconds: The same of this model.
+        is_good_enough: Whether it loses at most .002 of the Dice.
+    """
+
+    name: str
+    cases: PositiveInt
+    dice_of_teacher: float
+    dice: float
+    seconds_of_teacher: float
+    seconds: float
+    is_good_enough: bool
+
+
 class ModelRecord(Record):
     """The content of model.json: all that is needed to use the weights, and what is known of them.
 
@@ -70,6 +92,7 @@ class ModelRecord(Record):
     said_spacings: tuple[SaidSpacing, ...] = ()  # of training images whose headers lost theirs, in mm
     inference: InferenceConfig
     inference_fit: InferenceFit | None = None  # None where training did not choose it, and of older models
+    teacher: TeacherComparison | None = None  # of a model that learnt from a larger one
     postprocessing: tuple[Rule, ...] = ()
     usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models

@@ -35,6 +35,7 @@ from medseg.records import Record, read_record, write_record
 from medseg.report.evaluation import REPORT_FILE
 from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
+from medseg.training.teacher import student_model
 
 # What may be another when a run is resumed.
 CHANGEABLE = {"training.epochs", "training.max_time", "training.patience"}
@@ -199,9 +200,9 @@ def resolve_plan(
 
     The settings come with it, which the model that the run begins with may have completed.
     """
-    init = None if config.training.init is None else InitialModel.read(Path(config.training.init))
+    init = _shaping_model(config)
     if init is not None and dims not in (None, init.dims):
-        raise ConfigError(f"training.init: {init.source} is a {init.dims}D model; leave --dims {dims} out")
+        raise ConfigError(f"training.init, training.teacher: {init.source} is a {init.dims}D model; leave --dims out")
     dims = dims or (3 if init is None else init.dims)
     full = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if full is None:
@@ -220,11 +221,23 @@ def resolve_plan(
     return plan.model_copy(update={"mirrored_axes": axes}), config
 
 
+def _shaping_model(config: Config) -> InitialModel | None:
+    """Returns the model that says how the network looks: that which it begins with, or a narrower one of its
+    teacher."""
+    init, teacher = config.training.init, config.training.teacher
+    if init is not None and teacher is not None:
+        raise ConfigError("training.init, training.teacher: give one of them; a student begins with random weights")
+    if teacher is not None:
+        return student_model(teacher)
+    return None if init is None else InitialModel.read(Path(init))
+
+
 def _is_open(config: Config, device: Device) -> bool:
     """Returns whether the user left the size of the network to ``training.max_time``."""
     width = config.network.features or (None if device.is_cuda else config.planning.cpu_base_features)
-    is_fixed = config.network.name == CUSTOM_NETWORK or config.training.init is not None
-    return config.training.fit_to_time and not is_fixed and width is None
+    settings = config.training
+    is_fixed = config.network.name == CUSTOM_NETWORK or (settings.init or settings.teacher) is not None
+    return settings.fit_to_time and not is_fixed and width is None
 
 
 def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -> Plan:

@@ -34,6 +34,7 @@ from medseg.training.callbacks.watchdog import Watchdog
 from medseg.training.initial import InitialModel
 from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
+from medseg.training.teacher import Teacher
 from medseg.training.time_shares import TimeShares
 from medseg.training.trainer import Trainer
 
@@ -70,6 +71,10 @@ def trainer_of(
     resumes = processes.first(run.checkpoint.is_file)
     network = make_network(run, own, resumes)
     trainer = make_trainer(network, run.plan, run.config, device, processes, own)
+    if run.config.training.teacher is not None:
+        teacher = Teacher.read(run.config.training.teacher, device)
+        teacher.check(run.plan, run.dataset.labels, run.dataset.record.channels)
+        trainer.loss = teacher.loss(trainer.loss, run.config.training.teacher_weight)
     if resumes:
         trainer.resume(run.checkpoint)
     sampler = make_sampler(run, network, processes)

@@ -203,7 +203,10 @@ class Trainer(TrainerArguments):
         torch.manual_seed((seed * 2**32 + batch.first * 2**24 + step) % 2**63)  # of dropout
         logits = self._logits(image)
         heads = in_float32(logits)
-        loss = self.loss(heads, label) if annotated is None else self.loss(heads, label, annotated)
+        known = {} if annotated is None else {"annotated": annotated}
+        if getattr(self.loss, "wants_image", False):  # that of a teacher
+            known["image"] = image
+        loss = self.loss(heads, label, **known)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)

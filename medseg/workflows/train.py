@@ -22,6 +22,7 @@ from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
 from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import TrainResult, callbacks_of, check_held_back, example_patches, tell, trainer_of
+from medseg.training.teacher_comparison import compare_with_teacher
 from medseg.training.time_shares import shares_of_time
 from medseg.workflows.final_validation import final_validation
 from medseg.workflows.folds import train_folds
@@ -129,6 +130,7 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
 
     def validated() -> Evaluation:
         fit_inference(run, shares, device, own.network)
+        compare_with_teacher(run, shares, device)
         evaluation = final_validation(run, shares.cases, device, own.network)
         write_training(run.folder, run.dataset.labels, evaluation, list(example_patches(run, sampler, trainer)))
         return evaluation

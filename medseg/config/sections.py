@@ -1,26 +1,12 @@
-"""Config: what the user chose. YAML files hold overrides only; every key has its default here.
+"""The settings by section, with their types, limits and defaults."""
 
-``load(files, overrides)`` merges in this order: defaults, each YAML file, each ``a.b=c``. A wrong key or value is
-refused with the nearest right one.
-"""
-
-import contextlib
-import difflib
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from medseg.errors import ConfigError, did_you_mean, reason_of
-from medseg.records import ORIENTATION, parse_yaml, read_yaml, shown_value, with_new_names
+from medseg.records import ORIENTATION
 from medseg.setting_types import CallbackSpec, Duration, Mirror, OptimizerName, PositiveRange, Range, ScheduleName
-
-# As version 0.1 spelt them: runs, and the users' own files, still have these.
-OLD_NAMES = {"preprocessing": {"normalization": "normalisation"}, "training": {"optimizer": "optimiser"}}
-
-MOST_PARTS = 8  # of a key: section.key, and more where the value is a mapping
 
 TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
 
@@ -146,6 +132,8 @@ class TrainingConfig(Section):
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     folds: int = Field(5, ge=2)
     init: str | None = None  # a RUN or a model to begin with; its labels and channels may be others
+    teacher: str | None = None  # a larger model, whose probabilities a network of half its width learns too
+    teacher_weight: float = Field(1.0, gt=0)  # of these, beside the loss of the labels
     patience: int | None = Field(None, ge=1)  # validations without a better Dice after which the run ends
     validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
 
@@ -177,123 +165,3 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Returns all settings as YAML, in the order of the sections."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def load(files: list[Path] | None = None, overrides: list[str] | None = None) -> Config:
-    """Returns the settings: the defaults, changed by YAML files and then by overrides.
-
-    Args:
-        files: YAML files of sections with keys below them; a later one wins.
-        overrides: ``"section.key=value"``, where the value is YAML; a later one wins.
-
-    Raises:
-        ConfigError: There is no such key, or it cannot have this value. The message names the file or the override, the
-            key, and the nearest right one.
-
-    Example:
-        >>> load(overrides=["training.max_time=1h30m"]).training.max_time
-        5400.0
-    """
-    content: dict[str, Any] = {}
-    for file in files or []:
-        _merge(content, _read_yaml(file), str(file))
-    for override in overrides or []:
-        _merge(content, _parse_override(override), shown_value(override, bare=True))
-    return config_of(content, "the config")
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    content = read_yaml(file, "give a YAML file with --config", ConfigError)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: holds no sections; it should look like 'training:' with keys below it")
-    return content
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"{override}: write it as section.key=value, as in training.seed=1")
-    parts = key.strip().split(".")
-    if len(parts) > MOST_PARTS:
-        raise ConfigError(f"{parts[0]}.{parts[1]}…: there is no setting of {len(parts)} parts")
-    try:
-        value = parse_yaml(text)
-    except Exception as error:  # whatever its constructors raise, as for 2024-13-45
-        raise ConfigError(f"{key}: the value is not YAML ({reason_of(error)})") from error
-    if isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text, since it wants a dot; people write it as a number.
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    nested: Any = value
-    for part in reversed(parts):
-        nested = {part: nested}
-    return dict(nested)
-
-
-def _merge(content: dict[str, Any], change: dict[str, Any], origin: str) -> None:
-    """Merges ``change`` into ``content`` after it was checked alone, so that the error names its origin."""
-    change = {section: with_new_names(keys, **OLD_NAMES.get(section, {})) for section, keys in change.items()}
-    config_of(change, origin)
-    for section, keys in change.items():
-        content.setdefault(section, {}).update(keys)
-
-
-def config_of(content: dict[str, Any], origin: str) -> Config:
-    """Returns checked settings; raises ``ConfigError``, which says where they come from, for what cannot be so."""
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(error)}") from error
-    except (OverflowError, RecursionError) as error:
-        raise ConfigError(f"{origin}: holds a value that cannot be used ({reason_of(error)})") from error
-
-
-def _explain(error: ValidationError) -> str:
-    """Returns the first thing that is wrong, with the nearest right key or choice."""
-    first = error.errors()[0]
-    path = [shown_value(part, bare=True) for part in first["loc"]]
-    dotted = ".".join(path)
-    if first["type"] == "extra_forbidden" and len(path) == 1:
-        homes = [key for key in known_keys() if key.endswith(f".{dotted}")]
-        hint = f"; did you mean '{homes[0]}'?" if homes else did_you_mean(dotted, Config.model_fields)
-        return f"there is no section '{dotted}'{hint}"
-    if first["type"] == "extra_forbidden":
-        return f"there is no setting '{dotted}'{_nearest_key(path[0], path[1])}"
-    if first["type"] in ("model_type", "model_attributes_type"):
-        return f"'{dotted}' is a section; set one of its keys: {', '.join(_keys_below(dotted))}"
-    if first["type"] == "literal_error" and isinstance(first["input"], str):
-        return f"{dotted} cannot be '{first['input']}'{did_you_mean(first['input'], _choices(path))}"
-    if first["type"] == "missing":
-        return f"{'.'.join(path[:2])} cannot be {shown_value(first['input'])}: it has too few numbers"
-    reason = re.sub(r"\b(a valid )?tuple\b", "a list", first["msg"].removeprefix("Value error, "))
-    return f"{dotted} cannot be {shown_value(first['input'])}: {reason[0].lower()}{reason[1:]}"
-
-
-def _nearest_key(section: str, key: str) -> str:
-    """Returns the key of this name in another section, the one that it abbreviates (``lr``), or one that is spelt
-    alike."""
-    names = {known.partition(".")[2]: known for known in _keys_below(section)}
-    elsewhere = [known for known in known_keys() if known.endswith(f".{key}")]
-    abbreviated = [known for name, known in names.items() if "".join(w[0] for w in name.split("_")) == key]
-    alike = [names[name] for name in difflib.get_close_matches(key, names, n=1, cutoff=0.6)]
-    nearest = [*elsewhere, *abbreviated, *alike]
-    return f"; did you mean '{nearest[0]}'?" if nearest else f"; known are: {', '.join(names.values())}"
-
-
-def known_keys() -> list[str]:
-    """Returns all settings as ``section.key``."""
-    sections: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}
-    return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
-
-
-def _keys_below(section: str) -> list[str]:
-    return [key for key in known_keys() if key.startswith(f"{section}.")]
-
-
-def _choices(path: list[str]) -> list[str]:
-    section = Config.model_fields[path[0]].annotation
-    annotation = section.model_fields[path[1]].annotation  # type: ignore[union-attr]
-    literal = annotation if get_origin(annotation) is Literal else get_args(annotation)[0]
-    return [str(choice) for choice in get_args(literal)]
