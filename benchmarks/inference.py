@@ -30,6 +30,7 @@ from environment import describe
 from scipy.ndimage import zoom
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.config import InferenceConfig
 from medseg.device import choose_device
 from medseg.inferers.model import load_model, save_model, weights_fingerprint
@@ -37,7 +38,7 @@ from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.quantised import QuantisedRecord, quantised, save_quantised
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalization, Plan
+from medseg.plan import Grid, Normalization, Plan
 
 SECONDS_BETWEEN_SAMPLES = 0.5
 LEAST_FREE = 2**30  # bytes

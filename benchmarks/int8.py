@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from environment import describe
 
+from medseg.architecture import Architecture
 from medseg.config import Config
 from medseg.dataset.patches import PatchSampler
 from medseg.dataset.store import PreparedDataset
@@ -26,7 +27,6 @@ from medseg.inferers.model import load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import quantised
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 from medseg.training.run import reopen_run
 from medseg.training.validation import validate
 

@@ -1,20 +1,17 @@
 """How cases are prepared, and the network that sees them. Data only; ``medseg.planning`` derives it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from medseg.architecture import Architecture, PromptChannels
 from medseg.labels import Labels
 from medseg.records import ORIENTATION, Record, with_new_names
 from medseg.volume import GRID_TOLERANCE, Geometry, Shape3
 
-# Beyond these a plan is damaged, or means harm: no machine could do what it says.
-MOST_STAGES = 16
-MOST_FEATURES = 2**16
-LARGEST_KERNEL = 63
-LARGEST_ARGUMENT = 2**14
+# Beyond it a plan is damaged, or means harm: no machine could do what it says.
 MOST_PATCH_VOXELS = 2**28
 
 # Standard deviation of the Gaussian that weighs a window, as part of its edge (nnU-Net: 1/8).
@@ -27,7 +24,6 @@ ResamplingRule = Literal["medseg", "nnunet", "monai", "corners"]
 STORED = "stored"
 
 Axis = Annotated[int, Field(ge=0, le=2)]
-Step = Annotated[int, Field(ge=1, le=LARGEST_KERNEL)]
 Spacings = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
@@ -57,54 +53,6 @@ class Normalization(Record):
     mean: float = 0.0
     std: NonNegativeFloat = 1.0
     rescaled: tuple[FiniteFloat, FiniteFloat] | None = None
-
-
-def _numbers(value: object) -> Iterator[int | float]:
-    """Yields all numbers in nested lists and mappings."""
-    if isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(part)
-    elif isinstance(value, int | float):
-        yield value
-
-
-# The name of a network that the user brought as a module: nothing can build it again.
-CUSTOM_NETWORK = "custom"
-
-
-class Architecture(Record):
-    """The network's name, depth and width.
-
-    Attributes:
-        name: As in ``NETWORKS``, or "monai.NAME".
-        features: Number of features of each stage, from full resolution down.
-        strides: Of each stage, one number an axis. Those of the first stage are 1, but for a network that begins at a
-            part of the resolution.
-        kernel_sizes: Of each stage, one number an axis.
-        convolutions_per_stage: How many convolutions each stage has.
-        deep_supervision: Whether coarser stages are trained to give logits too.
-        arguments: What this network alone knows.
-    """
-
-    name: str = "unet"
-    features: tuple[Annotated[int, Field(ge=1, le=MOST_FEATURES)], ...] = Field(min_length=1, max_length=MOST_STAGES)
-    strides: tuple[tuple[Step, ...], ...]
-    kernel_sizes: tuple[tuple[Step, ...], ...]
-    convolutions_per_stage: int = Field(2, ge=1, le=64)
-    deep_supervision: bool = True
-    arguments: dict[str, Any] = Field(default_factory=dict)  # what this network alone knows
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        counts = len(self.features), len(self.strides), len(self.kernel_sizes)
-        if len(set(counts)) > 1:
-            raise ValueError(f"features, strides and kernel sizes are those of {counts} stages")
-        dims = {len(each) for each in (*self.strides, *self.kernel_sizes)}
-        if len(dims) > 1 or not dims <= {2, 3}:
-            raise ValueError(f"strides and kernel sizes are of {sorted(dims)} axes; all have to be of 2, or of 3")
-        if any(abs(number) > LARGEST_ARGUMENT for number in _numbers(self.arguments)):
-            raise ValueError(f"an argument of the network is larger than {LARGEST_ARGUMENT:,}")
-        return self
 
 
 class Resampling(Record):
@@ -280,6 +228,15 @@ class Plan(Record):
     def outputs(self, labels: Labels) -> tuple[str, ...]:
         """Returns what each channel of the network's output stands for."""
         return tuple(region.name for region in self.regions) or (BACKGROUND, *labels.names)
+
+    @property
+    def prompts(self) -> PromptChannels | None:
+        """What the network sees of a user's prompts; None where it takes none.
+
+        It then has a channel for each of ``PROMPT_CHANNELS`` behind those of the image, and the output "object" behind
+        all others.
+        """
+        return self.architecture.prompts
 
     @property
     def network_patch(self) -> tuple[int, ...]:

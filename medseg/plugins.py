@@ -70,10 +70,10 @@ def register_network(name: str, **properties: Any) -> Callable[[T], T]:
     """Registers a class or function that makes a network, for ``network.name``.
 
     It is called with ``in_channels``, ``out_channels`` and ``spatial_dims``, as MONAI's networks are, with the plan's
-    ``architecture`` (a ``medseg.plan.Architecture``: strides, kernels, features) where it has a parameter of that name,
-    and with ``network.arguments``. It returns a ``torch.nn.Module`` from ``(batch, in_channels, *spatial)`` to
-    logits, ``(batch, out_channels, *spatial)``. While it trains it may return a list of them: the heads of deep
-    supervision, from the finest down.
+    ``architecture`` (a ``medseg.architecture.Architecture``: strides, kernels, features) where it has a parameter of
+    that name, and with ``network.arguments``. It returns a ``torch.nn.Module`` from
+    ``(batch, in_channels, *spatial)`` to logits, ``(batch, out_channels, *spatial)``. While it trains it may return a
+    list of them: the heads of deep supervision, from the finest down.
 
     Args:
         name: The network's name.

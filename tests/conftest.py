@@ -13,7 +13,8 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import CTImageStorage, generate_uid
 
-from medseg.plan import Architecture, Grid, Normalization, Plan
+from medseg.architecture import Architecture
+from medseg.plan import Grid, Normalization, Plan
 from medseg.progress import show_progress
 
 # The networks of the tests are tiny: threads cost them more than they give. Before torch is imported.

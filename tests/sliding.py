@@ -2,8 +2,9 @@
 
 import torch
 
+from medseg.architecture import Architecture
 from medseg.device import Device
-from medseg.plan import Architecture, Grid, Normalization, Plan
+from medseg.plan import Grid, Normalization, Plan
 
 CPU = Device(torch.device("cpu"), torch.float32)
 

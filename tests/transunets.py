@@ -1,6 +1,6 @@
 """TransUNets small enough for tests."""
 
-from medseg.plan import Architecture
+from medseg.architecture import Architecture
 
 SMALL = {"layers": 2, "blocks": [1, 2, 1]}
 

@@ -111,7 +111,8 @@ RECORDS = {
         "Config", "TrainingConfig", "AugmentationConfig", "InferenceConfig", "NetworkConfig", "LossConfig",
         "PlanningConfig", "PreprocessingConfig", "load",
     ),
-    "plan": ("Plan", "Grid", "Normalization", "Resampling", "Windows", "Architecture", "LearntRegion", "Plans"),
+    "plan": ("Plan", "Grid", "Normalization", "Resampling", "Windows", "LearntRegion", "Plans"),
+    "architecture": ("Architecture", "PromptChannels"),
     "fingerprint": ("Fingerprint", "Intensities", "UsualValues"),
     "device": ("choose_device", "Device"),
 }  # fmt: skip

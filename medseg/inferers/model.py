@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from medseg.architecture import CUSTOM_NETWORK
 from medseg.config import InferenceConfig
 from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError
@@ -24,7 +25,7 @@ from medseg.inferers.windows import window_of, window_overlap
 from medseg.io.archives import is_archive, unpacked_content
 from medseg.networks.entries import NETWORKS, entry_of
 from medseg.networks.registry import build_network, shapes_of
-from medseg.plan import CUSTOM_NETWORK, MEDSEG_RESAMPLING, Plan
+from medseg.plan import MEDSEG_RESAMPLING, Plan
 from medseg.records import explained
 from medseg.weights import read_shapes, read_tensors, write_tensors
 

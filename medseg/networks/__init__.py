@@ -29,21 +29,22 @@ The classes take the same three arguments; what one of them alone knows is in ``
     ...     assert network(torch.zeros(1, 1, 64, 64)).shape == (1, 3, 64, 64)
 """
 
+from medseg.architecture import Architecture
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.networks.classic_unet import ClassicUNet
 from medseg.networks.dynunet import DynUNet
 from medseg.networks.entries import NETWORKS, Entry, entry_of
 from medseg.networks.network import Network
+from medseg.networks.promptable import Promptable
 from medseg.networks.registry import build_network, create_network, default_architecture
 from medseg.networks.residual_unet import ResidualUNet
 from medseg.networks.transunet import TransUNet
 from medseg.networks.unet import UNet
 from medseg.networks.unet_plus_plus import UNetPlusPlus
 from medseg.networks.wrapped import WrappedNetwork
-from medseg.plan import Architecture
 
 __all__ = [
-    "NETWORKS", "Architecture", "AttentionUNet", "ClassicUNet", "DynUNet", "Entry", "Network", "ResidualUNet",
-    "TransUNet", "UNet", "UNetPlusPlus", "WrappedNetwork", "build_network", "create_network", "default_architecture",
-    "entry_of",
+    "NETWORKS", "Architecture", "AttentionUNet", "ClassicUNet", "DynUNet", "Entry", "Network", "Promptable",
+    "ResidualUNet", "TransUNet", "UNet", "UNetPlusPlus", "WrappedNetwork", "build_network", "create_network",
+    "default_architecture", "entry_of",
 ]  # fmt: skip

@@ -4,8 +4,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError, did_you_mean
-from medseg.plan import Architecture
 from medseg.records import shown_value
 
 

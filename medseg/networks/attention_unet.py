@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import (
@@ -31,7 +32,6 @@ from medseg.networks.blocks import (
 )
 from medseg.networks.fitting import cropped, padded
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 GATES = 2
 # Gates begin open (Oktay et al. 2018): σ(3) is 0.95.

@@ -7,9 +7,9 @@ from math import prod
 import torch
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.networks.blocks import NormName, centre, convolutions, initialise, max_pool, pointwise, up_convolution
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 
 @dataclass(frozen=True)

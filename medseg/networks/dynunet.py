@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 
 class DynUNetArguments(Arguments):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.arguments import Arguments
 from medseg.networks.attention_unet import AttentionUNet, AttentionUNetArguments
@@ -27,7 +28,6 @@ from medseg.networks.unet import UNet, UNetArguments
 from medseg.networks.unet_3d_2016 import UNet3D2016Arguments, padded_unet_3d_2016, unet_3d_2016
 from medseg.networks.unet_2015 import PaddedUNet2015Arguments, UNet2015Arguments, padded_unet_2015, unet_2015
 from medseg.networks.unet_plus_plus import UNetPlusPlus, UNetPlusPlusArguments
-from medseg.plan import Architecture
 from medseg.plugins import Registered, plugin_of, registered
 
 Builder = Callable[[int, int, Architecture], Network]  # of the channels in and out, and the architecture

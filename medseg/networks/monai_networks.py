@@ -11,11 +11,11 @@ import torch
 from pydantic import ConfigDict, Field, PositiveInt
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError, did_you_mean
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.network import Network
 from medseg.networks.wrapped import ShapeTrial, WrappedNetwork
-from medseg.plan import Architecture
 
 PREFIX = "monai."
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from medseg.plan import Architecture
+from medseg.architecture import Architecture
 
 
 class Network(nn.Module):

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError, reason_of
 from medseg.networks.monai_networks import FILLED_IN
 from medseg.networks.network import Network
 from medseg.networks.wrapped import ShapeTrial, TriedNetwork
-from medseg.plan import Architecture
 from medseg.plugin_errors import PluginError, errors_of_plugins
 from medseg.plugins import Registered
 

@@ -4,12 +4,14 @@ from typing import Any, Literal
 
 import torch
 
+from medseg.architecture import PROMPT_CHANNELS, Architecture
 from medseg.errors import ConfigError, MedsegError, lacks_memory, reason_of
 from medseg.networks.arguments import arguments_of
 from medseg.networks.entries import entry_of
 from medseg.networks.fitting import Fitted
 from medseg.networks.network import Network
-from medseg.plan import Architecture, Plan
+from medseg.networks.promptable import Promptable
+from medseg.plan import Plan
 
 
 def create_network(
@@ -113,6 +115,8 @@ def build_network(
 ) -> Network:
     """Returns the network that an architecture describes, with random weights.
 
+    Where the architecture has prompts, it is a ``Promptable`` one.
+
     Args:
         in_channels: Channels of the image.
         out_channels: Labels, the background among them, or regions.
@@ -131,8 +135,9 @@ def build_network(
             f"network.name: {architecture.name} is a {entry.dims[0]}D network; train it with --dims {entry.dims[0]}"
         )
     arguments_of(architecture, entry.arguments)  # so that networks without arguments refuse them too
+    prompts, objects = (0, 0) if architecture.prompts is None else (len(PROMPT_CHANNELS), 1)
     try:
-        network = entry.build(in_channels, out_channels, architecture)
+        network = entry.build(in_channels + prompts, out_channels + objects, architecture)
     except MedsegError:
         raise
     except Exception as error:  # whatever PyTorch and MONAI say about its numbers
@@ -143,6 +148,12 @@ def build_network(
             "network.features or network.arguments"
         ) from error
     network.checkpointing = checkpointing
-    built = network if any(network.margin) else Fitted(network)
+    if prompts and any(network.margin):
+        raise ConfigError(
+            f"network.name: {architecture.name} gives logits of the centre of an image only, and takes no prompts; "
+            "choose another network"
+        )
+    fitted = Promptable(network, in_channels) if prompts else Fitted(network)
+    built = network if any(network.margin) else fitted
     built.architecture = architecture
     return built

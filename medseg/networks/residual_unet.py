@@ -12,9 +12,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.networks.arguments import arguments_of
 from medseg.networks.unet import ConvolutionArguments, ConvolutionStack, UNet, numbers_by_stage
-from medseg.plan import Architecture
 
 
 class ResidualUNetArguments(ConvolutionArguments):

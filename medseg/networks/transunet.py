@@ -10,11 +10,11 @@ from pydantic import Field, PositiveInt
 from torch import nn
 from torch.nn import functional
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import CONVOLUTION, MAX_POOL, NORMALIZATION
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 PUBLISHED_WIDTH = 64
 HEAD_SIZE = 64

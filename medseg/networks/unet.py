@@ -14,11 +14,11 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import CONVOLUTION, UP_CONVOLUTION, NormName, normalization
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 NEGATIVE_SLOPE = 0.01
 

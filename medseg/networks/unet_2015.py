@@ -9,10 +9,10 @@ and has normalization.)
 
 from pydantic import Field
 
+from medseg.architecture import Architecture
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import NormName
 from medseg.networks.classic_unet import ClassicUNet, Form
-from medseg.plan import Architecture
 
 
 class UNet2015Arguments(Arguments):

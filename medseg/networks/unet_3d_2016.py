@@ -6,10 +6,10 @@ paper, which counts no batch norm (4,672 more), and makes logits of 44×44×28 f
 same definition with 2D convolutions.
 """
 
+from medseg.architecture import Architecture
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import NormName
 from medseg.networks.classic_unet import ClassicUNet, Form
-from medseg.plan import Architecture
 
 
 class UNet3D2016Arguments(Arguments):

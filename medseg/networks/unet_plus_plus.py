@@ -17,11 +17,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import NormName, convolutions, initialise, max_pool, pointwise, up_convolution
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 
 
 class UNetPlusPlusArguments(Arguments):

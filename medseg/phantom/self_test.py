@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from medseg.architecture import Architecture
 from medseg.device import choose_device
 from medseg.diagnosis import Step
 from medseg.errors import MedsegError, SourceError, defect
@@ -21,7 +22,6 @@ from medseg.labels import Labels
 from medseg.networks.registry import build_network
 from medseg.phantom.anatomy import LABELS, SUPINE_AXIAL, abdomen
 from medseg.phantom.dicom_study import SeriesIdentity, write_dicom_series
-from medseg.plan import Architecture
 from medseg.volume import Array, Geometry, Volume
 
 SHAPE, SPACING = (48, 40, 16), (8.0, 8.0, 12.0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medseg.plan import Architecture
+from medseg.architecture import Architecture
 from medseg.volume import Array, Shape3, Spacing3
 
 # An axis is pooled while it is within this factor of the finest spacing …

@@ -30,7 +30,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Point:
+class NetworkValue:
     """One value of a network.
 
     Attributes:
@@ -55,7 +55,7 @@ class Panel:
     """
 
     title: str
-    points: Sequence[Point]
+    points: Sequence[NetworkValue]
     is_amount: bool = False
 
 
@@ -71,12 +71,14 @@ def write_network_comparison(comparison: NetworkComparison) -> None:
     write_text(folder / "comparison.md", markdown(comparison))
     ranked = comparison.ranked
     panels = [
-        Panel("Dice", [Point(each.dice.mean, each.dice.interval, each.dice.seeds) for each in ranked]),
-        Panel("HD95 (mm)", [Point(each.hd95_mm.mean, each.hd95_mm.interval, each.hd95_mm.seeds) for each in ranked]),
-        Panel("million parameters", [Point(_scaled(each.parameters, 1e6)) for each in ranked], is_amount=True),
-        Panel("training samples/s", [Point(each.samples_per_second) for each in ranked], is_amount=True),
-        Panel("prediction (s a case)", [Point(each.prediction_seconds) for each in ranked], is_amount=True),
-        Panel("training memory (GB)", [Point(_scaled(each.training_memory_mb, 1024)) for each in ranked], True),
+        Panel("Dice", [NetworkValue(each.dice.mean, each.dice.interval, each.dice.seeds) for each in ranked]),
+        Panel(
+            "HD95 (mm)", [NetworkValue(each.hd95_mm.mean, each.hd95_mm.interval, each.hd95_mm.seeds) for each in ranked]
+        ),
+        Panel("million parameters", [NetworkValue(_scaled(each.parameters, 1e6)) for each in ranked], is_amount=True),
+        Panel("training samples/s", [NetworkValue(each.samples_per_second) for each in ranked], is_amount=True),
+        Panel("prediction (s a case)", [NetworkValue(each.prediction_seconds) for each in ranked], is_amount=True),
+        Panel("training memory (GB)", [NetworkValue(_scaled(each.training_memory_mb, 1024)) for each in ranked], True),
     ]
     plot_networks([each.network for each in ranked], panels, folder / "comparison.png")
 

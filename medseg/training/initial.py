@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from medseg.architecture import Architecture
 from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import model_folders
@@ -18,7 +19,7 @@ from medseg.interop.nnunet.trained_folder import TrainedFolder, trained_folders
 from medseg.labels import Labels
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.progress import warn
 from medseg.weights import Tensors, read_tensors
 

@@ -3,10 +3,11 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from medseg.architecture import Architecture
 from medseg.losses import DiceCrossEntropyLoss
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network, build_without_memory
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.planning.network import fit_to_network
 from medseg.records import Record
 

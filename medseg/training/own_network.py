@@ -5,11 +5,11 @@ from dataclasses import replace
 from pydantic_core import PydanticSerializationError
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.config import NetworkConfig
 from medseg.device import Device
 from medseg.errors import ConfigError
 from medseg.networks.network import Network
-from medseg.plan import Architecture
 from medseg.planning.network import fit_to_network
 from medseg.training.network_fit import NetworkFit
 from medseg.training.run import Run

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from medseg.architecture import CUSTOM_NETWORK
 from medseg.config import Config
 from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
@@ -15,7 +16,7 @@ from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.heads import HeadsLoss
 from medseg.losses.registry import loss_for
 from medseg.networks.entries import entry_of
-from medseg.plan import CUSTOM_NETWORK, Plan
+from medseg.plan import Plan
 from medseg.plugin_errors import PluginError
 from medseg.plugins import registered, registered_callbacks
 from medseg.process_group import ALONE, ProcessGroup

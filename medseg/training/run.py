@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from medseg.architecture import CUSTOM_NETWORK
 from medseg.config import Config, load
 from medseg.dataset.prepared_json import StoredCase
 from medseg.dataset.splits import Split, count_folds, split_fold
@@ -24,7 +25,7 @@ from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_text
 from medseg.networks.registry import build_network
-from medseg.plan import CUSTOM_NETWORK, Plan
+from medseg.plan import Plan
 from medseg.planning.candidates import CandidatePlan, candidate_plans, dearest_affordable
 from medseg.planning.derive import fit_to_cpu
 from medseg.planning.network import fit_to_network, with_network

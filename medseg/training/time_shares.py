@@ -8,12 +8,12 @@ from math import isfinite
 import numpy as np
 import torch
 
+from medseg.architecture import CUSTOM_NETWORK
 from medseg.inferers.backends import SLOW_WINDOW
 from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.model import load_model
 from medseg.inferers.quantised import can_quantise
 from medseg.inferers.windows import Layout
-from medseg.plan import CUSTOM_NETWORK
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import counted, say, warn
 from medseg.training.callbacks.model import LAST, SaveModel

@@ -12,6 +12,7 @@ from model_records import record_of
 from pydicom import dcmread
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
 from medseg.io.discover import source_of
@@ -21,7 +22,7 @@ from medseg.io.read import read_geometry, read_volume
 from medseg.labels import Labels
 from medseg.networks.fitting import Fitted
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.workflows.export import export
 
 HOW = {"device": "cpu", "backend": "torch"}

@@ -12,6 +12,7 @@ import torch
 from model_records import record_of
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.inferers.accumulator import Slab
@@ -19,7 +20,7 @@ from medseg.inferers.model import save_model
 from medseg.inferers.model_record import read_model_record
 from medseg.inferers.segmentation import SegmentationResult
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, Normalization, Plan
+from medseg.plan import Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
 from medseg.prediction import case_segmentation
 

@@ -13,6 +13,7 @@ from monai.networks.nets import UNet
 from monai.transforms import Compose, RandFlipd
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.config import Config, load
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
@@ -21,7 +22,6 @@ from medseg.inferers.case_stream import predict_labels
 from medseg.inferers.model import load_model
 from medseg.inferers.model_record import read_model_record
 from medseg.networks import create_network
-from medseg.plan import Architecture
 from medseg.plugins import PluginError, forget_plugins, register_callback
 from medseg.training import Callback, Epoch, Trainer
 

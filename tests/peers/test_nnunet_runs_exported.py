@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.config import InferenceConfig
 from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, LearntRegion, Normalization, Plan, Resampling, Windows
+from medseg.plan import Grid, LearntRegion, Normalization, Plan, Resampling, Windows
 
 LABELS = Labels.from_names({"anterior": 1, "posterior": 2})
 REGIONS = Labels.from_names({"posterior": 2}, {"hippocampus": (1, 2)})

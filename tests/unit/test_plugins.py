@@ -9,6 +9,7 @@ import torch
 from model_records import record_of
 from typer.testing import CliRunner
 
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
@@ -18,7 +19,7 @@ from medseg.inferers.model import load_model, save_model
 from medseg.labels import Labels
 from medseg.losses import create_loss
 from medseg.networks import build_network, create_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.plugins import (
     PluginError,
     forget_plugins,

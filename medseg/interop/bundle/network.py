@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError, ModelError
 from medseg.interop.bundle.configuration import ADVICE, BundleConfig, Component
 from medseg.labels import MOST_LABELS
 from medseg.networks.monai_networks import FILLED_IN, PREFIX, segmentation_networks
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 from medseg.records import explained
 from medseg.weights import Tensors, read_torch_file
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from medseg.architecture import Architecture
 from medseg.errors import ModelError
 from medseg.interop.nnunet.plans import NetworkArguments, NetworkPlan
 from medseg.networks.registry import shapes_of
 from medseg.networks.unet import NEGATIVE_SLOPE
-from medseg.plan import Architecture
 from medseg.records import explained
 from medseg.weights import Tensors
 

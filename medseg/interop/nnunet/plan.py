@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from medseg.architecture import Architecture
 from medseg.errors import ModelError
 from medseg.interop.nnunet.plans import AXES, Configuration, NnunetPlans
-from medseg.plan import STORED, Architecture, Grid, LearntRegion, Normalization, Plan, Resampling, Windows
+from medseg.plan import STORED, Grid, LearntRegion, Normalization, Plan, Resampling, Windows
 from medseg.records import explained
 
 # What each reader of nnU-Net makes of the axes in a file.

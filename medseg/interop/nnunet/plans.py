@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from medseg.architecture import MOST_STAGES
 from medseg.errors import ModelError, did_you_mean
-from medseg.plan import MOST_STAGES
 from medseg.records import read_object, validated
 
 ADVICE = "copy the whole model folder again"

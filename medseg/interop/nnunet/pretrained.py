@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medseg.architecture import Architecture
 from medseg.errors import ModelError
 from medseg.interop.nnunet.importer import NnunetChoice
 from medseg.interop.nnunet.network import architecture_of, cleaned, norm_of, translated
 from medseg.interop.nnunet.plan import AxisOrder
 from medseg.interop.nnunet.plans import ADVICE, AXES, NetworkArguments, NetworkPlan
 from medseg.interop.nnunet.trained_folder import FOLD, CheckpointName, TrainedFolder, is_trained_folder
-from medseg.plan import Architecture
 from medseg.records import validated
 from medseg.weights import Tensors, read_torch_file
 

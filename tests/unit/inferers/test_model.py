@@ -9,11 +9,12 @@ import torch
 from model_records import record_of
 
 import medseg
+from medseg.architecture import CUSTOM_NETWORK
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
 from medseg.inferers.model import load_model, save_model
 from medseg.networks.registry import build_network
-from medseg.plan import CUSTOM_NETWORK, Plan
+from medseg.plan import Plan
 from medseg.weights import write_tensors
 
 CPU = Device(torch.device("cpu"), torch.float32)

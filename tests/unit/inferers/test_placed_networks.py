@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from medseg.architecture import Architecture
 from medseg.device import Device
 from medseg.inferers.predictor import Predictor
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 
 CPU = Device(torch.device("cpu"), torch.float32)
 

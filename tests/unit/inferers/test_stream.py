@@ -8,6 +8,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from sliding import CPU, Ramps, plan
 
+from medseg.architecture import Architecture
 from medseg.config import InferenceConfig
 from medseg.decoding import decoding_of
 from medseg.device import Device
@@ -19,7 +20,7 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
 from medseg.inferers.windows import GAUSSIAN_SIGMA, WindowRow
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, LearntRegion, Plan
+from medseg.plan import LearntRegion, Plan
 from medseg.transforms.prepared import Prepared
 from medseg.transforms.resample import grid_with_spacing, resample
 from medseg.volume import Geometry

@@ -15,13 +15,14 @@ from nnunet_folder import CONFIGURATION, architecture, checkpoint, plans, state,
 from typer.testing import CliRunner
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.inferers.model import load_model
 from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.interop.nnunet.importer import KNOWN_TRAINER
 from medseg.interop.nnunet.plan import AxisOrder
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Normalization, Resampling
+from medseg.plan import Normalization, Resampling
 from medseg.weights import read_tensors
 
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.config import InferenceConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import ModelRecord, load_model, save_model
 from medseg.labels import Labels
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Grid, LearntRegion, Normalization, Plan, Resampling, Windows
+from medseg.plan import Grid, LearntRegion, Normalization, Plan, Resampling, Windows
 from medseg.postprocessing.components import Rule
 from medseg.weights import read_tensors
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceFocalLoss, DiceLoss
 
+from medseg.architecture import Architecture
 from medseg.config import Config, load
 from medseg.errors import ConfigError
 from medseg.labels import IGNORED
 from medseg.losses import AdaptedLoss, DiceCrossEntropyLoss, create_loss, loss_for, monai_losses, subsampled
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 from medseg.plugins import PluginError, forget_plugins, load_plugins
 
 LABELS = torch.randint(0, 3, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.attention_unet import AttentionUNet, Gate
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 
 
 def architecture(features: tuple[int, ...], **rest: object) -> Architecture:

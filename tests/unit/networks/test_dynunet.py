@@ -6,9 +6,9 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet as MonaiDynUNet
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks import DynUNet, build_network
-from medseg.plan import Architecture
 
 PLAN = Architecture(
     name="dynunet",

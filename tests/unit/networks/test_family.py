@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.losses import DiceCrossEntropyLoss
 from medseg.networks.entries import NETWORKS
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 
 EVERY = [(name, dims) for name, entry in NETWORKS.items() for dims in entry.dims]
 SLOW = [("swin-unetr", 3)]  # 64×32×32 is the least that it takes

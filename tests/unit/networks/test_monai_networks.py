@@ -4,11 +4,11 @@ import pytest
 import torch
 from monai.networks.blocks.mednext_block import MedNeXtDownBlock
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.monai_networks import segmentation_networks
 from medseg.networks.network import Network
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 
 
 def architecture(

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
 from medseg.networks.residual_unet import ResidualBlock, ResidualUNet
-from medseg.plan import Architecture
 
 
 def architecture(dims: int, **rest: object) -> Architecture:

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
 from medseg.networks.unet import UNet
-from medseg.plan import Architecture
 
 HALF = Architecture(features=(8, 16, 16), strides=((2, 2, 1), (2, 2, 2), (2, 2, 1)), kernel_sizes=((3, 3, 3),) * 3)
 

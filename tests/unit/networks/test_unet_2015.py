@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from medseg.architecture import Architecture
 from medseg.errors import ConfigError
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 
 PUBLISHED = (64, 128, 256, 512, 1024)
 

@@ -1,7 +1,7 @@
 import torch
 
+from medseg.architecture import Architecture
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture
 
 
 def architecture(features: tuple[int, ...], name: str = "unet-3d-2016", **rest: object) -> Architecture:

@@ -8,13 +8,14 @@ import torch
 from model_records import record_of
 from typer.testing import CliRunner
 
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.device import Device
 from medseg.errors import ConfigError
 from medseg.inferers.model import load_model, save_model
 from medseg.networks.registry import build_network
 from medseg.networks.unet_plus_plus import UNetPlusPlus
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 
 
 def architecture(features: tuple[int, ...], **rest: object) -> Architecture:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sliding import CPU
 
+from medseg.architecture import Architecture
 from medseg.config import Config, InferenceConfig, load
 from medseg.dataset.splits import Split
 from medseg.dataset.store import PreparedDataset
@@ -17,7 +18,7 @@ from medseg.inferers.model_record import InferenceFit, ModelRecord, read_model_r
 from medseg.inferers.quantised import FOLDER
 from medseg.networks.registry import build_network
 from medseg.networks.wrapped import TriedNetwork
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.training import inference_fit
 from medseg.training.inference_fit import Tried, faster_windows, fit_inference, seen_voxels, with_fit_of
 from medseg.training.run import Run

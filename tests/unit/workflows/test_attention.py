@@ -9,12 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.errors import GeometryError, ModelError, SourceError
 from medseg.inferers.model import save_model
 from medseg.networks.attention_unet import Gate
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.report.attention import plot_attention
 from medseg.volume import Geometry, Volume
 

@@ -5,13 +5,14 @@ import torch
 from typer.testing import CliRunner
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError
 from medseg.networks.blocks import convolutions
 from medseg.networks.entries import NETWORKS
 from medseg.networks.network import Network
-from medseg.plan import Architecture, Plan
+from medseg.plan import Plan
 from medseg.training.network_cost import kept_bytes, network_cost
 
 

@@ -10,10 +10,11 @@ from model_records import record_of
 from PIL import Image
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
 from medseg.networks.registry import build_network
-from medseg.plan import Architecture, Normalization, Plan
+from medseg.plan import Normalization, Plan
 
 
 @pytest.fixture(params=["zscore", "ct", "none"])

@@ -13,12 +13,13 @@ from skimage.transform import resize
 from typer.testing import CliRunner
 
 import medseg
+from medseg.architecture import Architecture
 from medseg.cli.main import app
 from medseg.config import InferenceConfig
 from medseg.inferers.model import save_model
 from medseg.inferers.model_record import ModelRecord
 from medseg.labels import Labels
-from medseg.plan import Architecture, Grid, Normalization, Plan, Resampling
+from medseg.plan import Grid, Normalization, Plan, Resampling
 
 AFFINE = np.array([[0.0, -0.8, 0, 30], [0.8, 0, 0, -20], [0, 0, -4.0, 4], [0, 0, 0, 1]])  # axes to A, L and I
 SHAPE = (26, 31, 12)

@@ -1,0 +1,1 @@
+"""Segmentation with a person in the loop: prompts, and how a network sees them."""
