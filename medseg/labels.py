@@ -4,17 +4,17 @@ Files may use any integers (0/255, BraTS 0, 1, 2, 4). Networks count 0, 1, 2, â€
 place where the two meet: ``encode`` on the way in, ``decode`` on the way out.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
-from medseg.errors import LabelError, did_you_mean
+from medseg.errors import LabelError
 from medseg.records import Record
-from medseg.structures import COLOURS, DESCRIPTION, Label, Region, Value, check_structures, pairs_of_sides
+from medseg.structures import COLOURS, DESCRIPTION, Label, Region, Value, check_structures, pairs_of_sides, with_name
 from medseg.terminology import coding
 
 IGNORED = 255  # the network value of voxels that nobody annotated
@@ -32,6 +32,7 @@ class Labels(Record):
         region_order: nnU-Net's ``regions_class_order``, with the value that each writes; empty where it follows by
             itself.
         ignore: The value of voxels that nobody annotated, in references only; None where there is none.
+        instances: The names of labels whose objects are told apart: each nucleus, each lesion.
 
     Raises:
         ValueError: Names, values and regions do not fit together.
@@ -49,10 +50,11 @@ class Labels(Record):
     regions: tuple[Region, ...] = ()
     region_order: tuple[tuple[str, Value], ...] = ()
     ignore: Value | None = None
+    instances: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_structures(self.items, self.regions, self.region_order, self.ignore)
+        check_structures(self.items, self.regions, self.region_order, self.ignore, self.instances)
         return self
 
     @classmethod
@@ -121,6 +123,17 @@ class Labels(Record):
             raise LabelError(f"the ignore value cannot be {value}: that is '{taken[value]}'")
         return self.model_copy(update={"ignore": value})
 
+    def with_instances(self, names: Iterable[str]) -> "Labels":
+        """Returns these labels, of which those of these ``names`` are objects that are told apart.
+
+        Raises:
+            LabelError: A name is no label's.
+        """
+        try:
+            return Labels.model_validate(dict(self) | {"instances": tuple(names)})
+        except ValidationError as error:
+            raise LabelError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
     def described(self, details: Mapping[str, Any]) -> "Labels":
         """Returns these labels with other colours and codes.
 
@@ -139,9 +152,7 @@ class Labels(Record):
             if not changes.keys() <= DESCRIPTION:
                 raise ValueError(f"'structures' may give {', '.join(sorted(DESCRIPTION))}, not {', '.join(changes)}")
             known[name] |= changes
-        return Labels.model_validate(
-            {"items": items, "regions": regions, "region_order": self.region_order, "ignore": self.ignore}
-        )
+        return Labels.model_validate(dict(self) | {"items": items, "regions": regions})
 
     def renamed(self, names: Mapping[int, str]) -> "Labels":
         """Returns these labels with other names, and the codes that follow from these.
@@ -152,21 +163,21 @@ class Labels(Record):
         Raises:
             LabelError: A value is none of these, or the names are not distinct.
         """
-        items, regions = list(self.items), list(self.regions)
+        known = {each.values[0]: each.name for each in reversed(self.regions)}
+        known |= {label.value: label.name for label in self.items if label.alone}
+        new = {each.name: each.name for each in (*self.items, *self.regions)}
         for value, name in names.items():
-            change = {"name": name, **coding(name)._asdict()}
-            label = next((i for i, label in enumerate(items) if label.alone and label.value == value), None)
-            region = next((i for i, region in enumerate(regions) if region.values[0] == value), None)
-            if label is not None:
-                items[label] = items[label].model_copy(update=change)
-            elif region is not None:
-                regions[region] = regions[region].model_copy(update=change)
-            else:
+            if value not in known:
                 raise LabelError(f"'{name}' cannot be the name of {value}, which is none of {_some(self.values)}")
-        before, after = ([each.name for each in group] for group in ((*self.items, *self.regions), (*items, *regions)))
-        order = tuple((after[before.index(name)], value) for name, value in self.region_order)
+            new[known[value]] = name
+        update = {
+            "items": tuple(with_name(label, new[label.name]) for label in self.items),
+            "regions": tuple(with_name(region, new[region.name]) for region in self.regions),
+            "region_order": tuple((new[name], value) for name, value in self.region_order),
+            "instances": tuple(new[name] for name in self.instances),
+        }
         try:
-            return Labels(items=tuple(items), regions=tuple(regions), region_order=order, ignore=self.ignore)
+            return Labels.model_validate(dict(self) | update)
         except ValueError as error:
             raise LabelError(f"names have to differ: {', '.join(names.values())}") from error
 
@@ -179,6 +190,11 @@ class Labels(Record):
     def values(self) -> list[int]:
         """The values of all labels in the user's files, in the order of ``items``."""
         return [label.value for label in self.items]
+
+    @property
+    def instance_values(self) -> list[int]:
+        """The network values of the labels whose objects are told apart."""
+        return [i for i, label in enumerate(self.items, start=1) if label.name in self.instances]
 
     @property
     def structures(self) -> tuple[Region, ...]:
@@ -217,22 +233,6 @@ class Labels(Record):
         """Returns in words which labels have no voxel anywhere, given the values that occur; else an empty text."""
         names = [label.name for label in self.items if label.value not in set(present)]
         return f"in no label map: {', '.join(names)}; nothing can be learnt of what is nowhere" if names else ""
-
-    def check_annotated(self, names: Sequence[str] | None) -> None:
-        """Checks that the labels which are said to be annotated in a case are among these.
-
-        Args:
-            names: Of the labels that were annotated; None stands for all.
-
-        Raises:
-            LabelError: The list is empty, or has another name.
-        """
-        unknown = set(names or ()) - set(self.names)
-        if unknown:
-            name = min(unknown)
-            raise LabelError(f"'{name}' was annotated, but is no label{did_you_mean(name, self.names)}")
-        if names is not None and not names:
-            raise LabelError("no label was annotated")
 
     def unannotated(self, names: Collection[str] | None) -> list[int]:
         """Returns the values of the labels that are not among the annotated ``names``; none where these are None."""

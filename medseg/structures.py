@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
+from medseg.errors import LabelError, did_you_mean
 from medseg.records import Record
 from medseg.terminology import Code, Coding, coding
 
@@ -71,8 +72,22 @@ class Region(Structure):
     values: tuple[Value, ...]
 
 
+S = TypeVar("S", bound=Structure)
+
+
+def with_name(structure: S, name: str) -> S:
+    """Returns a structure with another name, and the codes that follow from it; itself where it has that name."""
+    if structure.name == name:
+        return structure
+    return structure.model_copy(update={"name": name, **coding(name)._asdict()})
+
+
 def check_structures(
-    items: Sequence[Label], regions: Sequence[Region], region_order: Sequence[tuple[str, Value]], ignore: Value | None
+    items: Sequence[Label],
+    regions: Sequence[Region],
+    region_order: Sequence[tuple[str, Value]],
+    ignore: Value | None,
+    instances: Sequence[str] = (),
 ) -> None:
     """Checks that the labels and regions of a dataset fit together.
 
@@ -81,10 +96,11 @@ def check_structures(
         regions: Unions of them.
         region_order: Names in the order in which they are written into a label map, each with the value it writes.
         ignore: The value of voxels that nobody annotated; None where there is none.
+        instances: The names of labels whose objects are told apart.
 
     Raises:
-        ValueError: Names or values are not distinct, or one of the values is 0; or a region, the order of regions or
-            the ignore value does not fit the labels.
+        ValueError: Names or values are not distinct, or one of the values is 0; or a region, the order of regions, the
+            ignore value or an instance label does not fit the labels.
     """
     values = [label.value for label in items]
     names = [label.name for label in items]
@@ -105,6 +121,28 @@ def check_structures(
     for name, value in region_order:
         if name not in known or value not in values:
             raise ValueError(f"the order of regions has '{name}' write {value}; one of the two is not among the labels")
+    alone = [label.name for label in items if label.alone]
+    for name in instances:
+        if name not in alone:
+            raise ValueError(f"'{name}' is said to be objects, but is no label{did_you_mean(name, alone)}")
+    if len(set(instances)) < len(instances):
+        raise ValueError(f"labels that are objects are named twice: {', '.join(instances)}")
+
+
+def check_annotated(annotated: Sequence[str] | None, labels: Sequence[str]) -> None:
+    """Checks that the labels which are said to be annotated in a case are known.
+
+    Args:
+        annotated: Names of the labels that were annotated; None stands for all.
+        labels: The names of all labels.
+
+    Raises:
+        LabelError: The list is empty, or has another name.
+    """
+    for name in sorted(set(annotated or ()) - set(labels)):
+        raise LabelError(f"'{name}' was annotated, but is no label{did_you_mean(name, labels)}")
+    if annotated is not None and not annotated:
+        raise LabelError("no label was annotated")
 
 
 def pairs_of_sides(names: Sequence[str]) -> list[tuple[str, str]]:

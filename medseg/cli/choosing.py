@@ -40,6 +40,15 @@ Rename = Annotated[
     ),
 ]
 
+Instances = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--instances",
+        help="Name of a label whose objects are told apart, such as nucleus or lesion; a dataset.json may name them in "
+        "'instances' instead.",
+    ),
+]
+
 IgnoreValue = Annotated[
     int | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Rename, Spacing, renames
+from medseg.cli.choosing import IgnoreValue, Images, Instances, LabelMaps, Rename, Spacing, renames
 from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
@@ -54,6 +54,7 @@ def inspect(
     images: Images = None,
     labels: LabelMaps = None,
     rename: Rename = None,
+    instances: Instances = None,
     ignore_value: IgnoreValue = None,
     spacing: Spacing = None,
     workers: Annotated[
@@ -84,6 +85,7 @@ def inspect(
         workers=workers,
         ignore_value=ignore_value,
         spacing=spacing,
+        instances=instances or (),
     )
     if as_json:
         print_json(found.as_json())
@@ -184,6 +186,7 @@ def _drawn(case: "InspectedCase") -> str:
         f"{name} {case.volumes_ml[name]:.4g} ml" if case.volumes_ml else f"{name} {counted(n, 'pixel')}"
         for name, n in case.voxels.items()
     ]
+    amounts += [f"{counted(n, 'object')} of {name}" for name, n in (case.n_objects or {}).items()]
     more = len(amounts) - LABELS_OF_CASE
     drawn = ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
     if case.case.annotated is not None:

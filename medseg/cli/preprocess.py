@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, LabelMaps, Registered, Rename, Spacing, renames
+from medseg.cli.choosing import IgnoreValue, Images, Instances, LabelMaps, Registered, Rename, Spacing, renames
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
@@ -34,6 +34,7 @@ def preprocess(
     labels: LabelMaps = None,
     rename: Rename = None,
     registered: Registered = False,
+    instances: Instances = None,
     ignore_value: IgnoreValue = None,
     spacing: Spacing = None,
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
@@ -64,7 +65,16 @@ def preprocess(
     options += ["preprocessing.registered=true"] if registered else []
     options += [] if ignore_value is None else [f"preprocessing.ignore_value={ignore_value}"]
     chosen = load(config, [*(settings or []), *options])
-    result = run(source, output, config=chosen, images=images, labels=labels, rename=renames(rename), spacing=spacing)
+    result = run(
+        source,
+        output,
+        config=chosen,
+        images=images,
+        labels=labels,
+        rename=renames(rename),
+        spacing=spacing,
+        instances=instances or (),
+    )
     if as_json:
         print_json(result.as_record().as_json())
     else:

@@ -48,6 +48,7 @@ class Case:
     annotated: tuple[str, ...] | None = None
     channels: tuple[str, ...] = ()  # what the layout calls each image, where it tells channels apart by name
     missing: tuple[int, ...] = ()  # channels of the model, counted from 0, that it has no image of
+    objects: ImageSource | None = None  # the object map, where that is a file of its own
 
     @property
     def spacing(self) -> Spacing3 | None:
@@ -68,6 +69,7 @@ class CaseSelection:
         rename: Gives the named segments of DICOM SEG, RTSTRUCT and ``.seg.nrrd``, by name or glob, the name of a label;
             ``""`` drops them.
         incomplete: Whether cases that miss channels are wanted too.
+        instances: The names of labels whose objects are told apart; where dataset.json says it, none need be named.
     """
 
     images: str | Sequence[str] | None = None
@@ -75,6 +77,7 @@ class CaseSelection:
     labelled: bool | None = None
     rename: Mapping[str, str] | None = None
     incomplete: bool = False
+    instances: Sequence[str] = ()
 
     @property
     def globs(self) -> list[str]:
@@ -87,7 +90,13 @@ class CaseSelection:
         options = [part for glob in self.globs for part in ("--images", glob)]
         options += [] if self.labels is None else ["--labels", self.labels]
         names = (self.rename or {}).items()
-        return [*options, *(part for name, label in names for part in ("--rename", f"{name}={label}"))]
+        options += [part for name, label in names for part in ("--rename", f"{name}={label}")]
+        return [*options, *(part for name in self.instances for part in ("--instances", name))]
+
+
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns one name, or several, as names."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @dataclass(frozen=True)

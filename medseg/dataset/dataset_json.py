@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import SourceError
+from medseg.errors import LabelError, SourceError
 from medseg.labels import Labels
 from medseg.records import read_object
 from medseg.terminology import PRIVATE, coding
@@ -80,7 +80,8 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
     tumour": [1, 2, 3]}; "regions_class_order" has the value that each structure writes into a label map, in the order
     of "labels". The value of "ignore" is that of voxels that nobody annotated (nnU-Net). "structures" overrides what
     follows from a name: {"liver": {"colour": [221, 130, 101], "type": {"scheme": "SCT", "value": "10200004", "meaning":
-    "Liver"}}}.
+    "Liver"}}}. "instances" names the labels whose objects are told apart; where it is all there is, values of label
+    maps number the objects of one label.
 
     Args:
         content: Of dataset.json.
@@ -90,6 +91,9 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
         SourceError: An entry is wrong.
     """
     given = content.get("labels")
+    instances = _instances(content, path)
+    if given in (None, {}) and len(instances) == 1 and "format" not in content:
+        given = {instances[0]: 1}
     if given is None or given == {}:
         unnamed = f"{path.name} names no labels: they are called by their values"
         return None, [unnamed] if content and "format" not in content else []
@@ -101,7 +105,9 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
         notes = _background_note(values, path)
         labels = Labels.from_names(values, regions, ignore)
         labels = labels.model_copy(update={"region_order": _region_order(content, labels)})
-        labels = labels.described(content.get("structures") or {})
+        labels = labels.described(content.get("structures") or {}).with_instances(instances)
+    except LabelError as error:
+        raise SourceError(f"{path}: 'instances': {error}") from error
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{path}: 'labels' cannot be used ({reason}); {FORM}") from error
@@ -112,6 +118,21 @@ def label_names(content: dict[str, Any], path: Path) -> tuple[Labels | None, lis
             f"{path.name} names regions ({names}): training.outputs says whether these are learnt, or labels one by one"
         )
     return labels, notes
+
+
+def _instances(content: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """Returns the names of the labels whose objects are told apart: "instances", a name or a list of names.
+
+    Raises:
+        SourceError: It is something else.
+    """
+    given = content.get("instances") or []
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SourceError(
+            f"{path}: 'instances' has to be a list of names of labels, as in [\"nucleus\"], not {given!r}"
+        )
+    return tuple(names)
 
 
 def _region_order(content: dict[str, Any], labels: Labels) -> tuple[tuple[str, int], ...]:

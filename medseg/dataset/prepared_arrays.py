@@ -2,6 +2,8 @@
 
     PREPARED/cases/<case_id>/image.npy       float16 (channel, x, y, z), normalized, on the model grid
                              label_map.npy   uint8 (x, y, z), network values
+                             objects.npy     int32 (x, y, z), the objects of instance labels, from 1; only where there
+                                             are such labels
                              foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
                              annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
                                              where some are
@@ -26,6 +28,7 @@ IMAGE_DTYPE = np.float16
 LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
 ANNOTATED_VOXELS = 20_000
+OF_SOME = ("annotated", "objects")  # arrays that not every case has
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> Array:
@@ -61,7 +64,9 @@ def read_voxels(path: Path, before: int, grid: Shape3) -> Array:
     return voxels
 
 
-def write_case_arrays(folder: Path, image: Array, label_map: Array | None, seed: int) -> None:
+def write_case_arrays(
+    folder: Path, image: Array, label_map: Array | None, seed: int, objects: Array | None = None
+) -> None:
     """Writes the arrays of one case into its folder.
 
     Args:
@@ -69,6 +74,7 @@ def write_case_arrays(folder: Path, image: Array, label_map: Array | None, seed:
         image: (channel, x, y, z), normalized, of any float type.
         label_map: (x, y, z) uint8, network values; None without labels.
         seed: which voxels of many are kept as foreground.
+        objects: (x, y, z) int32, from 1; None where labels tell no objects apart.
 
     Raises:
         SourceError: for values that float16 cannot hold.
@@ -84,7 +90,10 @@ def write_case_arrays(folder: Path, image: Array, label_map: Array | None, seed:
         arrays |= {"label_map": label_map, "foreground": _foreground(label_map, seed)}
         if (label_map == IGNORED).any():
             arrays["annotated"] = _annotated(label_map, seed)
-    (folder / "annotated.npy").unlink(missing_ok=True)  # of an earlier label map
+    if objects is not None:
+        arrays["objects"] = objects
+    for name in OF_SOME:
+        (folder / f"{name}.npy").unlink(missing_ok=True)  # of an earlier label map
     for name, array in arrays.items():
         with written_whole(folder / f"{name}.npy") as temporary:
             np.save(temporary, array, allow_pickle=False)

@@ -4,8 +4,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from medseg.dataset.cases import Case, LabelSource
-from medseg.dataset.reading import Channel, LabelMap
+from medseg.dataset.reading import Channel
 from medseg.files import written_whole
 from medseg.io.archives import is_unpacked
 from medseg.io.folders import stem
@@ -33,16 +35,27 @@ def kept_image(case: Case, number: int, channel: Channel, folder: Path) -> Image
     return replace(written, spacing=source.spacing)
 
 
-def kept_label(case: Case, drawn: LabelMap | None, geometry: Geometry, folder: Path) -> LabelSource | None:
+def kept_label(case: Case, label_map: Array | None, geometry: Geometry, folder: Path) -> LabelSource | None:
     """Returns the label map itself where it stays in place; else a copy, as for named segments."""
-    if case.label is None or drawn is None:
+    if case.label is None or label_map is None:
         return None
     source = case.label.sources[0]
     if case.label.values is None and not is_unpacked(source.path):
         return case.label
     if case.label.values is None and source.kind in ONE_FILE:
         return LabelSource((_copied(source, folder, case.case_id),))
-    return LabelSource((_written(folder / f"{case.case_id}.nii.gz", drawn.array, geometry),))
+    return written_label(case.case_id, label_map, geometry, folder)
+
+
+def written_label(case_id: str, label_map: Array, geometry: Geometry, folder: Path) -> LabelSource:
+    """Writes a label map, ``(x, y, z)``, into the prepared folder."""
+    return LabelSource((_written(folder / f"{case_id}.nii.gz", label_map, geometry),))
+
+
+def written_objects(case_id: str, objects: Array, geometry: Geometry, folder: Path) -> ImageSource:
+    """Writes an object map, ``(x, y, z)``, into the prepared folder, in the smallest unsigned integers that hold it."""
+    highest = int(objects.max(initial=0))
+    return _written(folder / f"{case_id}.nii.gz", objects.astype(np.uint16 if highest < 2**16 else np.uint32), geometry)
 
 
 def _written(path: Path, array: Array, geometry: Geometry) -> ImageSource:

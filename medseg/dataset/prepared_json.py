@@ -19,6 +19,7 @@ from medseg.fingerprint import Fingerprint
 from medseg.labels import Labels
 from medseg.plan import Plans
 from medseg.records import PathInside, Record, read_record, write_record
+from medseg.structures import check_annotated
 from medseg.volume import Geometry, Spacing3
 
 R = TypeVar("R", bound=BaseModel)
@@ -55,9 +56,11 @@ class StoredCase(Record):
     group: str
     images: tuple[str, ...] = Field(min_length=1)
     label: str | None = None
+    objects: str | None = None  # the object map, on the source grid; None where labels tell no objects apart
     source_grid: StoredGrid
     model_grid: StoredGrid | None = None  # None: not stored on a model grid (no labels, no plan)
     volumes_ml: dict[str, float] = Field(default_factory=dict)  # of each label
+    n_objects: dict[str, int] = Field(default_factory=dict)  # of each instance label
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
     spacing: SaidSpacing | None = None  # of its voxels in mm, where the user says it and headers don't
@@ -88,7 +91,7 @@ class DatasetRecord(Record):
             raise ValueError("two cases have one case_id")
         for case in self.cases:
             if self.labels is not None:
-                self.labels.check_annotated(case.annotated)
+                check_annotated(case.annotated, self.labels.names)
         return self
 
     @property

@@ -117,7 +117,7 @@ def read_label_map(case: Case, grid: Geometry, tolerance: float) -> LabelMap:
     if case.label.values is not None:
         return read_segments(case.label, grid, case.images[0], tolerance)
     (source,) = case.label.sources
-    return LabelMap(_label_map_on(grid, source, tolerance, case.images[0]))
+    return LabelMap(label_map_on(grid, source, tolerance, case.images[0]))
 
 
 def read_segments(
@@ -204,7 +204,7 @@ def label_volume(source: ImageSource) -> Volume:
     return volume
 
 
-def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
+def label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
     """Returns a label map, which has to lie on ``grid``, in the order of its axes: ``(x, y, z)``."""
     volume = label_volume(source)
     own = volume.geometry
@@ -219,7 +219,7 @@ def _label_map_on(grid: Geometry, source: ImageSource, tolerance: float, image: 
 
 def _mask_on(grid: Geometry, source: ImageSource, tolerance: float, image: ImageSource | None) -> Array:
     """Returns the mask of one structure, boolean ``(x, y, z)``."""
-    array = _label_map_on(grid, source, tolerance, image)
+    array = label_map_on(grid, source, tolerance, image)
     try:
         return one_structure(array, source)
     except LabelError as error:

@@ -133,6 +133,21 @@ class PreparedDataset(Dataset[Item]):
         """Returns the label map of a case on its model grid, uint8 ``(x, y, z)``, in network values, memory-mapped."""
         return read_array(self._path(case_id, "label_map"), np.uint8, self.model_grid(case_id).shape)
 
+    def objects(self, case_id: str) -> Array:
+        """Returns the objects of a case on its model grid, int32 ``(x, y, z)``, memory-mapped.
+
+        0 is no object; the label of an object is that of its voxels in ``label_map``.
+
+        Raises:
+            SourceError: The dataset was prepared without instance labels.
+        """
+        path = self._path(case_id, "objects")
+        if not self.labels.instances:
+            raise SourceError(
+                f"{self.folder} tells no objects apart; run 'medseg preprocess' with --instances and a label's name"
+            )
+        return read_array(path, np.int32, self.model_grid(case_id).shape)
+
     def foreground(self, case_id: str) -> Array:
         """Returns some voxels of each label of a case, int32 ``(n, 4)``: label, x, y, z."""
         return read_voxels(self._path(case_id, "foreground"), 1, self.model_grid(case_id).shape)
@@ -168,6 +183,11 @@ class PreparedDataset(Dataset[Item]):
     def label_path(self, case_id: str) -> Path:
         """Returns where the label map of the source is."""
         return self.folder / (self.cases[case_id].label or "")
+
+    def objects_path(self, case_id: str) -> Path | None:
+        """Returns where the object map of the source is, on the source grid; None where there is none."""
+        stored = self.cases[case_id].objects
+        return None if stored is None else self.folder / stored
 
     def image_paths(self, case_id: str) -> list[Path]:
         """Returns where the images of the source are, one a channel."""

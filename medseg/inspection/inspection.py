@@ -29,6 +29,7 @@ class CaseRecord(Record):
         annotated_part: Of the voxels.
         voxels: By name of label; None where that is not known.
         volumes_ml: By name of label; None where that is not known, and of pictures.
+        n_objects: Of each instance label, by its name; None where no objects are told apart.
     """
 
     case_id: str
@@ -39,6 +40,7 @@ class CaseRecord(Record):
     annotated_part: float
     voxels: dict[str, int] | None
     volumes_ml: dict[str, float] | None
+    n_objects: dict[str, int] | None = None
 
 
 class ChangeRecord(Record):
@@ -98,6 +100,7 @@ class InspectedCase:
     voxels: dict[str, int] | None
     volumes_ml: dict[str, float] | None
     annotated_part: float = 1.0
+    n_objects: dict[str, int] | None = None
 
     @classmethod
     def of(cls, drawn: Drawn, labels: Labels | None) -> "InspectedCase":
@@ -106,10 +109,11 @@ class InspectedCase:
         if drawn.voxels is None:
             return cls(drawn.case, None, None)
         voxels = {names.get(value, f"value {value}"): n for value, n in sorted(drawn.voxels.items())}
-        if drawn.voxel_ml is None:
-            return cls(drawn.case, voxels, None, drawn.annotated_part)
-        volumes_ml = {name: n * drawn.voxel_ml for name, n in voxels.items()}
-        return cls(drawn.case, voxels, volumes_ml, drawn.annotated_part)
+        volumes_ml = None
+        if drawn.voxel_ml is not None:
+            volumes_ml = {name: n * drawn.voxel_ml for name, n in voxels.items()}
+        n_objects = None if drawn.n_objects is None else dict(drawn.n_objects)
+        return cls(drawn.case, voxels, volumes_ml, drawn.annotated_part, n_objects)
 
     def as_record(self) -> CaseRecord:
         """Returns an entry of what ``medseg inspect --json`` prints."""
@@ -123,6 +127,7 @@ class InspectedCase:
             annotated_part=self.annotated_part,
             voxels=self.voxels,
             volumes_ml=self.volumes_ml and {name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            n_objects=self.n_objects,
         )
 
 

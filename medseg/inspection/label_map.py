@@ -1,18 +1,21 @@
 """What is drawn in the label map of a case: how much of each label, and whether its values can be meant."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.label_values import REWRITABLE, nearest_labels
-from medseg.dataset.reading import label_volume, read_label_map
+from medseg.dataset.reading import label_volume
 from medseg.errors import LabelError, MedsegError
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
+from medseg.instances.case_labels import CaseLabels, read_case_labels, told_apart
+from medseg.instances.object_map import ObjectMap, pieces, some_names
 from medseg.io.read import read_geometry, read_volume
 from medseg.io.source import ImageSource
+from medseg.labels import Labels
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 
@@ -30,21 +33,25 @@ class Drawn:
     centres: Mapping[int, tuple[float, float, float]] | None = None
     findings: tuple[Finding, ...] = ()
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
+    n_objects: Mapping[str, int] | None = None  # of each instance label, by its name; None where there is none
 
 
-def look_at_label(case: Case, *, paired: frozenset[int] = frozenset(), ignore: int | None = None) -> Drawn:
+def look_at_label(
+    case: Case, *, paired: frozenset[int] = frozenset(), ignore: int | None = None, labels: Labels | None = None
+) -> Drawn:
     """Returns what is drawn in the label map of a case. It runs in a worker.
 
     Args:
         case: The case.
         paired: Values of labels that have another side, whose middle is wanted.
         ignore: The value of voxels that nobody annotated.
+        labels: Where they are known.
     """
     label = case.label
     if label is None:
         return Drawn(case, None)
     try:
-        label_map, grid, notes = _read(case, label)
+        (label_map, objects, notes), grid = _read(case, label, labels)
     except MedsegError as error:
         return Drawn(case, None, findings=(_unreadable(case, label, error),))
     values, counts = np.unique(label_map, return_counts=True)
@@ -55,19 +62,35 @@ def look_at_label(case: Case, *, paired: frozenset[int] = frozenset(), ignore: i
         voxels,
         voxel_ml=None if case.images[0].kind == "image2d" else grid.voxel_volume_ml,
         centres={value: _centre(label_map == value, grid) for value in paired & voxels.keys()},
-        findings=(*(_noted(case, label, note) for note in notes), *([] if voxels else [_empty(case, label)])),
+        findings=(
+            *(_noted(case, label, note) for note in notes),
+            *([] if voxels else [_empty(case, label)]),
+            *(_in_pieces(case, label, objects) if objects else ()),
+        ),
         annotated_part=1 - n_ignored / label_map.size,
+        n_objects=objects.counts(labels) if objects is not None and labels else None,
     )
 
 
-def _read(case: Case, label: LabelSource) -> tuple[Array, Geometry, tuple[str, ...]]:
-    """Returns a label map on its own grid, so that values are known even where that is another than its image's."""
-    if label.values is None:
+def _read(case: Case, label: LabelSource, labels: Labels | None) -> tuple[CaseLabels, Geometry]:
+    """Returns what is drawn on its own grid, so that values are known even where that is another than its image's."""
+    if label.values is None and case.objects is None:
         volume = label_volume(label.sources[0])
-        return volume.label_map, volume.geometry, ()
+        if labels is None or not labels.instances:
+            return CaseLabels(volume.label_map), volume.geometry
+        return told_apart(volume.label_map, labels, label.path), volume.geometry
     grid = read_geometry(case.images[0])
-    label_map = read_label_map(case, grid, GRID_TOLERANCE)
-    return label_map.array, grid, label_map.notes
+    return read_case_labels(case, grid, labels, GRID_TOLERANCE), grid
+
+
+def _in_pieces(case: Case, label: LabelSource, objects: ObjectMap) -> Iterator[Finding]:
+    """Yields that objects lie in several pieces, as a slip of the brush leaves them."""
+    several = [objects.names[i] for i in np.flatnonzero(pieces(objects.array) > 1)]
+    if several:
+        what = f"objects in several pieces: {len(several)} of {len(objects)} ({some_names(several)})"
+        to_do = "each is taken for one object; number its pieces apart where they are several"
+        path = label.path if case.objects is None else case.objects.path
+        yield Finding("warning", "object-in-pieces", path, what, to_do, case.case_id)
 
 
 def _noted(case: Case, label: LabelSource, note: str) -> Finding:

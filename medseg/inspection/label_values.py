@@ -13,6 +13,7 @@ from medseg.inspection.label_map import Drawn
 from medseg.inspection.repair import Revalue
 from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
 from medseg.progress import counted
+from medseg.structures import check_annotated
 
 VALUES_SHOWN = 6
 
@@ -70,7 +71,7 @@ def annotated_findings(cases: Sequence[Case], labels: Labels | None) -> Iterator
     for case in cases:
         try:
             if labels is not None:
-                labels.check_annotated(case.annotated)
+                check_annotated(case.annotated, labels.names)
         except LabelError as error:
             path = case.label.path if case.label else case.images[0].path
             yield Finding("problem", "annotated-labels", path, *told(str(error), path), case.case_id)
@@ -108,8 +109,8 @@ def number_findings(
     n = len(known.items if known else values)
     what = f"the label maps hold {n} different values, and each becomes a label of its own"
     to_do = (
-        "where a value is just the number of an object (a cell, a lesion), write 1 for all objects; where each is a "
-        "structure, name them in a dataset.json"
+        "where a value is just the number of an object (a cell, a lesion), say --instances and what the objects are; "
+        "where each is a structure, name them in a dataset.json"
     )
     if n > MOST_LABELS:
         yield Finding("problem", "many-labels", path, f"{what}; at most {MOST_LABELS} can be", to_do)

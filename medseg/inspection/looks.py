@@ -61,7 +61,8 @@ def drawn_of_cases(cases: CaseList, series_of: SeriesOf, ignore: int | None, wor
     paired = frozenset(values[name] for pair in known.left_right_pairs for name in pair)
     readable = [case for case in cases.cases if case.label and _can_be_read(case.label.sources, series_of)]
     looks = {}
-    look = partial(look_at_label, paired=paired, ignore=cases.labels.ignore if cases.labels else ignore)
+    ignored = cases.labels.ignore if cases.labels else ignore
+    look = partial(look_at_label, paired=paired, ignore=ignored, labels=cases.labels)
     for outcome in _in_workers(look, readable, "Reading label maps", workers):
         failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome),))
         looks[outcome.item.case_id] = outcome.result or failed
@@ -114,3 +115,4 @@ def sources_of(case: Case) -> Iterator[ImageSource]:
     """Yields the images of a case and what its label map is read from."""
     yield from case.images
     yield from case.label.sources if case.label else ()
+    yield from [case.objects] if case.objects else []

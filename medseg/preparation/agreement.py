@@ -12,6 +12,7 @@ from medseg.errors import LabelError, Problem
 from medseg.labels import MANY_LABELS, Labels
 from medseg.preparation.checked_case import Checked, leave_out
 from medseg.progress import counted, warn
+from medseg.structures import check_annotated
 
 VALUES_SHOWN = 8
 
@@ -120,8 +121,8 @@ def _labels(found: CaseList, checked: Sequence[Checked], ignore: int | None) -> 
     if len(values) > MANY_LABELS:
         warn(
             f"The label maps hold {len(values)} different values, and each becomes a label of its own. Where a value "
-            "is just the number of an object (a cell, a lesion), write 1 for all objects first; where each is a "
-            "structure, name them in a dataset.json"
+            "is just the number of an object (a cell, a lesion), say --instances and what the objects are; where each "
+            "is a structure, name them in a dataset.json"
         )
     return Labels.from_values(values, ignore)
 
@@ -132,7 +133,7 @@ def _with_known_labels(checked: Sequence[Checked], labels: Labels | None, proble
     for item in checked:
         try:
             if labels is not None:
-                labels.check_annotated(item.case.annotated)
+                check_annotated(item.case.annotated, labels.names)
             kept.append(item)
         except LabelError as error:
             path = item.drawn_path

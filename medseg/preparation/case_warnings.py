@@ -6,6 +6,7 @@ from typing import NamedTuple
 from medseg.dataset.image_warnings import copies_among
 from medseg.errors import Problem
 from medseg.fingerprint import UsualValues
+from medseg.instances.object_map import some_names
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
 from medseg.preparation.checked_case import Checked
@@ -71,12 +72,20 @@ def lost_labels(checked: Sequence[Checked], labels: Labels, grid: Grid) -> list[
             part = "all of it" if each.entirely else f"{each.lost} of its {each.components} components"
             what = f"{name}: {part} ({counted(each.voxels, 'voxel')}, {ml:.2g} ml) is gone on the model grid; {keeping}"
             warnings.append(CaseWarning("vanished", Problem(item.case_id, item.drawn_path, what)))
+        for gone in item.vanished_objects:
+            name, ml = labels.names[labels.values.index(gone.label)], gone.voxels * source_grid.voxel_volume_ml
+            what = (
+                f"{name}: {len(gone.names)} of {counted(gone.n_objects, 'object')} ({some_names(gone.names)}; "
+                f"{counted(gone.voxels, 'voxel')}, {ml:.2g} ml) are gone on the model grid; --set "
+                f"preprocessing.spacing={own}, the spacing of this case, keeps them"
+            )
+            warnings.append(CaseWarning("vanished", Problem(item.case_id, item.drawn_path, what)))
     return warnings
 
 
 def tell_finest_spacing(checked: Sequence[Checked], grid: Grid) -> None:
     """Tells the spacing with which nothing is gone, where something of labels is."""
-    cases = [item for item in checked if any(not each.cropped for each in item.vanished)]
+    cases = [item for item in checked if item.vanished_objects or any(not each.cropped for each in item.vanished)]
     spacings = [spacing_to_keep(item.measures.source_grid, grid.orientation) for item in cases]
     if spacings:
         finest = _list([min(along) for along in zip(*spacings, strict=True)])

@@ -7,23 +7,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from medseg.config import PreprocessingConfig
-from medseg.dataset.cases import Case, CaseList
+from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.image_warnings import ImageWarning, header_warnings, value_warnings
 from medseg.dataset.prepared_arrays import write_case_arrays
-from medseg.dataset.prepared_files import kept_image, kept_label
-from medseg.dataset.reading import read_channels, read_images, read_label_map, stacked
+from medseg.dataset.prepared_files import kept_image, kept_label, written_label, written_objects
+from medseg.dataset.reading import read_channels, read_images, stacked
 from medseg.errors import LabelError, MedsegError, Problem
+from medseg.instances.case_labels import CaseLabels, read_case_labels
+from medseg.instances.object_map import LostObjects, ObjectMap, components, find_lost_objects, objects_on
 from medseg.io.read import read_geometry
+from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.parallel import run_in_workers
 from medseg.plan import Grid
 from medseg.planning.measure import CaseMeasures, measure
 from medseg.plugins import load_plugins, loaded_plugins, needed_plugins
-from medseg.progress import track, warn
+from medseg.progress import say, track, warn
 from medseg.transforms.intensities import Floats
 from medseg.transforms.lost_labels import LostComponents, find_lost_components
-from medseg.volume import Geometry
+from medseg.volume import Array, Geometry
 
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
@@ -45,6 +50,9 @@ class Checked:
     profiles: tuple[Floats, ...] = ()  # of the values of each channel
     oddities: Mapping[int, str] = field(default_factory=dict)  # of these values, by channel
     vanished: tuple[LostComponents, ...] = ()  # what of its labels is too small for the model grid
+    n_objects: Mapping[str, int] = field(default_factory=dict)  # of each instance label, by its name
+    object_names: tuple[str, ...] = ()  # what each is called on disk
+    vanished_objects: tuple[LostObjects, ...] = ()  # those that are too small for the model grid
 
     @property
     def case_id(self) -> str:
@@ -100,12 +108,24 @@ def store_cases(
 ) -> list[Checked]:
     """Returns the cases that could be brought to the model grid and stored.
 
-    What is wrong with the others is added to ``problems``.
+    What is wrong with the others is added to ``problems``. Where no case has two objects of a label, what is drawn
+    numbers none: objects are the connected components then.
     """
+    in_components = bool(labels.instances) and all(max(item.n_objects.values()) < 2 for item in checked)
+    if in_components:
+        say(f"  in no case are two objects of {', '.join(labels.instances)} told apart: connected components are taken")
     plugins = needed_plugins("transform", (str(spec.get("name")) for spec in grid.transforms))
     # What a script registered is known in this process only.
     workers = 1 if plugins is None else config.workers
-    store = partial(store_case, folder=folder, grid=grid, labels=labels, config=config, plugins=tuple(plugins or ()))
+    store = partial(
+        store_case,
+        folder=folder,
+        grid=grid,
+        labels=labels,
+        config=config,
+        plugins=tuple(plugins or ()),
+        in_components=in_components,
+    )
     return _in_workers(store, checked, "Preparing", workers, problems)
 
 
@@ -120,22 +140,44 @@ def check_case(
     channels = read_channels(case, config.geometry_tolerance, config.registered)
     image = stacked(channels)
     try:
-        drawn = None if case.label is None else read_label_map(case, image.geometry, config.geometry_tolerance)
+        drawn = None
+        if case.label is not None:
+            drawn = read_case_labels(case, image.geometry, labels, config.geometry_tolerance)
     except MedsegError as error:
         raise type(error)(fix(str(error))) from error
     ignore = config.ignore_value if labels is None else labels.ignore
-    measures = measure(image, drawn and drawn.array, config.orientation, config.crop_to_nonzero, ignore)
+    measures = measure(image, drawn and drawn.label_map, config.orientation, config.crop_to_nonzero, ignore)
     if case.label is not None:
         _check_values(measures.voxels, case.label.path, labels, config)
     images = tuple(kept_image(case, i, channel, folder / "nifti") for i, channel in enumerate(channels))
-    label = kept_label(case, drawn, image.geometry, folder / "labels")
+    label, objects = _kept_labels(case, drawn, image.geometry, folder)
     resampled = tuple(channel.resampled for channel in channels)
     grids = [c.volume.geometry if c.source.kind == "dicom" else read_geometry(c.source) for c in channels]
     doubts = [doubt for each in map(header_warnings, case.images, grids) for doubt in each]
     if case.label is None:  # else its values are compared with those of other cases, once it is prepared
         doubts += value_warnings(case.images[0].path, image.array)
     notes = drawn.notes if drawn else ()
-    return Checked(replace(case, images=images, label=label), measures, resampled, notes, tuple(doubts))
+    checked = replace(case, images=images, label=label, objects=objects)
+    found = drawn.objects if drawn else None
+    return Checked(
+        checked,
+        measures,
+        resampled,
+        notes,
+        tuple(doubts),
+        n_objects=found.counts(labels) if found and labels else {},
+        object_names=found.names if found else (),
+    )
+
+
+def _kept_labels(
+    case: Case, drawn: CaseLabels | None, grid: Geometry, folder: Path
+) -> tuple[LabelSource | None, ImageSource | None]:
+    """Returns label map and object map where they stay, or where they were written."""
+    if drawn is None or drawn.objects is None:
+        return kept_label(case, drawn and drawn.label_map, grid, folder / "labels"), None
+    label = written_label(case.case_id, drawn.label_map, grid, folder / "labels")
+    return label, written_objects(case.case_id, drawn.objects.array, grid, folder / "objects")
 
 
 def _check_values(voxels: Mapping[int, int], path: Path, labels: Labels | None, config: PreprocessingConfig) -> None:
@@ -168,25 +210,37 @@ def store_case(
     labels: Labels,
     config: PreprocessingConfig,
     plugins: Sequence[Path] = (),
+    in_components: bool = False,
 ) -> Checked:
-    """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet."""
+    """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet.
+
+    With ``in_components`` the objects are those of the label map, whatever the object map says.
+    """
     load_plugins(set(plugins) - set(loaded_plugins()))
     # Here, since it brings torch and MONAI: checking and converting do without.
     from medseg.transforms.prepared import prepare
 
     image = read_images(item.case, config.geometry_tolerance)
-    label_map = None
+    label_map = objects = None
     if item.case.label is not None:
-        drawn = read_label_map(item.case, image.geometry, config.geometry_tolerance).array
+        drawn, objects, _ = read_case_labels(item.case, image.geometry, labels, config.geometry_tolerance)
         label_map = labels.encode(labels.only_annotated(drawn, item.case.annotated))
+        if in_components:
+            item, objects = _with_components(item, drawn, labels, folder)
     prepared = prepare(image, label_map, grid)
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()
+    on_grid = None
+    if objects is not None and encoded is not None:
+        on_grid = objects_on(objects.array, image.geometry, prepared.geometry)
+        encoded = _fitting(encoded, on_grid, objects, labels)
+        item = replace(item, vanished_objects=_lost(item, objects, on_grid))
     # The same voxels are kept as foreground however often the case is prepared.
     seed = zlib.crc32(item.case_id.encode())
-    write_case_arrays(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed)
+    write_case_arrays(folder / "cases" / item.case_id, prepared.image.numpy(), encoded, seed, on_grid)
     vanished = []
     if label_map is not None and encoded is not None:
         vanished = find_lost_components(label_map, prepared.source, encoded, prepared.geometry, grid.orientation)
+        vanished = [each for each in vanished if each.label not in labels.instance_values]
     return replace(
         item,
         model_grid=prepared.geometry,
@@ -194,6 +248,28 @@ def store_case(
         oddities=prepared.oddities,
         vanished=tuple(vanished),
     )
+
+
+def _with_components(item: Checked, label_map: Array, labels: Labels, folder: Path) -> tuple[Checked, ObjectMap]:
+    """Returns a case whose objects are the connected components of its label map, which are stored in place of those
+    that were read."""
+    objects = components(label_map, labels)
+    source = written_objects(item.case_id, objects.array, item.measures.source_grid, folder / "objects")
+    changed = replace(item, case=replace(item.case, objects=source))
+    return replace(changed, n_objects=objects.counts(labels), object_names=objects.names), objects
+
+
+def _fitting(label_map: Array, objects: Array, drawn: ObjectMap, labels: Labels) -> Array:
+    """Returns a label map, in network values, that has an instance label where there is an object, and nowhere else."""
+    network = np.array([0, *(labels.values.index(value) + 1 for value in drawn.classes)], np.uint8)
+    alone = np.isin(label_map, labels.instance_values) & (objects == 0)
+    fitting: Array = np.where(objects > 0, network[objects], np.where(alone, 0, label_map)).astype(np.uint8)
+    return fitting
+
+
+def _lost(item: Checked, objects: ObjectMap, on_grid: Array) -> tuple[LostObjects, ...]:
+    """Returns the objects that are gone on the model grid, by the names that they had before they were stored."""
+    return tuple(find_lost_objects(replace(objects, names=item.object_names), on_grid))
 
 
 def _in_workers(

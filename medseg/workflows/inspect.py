@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from medseg.dataset.cases import CaseSelection
+from medseg.dataset.cases import CaseSelection, as_names
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.spacing import with_spacing
 from medseg.inspection.comparison import comparison_findings, series_findings
@@ -47,6 +47,7 @@ def inspect(
     workers: int | None = None,
     ignore_value: int | None = None,
     spacing: Sequence[float] | None = None,
+    instances: str | Sequence[str] = (),
 ) -> Inspection:
     """Says what a source holds, and what in it is odd or wrong. The source is never changed.
 
@@ -66,6 +67,7 @@ def inspect(
         workers: Processes that look at files; None takes one a core.
         ignore_value: The value of voxels that nobody annotated, where dataset.json names none.
         spacing: Of voxels in mm, in array-axis order, where headers lost it.
+        instances: The names of labels whose objects are told apart, as in ``preprocess``.
 
     Returns:
         Images, cases, labels, patients and findings, the most severe first.
@@ -76,7 +78,7 @@ def inspect(
         OutputError: A folder or file cannot be written.
     """
     source = Path(source)
-    selection = CaseSelection(images, labels, rename=rename)
+    selection = CaseSelection(images, labels, rename=rename, instances=as_names(instances))
     options = InspectionOptions(selection, voxels, workers, ignore_value, spacing)
     folder = None if fix is None else new_folder(Path(fix), source)
     found = look_through(source, options)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from medseg.config import Config
-from medseg.dataset.cases import CaseSelection
+from medseg.dataset.cases import CaseSelection, as_names
 from medseg.dataset.grid_mismatch import filled_in
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
@@ -67,6 +67,7 @@ def preprocess(
     labels: str | None = None,
     rename: Mapping[str, str] | None = None,
     spacing: Sequence[float] | None = None,
+    instances: str | Sequence[str] = (),
 ) -> PreprocessResult:
     """Prepares the cases of a source for training and prediction.
 
@@ -87,6 +88,9 @@ def preprocess(
         spacing: Of the voxels in mm, in array-axis order, where headers don't say it: of all cases but those to which a
             cases.csv gives one in its column. It is kept with each case, so that ``train`` and ``evaluate`` know it
             too; files keep their headers, and so do masks.
+        instances: The names of labels whose objects are told apart, as in ``"nucleus"``; dataset.json may name them
+            too. Where it is the only label, values of label maps number its objects; each segment and each file of a
+            mask is an object; else the object maps in a folder ``objects`` are read, or connected components taken.
 
     Returns:
         What was made, and what was left out.
@@ -99,7 +103,7 @@ def preprocess(
     config = config or Config()
     settings = config.preprocessing
     check_transforms(settings.transforms)
-    selection = CaseSelection(images, labels, rename=rename)
+    selection = CaseSelection(images, labels, rename=rename, instances=as_names(instances))
     found = with_spacing(cases_in(Listing(Path(source)), selection), spacing)
     if found.labels is not None:
         found = replace(found, labels=found.labels.ignoring(settings.ignore_value))

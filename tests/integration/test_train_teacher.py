@@ -51,9 +51,7 @@ def test_what_the_teacher_says_changes_the_weights(prepared: PreparedDataset, te
 
 def test_a_teacher_of_other_data_is_refused(prepared: PreparedDataset, teacher: Path, tmp_path: Path) -> None:
     plan = read_model_record(teacher / "model").plan
-    with pytest.raises(
-        ConfigError, match=r"large has other channels \(.*\) than this run \(another\)"
-    ):
+    with pytest.raises(ConfigError, match=r"large has other channels \(.*\) than this run \(another\)"):
         Teacher.read(str(teacher), choose_device("cpu")).check(plan, prepared.labels, ("another",))
     config = load(overrides=[*SHORT, f"training.teacher={teacher}", f"training.init={teacher}"])
     with pytest.raises(ConfigError, match="give one of them"):

@@ -3,6 +3,7 @@ import pytest
 
 from medseg.errors import LabelError
 from medseg.labels import IGNORED, Labels
+from medseg.structures import check_annotated
 
 
 @pytest.mark.parametrize("values", [[1], [255], [1, 2, 4], [7, 300, 70000], [-3, 5]])
@@ -69,9 +70,9 @@ def test_an_ignore_value_that_is_taken_is_refused(value: int, name: str) -> None
 
 def test_annotated_labels_are_known_ones() -> None:
     labels = Labels.from_names({"liver": 1, "spleen": 2})
-    labels.check_annotated(None)
-    labels.check_annotated(("spleen",))
+    check_annotated(None, labels.names)
+    check_annotated(("spleen",), labels.names)
     with pytest.raises(LabelError, match="'splen' was annotated, but is no label; did you mean 'spleen'"):
-        labels.check_annotated(("liver", "splen"))
+        check_annotated(("liver", "splen"), labels.names)
     with pytest.raises(LabelError, match="no label was annotated"):
-        labels.check_annotated(())
+        check_annotated((), labels.names)

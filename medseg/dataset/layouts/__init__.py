@@ -13,6 +13,7 @@ from medseg.dataset.layouts.image_and_label_folders import image_and_label_folde
 from medseg.dataset.layouts.left_out import files_left_out, likely_label_maps
 from medseg.dataset.layouts.listed_paths import decathlon
 from medseg.dataset.layouts.listing import Listing
+from medseg.dataset.layouts.object_masks import object_masks
 from medseg.dataset.layouts.pairing import paired_with_masks
 from medseg.dataset.layouts.patterns import is_named, only_images, paired_by_patterns, take_labels
 from medseg.dataset.layouts.prepared import prepared
@@ -74,7 +75,7 @@ def cases_in(listing: Listing, selection: CaseSelection) -> CaseList:
             draft.hints += files_left_out(draft, listing)
         if not globs:
             draft.doubts += likely_label_maps(draft, listing)
-    return draft.settled(listing.path, labelled, selection.rename, selection.incomplete)
+    return draft.settled(listing.path, labelled, selection.rename, selection.incomplete, selection.instances)
 
 
 def recognised(listing: Listing) -> CaseListDraft:
@@ -140,6 +141,7 @@ LAYOUTS: tuple[Callable[[Listing], CaseListDraft | None], ...] = (
     bids,
     virtual_skeleton,
     dataset_below,
+    object_masks,
     image_and_label_folders,
     studies_with_pictures,
     paired_with_masks,

@@ -1,7 +1,7 @@
 """A draft of a case list: what a layout found, before it is decided which cases can be used."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ class FoundCase:
     key: str  # a name, or a path of names: "STS_001/CT"
     images: dict[str, ImageSource] = field(default_factory=dict)
     labels: list[ImageSource] = field(default_factory=list)
+    objects: ImageSource | None = None  # the object map, beside the label map or in its place
     group: str = ""
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     spacing: Spacing3 | None = None  # what the user says of its voxels, in mm
@@ -68,6 +69,7 @@ class CaseListDraft:
     doubts: list[str] = field(default_factory=list)  # warnings: what may be meant otherwise
     is_whole: bool = True  # whether what no case has is worth telling: not where the user chose
     searched: bool = False  # whether the images were searched for, and not listed by the user
+    instances: tuple[str, ...] = ()  # labels whose objects the layout tells apart, where it names no labels
 
     def add_image(self, key: str, source: ImageSource, channel: str = "") -> FoundCase:
         """Adds an image to a case, which is made where there is none; a problem where the case has this channel."""
@@ -106,6 +108,7 @@ class CaseListDraft:
         labelled: bool | None,
         rename: Mapping[str, str] | None = None,
         incomplete: bool = False,
+        instances: Sequence[str] = (),
     ) -> CaseList:
         """Returns the cases that can be used.
 
@@ -114,12 +117,17 @@ class CaseListDraft:
             labelled: Whether cases need a label map.
             rename: Other names for named segments.
             incomplete: Whether cases that lack channels can be used too.
+            instances: The names of labels whose objects are told apart; () for those that the layout names.
 
         Raises:
             SourceError: There are none, or none with needed labels.
+            ConfigError: Nothing says which values the labels of ``instances`` have.
+            LabelError: One of ``instances`` is no label.
         """
         if not self.cases and not self.problems:
             raise SourceError(f"{source}: no cases in it, though it looks like {self.layout}")
+        self._take_objects_for_labels()
+        told = tuple(instances) or self.instances
         has_labels = any(case.labels for case in self.cases.values())
         if labelled and self.cases and not has_labels:
             raise SourceError(
@@ -135,11 +143,11 @@ class CaseListDraft:
             usable = self._with_same_channels(usable)
         if wanted:
             usable = self._with_labels(usable)
-        named = self._named(usable, rename or {}) if wanted else None
+        named = self._named(usable, rename or {}, told) if wanted else None
         if named is not None:
             usable = [case for case in usable if case.key not in named.errors]
         channels = self._channel_names(usable)
-        told = self._group_by_names(usable)
+        patients = self._group_by_names(usable)
         folder = without_suffix(origin(source.resolve() if source.is_dir() else source.resolve().parent))
         names = unique([case.name or folder.name for case in usable])
         cases = tuple(
@@ -151,14 +159,21 @@ class CaseListDraft:
                     case.group,
                     case.annotated,
                     self._in_order(case) if "" not in case.images else (),
+                    objects=case.objects if wanted else None,
                 ),
                 case.spacing,
             )
             for name, case in zip(names, usable, strict=True)
         )
-        notes = [*self.notes, *(named.notes if named else ()), *self.hints, *told, *_notes_of(cases)]
-        labels = (named.labels if named else self.labels) if wanted else None
+        notes = [*self.notes, *(named.notes if named else ()), *self.hints, *patients, *_notes_of(cases)]
+        labels = (named.labels if named else _with_instances(self.labels, told)) if wanted else None
         return CaseList(self.layout, cases, channels, labels, tuple(self.problems), tuple(notes), tuple(self.doubts))
+
+    def _take_objects_for_labels(self) -> None:
+        """Takes object maps for the label maps of cases that have no others: their values number objects."""
+        for case in self.cases.values():
+            if case.objects is not None and not case.labels:
+                case.labels, case.objects = [case.objects], None
 
     def _group_by_names(self, usable: list[FoundCase]) -> list[str]:
         """Gives cases that nobody grouped the patients that their names tell of; notes on these."""
@@ -187,7 +202,7 @@ class CaseListDraft:
                 self.add_problem(case, case.path, "a label map without its image")
         return [case for case in cases if case.labels]
 
-    def _named(self, cases: list[FoundCase], rename: Mapping[str, str]) -> NamedLabels | None:
+    def _named(self, cases: list[FoundCase], rename: Mapping[str, str], instances: Sequence[str]) -> NamedLabels | None:
         """Returns the labels by name, where segments have names; cases whose segments cannot be used become
         problems."""
         sources = {case.key: case.labels for case in cases if case.is_segmented}
@@ -197,7 +212,7 @@ class CaseListDraft:
             )
         if not sources:
             return None
-        named = name_labels(sources, rename, self.labels)
+        named = name_labels(sources, rename, self.labels, instances)
         for key, error in named.errors.items():
             self.problems.append(Problem(self.cases[key].name, self.cases[key].labels[0].path, f"{error}; left out"))
         return named
@@ -234,6 +249,27 @@ class CaseListDraft:
         """Returns the channels of a case in the order that the layout gives, else in that of their names."""
         order = {channel: i for i, channel in enumerate(self.channels)}
         return tuple(sorted(case.images, key=lambda c: (order.get(c, 0), c)))
+
+
+def _with_instances(labels: Labels | None, instances: Sequence[str]) -> Labels | None:
+    """Returns the labels of a dataset, of which some are objects; where none are named, one label whose objects the
+    values of label maps number.
+
+    Raises:
+        ConfigError: There are several, and nothing says which values they have.
+        LabelError: One is no label.
+    """
+    if labels is not None and instances:
+        return labels.with_instances(instances)
+    if labels is not None or not instances:
+        return labels
+    if len(instances) > 1:
+        raise ConfigError(
+            f"--instances: nothing says which values {', '.join(instances)} have; name all labels in a dataset.json, "
+            'as in {"labels": {"nucleus": 1, "cell": 2}, "instances": ["nucleus", "cell"]}, and let an object map in a '
+            "folder 'objects' beside the label maps number their objects"
+        )
+    return Labels.from_names({instances[0]: 1}).with_instances(instances)
 
 
 def _label(case: FoundCase, named: NamedLabels | None) -> LabelSource:

@@ -1,5 +1,5 @@
-"""A table of cases: case_id, image (or image_<channel>, several), label, group, annotated, spacing (in mm, where
-headers are wrong)."""
+"""A table of cases: case_id, image (or image_<channel>, several), label, objects (an object map), group, annotated,
+spacing (in mm, where headers are wrong)."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
-from medseg.dataset.layouts.listed_paths import add_listed, annotated_labels, listed_spacing
+from medseg.dataset.layouts.listed_paths import add_listed, add_objects, annotated_labels, listed_spacing
 from medseg.dataset.layouts.listing import Listing
 from medseg.errors import ConfigError, Problem, SourceError, reading
 from medseg.files import read_text
@@ -32,6 +32,7 @@ NAMES = {
         "participant", "pid",
     ),
     "annotated": ("annotated", "annotated_labels"),
+    "objects": ("objects", "object_map", "instances", "instance_map"),
 }  # fmt: skip
 IMAGE = re.compile(r"(?:images?|img|volume|scan)(?:_(.+))?", re.IGNORECASE)
 SPACING = re.compile(r"spacing(?:_[xyz])?")
@@ -43,7 +44,7 @@ class Columns:
     """Which column of a table says what."""
 
     images: Mapping[str, str]  # the channel by column
-    others: Mapping[str, str]  # the column by what it says: "case_id", "label", "group", "annotated"
+    others: Mapping[str, str]  # the column by what it says: "case_id", "label", "objects", "group", …
     unused: Sequence[str]
 
     def cell(self, row: Mapping[str, str | None], role: str) -> str:
@@ -75,13 +76,14 @@ def cases_csv(listing: Listing) -> CaseListDraft | None:
         elif images or label:
             case = add_listed(draft, path.parent, {c: image.strip() for c, image in images.items()}, label or None, key)
             if case:
+                add_objects(draft, case, path.parent, columns.cell(row, "objects"))
                 case.group = columns.cell(row, "group")
                 case.annotated = annotated_labels(columns.cell(row, "annotated"), path)
                 try:
                     case.spacing = listed_spacing(row, path)
                 except ConfigError as error:
                     draft.problems.append(Problem(case.name, case.path, f"{error}; case left out"))
-                    del draft.cases[case.key]
+                    draft.cases.pop(case.key, None)
     used = {channel for case in draft.cases.values() for channel in case.images}
     draft.channels = tuple(channel for channel in columns.images.values() if channel in used and channel)
     return draft
@@ -141,7 +143,7 @@ def _notes(columns: Columns, path: Path) -> list[str]:
     taken = [f"'{name}' as {role}" for role, name in columns.others.items() if name.lower() != role]
     notes = [f"{path.name}: taken are {', '.join(taken)}"] if taken else []
     if columns.unused:
-        known = "case_id, image or image_<channel>, label, group, annotated, spacing"
+        known = "case_id, image or image_<channel>, label, objects, group, annotated, spacing"
         notes.append(f"{path.name}: columns that are not used: {', '.join(columns.unused)}; known are {known}")
     return notes
 

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 from medseg.dataset.dataset_json import channel_names, channel_note, label_names, training_note
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
-from medseg.dataset.layouts.file_names import split_channel
+from medseg.dataset.layouts.file_names import mask_core, split_channel
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.pairing import paired_by_name, paired_folders
-from medseg.errors import SourceError
+from medseg.errors import Problem, SourceError
 from medseg.io.folders import stem
 from medseg.progress import counted
 
 IMAGE = r"(?:images?|imgs?|scans?|volumes?)"
 # The first is taken where there are several for one folder of images.
 LABELS = (r"labels?", r"masks?", r"segmentations?", r"annotations?", r"(?:segs?|gts?|msks?|lbls?|ground[-_ ]?truths?)")
+OBJECTS = r"(?:objects?|instances?)"
 PARTS = r"(?:tr|va|ts|train|val|test)"
 
 TESTING = ("ts", "test", "testing")
@@ -28,6 +29,7 @@ class FolderPair(NamedTuple):
     part: str  # "train", "Tr", "A"; empty where there is one pair
     images: Listing
     labels: Listing | None
+    objects: Listing | None = None  # the folder of their object maps, beside that of their label maps
 
 
 def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
@@ -45,7 +47,10 @@ def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
     draft.labels, draft.channels = names, channel_names(listing.content)
     draft.notes += [*notes, *channel_note(listing.content)]
     for pair in labelled:
-        draft.add_all(paired_folders(pair.images, pair.labels or listing), pair.part)
+        found = paired_folders(pair.images, pair.labels or listing)
+        if pair.objects:
+            _add_objects(found, pair.objects)
+        draft.add_all(found, pair.part)
     draft.notes += _of_other_formats(draft, listing.content)
     draft.notes += training_note(listing.content, sum(bool(case.labels) for case in draft.cases.values()))
     for pair in pairs:
@@ -57,6 +62,19 @@ def image_and_label_folders(listing: Listing) -> CaseListDraft | None:
             "folders to take it alone"
         )
     return draft
+
+
+def _add_objects(draft: CaseListDraft, objects: Listing) -> None:
+    """Adds the object maps that have the names of the images."""
+    for source in objects.found.sources:
+        name = objects.place(source).as_posix()
+        case = draft.cases.get(name) or draft.cases.get(mask_core(name) or name)
+        if case is None:
+            draft.problems.append(
+                Problem(name, source.path, f"{source.path}: an object map without its image; left out")
+            )
+        else:
+            case.objects = source
 
 
 def one_level_down(listing: Listing) -> Listing | None:
@@ -95,13 +113,15 @@ def _pairs_below(listing: Listing, levels: int = DEEPEST, part: str = "") -> Ite
 def _pairs_in(listing: Listing, part: str) -> Iterator[FolderPair]:
     cores = {name: _core(IMAGE, name) for name in listing.folders}
     named = {core: listing.folders[name] for name, core in cores.items() if core is not None}
-    labels = [(_core(word, name), name) for word in LABELS for name in listing.folders]
+    objects = {_core(OBJECTS, name): listing.folders[name] for name in listing.folders}
+    labels = [(_core(word, name), name) for word in (*LABELS, OBJECTS) for name in listing.folders]
     taken: set[str] = set()
     for core, name in labels:
         images = None if core is None or core in taken else named.get(core) or (core and listing.folders.get(core))
         if core is not None and images and paired_by_name(listing.folders[name]):
             taken.add(core)
-            yield FolderPair(core or part, images, listing.folders[name])
+            drawn, beside = listing.folders[name], objects.get(core)
+            yield FolderPair(core or part, images, drawn, None if beside is drawn else beside)
     for core, images in named.items():
         if core not in taken and (core or part) in TESTING:
             yield FolderPair(core or part, images, None)

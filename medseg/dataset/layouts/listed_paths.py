@@ -32,6 +32,7 @@ def decathlon(listing: Listing) -> CaseListDraft | None:
     for entry in [*_entries(content, "training", path), *validation]:
         case = add_listed(draft, listing.path, entry["image"], entry.get("label"))
         if case:
+            add_objects(draft, case, listing.path, entry.get("objects"))
             case.annotated = annotated_labels(entry.get("annotated"), path)
     if validation:
         draft.notes.append(f"'validation' is taken too, and split anew: {counted(len(validation), 'case')}")
@@ -99,6 +100,24 @@ def add_listed(
     if label_source:
         draft.add_label(key, label_source)
     return case
+
+
+def add_objects(draft: CaseListDraft, case: FoundCase, folder: Path, objects: object) -> None:
+    """Adds an object map to a case; where there is no such file, the case is left out, with a problem.
+
+    Args:
+        draft: That has the case.
+        case: The case.
+        folder: The path is relative to it.
+        objects: The path; nothing is added where it is empty.
+    """
+    if not objects:
+        return
+    try:
+        case.objects = source_of(_on_disk(folder / str(objects)))
+    except SourceError as error:
+        draft.problems.append(Problem(case.name, folder / str(objects), f"{error}; case left out"))
+        del draft.cases[case.key]
 
 
 def annotated_labels(given: object, path: Path) -> tuple[str, ...] | None:

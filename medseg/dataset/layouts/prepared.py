@@ -4,6 +4,7 @@ from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.listed_paths import add_listed
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.prepared_json import read_dataset
+from medseg.io.discover import source_of
 
 
 def prepared(listing: Listing) -> CaseListDraft | None:
@@ -16,6 +17,7 @@ def prepared(listing: Listing) -> CaseListDraft | None:
     for entry in content.cases:
         case = add_listed(draft, listing.path, list(entry.images), entry.label, entry.case_id)
         if case:
+            case.objects = None if entry.objects is None else source_of(listing.path / entry.objects)
             case.group = entry.group or ""
             case.annotated = entry.annotated
             case.spacing = entry.spacing

@@ -14,6 +14,7 @@ from medseg.io.segmentation import SegmentHeader
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.structures import Label
+from medseg.terminology import PRIVATE, coding
 
 Sources = Sequence[ImageSource]
 MOST_SHOWN = 5
@@ -33,7 +34,10 @@ class NamedLabels:
 
 
 def name_labels(
-    sources_by_case: Mapping[str, Sources], rename: Mapping[str, str], known: Labels | None = None
+    sources_by_case: Mapping[str, Sources],
+    rename: Mapping[str, str],
+    known: Labels | None = None,
+    instances: Sequence[str] = (),
 ) -> NamedLabels:
     """Returns label values for the named segments of all cases.
 
@@ -45,9 +49,13 @@ def name_labels(
         rename: Gives names, or globs of names, another name; an empty one drops the segment; the first that fits is
             taken.
         known: Labels that keep their values, where dataset.json names some.
+        instances: The names of labels whose objects are told apart; () for those of ``known``. Each segment is an
+            object then: ``lesion 1`` and ``lesion 2`` are objects of ``lesion``. Where it is the only label, and no
+            segment has a name that means a structure, all segments are its objects.
 
     Raises:
         ConfigError: A ``rename`` fits no segment.
+        LabelError: One of ``instances`` is no label.
     """
     segments: dict[str, dict[ImageSource, list[SegmentHeader]]] = {}
     errors: dict[str, str] = {}
@@ -57,8 +65,10 @@ def name_labels(
         except MedsegError as error:
             errors[key] = str(error)
     everything = [segment for case in segments.values() for of_source in case.values() for segment in of_source]
-    naming = _Naming.of(everything, rename, known)
-    result = NamedLabels(known or naming.labels(everything), errors=errors, notes=naming.notes())
+    instances = instances or (known.instances if known else ())
+    naming = _Naming.of(everything, rename, known, instances)
+    labels = (known or naming.labels(everything)).with_instances(instances)
+    result = NamedLabels(labels, errors=errors, notes=naming.notes())
     values = dict(zip(map(plain_name, result.labels.names), result.labels.values, strict=True))
     for key, case in segments.items():
         try:
@@ -81,15 +91,23 @@ class _Naming:
 
     rules: Mapping[str, str]
     spellings: dict[str, Counter[str]]
+    instances: Sequence[str] = ()  # labels whose objects are segments
+    all_one: str = ""  # the label of every segment, where there is only one
 
     @classmethod
-    def of(cls, segments: Sequence[SegmentHeader], rules: Mapping[str, str], known: Labels | None) -> "_Naming":
+    def of(
+        cls, segments: Sequence[SegmentHeader], rules: Mapping[str, str], known: Labels | None, instances: Sequence[str]
+    ) -> "_Naming":
         """Counts how the names of the segments are spelled."""
         for pattern in rules:
             if not any(_fits(segment.name, pattern) for segment in segments):
                 names = {segment.name for segment in segments}
                 raise ConfigError(f"--rename '{pattern}': no segment has such a name{did_you_mean(pattern, names)}")
-        naming = cls(rules, defaultdict(Counter))
+        naming = cls(rules, defaultdict(Counter), instances)
+        if instances and list(instances) == (known.names if known else list(instances)[:1]):
+            names = {naming._renamed(segment.name) for segment in segments}
+            if all(_means_nothing(name) and plain_name(name) != plain_name(instances[0]) for name in names):
+                naming.all_one = instances[0]
         for segment in segments:
             name = naming._renamed(segment.name)
             naming.spellings[plain_name(name)][name] += 1
@@ -126,7 +144,21 @@ class _Naming:
         ]
 
     def _renamed(self, name: str) -> str:
-        return next((new for pattern, new in self.rules.items() if _fits(name, pattern)), name)
+        """Returns the label that a segment is by the rules, or by its number as an object; else its own name."""
+        new = next((new for pattern, new in self.rules.items() if _fits(name, pattern)), None)
+        if new is not None:
+            return new
+        object_of = (label for label in self.instances if _is_object_of(name, label))
+        return next(object_of, self.all_one or name)
+
+
+def _means_nothing(name: str) -> bool:
+    return coding(name).type.scheme == PRIVATE
+
+
+def _is_object_of(name: str, label: str) -> bool:
+    """Returns whether a segment is called like a label with a number: ``Lesion 12``, ``lesion_12``, ``lesion-#12``."""
+    return re.fullmatch(rf"{re.escape(plain_name(label))}[-.:#]*\d+", plain_name(name)) is not None
 
 
 def _fits(name: str, pattern: str) -> bool:

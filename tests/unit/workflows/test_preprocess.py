@@ -34,7 +34,7 @@ def test_numbered_objects_are_warned_of_and_the_next_command_can_be_copied(objec
     arguments = ["preprocess", str(objects), "-o", str(tmp_path / "my data"), "--workers", "1"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "1000"}, catch_exceptions=False)
     assert done.exit_code == 0
-    assert "40 different values" in done.stderr and "write 1 for all objects" in done.stderr
+    assert "40 different values" in done.stderr and "say --instances" in done.stderr
     assert f"next: medseg train '{tmp_path / 'my data'}' -o run" in done.stderr
 
 
