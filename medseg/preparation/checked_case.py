@@ -52,6 +52,7 @@ class Checked:
     vanished: tuple[LostComponents, ...] = ()  # what of its labels is too small for the model grid
     n_objects: Mapping[str, int] = field(default_factory=dict)  # of each instance label, by its name
     object_names: tuple[str, ...] = ()  # what each is called on disk
+    in_components: bool = False  # whether its objects are the connected components of its labels, whatever was read
     vanished_objects: tuple[LostObjects, ...] = ()  # those that are too small for the model grid
 
     @property
@@ -111,8 +112,8 @@ def store_cases(
     What is wrong with the others is added to ``problems``. Where no case has two objects of a label, what is drawn
     numbers none: objects are the connected components then.
     """
-    in_components = bool(labels.instances) and all(max(item.n_objects.values()) < 2 for item in checked)
-    if in_components:
+    if labels.instances and all(max(item.n_objects.values(), default=0) < 2 for item in checked):
+        checked = [replace(item, in_components=True) for item in checked]
         say(f"  in no case are two objects of {', '.join(labels.instances)} told apart: connected components are taken")
     plugins = needed_plugins("transform", (str(spec.get("name")) for spec in grid.transforms))
     # What a script registered is known in this process only.
@@ -124,7 +125,6 @@ def store_cases(
         labels=labels,
         config=config,
         plugins=tuple(plugins or ()),
-        in_components=in_components,
     )
     return _in_workers(store, checked, "Preparing", workers, problems)
 
@@ -210,12 +210,8 @@ def store_case(
     labels: Labels,
     config: PreprocessingConfig,
     plugins: Sequence[Path] = (),
-    in_components: bool = False,
 ) -> Checked:
-    """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet.
-
-    With ``in_components`` the objects are those of the label map, whatever the object map says.
-    """
+    """Brings a case to the model grid and stores it. Runs in a worker, which loads ``plugins`` if it has not yet."""
     load_plugins(set(plugins) - set(loaded_plugins()))
     # Here, since it brings torch and MONAI: checking and converting do without.
     from medseg.transforms.prepared import prepare
@@ -225,7 +221,7 @@ def store_case(
     if item.case.label is not None:
         drawn, objects, _ = read_case_labels(item.case, image.geometry, labels, config.geometry_tolerance)
         label_map = labels.encode(labels.only_annotated(drawn, item.case.annotated))
-        if in_components:
+        if item.in_components:
             item, objects = _with_components(item, drawn, labels, folder)
     prepared = prepare(image, label_map, grid)
     encoded = None if prepared.label_map is None else prepared.label_map.numpy()

@@ -1,6 +1,5 @@
 """Objects come in many forms; prepared, each is an object map and a label map that fits it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
