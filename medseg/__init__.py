@@ -37,8 +37,10 @@ if TYPE_CHECKING:
         SourceError,
         TrainingError,
     )
+    from medseg.evaluation.clicks_json import ClicksRecord
     from medseg.evaluation.evaluation import Evaluation
     from medseg.inspection.inspection import Inspection
+    from medseg.interactive.session import InteractiveSession
     from medseg.io.nifti.writer import write_nifti as write_label_map
     from medseg.io.read import read_volume
     from medseg.labels import Labels
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from medseg.workflows.demo import demo
     from medseg.workflows.doctor import doctor
     from medseg.workflows.evaluate import evaluate
+    from medseg.workflows.evaluate_clicks import evaluate_clicks
     from medseg.workflows.export import export
     from medseg.workflows.import_model import import_model
     from medseg.workflows.inspect import inspect
@@ -72,6 +75,7 @@ _HOMES = {
     "demo": "medseg.workflows.demo:demo",
     "doctor": "medseg.workflows.doctor:doctor",
     "evaluate": "medseg.workflows.evaluate:evaluate",
+    "evaluate_clicks": "medseg.workflows.evaluate_clicks:evaluate_clicks",
     "export": "medseg.workflows.export:export",
     "import_model": "medseg.workflows.import_model:import_model",
     "inspect": "medseg.workflows.inspect:inspect",
@@ -89,7 +93,10 @@ _HOMES = {
     "read_volume": "medseg.io.read:read_volume",
     "show_progress": "medseg.progress:show_progress",
     "write_label_map": "medseg.io.nifti.writer:write_nifti",
+    # A person in the loop.
+    "InteractiveSession": "medseg.interactive.session:InteractiveSession",
     # Records: what goes in and comes out.
+    "ClicksRecord": "medseg.evaluation.clicks_json:ClicksRecord",
     "Config": "medseg.config:Config",
     "Evaluation": "medseg.evaluation.evaluation:Evaluation",
     "Geometry": "medseg.volume:Geometry",
@@ -116,15 +123,26 @@ _HOMES = {
 }
 
 # Packages of parts, most with MONAI's interfaces, each usable alone.
-_PARTS = ("dataset", "inferers", "io", "losses", "metrics", "networks", "plugins", "training", "transforms")
+_PARTS = (
+    "dataset",
+    "inferers",
+    "interactive",
+    "io",
+    "losses",
+    "metrics",
+    "networks",
+    "plugins",
+    "training",
+    "transforms",
+)
 
 __all__ = [
-    "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection", "LabelError", "Labels",
-    "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult", "Prediction", "PreparedDataset",
-    "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError", "Volume", "attention_maps",
-    "compare", "demo", "doctor", "evaluate", "export", "import_model", "inspect", "list_models", "list_networks",
-    "load_config", "model_card", "package", "predict", "preprocess", "quantise", "read_volume", "show_progress",
-    "train", "view", "write_label_map",
+    "ClicksRecord", "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection",
+    "InteractiveSession", "LabelError", "Labels", "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult",
+    "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError",
+    "Volume", "attention_maps", "compare", "demo", "doctor", "evaluate", "evaluate_clicks", "export", "import_model",
+    "inspect", "list_models", "list_networks", "load_config", "model_card", "package", "predict", "preprocess",
+    "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

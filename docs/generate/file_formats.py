@@ -41,6 +41,7 @@ FORMATS = (
     Format("names.json", "a folder with a mask a structure", "NamesRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
+    Format("clicks.json", "an evaluation by clicks", "ClicksRecord"),
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),

@@ -9,12 +9,16 @@ import medseg
 
 PACKAGE = Path(medseg.__file__).parent
 PACKAGES = (
-    "transforms", "networks", "losses", "metrics", "inferers", "training", "training.callbacks", "dataset", "io",
-    "plugins",
+    "transforms", "networks", "losses", "metrics", "inferers", "training", "training.callbacks", "dataset",
+    "interactive", "io", "plugins",
 )  # fmt: skip
 
 # What a user looks for comes first: what is called, what it is made of, what it returns.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "interactive": {
+        "A session": ("InteractiveSession", "load_promptable", "MaskChange"),
+        "Prompts": ("Point", "Box", "Scribble", "Lasso"),
+    },
     "transforms": {
         "Preprocessing, and the way back": (
             "build_preprocessing", "Preprocessing", "prepare", "Prepared", "restore", "restore_label_map", "Restoring",
@@ -34,10 +38,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "By name": ("create_network", "build_network", "Architecture", "default_architecture", "entry_of", "Entry",
                     "NETWORKS"),
         "Classes": ("UNet", "ResidualUNet", "UNetPlusPlus", "AttentionUNet", "ClassicUNet", "TransUNet", "DynUNet"),
-        "For networks of your own": ("WrappedNetwork", "Network"),
+        "For networks of your own": ("WrappedNetwork", "Network", "Promptable"),
     },
     "losses": {
-        "Losses": ("DiceCrossEntropyLoss", "create_loss", "AdaptedLoss", "loss_for", "monai_losses"),
+        "Losses": ("DiceCrossEntropyLoss", "create_loss", "AdaptedLoss", "DistillationLoss", "loss_for",
+                   "monai_losses"),
         "What they are made of": ("HeadsLoss", "LabelSums", "RegionSums", "merged", "subsampled", "in_float32"),
     },
     "metrics": {
@@ -90,6 +95,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 
 FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
+    "A person in the loop": ("InteractiveSession", "evaluate_clicks"),
     "Beside that": (
         "import_model", "compare", "package", "quantise", "export", "view", "attention_maps", "list_networks",
         "list_models", "model_card", "doctor",
@@ -97,7 +103,8 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),
     "What goes in": ("Config", "Plan", "Labels", "PreparedDataset", "Volume", "Geometry"),
     "What comes out": (
-        "Inspection", "PreprocessResult", "TrainResult", "PredictResult", "Prediction", "Evaluation", "Problem",
+        "Inspection", "PreprocessResult", "TrainResult", "PredictResult", "Prediction", "Evaluation", "ClicksRecord",
+        "Problem",
     ),
     "Errors": (
         "MedsegError", "ConfigError", "SourceError", "GeometryError", "LabelError", "ModelError", "TrainingError",

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from medseg.cli.choosing import IgnoreValue, Rename, renames
+from medseg.cli.clicks import Start, clicked
 from medseg.cli.json_output import print_json
 from medseg.cli.method_comparison import show_comparison
 from medseg.cli.status import tell_by_status
@@ -50,7 +51,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             help="Masks that were predicted: a folder, or one file (NIfTI, NRRD, PNG, TIFF, DICOM SEG, RTSTRUCT). "
-            "Several are compared; a folder of nothing but folders is one method trained with several seeds."
+            "Several are compared; a folder of nothing but folders is one method trained with several seeds. With "
+            "--clicks the run of a model that answers to prompts."
         ),
     ],
     references: Annotated[
@@ -67,7 +69,7 @@ def evaluate(
             "-o",
             "--output",
             help="Folder for metrics.json, metrics.csv and report.html; of several predictions, for comparison.json, "
-            "a report.html that compares them, and a folder of each.",
+            "a report.html that compares them, and a folder of each. With --clicks for clicks.json and report.html.",
         ),
     ] = None,
     metrics: Annotated[
@@ -100,6 +102,25 @@ def evaluate(
             "labels of its reference are missed, or it is left out."
         ),
     ] = Failed.MISSED,
+    clicks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Evaluate a model by a simulated user, who clicks in the largest error up to N times; PREDICTIONS is "
+            "its run, REFERENCES a dataset.",
+        ),
+    ] = None,
+    start: Annotated[
+        Start, typer.Option(help="With --clicks: what labels of the model begin with; all others with nothing.")
+    ] = Start.AUTOMATIC,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="With --clicks: another method on the same clicks, 'random walker' or 'graph cut'."),
+    ] = None,
+    structure: Annotated[
+        list[str] | None, typer.Option(help="With --clicks: only this label or region of the references.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json, no table.")] = False,
 ) -> None:
     """Compares masks with references: overlap, volumes and surface distances per case and label; lesions, centre lines
@@ -124,7 +145,16 @@ def evaluate(
         medseg evaluate masks dataset/labelsTr --tolerance-mm 1 --tolerance-mm liver=2
 
         medseg evaluate unet residual-unet dataset/labelsTr -o compared
+
+        medseg evaluate run dataset --clicks 10 -o clicked
     """
+    if clicks is not None:
+        if len(predictions) > 1:
+            raise ConfigError("--clicks: evaluates one model; give one run")
+        tolerance = tolerances(tolerance_mm or []).get("*", 1.0)
+        options = {"clicks": clicks, "start": start.value, "methods": against or (), "structures": structure}
+        clicked(predictions[0], references, output, {**options, "tolerance_mm": tolerance}, as_json)
+        return
     from medseg.workflows.evaluate import evaluate as run
     from medseg.workflows.evaluate_methods import EvaluatedMethods
 

@@ -57,7 +57,7 @@ class OneByOne(Network):
         return torch.cat([self.backend(window) for window in torch.split(image, 1)])
 
 
-def with_backend(model: Model, name: str) -> Model:
+def with_backend(model: Model, name: str, window: torch.Tensor | None = None) -> Model:
     """Returns the model with its network run by the back end of that name.
 
     A back end has to give the logits of torch for a window of noise (in real ones there may be nothing but air), or
@@ -67,6 +67,8 @@ def with_backend(model: Model, name: str) -> Model:
     Args:
         model: As it was loaded.
         name: "torch", "compile", "openvino", "int8", "onnxruntime" or "auto".
+        window: One of noise, ``(1, channel, *spatial)``, like those that the network is to see; None: as in
+            prediction. "int8" is made for those of prediction only.
 
     Raises:
         ConfigError: The back end isn't known, isn't installed, or doesn't run on the model's device.
@@ -74,8 +76,8 @@ def with_backend(model: Model, name: str) -> Model:
     _check(name, model)
     if name == "torch" or (name == "auto" and (not model.device.is_cpu or not _installed("openvino"))):
         return model
-    window = _noise(model)
-    chosen = name if name != "auto" else "int8" if is_quantised(model) else "openvino"
+    chosen = name if name != "auto" else "int8" if window is None and is_quantised(model) else "openvino"
+    window = _noise(model) if window is None else window
     own, seconds = _timed(model, model.network, window)
     if name == "auto" and seconds < SLOW_WINDOW:
         return model
@@ -139,7 +141,12 @@ def seconds_of_window(model: Model) -> float:
 def _noise(model: Model) -> torch.Tensor:
     """Returns a window of noise (1, channel, *spatial)."""
     shape = window_of(model.network, model.record.plan, model.record.inference)
-    return torch.randn(1, len(model.record.channels), *shape, generator=torch.Generator().manual_seed(0))
+    return noise(len(model.record.channels), shape)
+
+
+def noise(n_channels: int, shape: Sequence[int]) -> torch.Tensor:
+    """Returns a window of noise, ``(1, channel, *spatial)``, the same one each time."""
+    return torch.randn(1, n_channels, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _timed(model: Model, network: torch.nn.Module, window: torch.Tensor) -> tuple[torch.Tensor, float]:

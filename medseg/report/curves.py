@@ -52,11 +52,12 @@ class Drawing:
 
     Attributes:
         title: What they show.
-        across: The axis of the epochs.
+        across: The axis of the epochs, or clicks.
         up: The axis of the values.
         curves: In the order of the legend.
         width: Of the page's SVG.
         height: Of the page's SVG.
+        below: What the axis counts.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Drawing:
     curves: tuple[Curve, ...]
     width: float = WIDTH
     height: float = PLOT_HEIGHT
+    below: str = "epoch"
 
 
 def training_curves(log_csv: Path, labels: Labels) -> Iterator[Drawing]:

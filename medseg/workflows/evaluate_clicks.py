@@ -1,0 +1,138 @@
+"""evaluate --clicks: a simulated user segments the cases of a dataset click by click; how good the masks become."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medseg.dataset.cases import Case
+from medseg.dataset.layouts import find_cases
+from medseg.dataset.reading import read_label_map
+from medseg.errors import ConfigError, MedsegError, Problem, SourceError
+from medseg.evaluation.clicks_json import ClickedObject, ClicksRecord, summarise_clicks, write_clicks
+from medseg.files import ensure_folder
+from medseg.inferers.model import Model
+from medseg.interactive.click_evaluation import ClickProtocol, Start, click_objects, reference_masks
+from medseg.interactive.error_clicks import JITTER_VOXELS
+from medseg.interactive.object_predictor import load_promptable
+from medseg.interactive.session import InteractiveSession
+from medseg.labels import Labels
+from medseg.prediction.case_reading import read_case_images
+from medseg.problems import problem_records
+from medseg.progress import counted, say, track, warn
+from medseg.report.clicks import write_click_report
+from medseg.report.evaluation import REPORT_FILE
+from medseg.training.run import read_run_record
+
+
+def evaluate_clicks(
+    model: str | Path,
+    references: str | Path,
+    output: str | Path | None = None,
+    *,
+    clicks: int = 10,
+    start: Start = "automatic",
+    methods: Sequence[str] = (),
+    structures: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
+    tolerance_mm: float = 1.0,
+    jitter: float = JITTER_VOXELS,
+    seed: int = 0,
+    device: str = "auto",
+    backend: str = "auto",
+) -> ClicksRecord:
+    """Evaluates a model that answers to prompts: a simulated user clicks in the largest error, again and again.
+
+    Each structure of each case is an object of its own. What the words mean stands in the record.
+
+    Args:
+        model: A RUN or a model folder of ``medseg train --prompts``. Cases that the RUN was trained on are left out.
+        references: A dataset of images and label maps, in any layout, or a prepared folder.
+        output: A folder for clicks.json and report.html.
+        clicks: How many the user sets at most.
+        start: What structures that are labels of the model begin with: their "automatic" mask, or "nothing" as others.
+        methods: What segments from the same clicks, to compare with: "random walker", "graph cut".
+        structures: Names of labels and regions of the references; None: all.
+        cases: The case ids to evaluate; None: all.
+        tolerance_mm: Of the surface Dice.
+        jitter: How far clicks fall from where they are meant: a standard deviation, in voxels.
+        seed: Of the jitter.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        backend: What runs the network, as in ``predict``.
+
+    Returns:
+        The content of clicks.json.
+
+    Raises:
+        ModelError: The model cannot be used, or answers to no prompts.
+        SourceError: No case could be evaluated.
+        ConfigError: An argument cannot be used.
+    """
+    protocol = ClickProtocol(clicks, start, jitter, seed, tolerance_mm, tuple(methods))
+    folder = None if output is None else ensure_folder(Path(output))
+    loaded = load_promptable(model, device, backend)
+    found = find_cases(Path(references), labelled=True)
+    chosen = list(_chosen(found.cases, cases, Path(model)))
+    labels = found.labels or loaded.record.labels
+    wanted = _structures(labels, structures)
+    problems, objects = list(found.problems), list[ClickedObject]()
+    for case in track(chosen, "Clicking", len(chosen)):
+        try:
+            objects += _of_case(case, loaded, labels, wanted, protocol)
+        except MedsegError as error:
+            problems.append(Problem(case.case_id, case.images[0].path, str(error)))
+            warn(str(problems[-1]))
+    if not objects:
+        reason = f"; {problems[0]}" if problems else ""
+        raise SourceError(f"{references}: no object could be clicked{reason}")
+    seconds = [each for clicked in objects for each in clicked.seconds]
+    record = ClicksRecord(
+        model=str(loaded.folder.resolve()),
+        fingerprint=loaded.fingerprint,
+        references=str(Path(references).resolve()),
+        clicks=clicks,
+        counts=protocol.counts,
+        start=start,
+        jitter=jitter,
+        seed=seed,
+        tolerance_mm=tolerance_mm,
+        seconds_per_answer=float(np.median(seconds)) if seconds else None,
+        summary=summarise_clicks(objects, clicks),
+        objects=tuple(objects),
+        problems=problem_records(problems),
+    )
+    if folder is not None:
+        write_clicks(folder, record)
+        write_click_report(record, labels, folder / REPORT_FILE)
+    return record
+
+
+def _chosen(cases: Sequence[Case], wanted: Sequence[str] | None, run: Path) -> Iterator[Case]:
+    """Yields the cases to evaluate: not those that a run has learnt from, unless they are asked for by name."""
+    learnt = set(read_run_record(run).training) if wanted is None and (run / "run.json").is_file() else set[str]()
+    left_out = [case.case_id for case in cases if case.case_id in learnt]
+    if left_out:
+        say(f"Left out, since the model was trained on them: {counted(len(left_out), 'case')}")
+    yield from (case for case in cases if case.case_id not in learnt and (wanted is None or case.case_id in wanted))
+
+
+def _structures(labels: Labels, names: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """Returns the values of each structure to click, by its name."""
+    known = {each.name: each.values for each in labels.structures}
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ConfigError(f"structures: '{unknown[0]}' is none of {', '.join(known)}")
+    return known if names is None else {name: known[name] for name in names}
+
+
+def _of_case(
+    case: Case, model: Model, labels: Labels, structures: dict[str, tuple[int, ...]], protocol: ClickProtocol
+) -> list[ClickedObject]:
+    """Returns what becomes of the objects of a case."""
+    grid = model.record.plan.grid
+    image = read_case_images(case, model.record, grid.tolerance, grid.registered).image
+    label_map = read_label_map(case, image.geometry, grid.tolerance).array
+    labels.check(int(value) for value in np.unique(label_map))
+    annotated = {each.name for each in labels.annotated_structures(case.annotated)}
+    masks = reference_masks(label_map, {name: of for name, of in structures.items() if name in annotated})
+    return list(click_objects(InteractiveSession(model, image), case.case_id, masks, protocol))
