@@ -1,15 +1,15 @@
 """Models that nnU-Net trained itself, imported into medseg: label maps, Dice, seconds and memory, side by side.
 
     python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin
-    python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin --steps 5000 --kind 2d --keep FOLDER
+    python benchmarks/imported.py HIPPOCAMPUS --peer PEER/bin --max-time 10m --kind 2d --keep FOLDER
 
-HIPPOCAMPUS is MSD Task04; ``--peer`` the bin folder of an environment of its own with nnunetv2 2.8.1. nnU-Net plans and
-trains on fold 0 of its own split, some minutes for so many steps, and predicts the 42 cases that were held back by
+HIPPOCAMPUS is MSD Task04; ``--peer`` the bin folder of an environment of its own with nnunetv2 2.8.1. nnU-Net plans,
+trains on fold 0 of its own split until the time is up, and predicts the cases that were held back by
 ``nnUNetv2_predict_from_modelfolder``, mirroring included. medseg imports the folder as it is, and predicts them too.
-Since nnU-Net's network would stay at the background for as long on a processor, its plan has fewer features and smaller
-batches here; all else is its own. 500 steps were too few: the 3D network still said background everywhere, and the
-others had learnt no label in their validation. Prints a Markdown table; the Dice between both label maps is that of all
-foreground voxels of all cases. What is in ``--keep`` already is not trained again.
+In so few minutes of a processor, nnU-Net's plan and trainer would stay at the background: the plan has fewer features
+and smaller patches and batches here, and the trainer is nnU-Net's own with Adam. All else is as it is by default.
+Prints a Markdown table; the Dice between both label maps is that of all foreground voxels of all cases. What is in
+``--keep`` already is not trained again.
 """
 
 import argparse
@@ -29,9 +29,13 @@ from inference import Cost, measured
 from preprocessing import Peer
 
 import medseg
+from medseg.setting_types import seconds
 
 FEATURES = [8, 16, 32, 64]
-BATCH = 2
+PATCH = {"3d_fullres": [32, 40, 32], "2d": [48, 40]}  # most cases are larger: they take several windows
+BATCH = {"3d_fullres": 2, "2d": 16}
+TRAINER = "nnUNetTrainerAdam1en3"
+SCRIPT = Path(__file__).with_name("nnunet_training.py")
 DATASET = "Dataset004_Hippocampus"
 KINDS = {"3d": ("3d_fullres", False), "residual": ("3d_fullres", True), "2d": ("2d", False)}
 
@@ -50,7 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--peer", type=Path, required=True, help="bin folder with nnunetv2")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--max-time", default="4m", help="of each training")
+    parser.add_argument("--cases", type=int, default=20, help="how many of those held back are predicted")
     parser.add_argument("--kind", choices=KINDS, action="append", help="of network; all by default")
     parser.add_argument("--keep", type=Path, help="folder to keep models and predictions in")
     arguments = parser.parse_args()
@@ -59,7 +64,7 @@ def main() -> None:
         peer = prepared(arguments, folder)
         rows = [compared(peer, kind, arguments, folder) for kind in arguments.kind or KINDS]
     print(describe())
-    print(f"nnunetv2 {peer.version()}, {arguments.steps} steps of training each\n")
+    print(f"nnunetv2 {peer.version()}, {TRAINER}, {arguments.max_time} of training each\n")
     costs = "nnU-Net (s) | (MB) | medseg (s) | (MB)"
     print(f"| | Dice between both | voxels that differ | mean Dice, nnU-Net | medseg | {costs} |")
     print("| --- " * 9 + "|")
@@ -81,7 +86,7 @@ def prepared(arguments: argparse.Namespace, folder: Path) -> Peer:
     for kind, (configuration, residual) in KINDS.items():
         smaller = json.loads(json.dumps(plans)) | {"plans_name": f"small_{kind}"}
         chosen = smaller["configurations"][configuration]
-        chosen["batch_size"] = BATCH if configuration == "3d_fullres" else 4 * BATCH
+        chosen |= {"batch_size": BATCH[configuration], "patch_size": PATCH[configuration]}
         network, stages = chosen["architecture"], len(chosen["architecture"]["arch_kwargs"]["strides"])
         given = network["arch_kwargs"]
         given |= {"n_stages": stages, "features_per_stage": [*FEATURES, *[FEATURES[-1]] * stages][:stages]}
@@ -98,18 +103,20 @@ def prepared(arguments: argparse.Namespace, folder: Path) -> Peer:
 
 def compared(peer: Peer, kind: str, arguments: argparse.Namespace, folder: Path) -> Row:
     configuration = KINDS[kind][0]
-    script = folder / "train_peer.py"
-    script.write_text(TRAIN)  # a file, since its workers import it
-    trained = Path(peer.folders["nnUNet_results"]) / DATASET / f"nnUNetTrainer__small_{kind}__{configuration}"
+    preprocessed = Path(peer.folders["nnUNet_preprocessed"]) / DATASET
+    trained = Path(peer.folders["nnUNet_results"]) / DATASET / f"{TRAINER}__small_{kind}__{configuration}"
     if not (trained / "fold_0" / "checkpoint_final.pth").is_file():
-        run(peer.bin / "python", script, kind, configuration, arguments.steps)
-    split = json.loads((Path(peer.folders["nnUNet_preprocessed"]) / DATASET / "splits_final.json").read_text())[0]
+        command = [peer.bin / "python", "-P", SCRIPT, preprocessed, configuration, folder / f"{kind}.json"]
+        command += ["--plans", f"small_{kind}", "--trainer", TRAINER, "--seconds", seconds(arguments.max_time)]
+        run(*command, "--seed", 0)
+    split = json.loads((preprocessed / "splits_final.json").read_text())[0]
     images, references = folder / f"{kind}_images", folder / f"{kind}_references"
     for made in (images, references):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
     raw = Path(peer.folders["nnUNet_raw"]) / DATASET
-    for case in split["val"]:
+    cases = split["val"][: arguments.cases]
+    for case in cases:
         shutil.copy(raw / "imagesTr" / f"{case}_0000.nii.gz", images)
         shutil.copy(raw / "labelsTr" / f"{case}.nii.gz", references)
     theirs, model, ours = (folder / f"{kind}_{name}" for name in ("nnunet", "model", "medseg"))
@@ -118,7 +125,7 @@ def compared(peer: Peer, kind: str, arguments: argparse.Namespace, folder: Path)
     shutil.rmtree(model, ignore_errors=True)
     medseg.import_model(trained, model)
     our_cost = run(sys.executable, "-m", "medseg", "predict", model, images, "-o", ours)
-    between, different = agreement(ours, theirs, split["val"])
+    between, different = agreement(ours, theirs, cases)
     dice = [mean_dice(masks, references, folder / "metrics") for masks in (theirs, ours)]
     return Row(kind, between, different, *dice, their_cost, our_cost)
 
@@ -149,33 +156,6 @@ def run(*command: object) -> Cost:
     if cost.failure:
         raise SystemExit(f"{' '.join(map(str, command[:3]))} {cost.failure}")
     return cost
-
-
-# Run by the peer's Python: nnU-Net's own trainer on fold 0, with fewer steps.
-TRAIN = """
-import json, sys
-from pathlib import Path
-
-import torch
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-
-def main():
-    kind, configuration, steps = sys.argv[1:]
-    folder = Path(nnUNet_preprocessed) / "Dataset004_Hippocampus"
-    plans, dataset = (json.loads((folder / name).read_text()) for name in (f"small_{kind}.json", "dataset.json"))
-    plans["continue_training"] = False
-    trainer = nnUNetTrainer(plans, configuration, 0, dataset, torch.device("cpu"))
-    trainer.num_iterations_per_epoch = 50
-    trainer.num_epochs = int(steps) // trainer.num_iterations_per_epoch
-    trainer.num_val_iterations_per_epoch = 1
-    trainer.run_training()
-
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ SAME_NETWORK = [
     "training.steps_per_epoch=5",
     "training.validation_share=0.01",
 ]
+SCRIPT = Path(__file__).with_name("nnunet_training.py")
 
 
 class Result(NamedTuple):
@@ -100,10 +101,10 @@ def theirs(peer: Peer, folder: Path, arguments: argparse.Namespace) -> Result:
     configuration = f"{arguments.dims}d" if arguments.dims == 2 else "3d_fullres"
     plan = [peer.bin / "nnUNetv2_plan_and_preprocess", "-d", "4", "-c", configuration]
     timed(plan, peer.environment)
-    script, output = folder / "train_peer.py", folder / "peer.json"
-    script.write_text(TRAIN)  # a file, since its workers import it
-    budget = str(seconds(arguments.max_time))
-    elapsed = timed([peer.bin / "python", script, configuration, budget, output], peer.environment)
+    output = folder / "peer.json"
+    command = [peer.bin / "python", "-P", SCRIPT, Path(peer.folders["nnUNet_preprocessed"]) / "Dataset004_Hippocampus"]
+    command += [configuration, output, "--begun", time.time(), "--seconds", seconds(arguments.max_time), "--validate"]
+    elapsed = timed(command, peer.environment)
     record = json.loads(output.read_text())
     labels = json.loads((Path(peer.folders["nnUNet_raw"]) / "Dataset004_Hippocampus/dataset.json").read_text())[
         "labels"
@@ -112,7 +113,7 @@ def theirs(peer: Peer, folder: Path, arguments: argparse.Namespace) -> Result:
     speed = record["batch_size"] / statistics.median(record["step_seconds"])
     first, last = (statistics.fmean(part) for part in (record["losses"][:10], record["losses"][-10:]))
     print(f"nnU-Net's loss (-1 is perfect): {first:.3f} over the first ten steps, {last:.3f} over the last", flush=True)
-    return Result(elapsed - record["validation_seconds"], len(record["step_seconds"]), speed, dice)
+    return Result(elapsed - record["validation_seconds"], record["steps"], speed, dice)
 
 
 def timed(command: list[object], environment: dict[str, str]) -> float:
@@ -121,75 +122,6 @@ def timed(command: list[object], environment: dict[str, str]) -> float:
     if done.returncode:
         raise SystemExit(f"{command[:3]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
-
-
-# Run by the peer's Python: nnU-Net's own trainer on fold 0, with the clock in place of epochs.
-TRAIN = """
-import time
-STARTED = time.monotonic()
-
-import json, sys
-from pathlib import Path
-
-import torch
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-
-class OutOfTime(Exception):
-    pass
-
-
-class ByTheClock(nnUNetTrainer):
-    def train_step(self, batch):
-        now = time.monotonic()
-        if now - self.begun > self.budget:
-            raise OutOfTime
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.initial_lr * (1 - (now - self.begun) / self.budget) ** 0.9
-        result = super().train_step(batch)
-        self.losses.append(float(result["loss"]))
-        self.step_seconds.append(time.monotonic() - self.last)
-        self.last = time.monotonic()
-        return result
-
-
-def main():
-    configuration, budget, output = sys.argv[1:]
-    folder = Path(nnUNet_preprocessed) / "Dataset004_Hippocampus"
-    plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
-    plans["continue_training"] = False
-    trainer = ByTheClock(plans, configuration, 0, dataset, torch.device("cpu"))
-    trainer.begun, trainer.budget, trainer.step_seconds = STARTED, float(budget), []
-    trainer.losses = []
-    trainer.on_train_start()
-    trainer.last = time.monotonic()
-    try:
-        while True:
-            trainer.on_epoch_start()
-            trainer.on_train_epoch_start()
-            steps = range(trainer.num_iterations_per_epoch)
-            losses = [trainer.train_step(next(trainer.dataloader_train)) for _ in steps]
-            trainer.on_train_epoch_end(losses)
-            trainer.current_epoch += 1
-    except OutOfTime:
-        pass
-    trained = time.monotonic()
-    trainer.perform_actual_validation(False)
-    summary = json.loads((Path(trainer.output_folder) / "validation" / "summary.json").read_text())
-    record = {
-        "batch_size": trainer.configuration_manager.batch_size,
-        "step_seconds": trainer.step_seconds,
-        "losses": trainer.losses,
-        "dice": {label: metrics["Dice"] for label, metrics in summary["mean"].items()},
-        "validation_seconds": time.monotonic() - trained,
-    }
-    Path(output).write_text(json.dumps(record))
-
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 if __name__ == "__main__":

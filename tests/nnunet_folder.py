@@ -1,4 +1,7 @@
-"""Trained folders of nnU-Net v2 with random weights, made without nnU-Net: what its files hold, by its names."""
+"""Trained folders of nnU-Net v2 with random weights, made without nnU-Net: what its files hold, by its names.
+
+It imports nothing of medseg: peers/nnunet_models.py takes plans from here, in an environment of nnU-Net.
+"""
 
 import copy
 import json
@@ -43,7 +46,14 @@ DATASET = {
 }
 
 
-def architecture(kind: str = "PlainConvUNet", dims: int = 3) -> dict[str, Any]:
+def architecture(
+    kind: str = "PlainConvUNet",
+    dims: int = 3,
+    kernels: Sequence[Sequence[int]] = KERNELS,
+    strides: Sequence[Sequence[int]] = STRIDES,
+    features: Sequence[int] = FEATURES,
+    **arguments: Any,
+) -> dict[str, Any]:
     """``architecture`` of a configuration."""
     counts = (
         {"n_conv_per_stage": list(CONVOLUTIONS)} if kind == "PlainConvUNet" else {"n_blocks_per_stage": list(BLOCKS)}
@@ -51,11 +61,11 @@ def architecture(kind: str = "PlainConvUNet", dims: int = 3) -> dict[str, Any]:
     return {
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
         "arch_kwargs": {
-            "n_stages": 3,
-            "features_per_stage": list(FEATURES),
+            "n_stages": len(features),
+            "features_per_stage": list(features),
             "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-            "kernel_sizes": [list(each[-dims:]) for each in KERNELS],
-            "strides": [list(each[-dims:]) for each in STRIDES],
+            "kernel_sizes": [list(each[-dims:]) for each in kernels],
+            "strides": [list(each[-dims:]) for each in strides],
             **counts,
             "n_conv_per_stage_decoder": list(DECODER_CONVOLUTIONS),
             "conv_bias": True,
@@ -65,6 +75,7 @@ def architecture(kind: str = "PlainConvUNet", dims: int = 3) -> dict[str, Any]:
             "dropout_op_kwargs": None,
             "nonlin": "torch.nn.LeakyReLU",
             "nonlin_kwargs": {"inplace": True},
+            **arguments,
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from dataset_runs.outcome import Outcome, timed
 from dataset_runs.sources import SOURCES, DatasetFolder
 
+SCRIPT = Path(__file__).parents[1] / "nnunet_training.py"
 SMALL_GB = 1  # of the memory that nnU-Net plans for, where it is asked for a smaller plan than the default
 
 
@@ -21,13 +22,14 @@ def train_and_predict(
 ) -> Outcome:
     places, plans = planned(dataset, python, small)
     configuration = "2d" if dataset.source.dims == 2 else "3d_fullres"
-    script, output = folder / "nnunet_training.py", folder / "record.json"
-    shutil.copy(Path(__file__).with_name("nnunet_training.py"), script)  # beside it is nothing that it could import
+    output = folder / "record.json"
     environment = {**places, "nnUNet_results": str(folder / "results"), "nnUNet_compile": "f"}
-    command = [python, script, plans, configuration, time.time(), minutes * 60, seed]
-    timed([*command, dataset.heldback, folder / "masks", output], folder / "log.txt", **environment)
+    command = [python, "-P", SCRIPT, plans, configuration, output, "--begun", time.time(), "--seconds", minutes * 60]
+    command += ["--seed", seed, "--predict", dataset.heldback, folder / "masks"]
+    timed(command, folder / "log.txt", **environment)
     record = json.loads(output.read_text())
-    return Outcome(folder / "masks", **record, seconds=record["training_seconds"])
+    told = {key: record[key] for key in ("version", "plan", "steps", "training_seconds")}
+    return Outcome(folder / "masks", **told, seconds=told["training_seconds"])
 
 
 def planned(dataset: DatasetFolder, python: Path, small: bool) -> tuple[dict[str, str], Path]:

@@ -136,5 +136,7 @@ def _facts_of_recipe(card: "RecipeCard") -> list[tuple[str, str]]:
         facts.append(("member", f"{member.name}: {' and '.join(spacings)} mm, looks {member.looks}; {gives}"))
     if card.rough:
         facts.append(("some labels", f"are looked for around what {card.rough} found of them"))
+    if card.fast:
+        facts.append(("--fast", f"only {card.fast} works"))
     facts += [("postprocessing", rule) for rule in card.postprocessing]
     return facts + [("note", note) for note in (() if card.origin is None else card.origin.notes)]

@@ -117,6 +117,14 @@ def predict(
             help="Write only these labels, as liver,spleen; of a model of several members compute only what they need.",
         ),
     ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="Of a model of several members: only the one that is faster and less fine, such as TotalSegmentator's "
+            "of 3 mm.",
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="First see whether the model gives the labels that it gave where it was trained."),
@@ -170,6 +178,7 @@ def predict(
         overwrite=overwrite,
         head=head,
         labels=None if labels is None else [name.strip() for name in labels.split(",") if name.strip()],
+        fast=fast,
     )
     if as_json:
         print_json(result.record)

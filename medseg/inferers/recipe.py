@@ -77,11 +77,13 @@ class Member(MemberScope):
             averaged on the grid of the source.
         gives: Names of labels of the result by those of the model. What is not named is left out; {}: the member only
             helps others.
+        erases: Names of other labels of the model: where it finds them, nothing is left of what members before it gave.
     """
 
     name: Name
     models: tuple[PathInside, ...] = Field(min_length=1)
     gives: dict[str, str]
+    erases: tuple[str, ...] = ()
 
 
 class Recipe(Record):
@@ -95,6 +97,7 @@ class Recipe(Record):
         members: In the order in which they work; where two find something, the later one's label stays.
         rough: Where a user asks for some labels only, the other members look at what lies around those of them that
             this one found.
+        fast: The member that works alone, with those that it asks for, where a user wants masks sooner and less fine.
         postprocessing: Of the result.
         origin: Where it came from; None of a user's own.
     """
@@ -105,6 +108,7 @@ class Recipe(Record):
     channels: tuple[str, ...] = Field(min_length=1)
     members: tuple[Member, ...] = Field(min_length=1)
     rough: Surroundings | None = None
+    fast: Name | None = None
     postprocessing: tuple[Rule, ...] = ()
     origin: Origin | None = None
 
@@ -138,6 +142,8 @@ class Recipe(Record):
             names.append(member.name)
         if self.rough is not None and self.rough.member not in names:
             raise ValueError(f"'{self.rough.member}', which looks roughly, is no member")
+        if self.fast is not None and self.fast not in names:
+            raise ValueError(f"'{self.fast}', which is fast, is no member")
         if not any(member.gives for member in self.members):
             raise ValueError("no member gives anything")
         if len(self.labels.items) > MOST_LABELS:
@@ -160,6 +166,9 @@ class Recipe(Record):
 def only_labels(recipe: Recipe, names: Sequence[str], known_to_rough: Collection[str] = ()) -> Recipe:
     """Returns a recipe that gives some labels, in whose surroundings it looks where it has a rough member.
 
+    Of two members that give some of these, the later one's other labels still lie on top of what the earlier one found,
+    as in TotalSegmentator.
+
     Args:
         recipe: The recipe of more labels.
         names: Of labels or regions of the result.
@@ -179,10 +188,7 @@ def only_labels(recipe: Recipe, names: Sequence[str], known_to_rough: Collection
     items = tuple(item for item in labels.items if item.name in names or item.value in values)
     kept = {item.name for item in items}
     chosen = Labels(items=items, regions=tuple(region for name, region in regions.items() if name in names))
-    members = [
-        member.model_copy(update={"gives": {own: name for own, name in member.gives.items() if name in kept}})
-        for member in recipe.members
-    ]
+    members = [_giving_only(member, kept) for member in recipe.members]
     rules = tuple(rule for rule in recipe.postprocessing if set(rule.labels) <= kept)
     around = recipe.rough
     if around is not None and kept <= set(known_to_rough):
@@ -193,6 +199,33 @@ def only_labels(recipe: Recipe, names: Sequence[str], known_to_rough: Collection
         ]
     update = {"labels": chosen, "members": tuple(members), "postprocessing": rules, "rough": None}
     return recipe.model_copy(update=update)
+
+
+def _giving_only(member: Member, kept: Collection[str]) -> Member:
+    """Returns a member that gives some labels of the result; if any, the others that it finds erase what was there."""
+    gives = {own: name for own, name in member.gives.items() if name in kept}
+    erases = (*member.erases, *(own for own in member.gives if own not in gives)) if gives else ()
+    return member.model_copy(update={"gives": gives, "erases": erases})
+
+
+def only_fast(recipe: Recipe, known: Collection[str]) -> Recipe:
+    """Returns a recipe of which only the fast member gives something: all labels of the result.
+
+    Args:
+        recipe: The recipe.
+        known: The labels of that member's model.
+
+    Raises:
+        ModelError: The member lacks labels.
+    """
+    lacking = [name for name in recipe.labels.names if name not in known]
+    if lacking:
+        raise ModelError(f"member '{recipe.fast}', which is fast, knows no '{lacking[0]}'")
+    every = {name: name for name in recipe.labels.names}
+    members = (
+        member.model_copy(update={"gives": every if member.name == recipe.fast else {}}) for member in recipe.members
+    )
+    return recipe.model_copy(update={"members": tuple(members)})
 
 
 def read_recipe(folder: Path) -> Recipe:

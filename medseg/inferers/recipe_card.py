@@ -36,6 +36,7 @@ class RecipeCard(Record):
         labels: Names of the labels by their value in masks.
         members: In the order in which they work.
         rough: The member around whose structures the others look, where only some labels are asked for; "" for none.
+        fast: The member that works alone where somebody asks for masks sooner and less fine; "" for none.
         postprocessing: Rules for its masks, in words.
     """
 
@@ -47,6 +48,7 @@ class RecipeCard(Record):
     labels: dict[int, str]
     members: tuple[MemberCard, ...]
     rough: str
+    fast: str
     postprocessing: tuple[str, ...]
 
     @classmethod
@@ -75,6 +77,7 @@ class RecipeCard(Record):
             labels={label.value: label.name for label in recipe.labels.items},
             members=members,
             rough="" if recipe.rough is None else recipe.rough.member,
+            fast=recipe.fast or "",
             postprocessing=tuple(map(str, recipe.postprocessing)),
         )
 

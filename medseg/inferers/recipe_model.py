@@ -10,7 +10,16 @@ from medseg.device import Device, choose_device
 from medseg.errors import ConfigError, ModelError, did_you_mean
 from medseg.inferers.model import Model, load_model, model_folders, see_the_same, weights_fingerprint
 from medseg.inferers.model_record import read_model_record
-from medseg.inferers.recipe import RECIPE, EarlierResult, Member, Recipe, only_labels, read_recipe, write_recipe
+from medseg.inferers.recipe import (
+    RECIPE,
+    EarlierResult,
+    Member,
+    Recipe,
+    only_fast,
+    only_labels,
+    read_recipe,
+    write_recipe,
+)
 from medseg.io.archives import is_archive, unpacked_content
 
 
@@ -88,6 +97,7 @@ def load_any(
     labels: Sequence[str] | None = None,
     head: int | None = None,
     network: torch.nn.Module | None = None,
+    fast: bool = False,
 ) -> Model | RecipeModel:
     """Returns whatever predicts: a model, an ensemble, a model of several members, or some labels of one of these.
 
@@ -98,17 +108,20 @@ def load_any(
         labels: Of the result; None: all.
         head: As in ``load_model``.
         network: As in ``load_model``.
+        fast: As in ``load_recipe``.
 
     Raises:
         ModelError: A model cannot be used, or not with the others.
         LabelError: There is no such label.
-        ConfigError: There is no such head, or a recipe has none.
+        ConfigError: There is no such head, or a recipe has none; or nothing is fast.
     """
     recipes = [recipe_folder(path) for path in paths]
+    if fast and recipes[0] is None:
+        raise ConfigError(f"--fast: {paths[0]} is no model of several members, of which one is fast")
     if recipes[0] is not None and len(paths) == 1:
         if head is not None or network is not None:
             raise ConfigError(f"{recipes[0]}: is a model of several members, which takes neither a head nor a network")
-        return load_recipe(recipes[0], device, labels)
+        return load_recipe(recipes[0], device, labels, fast)
     if any(recipes):
         raise ModelError(f"{next(filter(None, recipes))}: is a model of several members; give it alone")
     if network is None and len(paths) > 1 and not _have_one_plan(paths):
@@ -148,20 +161,25 @@ def recipe_folder(path: Path | str) -> Path | None:
     return path if (path / RECIPE).is_file() else None
 
 
-def load_recipe(folder: Path, device: Device | str = "auto", labels: Sequence[str] | None = None) -> RecipeModel:
+def load_recipe(
+    folder: Path, device: Device | str = "auto", labels: Sequence[str] | None = None, fast: bool = False
+) -> RecipeModel:
     """Returns a model of several members, ready to predict.
 
     Args:
         folder: With a recipe.json.
         device: Where its networks go.
         labels: Of the result; members that give none of them are not loaded. None: all.
+        fast: Only the member works that is faster and less fine than the others together.
 
     Raises:
         ModelError: The recipe, or a model of a member, is damaged or doesn't fit the others.
         LabelError: There is no such label.
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or no member is fast.
     """
     recipe = read_recipe(folder)
+    if fast:
+        recipe = only_fast(recipe, _labels_of_fast(folder, recipe))
     device = choose_device(device) if isinstance(device, str) else device
     models: dict[str, tuple[Model, ...]] = {}
 
@@ -181,6 +199,17 @@ def load_recipe(folder: Path, device: Device | str = "auto", labels: Sequence[st
     return loaded
 
 
+def _labels_of_fast(folder: Path, recipe: Recipe) -> list[str]:
+    """Returns the labels of the fast member's model."""
+    models = [member.models[0] for member in recipe.members if member.name == recipe.fast]
+    if not models:
+        raise ConfigError(
+            f"--fast: {folder} has no fast member; import it again where the weights of the fast model lie too, or "
+            "name one in the recipe (docs/how-to/recipes.md)"
+        )
+    return read_model_record(model_folders(folder / models[0])[0]).labels.names
+
+
 def save_recipe(folder: Path, recipe: Recipe) -> None:
     """Writes recipe.json into a folder that has the models of its members, and checks that they fit it.
 
@@ -189,7 +218,8 @@ def save_recipe(folder: Path, recipe: Recipe) -> None:
         OutputError: It cannot be written.
     """
     write_recipe(folder, recipe)
-    load_recipe(folder, choose_device("cpu", "fp32"))
+    for fast in (False, True) if recipe.fast else (False,):
+        load_recipe(folder, choose_device("cpu", "fp32"), fast=fast)
 
 
 def check_members(model: RecipeModel) -> None:
@@ -202,7 +232,7 @@ def check_members(model: RecipeModel) -> None:
     for member in recipe.at_work:
         first, *others = (each.record for each in models[member.name])
         where = f"{model.folder}: member '{member.name}'"
-        for wanted, name in [(member.gives, member.name)] + [
+        for wanted, name in [((*member.gives, *member.erases), member.name)] + [
             (found.labels, found.member) for found in (member.crop, member.previous, member.within) if found is not None
         ]:
             known = models[name][0].record.labels.names

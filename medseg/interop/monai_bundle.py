@@ -15,8 +15,10 @@ from medseg.inferers.model import Model, copy_models
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.windows import window_of, window_overlap
 from medseg.interop.onnx_folder import example_window, steps
-from medseg.plan import GAUSSIAN_SIGMA, MEDSEG_RESAMPLING, STORED, Normalization, Plan, Windows
+from medseg.plan import MEDSEG_RESAMPLING, STORED, Grid, Normalization, Plan
+from medseg.progress import warn
 
+SPLINES = {"nearest": "nearest", "linear": "bilinear", "cubic": 3}
 CROP = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
 
 
@@ -56,12 +58,12 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
 
 
 def _says_all(plan: Plan) -> bool:
-    """Returns whether a bundle can say how cases are prepared: by medseg's own rules, which MONAI's come close to."""
+    """Returns whether a bundle can say how cases are prepared: by MONAI's rules, or by medseg's, which come close."""
     grid = plan.grid
-    own = grid.orientation != STORED and not (grid.own_spacing or grid.fill_holes or grid.resample_first)
-    linear = any(rule.rescaled or rule.kind == "linear" for rule in grid.normalization)
+    ruled = grid.resampling.rule == "monai" or grid.resampling == MEDSEG_RESAMPLING
+    own = grid.fill_holes or grid.resampling.whole_numbers or plan.windows.rule != "monai"
     monai_has = all(hasattr(monai.transforms, str(spec.get("name"))) for spec in grid.transforms)  # and not a plugin
-    return own and not linear and monai_has and grid.resampling == MEDSEG_RESAMPLING and plan.windows == Windows()
+    return ruled and monai_has and not own
 
 
 def _arguments(spec: Mapping[str, object]) -> dict[str, object]:
@@ -114,24 +116,9 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 def _inference(model: Model) -> dict[str, Any]:
     """Returns what ``python -m monai.bundle run`` does: MONAI's own transforms and inferer, without medseg."""
-    record, plan, grid = model.record, model.record.plan, model.record.plan.grid
-    crop = [CROP] if grid.crop_to_nonzero else []
-    load = [
-        {"_target_": "LoadImaged", "keys": "image"},
-        {"_target_": "EnsureChannelFirstd", "keys": "image"},
-        {"_target_": "CopyItemsd", "keys": "image", "names": "source"},
-        {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None},
-        *crop,
-        *_normalization(grid.normalization),
-        {"_target_": "Spacingd", "keys": "image", "pixdim": list(grid.spacing), "mode": 3, "padding_mode": "nearest"},
-        *({"_target_": spec["name"], **_arguments(spec), "allow_missing_keys": True} for spec in grid.transforms),
-        *([CROP] if grid.crop_last else []),
-    ]
+    record, plan = model.record, model.record.plan
     undo = [
-        # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.
-        {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "source", "mode": "bilinear",
-         "padding_mode": "zeros"},
-        *_decoding(record),
+        *_restoring(record),
         {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "",
          "separate_folder": False, "resample": False, "output_dtype": "$np.int16"},
     ]  # fmt: skip
@@ -142,7 +129,7 @@ def _inference(model: Model) -> dict[str, Any]:
         "output_dir": "$@bundle_root + '/eval'",
         "images": "$sorted(glob.glob(@input_dir + '/*.nii.gz'))",
         "network_def": "$torch.export.unflatten(torch.export.load(@bundle_root + '/models/network.pt2'))",
-        "preprocessing": {"_target_": "Compose", "transforms": load},
+        "preprocessing": {"_target_": "Compose", "transforms": _preparing(plan.grid)},
         "dataset": {"_target_": "Dataset", "data": "$[{'image': i} for i in @images]", "transform": "@preprocessing"},
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "inferer": {
@@ -150,8 +137,9 @@ def _inference(model: Model) -> dict[str, Any]:
             "roi_size": list(window_of(model.network, plan, record.inference)),
             "sw_batch_size": 1,
             "overlap": window_overlap(record.inference),
-            "mode": "gaussian",
-            "sigma_scale": GAUSSIAN_SIGMA,
+            "mode": plan.windows.weighting,
+            "sigma_scale": plan.windows.sigma,
+            "padding_mode": plan.windows.padding,
         },
         "postprocessing": {"_target_": "Compose", "transforms": undo},
         "evaluator": {
@@ -167,18 +155,82 @@ def _inference(model: Model) -> dict[str, Any]:
     }
 
 
-def _decoding(record: ModelRecord) -> list[dict[str, Any]]:
-    """Returns the steps from logits to the values of the user's files."""
+def _preparing(grid: Grid) -> list[dict[str, Any]]:
+    """Returns MONAI's transforms from a file to the model grid, in the order of the plan."""
+    turn = {"_target_": "Orientationd", "keys": "image", "axcodes": grid.orientation, "labels": None}
+    values = _normalization(grid.normalization)
+    zoom = _resampling(grid)
+    crop = [CROP] if grid.crop_to_nonzero else []
+    return [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "CopyItemsd", "keys": "image", "names": "source"},
+        *([] if grid.orientation == STORED else [turn]),
+        *([*zoom, *crop, *values] if grid.resample_first else [*crop, *values, *zoom]),
+        *({"_target_": spec["name"], **_arguments(spec), "allow_missing_keys": True} for spec in grid.transforms),
+        *([CROP] if grid.crop_last else []),
+    ]
+
+
+def _resampling(grid: Grid) -> list[dict[str, Any]]:
+    """Returns the step that resamples images; none where all axes keep their spacing."""
+    pixdim = [mm or 0.0 for mm in grid.wanted_spacing]  # MONAI keeps the spacing where it is 0
+    if not any(pixdim):
+        return []
+    mode = SPLINES[grid.resampling.interpolation]
+    return [{"_target_": "Spacingd", "keys": "image", "pixdim": pixdim, "mode": mode, "padding_mode": "nearest"}]
+
+
+def _restoring(record: ModelRecord) -> list[dict[str, Any]]:
+    """Returns the steps from logits to a label map on the grid of the source, as the plan brings them back."""
+    restored = record.plan.grid.resampling.restored
+    mode, padding = ("nearest", "border") if restored == "labels" else ("bilinear", "zeros")
+    # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.
+    back = {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "source", "mode": mode, "padding_mode": padding}
+    last = [*_rules(record), _values(record)]
+    if restored == "labels":
+        return [_decoding(record.plan), back, *last]
+    how = {"sigmoid": True} if record.plan.regions else {"softmax": True}
+    soft = [{"_target_": "Activationsd", "keys": "pred", **how}] if restored == "probabilities" else []
+    return [*soft, back, _decoding(record.plan), *last]
+
+
+def _decoding(plan: Plan) -> dict[str, Any]:
+    """Returns the step from what the outputs say to their numbers: of labels, or of regions from 1 on."""
+    if not plan.regions:
+        return {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+    least = 0.5 if plan.grid.resampling.restored == "probabilities" else 0
+    # The number, from 1 on, of the last region that holds a voxel: it is the one that writes over the others.
+    count = "torch.arange(1, len(x) + 1).view(-1, 1, 1, 1)"
+    return {
+        "_target_": "Lambdad",
+        "keys": "pred",
+        "func": f"$lambda x: ((x > {least}) * {count}).amax(0, keepdim=True)",
+    }
+
+
+def _values(record: ModelRecord) -> dict[str, Any]:
+    """Returns the step from these numbers to the values of the user's files."""
     values = record.labels.values
-    if not record.plan.regions:
-        pick: dict[str, Any] = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
-    else:
+    if record.plan.regions:
         values = [values[region.value - 1] for region in record.plan.regions]
-        # The number, from 1 on, of the last region that holds a voxel: it is the one that writes over the others.
-        last = "$lambda x: ((x > 0) * torch.arange(1, len(x) + 1).view(-1, 1, 1, 1)).amax(0, keepdim=True)"
-        pick = {"_target_": "Lambdad", "keys": "pred", "func": last}
     table = {"orig_labels": list(range(len(values) + 1)), "target_labels": [0, *values], "dtype": "$np.int16"}
-    return [pick, {"_target_": "MapLabelValued", "keys": "pred", **table}]
+    return {"_target_": "MapLabelValued", "keys": "pred", **table}
+
+
+def _rules(record: ModelRecord) -> list[dict[str, Any]]:
+    """Returns the rules of postprocessing that MONAI has a step for; the others are told of."""
+    steps: list[dict[str, Any]] = []
+    for rule in record.postprocessing:
+        if record.plan.regions or rule.together or rule.min_volume_ml:
+            warn(f"the bundle leaves out what MONAI has no step for: {rule}")
+            continue
+        which = {"keys": "pred", "applied_labels": [record.labels.names.index(rule.label) + 1]}
+        if rule.fill_holes:
+            steps.append({"_target_": "FillHolesd", **which})
+        if rule.largest_component:
+            steps.append({"_target_": "KeepLargestConnectedComponentd", **which})
+    return steps
 
 
 def _normalization(rules: Sequence[Normalization]) -> list[dict[str, Any]]:
@@ -188,13 +240,18 @@ def _normalization(rules: Sequence[Normalization]) -> list[dict[str, Any]]:
         ConfigError: They have several.
     """
     first = rules[0]
-    if first.kind == "ct" and all(rule == first for rule in rules):
-        ends = [(value - first.mean) / first.std for value in (first.lower, first.upper)]
-        scale = {"a_min": first.lower, "a_max": first.upper, "b_min": ends[0], "b_max": ends[1], "clip": True}
-        return [{"_target_": "ScaleIntensityRanged", "keys": "image", **scale}]
-    if first.kind == "zscore" and all(rule == first for rule in rules):
+    if any(rule != first for rule in rules):
+        raise ConfigError("--format monai-bundle: cannot normalize channels by different rules; take --format onnx")
+    steps: list[dict[str, Any]] = []
+    if first.kind in ("ct", "linear"):
+        ends = (first.lower, first.upper) if first.kind == "ct" else (first.mean, first.mean + first.std)
+        low, high = ((value - first.mean) / first.std for value in ends)
+        scale = {"a_min": ends[0], "a_max": ends[1], "b_min": low, "b_max": high, "clip": first.kind == "ct"}
+        steps.append({"_target_": "ScaleIntensityRanged", "keys": "image", **scale})
+    elif first.kind == "zscore":
         how = {"nonzero": first.nonzero, "channel_wise": True}
-        return [{"_target_": "NormalizeIntensityd", "keys": "image", **how}]
-    if all(rule.kind == "none" for rule in rules):
-        return []
-    raise ConfigError("--format monai-bundle: cannot normalize channels by different rules; take --format onnx")
+        steps.append({"_target_": "NormalizeIntensityd", "keys": "image", **how})
+    if first.rescaled is not None:
+        low, high = first.rescaled
+        steps.append({"_target_": "ScaleIntensityd", "keys": "image", "minv": low, "maxv": high, "channel_wise": True})
+    return steps

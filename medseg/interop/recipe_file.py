@@ -50,12 +50,14 @@ class RecipeFile(Record):
         labels: Values by names; None: all labels that members give, numbered from 1.
         members: By name, in the order in which they work.
         rough: Where a user asks for some labels only, members look at what lies around those that this one found.
+        fast: The member that works alone where a user wants masks sooner and less fine.
         postprocessing: Of the result.
     """
 
     labels: dict[str, Value] | None = None
     members: dict[Name, MemberInFile] = Field(min_length=1)
     rough: Surroundings | None = None
+    fast: Name | None = None
     postprocessing: tuple[Rule, ...] = ()
 
 
@@ -120,6 +122,7 @@ def _recipe(file: Path, content: RecipeFile, records: Mapping[str, ModelRecord])
         "channels": records[first].channels,
         "members": tuple(members.values()),
         "rough": content.rough,
+        "fast": content.fast,
         "postprocessing": content.postprocessing,
     }
     return validated(fields, Recipe, file, ADVICE, ConfigError)

@@ -66,12 +66,12 @@ def segment_by_recipe(images: ReadImages, recipe: RecipeModel, limits: MemoryLim
             what = ", ".join(member.crop.labels) or "what it looks for"
             warnings.append(f"{member.name} looked nowhere, since {member.crop.member} found nothing of {what}")
         elif member.gives:
-            table = np.zeros(256, np.uint8)
+            table, written = np.zeros(256, np.uint8), np.zeros(256, bool)
+            values = {name: i for i, name in enumerate(recipe.models[member.name][0].record.labels.names, start=1)}
             for own, name in member.gives.items():
-                names = recipe.models[member.name][0].record.labels.names
-                table[names.index(own) + 1] = labels.names.index(name) + 1
-            given = table[seen.label_map]
-            np.copyto(result[seen.box], given, where=given > 0)
+                table[values[own]] = labels.names.index(name) + 1
+            written[[values[own] for own in (*member.gives, *member.erases)]] = True
+            np.copyto(result[seen.box], table[seen.label_map], where=written[seen.label_map])
             sure = seen.segmented[0].expected_dice
             expected |= {name: sure[own] for own, name in member.gives.items() if own in sure}
         run.keep(member, seen, members[i + 1 :])

@@ -21,8 +21,8 @@ ANISOTROPIC = 3.0
 # MONAI: spacings that are no further apart, in mm, are the same.
 SAME_SPACING_MM = 1e-3
 
-# From where on a voxel of a resampled mask is inside, but for rounding.
-HALF = 0.5 - 1e-6
+# Shares of a voxel that are no further apart are equal, but for rounding.
+SAME_SHARE = 1e-6
 
 Wanted = Sequence[float | None]
 
@@ -34,7 +34,7 @@ class ModelGridRule:
     Args:
         spacing: Edges of a voxel in mm, in array-axis order; None along axes that keep their own.
         resampling: By whose rule.
-        masks: Channels that are masks: of what is resampled linearly, a half and more is inside.
+        masks: Channels that are masks of labels: a voxel has that of which it has most, or none.
 
     Examples:
         >>> import numpy as np
@@ -98,10 +98,9 @@ class ModelGridRule:
         """
         by, masks = self.resampling, list(self.masks)
         if masks and target is not source:
-            linear = replace(self, resampling=by.model_copy(update={"interpolation": "linear"}), masks=())
             others = [i for i in range(len(images)) if i not in masks]
             result = images.new_empty(len(images), *target.shape)
-            result[masks] = (linear.images_on(images[masks], source, target) >= HALF).to(images)
+            result[masks] = self._masks_on(images[masks], source, target)
             result[others] = replace(self, masks=()).images_on(images[others], source, target)
             return result
         if target is not source:
@@ -116,6 +115,24 @@ class ModelGridRule:
                     bounds = [resample_axis(bound, places, axis + 1, how) for bound in bounds]
             images = images if bounds is None else images.clamp(*bounds)
         return images.trunc() if by.whole_numbers else images
+
+    def _masks_on(self, masks: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
+        """Returns masks that do not overlap on the model grid, as nnU-Net resamples a label map.
+
+        Of the labels, and of what has none, each voxel has that of which it has most, by linear interpolation; where
+        several have as much, that of the nearest voxel if it is one of these, else the first (batchgenerators 0.25.5,
+        ``resize_segmentation``).
+        """
+        linear, nearest = (
+            replace(self, resampling=self.resampling.model_copy(update={"interpolation": how}), masks=())
+            for how in ("linear", "nearest")
+        )
+        every = torch.cat([1 - masks.sum(0, keepdim=True), masks])
+        shares = linear.images_on(every, source, target)
+        most = shares >= shares.amax(0) - SAME_SHARE
+        first, next_to = (each.to(torch.uint8).argmax(0) for each in (most, nearest.images_on(every, source, target)))
+        winner = torch.where(most.gather(0, next_to[None])[0], next_to, first)
+        return torch.stack([winner == label for label in range(1, len(every))]).to(masks)
 
     def separate_axis(self, current: Spacing3, new: Spacing3) -> int | None:
         """Returns the axis along which the nearest slice is taken when a case is resampled from one spacing to another.

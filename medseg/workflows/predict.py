@@ -47,6 +47,7 @@ def predict(
     head: int | None = None,
     network: torch.nn.Module | None = None,
     labels: Sequence[str] | None = None,
+    fast: bool = False,
 ) -> PredictResult:
     """Segments every case of a source.
 
@@ -88,6 +89,8 @@ def predict(
         network: The module of a model that was trained with one of the user's own, built as for training; a copy of it
             gets the weights of the model. Windows (window, channel, *spatial) to logits (window, label, *spatial).
         labels: Names of the labels that are written; members that give none of them do not work. None: all.
+        fast: Of a model of several members only that one works which is faster and less fine, such as
+            TotalSegmentator's of 3 mm.
 
     Returns:
         One prediction a case, and the problems.
@@ -110,7 +113,7 @@ def predict(
         return single if postprocessing else without_rules(single, keep_review=True)
 
     given = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
-    loaded = load_any(given, choose_device(device), labels, head, network)
+    loaded = load_any(given, choose_device(device), labels, head, network, fast)
     if isinstance(loaded, RecipeModel):
         if extras:
             raise ConfigError(f"{' and '.join(extras)} cannot be had of several members, or of some labels only")

@@ -1,11 +1,13 @@
 """Makes trained folders of nnU-Net v2 with drawn weights, and predicts with them by nnU-Net's own code.
 
-It is run by the Python of an environment with nnunetv2 (tests/peers/conftest.py), and imports nothing of medseg:
+It is run by the Python of an environment with nnunetv2 (tests/peers/conftest.py), and imports nothing of medseg but
+tests/nnunet_folder.py, which does neither:
 
     python tests/peers/nnunet_models.py make FOLDER [KIND …]      a trained folder of each kind, FOLDER/KIND/Dataset9…/…
     python tests/peers/nnunet_models.py images DATA FOLDER        real volumes in odd orientations: FOLDER/NAME.nii.gz
     python tests/peers/nnunet_models.py predict MODEL OUTPUT CASE=IMAGE[,IMAGE] … [+ MODEL OUTPUT …]
     python tests/peers/nnunet_models.py all DATA FOLDER [KIND …]  all of it: FOLDER/models, images, predictions/KIND
+    python tests/peers/nnunet_models.py stages DATA FOLDER        the same of a cascade, and of an average: STAGES
 
 A prediction of a case is ``CASE.nii.gz``, the label map as nnU-Net writes it, and ``CASE.npz`` with arrays whose axes
 are the file's, (x, y, z), in spite of nnU-Net's own order: on the model grid ``prepared`` (channel, x, y, z) and
@@ -23,22 +25,25 @@ import tempfile
 from copy import deepcopy
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).parents[1]))  # tests/
+
 for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # read when nnunetv2 is imported
     os.environ.setdefault(variable, str(Path(tempfile.gettempdir(), "medseg-peers", variable)))
 os.environ["nnUNet_compile"] = "false"
 os.environ["nnUNet_def_n_proc"] = "1"  # threads that tiny networks lose time by
 
 import nibabel as nib
+import nnunet_folder
 import numpy as np
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nnunetv2.ensembling.ensemble import average_probabilities
 from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-NORM_2D = "torch.nn.modules.instancenorm.InstanceNorm2d"
-NORM_3D = "torch.nn.modules.instancenorm.InstanceNorm3d"
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}
 REGIONS = {"background": 0, "hippocampus": [1, 2], "posterior": [2]}
 STATISTICS = {
@@ -47,55 +52,31 @@ STATISTICS = {
 }  # fmt: skip
 
 
-def architecture(dims, kernels, strides, residual=False, features=(6, 8, 12)):
-    """Returns the part of a plan that describes the network, in the form of nnU-Net 2.4 and later."""
-    name = "ResidualEncoderUNet" if residual else "PlainConvUNet"
-    encoder = {"n_blocks_per_stage": [1, 2, 2]} if residual else {"n_conv_per_stage": [2] * len(features)}
-    return {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
-        "arch_kwargs": {
-            "n_stages": len(features),
-            "features_per_stage": list(features),
-            "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-            "kernel_sizes": kernels,
-            "strides": strides,
-            **encoder,
-            "n_conv_per_stage_decoder": [1 if residual else 2] * (len(features) - 1),
-            "conv_bias": True,
-            "norm_op": NORM_3D if dims == 3 else NORM_2D,
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+FEATURES = (6, 8, 12)
+CUBES = [[3, 3, 3]] * 3
+HALVES = [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
 
+
+def architecture(dims=3, kernels=CUBES, strides=HALVES):
+    """Returns the part of a plan that describes a plain network, in the form of nnU-Net 2.4 and later."""
+    counts = {"n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2]}
+    return nnunet_folder.architecture("PlainConvUNet", dims, kernels, strides, FEATURES, **counts)
+
+
+RESIDUAL = nnunet_folder.architecture(
+    "ResidualEncoderUNet", 3, CUBES, HALVES, FEATURES, n_blocks_per_stage=[1, 2, 2], n_conv_per_stage_decoder=[1, 1]
+)
 
 # nnU-Net imports all of its trainers to find one by its name: also those that need packages of gigabytes.
 TRAINERS = {each.__name__: each for each in (trainer_module.nnUNetTrainer, nnUNetTrainerNoMirroring)}
 predict_from_raw_data.recursive_find_trainer_class_by_name = TRAINERS.__getitem__
 
-CUBES = [[3, 3, 3]] * 3
-HALVES = [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
-CONFIGURATION = {
-    "data_identifier": "nnUNetPlans_3d_fullres",
-    "preprocessor_name": "DefaultPreprocessor",
-    "batch_size": 2,
+CONFIGURATION = nnunet_folder.CONFIGURATION | {
     "patch_size": [24, 32, 20],
     "median_image_size_in_voxels": [40.0, 56.0, 40.0],
     "spacing": [1.1, 0.9, 1.3],
     "normalization_schemes": ["ZScoreNormalization"],
-    "use_mask_for_norm": [False],
-    "resampling_fn_data": "resample_data_or_seg_to_shape",
-    "resampling_fn_seg": "resample_data_or_seg_to_shape",
-    "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
-    "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
-    "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-    "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
-    "architecture": architecture(3, CUBES, HALVES),
-    "batch_dice": False,
+    "architecture": architecture(),
 }
 COMPUTED = {
     "batch_size": 2,
@@ -121,7 +102,7 @@ THICK_SLICES = {
     "patch_size": [14, 48, 40],
     "spacing": [4.0, 1.7, 1.9],
     "normalization_schemes": ["CTNormalization"],
-    "architecture": architecture(3, [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]]),
+    "architecture": architecture(3, nnunet_folder.KERNELS, nnunet_folder.STRIDES),
 }
 
 # nnU-Net sums logits and weights in half precision: at the corners of an image, where windows weigh less, no digits are
@@ -145,13 +126,13 @@ KINDS = {
         "configuration": {
             "patch_size": [40, 32],
             "spacing": [0.8, 0.9],
-            "architecture": architecture(2, [[3, 3]] * 3, [[1, 1], [2, 2], [2, 2]]),
+            "architecture": architecture(2),
         },
     },
     "residual": {
         "mirrored": (0, 2),
         "plans": {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]},
-        "configuration": {"architecture": architecture(3, CUBES, HALVES, residual=True)},
+        "configuration": {"architecture": RESIDUAL},
     },
     "regions": {"dataset": {"labels": REGIONS, "regions_class_order": [1, 2]}},
     "ignore": {"dataset": {"labels": LABELS | {"ignore": 3}}},
@@ -174,6 +155,15 @@ KINDS = {
     "inherited": {"name": "3d_fullres_bs4", "inherits": True},
 }  # fmt: skip
 
+# Configurations of one plan. Every other voxel of the finer one lies in the middle between two of a millimetre: labels
+# of the stage before have equal shares there.
+STAGES = {
+    "3d_lowres": CONFIGURATION | {"spacing": [2.2, 1.8, 2.6], "patch_size": [16, 24, 16]},
+    "3d_fullres": CONFIGURATION | {"spacing": [1.0, 2.0, 0.8]},
+    "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+}
+STAGES["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
+
 
 def written_plans(kind):
     """Returns the content of plans.json and of dataset.json, and the configuration's name."""
@@ -185,30 +175,26 @@ def written_plans(kind):
     configurations = {name: configuration}
     if said.get("inherits"):
         configurations = {"3d_fullres": configuration, name: {"inherits_from": "3d_fullres", "batch_size": 4}}
-    dataset = {
-        "channel_names": {"0": "MRI"},
-        "labels": LABELS,
-        "numTraining": 3,
-        "file_ending": ".nii.gz",
-    } | said.get("dataset", {})
-    intensities = dict.fromkeys(dataset["channel_names"], STATISTICS)
-    old = "UNet_class_name" in configuration
-    plans = {
-        "dataset_name": f"Dataset{900 + list(KINDS).index(kind)}_{kind}",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": [36, 50, 35],
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": configurations,
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_" + ("modality" if old else "channel"): intensities,
-    } | said.get("plans", {})
-    if old:  # nnU-Net's trainer asks for the newer name, too
-        plans["foreground_intensity_properties_per_channel"] = intensities
+    number = 900 + list(KINDS).index(kind)
+    plans, dataset = around(f"Dataset{number}_{kind}", configurations, said.get("plans", {}), said.get("dataset", {}))
+    if "UNet_class_name" in configuration:  # nnU-Net's trainer asks for the newer name, too
+        plans["foreground_intensity_properties_per_modality"] = plans["foreground_intensity_properties_per_channel"]
     return plans, dataset, name
+
+
+def around(name, configurations, plans=None, dataset=None):
+    """Returns the content of plans.json and of dataset.json for configurations, with changes of both."""
+    dataset = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": 3, "file_ending": ".nii.gz"} | (
+        dataset or {}
+    )
+    whole = nnunet_folder.plans(
+        dataset_name=name,
+        original_median_spacing_after_transp=[1.0, 1.0, 1.0],
+        original_median_shape_after_transp=[36, 50, 35],
+        experiment_planner_used="ExperimentPlanner",
+        foreground_intensity_properties_per_channel=dict.fromkeys(dataset["channel_names"], STATISTICS),
+    )
+    return whole | {"configurations": configurations, **(plans or {})}, dataset
 
 
 def draw_weights(network, seed):
@@ -236,25 +222,53 @@ def make(folder, kind):
     plans, dataset, configuration = written_plans(kind)
     name = KINDS[kind].get("trainer", "nnUNetTrainer")
     model = folder / kind / plans["dataset_name"] / f"{name}__nnUNetPlans__{configuration}"
-    trainer_module.infer_dataset_class = lambda folder: None  # there is no preprocessed folder
     for fold in range(KINDS[kind].get("folds", 1)):
-        (model / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
-        trainer = TRAINERS[name](
-            deepcopy(plans) | {"continue_training": False}, configuration, fold, dataset, torch.device("cpu")
-        )
-        trainer.initialize()
-        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        trainer = trainer_of(plans, dataset, configuration, name, fold)
         trainer.inference_allowed_mirroring_axes = KINDS[kind].get("mirrored")
-        draw_weights(trainer.network, seed=100 * list(KINDS).index(kind) + fold)
-        shape = (1, trainer.num_input_channels, *trainer.configuration_manager.patch_size)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        balance_outputs(trainer.network, noise)
+        noise = set_weights(trainer, 100 * list(KINDS).index(kind) + fold)
         if kind == "isotropic":
             take_a_step(trainer, noise)
-        trainer.save_checkpoint(str(model / f"fold_{fold}" / "checkpoint_final.pth"))
+        write_fold(trainer, model, plans, dataset)
+    return model
+
+
+def make_stages(folder):
+    """Writes a trained folder of each of STAGES, and returns their paths by their names."""
+    plans, dataset = around("Dataset950_stages", STAGES)
+    models = {name: folder / plans["dataset_name"] / f"nnUNetTrainer__nnUNetPlans__{name}" for name in STAGES}
+    for seed, (name, model) in enumerate(models.items()):
+        trainer = trainer_of(plans, dataset, name)
+        trainer.inference_allowed_mirroring_axes = None
+        set_weights(trainer, 2000 + seed)
+        write_fold(trainer, model, plans, dataset)
+    return models
+
+
+def trainer_of(plans, dataset, configuration, name="nnUNetTrainer", fold=0):
+    """Returns one of nnU-Net's trainers with its network, and without images."""
+    trainer_module.infer_dataset_class = lambda folder: None  # there is no preprocessed folder
+    plans = deepcopy(plans) | {"continue_training": False}
+    trainer = TRAINERS[name](plans, configuration, fold, dataset, torch.device("cpu"))
+    trainer.initialize()
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    return trainer
+
+
+def set_weights(trainer, seed):
+    """Draws the weights of a trainer's network so that each output wins somewhere in noise, which it returns."""
+    draw_weights(trainer.network, seed)
+    shape = (1, trainer.num_input_channels, *trainer.configuration_manager.patch_size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    balance_outputs(trainer.network, noise)
+    return noise
+
+
+def write_fold(trainer, model, plans, dataset):
+    """Writes the checkpoint of a trainer into a trained folder."""
+    (model / f"fold_{trainer.fold}").mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(str(model / f"fold_{trainer.fold}" / "checkpoint_final.pth"))
     (model / "plans.json").write_text(json.dumps(plans, indent=2))
     (model / "dataset.json").write_text(json.dumps(dataset, indent=2))
-    return model
 
 
 def take_a_step(trainer, noise):
@@ -309,24 +323,20 @@ def in_file_order(array, backward):
     return np.ascontiguousarray(stored.transpose(0, 3, 2, 1))
 
 
-def predict(model, output, cases):
+def predict(model, output, cases, previous=None):
     """Predicts cases with all folds, as nnU-Net does, and writes logits beside the label maps.
 
     Args:
         model: A trained folder.
         output: Where the predictions go.
         cases: Paths of the images of each case, one a channel.
+        previous: Of the second stage of a cascade: the folder with the label maps of the first.
     """
     output.mkdir(parents=True, exist_ok=True)
-    predictor = predict_from_raw_data.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), None)
+    predictor = predictor_of(model)
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
-    preprocessor = configuration.preprocessor_class(verbose=False)
     for case, images in cases.items():
-        data, _, properties = preprocessor.run_case(
-            [str(path) for path in images], None, plans, configuration, predictor.dataset_json
-        )
-        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
+        data, logits, properties = seen(predictor, images, previous and previous / f"{case}.nii.gz")
         spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
         model_spacing = (
             configuration.spacing if len(configuration.spacing) == 3 else [spacing[0], *configuration.spacing]
@@ -345,6 +355,52 @@ def predict(model, output, cases):
         arrays = {"prepared": data, "logits": logits, "weight": weight[None]}
         arrays |= {"source_logits": source_logits, "source_unsure": unsure}
         np.savez(output / f"{case}.npz", box=box, **{k: in_file_order(v, backward) for k, v in arrays.items()})
+
+
+def predictor_of(model):
+    """Returns nnU-Net's predictor with a trained model."""
+    predictor = predict_from_raw_data.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), None)
+    return predictor
+
+
+def seen(predictor, images, previous=None):
+    """Returns what the network sees of a case, its logits, and what nnU-Net remembers of the case."""
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    data, labels, properties = preprocessor.run_case(
+        [str(path) for path in images],
+        None if previous is None else str(previous),
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.dataset_json,
+    )
+    if previous is not None:  # as nnU-Net's PreprocessAdapter does
+        one_hot = convert_labelmap_to_one_hot(labels[0], predictor.label_manager.foreground_labels, data.dtype)
+        data = np.vstack((data, one_hot))
+    return data, predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)), properties
+
+
+def predict_average(models, output, cases):
+    """Predicts cases with several configurations, and averages their probabilities as nnUNetv2_ensemble does.
+
+    Beside each label map lie the ``probabilities``, (output, x, y, z), in the file's order.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    predictors = [predictor_of(model) for model in models]
+    for case, images in cases.items():
+        files = []
+        for i, each in enumerate(predictors):
+            _, logits, properties = seen(each, images)
+            _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+                logits, each.plans_manager, each.configuration_manager, each.label_manager, properties, True
+            )
+            files.append(output / f"{case}_{i}.npz")
+            np.savez(files[-1], probabilities=probabilities)
+        mean = average_probabilities(files)
+        labels = predictors[0].label_manager.convert_probabilities_to_segmentation(mean)
+        writer = predictors[0].plans_manager.image_reader_writer_class()
+        writer.write_seg(labels, str(output / f"{case}.nii.gz"), properties)
+        np.savez(output / f"{case}.npz", probabilities=mean.transpose(0, 3, 2, 1))
 
 
 def window_weights(predictor, shape):
@@ -373,6 +429,16 @@ def make_all(data, folder, kinds):
         predict(model, folder / "predictions" / kind, cases)
 
 
+def make_all_stages(data, folder):
+    """Makes the models of STAGES, images, and predictions of the cascade and of an average."""
+    write_images(data, folder / "images")
+    models, predictions = make_stages(folder / "models"), folder / "predictions"
+    cases = {name: [folder / "images" / f"{name}.nii.gz"] for name in ("mr", "mr_tilted")}
+    predict(models["3d_lowres"], predictions / "3d_lowres", cases)
+    predict(models["3d_cascade_fullres"], predictions / "3d_cascade_fullres", cases, predictions / "3d_lowres")
+    predict_average([models["3d_lowres"], models["3d_fullres"]], predictions / "averaged", cases)
+
+
 def main(command, *arguments):
     """Runs one of the commands in the docstring of this file."""
     if command == "make":
@@ -387,6 +453,8 @@ def main(command, *arguments):
             predict(Path(model), Path(output), images)
     elif command == "all":
         make_all(Path(arguments[0]), Path(arguments[1]), arguments[2:] or KINDS)
+    elif command == "stages":
+        make_all_stages(*map(Path, arguments))
     else:
         raise SystemExit(__doc__)
 

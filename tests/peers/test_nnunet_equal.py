@@ -25,6 +25,7 @@ from medseg.transforms.prepared import prepare
 
 SAME_IMAGE = 2e-4  # in units of normalized values: nnU-Net's splines are of float64, medseg's of float32
 SAME_LOGITS, SAME_DIGITS = 2e-2, 2e-3  # absolute, and as part of a logit: half precision has eleven bits
+SAME_PROBABILITY = 2e-2  # what that makes of the difference of two mean probabilities
 LEAST_WEIGHT = 1e-4  # of windows, of at most 10: below it no digits are left of logits in half precision
 
 HALVES = (
@@ -49,6 +50,60 @@ def test_images_logits_and_labels_are_those_of_nnunet(
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
+def test_cascades_and_averages_are_those_of_nnunet(
+    peer: Any, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.device._cpu_has_bf16", lambda: False)  # nnU-Net computes in float32
+    peer.run(("stages", real_data, peer.folder))
+    (dataset,) = (peer.folder / "models").iterdir()
+    cascade, average = (
+        medseg.import_model(dataset, tmp_path / name, configuration=name)
+        for name in ("3d_cascade_fullres", "3d_lowres+3d_fullres")
+    )
+    second = load_model(cascade / "3d_cascade_fullres", choose_device("cpu", "fp32"))
+    wrong = []
+    for image in sorted(peer.folder.glob("images/mr*.nii.gz")):
+        first, both, mean = (
+            peer.folder / "predictions" / name / image.name for name in ("3d_lowres", "3d_cascade_fullres", "averaged")
+        )
+        theirs, values = np.load(both.with_name(both.name.replace(".nii.gz", ".npz"))), read(both)
+        found = [*case_differences(second, [image, *masks_of(first, tmp_path / "masks")], theirs)]
+        sure = margins(theirs, second) > 2 * SAME_LOGITS
+        found += label_differences(predicted(cascade, image), values, sure)
+        ordered = np.sort(np.load(mean.with_name(mean.name.replace(".nii.gz", ".npz")))["probabilities"], axis=0)
+        found += label_differences(predicted(average, image), read(mean), ordered[-1] - ordered[-2] > SAME_PROBABILITY)
+        wrong += [f"{image.name}: {each}" for each in found]
+    assert not wrong, "\n".join(wrong)
+
+
+def masks_of(label_map: Path, folder: Path) -> list[Path]:
+    """Writes a mask of each label, as the second stage of a cascade sees what the first one found."""
+    folder.mkdir(exist_ok=True)
+    image, values, paths = nibabel.load(label_map), read(label_map), []
+    for label in (1, 2):
+        paths.append(folder / f"{label}_{label_map.name}")
+        nibabel.save(nibabel.Nifti1Image((values == label).astype(np.uint8), image.affine), paths[-1])
+    return paths
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def predicted(model: Path, images: Path) -> np.ndarray:
+    (prediction,) = medseg.predict(model, images, device="cpu", backend="torch")
+    return prediction.label_map.array[0]  # type: ignore[no-any-return]
+
+
+def label_differences(ours: np.ndarray, theirs: np.ndarray, sure: np.ndarray) -> Iterator[str]:
+    """Yields where labels differ of which nnU-Net is sure, or why that proves nothing."""
+    if not np.array_equal(ours[sure], theirs[sure]):
+        yield f"{np.count_nonzero(ours[sure] != theirs[sure])} of {sure.sum()} sure voxels differ"
+    if sure.mean() < 0.75 or len(np.unique(theirs)) < 3:
+        yield f"proves nothing: {sure.mean():.3f} are sure, labels {np.unique(theirs)}"
+
+
 def differences(folder: Path, kind: str, work: Path) -> Iterator[str]:
     """Yields in words where an imported model does something else than nnU-Net did."""
     path = work / "model"
@@ -58,15 +113,9 @@ def differences(folder: Path, kind: str, work: Path) -> Iterator[str]:
         case = label_map.name.removesuffix(".nii.gz")
         images = sorted(folder.glob(f"images/{case}.nii.gz")) or sorted(folder.glob(f"images/{case}_?.nii.gz"))
         theirs, expected = np.load(label_map.with_name(f"{case}.npz")), nibabel.load(label_map)
-        values = np.asarray(expected.dataobj)
-        (prediction,) = medseg.predict(path, linked(images, work / case), device="cpu", backend="torch")
-        ours = prediction.label_map.array[0]
         sure = in_file(margins(theirs, model), theirs["box"], expected, model) > 2 * SAME_LOGITS
         found = [*case_differences(model, images, theirs)]
-        if not np.array_equal(ours[sure], values[sure]):
-            found.append(f"{np.count_nonzero(ours[sure] != values[sure])} of {sure.sum()} sure voxels differ")
-        if sure.mean() < 0.75 or len(np.unique(values)) < 3:
-            found.append(f"proves nothing: {sure.mean():.3f} are sure, labels {np.unique(values)}")
+        found += label_differences(predicted(path, linked(images, work / case)), read(label_map), sure)
         yield from (f"{kind}, {case}: {each}" for each in found)
 
 

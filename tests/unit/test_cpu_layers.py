@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.cpu_layers import CpuInstanceNorm2d, CpuInstanceNorm3d, on_cpu
+from medseg.cpu_layers import on_cpu
+from medseg.cpu_norms import CpuInstanceNorm2d, CpuInstanceNorm3d
 from medseg.device import Device
 from medseg.networks import Architecture, build_network
 
@@ -41,8 +42,8 @@ def test_instance_norm_and_its_gradients_are_right(
     batch: int, dims: int, channels: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In all layouts of image and gradient: PyTorch's are wrong for one sample whose gradient is in channels-last."""
-    monkeypatch.setattr("medseg.cpu_layers.LEAST_TO_FOLD", 2)
-    monkeypatch.setattr("medseg.cpu_layers.LEAST_VALUES", 2)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_TO_FOLD", 2)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_VALUES", 2)
     generator = torch.Generator().manual_seed(0)
     shape = (batch, channels, *(12, 10, 6)[:dims])
     for affine, image_is_last, gradient_is_last in itertools.product((True, False), repeat=3):
@@ -59,8 +60,8 @@ def test_instance_norm_and_its_gradients_are_right(
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_a_norm_without_bias_has_a_gradient(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medseg.cpu_layers.LEAST_TO_FOLD", 2)
-    monkeypatch.setattr("medseg.cpu_layers.LEAST_VALUES", 2)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_TO_FOLD", 2)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_VALUES", 2)
     _, ours = norms(channels, 3, affine=True)
     ours.register_parameter("bias", None)
     reference = copy.deepcopy(ours).double()
@@ -70,6 +71,43 @@ def test_a_norm_without_bias_has_a_gradient(channels: int, monkeypatch: pytest.M
     assert len(got) == len(expected) == 3
     for ours_, right in zip(got, expected, strict=True):
         assert float((ours_.double() - right).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "groups"), [(4, 2), (8, 8), (12, 3), (16, 1), (32, 8)])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("least", [2, 2**15])  # values of a sample: the own form, or PyTorch's in channels-first
+def test_group_norm_and_its_gradients_are_right(
+    least: int, dims: int, channels: int, groups: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_TO_FOLD", least)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_VALUES", least)
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, channels, *(12, 10, 6)[:dims])
+    for affine, image_is_last, gradient_is_last in itertools.product((True, False), repeat=3):
+        norm = nn.GroupNorm(groups, channels, affine=affine)
+        for parameter in norm.parameters():
+            nn.init.uniform_(parameter, 0.5, 2)
+        reference, ours = copy.deepcopy(norm).double(), on_cpu(norm, in_bf16=False)
+        image = (3 * torch.randn(shape, generator=generator) + 5).to(dtype)
+        gradient = torch.randn(shape, generator=generator).to(dtype)
+        expected = run(reference, image.double(), gradient.double())
+        image = image.contiguous(memory_format=LAST[dims]) if image_is_last else image
+        gradient = gradient.contiguous(memory_format=LAST[dims]) if gradient_is_last else gradient
+        got = run(ours, image, gradient)
+        assert got[0].is_contiguous(memory_format=LAST[dims]) == image_is_last
+        for each, right in zip(got, expected, strict=True):
+            tolerance = (1e-4 if dtype == torch.float32 else 3e-2) * max(1.0, float(right.abs().max()))
+            assert float((each.double() - right).abs().max()) < tolerance
+
+
+def test_group_norm_of_many_voxels_is_exact_in_channels_last() -> None:
+    """PyTorch's errs by 2e-4 here."""
+    image = torch.randn(1, 32, 64, 64, 64, generator=torch.Generator().manual_seed(0)) + 0.3
+    norm = on_cpu(nn.GroupNorm(8, 32), in_bf16=False)
+    with torch.inference_mode():
+        ours, right = norm(image.contiguous(memory_format=torch.channels_last_3d)), norm(image)
+    assert float((ours - right).abs().max()) < 1e-5
 
 
 def test_a_traced_network_has_the_layer_of_pytorch() -> None:

@@ -113,7 +113,8 @@ def import_totalsegmentator(source: Path | None, output: Path, name: str = "tota
         source: The folder where its program keeps weights, or its home; None: where it keeps them here.
         output: The folder of the model, which should not be there yet.
         name: Of the task.
-        speed: "fast" takes the model of 3 mm, "fastest" that of 6 mm, where the task has one.
+        speed: "fast" takes the model of 3 mm, "fastest" that of 6 mm, where the task has one. "default" takes that of
+            3 mm too where it is there, for ``predict(fast=True)``.
 
     Returns:
         The recipe.
@@ -177,6 +178,11 @@ def _recipe(tables: Tasks, name: str, task: Task, speed: Speed, there: set[int])
             (finder,) = draft.add(of, how, False)
             rough = Surroundings(member=finder)
     own = draft.add(name, speed, True, crop)
+    quick = task.variants.get("fast")
+    fast = None
+    if speed == "default" and quick is not None and len(quick.datasets) == 1 and set(quick.datasets) <= there:
+        (fast,) = draft.add(name, "fast", False, crop)
+        own.append(fast)
     if task.within is not None and crop is not None:
         within = Surroundings(member=crop.member, labels=task.within.labels, margin_mm=task.within.margin_mm)
         draft.members = [
@@ -187,6 +193,7 @@ def _recipe(tables: Tasks, name: str, task: Task, speed: Speed, there: set[int])
         channels=(task.modality,),
         members=tuple(draft.members),
         rough=rough,
+        fast=fast,
         origin=_origin(tables, name, speed, rough is not None),
     )
     return recipe, draft

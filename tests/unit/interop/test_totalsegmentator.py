@@ -77,12 +77,13 @@ def test_the_fast_task_is_one_model(tmp_path: Path, scan: Path, monkeypatch: pyt
 def test_parts_are_put_together_and_looked_for_roughly(
     tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for speed in ("default", "fastest"):
+    for speed in ("default", "fast", "fastest"):
         write_weights(tmp_path / "home", "total", speed)
     recipe = import_totalsegmentator(tmp_path / "home", tmp_path / "model")
     assert [member.name for member in recipe.members] == [
-        "total_6mm", "organs", "vertebrae", "cardiac", "muscles", "ribs",
+        "total_6mm", "organs", "vertebrae", "cardiac", "muscles", "ribs", "total_3mm",
     ]  # fmt: skip
+    assert recipe.fast == model_card(tmp_path / "model").fast == "total_3mm"
     assert recipe == read_recipe(tmp_path / "model")
     assert recipe.members[3].gives["aorta"] == "aorta"
     assert not recipe.members[0].gives
@@ -90,6 +91,16 @@ def test_parts_are_put_together_and_looked_for_roughly(
     result = medseg.predict(tmp_path / "model", scan, device="cpu", labels=["spleen", "aorta"])
     assert set(np.unique(result.predictions[0].label_map.label_map)) <= {0, 1, 52}
     assert "model: total_6mm, organs, cardiac" in capsys.readouterr().err
+    fast = medseg.predict(tmp_path / "model", scan, device="cpu", fast=True)
+    alone = medseg.predict(tmp_path / "model" / "total_3mm", scan, device="cpu")
+    found = [each.predictions[0].label_map.label_map for each in (fast, alone)]
+    assert len(np.unique(found[0])) > 1
+    assert np.array_equal(*found)
+    assert "model: total_3mm" in capsys.readouterr().err
+    fewer = medseg.predict(tmp_path / "model", scan, device="cpu", fast=True, labels=["spleen"])
+    assert set(np.unique(fewer.predictions[0].label_map.label_map)) <= {0, 1}
+    with pytest.raises(ConfigError, match=r"--fast: .*total_3mm is no model of several members"):
+        medseg.predict(tmp_path / "model" / "total_3mm", scan, device="cpu", fast=True)
 
 
 @pytest.mark.slow

@@ -246,6 +246,29 @@ def test_only_some_labels(save: Callable[..., Path], image: Path, capsys: pytest
         found_by(whole, image, labels=["cava"], save_probabilities=True)
 
 
+def test_other_labels_of_a_later_member_lie_on_top_of_those_asked_for(save: Callable[..., Path], image: Path) -> None:
+    save("organs", ["liver", "spleen"], 1)
+    save("vessels", ["aorta", "cava"], 2)
+    save("rough", ["liver", "spleen", "aorta", "cava"], 3)
+    whole = recipe(
+        image.parent,
+        """
+        members: {organs: {model: organs}, vessels: {model: vessels}, rough: {model: rough, gives: []}}
+        fast: rough
+        """,
+    )
+    everything = found_by(whole, image)
+    some = found_by(whole, image, labels=["liver", "cava"])
+    assert (everything == 3).any()
+    assert np.array_equal(some, np.where(np.isin(everything, [1, 4]), everything, 0))
+    fast = found_by(whole, image, fast=True)
+    assert len(np.unique(fast)) == 5
+    assert np.array_equal(fast, found_by(image.parent / "rough", image))
+    no_fast = recipe(image.parent, "members: {organs: {model: organs}}", "no_fast")
+    with pytest.raises(ConfigError, match=r"--fast: .*no_fast has no fast member"):
+        found_by(no_fast, image, fast=True)
+
+
 @pytest.mark.slow
 def test_labels_are_looked_for_around_the_rough_ones(save: Callable[..., Path], image: Path) -> None:
     make_rare(save("rough", ["a", "b"], 1, spacing=(2, 2, 4)), 2, image)
@@ -312,6 +335,8 @@ WRONG = {
     "members: {a: {model: nothing}}": "is no model",
     "members: {a: {model: organs, crops: {}}}": "'members.a.crops' is not known",
     "members: {}": "members",
+    "members: {a: {model: organs}, b: {model: vessels, gives: []}}\nfast: b": "which is fast, knows no 'liver'",
+    "members: {a: {model: organs}}\nfast: b": "'b', which is fast, is no member",
     "members: {a: {model: whole.yaml}}": "is no model",
 }
 

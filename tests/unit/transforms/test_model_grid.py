@@ -254,3 +254,20 @@ def test_a_plan_as_it_is_stored_leaves_the_axes_and_crops_first(brain: np.ndarra
     for own, channel in zip(prepared.image.numpy(), cropped, strict=True):
         standardized = np.where(inside, (channel - channel[inside].mean()) / channel[inside].std(), 0)
         assert np.abs(own - sliced(standardized, shape, 3, 2)).max() < 1e-4
+
+
+@pytest.mark.parametrize("wanted", [(0.8, 2.0, 1.25), (2.0, 2.0, 2.5), (1.3, 0.8, 2.1)])
+def test_masks_of_labels_are_resampled_as_the_label_map_that_they_make_up(wanted: tuple[float, ...]) -> None:
+    """As by batchgenerators 0.25.5: the label of the largest share, of equal ones that of the nearest voxel."""
+    source = Geometry(SHAPE, np.diag([1.0, 1.0, 2.5, 1.0]))
+    labels = np.random.default_rng(0).integers(0, 4, SHAPE)
+    labels[:14] = np.kron(labels[:14:7, ::11, ::8], np.ones((7, 11, 8), int))  # large ones, besides single voxels
+    rule = ModelGridRule(wanted, NNUNET, masks=(1, 2, 3))
+    images = torch.from_numpy(np.stack([labels * 10.0, *(labels == value for value in (1, 2, 3))])).float()
+    ours, target = on_model_grid(images, rule, source)
+    shares = np.stack([resized(labels == value, target.shape, 1) for value in range(4)])
+    tied = shares > shares.max(0) - 1e-6
+    nearest = resized(labels, target.shape, 0).astype(int)
+    expected = np.where(np.take_along_axis(tied, nearest[None], 0)[0], nearest, tied.argmax(0))
+    assert (tied.sum(0) > 1).any()
+    assert np.array_equal(ours[1:], [expected == value for value in (1, 2, 3)])

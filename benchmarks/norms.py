@@ -1,9 +1,10 @@
-"""Instance norm on a processor, forth and back, in channels-last: PyTorch's, and the form of medseg/cpu_layers.py.
+"""Norms on a processor, forth and back, in channels-last: PyTorch's, and the forms of medseg/cpu_norms.py.
 
-    python benchmarks/instance_norm.py [--threads 2] [--precision fp32]
+    python benchmarks/norms.py [--threads 2] [--precision fp32] [--groups 8]
 
-Prints a Markdown table of milliseconds, and how far the gradients of the image are from those in float64. The copy back
-to channels-last, which the next convolution makes of PyTorch's result, is not in its time.
+Instance norm, or with --groups group norm. Prints a Markdown table of milliseconds, and how far the images and the
+gradients of the image are from those in float64. The copy back to channels-last, which the next convolution makes of
+the result of PyTorch's instance norm, is not in its time.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import torch
 from environment import describe
 from torch import nn
 
-from medseg.cpu_layers import MEMORY_FORMATS, on_cpu
+from medseg.cpu_layers import on_cpu
+from medseg.cpu_norms import MEMORY_FORMATS
 
 REPEATS = 15
 SHAPES = [
@@ -36,36 +38,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--groups", type=int)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dtype = torch.float32 if arguments.precision == "fp32" else torch.bfloat16
     print(f"{describe()}; {arguments.precision}, {arguments.threads} threads\n")
-    print("| batch, channels, voxels | PyTorch (ms) | its error | medseg (ms) | its error |")
+    print("| batch, channels, voxels | PyTorch (ms) | its errors | medseg (ms) | its errors |")
     print("| --- | --- | --- | --- | --- |")
     for shape in SHAPES:
         generator = torch.Generator().manual_seed(0)
         memory_format = MEMORY_FORMATS[len(shape)]
         image = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=memory_format)
         gradient = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=memory_format)
-        theirs = (nn.InstanceNorm3d if len(shape) == 5 else nn.InstanceNorm2d)(shape[1], affine=True)
+        instance = nn.InstanceNorm3d if len(shape) == 5 else nn.InstanceNorm2d
+        groups = arguments.groups
+        theirs = instance(shape[1], affine=True) if groups is None else nn.GroupNorm(groups, shape[1])
         ours = on_cpu(copy.deepcopy(theirs), in_bf16=False)
         right = back(copy.deepcopy(theirs).double(), image.double().contiguous(), gradient.double().contiguous())
         cells = []
         for norm in (theirs, ours):
             milliseconds = 1000 * statistics.median(seconds(norm, image, gradient) for _ in range(REPEATS))
-            error = float((back(norm, image, gradient).double() - right).abs().max())
-            cells += [f"{milliseconds:.2f}", f"{error:.0e}"]
+            pairs = zip(back(norm, image, gradient), right, strict=True)
+            errors = " and ".join(f"{float((each.double() - exact).abs().max()):.0e}" for each, exact in pairs)
+            cells += [f"{milliseconds:.2f}", errors]
         print(
             f"| {', '.join(map(str, shape[:2]))}, {'×'.join(map(str, shape[2:]))} | {' | '.join(cells)} |", flush=True
         )
 
 
-def back(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient of the image."""
+def back(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The normalized image, and the gradient of the image."""
     image = image.detach().requires_grad_()
-    norm(image).backward(gradient)
+    normal = norm(image)
+    normal.backward(gradient)
     assert image.grad is not None
-    return image.grad
+    return normal.detach(), image.grad
 
 
 def seconds(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> float:
