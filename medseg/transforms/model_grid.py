@@ -70,11 +70,11 @@ class ModelGridRule:
             return grid_with_spacing(source, spacing)
         edges = list(zip(source.shape, source.spacing, spacing, strict=True))
         if rule == "nnunet":  # in the order of its operations, as halves are rounded to even numbers
-            return grid_of_shape(source, [round(old / new * n) for n, old, new in edges])
+            return grid_of_shape(source, [_rounded(old / new * n) for n, old, new in edges])
         if rule == "monai":
             shape = [round((n - 1) * old / new + 1) for n, old, new in edges]
             return _from_first_voxel(source, shape, [new / old for _, old, new in edges])
-        shape = [max(1, round(n * (old / new))) for n, old, new in edges]
+        shape = [max(1, _rounded(n * (old / new))) for n, old, new in edges]
         ends = zip(source.shape, shape, edges, strict=True)
         scale = [(n - 1) / (m - 1) if min(n, m) > 1 else new / old for n, m, (_, old, new) in ends]
         return _from_first_voxel(source, shape, scale)
@@ -165,6 +165,15 @@ class ModelGridRule:
 def mask_channels(grid: Grid) -> tuple[int, ...]:
     """Returns the channels that are masks."""
     return tuple(i for i, rule in enumerate(grid.normalization) if rule.kind == "mask")
+
+
+def _rounded(voxels: float) -> int:
+    """Returns a whole number of voxels; halves go to the even one.
+
+    A half stays one where spacings come from the float32 of an affine, and other programs take those of the header: 35
+    voxels of 1 mm, tilted, are 17.499999 of 2 mm.
+    """
+    return round(round(voxels, 4))
 
 
 def _longest(spacing: Spacing3) -> int | None:

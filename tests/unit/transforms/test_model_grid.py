@@ -271,3 +271,14 @@ def test_masks_of_labels_are_resampled_as_the_label_map_that_they_make_up(wanted
     expected = np.where(np.take_along_axis(tied, nearest[None], 0)[0], nearest, tied.argmax(0))
     assert (tied.sum(0) > 1).any()
     assert np.array_equal(ours[1:], [expected == value for value in (1, 2, 3)])
+
+
+def test_halves_are_rounded_as_by_the_header_where_axes_are_tilted() -> None:
+    """nnU-Net takes spacings from the header: 35 voxels of 1 mm are 17.5 of 2 mm, and 18 in the end."""
+    angle = np.deg2rad(17.0)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn.astype(np.float32)
+    source = Geometry((35, 35, 35), affine)
+    assert min(source.spacing) < 1
+    assert ModelGridRule((2.0, 2.0, 2.0), NNUNET).grid_of(source).shape == (18, 18, 18)
