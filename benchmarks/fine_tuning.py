@@ -13,8 +13,6 @@ import csv
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +22,7 @@ import numpy as np
 from environment import describe
 
 import medseg
+from medseg.config import load
 from medseg.inferers.model_record import read_model_record
 
 LABEL = "hippocampus"
@@ -53,6 +52,7 @@ def main() -> None:
         write_cases(arguments.source, folder / "few", trained_on)
         write_cases(arguments.source, folder / "others", predicted)
         medseg.preprocess(folder / "few", folder / "prepared")
+        medseg.import_model(arguments.trained, folder / "model")
         rows = [run(name, arguments, folder) for name in arguments.only or ("init", "scratch")]
     print(f"{describe()}; {len(trained_on)} cases, {len(predicted)} predicted, {arguments.max_time} each\n")
     print("| begins with | steps | loss of the first epoch | mean Dice | lowest |\n| --- | --- | --- | --- | --- |")
@@ -75,20 +75,16 @@ def write_cases(source: Path, folder: Path, cases: list[str]) -> None:
 
 def run(name: str, arguments: argparse.Namespace, folder: Path) -> Row:
     model, output = folder / "model", folder / f"run_{name}"
-    if not model.exists():
-        medseg.import_model(arguments.trained, model)
     plan = read_model_record(model).plan
     settings = [f"network.features={list(plan.architecture.features)}", f"planning.patch_size={list(plan.patch_size)}"]
-    command = [sys.executable, "-m", "medseg", "train", folder / "prepared", "-o", output]
-    command += ["--max-time", arguments.max_time, *(part for each in settings for part in ("--set", each))]
-    command += ["--init", model] if name == "init" else []
-    subprocess.run([str(part) for part in command], check=True)
+    settings += [f"training.max_time={arguments.max_time}", *([f"training.init={model}"] if name == "init" else [])]
+    medseg.train(folder / "prepared", output, config=load(overrides=settings))
     with (output / "log.csv").open(newline="", encoding="utf-8") as file:
         epochs = list(csv.DictReader(file))
     medseg.predict(output, folder / "others" / "imagesTr", folder / f"masks_{name}")
     medseg.evaluate(folder / f"masks_{name}", folder / "others" / "labelsTr", folder / f"metrics_{name}")
     cases = json.loads((folder / f"metrics_{name}" / "metrics.json").read_text())["cases"]
-    dice = [case["labels"][LABEL]["metrics"]["dice"] for case in cases]
+    dice = [case[LABEL]["dice"] for case in cases.values()]
     return Row(name, int(epochs[-1]["step"]), float(epochs[0]["train_loss"]), statistics.fmean(dice), min(dice))
 
 

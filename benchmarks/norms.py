@@ -1,10 +1,11 @@
 """Norms on a processor, forth and back, in channels-last: PyTorch's, and the forms of medseg/cpu_norms.py.
 
     python benchmarks/norms.py [--threads 2] [--precision fp32] [--groups 8]
+    python benchmarks/norms.py --network [--threads 2] [--precision fp32]
 
 Instance norm, or with --groups group norm. Prints a Markdown table of milliseconds, and how far the images and the
 gradients of the image are from those in float64. The copy back to channels-last, which the next convolution makes of
-the result of PyTorch's instance norm, is not in its time.
+the result of PyTorch's instance norm, is not in its time. --network times MONAI's SegResNet, whose norms are of groups.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from torch import nn
 from medseg.cpu_layers import on_cpu
 from medseg.cpu_norms import MEMORY_FORMATS
 
-REPEATS = 15
+REPEATS, REPEATS_OF_NETWORK = 15, 5
 SHAPES = [
     (4, 16, 32, 48, 32),
     (4, 32, 16, 24, 16),
@@ -39,10 +40,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--groups", type=int)
+    parser.add_argument("--network", action="store_true", help="a network of group norms as a whole")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dtype = torch.float32 if arguments.precision == "fp32" else torch.bfloat16
     print(f"{describe()}; {arguments.precision}, {arguments.threads} threads\n")
+    if arguments.network:
+        whole_network(dtype)
+        return
     print("| batch, channels, voxels | PyTorch (ms) | its errors | medseg (ms) | its errors |")
     print("| --- | --- | --- | --- | --- |")
     for shape in SHAPES:
@@ -64,6 +69,40 @@ def main() -> None:
         print(
             f"| {', '.join(map(str, shape[:2]))}, {'×'.join(map(str, shape[2:]))} | {' | '.join(cells)} |", flush=True
         )
+
+
+def whole_network(dtype: torch.dtype) -> None:
+    """Prints what a window and a step of SegResNet take, with the norms of both."""
+    from monai.networks.nets import SegResNet
+
+    torch.manual_seed(0)
+    theirs = SegResNet(init_filters=16, out_channels=3).to(memory_format=torch.channels_last_3d)
+    ours = on_cpu(copy.deepcopy(theirs), in_bf16=dtype == torch.bfloat16)
+    window, batch = (
+        torch.randn(n, 1, *(edge,) * 3).contiguous(memory_format=torch.channels_last_3d)
+        for n, edge in ((1, 96), (2, 48))
+    )
+
+    def predict(network: nn.Module) -> None:
+        with torch.inference_mode():
+            network(window)
+
+    def step(network: nn.Module) -> None:
+        network(batch).square().mean().backward()
+
+    print("| | PyTorch (ms) | medseg (ms) |\n| --- | --- | --- |")
+    for name, work in (("a window of 96³", predict), ("forth and back, 2 of 48³", step)):
+        cells = []
+        for network in (theirs, ours):
+            network.train(work is step)
+            times = []
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                for _ in range(REPEATS_OF_NETWORK):
+                    start = time.perf_counter()
+                    work(network)
+                    times.append(time.perf_counter() - start)
+            cells.append(f"{1000 * statistics.median(times):.0f}")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def back(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -56,7 +56,7 @@ class CpuGroupNorm(nn.GroupNorm):
         if input.is_contiguous() or not input.is_contiguous(memory_format=memory_format):
             return super().forward(input)
         if fold := _fold_for_sums(input):
-            arguments = self.weight, self.bias, self.eps, fold, self.num_groups
+            arguments = self.weight, self.bias, self.eps, (fold, self.num_groups)
             return _NormOfGroups.apply(input, *arguments)  # type: ignore[no-any-return, no-untyped-call]
         return super().forward(input.contiguous()).contiguous(memory_format=memory_format)
 
@@ -94,7 +94,7 @@ def _normalized(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor
         arguments = image, norm.weight, norm.bias, norm.eps
         if fold == 1:
             return _NormOfSamples.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
-        return _NormOfGroups.apply(*arguments, fold, image.shape[1])  # type: ignore[no-any-return, no-untyped-call]
+        return _NormOfGroups.apply(*arguments, (fold, image.shape[1]))  # type: ignore[no-any-return, no-untyped-call]
     if len(image) == 1:
         return nn.functional.batch_norm(image, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
     return nn.functional.instance_norm(image, weight=norm.weight, bias=norm.bias, eps=norm.eps)
@@ -184,9 +184,9 @@ class _NormOfGroups(torch.autograd.Function):
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
         eps: float,
-        fold: int,
-        groups: int,
+        folded_and_groups: tuple[int, int],
     ) -> torch.Tensor:
+        fold, groups = folded_and_groups
         normal = torch.empty_like(image)
         precision = _precision(image, weight)
         means, variances = image.new_empty((2, len(image), groups), dtype=precision)
@@ -225,7 +225,7 @@ class _NormOfGroups(torch.autograd.Function):
             affine = [_of_channels(scale * each.view(groups, -1).sum(1), channels, fold) for each in weighted]
             _normalize(sample, affine, statistics, eps, out)
             out.add_(first)
-        return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None, None
+        return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None
 
 
 def _of_channels(of_groups: torch.Tensor, channels: int, fold: int) -> torch.Tensor:
