@@ -155,11 +155,11 @@ KINDS = {
     "inherited": {"name": "3d_fullres_bs4", "inherits": True},
 }  # fmt: skip
 
-# Configurations of one plan. Every other voxel of the finer one lies in the middle between two of a millimetre: labels
-# of the stage before have equal shares there.
+# Configurations of one plan. Only one axis of the finer one is resampled: along several, two labels of the stage before
+# have equal shares in some voxels but for the rounding of float64, by which nnU-Net decides there.
 STAGES = {
     "3d_lowres": CONFIGURATION | {"spacing": [2.2, 1.8, 2.6], "patch_size": [16, 24, 16]},
-    "3d_fullres": CONFIGURATION | {"spacing": [1.0, 2.0, 0.8]},
+    "3d_fullres": CONFIGURATION | {"spacing": [1.0, 2.0, 1.0]},
     "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
 }
 STAGES["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
