@@ -44,6 +44,8 @@ FORMATS = (
     Format("clicks.json", "an evaluation by clicks", "ClicksRecord"),
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
+    Format("annotations.json", "annotations/ of a folder of images", "AnnotatedLabels"),
+    Format("<case_id>.json", "annotations/final/, beside a label map", "Annotation", "annotation"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
     Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
     Format("preprocess.json", "what `medseg preprocess --json` prints", "PreprocessRecord"),

@@ -16,7 +16,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 # What medseg writes of its own, and an entry that tells it from a file of the same name.
-OUTPUTS = {"predictions.json": "medseg", "run.json": "plan", "dataset.json": "medseg"}
+ANNOTATIONS_FILE = "annotations.json"
+OUTPUTS = {"predictions.json": "medseg", "run.json": "plan", "dataset.json": "medseg", ANNOTATIONS_FILE: "medseg"}
 
 
 REJECTED = ".rejected"  # what the name of a mask ends with that lies wrong

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from medseg.dataset.annotations import is_annotated
 from medseg.dataset.cases import CaseList, CaseSelection
+from medseg.dataset.layouts.annotated import add_annotations
 from medseg.dataset.layouts.bids import bids
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.cases_csv import cases_csv
@@ -107,6 +109,15 @@ def dataset_below(listing: Listing) -> CaseListDraft | None:
     return draft
 
 
+def annotated_images(listing: Listing) -> CaseListDraft | None:
+    """Finds images in a folder with annotations/, by any other layout, and the label maps that people drew there."""
+    if not is_annotated(listing.path):
+        return None
+    found = (layout(listing) for layout in LAYOUTS if layout is not annotated_images)
+    draft = next(filter(None, found), None)
+    return add_annotations(draft or listing.draft("a folder of images"), listing)
+
+
 def plain_folder(listing: Listing) -> CaseListDraft | None:
     """Finds images without labels: each is a case, unless all their names tell channels."""
     sources = listing.found.sources
@@ -136,6 +147,7 @@ def single_file(listing: Listing) -> CaseListDraft | None:
 # A table that the user wrote says more than names and folders do; what is told by names comes last.
 LAYOUTS: tuple[Callable[[Listing], CaseListDraft | None], ...] = (
     prepared,
+    annotated_images,
     cases_csv,
     decathlon,
     bids,

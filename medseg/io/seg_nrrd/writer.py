@@ -1,7 +1,7 @@
 """Label maps as 3D Slicer's segmentations, ``.seg.nrrd``.
 
-The fields are those of Slicer's developer guide ("Segmentation labelmap file format"), the file that of
-https://teem.sourceforge.net/nrrd/format.html. It is written here, since pynrrd knows names in ASCII only.
+The fields are those of Slicer's developer guide ("Segmentation labelmap file format"). It is written here, since pynrrd
+knows names in ASCII only.
 """
 
 import gzip
@@ -12,20 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from medseg.files import written_whole
-from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.label_map_volume import LabelMapVolume
+from medseg.io.nrrd.writer import COMPRESSION, MAGIC, image_fields
 from medseg.io.structure_names import storable_text, text_names
 from medseg.structures import Region
 from medseg.terminology import Code
-from medseg.volume import Array, Geometry
+from medseg.volume import Array
 
 TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMY = "Anatomic codes - DICOM master list"
 
 LABEL_MAP, SURFACE = "Binary labelmap", "Closed surface"  # Slicer's names of representations
-
-# Label maps are mostly zeros: more of it takes longer and saves little.
-COMPRESSION = 4
 
 
 def write_seg_nrrd(path: Path, segmented: LabelMapVolume, with_surfaces: bool = False) -> list[Path]:
@@ -50,14 +47,14 @@ def write_seg_nrrd(path: Path, segmented: LabelMapVolume, with_surfaces: bool = 
     layers, names = _layers(structures), text_names([structure.name for structure in structures])
     extents = _extents(_slices(segmented, layers), segmented.geometry.shape, len(layers))
     fields = [
-        *_image_fields(segmented.geometry, len(layers), _dtype(segmented)),
+        *image_fields(segmented.geometry, _dtype(segmented), len(layers)),
         f"Segmentation_MasterRepresentation:={LABEL_MAP}",
         f"Segmentation_ContainedRepresentationNames:={''.join(f'{name}|' for name in representations)}",
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
         *_segment_fields(structures, names, layers, extents),
     ]
     with written_whole(path) as temporary, temporary.open("wb") as stream:
-        stream.write("\n".join(["NRRD0005", *fields, "", ""]).encode())
+        stream.write("\n".join([MAGIC, *fields, "", ""]).encode())
         with gzip.GzipFile("", "wb", COMPRESSION, stream, mtime=0) as compressed:
             for slice_ in _slices(segmented, layers):
                 compressed.write(slice_.tobytes(order="F"))
@@ -110,28 +107,6 @@ def _extents(slices: Iterator[Array], shape: tuple[int, int, int], n_layers: int
         used[2][:, z] = slice_.any(axis=(1, 2))
     ends = [[np.flatnonzero(along[layer]) for along in used] for layer in range(n_layers)]
     return [" ".join(f"{axis[0]} {axis[-1]}" if len(axis) else "0 -1" for axis in layer) for layer in ends]
-
-
-def _image_fields(geometry: Geometry, n_layers: int, dtype: np.dtype) -> list[str]:
-    affine = LPS_TO_RAS @ geometry.affine
-    several = n_layers > 1
-    sizes = (n_layers, *geometry.shape) if several else geometry.shape
-    directions = [_vector(affine[:3, axis]) for axis in range(3)]
-    return [
-        f"type: {dtype.name}",
-        f"dimension: {len(sizes)}",
-        "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, sizes))}",
-        f"space directions: {' '.join(['none', *directions] if several else directions)}",
-        f"kinds: {'list ' if several else ''}domain domain domain",
-        "endian: little",
-        "encoding: gzip",
-        f"space origin: {_vector(affine[:3, 3])}",
-    ]
-
-
-def _vector(numbers: Sequence[float] | Array) -> str:
-    return f"({','.join(repr(float(number) + 0.0) for number in numbers)})"
 
 
 def _segment_fields(
