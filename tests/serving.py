@@ -16,6 +16,7 @@ from medseg.device import choose_device
 from medseg.inferers.model import Model, save_model
 from medseg.serve.access import AccessRules
 from medseg.serve.app import create_app
+from medseg.serve.background_training import BackgroundTraining
 from medseg.serve.datastore import Datastore
 from medseg.serve.models import ServedModel
 from medseg.serve.server import opened_port
@@ -40,7 +41,8 @@ def served(model: Model, name: str, folder: Path) -> ServedModel:
 
 def state_of(folder: Path, models: dict[str, ServedModel] | None = None, **rules: object) -> ServerState:
     known = AccessRules(**{"token": TOKEN, **rules})  # type: ignore[arg-type]
-    return ServerState(Datastore(folder), models or {}, known, choose_device("cpu"))
+    datastore, offered, device = Datastore(folder), models or {}, choose_device("cpu")
+    return ServerState(datastore, offered, known, device, BackgroundTraining(datastore, offered, device))
 
 
 def app_of(state: ServerState) -> Starlette:

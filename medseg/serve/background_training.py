@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ class BackgroundTraining:
         """
         if TIME.fullmatch(max_time) is None:
             raise ConfigError(f"max_time '{max_time[:20]}': write it as 90s, 30m or 2h")
-        drawn = len(self.datastore.annotated())
+        drawn = len(self.cases())
         if drawn < LEAST_CASES:
             raise MedsegError(
                 f"{drawn} cases are annotated; training needs {LEAST_CASES}, to learn from and to validate"
@@ -140,21 +141,34 @@ class BackgroundTraining:
                 self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
             return self.task
 
-    def _work(self, task: TrainingTask) -> None:
+    def cases(self) -> list[str]:
+        """Returns the ids of the cases that can be trained on."""
+        return self.datastore.annotated()
+
+    def commands(self, task: TrainingTask) -> Iterator[list[str]]:
+        """Yields the commands of a task, of medseg; each is asked for when the one before has ended well."""
         model = self.models.get(task.model)
-        prepared, run = task.folder / "prepared", task.folder / "run"
+        prepared = str(task.folder / "prepared")
+        yield ["preprocess", str(self.datastore.folder), "-o", prepared]
         begins = ["--device", str(self.device.torch_device)]
         begins += [] if model is None else ["--init", str(model.path)]
         if model is not None and model.is_promptable:
             begins.append("--prompts")
-        commands = (
-            ["preprocess", str(self.datastore.folder), "-o", str(prepared)],
-            ["train", str(prepared), "-o", str(run), "--max-time", task.max_time, *begins, *self.settings],
-        )
+        yield ["train", prepared, "-o", str(task.folder / "run"), "--max-time", task.max_time, *begins, *self.settings]
+
+    def take(self, task: TrainingTask) -> None:
+        """Lets clients have the new model."""
+        run, model = task.folder / "run", self.models.get(task.model)
+        if model is None:
+            self.models[task.model] = ServedModel(task.model, run, self.device)
+        else:
+            model.replace(run)
+
+    def _work(self, task: TrainingTask) -> None:
         try:
-            done = all(self._run(task, command) for command in commands)
+            done = all(self._run(task, command) for command in self.commands(task))
             if done:
-                self._take(task, run)
+                self.take(task)
             task.status = "DONE" if done else "STOPPED" if self._stopped else "ERROR"
         except Exception as error:
             task.lines.append(str(error))
@@ -177,11 +191,3 @@ class BackgroundTraining:
             for line in self._process.stdout or ():
                 task.lines.append(line.rstrip()[:500])
         return self._process.returncode == 0
-
-    def _take(self, task: TrainingTask, run: Path) -> None:
-        """Lets clients have the new model."""
-        model = self.models.get(task.model)
-        if model is None:
-            self.models[task.model] = ServedModel(task.model, run, self.device)
-        else:
-            model.replace(run)

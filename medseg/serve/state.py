@@ -54,8 +54,8 @@ class ServerState:
         models: By the names that clients know.
         rules: Who may ask.
         device: Where networks run.
+        training: In the background, of the same models.
         queue: Of the device.
-        training: In the background.
         log: What was said lately.
         strategies: How the next case is chosen, by name; the first is the usual one.
     """
@@ -64,13 +64,10 @@ class ServerState:
     models: dict[str, ServedModel]
     rules: AccessRules
     device: Device
+    training: BackgroundTraining
     queue: DeviceQueue = field(default_factory=DeviceQueue)
-    training: BackgroundTraining = field(init=False)
     log: RecentLog = field(default_factory=RecentLog)
     strategies: dict[str, Strategy] = field(default_factory=lambda: {"first": first_case, "random": random_case})
-
-    def __post_init__(self) -> None:
-        self.training = BackgroundTraining(self.datastore, self.models, self.device)
 
     def model(self, name: str) -> ServedModel:
         """Returns the model of a name.
