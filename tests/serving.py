@@ -19,6 +19,8 @@ from medseg.serve.app import create_app
 from medseg.serve.background_training import BackgroundTraining
 from medseg.serve.datastore import Datastore
 from medseg.serve.models import ServedModel
+from medseg.serve.monai_label.routes import MonaiLabel
+from medseg.serve.nninteractive.routes import NnInteractive
 from medseg.serve.server import opened_port
 from medseg.serve.state import ServerState
 
@@ -46,7 +48,7 @@ def state_of(folder: Path, models: dict[str, ServedModel] | None = None, **rules
 
 
 def app_of(state: ServerState) -> Starlette:
-    return create_app(state)
+    return create_app(state, [*MonaiLabel(state).routes, *NnInteractive(state).routes])
 
 
 @contextmanager
