@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import PreprocessResult, preprocess
     from medseg.workflows.quantise import quantise
+    from medseg.workflows.serve import serve
     from medseg.workflows.train import train
     from medseg.workflows.view import view
 
@@ -86,6 +87,7 @@ _HOMES = {
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
+    "serve": "medseg.workflows.serve:serve",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
     # Single steps.
@@ -142,7 +144,7 @@ __all__ = [
     "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError",
     "Volume", "attention_maps", "compare", "demo", "doctor", "evaluate", "evaluate_clicks", "export", "import_model",
     "inspect", "list_models", "list_networks", "load_config", "model_card", "package", "predict", "preprocess",
-    "quantise", "read_volume", "show_progress", "train", "view", "write_label_map",
+    "quantise", "read_volume", "serve", "show_progress", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

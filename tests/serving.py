@@ -80,3 +80,10 @@ def draw(path: Path, affine: np.ndarray = LPS, shape: tuple[int, int, int] = (20
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
     return np.asarray(array > 0.5)
+
+
+class BrightBox(torch.nn.Module):
+    """A network of one label: what is brighter than a half."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([0.5 - image, image - 0.5], 1)

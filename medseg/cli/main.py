@@ -24,6 +24,7 @@ from medseg.cli.package import package
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.quantise import quantise
+from medseg.cli.serve import serve
 from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.train import train
 from medseg.cli.view import view
@@ -38,8 +39,8 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, export, package, import_model, models, quantise,
-    networks, compare, attention, doctor,
+    demo, inspect, preprocess, train, predict, evaluate, view, serve, export, package, import_model, models,
+    quantise, networks, compare, attention, doctor,
 )  # fmt: skip
 
 app = typer.Typer(

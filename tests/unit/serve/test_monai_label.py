@@ -1,8 +1,8 @@
 """MONAI Label's REST API: the calls of 3D Slicer's module and of OHIF's plugin, as their sources make them."""
 
-import cgi
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,8 +88,12 @@ def slicer(client: httpx.Client, method: str, selector: str, fields: dict, files
     response = connection.getresponse()
     if "multipart" not in response.getheader("content-type", ""):
         return response.status, json.loads(response.read()), {}
-    found = cgi.FieldStorage(fp=response.fp, environ={"REQUEST_METHOD": "POST"}, headers=response.msg)
-    parts = {each.filename or each.name: each.value for each in found.list}
+    mark = response.getheader("content-type", "").partition("boundary=")[2].encode()
+    parts = {}
+    for part in response.read().split(b"--" + mark)[1:-1]:
+        head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        name = re.findall(rb'name="([^"]+)"', head)[-1].decode()  # of the file, where it has one
+        parts[name] = content.removesuffix(b"\r\n")
     return response.status, json.loads(parts.pop("params")), parts
 
 
