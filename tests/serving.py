@@ -37,7 +37,7 @@ def served(model: Model, name: str, folder: Path) -> ServedModel:
     (folder / name).mkdir(parents=True)
     save_model(folder / name, model.record, {"weight": torch.zeros(1)})
     result = ServedModel(name, folder / name, choose_device("cpu"))
-    result._loaded = model
+    result._loaded = result._promptable = model
     return result
 
 

@@ -47,6 +47,7 @@ def create_app(state: ServerState, routes: Sequence[BaseRoute] = ()) -> Starlett
             yield
         finally:
             medseg_logger.removeHandler(state.log)
+            state.training.stop()
             state.queue.close()
 
     middleware = [
@@ -63,12 +64,14 @@ def create_app(state: ServerState, routes: Sequence[BaseRoute] = ()) -> Starlett
             expose_headers=EXPOSED,
         )
         middleware.insert(1, of_pages)
-    return Starlette(
+    app = Starlette(
         routes=[Route("/healthz", _healthz), *routes],
         middleware=middleware,
         exception_handlers=refusal_handlers(),
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would lead to an address without the token
+    return app
 
 
 async def _healthz(request: Request) -> Response:

@@ -15,6 +15,7 @@ from medseg.inferers.model import Model, model_folders, weights_fingerprint
 from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.inferers.recipe import Recipe, read_recipe
 from medseg.inferers.recipe_model import RecipeModel, load_any, recipe_folder
+from medseg.interactive.object_predictor import load_promptable
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
 from medseg.prediction.result import Prediction
 from medseg.progress import say
@@ -38,6 +39,7 @@ class ServedModel:
         self.record = record_at(path)
         self.lock = threading.Lock()
         self._loaded: Model | RecipeModel | None = None
+        self._promptable: Model | None = None
 
     @property
     def label_names(self) -> list[str]:
@@ -81,15 +83,18 @@ class ServedModel:
             return self._loaded
 
     def promptable(self) -> Model:
-        """Returns the model, for a session with prompts.
+        """Returns the model for sessions with prompts, by the back end that is fast for their windows.
 
         Raises:
             ModelError: It answers to none.
         """
-        model = self.loaded()
-        if isinstance(model, RecipeModel) or not self.is_promptable:
+        if not self.is_promptable:
             raise ModelError(f"{self.name}: answers to no prompts; train one with 'medseg train --prompts'")
-        return model
+        with self.lock:
+            if self._promptable is None:
+                say(f"Loading {self.name}, for prompts, from {self.path}")
+                self._promptable = load_promptable(self.path, self.device, self.backend)
+            return self._promptable
 
     def replace(self, path: Path) -> None:
         """Lets clients have another model by this name, from the next request on.
@@ -99,7 +104,7 @@ class ServedModel:
         """
         record = record_at(path)
         with self.lock:
-            self.path, self.record, self._loaded = path, record, None
+            self.path, self.record, self._loaded, self._promptable = path, record, None, None
             self.__dict__.pop("fingerprint", None)
 
     def segment(self, case: Case, channels: Sequence[str] = ()) -> Prediction:

@@ -12,6 +12,7 @@ from medseg.serve.access import AccessRules
 
 BACKLOG = 128
 LONGEST_IDLE = 30  # seconds that a connection is kept open
+LONGEST_END = 5  # seconds that requests have to end after Ctrl-C
 
 
 def opened_port(host: str, port: int) -> socket.socket:
@@ -75,6 +76,7 @@ def run_until_interrupted(
         access_log=False,
         server_header=False,
         timeout_keep_alive=LONGEST_IDLE,
+        timeout_graceful_shutdown=LONGEST_END,
         ssl_certfile=certificate,
         ssl_keyfile=key,
     )

@@ -29,6 +29,7 @@ from medseg.serve.monai_label.uploads import (
 from medseg.serve.refusals import NotFoundError
 from medseg.serve.state import ServerState
 
+MOST_BEGUN = 10_000  # cases that people have opened and not saved
 CONVERTED = ".nrrd"  # what images become that are not one file: DICOM, and volumes of a series
 
 
@@ -60,7 +61,9 @@ class DatastoreEndpoint:
 
     def begin(self, case_id: str, person: str) -> None:
         """Notes that a person begins with a case, from which on its time counts."""
-        self.begun.setdefault((case_id, person), time.monotonic())
+        while len(self.begun) >= MOST_BEGUN:
+            del self.begun[next(iter(self.begun))]
+        self.begun.setdefault((case_id, person[:200]), time.monotonic())
 
     def status(self) -> dict[str, Any]:
         """Returns how much is annotated."""

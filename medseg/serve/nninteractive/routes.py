@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio.to_thread
+import psutil
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from medseg.architecture import PROMPT_CHANNELS
 from medseg.interactive.object_mask import MaskChange
-from medseg.interactive.session import InteractiveSession
+from medseg.interactive.session import MOST_STEPS_BACK, InteractiveSession
 from medseg.serve.models import ServedModel
 from medseg.serve.nninteractive.array_place import ArrayPlaces
 from medseg.serve.nninteractive.leases import Lease, Leases
@@ -32,7 +33,9 @@ from medseg.version import VERSION
 from medseg.volume import Array
 
 LEASE = "X-Lease-Token"
+PROTOCOL = "2.5.0"  # the version of nnInteractive whose protocol this is
 EXPANSION = 8  # of what is sent: an array may have so many times the bytes of the largest body
+PART_OF_MEMORY = 4  # that is free: no array takes more of it
 STROKE = [2, 2, 2]  # voxels
 
 
@@ -118,8 +121,8 @@ class NnInteractive:
             "interaction_decay": None if plan is None or plan.prompts is None else plan.prompts.decay,
             "patch_size": None if plan is None else list(plan.patch_size),
             "do_autozoom": True,
-            "inference_session_version": f"medseg {VERSION}",
-            "license": f"{model.name}, a model of the user's own",
+            "inference_session_version": PROTOCOL,
+            "license": f"{model.name}, served by medseg {VERSION}",
             "supports_undo": True,
         }
         return JSONResponse(answer)
@@ -247,7 +250,7 @@ class NnInteractive:
         session = self._session(lease)
         async with lease.lock:
             change = await self.state.queue.run(add, session, prompt)
-            lease.steps += 1
+            lease.steps = min(lease.steps + 1, MOST_STEPS_BACK)
             return await anyio.to_thread.run_sync(changed_part, change if prompt.run_prediction else None, lease.dtype)
 
     def _lease(self, request: Request) -> Lease:
@@ -260,6 +263,6 @@ class NnInteractive:
 
     def _array(self, body: bytes) -> Array:
         try:
-            return unpack(body, self.largest_array)
+            return unpack(body, min(self.largest_array, psutil.virtual_memory().available // PART_OF_MEMORY))
         except ValueError as error:
             raise HTTPException(400, f"the array cannot be read: {error}") from error
