@@ -111,7 +111,7 @@ def _object(text: str, what: str) -> dict[str, Any]:
     return content
 
 
-def checked(content: dict[str, Any], kind: type[M]) -> M:
+def as_record(content: dict[str, Any], kind: type[M]) -> M:
     """Returns what was sent as a record.
 
     Raises:

@@ -20,9 +20,9 @@ from medseg.serve.nninteractive.messages import (
     ImageMeta,
     SentPrompt,
     TargetBuffer,
+    as_record,
     body_as_json,
     changed_part,
-    checked,
     meta_of,
     origin_of,
 )
@@ -142,7 +142,7 @@ class NnInteractive:
 
     async def _set_image(self, request: Request) -> Response:
         lease = self._lease(request)
-        meta = checked(meta_of(request).get("image_properties") or {}, ImageMeta)
+        meta = as_record(meta_of(request).get("image_properties") or {}, ImageMeta)
         async with lease.lock:
             body = await request.body()
             # Not in the queue of the device: others can go on meanwhile.
@@ -158,7 +158,7 @@ class NnInteractive:
 
     async def _set_target_buffer(self, request: Request) -> Response:
         lease = self._lease(request)
-        buffer = checked(await body_as_json(request), TargetBuffer)
+        buffer = as_record(await body_as_json(request), TargetBuffer)
         shape = self._session(lease).image.geometry.shape
         if buffer.shape != shape:
             raise HTTPException(400, f"the mask has {buffer.shape} voxels, the image {shape}")
@@ -191,7 +191,7 @@ class NnInteractive:
         return await self._answer(request, lambda session, prompt: session.predict(), SentPrompt())
 
     async def _add_point(self, request: Request) -> Response:
-        prompt = checked(await body_as_json(request), SentPrompt)
+        prompt = as_record(await body_as_json(request), SentPrompt)
         index = prompt.coordinates
         if index is None:
             raise HTTPException(400, "'coordinates' is missing")
@@ -202,7 +202,7 @@ class NnInteractive:
         )
 
     async def _add_box(self, request: Request) -> Response:
-        prompt = checked(await body_as_json(request), SentPrompt)
+        prompt = as_record(await body_as_json(request), SentPrompt)
         box = prompt.bbox_coords
         if box is None:
             raise HTTPException(400, "'bbox_coords' is missing")
@@ -219,7 +219,7 @@ class NnInteractive:
         return await self._add_mask(request, InteractiveSession.add_lasso)
 
     async def _add_mask(self, request: Request, add: Callable[..., MaskChange]) -> Response:
-        prompt = checked(meta_of(request), SentPrompt)
+        prompt = as_record(meta_of(request), SentPrompt)
         mask = await anyio.to_thread.run_sync(self._array, await request.body())
         origin = origin_of(prompt, mask)
         return await self._answer(
@@ -231,7 +231,7 @@ class NnInteractive:
         )
 
     async def _add_initial_mask(self, request: Request) -> Response:
-        prompt = checked({"run_prediction": False, **meta_of(request)}, SentPrompt)
+        prompt = as_record({"run_prediction": False, **meta_of(request)}, SentPrompt)
         mask = await anyio.to_thread.run_sync(self._array, await request.body())
         return await self._answer(
             request,
