@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from medseg.dataset.annotations import FINAL, Authorship, tags
+from medseg.dataset.annotations import FINAL, Authorship, read_annotation, tags
 from medseg.dataset.cases import Case
 from medseg.io.nrrd.writer import nrrd_bytes
 from medseg.serve.datastore import UPLOADS
@@ -108,7 +108,8 @@ class DatastoreEndpoint:
         return objects
 
     def _info_of_label(self, case_id: str, tag: str) -> dict[str, Any]:
-        annotation = self.state.datastore.annotation(case_id, tag)
+        # It is not compared with the label map, which would read those of all cases whenever a client lists them.
+        annotation = read_annotation(self.state.datastore.folder, case_id, tag)
         if annotation is None:
             return {}
         labels = self.state.datastore.labels
