@@ -12,7 +12,8 @@ from starlette.routing import BaseRoute, Route
 
 from medseg.architecture import PROMPT_CHANNELS
 from medseg.interactive.object_mask import MaskChange
-from medseg.interactive.session import MOST_STEPS_BACK, InteractiveSession
+from medseg.interactive.prompted_object import MOST_STEPS_BACK
+from medseg.interactive.session import InteractiveSession
 from medseg.serve.models import ServedModel
 from medseg.serve.nninteractive.array_place import ArrayPlaces
 from medseg.serve.nninteractive.leases import Lease, Leases
