@@ -97,7 +97,7 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
     "A person in the loop": ("InteractiveSession", "evaluate_clicks"),
     "Beside that": (
-        "import_model", "compare", "package", "quantise", "export", "view", "attention_maps", "list_networks",
+        "import_model", "compare", "package", "quantise", "export", "view", "serve", "attention_maps", "list_networks",
         "list_models", "model_card", "doctor",
     ),
     "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),
