@@ -215,6 +215,62 @@ class SigmoidsOfVoxels(Sigmoids):
         return (interpolated + 0.5).logit(LEAST_PROBABILITY)
 
 
+@dataclass(frozen=True)
+class FirstOutputs(Decoding):
+    """Decodes what the first outputs say, as another decoding does, where others of another kind follow on them.
+
+    Attributes:
+        decoding: Of the first outputs.
+        others: How many follow.
+    """
+
+    decoding: Decoding
+    others: int
+
+    def _first(self, logits: torch.Tensor, axis: int = 0) -> torch.Tensor:
+        return logits.narrow(axis, 0, logits.shape[axis] - self.others)
+
+    def depth(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of the sigmoids of the other outputs: how deep each voxel lies in its object.
+
+        Args:
+            logits: ``(output, …)``.
+
+        Returns:
+            ``(…)``, float32, 0 … 1.
+        """
+        return logits[len(logits) - self.others :].float().sigmoid().mean(0)
+
+    def labels(self, logits: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the label of each voxel, as ``Decoding.labels`` says."""
+        return self.decoding.labels(self._first(logits, axis), axis)
+
+    def n_values(self, n_outputs: int) -> int:
+        """Returns how many values a label map may have, 0 among them."""
+        return self.decoding.n_values(n_outputs - self.others)
+
+    def activated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the probability of each of the first outputs."""
+        return self.decoding.activated(self._first(logits))
+
+    def labels_of_activated(self, probabilities: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns the label of each voxel of probabilities of the first outputs."""
+        return self.decoding.labels_of_activated(probabilities, axis)
+
+    def probabilities(self, logits: torch.Tensor, unions: Mapping[str, Sequence[int]]) -> torch.Tensor:
+        """Returns the probability of each structure."""
+        return self.decoding.probabilities(self._first(logits), unions)
+
+    def entropy(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns how unsure the network is of the first outputs."""
+        return self.decoding.entropy(self._first(logits))
+
+    def nothing(self, n_outputs: int) -> torch.Tensor:
+        """Returns the logits of a voxel that surely belongs to no structure: -10 for each of the other outputs."""
+        first = self.decoding.nothing(n_outputs - self.others)
+        return torch.cat([first, torch.full((self.others,), -CERTAIN)])
+
+
 SOFTMAX = Softmax()
 
 
@@ -222,7 +278,8 @@ def decoding_of(plan: Plan) -> Decoding:
     """Returns what the outputs of a plan's network stand for: regions where the plan has some, else labels."""
     if plan.grid.resampling.restored == "probabilities":
         return SigmoidsOfVoxels(plan.regions) if plan.regions else SoftmaxOfVoxels()
-    return Sigmoids(plan.regions) if plan.regions else SOFTMAX
+    decoding = Sigmoids(plan.regions) if plan.regions else SOFTMAX
+    return decoding if plan.objects is None else FirstOutputs(decoding, len(plan.objects.targets))
 
 
 def or_on_processor(function: Callable[[torch.Tensor], Result], logits: torch.Tensor) -> Result:

@@ -19,6 +19,7 @@ GAUSSIAN_SIGMA = 0.125
 
 NormalizationKind = Literal["ct", "zscore", "linear", "none", "mask"]
 ResamplingRule = Literal["medseg", "nnunet", "monai", "corners"]
+TargetKind = Literal["distance", "core"]
 
 # The orientation of a grid whose axes stay as they are in the file.
 STORED = "stored"
@@ -162,6 +163,18 @@ class LearntRegion(Record):
     value: PositiveInt
 
 
+class ObjectOutputs(Record):
+    """What a network learns of single objects, in outputs behind those of labels or regions: a sigmoid each.
+
+    Attributes:
+        values: Network values of the labels whose objects are told apart.
+        targets: What each output learns: see ``medseg.instances.targets``.
+    """
+
+    values: tuple[PositiveInt, ...] = Field(min_length=1)
+    targets: tuple[TargetKind, ...] = Field(min_length=1)
+
+
 BACKGROUND = "background"
 
 
@@ -181,6 +194,7 @@ class Plan(Record):
         regions: What the outputs stand for, in the order in which they are written over one another. (): one softmax
             over labels.
         windows: How prediction cuts cases into patches.
+        objects: What is learnt of single objects; None: nothing.
     """
 
     dims: Literal[2, 3]
@@ -194,6 +208,7 @@ class Plan(Record):
     mirrored_axes: tuple[Axis, ...] = ()
     regions: tuple[LearntRegion, ...] = ()
     windows: Windows = Windows()
+    objects: ObjectOutputs | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,6 +219,8 @@ class Plan(Record):
             raise ValueError(f"a {self.dims}D plan with slice axis {self.slice_axis} and strides of {axes} axes")
         if self.slice_axis is not None and self.patch_size[self.slice_axis] != 1:
             raise ValueError(f"patches {self.patch_size} of a 2D plan are one voxel thick along {self.slice_axis}")
+        if self.objects is not None and self.grid.resampling.restored != "logits":
+            raise ValueError(f"objects, and {self.grid.resampling.restored} that are brought back to the source")
         if not set(self.mirrored_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirrored axes {self.mirrored_axes}, and the network sees {self.spatial_axes}")
         return self
@@ -219,6 +236,8 @@ class Plan(Record):
         for region in self.regions:
             if max(*region.values, region.value) > len(labels.items):
                 raise ValueError(f"region '{region.name}' is of labels that are not there")
+        if self.objects is not None and max(self.objects.values) > len(labels.items):
+            raise ValueError("objects are of labels that are not there")
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
@@ -227,7 +246,8 @@ class Plan(Record):
 
     def outputs(self, labels: Labels) -> tuple[str, ...]:
         """Returns what each channel of the network's output stands for."""
-        return tuple(region.name for region in self.regions) or (BACKGROUND, *labels.names)
+        of_labels = tuple(region.name for region in self.regions) or (BACKGROUND, *labels.names)
+        return (*of_labels, *(() if self.objects is None else self.objects.targets))
 
     @property
     def prompts(self) -> PromptChannels | None:

@@ -41,8 +41,10 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "For networks of your own": ("WrappedNetwork", "Network", "Promptable"),
     },
     "losses": {
-        "Losses": ("DiceCrossEntropyLoss", "create_loss", "AdaptedLoss", "DistillationLoss", "loss_for",
-                   "monai_losses"),
+        "Losses": (
+            "DiceCrossEntropyLoss", "create_loss", "AdaptedLoss", "loss_for", "monai_losses", "DistillationLoss",
+            "ObjectLoss",
+        ),
         "What they are made of": ("HeadsLoss", "LabelSums", "RegionSums", "merged", "subsampled", "in_float32"),
     },
     "metrics": {
@@ -118,7 +120,7 @@ RECORDS = {
         "Config", "TrainingConfig", "AugmentationConfig", "InferenceConfig", "NetworkConfig", "LossConfig",
         "PlanningConfig", "PreprocessingConfig", "load",
     ),
-    "plan": ("Plan", "Grid", "Normalization", "Resampling", "Windows", "LearntRegion", "Plans"),
+    "plan": ("Plan", "Grid", "Normalization", "Resampling", "Windows", "LearntRegion", "ObjectOutputs", "Plans"),
     "architecture": ("Architecture", "PromptChannels"),
     "fingerprint": ("Fingerprint", "Intensities", "UsualValues"),
     "device": ("choose_device", "Device"),

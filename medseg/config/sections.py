@@ -120,6 +120,10 @@ class TrainingConfig(Section):
     # What is learnt: labels, of which each voxel has one (softmax), or regions, which may overlap (a sigmoid each).
     # auto: regions, where the dataset names some that make a label map.
     outputs: Literal["auto", "labels", "regions"] = "auto"
+    # Of single objects, where the dataset names labels whose objects are told apart: how deep a voxel lies in its
+    # object, and whether it is more than a voxel and a half away from the border. []: nothing.
+    object_targets: list[Literal["distance", "core"]] = ["distance"]
+    object_weight: float = Field(1.0, ge=0)  # of their loss, beside that of the labels
     dice_weight: float = Field(1.0, ge=0)
     ce_weight: float = Field(1.0, ge=0)
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel

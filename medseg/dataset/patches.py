@@ -11,6 +11,7 @@ from itertools import count
 import numpy as np
 import torch
 
+from medseg.dataset.prepared_arrays import FULL
 from medseg.dataset.store import PreparedDataset
 from medseg.plan import Plan
 from medseg.volume import Array
@@ -28,6 +29,7 @@ class Batch:
         case_ids: Of all samples of the whole batch.
         first: Which of them the first sample here is.
         annotated: (sample, network value): which labels were drawn in each sample; None: all.
+        targets: (sample, output, *spatial) float32, 0 … 1: what is learnt of single objects; None: nothing.
 
     Examples:
         >>> import torch
@@ -41,6 +43,7 @@ class Batch:
     case_ids: tuple[str, ...]  # of the whole batch
     first: int = 0
     annotated: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
 
 class PatchSampler:
@@ -109,13 +112,15 @@ class PatchSampler:
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
         case_ids = tuple(self._case(index) for index in indices)
         samples = zip(indices[share], case_ids[share], strict=True)
-        images, labels = zip(*(self._sample(index, case_id) for index, case_id in samples), strict=True)
+        patches = [self._sample(index, case_id) for index, case_id in samples]
+        images, labels, targets = zip(*patches, strict=True)
         return Batch(
             torch.from_numpy(np.stack(images).astype(np.float32)),
             torch.from_numpy(np.stack(labels)),
             case_ids,
             share.start or 0,
             self._annotated(case_ids[share]),
+            None if self.plan.objects is None else torch.from_numpy(np.stack(targets).astype(np.float32) / FULL),
         )
 
     def _annotated(self, case_ids: Sequence[str]) -> torch.Tensor | None:
@@ -134,7 +139,7 @@ class PatchSampler:
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _sample(self, index: int, case_id: str) -> tuple[Array, Array]:
+    def _sample(self, index: int, case_id: str) -> tuple[Array, Array, Array | None]:
         random = np.random.default_rng([self.seed, 1, index])
         image, label_map = self.dataset.image(case_id), self.dataset.label_map(case_id)
         # Exactly the wanted part of all patches, spread evenly over the steps.
@@ -143,7 +148,11 @@ class PatchSampler:
         squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis + 1,)
         labels = self._cut(label_map[None], start)
         self.dataset.check_values(case_id, labels)
-        return self._cut(image, start).squeeze(squeezed), labels.squeeze(squeezed)
+        targets = None
+        if self.plan.objects is not None:
+            stored = [self.dataset.targets(case_id, kind, self.plan.dims) for kind in self.plan.objects.targets]
+            targets = np.concatenate([self._cut(each[None], start).squeeze(squeezed) for each in stored])
+        return self._cut(image, start).squeeze(squeezed), labels.squeeze(squeezed), targets
 
     def _cut(self, array: Array, start: Sequence[int]) -> Array:
         if not any(self.margin):

@@ -4,6 +4,8 @@
                              label_map.npy   uint8 (x, y, z), network values
                              objects.npy     int32 (x, y, z), the objects of instance labels, from 1; only where there
                                              are such labels
+                             distance_2d.npy and the like: uint8 (x, y, z), what networks learn of objects, 255 for 1;
+                                             'medseg train' makes them when it first needs them
                              foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
                              annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
                                              where some are
@@ -13,6 +15,7 @@ They are plain ``.npy`` files, memory-mapped when read: a patch costs the pages 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ from medseg.dataset.prepared_json import AGAIN
 from medseg.errors import SourceError, reading
 from medseg.files import written_whole
 from medseg.labels import IGNORED
+from medseg.plan import TargetKind
 from medseg.volume import Array, Shape3
 
 # float16 keeps eleven bits: normalized values are known to better than one part in a thousand, at half the disk.
@@ -28,7 +32,16 @@ IMAGE_DTYPE = np.float16
 LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
 ANNOTATED_VOXELS = 20_000
-OF_SOME = ("annotated", "objects")  # arrays that not every case has
+FULL = 255  # what stands for 1 in targets of objects
+
+
+def target_name(kind: TargetKind, dims: int) -> str:
+    """Returns the name of the targets of objects for networks of so many spatial axes."""
+    return f"{kind}_{dims}d"
+
+
+# Arrays that not every case has.
+OF_SOME = ("annotated", "objects", *(target_name(kind, dims) for kind in get_args(TargetKind) for dims in (2, 3)))
 
 
 def read_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> Array:

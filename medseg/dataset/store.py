@@ -15,14 +15,14 @@ from monai.data import MetaTensor
 from torch.utils.data import Dataset
 
 from medseg.dataset.cases import Case
-from medseg.dataset.prepared_arrays import IMAGE_DTYPE, read_array, read_voxels
+from medseg.dataset.prepared_arrays import IMAGE_DTYPE, read_array, read_voxels, target_name
 from medseg.dataset.prepared_json import AGAIN, StoredCase, read_dataset, read_fingerprint, read_plans
 from medseg.dataset.spacing import spaced
 from medseg.errors import SourceError
 from medseg.fingerprint import UsualValues
 from medseg.io.discover import source_of
 from medseg.labels import IGNORED, Labels
-from medseg.plan import Plans
+from medseg.plan import Plans, TargetKind
 from medseg.volume import Array, Geometry
 
 Item = dict[str, Any]
@@ -156,6 +156,20 @@ class PreparedDataset(Dataset[Item]):
         """Returns some annotated voxels of a case, int32 ``(n, 3)``: x, y, z; None where no voxel is ignored."""
         path = self._path(case_id, "annotated")
         return read_voxels(path, 0, self.model_grid(case_id).shape) if path.is_file() else None
+
+    def targets(self, case_id: str, kind: TargetKind, dims: int) -> Array:
+        """Returns what networks learn of the objects of a case, uint8 ``(x, y, z)``, memory-mapped.
+
+        Args:
+            case_id: The case.
+            kind: Of the target: see ``medseg.instances.targets``.
+            dims: Spatial axes that the network sees, 2 or 3. ``store_targets`` has made the files.
+        """
+        return read_array(self.target_path(case_id, kind, dims), np.uint8, self.model_grid(case_id).shape)
+
+    def target_path(self, case_id: str, kind: TargetKind, dims: int) -> Path:
+        """Returns where such a target lies."""
+        return self._path(case_id, target_name(kind, dims))
 
     def is_annotated(self, case_id: str) -> Array:
         """Returns for the background and each label whether it was drawn where it is, bool ``(network value,)``."""

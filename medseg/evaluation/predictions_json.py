@@ -20,6 +20,7 @@ from medseg.records import PathInside, Record, read_record, write_record
 from medseg.volume import Spacing3
 
 PREDICTIONS_FILE = "predictions.json"
+OBJECTS = "objects"  # the folder of object maps beside it
 PROBABILITIES = "probabilities"  # the folder beside it, which 'medseg predict --save-probabilities' writes
 ADVICE = "run 'medseg predict' again, or remove this file"
 
@@ -41,6 +42,7 @@ class PredictedCase(Record):
         forecast_mb: Of the peak, where memory was limited.
         voxels: By name of label or region.
         volumes_ml: The same; empty for pictures, whose pixels have no size.
+        objects: How many there are of each label whose objects are told apart, by its name.
         windows: Of the image on the model grid.
         skipped_windows: Of them, those that were answered without asking the network.
         expected_dice: With the network's own probabilities, by name, of what has a mask.
@@ -66,6 +68,7 @@ class PredictedCase(Record):
     forecast_mb: NonNegativeFloat | None = None
     voxels: dict[str, NonNegativeInt] = Field(default_factory=dict)
     volumes_ml: dict[str, float] = Field(default_factory=dict)
+    objects: dict[str, NonNegativeInt] = Field(default_factory=dict)
     windows: NonNegativeInt = 0
     skipped_windows: NonNegativeInt = 0
     expected_dice: dict[str, float] = Field(default_factory=dict)

@@ -5,8 +5,6 @@ Networks of one plan are averaged window by window (``inferers.ensemble``). Thos
 file, so that memory doesn't grow with labels × volume.
 """
 
-import mmap
-import tempfile
 from math import prod
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 from medseg.decoding import Decoding
 from medseg.errors import MedsegError
+from medseg.scratch import forget, scratch_array
 from medseg.transforms.restoring import Observer, Restored, oriented
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
@@ -42,12 +41,11 @@ class MeanProbabilities:
         self.decoding, self.n_networks, self.source = decoding, n_networks, source
         # Where nothing was seen: 1 in the output of the background, if it has one; 0 in all others.
         self._nothing = decoding.activated(decoding.nothing(n_outputs)).round()
-        with tempfile.TemporaryFile() as file:  # which stays while it is mapped
-            self._sums = np.memmap(file, np.uint16, "w+", shape=(n_outputs, *source.shape))
+        self._sums = scratch_array(np.uint16, (len(self._nothing), *source.shape))
         for sums, nothing in zip(self._sums, self._nothing.tolist(), strict=True):
             if nothing:
                 sums[:] = round(nothing * LEVELS)
-        self._forget()
+        forget(self._sums)
 
     def observer(self, orientation: str) -> Observer:
         """Returns what adds the probabilities of one network, part by part of the source grid.
@@ -63,7 +61,7 @@ class MeanProbabilities:
                 place = oriented(sums, self.source, orientation)[part.place]
                 added = ((values - nothing) * (LEVELS / self.n_networks)).round().to("cpu", torch.int32).numpy()
                 place[:] = np.clip(place + added, 0, 2**16 - 1)
-            self._forget()
+            forget(self._sums)
 
         return add
 
@@ -76,11 +74,5 @@ class MeanProbabilities:
             part = slice(start, start + thickness)
             mean = torch.from_numpy(self._sums[:, part].astype(np.float32)).div_(LEVELS)
             result[part] = self.decoding.labels_of_activated(mean, 0).numpy()
-            self._forget()
+            forget(self._sums)
         return result
-
-    def _forget(self) -> None:
-        """Frees the pages that were written, which needn't stay in memory: they are in the file."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._sums.flush()
-            self._sums._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

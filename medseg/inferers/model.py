@@ -207,7 +207,7 @@ def with_head(record: ModelRecord, head: int | None) -> ModelRecord:
 
 def see_the_same(plan: Plan, other: Plan) -> bool:
     """Returns whether windows of one plan are windows of the other: the logits of such networks can be averaged."""
-    keys = ("dims", "grid", "patch_size", "slice_axis", "windows")
+    keys = ("dims", "grid", "patch_size", "slice_axis", "windows", "objects")
     return all(getattr(plan, key) == getattr(other, key) for key in keys)
 
 

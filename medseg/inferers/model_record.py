@@ -13,6 +13,7 @@ from medseg.fingerprint import UsualValues
 from medseg.inferers.origin import Origin
 from medseg.inferers.recipe import RECIPE
 from medseg.inferers.review import Review
+from medseg.instances.rule import GroupingRule
 from medseg.labels import Labels
 from medseg.plan import MOST_PATCH_VOXELS, Plan
 from medseg.postprocessing.components import Rule
@@ -94,6 +95,7 @@ class ModelRecord(Record):
     inference_fit: InferenceFit | None = None  # None where training did not choose it, and of older models
     teacher: TeacherComparison | None = None  # of a model that learnt from a larger one
     postprocessing: tuple[Rule, ...] = ()
+    grouping: GroupingRule | None = None  # of a model that learnt objects; None: by the usual rule
     usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models
     review: Review | None = None  # which cases to look at; None where too few were held back, and of older models
     provenance: dict[str, Any]  # versions, date, number of cases, steps; nothing that names data

@@ -3,8 +3,6 @@
 They are gathered slab by slab in a temporary file, so that memory doesn't grow with labels × volume.
 """
 
-import mmap
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 
 from medseg.errors import MedsegError
 from medseg.io.nifti.writer import write_nifti
+from medseg.scratch import forget, scratch_array
 from medseg.transforms.restoring import Restored, oriented
 from medseg.volume import SHEAR_TOLERANCE, Geometry
 
@@ -42,26 +41,19 @@ class Maps:
         self.of_logits = of_logits
         self.source = source
         self.orientation = orientation
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it goes with this object)
-        self._maps = np.memmap(self._file, np.uint8, "w+", shape=(len(names), *source.shape))
+        self._maps = scratch_array(np.uint8, (len(names), *source.shape))
 
     def __call__(self, part: Restored) -> None:
         """Stores the values of a part of the source grid."""
         for view, values in zip(self._maps, self.of_logits(part.logits()), strict=True):
             place = oriented(view, self.source, self.orientation)[part.place]
             place[:] = (values * LEVELS).round().to("cpu", torch.uint8).numpy()
-        self._forget()
+        forget(self._maps)
 
     def write(self, path_of: Callable[[str], Path]) -> list[Path]:
         """Writes one NIfTI file a map, float32, and returns their paths."""
         paths = [path_of(name) for name in self.names]
         for path, view in zip(paths, self._maps, strict=True):
             write_nifti(path, np.divide(view, LEVELS, dtype=np.float32), self.source)
-            self._forget()
+            forget(self._maps)
         return paths
-
-    def _forget(self) -> None:
-        """Frees the pages that were written, which needn't stay in memory: they are in the file."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._maps.flush()
-            self._maps._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

@@ -42,6 +42,8 @@ def write_monai_bundle(model: Model, folder: Path) -> None:
         raise ConfigError("--format monai-bundle: holds no networks of valid convolutions; take --format onnx")
     if not _says_all(model.record.plan):
         raise ConfigError("--format monai-bundle: cannot prepare cases as this model needs them; take --format onnx")
+    if model.record.plan.objects is not None:
+        raise ConfigError("--format monai-bundle: holds no models that tell objects apart; take --format onnx")
     with torch.no_grad():
         exported = torch.export.export(model.network, (example_window(model),))
     for node in exported.graph.nodes:

@@ -99,6 +99,11 @@ def _back_in_words(record: ModelRecord) -> str:
 
 
 def _decoding_in_words(record: ModelRecord) -> str:
+    objects = record.plan.objects
+    if objects is not None:
+        of_labels = record.model_copy(update={"plan": record.plan.model_copy(update={"objects": None})})
+        last = f"the last {len(objects.targets)} of them ({', '.join(objects.targets)}) tell objects apart, by sigmoids"
+        return f"{last}; of the others {_decoding_in_words(of_labels)}"
     if not record.plan.regions:
         return "label i is the largest of the logits, 0 the background"
     written = ", ".join(f"{region.name} {region.value}" for region in record.plan.regions)

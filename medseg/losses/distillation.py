@@ -30,6 +30,7 @@ class DistillationLoss(nn.Module):
         weight: Of the second part.
         temperature: Divides all logits before the probabilities are made of them.
         regions: Whether outputs are regions, a sigmoid each.
+        others: How many outputs, the last ones, are of single objects, and learnt from their targets alone.
 
     Examples:
         >>> import torch
@@ -50,28 +51,32 @@ class DistillationLoss(nn.Module):
         weight: float = 1.0,
         temperature: float = TEMPERATURE,
         regions: bool = False,
+        others: int = 0,
     ) -> None:
         super().__init__()
         self.loss = loss
         # In a tuple it is no part of this module: its weights stay where they are, and it stays in evaluation mode.
         self.teacher = (teacher,)
-        self.weight, self.temperature, self.regions = weight, temperature, regions
+        self.weight, self.temperature, self.regions, self.others = weight, temperature, regions, others
+        self.wants_targets = getattr(loss, "wants_targets", False)
 
     def forward(
-        self, logits: Heads, target: torch.Tensor, annotated: torch.Tensor | None = None, *, image: torch.Tensor
+        self, logits: Heads, target: torch.Tensor, *, image: torch.Tensor, **more: torch.Tensor
     ) -> torch.Tensor:
         """Returns the loss, a float32 scalar.
 
         Args:
             logits: Of the student, ``(batch, output, *spatial)``, or a list of them from the finest down.
             target: As ``loss`` takes it.
-            annotated: As ``loss`` takes it.
             image: What the student saw, ``(batch, channel, *spatial)``.
+            **more: As ``loss`` takes it.
         """
-        of_labels: torch.Tensor = self.loss(logits, target, *(() if annotated is None else (annotated,)))
+        of_labels: torch.Tensor = self.loss(logits, target, **more)
         finest = logits if isinstance(logits, torch.Tensor) else logits[0]
+        finest = finest[:, : finest.shape[1] - self.others]
         with torch.no_grad():
             theirs = self.teacher[0](image)
+            theirs = theirs[:, : theirs.shape[1] - self.others]
             lost = [(a - b) // 2 for a, b in zip(theirs.shape[2:], target.shape[2:], strict=True)]
             theirs = subsampled(theirs[centre_within(lost)], finest.shape[2:]).float() / self.temperature
         ours = finest.float() / self.temperature

@@ -11,12 +11,15 @@ from medseg.decoding import decoding_of
 from medseg.inferers.confidence import ChosenLabelProbability, Confidence
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
+from medseg.inferers.objects import ObjectObserver
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps
+from medseg.instances.grouping import Objects
 from medseg.postprocessing.components import RuleEffect, postprocess
 from medseg.prediction.case_reading import ReadCase, header_grid
 from medseg.progress import say
+from medseg.transforms.restoring import Observer
 from medseg.volume import Geometry
 
 UNCERTAINTY = "uncertainty"
@@ -37,6 +40,7 @@ class SegmentedCase:
     forecast_mb: float | None
     peak_memory_mb: float
     stages: dict[str, float]
+    objects: Objects | None = None  # on the grid of the source, of a model that learnt them
 
 
 def segment_case(
@@ -64,7 +68,9 @@ def segment_case(
     rules = record.postprocessing
     probability = ChosenLabelProbability(prepared.geometry) if rules and not record.plan.regions else None
     watchers: list[Watcher] = [confidence] if probability is None else [confidence, probability]
-    segmentation = segment(predictor, prepared, config, memory_plan, list(maps.values()), watchers)
+    objects = None if record.plan.objects is None else ObjectObserver(record.plan, record.grouping, geometry)
+    observers: list[Observer] = [*maps.values(), *([] if objects is None else [objects])]
+    segmentation = segment(predictor, prepared, config, memory_plan, observers, watchers)
     for change in model.device.threads.told():
         say(change)
     sure = None if probability is None else lambda voxels: probability.at(geometry.world(voxels))
@@ -82,6 +88,7 @@ def segment_case(
         forecast_mb=None if memory is None else memory.peak / 2**20,
         peak_memory_mb=model.device.peak_memory_mb(),
         stages={**read_case.stages, "network": network, "restore": time.perf_counter() - start - network},
+        objects=None if objects is None else objects.objects(),
     )
 
 

@@ -9,22 +9,27 @@ import numpy as np
 
 from medseg.dataset.cases import Case
 from medseg.errors import MedsegError, OutputError
-from medseg.evaluation.predictions_json import PROBABILITIES, map_paths
+from medseg.evaluation.predictions_json import OBJECTS, PROBABILITIES, map_paths
+from medseg.files import ensure_folder
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.recipe import Recipe
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
+from medseg.instances.grouping import Objects
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, usual_format, write_mask
+from medseg.io.nifti.writer import write_nifti
+from medseg.io.picture.exif import orientation_of
+from medseg.io.picture.writer import write_image2d
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
 from medseg.prediction.result import Prediction
-from medseg.volume import Array, Volume
+from medseg.volume import Array, Geometry, Volume
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
@@ -58,6 +63,8 @@ def write_case(
     segmented = LabelMapVolume(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
     if folder is not None:
         _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
+        if segmented_case.objects is not None:
+            write_object_map(folder / OBJECTS, case, segmented_case.objects.object_map, of_header)
     masks, not_written = _write(paths, segmented) if paths else ((), ())
     return Prediction(
         case_id=case.case_id,
@@ -87,7 +94,39 @@ def write_case(
         extras=tuple(segmented_case.maps),
         images=stamps(case),
         kept=None if paths else label_map,
+        n_objects=_counts(segmented_case.objects, record.labels),
+        objects=None if folder is not None else segmented_case.objects,
     )
+
+
+def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geometry) -> Path:
+    """Writes the object map of a case: a NIfTI, or, of a picture, a PNG, and a TIFF where a PNG cannot hold it.
+
+    Args:
+        folder: Where the file ``CASE.nii.gz``, ``CASE.png`` or ``CASE.tif`` goes.
+        case: Its first image says how pixels are turned.
+        object_map: ``(x, y, z)``: the number of the object of each voxel, or 0.
+        geometry: Of the image.
+
+    Returns:
+        The file.
+    """
+    source = case.images[0]
+    if source.kind != "image2d":
+        path = folder / f"{case.case_id}.nii.gz"
+        write_nifti(path, object_map, geometry)
+        return path
+    fits_png = object_map.shape[2] == 1 and int(object_map.max(initial=0)) < 2**16
+    path = ensure_folder(folder) / f"{case.case_id}{'.png' if fits_png else '.tif'}"
+    write_image2d(path, object_map, orientation_of(source.path))
+    return path
+
+
+def _counts(objects: Objects | None, labels: Labels) -> dict[str, int]:
+    """Returns how many objects of each label there are, by its name."""
+    if objects is None:
+        return {}
+    return {labels.names[value - 1]: int((objects.values == value).sum()) for value in np.unique(objects.values)}
 
 
 def try_mask(case: Case, labels: Labels) -> None:

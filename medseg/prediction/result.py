@@ -7,6 +7,7 @@ from typing import Any
 
 from medseg.errors import OutputError, Problem
 from medseg.evaluation.predictions_json import PredictedCase, Stamp
+from medseg.instances.grouping import Objects
 from medseg.io.mask_formats import Written
 from medseg.io.read import read_volume
 from medseg.labels import Labels
@@ -39,6 +40,8 @@ class Prediction:
     extras: tuple[str, ...] = ()  # what was written beside the masks
     images: tuple[Stamp, ...] = ()
     kept: Volume | None = None  # the label map, where nothing was to be written
+    n_objects: dict[str, int] = field(default_factory=dict)  # by the name of a label whose objects are told apart
+    objects: Objects | None = None  # on the grid of the source, where they were not written into a folder
 
     @property
     def seconds(self) -> float:
@@ -79,6 +82,7 @@ class Prediction:
             forecast_mb=None if self.forecast_mb is None else round(self.forecast_mb, 1),
             voxels=self.voxels,
             volumes_ml={name: round(ml, 4) for name, ml in self.volumes_ml.items()},
+            objects=self.n_objects,
             windows=self.windows,
             skipped_windows=self.skipped_windows,
             expected_dice={name: round(dice, 6) for name, dice in self.expected_dice.items()},

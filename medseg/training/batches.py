@@ -22,7 +22,8 @@ def batches_from(source: Batches, first_step: int) -> Generator[Batch, None, Non
 
     Args:
         source: A ``PatchSampler``, which begins at ``first_step`` exactly; or anything that gives ``Batch``es or
-            dictionaries of ``"image"`` (sample, channel, *spatial) and ``"label"`` (sample, 1, *spatial).
+            dictionaries of ``"image"`` (sample, channel, *spatial) and ``"label"`` (sample, 1, *spatial), and
+            ``"targets"`` (sample, output, *spatial), 0 … 1, where objects are learnt.
         first_step: Steps done so far. Where there were some, another source than a ``PatchSampler`` begins anew, which
             is told: what a ``DataLoader`` would have given next is not known.
     """
@@ -57,7 +58,8 @@ def as_batch(item: Mapping[str, Any]) -> Batch:
             f'a batch with "image" {tuple(image.shape)} and "label" {tuple(label.shape)}: give (sample, channel, '
             "*spatial) and (sample, 1, *spatial)"
         )
-    return Batch(image.float(), label, _names(item, len(image)))
+    targets = _plain(item["targets"]).float() if "targets" in item else None
+    return Batch(image.float(), label, _names(item, len(image)), targets=targets)
 
 
 def _plain(values: object) -> torch.Tensor:

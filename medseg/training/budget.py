@@ -75,7 +75,8 @@ class Budget:
         """
         n, channels = ceil(plan.batch_size / self.processes), len(self.dataset.record.channels)
         label = torch.randint(2, (n, 1, *plan.network_patch), dtype=torch.uint8)
-        return Batch(torch.randn(n, channels, *plan.network_patch), label, ("noise",) * n)
+        targets = None if plan.objects is None else torch.rand(n, len(plan.objects.targets), *plan.network_patch)
+        return Batch(torch.randn(n, channels, *plan.network_patch), label, ("noise",) * n, targets=targets)
 
 
 def _end(step: int) -> float:

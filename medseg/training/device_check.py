@@ -87,5 +87,7 @@ def _step(device: Device, plan: Plan, dataset: PreparedDataset, config: Config, 
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, channels, *plan.network_patch, generator=generator)
     label = torch.randint(2, (1, 1, *plan.network_patch), dtype=torch.uint8, generator=generator)
-    batch = Batch(image, label, ("noise",))
+    n_targets = 0 if plan.objects is None else len(plan.objects.targets)
+    targets = torch.rand(1, n_targets, *plan.network_patch, generator=generator) if n_targets else None
+    batch = Batch(image, label, ("noise",), targets=targets)
     return trainer.run_steps(iter([batch]), 0, 1, lambda step: 0.5)

@@ -14,6 +14,7 @@ from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.heads import HeadsLoss
+from medseg.losses.objects import ObjectLoss
 from medseg.losses.registry import loss_for
 from medseg.networks.entries import entry_of
 from medseg.plan import Plan
@@ -128,6 +129,14 @@ def make_trainer(
     elif not isinstance(loss, HeadsLoss):  # of one head, and perhaps of masks
         regions, weights = [region.values for region in plan.regions], getattr(network, "head_weights", None)
         loss = AdaptedLoss(loss, name=type(loss).__name__, head_weights=weights, regions=regions)
+    if plan.objects is not None:
+        loss = ObjectLoss(
+            loss,
+            n_outputs=len(plan.objects.targets),
+            weight=settings.object_weight,
+            head_weights=getattr(network, "head_weights", None),
+            reduce=processes.sum,
+        )
     return Trainer(
         plan,
         network,

@@ -25,7 +25,7 @@ from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError, printable, reading
 from medseg.files import ensure_folder, write_text
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import ObjectOutputs, Plan
 from medseg.planning.candidates import CandidatePlan, candidate_plans, dearest_affordable
 from medseg.planning.derive import fit_to_cpu
 from medseg.planning.network import fit_to_network, with_network
@@ -261,7 +261,9 @@ def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -
 def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
     """Returns the plan with regions, and with network, patch and batch of the user."""
     regions = regions_to_learn(dataset.labels, config.training.outputs)
-    plan = with_network(plan, config).model_copy(update={"regions": regions})
+    values, kinds = tuple(dataset.labels.instance_values), tuple(config.training.object_targets)
+    objects = ObjectOutputs(values=values, targets=kinds) if values and kinds else None
+    plan = with_network(plan, config).model_copy(update={"regions": regions, "objects": objects})
     if plan.architecture.name == CUSTOM_NETWORK:  # the user's module, of which nothing is known
         return plan
     network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)

@@ -65,7 +65,9 @@ class Teacher:
                 given = network(image)
             return given if isinstance(given, torch.Tensor) else given[0]
 
-        return DistillationLoss(loss, logits, weight=weight, regions=bool(self.model.record.plan.regions))
+        plan = self.model.record.plan
+        others = 0 if plan.objects is None else len(plan.objects.targets)
+        return DistillationLoss(loss, logits, weight=weight, regions=bool(plan.regions), others=others)
 
 
 def student_model(teacher: str) -> InitialModel:

@@ -12,6 +12,7 @@ from torch import nn
 
 from medseg.dataset.patches import Batch
 from medseg.decoding import decoding_of
+from medseg.errors import TrainingError
 from medseg.losses.heads import Heads, centre_within, in_float32
 from medseg.progress import say, warn
 from medseg.training.batch_norm import share_batch_norm
@@ -194,6 +195,8 @@ class Trainer(TrainerArguments):
         for group, peak in zip(optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = rate * (peak / self.peaks[0])
         data = {"image": self.device.send(batch.image), "label": self.device.send(batch.label)}
+        if batch.targets is not None:
+            data["targets"] = self.device.send(batch.targets)
         annotated = None if batch.annotated is None else self.device.send(batch.annotated)
         data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=len(batch.case_ids))
         image, label = data["image"].contiguous(memory_format=self.memory_format), data["label"][self.centre]
@@ -206,6 +209,10 @@ class Trainer(TrainerArguments):
         known = {} if annotated is None else {"annotated": annotated}
         if getattr(self.loss, "wants_image", False):  # that of a teacher
             known["image"] = image
+        if getattr(self.loss, "wants_targets", False):  # of single objects
+            if batch.targets is None:
+                raise TrainingError('objects are learnt, and a batch has no "targets": see medseg.dataset.Batch')
+            known["targets"] = data["targets"][self.centre]
         loss = self.loss(heads, label, **known)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(optimizer)

@@ -7,6 +7,7 @@ of them is so everywhere. So only cells at borders are.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -33,12 +34,15 @@ class Restored:
     Attributes:
         label_map: ``(x, y, z)``, uint8; a view: what is written into it is in the result.
         place: Where it lies in what ``Restoring.oriented`` gives.
-        logits: Interpolates those of all labels: ``(label, x, y, z)``, float32.
+        logits: Interpolates those of all labels: ``(label, x, y, z)``, float32. Of a boolean array of the part's shape,
+            those of its voxels, in their order: ``(label, voxel)``.
+        axis: Along which parts follow each other.
     """
 
     label_map: Array
     place: tuple[slice, slice, slice]
-    logits: Callable[[], torch.Tensor]
+    logits: Callable[..., torch.Tensor]
+    axis: int = 0
 
 
 Observer = Callable[[Restored], None]
@@ -92,15 +96,10 @@ class Restoring:
         self.observers = observers
         self._label_map = np.zeros(self.orthogonal.shape, dtype=np.uint8)
         coordinates = parallel_coordinates(grid, self.orthogonal.oriented_as(self.orientation))
-        inside = [
-            torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten()
-            for c, n in zip(coordinates, grid.shape, strict=True)
-        ]
+        axes = list(zip(coordinates, grid.shape, strict=True))
+        inside = [torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten() for c, n in axes]
         self._inside = [slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0) for i in inside]
-        self._taps = [
-            taps_at(c[i], n, each in nearest)
-            for each, (c, i, n) in enumerate(zip(coordinates, inside, grid.shape, strict=True))
-        ]
+        self._taps = [taps_at(c[i], n, a in nearest) for a, ((c, n), i) in enumerate(zip(axes, inside, strict=True))]
         self._done = 0  # voxels of the source along the axis, of those inside
 
     @property
@@ -153,7 +152,7 @@ class Restoring:
         label_map = self.oriented(self._label_map)[x, y, z]
         label_map[:] = slab.decoded(taps).cpu().numpy()
         for observer in self.observers:
-            observer(Restored(label_map, (x, y, z), lambda: slab.interpolated(taps)))
+            observer(Restored(label_map, (x, y, z), partial(slab.interpolated, taps), self.axis))
 
 
 class _Slab:
@@ -180,13 +179,13 @@ class _Slab:
             result[tuple(place.T)] = self.decoding.labels(self._interpolate(taps, place), -1)
         return result
 
-    def interpolated(self, taps: Sequence[Taps]) -> torch.Tensor:
-        """Returns logits ``(label, x, y, z)`` at the places of the taps."""
+    def interpolated(self, taps: Sequence[Taps], which: Array | None = None) -> torch.Tensor:
+        """Returns logits ``(label, x, y, z)`` at the places of the taps, or ``(label, voxel)`` at ``which`` of them."""
         shape = [len(each.low) for each in taps]
-        grid = torch.meshgrid(*(torch.arange(n, device=self.logits.device) for n in shape), indexing="ij")
-        places = torch.stack([axis.flatten() for axis in grid], dim=1)
+        places = torch.from_numpy(np.argwhere(np.ones(shape, bool) if which is None else which)).to(self.logits.device)
         rows = [self._interpolate(taps, place) for place in _in_pieces(places, self.table.shape[1])]
-        return self.decoding.logits(torch.cat(rows)).view(*shape, -1).permute(3, 0, 1, 2)
+        logits = self.decoding.logits(torch.cat(rows)) if rows else self.table[:0].float()
+        return logits.T if which is not None else logits.view(*shape, -1).permute(3, 0, 1, 2)
 
     def _interpolate(self, taps: Sequence[Taps], place: torch.Tensor) -> torch.Tensor:
         """Returns logits ``(voxel, label)`` at ``place`` ``(voxel, 3)``: indices of the taps."""

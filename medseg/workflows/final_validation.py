@@ -11,6 +11,7 @@ from medseg.inferers.model import load_model, without_rules
 from medseg.inferers.model_record import write_model_record
 from medseg.prediction.case_predictor import CasePredictor, predict_cases
 from medseg.prediction.golden import write_golden
+from medseg.training.grouping_fit import fit_grouping
 from medseg.training.model_rules import learn_rules
 from medseg.training.run import Run
 from medseg.workflows.evaluate import evaluate
@@ -27,6 +28,7 @@ def final_validation(run: Run, cases: Sequence[str], device: Device, network: nn
         device: Where it predicts.
         network: The module that was trained, where it is one of the user's own.
     """
+    fit_grouping(run, cases, device, network)
     model = without_rules(load_model(run.folder, device, network=network))
     folder = run.folder / "validation"
     predictor = CasePredictor(with_backend(model, "auto"), folder, model.record.inference)

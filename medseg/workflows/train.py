@@ -12,6 +12,7 @@ from medseg.config import Config
 from medseg.dataset.store import PreparedDataset
 from medseg.device import Device, choose_device
 from medseg.evaluation.evaluation import Evaluation
+from medseg.instances.stored_targets import store_targets
 from medseg.process_group import ProcessGroup, check_batch, device_of_rank, joined
 from medseg.progress import say
 from medseg.report.training import write_training
@@ -97,6 +98,7 @@ def train(
                 runs = [with_own_network(run, own.network, chosen) for run in runs]
         check_batch(processes, runs[0].plan.batch_size)
         processes.first(lambda: check_held_back(runs))
+        processes.first(lambda: store_targets(dataset, runs[0].plan))
         if runs[0].folder == folder:
             result = _train_run(runs[0], chosen, processes, own, started)
         else:

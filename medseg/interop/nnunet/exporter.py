@@ -96,6 +96,7 @@ def _check(plan: Plan) -> None:
         ),
         "takes odd kernels only": any(edge % 2 == 0 for kernel in architecture.kernel_sizes for edge in kernel),
         f"has no axes of {grid.orientation}, only {' and '.join(READERS)}": grid.orientation not in READERS,
+        "tells no objects apart": plan.objects is not None,
         "cannot run transforms of your own": bool(grid.transforms),
         "normalizes before it resamples": grid.resample_first,
         f"cannot resample as '{grid.resampling.rule}' does": grid.resampling.rule not in ("medseg", "nnunet"),

@@ -34,7 +34,7 @@ def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 
 def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> None:
-    """Writes a label map as PNG, or as the pages of a TIFF, in 8 or 16 bits.
+    """Writes a label map as PNG, or as the pages of a TIFF, in 8 or 16 bits; a TIFF of more than 65,535 in 32.
 
     Args:
         path: Where to; ``.png``, ``.tif`` or ``.tiff``.
@@ -42,14 +42,15 @@ def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> N
         orientation: EXIF's, from 1 to 8: the pixels are stored as those of an image with it, and have its tag.
 
     Raises:
-        LabelError: Values don't fit into 16 bits.
+        LabelError: Values don't fit into 16 bits, or into the 32 of a TIFF.
         OutputError: The file cannot be written, or is named otherwise.
     """
-    lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
-    if lowest < 0 or highest > 65535:
-        raise LabelError(f"{path}: a picture holds labels from 0 to 65535, not {lowest} to {highest}; use NIfTI")
-    pages = as_stored(label_map, orientation).T.astype(np.uint8 if highest < 256 else np.uint16)
     is_tiff = path.suffix.lower() in TIFF_SUFFIXES
+    largest = 2**32 - 1 if is_tiff else 65535
+    lowest, highest = (int(label_map.min()), int(label_map.max())) if label_map.size else (0, 0)
+    if lowest < 0 or highest > largest:
+        raise LabelError(f"{path}: holds labels from 0 to {largest}, not {lowest} to {highest}; use NIfTI")
+    pages = as_stored(label_map, orientation).T.astype(np.min_scalar_type(max(highest, 0)))
     if not is_tiff and path.suffix.lower() != ".png":
         raise OutputError(f"{path}: label maps are written as .png or .tif (others lose values)")
     if not is_tiff and len(pages) != 1:

@@ -7,10 +7,11 @@ import torch
 from monai.transforms import Randomizable, Transform
 
 BatchData = dict[str, torch.Tensor]
-"""``image`` (sample, channel, *spatial), any float type; ``label`` (sample, 1, *spatial), integers, if there is one."""
+"""``image`` (sample, channel, *spatial), any float type; ``label`` (sample, 1, *spatial), integers, if there is one;
+``targets`` (sample, output, *spatial), what is learnt of objects, 0 … 1, if there is any."""
 
 # How each is interpolated where it is moved.
-MODES = {"image": "bilinear", "label": "nearest"}
+MODES = {"image": "bilinear", "label": "nearest", "targets": "bilinear"}
 
 Reals = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -10,7 +10,8 @@ from medseg.dataset.patches import Batch
 from medseg.device import Device
 from medseg.errors import TrainingError
 from medseg.networks.registry import build_network
-from medseg.plan import Plan
+from medseg.plan import ObjectOutputs, Plan
+from medseg.training.batches import as_batch
 from medseg.training.parts import OwnParts, make_trainer
 from medseg.training.state import TrainingState, load_checkpoint, read_state, save_checkpoint
 from medseg.training.trainer import Trainer
@@ -218,3 +219,22 @@ def test_statistics_of_batch_normalization_are_part_of_the_average(tiny_plan: Pl
     trainer.run_steps(batches(), 0, 3, lambda step: 0.5)
     assert flat(trainer.average.buffers()).tolist() == flat(trainer.network.buffers()).tolist()
     assert not torch.equal(flat(trainer.average.parameters()), flat(trainer.network.parameters()))
+
+
+def test_objects_are_learnt_beside_labels_and_a_batch_has_to_bring_their_targets(tiny_plan: Plan) -> None:
+    torch.manual_seed(0)
+    plan = tiny_plan.model_copy(update={"objects": ObjectOutputs(values=(1,), targets=("distance",))})
+    subject = plain_trainer(build_network(1, 3, plan.architecture), plan, learning_rate=1e-2)
+    given = ({"image": b.image, "label": b.label, "targets": 0.6 * b.label.float()} for b in batches())
+    learnt = subject.run_steps((as_batch(each) for each in given), 0, 120, lambda step: 0.5)
+    subject.network.eval()
+    batch = next(batches())
+    with torch.no_grad():
+        logits = subject.network(batch.image)
+    label, depth = logits[:, :2].argmax(1, keepdim=True), logits[:, 2:].sigmoid()
+    assert learnt.step == 120
+    assert (label == batch.label).float().mean() > 0.97
+    assert depth[batch.label == 1].mean().item() == pytest.approx(0.6, abs=0.1)
+    assert depth[batch.label == 0].mean() < 0.2
+    with pytest.raises(TrainingError, match="targets"):
+        subject.run_steps(batches(), 120, 121, lambda step: 0.5)

@@ -180,3 +180,13 @@ def test_flips_are_exact_and_only_on_the_axes_given(shape: tuple[int, ...], axes
         for key in batch:
             assert torch.equal(flipped[key][sample], batch[key][sample].flip(dims))
     np.testing.assert_allclose(transform.flipped.mean(axis=0), 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (12, 14, 10)])
+def test_targets_of_objects_move_as_the_image_does(shape: tuple[int, ...]) -> None:
+    image = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    batch = {"image": image, "targets": image.repeat(1, 2, *[1] * len(shape))}
+    moved = RandAffineBatch((1.0,) * len(shape), rotation_prob=1.0, scaling_prob=1.0).set_random_state(1)(batch)
+    moved = RandFlipBatch(range(len(shape)), prob=1.0).set_random_state(1)(moved)
+    assert not torch.allclose(moved["image"], image, atol=0.1)
+    assert torch.equal(moved["targets"], moved["image"].repeat(1, 2, *[1] * len(shape)))
