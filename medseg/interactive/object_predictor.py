@@ -26,7 +26,7 @@ from medseg.interactive.window import PromptWindow, wider_zooms, zoom_for
 from medseg.plan import Plan
 from medseg.transforms.prepared import Prepared
 from medseg.transforms.resample import resample
-from medseg.volume import Points, Shape3
+from medseg.volume import Geometry, Points, Shape3
 
 # Of neighbouring windows that look at a large object once more, and how many do: those nearest to the prompts.
 OVERLAP = 0.25
@@ -155,7 +155,8 @@ class ObjectPredictor:
     def _logits(self, window: PromptWindow, prompts: Sequence[Prompt], mask: ObjectMask) -> torch.Tensor:
         """Returns the object's logits of a window, ``(x, y, z)``, float32 in main memory."""
         grid, source = window.geometry(self.grid), self.source_grid.source
-        channels = encode(prompts, self.channels, source, grid, self.source_grid.seen(mask, grid).float())
+        previous = self.source_grid.seen(mask, grid)
+        channels = encode(self._or_middle(prompts, grid, previous), self.channels, source, grid, previous.float())
         with torch.inference_mode():
             seen = torch.cat([window.of_image(self.image), channels])
             logits = self.predictor(seen[None])[0, -1].float().cpu()
@@ -188,6 +189,29 @@ class ObjectPredictor:
                 weights[there] += weight
         refined = torch.where(weights > 0, total / weights, coarse)
         return self.source_grid.with_logits(mask, refined, region.geometry(self.grid))
+
+    def _or_middle(self, prompts: Sequence[Prompt], grid: Geometry, mask: torch.Tensor) -> Sequence[Prompt]:
+        """Returns the prompts; where none lies in a window, with a point in the middle of the mask there.
+
+        In training a mask without any prompt never meant an object.
+
+        Args:
+            prompts: Of the object.
+            grid: Of the window.
+            mask: What the window shows of the object so far, bool ``(x, y, z)``.
+        """
+        from edt import edt  # takes long to import
+
+        source = self.source_grid.source
+        for prompt in prompts:
+            corners = grid.index(source.world(_corners(bounds_of(prompt))))
+            if (corners.max(0) > -0.5).all() and (corners.min(0) < np.array(grid.shape) - 0.5).all():
+                return prompts
+        if not mask.any():
+            return prompts
+        depth = edt(np.pad(mask.numpy(), 1), anisotropy=grid.spacing)[1:-1, 1:-1, 1:-1]
+        x, y, z = source.index(grid.world(np.unravel_index(int(depth.argmax()), depth.shape)))
+        return [*prompts, Point((float(x), float(y), float(z)))]
 
 
 def bounds_of(prompt: Prompt) -> Bounds:

@@ -227,3 +227,12 @@ def test_another_back_end_runs_windows_with_prompts(tmp_path) -> None:  # type: 
         masks[backend], automatic[backend] = session.mask, session.automatic()
     assert (masks["torch"] == masks["openvino"]).mean() > 0.98
     np.testing.assert_array_equal(automatic["torch"], automatic["openvino"])
+
+
+def test_every_window_of_a_large_object_has_a_prompt() -> None:
+    """Far from the click it is a point in what was found there: in training no mask came without a prompt."""
+    model = model_of()
+    session = InteractiveSession(model, volume(np.s_[3:60, 10:19, 9:17], shape=(80, 30, 30)))
+    session.add_point((8, 14, 12))
+    seen = windows_seen(model)
+    assert len(seen) > 6 and all(bool(each[1 + INSIDE].any()) for each in seen)
