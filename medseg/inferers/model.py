@@ -51,8 +51,7 @@ class Model:
     @property
     def name(self) -> str:
         """The name of its run, or of its folder where that stands alone."""
-        folder = self.folder.resolve()
-        return folder.parent.name if folder.name in ("model", "model-last") else folder.name
+        return name_of_model(self.folder)
 
     @property
     def fingerprint(self) -> str:
@@ -63,6 +62,12 @@ class Model:
     def folders(self) -> tuple[Path, ...]:
         """The folders of its networks, one for each."""
         return self.members or (self.folder,)
+
+
+def name_of_model(folder: Path) -> str:
+    """Returns the name of the run of a model folder, or of the folder where that stands alone."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name in ("model", "model-last") else folder.name
 
 
 def weights_fingerprint(*folders: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medseg.evaluation.clicks_json import ALL, GRAPH_CUT, MODEL, RANDOM_WALKER, ClicksRecord
+from medseg.inferers.model import name_of_model
 from medseg.labels import Labels
 from medseg.progress import counted
 from medseg.report.curves import Curve, Drawing, Mark
@@ -36,7 +37,7 @@ def write_click_report(record: ClicksRecord, labels: Labels, path: Path) -> Path
     return write_page(
         path,
         TEMPLATE,
-        f"Clicks on {Path(record.references).name} with {Path(record.model).name}",
+        f"Clicks on {Path(record.references).name} with {name_of_model(Path(record.model))}",
         record=record,
         figures=list(_figures(record)),
         drawings=list(click_curves(record, colours)),
