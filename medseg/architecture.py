@@ -1,7 +1,7 @@
 """What network a plan names: depth, width, and what it sees beside the image. Data only."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -50,11 +50,13 @@ class PromptChannels(Record):
         point_radius_mm: Of the ball around a point: 1 at the point, 0 beyond it.
         scribble_radius_mm: By how much scribbles are thicker than they were drawn, on each side.
         decay: What a prompt is multiplied by for each one that came after it: the newest is the strongest.
+        objects: What the network has learnt to answer with: "labels", or "any" object, which need have none.
     """
 
     point_radius_mm: PositiveFloat
     scribble_radius_mm: NonNegativeFloat
     decay: float = Field(0.9, gt=0, le=1)
+    objects: Literal["labels", "any"] = "labels"
 
 
 class Architecture(Record):

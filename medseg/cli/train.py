@@ -48,6 +48,13 @@ def train(
             metavar="MODEL", help="A larger model of the same data; a network of half its width learns from it."
         ),
     ] = None,
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            "--prompts",
+            help="Let it take clicks, boxes and scribbles, too; --set training.prompts=any: at things without a label.",
+        ),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     config: Annotated[list[Path] | None, typer.Option("-c", "--config", help="YAML file with settings.")] = None,
@@ -95,10 +102,11 @@ def train(
     if ignored:
         raise typer.BadParameter(f"--set {ignored[0]} is settled when data are prepared; give it to medseg preprocess")
     overrides = [
+        *(["training.prompts=labels"] if prompts else []),  # first, since --set may say more
         *(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
-    if resume and (settings or config or dims or network or fold or seed is not None or init or teacher):
+    if resume and (settings or config or dims or network or fold or seed is not None or init or teacher or prompts):
         raise typer.BadParameter(
             "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
         )

@@ -138,6 +138,9 @@ class TrainingConfig(Section):
     init: str | None = None  # a RUN or a model to begin with; its labels and channels may be others
     teacher: str | None = None  # a larger model, whose probabilities a network of half its width learns too
     teacher_weight: float = Field(1.0, gt=0)  # of these, beside the loss of the labels
+    # Whether the network takes prompts, too: clicks, boxes, scribbles. labels: at its labels; any: also at what has no
+    # label, at unions and at parts. None: as the model that it begins with.
+    prompts: Literal["none", "labels", "any"] | None = None
     patience: int | None = Field(None, ge=1)  # validations without a better Dice after which the run ends
     validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
 

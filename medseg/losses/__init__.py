@@ -17,11 +17,11 @@ from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
 from medseg.losses.distillation import DistillationLoss
 from medseg.losses.heads import HeadsLoss, in_float32, subsampled
 from medseg.losses.objects import ObjectLoss
+from medseg.losses.prompted import PromptedLoss, PromptedObjectLoss
 from medseg.losses.registry import create_loss, loss_for, monai_losses
 from medseg.losses.voxel_sums import LabelSums, RegionSums, merged
 
 __all__ = [
-    "AdaptedLoss", "DiceCrossEntropyLoss", "DistillationLoss", "HeadsLoss", "LabelSums", "ObjectLoss", "RegionSums",
-    "create_loss",
-    "in_float32", "loss_for", "merged", "monai_losses", "subsampled",
+    "AdaptedLoss", "DiceCrossEntropyLoss", "DistillationLoss", "HeadsLoss", "LabelSums", "ObjectLoss", "PromptedLoss",
+    "PromptedObjectLoss", "RegionSums", "create_loss", "in_float32", "loss_for", "merged", "monai_losses", "subsampled",
 ]  # fmt: skip

@@ -1,10 +1,17 @@
 """The network of a plan: the user's choices, and the patch that it takes."""
 
+from statistics import geometric_mean
+
+from medseg.architecture import CUSTOM_NETWORK, PromptChannels
 from medseg.config import Config
 from medseg.errors import ConfigError
 from medseg.networks.network import Network
 from medseg.plan import Plan
 from medseg.planning.derive import take_chosen_patch
+
+# Of prompts, in voxels of the model grid: large enough that a click is seen after a stride or two.
+POINT_RADIUS = 3.0
+SCRIBBLE_RADIUS = 1.0
 
 
 def with_network(plan: Plan, config: Config) -> Plan:
@@ -27,6 +34,28 @@ def with_network(plan: Plan, config: Config) -> Plan:
             )
         changes["features"] = tuple(config.network.features)
     return plan.model_copy(update={"architecture": plan.architecture.model_copy(update=changes)})
+
+
+def with_prompts(plan: Plan, config: Config) -> Plan:
+    """Returns the plan with a network that takes prompts, or takes none, as the user has it.
+
+    Raises:
+        ConfigError: The network is one of the user's own, which sees what it sees.
+    """
+    objects = config.training.prompts
+    if objects is None:
+        return plan
+    if objects != "none" and plan.architecture.name == CUSTOM_NETWORK:
+        raise ConfigError("training.prompts: a network of your own takes none; leave it out, or choose one by its name")
+    voxel_mm = geometric_mean([plan.grid.spacing[axis] for axis in plan.spatial_axes])
+    prompts = (
+        PromptChannels(
+            point_radius_mm=POINT_RADIUS * voxel_mm, scribble_radius_mm=SCRIBBLE_RADIUS * voxel_mm, objects=objects
+        )
+        if objects != "none"
+        else None
+    )
+    return plan.model_copy(update={"architecture": plan.architecture.model_copy(update={"prompts": prompts})})
 
 
 def fit_to_network(plan: Plan, network: Network) -> Plan:

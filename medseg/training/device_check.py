@@ -78,6 +78,8 @@ def _step(device: Device, plan: Plan, dataset: PreparedDataset, config: Config, 
     """Returns what the first step of a training gives."""
     channels, outputs = len(dataset.record.channels), len(plan.outputs(dataset.labels))
     torch.manual_seed(0)
+    # Prompts depend on what the network says: where that is cut off, devices part.
+    plan = plan.model_copy(update={"architecture": plan.architecture.model_copy(update={"prompts": None})})
     network: nn.Module
     if own.network is None:
         network = build_network(channels, outputs, plan.architecture, config.network.checkpointing)

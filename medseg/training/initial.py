@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from medseg.architecture import Architecture
+from medseg.architecture import PROMPT_CHANNELS, Architecture
 from medseg.config import Config, NetworkConfig
 from medseg.errors import ConfigError
 from medseg.inferers.model import model_folders
@@ -36,8 +36,8 @@ class InitialModel:
             bundle of MONAI.
         architecture: Of its network.
         weights: Reads them, by the names of medseg's network.
-        channels: Names of its inputs.
-        outputs: What each of its outputs stands for; none where it has only an encoder.
+        channels: Names of its inputs, without those of prompts.
+        outputs: What each of its outputs stands for, without that of prompts; none where it has only an encoder.
         regions: Whether these are regions.
         spacing: At which it has learnt, in mm; None where nobody says.
     """
@@ -117,7 +117,8 @@ class InitialModel:
 
         Weights are matched by name and shape; outputs by the names of labels, or of regions where both have learnt
         these; inputs by the names of channels, or by their order where there are as many and none has the name of
-        another. Inputs of no match begin with the mean of the others.
+        another. Inputs of no match begin with the mean of the others, those of prompts with zeros: the network then
+        begins as the model that takes none.
 
         Args:
             network: What gets the weights.
@@ -135,13 +136,20 @@ class InitialModel:
         if len(self.channels) == len(channels) and all(source is None for source in inputs):
             inputs = list(range(len(channels)))
         of_outputs, of_inputs = _axes(plan, len(channels), len(names))
+        prompts = _prompts_after(plan, self.architecture, len(self.channels), len(PROMPT_CHANNELS))
+        answers = _prompts_after(plan, self.architecture, len(self.outputs), 1)
         fitting = {}
         for name, tensor in own.items():
             adapted = theirs.get(name)
             if adapted is not None and name in of_outputs:
-                adapted = _rows(adapted, of_outputs[name], outputs, tensor)
+                adapted = _rows(adapted, of_outputs[name], [*outputs, *answers], tensor)
             if adapted is not None and name in of_inputs:
-                adapted = _rows(adapted, of_inputs[name], inputs, None)
+                adapted = _rows(
+                    adapted,
+                    of_inputs[name],
+                    [*inputs, *prompts],
+                    _new_inputs(tensor, adapted, of_inputs[name], len(channels)),
+                )
             if adapted is not None and adapted.shape == tensor.shape:
                 fitting[name] = adapted
         if not fitting.keys() - of_outputs.keys():
@@ -150,13 +158,33 @@ class InitialModel:
                 "--dims to the model"
             )
         network.load_state_dict(fitting, strict=False)
-        return _told(own.keys() - fitting.keys(), len(own), names, outputs, channels, inputs)
+        told = _told(own.keys() - fitting.keys(), len(own), names, outputs, channels, inputs)
+        return f"{told}; what it makes of prompts stays random" if None in answers else told
 
 
 def _matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
     """Returns for each of our names the position of the same name among theirs, whatever its case."""
     known = {name.lower(): i for i, name in enumerate(theirs)}
     return [known.get(name.lower()) for name in ours]
+
+
+def _prompts_after(plan: Plan, theirs: Architecture, first: int, n: int) -> list[int | None]:
+    """Returns where each of ``n`` inputs or outputs of prompts stands in the weights of the model, from ``first`` on.
+
+    Returns:
+        None for each where the model takes no prompts; nothing where the network takes none.
+    """
+    if plan.prompts is None:
+        return []
+    return [None] * n if theirs.prompts is None else list(range(first, first + n))
+
+
+def _new_inputs(own: torch.Tensor, theirs: torch.Tensor, axis: int, n_channels: int) -> torch.Tensor:
+    """Returns weights of inputs that the model has not: the mean of its own for channels, and zeros for prompts."""
+    mean = theirs.mean(axis, keepdim=True)
+    n_prompts = own.shape[axis] - n_channels
+    parts = [mean] * n_channels + [torch.zeros_like(mean)] * n_prompts
+    return torch.cat(parts, axis)
 
 
 def _axes(plan: Plan, inputs: int, outputs: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -180,24 +208,20 @@ def _growing(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
 
 
 def _rows(
-    theirs: torch.Tensor, axis: int, sources: Sequence[int | None], otherwise: torch.Tensor | None
+    theirs: torch.Tensor, axis: int, sources: Sequence[int | None], otherwise: torch.Tensor
 ) -> torch.Tensor | None:
     """Returns ``theirs`` with its entries along ``axis`` in the order of ``sources``.
 
-    Entries without a source are those of ``otherwise``, or the mean of theirs.
+    Entries without a source are those of ``otherwise``.
 
     Returns:
         None where something else differs too.
     """
     if theirs.ndim <= axis or any(source is not None and source >= theirs.shape[axis] for source in sources):
         return None
-    parts = list(theirs.unbind(axis))
-    if otherwise is None:
-        fallback = [theirs.mean(axis)] * len(sources)
-    elif otherwise.ndim == theirs.ndim and otherwise.shape[axis] == len(sources):
-        fallback = list(otherwise.unbind(axis))
-    else:
+    if otherwise.ndim != theirs.ndim or otherwise.shape[axis] != len(sources):
         return None
+    parts, fallback = theirs.unbind(axis), otherwise.unbind(axis)
     chosen = [own if source is None else parts[source] for source, own in zip(sources, fallback, strict=True)]
     return torch.stack(chosen, axis) if len({part.shape for part in chosen}) == 1 else None
 

@@ -15,6 +15,7 @@ from medseg.errors import ConfigError, TrainingError
 from medseg.losses.adapted import AdaptedLoss
 from medseg.losses.heads import HeadsLoss
 from medseg.losses.objects import ObjectLoss
+from medseg.losses.prompted import PromptedLoss, PromptedObjectLoss
 from medseg.losses.registry import loss_for
 from medseg.networks.entries import entry_of
 from medseg.plan import Plan
@@ -137,6 +138,8 @@ def make_trainer(
             head_weights=getattr(network, "head_weights", None),
             reduce=processes.sum,
         )
+    if plan.prompts is not None:
+        loss = PromptedLoss(loss, PromptedObjectLoss(getattr(network, "head_weights", None), processes.sum))
     return Trainer(
         plan,
         network,

@@ -28,7 +28,7 @@ from medseg.networks.registry import build_network
 from medseg.plan import ObjectOutputs, Plan
 from medseg.planning.candidates import CandidatePlan, candidate_plans, dearest_affordable
 from medseg.planning.derive import fit_to_cpu
-from medseg.planning.network import fit_to_network, with_network
+from medseg.planning.network import fit_to_network, with_network, with_prompts
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
 from medseg.progress import say, warn
@@ -229,6 +229,10 @@ def _shaping_model(config: Config) -> InitialModel | None:
     if init is not None and teacher is not None:
         raise ConfigError("training.init, training.teacher: give one of them; a student begins with random weights")
     if teacher is not None:
+        if config.training.prompts not in (None, "none"):
+            raise ConfigError(
+                "training.prompts, training.teacher: give one of them; no teacher shows what prompts mean"
+            )
         return student_model(teacher)
     return None if init is None else InitialModel.read(Path(init))
 
@@ -263,7 +267,7 @@ def _completed(plan: Plan, dataset: PreparedDataset, config: Config) -> Plan:
     regions = regions_to_learn(dataset.labels, config.training.outputs)
     values, kinds = tuple(dataset.labels.instance_values), tuple(config.training.object_targets)
     objects = ObjectOutputs(values=values, targets=kinds) if values and kinds else None
-    plan = with_network(plan, config).model_copy(update={"regions": regions, "objects": objects})
+    plan = with_prompts(with_network(plan, config), config).model_copy(update={"regions": regions, "objects": objects})
     if plan.architecture.name == CUSTOM_NETWORK:  # the user's module, of which nothing is known
         return plan
     network = build_network(len(dataset.record.channels), len(plan.outputs(dataset.labels)), plan.architecture)

@@ -78,7 +78,7 @@ def student_model(teacher: str) -> InitialModel:
     """
     model = InitialModel.read(Path(teacher))
     halved = tuple(max(min(FEWEST_FEATURES, n), n // WIDTH) for n in model.architecture.features)
-    return replace(model, architecture=model.architecture.model_copy(update={"features": halved}))
+    return replace(model, architecture=model.architecture.model_copy(update={"features": halved, "prompts": None}))
 
 
 def _shown(value: object) -> str:

@@ -24,6 +24,7 @@ from medseg.training.epoch import Epoch, confusion
 from medseg.training.interruption import interruptible
 from medseg.training.network_fit import misfit
 from medseg.training.optimizers import update_average
+from medseg.training.prompting import Prompting, answers_of
 from medseg.training.schedule import Join
 from medseg.training.state import TrainingState, load_checkpoint, save_checkpoint
 from medseg.training.trainer_arguments import TrainerArguments
@@ -77,6 +78,10 @@ class Trainer(TrainerArguments):
         self.trained: Trained = wrapped
         self.to_compile = wrapped if self.settings.compile else None
         self.decoding = None if self.plan is None else decoding_of(self.plan)
+        self.prompting = None
+        if self.plan is not None and self.plan.prompts is not None:
+            self.prompting = Prompting(self.plan, answers_of(self.network, self.device))
+            self.decoding = self.prompting.decoding
         self.centre = centre_within(getattr(self.network, "margin", ()))
         self.scaler = torch.amp.GradScaler(self.device.torch_device.type, enabled=self.device.needs_loss_scaling)
         total = self.settings.epochs * self.settings.steps_per_epoch
@@ -199,7 +204,10 @@ class Trainer(TrainerArguments):
             data["targets"] = self.device.send(batch.targets)
         annotated = None if batch.annotated is None else self.device.send(batch.annotated)
         data = self.augmentation(data, seed=(seed, step), first=batch.first, n_samples=len(batch.case_ids))
-        image, label = data["image"].contiguous(memory_format=self.memory_format), data["label"][self.centre]
+        image, label = unprompted, _ = data["image"], data["label"]
+        if self.prompting is not None:
+            image, label = self.prompting(image, label, seed=(seed, step), first=batch.first)
+        image, label = image.contiguous(memory_format=self.memory_format), label[self.centre]
         if self.to_compile is not None:
             self.trained, self.to_compile = compiled(self.to_compile, image, self.device, seed), None
         optimizer.zero_grad(set_to_none=True)
@@ -208,7 +216,7 @@ class Trainer(TrainerArguments):
         heads = in_float32(logits)
         known = {} if annotated is None else {"annotated": annotated}
         if getattr(self.loss, "wants_image", False):  # that of a teacher
-            known["image"] = image
+            known["image"] = unprompted
         if getattr(self.loss, "wants_targets", False):  # of single objects
             if batch.targets is None:
                 raise TrainingError('objects are learnt, and a batch has no "targets": see medseg.dataset.Batch')
@@ -223,7 +231,7 @@ class Trainer(TrainerArguments):
         counts = []
         if self.decoding is not None and step % STEPS_BETWEEN_LOOKS == 0:
             finest = logits if isinstance(logits, torch.Tensor) else logits[0]
-            counts = [confusion(finest.detach(), label, self.decoding, annotated)]
+            counts = [confusion(finest.detach(), label[:, :1], self.decoding, annotated)]
         return loss.detach(), norm.detach(), counts
 
     def _logits(self, image: torch.Tensor) -> Heads:

@@ -90,6 +90,7 @@ def _check(plan: Plan) -> None:
     grid, architecture = plan.grid, plan.architecture
     odd = {
         f"has no '{architecture.name}', only {' and '.join(sorted(CLASSES))}": architecture.name not in CLASSES,
+        "knows no prompts (train with --init THIS_RUN --set training.prompts=none)": plan.prompts is not None,
         "has no network of one stage": len(architecture.features) < 2,
         "has no network that begins at half the resolution (train with planning.cpu_half_resolution=false)": any(
             edge > 1 for edge in architecture.strides[0]

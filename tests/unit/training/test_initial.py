@@ -4,6 +4,7 @@ import pytest
 import torch
 from model_records import record_of
 
+from medseg.architecture import PROMPT_CHANNELS, PromptChannels
 from medseg.config import load
 from medseg.errors import ConfigError
 from medseg.inferers.model import save_model
@@ -134,3 +135,32 @@ def test_networks_that_read_values_while_they_are_built_can_be_begun_with(tmp_pa
     save_model(tmp_path / "model", record, build_network(1, 3, architecture).state_dict())
     told, _, _ = begun(InitialModel.read(tmp_path), plan, Labels.from_names({"liver": 1}), ("T1",))
     assert "tensors of weights fit" in told
+
+
+def test_a_network_that_takes_prompts_begins_as_the_model_that_takes_none(
+    model: tuple[InitialModel, Network], tiny_plan: Plan, tmp_path: Path
+) -> None:
+    prompts = PromptChannels(point_radius_mm=3, scribble_radius_mm=1)
+    architecture = tiny_plan.architecture.model_copy(update={"prompts": prompts})
+    plan = tiny_plan.model_copy(update={"architecture": architecture})
+    told, network, _ = begun(model[0], plan, LABELS, ("T1", "T2"))
+    seen = torch.cat([image(2), torch.rand(1, len(PROMPT_CHANNELS), 8, 8, 8)], 1)
+    with torch.inference_mode():
+        assert torch.allclose(network(image(2)), model[1](image(2)), atol=1e-6)
+        assert torch.allclose(network(seen)[:, :3], model[1](image(2)), atol=1e-6)  # it has yet to learn what they mean
+    assert "what it makes of prompts stays random" in told
+
+    two = plan.grid.model_copy(update={"normalization": plan.grid.normalization * 2})
+    save_model(
+        tmp_path / "prompted",
+        record_of(plan.model_copy(update={"grid": two}), LABELS, ("T1", "T2")),
+        network.state_dict(),
+    )
+    again = InitialModel.read(tmp_path / "prompted")
+    _, same, _ = begun(again, plan, LABELS, ("T2", "T1"))
+    swapped = seen[:, [1, 0, *range(2, seen.shape[1])]]
+    with torch.inference_mode():
+        assert torch.allclose(same(swapped), network(seen), atol=1e-5)
+    _, without, _ = begun(again, tiny_plan, LABELS, ("T1", "T2"))
+    with torch.inference_mode():
+        assert torch.allclose(without(image(2)), model[1](image(2)), atol=1e-6)
