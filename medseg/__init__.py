@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from medseg.workflows.preprocess import PreprocessResult, preprocess
     from medseg.workflows.quantise import quantise
     from medseg.workflows.serve import serve
+    from medseg.workflows.tile import join_tiles, tile
     from medseg.workflows.train import train
     from medseg.workflows.view import view
 
@@ -80,6 +81,7 @@ _HOMES = {
     "export": "medseg.workflows.export:export",
     "import_model": "medseg.workflows.import_model:import_model",
     "inspect": "medseg.workflows.inspect:inspect",
+    "join_tiles": "medseg.workflows.tile:join_tiles",
     "list_models": "medseg.workflows.models:list_models",
     "list_networks": "medseg.workflows.networks:list_networks",
     "model_card": "medseg.workflows.models:model_card",
@@ -88,6 +90,7 @@ _HOMES = {
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
     "serve": "medseg.workflows.serve:serve",
+    "tile": "medseg.workflows.tile:tile",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
     # Single steps.
@@ -140,11 +143,12 @@ _PARTS = (
 
 __all__ = [
     "ClicksRecord", "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection",
-    "InteractiveSession", "LabelError", "Labels", "MedsegError", "ModelError", "OutputError", "Plan", "PredictResult",
-    "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult", "TrainingError",
-    "Volume", "attention_maps", "compare", "demo", "doctor", "evaluate", "evaluate_clicks", "export", "import_model",
-    "inspect", "list_models", "list_networks", "load_config", "model_card", "package", "predict", "preprocess",
-    "quantise", "read_volume", "serve", "show_progress", "train", "view", "write_label_map",
+    "InteractiveSession", "LabelError", "Labels", "MedsegError", "ModelError", "OutputError", "Plan",
+    "PredictResult", "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult",
+    "TrainingError", "Volume", "attention_maps", "compare", "demo", "doctor", "evaluate", "evaluate_clicks",
+    "export", "import_model", "inspect", "join_tiles", "list_models", "list_networks", "load_config", "model_card",
+    "package", "predict", "preprocess", "quantise", "read_volume", "serve", "show_progress", "tile", "train",
+    "view", "write_label_map",
 ]  # fmt: skip
 
 

@@ -58,6 +58,16 @@ def callback_of_plugin(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+# What weights can be chosen by: each has a worst value for what is missed, and a best one of 1.
+ValidationMetric = Literal["dice", "iou", "surface_dice", "lesion_f1", "panoptic_quality", "centreline_dice"]
+METRIC_NAMES: dict[ValidationMetric, str] = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "surface_dice": "surface Dice",
+    "lesion_f1": "lesion F1",
+    "panoptic_quality": "panoptic quality",
+    "centreline_dice": "clDice",
+}
 Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Range = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(ascending)]

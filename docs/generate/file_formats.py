@@ -46,6 +46,7 @@ FORMATS = (
     Format("comparison.json", "a comparison of networks", "NetworkComparisonRecord"),
     Format("annotations.json", "annotations/ of a folder of images", "AnnotatedLabels"),
     Format("<case_id>.json", "annotations/final/, beside a label map", "Annotation", "annotation"),
+    Format("tiles.json", "tiles of large pictures", "TilesRecord"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
     Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
     Format("preprocess.json", "what `medseg preprocess --json` prints", "PreprocessRecord"),

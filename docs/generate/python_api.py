@@ -31,7 +31,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Augmentation of whole batches": (
             "augmentation_for", "build_augmentation", "Augmentation", "RandAffineBatch", "RandFlipBatch",
             "RandGaussianNoiseBatch", "RandGaussianBlurBatch", "RandBrightnessBatch", "RandContrastBatch",
-            "RandLowResolutionBatch", "RandGammaBatch", "RandChannelDropoutBatch", "EachSample", "BatchTransform",
+            "RandLowResolutionBatch", "RandGammaBatch", "RandColourBatch", "RandChannelDropoutBatch", "EachSample",
+            "BatchTransform",
         ),
     },
     "networks": {
@@ -42,10 +43,13 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "losses": {
         "Losses": (
-            "DiceCrossEntropyLoss", "create_loss", "AdaptedLoss", "loss_for", "monai_losses", "DistillationLoss",
-            "ObjectLoss",
+            "DiceCrossEntropyLoss", "ConnectedComponentsLoss", "BlobLoss", "SkeletonRecallLoss", "CentrelineDiceLoss",
+            "TverskyCrossEntropyLoss", "DiceFocalLoss", "DistillationLoss", "ObjectLoss", "create_loss", "AdaptedLoss",
+            "loss_for", "monai_losses",
         ),
-        "What they are made of": ("HeadsLoss", "LabelSums", "RegionSums", "merged", "subsampled", "in_float32"),
+        "What they are made of": (
+            "HeadsLoss", "LabelSums", "RegionSums", "Voxels", "merged", "subsampled", "in_float32",
+        ),
     },
     "metrics": {
         "Functions of two masks": (
@@ -99,8 +103,8 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
     "A person in the loop": ("InteractiveSession", "evaluate_clicks"),
     "Beside that": (
-        "import_model", "compare", "package", "quantise", "export", "view", "serve", "attention_maps", "list_networks",
-        "list_models", "model_card", "doctor",
+        "import_model", "compare", "package", "quantise", "export", "view", "serve", "attention_maps",
+        "list_networks", "list_models", "model_card", "doctor", "tile", "join_tiles",
     ),
     "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),
     "What goes in": ("Config", "Plan", "Labels", "PreparedDataset", "Volume", "Geometry"),

@@ -26,6 +26,7 @@ from medseg.cli.preprocess import preprocess
 from medseg.cli.quantise import quantise
 from medseg.cli.serve import serve
 from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
+from medseg.cli.tile import join_tiles, tile
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError, cause_of, defect, of_the_machine
@@ -40,7 +41,7 @@ logger = logging.getLogger("medseg")
 
 COMMANDS = (
     demo, inspect, preprocess, train, predict, evaluate, view, serve, export, package, import_model, models,
-    quantise, networks, compare, attention, doctor,
+    quantise, networks, compare, attention, tile, join_tiles, doctor,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -33,7 +33,14 @@ def train(
         int | None, typer.Option(min=1, help="Length of the run in epochs, instead of --max-time.")
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="End after so many validations without a better Dice.")
+        int | None, typer.Option(min=1, help="End after so many validations that were no better, by --metric.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What the best weights have of held-back cases: dice, iou, surface_dice, lesion_f1, panoptic_quality "
+            "or centreline_dice. [default: dice]"
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -76,7 +83,7 @@ def train(
 ) -> None:
     """Trains a U-Net and validates it on whole cases that it has not seen.
 
-    The run's folder gets model/ (best validation Dice), model-last/, log.csv, progress.png, TensorBoard events,
+    The run's folder gets model/ (the best of the validations), model-last/, log.csv, progress.png, TensorBoard events,
     config.yaml, checkpoint/ and validation/ with masks and metrics. Ctrl-C writes a checkpoint; --resume goes on.
     With --fold all there are five such folders in it, and model/ is their ensemble.
 
@@ -94,6 +101,7 @@ def train(
         "training.max_time": max_time,
         "training.epochs": epochs,
         "training.patience": patience,
+        "training.metric": metric,
         "training.init": init,
         "training.teacher": teacher,
         "training.seed": seed,
@@ -106,7 +114,8 @@ def train(
         *(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
-    if resume and (settings or config or dims or network or fold or seed is not None or init or teacher or prompts):
+    fresh = (settings, config, dims, network, fold, init, teacher, prompts, metric)
+    if resume and (any(fresh) or seed is not None):
         raise typer.BadParameter(
             "--resume goes on with the run's own settings; only --epochs, --max-time and --patience may change"
         )

@@ -6,7 +6,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from medseg.records import ORIENTATION
-from medseg.setting_types import CallbackSpec, Duration, Mirror, OptimizerName, PositiveRange, Range, ScheduleName
+from medseg.setting_types import (
+    CallbackSpec,
+    Duration,
+    Mirror,
+    OptimizerName,
+    PositiveRange,
+    Range,
+    ScheduleName,
+    ValidationMetric,
+)
 
 TransformSpec = dict[str, Any]  # {"name": "RandGaussianSharpend", "keys": ["image"], "prob": 0.2}
 
@@ -61,10 +70,11 @@ class NetworkConfig(Section):
 class LossConfig(Section):
     """What training makes small."""
 
-    # dice-ce: Dice and cross-entropy, weighed by training.dice_weight and ce_weight; monai.DiceFocalLoss, or another
-    # loss of MONAI for segmentation; one that a plugin registers.
+    # dice-ce: Dice and cross-entropy, weighed by training.dice_weight and ce_weight. To these cc-dice-ce and blob add
+    # each component of a label, skeleton-recall and cldice the middle of tubes; tversky and focal weigh them otherwise.
+    # monai.DiceFocalLoss, or another loss of MONAI for segmentation; one that a plugin registers.
     name: str = "dice-ce"
-    arguments: dict[str, Any] = {}  # of MONAI's class, or of the plugin's
+    arguments: dict[str, Any] = {}  # of the loss: component_weight, tube_weight, alpha, gamma, …
 
 
 class AugmentationConfig(Section):
@@ -88,6 +98,9 @@ class AugmentationConfig(Section):
     gamma_probability: float = Field(0.3, ge=0, le=1)
     gamma_range: PositiveRange = (0.7, 1.5)
     inverted_gamma_probability: float = Field(0.1, ge=0, le=1)
+    colour_probability: float = Field(0.0, ge=0, le=1)  # of pictures in colour (three channels)
+    hue_degrees: float = Field(20.0, ge=0, le=180)  # by which their hue is turned, to both sides
+    saturation_range: PositiveRange = (0.7, 1.4)
     channel_dropout_probability: float = Field(0.0, ge=0, le=1)  # some channels are zeros; cases may then lack some
     # Along which axes. left-right: not where labels come in left-right pairs, which it would swap. all: also upside
     # down and back to front, as no patient is. auto: none in volumes, all in flat images, which have no sides.
@@ -127,6 +140,9 @@ class TrainingConfig(Section):
     dice_weight: float = Field(1.0, ge=0)
     ce_weight: float = Field(1.0, ge=0)
     foreground_fraction: float = Field(1 / 3, ge=0, le=1)  # of patches centred on a labelled voxel
+    # Which voxel of a case: labels: each label that it has equally often. components: of all cases each label equally
+    # often, then each connected component of it, then each voxel; for labels that few cases have, and for small ones.
+    foreground_by: Literal["labels", "components"] = "labels"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     # Of a processor. None: fewer than there are, while these are faster since another program is busy. A number: always
     # so many, so that a resumed run has the same weights to the bit.
@@ -141,7 +157,10 @@ class TrainingConfig(Section):
     # Whether the network takes prompts, too: clicks, boxes, scribbles. labels: at its labels; any: also at what has no
     # label, at unions and at parts. None: as the model that it begins with.
     prompts: Literal["none", "labels", "any"] | None = None
-    patience: int | None = Field(None, ge=1)  # validations without a better Dice after which the run ends
+    # By what of the held-back cases the best weights are chosen, on the model grid: the mean over labels and regions.
+    # Surfaces within 1 mm are the same; lesions match where their IoU is above .5.
+    metric: ValidationMetric = "dice"
+    patience: int | None = Field(None, ge=1)  # validations without a better ``metric`` after which the run ends
     validation_share: float = Field(0.1, gt=0, lt=1)  # most of the time that validation may take
 
 

@@ -50,6 +50,9 @@ class PatchSampler:
     """Draws patches: every case equally often, and a part of the patches centred on a labelled voxel. In cases that are
     not annotated everywhere, the other patches are centred on a voxel that is.
 
+    With ``by_component`` that part finds what is rare and small: each label comes equally often, from whichever cases
+    have it, then each of its connected components, then each voxel of it.
+
     Examples:
         >>> from medseg.dataset import PatchSampler, PreparedDataset
         >>> dataset = PreparedDataset("prepared")  # what medseg preprocess wrote
@@ -87,6 +90,7 @@ class PatchSampler:
         self.batch_size = batch_size
         self.foreground_fraction = foreground_fraction
         self.seed = seed
+        self.by_component = False  # how patches are centred on labels
         self.readers = 1  # threads that read batches, each one of its own
         self._share = WHOLE
         self.margin = tuple(margin)
@@ -142,9 +146,11 @@ class PatchSampler:
     def _sample(self, index: int, case_id: str) -> tuple[Array, Array, Array | None]:
         random = np.random.default_rng([self.seed, 1, index])
         image, label_map = self.dataset.image(case_id), self.dataset.label_map(case_id)
-        # Exactly the wanted part of all patches, spread evenly over the steps.
-        forced = int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
-        start = self._start(case_id, label_map.shape, forced, random)
+        centre = None
+        if self._is_forced(index):
+            label = self._label_and_case(index)[0] if self.by_component else None
+            centre = self._foreground_voxel(case_id, label, random)
+        start = self._start(case_id, label_map.shape, centre, random)
         squeezed = () if self.plan.slice_axis is None else (self.plan.slice_axis + 1,)
         labels = self._cut(label_map[None], start)
         self.dataset.check_values(case_id, labels)
@@ -160,17 +166,42 @@ class PatchSampler:
         return mirrored_cut(array, [s - m for s, m in zip(start, self.margin, strict=True)], self.plan.patch_size)
 
     def _case(self, index: int) -> str:
-        """Returns the case of a sample; cases are in a new random order on each pass."""
+        """Returns the case of a sample; cases are in a new random order on each pass.
+
+        Where a label is to be found, it is one that has it.
+        """
+        if self.by_component and self._is_forced(index) and (case_id := self._label_and_case(index)[1]) is not None:
+            return case_id
         rounds, position = divmod(index, len(self.case_ids))
         order = np.random.default_rng([self.seed, 0, rounds]).permutation(len(self.case_ids))
         return self.case_ids[int(order[position])]
 
-    def _start(self, case_id: str, shape: Sequence[int], forced: bool, random: np.random.Generator) -> tuple[int, ...]:
+    def _is_forced(self, index: int) -> bool:
+        """Returns whether a sample is centred on a label: exactly the wanted part, spread evenly over the steps."""
+        return int((index + 1) * self.foreground_fraction) > int(index * self.foreground_fraction)
+
+    def _label_and_case(self, index: int) -> tuple[int | None, str | None]:
+        """Returns the label that a sample is centred on, each equally often, and a case that has it.
+
+        None and None where no case has any.
+        """
+        random = np.random.default_rng([self.seed, 2, index])
+        labels = self.dataset.labels.names
+        cases = [self.dataset.cases[case_id] for case_id in self.case_ids]
+        held = {name: [case.case_id for case in cases if name in case.volumes_ml] for name in labels}
+        names = [name for name in labels if held[name]]
+        if not names:
+            return None, None
+        name = names[int(random.integers(len(names)))]
+        return labels.index(name) + 1, held[name][int(random.integers(len(held[name])))]
+
+    def _start(
+        self, case_id: str, shape: Sequence[int], centre: Array | None, random: np.random.Generator
+    ) -> tuple[int, ...]:
         """Returns the first voxel of the patch, margin aside.
 
         It is anywhere inside the image; an image that is smaller lies anywhere inside of the patch.
         """
-        centre = self._foreground_voxel(case_id, random) if forced else None
         if centre is None:
             centre = self._annotated_voxel(case_id, random)
         start = []
@@ -182,14 +213,23 @@ class PatchSampler:
                 start.append(int(np.clip(centre[axis] - edge // 2, low, high)))
         return tuple(start)
 
-    def _foreground_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
-        """Returns a voxel of a label chosen among those that the case has; None when it has none."""
-        foreground = self.dataset.foreground(case_id)
-        if len(foreground) == 0:
+    def _foreground_voxel(self, case_id: str, label: int | None, random: np.random.Generator) -> Array | None:
+        """Returns a voxel of a label; None when the case has none.
+
+        Args:
+            case_id: The case.
+            label: Its network value; where it is gone on the model grid, or None, one of those that the case has.
+            random: What is drawn from.
+        """
+        rows = self.dataset.components(case_id) if self.by_component else self.dataset.foreground(case_id)
+        if len(rows) == 0:
             return None
-        label = random.choice(np.unique(foreground[:, 0]))
-        voxels = foreground[foreground[:, 0] == label]
-        return np.asarray(voxels[random.integers(len(voxels)), 1:])
+        values = np.unique(rows[:, 0])
+        chosen = label if label in values else random.choice(values)
+        rows = rows[rows[:, 0] == chosen]
+        if self.by_component:
+            rows = rows[rows[:, 1] == random.choice(np.unique(rows[:, 1]))]
+        return np.asarray(rows[random.integers(len(rows)), -3:])
 
     def _annotated_voxel(self, case_id: str, random: np.random.Generator) -> Array | None:
         """Returns an annotated voxel; None for a case that is annotated everywhere, or nowhere."""

@@ -7,6 +7,8 @@
                              distance_2d.npy and the like: uint8 (x, y, z), what networks learn of objects, 255 for 1;
                                              'medseg train' makes them when it first needs them
                              foreground.npy  int32 (n, 4): label, x, y, z of up to 2,000 voxels a label
+                             components.npy  int32 (n, 5): label, component, x, y, z of up to 50 voxels of each
+                                             connected component, and of up to 2,000 components a label
                              annotated.npy   int32 (n, 3): x, y, z of up to 20,000 voxels that are not ignored; only
                                              where some are
 
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import cc3d
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +34,7 @@ from medseg.volume import Array, Shape3
 IMAGE_DTYPE = np.float16
 LARGEST_VALUE = float(np.finfo(IMAGE_DTYPE).max)
 FOREGROUND_VOXELS_PER_LABEL = 2000
+COMPONENTS_PER_LABEL, VOXELS_PER_COMPONENT = 2000, 50
 ANNOTATED_VOXELS = 20_000
 FULL = 255  # what stands for 1 in targets of objects
 
@@ -101,6 +105,7 @@ def write_case_arrays(
     arrays: dict[str, Array] = {"image": image.astype(IMAGE_DTYPE)}
     if label_map is not None:
         arrays |= {"label_map": label_map, "foreground": _foreground(label_map, seed)}
+        arrays["components"] = _components(label_map, seed)
         if (label_map == IGNORED).any():
             arrays["annotated"] = _annotated(label_map, seed)
     if objects is not None:
@@ -125,6 +130,35 @@ def _foreground(label_map: Array, seed: int) -> Array:
             position = np.stack(np.unravel_index(found, label_map.shape), axis=1)
             rows.append(np.hstack([np.full((len(found), 1), value), position]))
     return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 4), np.int32)
+
+
+def _components(label_map: Array, seed: int) -> Array:
+    """Returns some voxels of each connected component, so that a patch can be centred on a small one as often as on a
+    large one."""
+    random = np.random.default_rng(seed)
+    drawn = np.where(label_map == IGNORED, 0, label_map)
+    components, n = cc3d.connected_components(drawn, connectivity=26, return_N=True)
+    voxels = np.flatnonzero(components)
+    component_of = components.ravel()[voxels]
+    label_of = np.zeros(n + 1, np.uint8)
+    label_of[component_of] = drawn.ravel()[voxels]
+    chosen = np.zeros(n + 1, bool)
+    for value in np.unique(label_of[1:]):
+        of_label = np.flatnonzero(label_of == value)
+        if len(of_label) > COMPONENTS_PER_LABEL:
+            of_label = random.choice(of_label, COMPONENTS_PER_LABEL, replace=False)
+        chosen[of_label] = True
+    # Of a large one about four times as many as are kept, so that few have to be sorted.
+    part = 4 * VOXELS_PER_COMPONENT / np.bincount(component_of, minlength=n + 1).clip(min=1)
+    kept = chosen[component_of] & (random.random(len(voxels)) < part[component_of])
+    order = random.permutation(np.flatnonzero(kept))
+    order = order[np.argsort(component_of[order], kind="stable")]
+    voxels, component_of = voxels[order], component_of[order]
+    first = np.flatnonzero(np.diff(component_of, prepend=0))  # of each component
+    place = np.arange(len(voxels)) - np.repeat(first, np.diff(first, append=len(voxels)))
+    voxels, component_of = voxels[place < VOXELS_PER_COMPONENT], component_of[place < VOXELS_PER_COMPONENT]
+    position = np.stack(np.unravel_index(voxels, label_map.shape), axis=1)
+    return np.column_stack([label_of[component_of], component_of, position]).astype(np.int32).reshape(-1, 5)
 
 
 def _annotated(label_map: Array, seed: int) -> Array:

@@ -152,6 +152,17 @@ class PreparedDataset(Dataset[Item]):
         """Returns some voxels of each label of a case, int32 ``(n, 4)``: label, x, y, z."""
         return read_voxels(self._path(case_id, "foreground"), 1, self.model_grid(case_id).shape)
 
+    def components(self, case_id: str) -> Array:
+        """Returns some voxels of each connected component of a case, int32 ``(n, 5)``: label, component, x, y, z.
+
+        Raises:
+            SourceError: An older version prepared the case.
+        """
+        path = self._path(case_id, "components")
+        if not path.is_file():
+            raise SourceError(f"{path}: is missing, and training.foreground_by=components needs it; {AGAIN}")
+        return read_voxels(path, 2, self.model_grid(case_id).shape)
+
     def annotated_voxels(self, case_id: str) -> Array | None:
         """Returns some annotated voxels of a case, int32 ``(n, 3)``: x, y, z; None where no voxel is ignored."""
         path = self._path(case_id, "annotated")

@@ -20,6 +20,7 @@ from medseg.inspection.label_values import (
     annotated_findings,
     number_findings,
     rare_findings,
+    shape_findings,
     side_findings,
     sparse_findings,
     value_findings,
@@ -57,6 +58,7 @@ def comparison_findings(
     findings += absent_findings(source, drawn, cases.labels)
     findings += annotated_findings(cases.cases, known)
     findings += sparse_findings(source, drawn)
+    findings += shape_findings(source, drawn, known)
     findings += side_findings(drawn, cases.labels)
     return findings[found:]
 

@@ -1,11 +1,12 @@
 """What is drawn in the label map of a case: how much of each label, and whether its values can be meant."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from medseg.dataset.cases import Case, LabelSource
+from medseg.dataset.label_shapes import LabelShape, label_shapes
 from medseg.dataset.label_values import REWRITABLE, nearest_labels
 from medseg.dataset.reading import label_volume
 from medseg.errors import LabelError, MedsegError
@@ -23,14 +24,15 @@ from medseg.volume import GRID_TOLERANCE, Array, Geometry
 class Drawn:
     """What is drawn in the label map of a case.
 
-    ``voxels`` of each value but 0 and the ignore value, and the middle of some, in RAS mm; None for a label map that
-    cannot be read.
+    ``voxels`` of each value but 0 and the ignore value, their ``shapes``, and the middle of some, in RAS mm; None for a
+    label map that cannot be read.
     """
 
     case: Case
     voxels: Mapping[int, int] | None
     voxel_ml: float | None = None  # None for pictures, whose pixels have no size
     centres: Mapping[int, tuple[float, float, float]] | None = None
+    shapes: Mapping[int, LabelShape] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     annotated_part: float = 1.0  # of the voxels: those without the ignore value
     n_objects: Mapping[str, int] | None = None  # of each instance label, by its name; None where there is none
@@ -61,6 +63,7 @@ def look_at_label(
         case,
         voxels,
         voxel_ml=None if case.images[0].kind == "image2d" else grid.voxel_volume_ml,
+        shapes=label_shapes(label_map, grid.spacing, ignore),
         centres={value: _centre(label_map == value, grid) for value in paired & voxels.keys()},
         findings=(
             *(_noted(case, label, note) for note in notes),

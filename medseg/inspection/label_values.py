@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from medseg.dataset.cases import Case
+from medseg.dataset.label_shapes import shape_notes
 from medseg.dataset.label_values import LEAST_GAP, REWRITABLE, rare_value_warning, rare_values, stray_values
 from medseg.errors import LabelError
 from medseg.inspection.finding import Finding, told
@@ -84,6 +85,12 @@ def sparse_findings(path: Path, drawn: Sequence[Drawn]) -> Iterator[Finding]:
         cases = f"{len(parts)} of {counted(len(drawn), 'case')}"
         what = f"in {cases} not all voxels are annotated: {min(parts):.1%} to {max(parts):.1%} are"
         yield Finding("note", "sparse", path, what)
+
+
+def shape_findings(path: Path, drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:
+    """Yields which labels are small, thin or rare, and what would help. ``path`` is the source."""
+    for note in shape_notes([each.shapes for each in drawn if each.voxels], labels):
+        yield Finding("note", note.rule, path, f"{note.label} {note.what}", note.to_do)
 
 
 def side_findings(drawn: Sequence[Drawn], labels: Labels | None) -> Iterator[Finding]:

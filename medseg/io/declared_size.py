@@ -6,7 +6,9 @@ import os
 MOST_INFLATED = 1032
 
 
-def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: bool = False) -> None:
+def check_declared_size(
+    declared: int, there: int, *, ratio: int = 1, exactly: bool = False, in_memory: bool = True
+) -> None:
     """Compares what a header declares with the bytes that are there, before memory is taken.
 
     Args:
@@ -14,6 +16,7 @@ def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: b
         there: Bytes of the file.
         ratio: How many bytes one of the file may stand for.
         exactly: Whether there may be no more of them, either.
+        in_memory: Whether all of them will be in memory at once.
 
     Raises:
         ValueError: The file cannot hold what is declared. ``errors.reading`` tells the user.
@@ -23,7 +26,7 @@ def check_declared_size(declared: int, there: int, *, ratio: int = 1, exactly: b
     if declared > most or (exactly and declared != most):
         compressed = " compressed" if ratio > 1 else ""
         raise ValueError(f"{declared} bytes are declared, and {there}{compressed} ones are there")
-    if declared > _memory():
+    if in_memory and declared > _memory():
         raise MemoryError
 
 

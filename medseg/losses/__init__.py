@@ -13,15 +13,20 @@ Example:
 """
 
 from medseg.losses.adapted import AdaptedLoss
+from medseg.losses.components import BlobLoss, ConnectedComponentsLoss
 from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
 from medseg.losses.distillation import DistillationLoss
 from medseg.losses.heads import HeadsLoss, in_float32, subsampled
 from medseg.losses.objects import ObjectLoss
 from medseg.losses.prompted import PromptedLoss, PromptedObjectLoss
 from medseg.losses.registry import create_loss, loss_for, monai_losses
-from medseg.losses.voxel_sums import LabelSums, RegionSums, merged
+from medseg.losses.tubes import CentrelineDiceLoss, SkeletonRecallLoss
+from medseg.losses.voxel_sums import LabelSums, RegionSums, Voxels, merged
+from medseg.losses.weighed import DiceFocalLoss, TverskyCrossEntropyLoss
 
 __all__ = [
-    "AdaptedLoss", "DiceCrossEntropyLoss", "DistillationLoss", "HeadsLoss", "LabelSums", "ObjectLoss", "PromptedLoss",
-    "PromptedObjectLoss", "RegionSums", "create_loss", "in_float32", "loss_for", "merged", "monai_losses", "subsampled",
+    "AdaptedLoss", "BlobLoss", "CentrelineDiceLoss", "ConnectedComponentsLoss", "DiceCrossEntropyLoss",
+    "DiceFocalLoss", "DistillationLoss", "HeadsLoss", "LabelSums", "ObjectLoss", "PromptedLoss",
+    "PromptedObjectLoss", "RegionSums", "SkeletonRecallLoss", "TverskyCrossEntropyLoss", "Voxels", "create_loss",
+    "in_float32", "loss_for", "merged", "monai_losses", "subsampled",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Losses by name: medseg's own, those of MONAI, and those that plugins register."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,21 +13,36 @@ from medseg.config import Config
 from medseg.errors import ConfigError, did_you_mean, reason_of
 from medseg.labels import IGNORED
 from medseg.losses.adapted import AdaptedLoss
+from medseg.losses.components import BlobLoss, ConnectedComponentsLoss
 from medseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
+from medseg.losses.tubes import CentrelineDiceLoss, SkeletonRecallLoss
+from medseg.losses.weighed import DiceFocalLoss, TverskyCrossEntropyLoss
 from medseg.plan import Plan
 from medseg.plugin_errors import check_arguments, errors_of_plugins
 from medseg.plugins import plugin_of, registered
 
-OWN = "dice-ce"
+# Each is Dice and cross-entropy and something more, or these two weighed otherwise.
+OWN: dict[str, type[DiceCrossEntropyLoss]] = {
+    "dice-ce": DiceCrossEntropyLoss,
+    "cc-dice-ce": ConnectedComponentsLoss,
+    "blob": BlobLoss,
+    "skeleton-recall": SkeletonRecallLoss,
+    "cldice": CentrelineDiceLoss,
+    "tversky": TverskyCrossEntropyLoss,
+    "focal": DiceFocalLoss,
+}
+WEIGHTS = ("dice_weight", "ce_weight")
 PREFIX = "monai."
 # They say what the logits are, which follows from what is learnt.
 OF_LABELS = {"to_onehot_y": True, "softmax": True, "use_softmax": True}
 OF_REGIONS = {"to_onehot_y": False, "sigmoid": True, "use_softmax": False}
+SHARED = ("head_weights", "margin", "regions", "reduce")
+FROM_ONE = ("gamma", "iterations")  # of which less has no gradient, or no meaning
 FILLED_IN = {*OF_LABELS, *OF_REGIONS, "other_act"}
 
 
 def create_loss(
-    name: str = OWN,
+    name: str = "dice-ce",
     *,
     head_weights: Sequence[float] | None = None,
     margin: Sequence[int] = (),
@@ -37,8 +53,9 @@ def create_loss(
     """Returns a loss by its name: a module of (logits, target), where logits may be a list, one a head.
 
     Args:
-        name: "dice-ce" is ``DiceCrossEntropyLoss``; "monai.DiceFocalLoss" and the like are those losses of MONAI whose
-            targets are label maps; others are those of plugins.
+        name: "dice-ce" is ``DiceCrossEntropyLoss``; "cc-dice-ce", "blob", "skeleton-recall", "cldice", "tversky" and
+            "focal" are derived from it; "monai.DiceFocalLoss" and the like are those losses of MONAI whose targets are
+            label maps; others are those of plugins.
         head_weights: See ``DiceCrossEntropyLoss``.
         margin: See ``DiceCrossEntropyLoss``.
         regions: See ``DiceCrossEntropyLoss``.
@@ -58,16 +75,15 @@ def create_loss(
         >>> loss(heads, torch.ones(1, 1, 8, 8)).ndim
         0
     """
-    plugin = plugin_of("loss", name, is_taken=name == OWN or name.startswith(PREFIX))
+    plugin = plugin_of("loss", name, is_taken=name in OWN or name.startswith(PREFIX))
     shared: dict[str, Any] = {"head_weights": head_weights, "margin": margin, "regions": regions}
-    if name == OWN:
-        build = _checked(name, DiceCrossEntropyLoss, arguments, ("dice_weight", "ce_weight"))
-        return build(**arguments, **shared, reduce=reduce)
+    if name in OWN:
+        return OWN[name](**_numbers(name, arguments), **shared, reduce=reduce)
     if name.startswith(PREFIX):
         loss: Any = _monai_loss(name, arguments, bool(regions))
         return AdaptedLoss(loss, name=name, takes_ignored=arguments.get("ignore_index") == IGNORED, **shared)
     if plugin is None:
-        names = [OWN, *(each.name for each in registered("loss")), *(PREFIX + each for each in monai_losses())]
+        names = [*OWN, *(each.name for each in registered("loss")), *(PREFIX + each for each in monai_losses())]
         raise ConfigError(
             f"loss.name: there is no loss '{name}'{did_you_mean(name, names)}; one of a plugin needs --plugin"
         )
@@ -85,7 +101,7 @@ def loss_for(
     """Returns the loss that the settings name, for a network and what it learns by its plan.
 
     Args:
-        config: ``loss``, and of ``training`` the weights of "dice-ce".
+        config: ``loss``, and of ``training`` the weights of Dice and cross-entropy in medseg's own losses.
         plan: Says whether regions are learnt.
         network: Says how its heads weigh. Where its logits are those of the centre of the image, so has to be the
             target: the trainer cuts it.
@@ -104,10 +120,10 @@ def loss_for(
         >>> type(loss_for(Config(), plan, network)).__name__
         'DiceCrossEntropyLoss'
     """
-    weights = {"dice_weight": config.training.dice_weight, "ce_weight": config.training.ce_weight}
-    arguments = ({**weights} if config.loss.name == OWN else {}) | config.loss.arguments
+    weights = {name: getattr(config.training, name) for name in WEIGHTS}
+    arguments = (weights if config.loss.name in OWN else {}) | config.loss.arguments
     for key in arguments:
-        if key in ("head_weights", "margin", "regions", "reduce"):
+        if key in SHARED:
             raise ConfigError(f"loss.arguments.{key}: follows from the network; leave it out")
     return create_loss(
         config.loss.name,
@@ -151,6 +167,25 @@ def _monai_loss(name: str, arguments: dict[str, Any], of_regions: bool) -> Any:
     _checked(name, kind, arguments, [key for key in parameters if key not in FILLED_IN])
     what = OF_REGIONS if of_regions else OF_LABELS
     return _built(name, kind, arguments | {key: value for key, value in what.items() if key in parameters})
+
+
+def _numbers(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of one of medseg's own losses.
+
+    Raises:
+        ConfigError: It has no such argument, or the value is no number from 0 on.
+    """
+    parameters = inspect.signature(OWN[name]).parameters
+    own = [key for key in parameters if key not in (*SHARED, "others")]
+    _checked(name, OWN[name], arguments, [*dict.fromkeys((*own, *WEIGHTS))])
+    for key, value in arguments.items():
+        whole = key in parameters and isinstance(parameters[key].default, int)
+        least = 1 if key in FROM_ONE else 0
+        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not is_number or not least <= value < math.inf:
+            kind = "whole number" if whole else "number"
+            raise ConfigError(f"loss.arguments.{key}: cannot be {value!r}; {name} wants a {kind} from {least} on")
+    return arguments
 
 
 def _checked(name: str, kind: type[nn.Module], arguments: dict[str, Any], known: Sequence[str]) -> type[nn.Module]:

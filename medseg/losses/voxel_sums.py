@@ -6,12 +6,39 @@ over. Voxels of value 255 (``medseg.labels.IGNORED``) count nothing. Sums of sev
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from medseg.labels import IGNORED
+
+
+class Voxels(NamedTuple):
+    """What is known of each voxel of a batch, before it is summed.
+
+    Structures are labels without the background, or regions. Ignored voxels are in no mask of ``reference``, and 0 in
+    ``known``.
+
+    Attributes:
+        probability: ``(batch, structure, *spatial)``.
+        reference: Where each structure is, of the same shape, 0 or 1.
+        known: Which voxels count: of the same shape, or one channel for all structures; 0 or 1.
+        entropy: The cross-entropy of each voxel that counts, of the shape of ``known``; 0 of all others.
+
+    Examples:
+        >>> import torch
+        >>> from medseg.losses import LabelSums, Voxels
+        >>> voxels: Voxels = LabelSums().voxels(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
+        >>> voxels.probability.shape, voxels.known.shape
+        (torch.Size([1, 2, 8, 8]), torch.Size([1, 1, 8, 8]))
+    """
+
+    probability: torch.Tensor
+    reference: torch.Tensor
+    known: torch.Tensor
+    entropy: torch.Tensor
 
 
 class LabelSums(nn.Module):
@@ -40,6 +67,24 @@ class LabelSums(nn.Module):
         Raises:
             ValueError: Logits have one channel, or the target a value that none of their channels stands for.
         """
+        return _sums(self.voxels(logits, target, annotated, reduction="sum"))
+
+    def voxels(
+        self,
+        logits: torch.Tensor,
+        target: torch.Tensor,
+        annotated: torch.Tensor | None = None,
+        *,
+        reduction: str = "none",
+    ) -> Voxels:
+        """Returns what is summed, of each voxel; arguments and errors are those of ``forward``.
+
+        Args:
+            logits: ``(batch, label, *spatial)``, the background first.
+            target: ``(batch, 1, *spatial)``: network values.
+            annotated: ``(batch, label)``: which labels were drawn. None: all.
+            reduction: "sum" for the sum of the cross-entropy in place of that of each voxel, which takes less memory.
+        """
         if logits.shape[1] < 2:
             raise ValueError(
                 f"logits {tuple(logits.shape)}: a softmax needs two channels, the background first; for a sigmoid of "
@@ -50,11 +95,11 @@ class LabelSums(nn.Module):
         labels = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, *[1] * (target.ndim - 2))
         reference = (target == labels).float()  # to multiply by truth values takes longer
         try:
-            entropy = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORED, reduction="sum")
+            entropy = functional.cross_entropy(logits, target[:, 0].long(), ignore_index=IGNORED, reduction=reduction)
         except IndexError as error:  # on a processor; a GPU says it in its own way, later
             raise ValueError(f"target: {error} It holds 0 to {logits.shape[1] - 1}, or {IGNORED}") from error
         known = (target != IGNORED).float()
-        return _sums(logits.softmax(1)[:, 1:], reference, known, entropy)
+        return Voxels(logits.softmax(1)[:, 1:], reference, known, entropy[:, None] if entropy.ndim else entropy)
 
 
 class RegionSums(nn.Module):
@@ -95,14 +140,32 @@ class RegionSums(nn.Module):
         Raises:
             ValueError: There are more or fewer channels of logits than regions.
         """
+        return _sums(self.voxels(logits, target, annotated, reduction="sum"))
+
+    def voxels(
+        self,
+        logits: torch.Tensor,
+        target: torch.Tensor,
+        annotated: torch.Tensor | None = None,
+        *,
+        reduction: str = "none",
+    ) -> Voxels:
+        """Returns what is summed, of each voxel; arguments and errors are those of ``forward``.
+
+        Args:
+            logits: ``(batch, region, *spatial)``.
+            target: ``(batch, 1, *spatial)``: network values of labels.
+            annotated: ``(batch, label)``: which labels were drawn. None: all.
+            reduction: "sum" for the sum of the cross-entropy in place of that of each voxel, which takes less memory.
+        """
         if logits.shape[1] != len(self.holds):
             raise ValueError(f"logits {tuple(logits.shape)}: {len(self.holds)} regions need as many channels")
         reference = self.masks(target).to(logits)
         known = (target != IGNORED).to(logits).expand_as(logits)
         if annotated is not None:
             known = known * self.drawn(annotated).view(*logits.shape[:2], *[1] * (logits.ndim - 2)).to(logits)
-        entropy = functional.binary_cross_entropy_with_logits(logits, reference, weight=known, reduction="sum")
-        return _sums(logits.sigmoid(), reference * known, known, entropy)
+        entropy = functional.binary_cross_entropy_with_logits(logits, reference, weight=known, reduction=reduction)
+        return Voxels(logits.sigmoid(), reference * known, known, entropy)
 
     def masks(self, target: torch.Tensor) -> torch.Tensor:
         """Returns where each region is: ``(batch, region, *spatial)``, bool.
@@ -149,10 +212,9 @@ def merged(logits: torch.Tensor, annotated: torch.Tensor, hidden_logit: float = 
     return torch.cat([background, logits.masked_fill(hidden, hidden_logit)[:, 1:]], dim=1)
 
 
-def _sums(
-    probabilities: torch.Tensor, reference: torch.Tensor, known: torch.Tensor, entropy: torch.Tensor
-) -> torch.Tensor:
+def _sums(voxels: Voxels) -> torch.Tensor:
+    probability, reference, known, entropy = voxels
     axes = (0, *range(2, reference.ndim))
-    overlap = (probabilities * reference).sum(axes)
-    sizes = (probabilities * known).sum(axes) + reference.sum(axes)
+    overlap = (probability * reference).sum(axes)
+    sizes = (probability * known).sum(axes) + reference.sum(axes)
     return torch.cat([overlap, sizes, torch.stack([entropy, known.sum()])])

@@ -12,6 +12,7 @@ import numpy as np
 from medseg.config import PreprocessingConfig
 from medseg.dataset.cases import Case, CaseList, LabelSource
 from medseg.dataset.image_warnings import ImageWarning, header_warnings, value_warnings
+from medseg.dataset.label_shapes import LabelShape, label_shapes
 from medseg.dataset.prepared_arrays import write_case_arrays
 from medseg.dataset.prepared_files import kept_image, kept_label, written_label, written_objects
 from medseg.dataset.reading import read_channels, read_images, stacked
@@ -44,6 +45,7 @@ class Checked:
     case: Case
     measures: CaseMeasures
     resampled: tuple[bool, ...]  # of each image, whether it was brought to the grid of the first
+    shapes: Mapping[int, LabelShape] = field(default_factory=dict)  # of its labels, by value
     notes: tuple[str, ...] = ()  # on how its label map was read
     doubts: tuple[ImageWarning, ...] = ()  # about its images
     model_grid: Geometry | None = None
@@ -163,6 +165,7 @@ def check_case(
         checked,
         measures,
         resampled,
+        {} if drawn is None else label_shapes(drawn.label_map, image.geometry.spacing, ignore),
         notes,
         tuple(doubts),
         n_objects=found.counts(labels) if found and labels else {},

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.dataset.cases import CaseList
+from medseg.dataset.label_shapes import shape_notes
+from medseg.labels import Labels
 from medseg.preparation.checked_case import Checked
 from medseg.progress import counted, say, warn
 
@@ -22,8 +24,8 @@ def tell_found(source: str | Path, found: CaseList) -> None:
         warn(str(problem))
 
 
-def tell_checked(checked: Sequence[Checked], channels: Sequence[str]) -> None:
-    """Tells what was decided about the cases when they were read."""
+def tell_checked(checked: Sequence[Checked], channels: Sequence[str], labels: Labels | None) -> None:
+    """Tells what was decided about the cases when they were read, and which labels are small, thin or rare."""
     for i, channel in enumerate(channels[: len(checked[0].resampled)] if checked else ()):
         n_resampled = sum(item.resampled[i] for item in checked)
         if n_resampled:
@@ -35,6 +37,8 @@ def tell_checked(checked: Sequence[Checked], channels: Sequence[str]) -> None:
     for item in checked:
         for note in item.notes:
             say(f"  {item.case_id}: {note}")
+    for shape_note in shape_notes([item.shapes for item in checked], labels):
+        say(f"  {shape_note}")
 
 
 def _tell_annotated(checked: Sequence[Checked]) -> None:

@@ -8,6 +8,7 @@ from medseg.labels import Labels
 from medseg.report.distributions import BOTTOM, EDGE, LEFT, PLOT_HEIGHT, WIDTH
 from medseg.report.plots import MEAN_DICE, Points, log_points, log_rows
 from medseg.report.scale import Scale
+from medseg.setting_types import METRIC_NAMES
 
 LOSS_COLOURS = ("var(--accent)", "var(--problem)")
 MEAN_COLOUR = "var(--text)"
@@ -84,10 +85,15 @@ def training_curves(log_csv: Path, labels: Labels) -> Iterator[Drawing]:
     across = Scale.over(epochs, LEFT / 2, WIDTH - EDGE, least_step=1)
     losses = [("training", "train_loss"), ("validation", "val_loss")]
     dice = [("mean", MEAN_DICE), *((name, f"{MEAN_DICE}_{name}") for name in labels.unions)]
+    other, title_of_other = next(
+        ((each, METRIC_NAMES[each]) for each in METRIC_NAMES if each != "dice" and f"val_{each}" in rows[0]), ("", "")
+    )
+    measured = [(name, column.replace(MEAN_DICE, f"val_{other}")) for name, column in dice]
     of_labels = [f"rgb{label.colour}" for label in labels.structures]
     for title, columns, colours in (
         ("Loss", losses, LOSS_COLOURS),
         ("Validation Dice", dice, (MEAN_COLOUR, *of_labels)),
+        (f"Validation {title_of_other}", measured if other else [], (MEAN_COLOUR, *of_labels)),
         ("Learning rate", [("learning rate", "learning_rate")], LOSS_COLOURS),
     ):
         known = [

@@ -51,7 +51,7 @@ class Callback:
         """Is called after the steps of an epoch, or of a part of one where the training ends within it."""
 
     def on_validation_end(self, trainer: "Trainer", validation: "ValidationResult") -> None:
-        """Is called after a validation; ``trainer.state.best_dice`` counts it already."""
+        """Is called after a validation; ``trainer.state.best_score`` counts it already."""
 
     def on_checkpoint(self, trainer: "Trainer") -> None:
         """Is called after a checkpoint was written."""

@@ -60,6 +60,10 @@ class Epoch:
         if self.validation is not None:
             numbers["val_dice"] = self.validation.mean_dice
             numbers |= {f"val_dice_{name}": value for name, value in self.validation.dice.items()}
+            metric, measured = self.validation.metric, self.validation.measured
+            numbers |= {f"val_{metric}_{name}": value for name, value in measured.items()}
+            if measured:
+                numbers[f"val_{metric}"] = self.validation.score
         return {name: value for name, value in numbers.items() if value is not None}
 
 

@@ -21,6 +21,7 @@ from medseg.errors import ConfigError, reason_of
 from medseg.inferers.backends import SLOW_WINDOW, seconds_of_window, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.model_record import InferenceFit, read_model_record, write_model_record
+from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import can_quantise, save_quantised
 from medseg.inferers.windows import Layout, window_of, window_overlap
 from medseg.networks.fitting import Fitted
@@ -234,5 +235,5 @@ def _quantised(run: Run, model: Model, held_back: PreparedDataset, dice: float, 
 
 
 def _tried(model: Model, network: torch.nn.Module, config: InferenceConfig, held_back: PreparedDataset) -> Tried:
-    result = validate(network, held_back, model.record.plan, config, model.device)
+    result = validate(Predictor(network, model.record.plan, model.device), held_back, config)
     return Tried(config, result.mean_dice, result.seconds)

@@ -102,7 +102,7 @@ def callbacks_of(run: Run, sampler: PatchSampler, trainer: Trainer, shares: Time
     if settings.patience is not None:
         callbacks.append(EarlyStopping(settings.patience))
     if trainer.processes.is_first:
-        journal = Journal(run.folder, run.dataset.labels)
+        journal = Journal(run.folder, run.dataset.labels, settings.metric)
         callbacks += [journal, LiveTable(journal), TensorBoard(run.folder / "events", run.dataset.labels)]
         if MLflow.is_wanted():
             callbacks.append(MLflow(run.folder.resolve().name, unions=unions))
@@ -139,14 +139,16 @@ def make_network(run: Run, own: OwnParts = NO_OWN_PARTS, resumes: bool = False) 
 def make_sampler(run: Run, network: nn.Module, processes: ProcessGroup = ALONE) -> PatchSampler:
     """Returns the batches of a run; each process reads its share of them."""
     plan, settings = run.plan, run.config.training
-    return PatchSampler(
+    sampler = PatchSampler(
         run.dataset.subset(run.split.training),
         plan,
         batch_size=plan.batch_size,
         foreground_fraction=settings.foreground_fraction,
         seed=settings.seed,
         margin=plan.in_space(getattr(network, "margin", (0,) * plan.dims), 0),
-    ).shared(processes.share(plan.batch_size))
+    )
+    sampler.by_component = settings.foreground_by == "components"
+    return sampler.shared(processes.share(plan.batch_size))
 
 
 def readers_for(device: Device, processes: ProcessGroup = ALONE) -> int:

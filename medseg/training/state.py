@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import ConfigDict, Field, JsonValue, NonNegativeFloat, NonNegativeInt
+from pydantic import ConfigDict, Field, JsonValue, NonNegativeFloat, NonNegativeInt, model_validator
 
 from medseg.errors import TrainingError, reading
-from medseg.records import Record, parse_json, validated
+from medseg.records import Record, parse_json, validated, with_new_names
 from medseg.training.optimizers import Muon
 from medseg.training.watchdog import WatchdogState
 from medseg.weights import Tensors, read_metadata, read_tensors, write_tensors
@@ -29,7 +29,7 @@ class TrainingState(Record):
     Attributes:
         step: Steps done.
         seconds: Of training so far, over all sittings.
-        best_dice: Of the model in RUN/model; None: there is none yet.
+        best_score: Of the model in RUN/model, by ``training.metric``; None: there is none yet.
         validations_since_best: How many did not find a better one.
         length: Of the schedule, in words; the one of a run that is extended is another.
         learning_rate: The last one.
@@ -41,7 +41,7 @@ class TrainingState(Record):
 
     Examples:
         >>> from medseg.training import TrainingState
-        >>> state = TrainingState(step=250, best_dice=0.87, extra={"my-callback": 3})
+        >>> state = TrainingState(step=250, best_score=0.87, extra={"my-callback": 3})
         >>> TrainingState.model_validate_json(state.model_dump_json()) == state
         True
     """
@@ -50,7 +50,7 @@ class TrainingState(Record):
 
     step: NonNegativeInt = 0
     seconds: NonNegativeFloat = 0.0
-    best_dice: float | None = None
+    best_score: float | None = None
     validations_since_best: NonNegativeInt = 0
     length: str = ""
     learning_rate: NonNegativeFloat = 0.0
@@ -59,6 +59,11 @@ class TrainingState(Record):
     watchdog: WatchdogState | None = None
     threads: NonNegativeInt = 0
     extra: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written_before(cls, content: object) -> object:
+        return with_new_names(content, best_score="best_dice")  # when it was Dice always
 
     def take_length(self, length: str, progress: Callable[[int], float]) -> bool:
         """Takes the length of the schedule, and returns whether the training had another one before.

@@ -6,6 +6,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import Device
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.model_record import TeacherComparison, write_model_record
+from medseg.inferers.predictor import Predictor
 from medseg.progress import counted, say, warn
 from medseg.training.callbacks.model import BEST
 from medseg.training.inference_fit import LARGEST_LOSS
@@ -49,5 +50,5 @@ def compare_with_teacher(run: Run, shares: TimeShares, device: Device) -> None:
 
 def _measured(model: Model, held_back: PreparedDataset) -> tuple[float, float]:
     """Returns mean Dice and seconds of a model on held-back cases, by its own windows."""
-    result = validate(model.network, held_back, model.record.plan, model.record.inference, model.device)
+    result = validate(Predictor(model.network, model.record.plan, model.device), held_back, model.record.inference)
     return result.mean_dice, result.seconds

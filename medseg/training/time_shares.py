@@ -172,7 +172,7 @@ def share_on_the_way(run: Run, trainer: Trainer) -> float:
     That is where the run ends by its patience, and where it goes on with a model that was validated.
     """
     settings = run.config.training
-    has_to = settings.patience is not None or trainer.state.best_dice is not None
+    has_to = settings.patience is not None or trainer.state.best_score is not None
     return float("inf") if has_to else settings.validation_share
 
 

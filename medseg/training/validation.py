@@ -1,7 +1,8 @@
 """Validation while training: whole cases by the sliding windows of prediction, on the model grid."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
-from medseg.device import Device
+from medseg.evaluation.case import Measures, measure_case
 from medseg.inferers.case_stream import predict_labels
+from medseg.inferers.predictor import Predictor
 from medseg.metrics.overlap import count_overlaps, without_ignored
-from medseg.plan import Plan
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.volume import Array, Geometry
 
@@ -33,42 +34,55 @@ class ValidationResult:
     """The Dice of each label and region; None where no case has it.
 
     It is the mean over the cases that have it in reference or prediction, where it was annotated.
+
+    Attributes:
+        dice: By label and region.
+        seconds: That it took.
+        example: A case to look at.
+        metric: What says which weights are the best: a name of ``medseg.metrics.definitions.METRICS``.
+        measured: Likewise by label and region; empty where it is Dice.
     """
 
     dice: dict[str, float | None]
     seconds: float
     example: Example | None = None
+    metric: str = "dice"
+    measured: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float:
         """The mean Dice over the labels and regions; 0 when there is nothing to compare."""
-        values = [value for value in self.dice.values() if value is not None]
-        return fmean(values) if values else 0.0
+        return _mean(self.dice)
+
+    @property
+    def score(self) -> float:
+        """The mean of ``metric`` over the labels and regions, by which the best weights are chosen."""
+        return _mean(self.measured) if self.metric != "dice" else self.mean_dice
 
 
 def validate(
-    network: torch.nn.Module,
+    predictor: Predictor,
     dataset: PreparedDataset,
-    plan: Plan,
     config: InferenceConfig,
-    device: Device,
     processes: ProcessGroup = ALONE,
+    metric: str = "dice",
 ) -> ValidationResult:
     """Returns the Dice that a network reaches, without mirroring. Of a process group, each process takes a part.
 
     Args:
-        network: Predicts the cases.
+        predictor: Predicts the cases, by a network and its plan.
         dataset: The held-back cases, as by ``dataset.subset(split.validation)``.
-        plan: The grid and the patch of the network.
         config: The settings of the windows.
-        device: Where the network is.
         processes: The example is that of the first one.
+        metric: What else is measured: "lesion_f1", "centreline_dice" and the like, on the model grid.
     """
     start = time.perf_counter()
     names, example = list(dataset.labels.unions), None
     dice: dict[str, list[float]] = {name: [] for name in names}
+    measured: dict[str, list[float]] = {name: [] for name in names}
     for case_id in dataset.case_ids[processes.rank :: processes.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
+        network, plan, device = predictor.network, predictor.plan, predictor.device
         predicted = predict_labels(network, image, plan, config, device).numpy()
         dataset.check_values(case_id, dataset.label_map(case_id))
         predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
@@ -78,7 +92,29 @@ def validate(
         for name, overlap in zip(known, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
-    each = processes.gather(dice)
-    together = {name: [value for dice in each for value in dice[name]] for name in names}
-    means = {name: fmean(values) if values else None for name, values in together.items()}
-    return ValidationResult(means, time.perf_counter() - start, example)
+        for name, value in () if metric == "dice" else _measured(dataset, case_id, predicted, metric):
+            measured[name].append(value)
+    means, others = (
+        {name: fmean(v) if v else None for name, v in _gathered(each, processes).items()} for each in (dice, measured)
+    )
+    seconds = time.perf_counter() - start
+    return ValidationResult(means, seconds, example, metric, {} if metric == "dice" else others)
+
+
+def _measured(dataset: PreparedDataset, case_id: str, predicted: Array, metric: str) -> list[tuple[str, float]]:
+    """Returns a metric of each label and region of a case for which it is defined."""
+    measures = Measures((metric,), annotated=dataset.cases[case_id].annotated)
+    grid = dataset.model_grid(case_id)
+    records = measure_case(case_id, predicted, dataset.label_map(case_id), grid.spacing, dataset.labels, measures)
+    return [(each.label, value) for each in records if (value := each.values[metric]) is not None]
+
+
+def _gathered(values: dict[str, list[float]], processes: ProcessGroup) -> dict[str, list[float]]:
+    """Returns the values of all processes, by label and region."""
+    each = processes.gather(values)
+    return {name: [value for own in each for value in own[name]] for name in values}
+
+
+def _mean(values: Mapping[str, float | None]) -> float:
+    known = [value for value in values.values() if value is not None]
+    return fmean(known) if known else 0.0

@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.transforms.augmentation.batch import BatchTransform
+    from medseg.transforms.augmentation.colour import RandColourBatch
     from medseg.transforms.augmentation.intensity import (
         RandBrightnessBatch,
         RandChannelDropoutBatch,
@@ -89,6 +90,7 @@ _HOMES = {
     "RandAffineBatch": "augmentation.spatial",
     "RandBrightnessBatch": "augmentation.intensity",
     "RandChannelDropoutBatch": "augmentation.intensity",
+    "RandColourBatch": "augmentation.colour",
     "RandContrastBatch": "augmentation.intensity",
     "RandFlipBatch": "augmentation.spatial",
     "RandGammaBatch": "augmentation.intensity",
@@ -111,9 +113,10 @@ _HOMES = {
 __all__ = [
     "Augmentation", "BatchTransform", "ClipExtremesd", "EachSample", "ModelGridRule", "NormalizeChannelsd",
     "OrthogonalGridd", "Prepared", "Preprocessing", "RandAffineBatch", "RandBrightnessBatch", "RandChannelDropoutBatch",
-    "RandContrastBatch", "RandFlipBatch", "RandGammaBatch", "RandGaussianBlurBatch", "RandGaussianNoiseBatch",
-    "RandLowResolutionBatch", "ReadVolumed", "ResampleToSpacingd", "Restored", "Restoring", "augmentation_for",
-    "build_augmentation", "build_preprocessing", "monai_transform", "prepare", "restore", "restore_label_map",
+    "RandColourBatch", "RandContrastBatch", "RandFlipBatch", "RandGammaBatch", "RandGaussianBlurBatch",
+    "RandGaussianNoiseBatch", "RandLowResolutionBatch", "ReadVolumed", "ResampleToSpacingd", "Restored", "Restoring",
+    "augmentation_for", "build_augmentation", "build_preprocessing", "monai_transform", "prepare", "restore",
+    "restore_label_map",
 ]  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def preprocess(
     fix = partial(filled_in, source=Path(source), selection=selection)
     checked = check_cases(found, folder, settings, problems, fix)
     agreed = agree(checked, found, settings.ignore_value, problems, fix)
-    tell_checked(agreed.cases, agreed.channels)
+    tell_checked(agreed.cases, agreed.channels, agreed.labels)
     warnings = image_warnings(agreed.cases)
     tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None

@@ -9,6 +9,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ModelError, TrainingError
 from medseg.inferers.model import load_model
+from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import (
     FOLDER,
     LARGEST_LOSS,
@@ -81,7 +82,7 @@ def _quantise(folder: Path, places: Sequence[Path]) -> QuantisedRecord:
     held_back = dataset.subset(run.split.validation)
     say(f"Comparing on {counted(len(held_back), 'held-back case')}")
     before, after = (
-        validate(each, held_back, run.plan, model.record.inference, model.device).mean_dice
+        validate(Predictor(each, run.plan, model.device), held_back, model.record.inference).mean_dice
         for each in (model.network, made.model.network)
     )
     if before - after > LARGEST_LOSS:

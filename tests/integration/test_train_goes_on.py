@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import medseg
@@ -20,6 +21,7 @@ from medseg.config import Config, load
 from medseg.dataset.patches import Batch
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, TrainingError
+from medseg.training.state import TrainingState
 from medseg.training.trainer import Trainer
 from medseg.workflows.forecast import forecast
 
@@ -58,6 +60,7 @@ SABOTAGED = """
 import sys, torch
 import medseg.training.callbacks.checkpoint as checkpoint
 from medseg.cli.main import main
+from medseg.training.state import TrainingState
 from medseg.training.trainer import Trainer
 from medseg.workflows.forecast import forecast
 checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0.0
@@ -254,3 +257,23 @@ def test_a_dry_run_forecasts_and_writes_nothing(run: Path, prepared: PreparedDat
     assert every.disk_mb > 2 * one.disk_mb
     with pytest.raises(TrainingError, match="holds a run already"):
         forecast(prepared.folder, run, config=settings(), device="cpu")
+
+
+def test_the_best_weights_are_those_of_the_metric_that_is_named(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = settings(
+        "training.epochs=2", "training.metric=lesion_f1", "training.patience=5", "training.foreground_by=components",
+        "training.foreground_fraction=1", "loss.name=cc-dice-ce", "training.fit_inference=false",
+    )  # fmt: skip
+    medseg.train(prepared.folder, tmp_path / "run", config=config, device="cpu")
+    rows = log(tmp_path / "run")
+    f1 = [float(row["val_lesion_f1"]) for row in rows if row["val_lesion_f1"]]
+    assert len(f1) == 2 and all(row["val_dice"] != row["val_lesion_f1"] for row in rows)
+    with safe_open(tmp_path / "run" / "checkpoint" / "last.safetensors", framework="np") as file:
+        progress = json.loads(file.metadata()["progress"])
+    assert progress["best_score"] == pytest.approx(max(f1), abs=1e-5)
+    model = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert model["metrics"]["validation_lesion_f1_on_model_grid"]
+
+
+def test_checkpoints_of_older_versions_had_a_best_dice() -> None:
+    assert TrainingState.model_validate({"step": 3, "best_dice": 0.5}).best_score == 0.5

@@ -209,7 +209,7 @@ def test_a_checkpoint_comes_with_each_validation(
         medseg.train(prepared.folder, tmp_path / "run", config=settings(), device="cpu")
     assert (tmp_path / "run" / "model" / "model.json").is_file()
     with safe_open(tmp_path / "run" / "checkpoint" / "last.safetensors", framework="np") as file:
-        assert json.loads(file.metadata()["progress"])["best_dice"] is not None
+        assert json.loads(file.metadata()["progress"])["best_score"] is not None
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

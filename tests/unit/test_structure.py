@@ -218,6 +218,7 @@ def test_folders_and_json_are_written_in_one_way() -> None:
             "records.py",
             "interop/monai_bundle.py",
             "interop/nnunet/exporter.py",
+            "phantom/small_structures.py",
             "phantom/study_set.py",
         },
         "shutil.rmtree": {

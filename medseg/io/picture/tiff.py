@@ -39,11 +39,11 @@ def read_tiff(path: Path) -> Array:
     from tifffile import TiffFile
 
     with TiffFile(path) as tiff:
-        series = _only_series(path, tiff)
+        series = only_series(path, tiff)
         array: Array = _decoded(path, series)
         axes = series.axes
         extra = series.keyframe.extrasamples
-        orientation = _orientation(series)
+        orientation = orientation_of_series(series)
     channel = _channel_axis(axes)
     if channel is None:
         array, axes, channel = array[None], f"C{axes}", 0
@@ -64,17 +64,29 @@ def tiff_shape(path: Path) -> Shape3:
     from tifffile import TiffFile
 
     with TiffFile(path) as tiff:
-        series = _only_series(path, tiff)
+        series = only_series(path, tiff)
         sizes = dict(zip(series.axes, series.shape, strict=True))
         channel = _channel_axis(series.axes)
         n_channels = 1 if channel is None else series.shape[channel]
         x, y = sizes["X"], sizes["Y"]
         z = int(np.prod(series.shape)) // (x * y * n_channels)
-        swapped, _ = TURNS.get(_orientation(series), (False, ()))
+        swapped, _ = TURNS.get(orientation_of_series(series), (False, ()))
     return (y, x, z) if swapped else (x, y, z)
 
 
-def _only_series(path: Path, tiff: "TiffFile") -> "TiffPageSeries":
+def only_series(path: Path, tiff: "TiffFile", *, whole: bool = True) -> "TiffPageSeries":
+    """Returns what is read of a TIFF.
+
+    Args:
+        path: The file.
+        tiff: The same, opened.
+        whole: Whether all of it will be in memory.
+
+    Raises:
+        SourceError: It holds what is not read.
+        ValueError: It is damaged.
+        MemoryError: This machine cannot hold it.
+    """
     from tifffile import PHOTOMETRIC
 
     series: TiffPageSeries = tiff.series[0]
@@ -96,7 +108,7 @@ def _only_series(path: Path, tiff: "TiffFile") -> "TiffPageSeries":
         if page is not None:
             _check_whole(page.aspage(), series.keyframe, size)
     ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
-    check_declared_size(int(series.nbytes), size, ratio=ratio)
+    check_declared_size(int(series.nbytes), size, ratio=ratio, in_memory=whole)
     _check_with_pillow(path, tiff, series)
     return series
 
@@ -159,7 +171,8 @@ def _decoded(path: Path, series: "TiffPageSeries") -> Array:
     return array
 
 
-def _orientation(series: "TiffPageSeries") -> int:
+def orientation_of_series(series: "TiffPageSeries") -> int:
+    """Returns the orientation in which a TIFF is stored, as EXIF counts them."""
     tag = series.keyframe.tags.get(ORIENTATION)
     return UPRIGHT if tag is None else int(tag.value)
 

@@ -1,5 +1,6 @@
 """Label maps as pictures: PNG, and the pages of a TIFF."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from medseg.errors import LabelError, OutputError
 from medseg.files import written_whole
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.picture.exif import ORIENTATION, UPRIGHT, as_stored, orientation_of
+from medseg.io.picture.georeference import Tag, georeference_of
 from medseg.io.picture.tiff import TIFF_SUFFIXES
 from medseg.volume import Array
 
 
 def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes a label map as PNG, or as the pages of a TIFF, stored and turned as its image is.
+
+    A TIFF takes over where on Earth its image lies, where that is a GeoTIFF.
 
     Args:
         path: The file.
@@ -29,17 +33,19 @@ def write_picture(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """
     source = segmented.source
     orientation = orientation_of(source.path) if source is not None and source.kind == "image2d" else UPRIGHT
-    write_image2d(path, segmented.label_map, orientation)
+    georeference = georeference_of(source.path) if source is not None and source.kind == "image2d" else []
+    write_image2d(path, segmented.label_map, orientation, georeference)
     return [path]
 
 
-def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> None:
+def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT, georeference: Sequence[Tag] = ()) -> None:
     """Writes a label map as PNG, or as the pages of a TIFF, in 8 or 16 bits; a TIFF of more than 65,535 in 32.
 
     Args:
         path: Where to; ``.png``, ``.tif`` or ``.tiff``.
         label_map: ``(x = column, y = row, z)``, as viewers show it; a PNG holds one slice.
         orientation: EXIF's, from 1 to 8: the pixels are stored as those of an image with it, and have its tag.
+        georeference: Tags of a TIFF that say where on Earth it lies.
 
     Raises:
         LabelError: Values don't fit into 16 bits, or into the 32 of a TIFF.
@@ -59,9 +65,9 @@ def write_image2d(path: Path, label_map: Array, orientation: int = UPRIGHT) -> N
         if is_tiff:
             from tifffile import imwrite  # takes long to import
 
-            tags = [] if orientation == UPRIGHT else [(ORIENTATION, "H", 1, orientation, False)]
+            turned = [] if orientation == UPRIGHT else [(ORIENTATION, "H", 1, orientation, False)]
             stored = np.ascontiguousarray(pages if len(pages) > 1 else pages[0])
-            imwrite(temporary, stored, photometric="minisblack", compression="zlib", extratags=tags)
+            imwrite(temporary, stored, photometric="minisblack", compression="zlib", extratags=[*turned, *georeference])
         else:
             exif = Image.Exif()
             if orientation != UPRIGHT:

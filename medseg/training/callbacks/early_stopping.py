@@ -1,13 +1,14 @@
 """Early stopping."""
 
 from medseg.progress import counted
+from medseg.setting_types import METRIC_NAMES
 from medseg.training.callback import Callback
 from medseg.training.epoch import Epoch
 from medseg.training.trainer import Trainer
 
 
 class EarlyStopping(Callback):
-    """Ends the training after ``patience`` validations in a row without a better Dice."""
+    """Ends the training after ``patience`` validations in a row without a better score (``training.metric``)."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -23,4 +24,5 @@ class EarlyStopping(Callback):
     def _look(self, trainer: Trainer) -> None:
         without = trainer.state.validations_since_best
         if without >= self.patience:
-            trainer.stop_reason = f"No better validation Dice in {counted(without, 'validation')}: stopping early"
+            name = METRIC_NAMES[trainer.settings.metric]
+            trainer.stop_reason = f"No better validation {name} in {counted(without, 'validation')}: stopping early"

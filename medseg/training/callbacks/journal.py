@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.labels import Labels
 from medseg.progress import draws_on_terminal, say, warn
 from medseg.report.plots import log_rows, plot_progress
+from medseg.setting_types import METRIC_NAMES, ValidationMetric
 from medseg.table import Row, write_table
 from medseg.training.callback import Callback, Restart
 from medseg.training.epoch import Epoch
@@ -25,18 +26,21 @@ class Journal(Callback):
     Args:
         folder: Of the run.
         labels: Whose Dice are written.
+        metric: By which the best weights are chosen; it is written too.
     """
 
-    def __init__(self, folder: Path, labels: Labels) -> None:
-        self.labels = labels
+    def __init__(self, folder: Path, labels: Labels, metric: ValidationMetric = "dice") -> None:
+        self.labels, self.metric = labels, metric
         names = list(labels.unions)
         self.path = folder / "log.csv"
         self.picture = folder / "progress.png"
+        each = ("", *(f"_{name}" for name in names))
         self.columns = [
             "epoch", "step", "seconds", "learning_rate", "train_loss", "grad_norm", "samples_per_second",
             "peak_memory_mb",
             *(f"train_dice_{name}" for name in names),
-            "val_dice", *(f"val_dice_{name}" for name in names), "note",
+            *(f"val_{measured}{name}" for measured in dict.fromkeys(("dice", metric)) for name in each),
+            "note",
         ]  # fmt: skip
         self.rows: list[Row] = []
         self.last_picture = 0.0
@@ -113,6 +117,8 @@ class Journal(Callback):
         if epoch.validation is not None:
             each = ", ".join(f"{name} {_shown(dice)}" for name, dice in epoch.validation.dice.items())
             line += f", validation Dice {epoch.validation.mean_dice:.3f} ({each})"
+            if self.metric != "dice":
+                line += f", {METRIC_NAMES[self.metric]} {epoch.validation.score:.3f}"
         line += f", {epoch.samples_per_second:.1f} samples/s"
         if time_left is not None:
             line += f", {time_left / 60:.1f} min left"

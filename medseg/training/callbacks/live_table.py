@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medseg.progress import console, draws_on_terminal
+from medseg.setting_types import METRIC_NAMES
 from medseg.training.callback import Callback
 from medseg.training.callbacks.journal import Journal
 from medseg.training.epoch import Epoch
@@ -39,7 +40,7 @@ class LiveTable(Callback):
         """Takes a row of log.csv: the last value of each column, and the best of each Dice."""
         self.last |= {column: value for column, value in row.items() if value != ""}
         for column, value in row.items():
-            if column.startswith("val_dice") and value != "":
+            if column.startswith("val_") and value != "":
                 self.best[column] = max(self.best.get(column, 0.0), float(value))
 
     def show(self, row: dict[str, str], time_left: float | None) -> None:
@@ -75,6 +76,9 @@ class LiveTable(Callback):
         for name in self.names:
             table.add_row(escape(name), self._value(f"train_dice_{name}"), *self._validated(f"val_dice_{name}"))
         table.add_row("mean", "", *self._validated("val_dice"), style="bold")
+        if self.journal.metric != "dice":
+            name = METRIC_NAMES[self.journal.metric]
+            table.add_row(f"mean {name}", "", *self._validated(f"val_{self.journal.metric}"), style="bold")
         table.caption = (
             f"Dice. Loss {float(last['train_loss']):.3f}, learning rate {last['learning_rate']}\n"
             f"{float(last['samples_per_second']):.1f} samples/s, {float(last['peak_memory_mb']) / 1024:.1f} GB"

@@ -31,12 +31,15 @@ class SaveModel(Callback):
 
     def on_validation_end(self, trainer: Trainer, validation: ValidationResult) -> None:
         """Writes the averaged weights where no validation was better."""
-        if validation.mean_dice == trainer.state.best_dice:
-            self.save(trainer, BEST, {"validation_dice_on_model_grid": validation.dice})
+        if validation.score == trainer.state.best_score:
+            metrics: dict[str, Any] = {"validation_dice_on_model_grid": validation.dice}
+            if validation.measured:
+                metrics[f"validation_{validation.metric}_on_model_grid"] = validation.measured
+            self.save(trainer, BEST, metrics)
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Writes the averaged weights, where no validation says which are the best."""
-        if trainer.finished and trainer.state.best_dice is None:
+        if trainer.finished and trainer.state.best_score is None:
             self.save(trainer, BEST)
 
     def on_checkpoint(self, trainer: Trainer) -> None:

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import TrainingError
+from medseg.inferers.predictor import Predictor
 from medseg.training.callback import Callback
 from medseg.training.epoch import Epoch
 from medseg.training.trainer import Trainer
 from medseg.training.validation import ValidationResult, validate
 
-# A Dice that is better by less does not keep the patience up.
+# A score that is better by less does not keep the patience up.
 BETTER = 0.0005
 
 
 class Validation(Callback):
-    """Validates the averaged network on whole cases; tells all callbacks, and keeps ``state.best_dice``.
+    """Validates the averaged network on whole cases; tells all callbacks, and keeps ``state.best_score``.
+
+    What is best is said by ``training.metric``: Dice, or the lesion F1, clDice and others.
 
     Args:
         dataset: Where the cases lie, prepared.
@@ -53,7 +56,7 @@ class Validation(Callback):
         """Validates the last weights, unless they are validated already."""
         state = trainer.state
         is_new = state.step != self.validated_step
-        if trainer.finished and is_new and (state.step > trainer.first_step or state.best_dice is None):
+        if trainer.finished and is_new and (state.step > trainer.first_step or state.best_score is None):
             self.validate(trainer)
 
     def is_due(self, trainer: Trainer) -> bool:
@@ -62,22 +65,21 @@ class Validation(Callback):
         return trainer.processes.first(lambda: waited * self.share >= self.seconds)
 
     def validate(self, trainer: Trainer) -> ValidationResult:
-        """Returns the Dice of the held-back cases with the averaged weights of now."""
+        """Returns the Dice of the held-back cases, and their score, with the averaged weights of now."""
         if trainer.plan is None:
             raise TrainingError("validation predicts whole cases by a plan; give one to the trainer")
         result = validate(
-            trainer.average,
+            Predictor(trainer.average, trainer.plan, trainer.device),
             self.dataset.subset(self.case_ids),
-            trainer.plan,
             self.config,
-            trainer.device,
             trainer.processes,
+            trainer.settings.metric,
         )
         self.ended_at, self.seconds = time.monotonic(), result.seconds
         self.validated_step = trainer.state.step
-        state, dice = trainer.state, result.mean_dice
-        is_better = state.best_dice is None or dice > state.best_dice + BETTER
+        state, score = trainer.state, result.score
+        is_better = state.best_score is None or score > state.best_score + BETTER
         state.validations_since_best = 0 if is_better else state.validations_since_best + 1
-        state.best_dice = dice if state.best_dice is None else max(state.best_dice, dice)
+        state.best_score = score if state.best_score is None else max(state.best_score, score)
         trainer.tell("on_validation_end", result)
         return result

@@ -12,6 +12,7 @@ from medseg.errors import ConfigError, cause_of, lacks_memory
 from medseg.plan import Plan
 from medseg.plugin_errors import error_of_plugin
 from medseg.transforms.augmentation.batch import MODES, BatchData, BatchTransform
+from medseg.transforms.augmentation.colour import RandColourBatch
 from medseg.transforms.augmentation.intensity import (
     RandBrightnessBatch,
     RandChannelDropoutBatch,
@@ -213,6 +214,10 @@ def build_augmentation(
     )
     steps: list[Step] = [
         (max(config.rotation_probability, config.scaling_probability), affine),
+        (
+            config.colour_probability,
+            RandColourBatch(config.colour_probability, config.hue_degrees, config.saturation_range),
+        ),
         *_intensity_steps(config, fixed_axis),
         (float(len(mirror_axes) > 0), RandFlipBatch(mirror_axes)),
     ]

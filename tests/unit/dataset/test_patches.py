@@ -1,11 +1,20 @@
+import json
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from medseg.config import load
 from medseg.dataset.patches import PatchSampler, cut, mirrored_cut
+from medseg.dataset.prepared_arrays import COMPONENTS_PER_LABEL, VOXELS_PER_COMPONENT, _components
 from medseg.dataset.store import PreparedDataset
+from medseg.errors import SourceError
+from medseg.io.nifti.writer import write_nifti
+from medseg.labels import IGNORED
+from medseg.volume import Geometry
+from medseg.workflows.preprocess import preprocess
 
 
 def sampler(dataset: PreparedDataset, dims: int = 3, **rest: object) -> PatchSampler:
@@ -103,7 +112,49 @@ def test_the_margin_surrounds_centres_that_lie_in_the_image(prepared: PreparedDa
     assert sampled.centre == (8, 8, 4)
     assert sampled.batch(0).image.shape == (3, 1, 16, 16, 8)
     for shape in ((20, 9, 4), (8, 8, 3)):
-        starts = [sampled._start(sampled.case_ids[0], shape, False, np.random.default_rng(i)) for i in range(50)]
+        starts = [sampled._start(sampled.case_ids[0], shape, None, np.random.default_rng(i)) for i in range(50)]
         low, high = np.min(starts, axis=0), np.max(starts, axis=0)
         assert (low >= np.minimum(0, np.subtract(shape, (8, 8, 4)))).all()
         assert (high <= np.maximum(0, np.subtract(shape, (8, 8, 4)))).all()
+
+
+def test_by_component_each_label_and_each_component_comes_equally_often(tmp_path: Path) -> None:
+    """Label 2 is in one of four cases only; label 1 is a large and a small component in each."""
+    source = tmp_path / "source"
+    for number in range(4):
+        label_map = np.zeros((24, 24, 16), np.uint8)
+        label_map[1:11, 1:21, 1:15] = 1
+        label_map[18:20, 18:20, 3:5] = 1
+        if number == 0:
+            label_map[20:22, 3:5, 10:12] = 2
+        image = label_map + np.random.default_rng(number).normal(0, 0.1, label_map.shape)
+        for folder, array in (("imagesTr", image.astype(np.float32)), ("labelsTr", label_map)):
+            write_nifti(source / folder / f"c{number}.nii.gz", array, Geometry(label_map.shape, np.eye(4)))
+    names = {"background": 0, "common": 1, "rare": 2}
+    (source / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MR"}, "labels": names}))
+    preprocess(source, tmp_path / "prepared", config=load(overrides=["preprocessing.workers=1"]))
+    dataset = PreparedDataset(tmp_path / "prepared")
+    subject = sampler(dataset, foreground_fraction=1.0, batch_size=1)
+    subject.by_component = True
+    centres = [subject._foreground_voxel(subject._case(i), subject._label_and_case(i)[0], np.random.default_rng(i))
+               for i in range(300)]  # fmt: skip
+    found = [(dataset.label_map("c0")[tuple(c)], c[0] > 15) for c in centres if c is not None]
+    counts = {kind: found.count(kind) for kind in ((2, True), (1, True), (1, False))}
+    assert sum(counts.values()) == 300
+    assert 120 < counts[2, True] < 180 and 50 < counts[1, True] < 100 and 50 < counts[1, False] < 100
+    assert torch.equal(subject.batch(7).image, subject.batch(7).image)
+    (dataset.folder / "cases" / "c0" / "components.npy").unlink()
+    with pytest.raises(SourceError, match="foreground_by=components needs it; run 'medseg preprocess' again"):
+        dataset.components("c0")
+
+
+def test_of_many_components_each_keeps_voxels() -> None:
+    label_map = np.zeros((60, 60, 60), np.uint8)
+    label_map[::4, ::4, ::4] = 1  # 3,375 of one voxel
+    label_map[1:40, 1:40, 58:] = 2
+    label_map[50:, 50:, 50:] = IGNORED
+    rows = _components(label_map, seed=0)
+    assert (label_map[tuple(rows[:, 2:].T)] == rows[:, 0]).all()
+    assert len(rows[rows[:, 0] == 1]) == COMPONENTS_PER_LABEL
+    assert len(rows[rows[:, 0] == 2]) == VOXELS_PER_COMPONENT
+    assert len(_components(np.zeros((4, 4, 4), np.uint8), seed=0)) == 0

@@ -116,7 +116,7 @@ def test_each_fold_trains_for_what_its_own_validation_leaves(
     trainer: Any = SimpleNamespace(
         clock=SimpleNamespace(total_steps=10),
         device=SimpleNamespace(peak_memory_mb=lambda: 5.0),
-        state=SimpleNamespace(best_dice=None),
+        state=SimpleNamespace(best_score=None),
     )
     found = Forecast.of(folds(2, 4), trainer, step_seconds=0.5, window_seconds=window_seconds, run_bytes=2**20)
     assert found.steps is None and found.training_seconds == pytest.approx(trained)
@@ -130,7 +130,7 @@ def test_a_forecast_leaves_out_the_cases_that_training_leaves_out(monkeypatch: p
     trainer: Any = SimpleNamespace(
         clock=SimpleNamespace(total_steps=10),
         device=SimpleNamespace(peak_memory_mb=lambda: 5.0),
-        state=SimpleNamespace(best_dice=None),
+        state=SimpleNamespace(best_score=None),
     )
     found = Forecast.of(folds(5), trainer, step_seconds=0.5, window_seconds=1.0, run_bytes=0)
     assert found.validation_seconds == pytest.approx(32)

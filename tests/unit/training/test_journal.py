@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from medseg.config import TrainingConfig
 from medseg.labels import Labels
 from medseg.process_group import ProcessGroup
+from medseg.report.curves import training_curves
 from medseg.training.callback import Restart
 from medseg.training.callbacks import Journal, LiveTable, MLflow, TensorBoard
 from medseg.training.epoch import Epoch
@@ -169,3 +170,18 @@ def test_mlflow_writes_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (run.info.run_name, run.data.params["optimizer"]) == ("liver", "muon")
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")] == [10, 20]
     assert run.data.metrics["val_dice_liver _left_"] == 0.25
+
+
+def test_another_metric_stands_beside_dice(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LABELS, "lesion_f1")
+    journal.open(0)
+    measured = ValidationResult(
+        {"liver [left]": 0.5, "tumour": 0.7}, 1.0, None, "lesion_f1", {"liver [left]": None, "tumour": 0.25}
+    )
+    assert (measured.mean_dice, measured.score) == (pytest.approx(0.6), 0.25)
+    journal.add(epoch(10, measured), 1.0, None)
+    row = rows(tmp_path)[0]
+    assert (row["val_dice"], row["val_lesion_f1"], row["val_lesion_f1_tumour"]) == ("0.6", "0.25", "0.25")
+    assert row["val_lesion_f1_liver [left]"] == ""
+    titles = [drawing.title for drawing in training_curves(tmp_path / "log.csv", LABELS)]
+    assert "Validation lesion F1" in titles

@@ -153,7 +153,7 @@ def test_a_checkpoint_brings_everything_back(trainer: Callable[..., Trainer], tm
 
     subject = trainer(optimizer=optimizer)
     go_on(subject, 0)
-    progress = TrainingState(step=3, seconds=1.5, best_dice=0.5)
+    progress = TrainingState(step=3, seconds=1.5, best_score=0.5)
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, progress, subject.network.state_dict(), subject.average.state_dict(), subject.optimizer)
     unbroken = go_on(subject, 3)
