@@ -9,7 +9,7 @@ import numpy as np
 from medseg.dataset.tiles import TiledPicture, TilesRecord, own_parts, starts, tile_name
 from medseg.errors import SourceError
 from medseg.files import written_whole
-from medseg.io.picture.georeference import Tag, georeference_of, moved
+from medseg.io.picture.georeference import Tag, georeference_of, shifted
 from medseg.io.picture.large_tiff import TILE, LargeTiff
 from medseg.io.picture.reader import read_image2d
 from medseg.io.picture.tiff import TIFF_SUFFIXES
@@ -65,10 +65,10 @@ def cut_picture(
             continue
         name = tile_name(name_of_picture, row, column)
         cells = {"case_id": name, "image": f"images/{name}.tif", "group": name_of_picture}
-        _write(folder / cells["image"], picture.window(*window), moved(places[0], column, row))
+        _write(folder / cells["image"], picture.window(*window), shifted(places[0], column, row))
         if drawn is not None:
             cells["label"] = f"labels/{name}.tif"
-            _write(folder / cells["label"], drawn, moved(places[1], column, row))
+            _write(folder / cells["label"], drawn, shifted(places[1], column, row))
         yield cells
 
 

@@ -226,7 +226,7 @@ def test_a_run_begins_with_another_model(
     begun, before = weights(tmp_path / "run"), load_file(run / "model" / "weights.safetensors")
     distance = max(float(np.abs(begun[f"network.{name}"] - tensor).max()) for name, tensor in before.items())
     assert 0 < distance < 0.02  # one step of AdamW away
-    with pytest.raises(ConfigError, match="is a 3D model; leave --dims 2 out"):
+    with pytest.raises(ConfigError, match="is a 3D model; leave --dims out"):
         medseg.train(prepared.folder, tmp_path / "2d", dims=2, config=load(overrides=overrides), device="cpu")
 
 

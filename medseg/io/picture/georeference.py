@@ -38,7 +38,7 @@ def georeference_of(path: Path) -> list[Tag]:
         return [(tag.code, int(tag.dtype), 0 if tag.dtype == ASCII else tag.count, tag.value, True) for tag in kept]
 
 
-def moved(tags: Sequence[Tag], column: int, row: int) -> list[Tag]:
+def shifted(tags: Sequence[Tag], column: int, row: int) -> list[Tag]:
     """Returns the georeference of a part of a picture, which begins at a column and a row of it.
 
     Args:
@@ -46,10 +46,10 @@ def moved(tags: Sequence[Tag], column: int, row: int) -> list[Tag]:
         column: From 0.
         row: From 0.
     """
-    return [(code, kind, count, _moved(code, value, column, row), once) for code, kind, count, value, once in tags]
+    return [(code, kind, count, _shifted(code, value, column, row), once) for code, kind, count, value, once in tags]
 
 
-def _moved(code: int, value: object, column: int, row: int) -> object:
+def _shifted(code: int, value: object, column: int, row: int) -> object:
     if code == TIEPOINT and isinstance(value, tuple | list):  # column, row, 0, x, y, 0, of one or several points
         return tuple(number - (column, row, 0, 0, 0, 0)[i % 6] for i, number in enumerate(value))
     if code == TRANSFORMATION and isinstance(value, tuple | list):  # a matrix of 4 by 4, row by row
