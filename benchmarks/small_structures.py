@@ -46,10 +46,10 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def trained(work: Path, kind: str, loss: str, seed: int, steps: int, others: list[str]) -> Path:
+def trained(work: Path, kind: str, loss: str, seed: int, steps: int, dims: int, others: list[str]) -> Path:
     """Returns the run of a loss, trained where it is not there yet. ``loss`` may have arguments: "blob:{…}"."""
     name, _, arguments = loss.partition(":")
-    folder = work / f"{kind}-{loss.translate(str.maketrans(' {}:,', '_____'))}-{seed}"
+    folder = work / f"{kind}-{dims}d-{loss.translate(str.maketrans(' {}:,', '_____'))}-{seed}"
     if (folder / "probabilities.npz").is_file():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +58,7 @@ def trained(work: Path, kind: str, loss: str, seed: int, steps: int, others: lis
         settings.append(f"loss.arguments={arguments}")
     config, dataset = load(overrides=settings), PreparedDataset(work / f"{kind}-prepared")
     device = choose_device("cpu", config.training.precision, config.training.threads)
-    plan, config = resolve_plan(dataset, 3, config, device)
+    plan, config = resolve_plan(dataset, 3 if dims == 3 else 2, config, device)
     split = split_fold({case_id: case_id for case_id in dataset.case_ids}, 0, config.training.folds)
     torch.manual_seed(seed)
     trainer = make_trainer(build_network(1, 2, plan.architecture), plan, config, device)
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--losses", nargs="+", default=["dice-ce"])
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--dims", type=int, choices=(2, 3), default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
@@ -177,7 +178,7 @@ def main() -> None:
         source = make_cases(work / kind, draw, structure, n=arguments.cases)
         medseg.preprocess(source, work / f"{kind}-prepared", config=load(overrides=[*PREPARED]))
     folders = {
-        (loss, seed): trained(work, kind, loss, seed, arguments.steps, arguments.settings)
+        (loss, seed): trained(work, kind, loss, seed, arguments.steps, arguments.dims, arguments.settings)
         for loss in arguments.losses
         for seed in arguments.seeds
     }
