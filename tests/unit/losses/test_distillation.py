@@ -49,7 +49,7 @@ def test_gradients_reach_the_student_only() -> None:
     loss = DistillationLoss(DiceCrossEntropyLoss(), teacher)
     assert not list(loss.parameters())
     annotated = torch.tensor([[True, True, False]])
-    loss(student(image), target, annotated, image=image).backward()
+    loss(student(image), target, annotated=annotated, image=image).backward()
     assert teacher.weight.grad is None and student.weight.grad is not None
 
 
