@@ -9,6 +9,7 @@ from medseg.errors import ConfigError
 from medseg.inferers.memory_plan import bytes_of
 from medseg.progress import say
 
+MOST_SHOWN = 8  # labels of a model
 NEEDED = ("starlette", "uvicorn", "python_multipart", "blosc2")
 
 
@@ -77,7 +78,9 @@ def serve(
     app = create_app(state, [*MonaiLabel(state).routes, *NnInteractive(state, array_orientation).routes])
     opened = opened_port(host, port)
     for model in offered.values():
-        say(f"  {model.name}: {', '.join(model.label_names)}{'; takes prompts' if model.is_promptable else ''}")
+        names = ", ".join(model.label_names[:MOST_SHOWN])
+        more = f" and {len(model.label_names) - MOST_SHOWN} more" if len(model.label_names) > MOST_SHOWN else ""
+        say(f"  {model.name}: {names}{more}{'; takes prompts' if model.is_promptable else ''}")
     say(datastore.counts())
     say(f"{address_of(opened, rules, certificate is not None)}  (Ctrl-C ends it)")
     run_until_interrupted(app, opened, *tls)

@@ -1,16 +1,19 @@
 """The routes of nnInteractive's protocol: each client has a lease, an image, and prompts on one object."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio.to_thread
 import psutil
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from medseg.architecture import PROMPT_CHANNELS
+from medseg.errors import MedsegError
 from medseg.interactive.object_mask import MaskChange
 from medseg.interactive.prompted_object import MOST_STEPS_BACK
 from medseg.interactive.session import InteractiveSession
@@ -95,14 +98,15 @@ class NnInteractive:
         raise NotFoundError("no model that is served takes prompts; train one with 'medseg train --prompts'")
 
     async def _claim(self, request: Request) -> Response:
-        _ = self.model
+        model = self.model
         answer = {
             "lease_token": self.leases.claim(),
             "idle_timeout_seconds": self.leases.idle,
             "liveness_timeout_seconds": self.leases.liveness,
             "max_sessions": self.leases.most,
         }
-        return JSONResponse(answer)
+        # Whoever begins a session sends an image soon: by then the model is loaded.
+        return JSONResponse(answer, background=BackgroundTask(_load, model))
 
     async def _capabilities(self, request: Request) -> Response:
         model = self.model
@@ -267,3 +271,8 @@ class NnInteractive:
             return unpack(body, min(self.largest_array, psutil.virtual_memory().available // PART_OF_MEMORY))
         except ValueError as error:
             raise HTTPException(400, f"the array cannot be read: {error}") from error
+
+
+def _load(model: ServedModel) -> None:
+    with suppress(MedsegError):  # who sends an image is told why
+        model.promptable()
