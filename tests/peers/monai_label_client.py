@@ -8,9 +8,12 @@ from monailabel.client import MONAILabelClient
 
 
 def main(address: str, token: str, folder: str, image: str, label: str) -> None:
-    client = MONAILabelClient(address, folder, "ann")
-    client.update_auth(client.auth_token("ann", token))
-    told = {"auth": [client.auth_enabled(), client.auth_valid_token()], "info": client.info()}
+    # As 3D Slicer does with an address alone, a client for each call: one that was told the token sends the
+    # content-type of its last form with each later call.
+    asked = MONAILabelClient(address, folder, "ann")
+    asked.update_auth(asked.auth_token("ann", token))
+    told = {"auth": [asked.auth_enabled(), asked.auth_valid_token()], "info": asked.info()}
+    client = MONAILabelClient(f"{address}/{token}/", folder, "ann")
     told["sample"] = sample = client.next_sample("first", {})
     params = {"result_extension": ".nrrd", "result_dtype": "uint8"}
     told["mask"], told["params"] = client.infer("auto", sample["id"], params)
