@@ -231,7 +231,8 @@ def _rules(record: ModelRecord) -> list[dict[str, Any]]:
         if rule.fill_holes:
             steps.append({"_target_": "FillHolesd", **which})
         if rule.largest_component:
-            steps.append({"_target_": "KeepLargestConnectedComponentd", **which})
+            faces = {"connectivity": 1} if rule.connectivity == 6 else {}
+            steps.append({"_target_": "KeepLargestConnectedComponentd", **which, **faces})
     return steps
 
 

@@ -5,7 +5,7 @@ Labels are taken one by one, in one pass over the box that holds each.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cc3d
 import numpy as np
@@ -26,6 +26,7 @@ class Rule(Record):
     fill_holes: bool = False
     largest_component: bool = False
     min_volume_ml: NonNegativeFloat = 0.0  # of a component
+    connectivity: Literal[6, 26] = 26  # of its voxels: at faces, or at edges and corners too
     chosen_on: PositiveInt | None = None  # how many held-back cases; None in models of older versions
 
     @property
@@ -102,8 +103,8 @@ def postprocess(
 ) -> tuple[RuleEffect, ...]:
     """Changes a label map by rules, and returns what was changed.
 
-    Components are of voxels that touch at a face, an edge or a corner; holes are of voxels that touch at faces,
-    enclosed in three dimensions.
+    Components are of voxels that touch at a face, an edge or a corner, or by their rule at faces only; holes are of
+    voxels that touch at faces, enclosed in three dimensions.
 
     Args:
         label_map: ``(x, y, z)``, in which ``i + 1`` stands for ``names[i]``.
@@ -133,7 +134,7 @@ def postprocess(
             changes.append(
                 RuleEffect(
                     rule,
-                    components=int(cc3d.connected_components(removed, connectivity=26).max()),
+                    components=int(cc3d.connected_components(removed, connectivity=rule.connectivity).max()),
                     voxels=len(indices),
                     filled=int(np.count_nonzero(kept & ~before)),
                     voxel_volume_ml=voxel_volume_ml,
@@ -162,10 +163,10 @@ def changed(label_map: Array, labels: Sequence[int], rule: Rule, voxel_volume_ml
     """Returns the mask ``(x, y, z)`` of labels as the rule leaves it; others in its holes stay what they are."""
     mask = _mask(label_map, labels)
     if rule.largest_component:
-        mask = cc3d.largest_k(mask, k=1, connectivity=26) > 0
+        mask = cc3d.largest_k(mask, k=1, connectivity=rule.connectivity) > 0
     elif rule.min_volume_ml:
         threshold = int(np.ceil(rule.min_volume_ml / voxel_volume_ml - 1e-6))
-        mask = cc3d.dust(mask, threshold=threshold, connectivity=26) > 0
+        mask = cc3d.dust(mask, threshold=threshold, connectivity=rule.connectivity) > 0
     if rule.fill_holes:
         from scipy.ndimage import binary_fill_holes  # takes long to import
 

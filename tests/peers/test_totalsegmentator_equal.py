@@ -107,11 +107,15 @@ def balance(home: Path, model: Path, task: str, speed: str, scan: Path) -> None:
         logits = predict_logits(loaded.network, image, loaded.record.plan, loaded.record.inference, loaded.device)
         shift = logits.mean((1, 2, 3))
         logits -= shift[:, None, None, None]
-        more = 1.5 * logits.std()  # background
-        shift[0] -= more
-        logits[0] += more
+        spread = logits.std()
+        more = torch.zeros(len(logits))
+        more[0] = spread * (1.5 if len(logits) > 4 else 0.3)  # background
+        asked = [i for i, name in enumerate(loaded.record.labels.names, start=1) if name in RARE]
         if speed == "fastest":
-            shift += seldom(logits, [1 + loaded.record.labels.names.index(name) for name in RARE])
+            more -= seldom(logits + more[:, None, None, None], asked)
+        else:
+            more[asked] += 1.5 * spread
+        shift -= more
         (file,) = (home / "nnunet" / "results" / TABLES.datasets[dataset]).glob("*/fold_0/checkpoint_final.pth")
         content = torch.load(file, weights_only=False)
         heads = [name for name in content["network_weights"] if "seg_layers" in name and name.endswith("bias")]

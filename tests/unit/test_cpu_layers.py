@@ -76,12 +76,12 @@ def test_a_norm_without_bias_has_a_gradient(channels: int, monkeypatch: pytest.M
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("channels", "groups"), [(4, 2), (8, 8), (12, 3), (16, 1), (32, 8)])
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("least", [2, 2**15])  # values of a sample: the own form, or PyTorch's in channels-first
+@pytest.mark.parametrize("terms", [0, 2**15])  # of a sum: PyTorch's form in channels-first, or the own one
 def test_group_norm_and_its_gradients_are_right(
-    least: int, dims: int, channels: int, groups: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    terms: int, dims: int, channels: int, groups: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medseg.cpu_norms.LEAST_TO_FOLD", least)
-    monkeypatch.setattr("medseg.cpu_norms.LEAST_VALUES", least)
+    monkeypatch.setattr("medseg.cpu_norms.LEAST_OF_GROUPS", 2)
+    monkeypatch.setattr("medseg.cpu_norms.MOST_TERMS", terms)
     generator = torch.Generator().manual_seed(0)
     shape = (2, channels, *(12, 10, 6)[:dims])
     for affine, image_is_last, gradient_is_last in itertools.product((True, False), repeat=3):

@@ -50,7 +50,10 @@ ROUGH: Mapping[tuple[str, bool], tuple[str, Speed]] = {
     ("MR", True): ("total_mr", "fast"),
 }
 BODY = {"body_trunc", "body_extremities"}
-BODY_RULES = (Rule(label="body_trunc", largest_component=True), Rule(label="body_extremities", min_volume_ml=50.0))
+BODY_RULES = (
+    Rule(label="body_trunc", largest_component=True, connectivity=6),
+    Rule(label="body_extremities", min_volume_ml=50.0, connectivity=6),
+)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ def test_the_largest_component_stays_alone(label_map: np.ndarray) -> None:
     assert np.array_equal(done(label_map, largest_component=True), expected)
 
 
+def test_components_that_touch_at_an_edge_are_one_unless_faces_are_asked_for(label_map: np.ndarray) -> None:
+    label_map[6, 6, 1:6] = 1  # beside an edge of the liver
+    alone = label_map.copy()
+    alone[6:] = 0
+    assert done(label_map, largest_component=True)[6, 6].any()
+    assert np.array_equal(done(label_map, largest_component=True, connectivity=6), alone)
+    assert not done(label_map, min_volume_ml=0.006, connectivity=6)[6, 6].any()
+
+
 def test_small_components_go_by_their_volume(label_map: np.ndarray) -> None:
     expected = label_map.copy()
     expected[9, 9, 9] = 0
