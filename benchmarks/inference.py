@@ -12,6 +12,7 @@ nnU-Net's model is what 'medseg package' makes; "imported" is that one as 'medse
 
 import argparse
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -63,7 +64,10 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=(32, 64, 128, 256, 320))
     parser.add_argument("--int8", action="store_true", help="medseg with its network in int8 too (medseg[int8])")
     parser.add_argument("--overlap", type=float, help="medseg also with windows that overlap so")
-    parser.add_argument("--without", nargs="+", default=(), choices=("MONAI", "nnU-Net"), help="programs to leave out")
+    parser.add_argument(
+        "--without", nargs="+", default=(), choices=("medseg", "MONAI", "nnU-Net"), help="programs to leave out"
+    )
+    parser.add_argument("--busy", action="store_true", help="seconds are of the processor: others are at work too")
     parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
     print(describe("nibabel"))
@@ -112,10 +116,13 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     for _ in range(arguments.runs):
         for name, command in runs.items():
             (folder / name).mkdir(exist_ok=True)
-            costs[name].append(measured([str(part) for part in command]))
+            before = processor_seconds()
+            cost = measured([str(part) for part in command])
+            costs[name].append(cost._replace(seconds=processor_seconds() - before) if arguments.busy else cost)
+    first = "medseg" if "medseg" in costs else "medseg, imported"
     for name, each in costs.items():
         failure = next((cost.failure for cost in each if cost.failure), None)
-        same = failure or f"{agreement(folder / 'medseg', folder / name):.4f}"
+        same = failure or f"{agreement(folder / first, folder / name):.4f}"
         seconds, peak = (statistics.median(values) for values in ([c.seconds for c in each], [c.peak_mb for c in each]))
         print(f"| {n_labels} | {name} | {seconds:.1f} | {peak:.0f} | {same} |", flush=True)
 
@@ -208,6 +215,12 @@ def measured(command: list[str]) -> Cost:
             print(log.read().decode()[-2000:], file=sys.stderr)
             failure = f"failed with status {process.returncode}"
     return Cost(seconds, peak, failure)
+
+
+def processor_seconds() -> float:
+    """Of all commands that ended, and their processes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory_mb(pid: int) -> float:
