@@ -44,13 +44,9 @@ class Run(NamedTuple):
 RUNS_OF_BOTH = {
     "3 mm": Run("total", fast=True),
     "some structures, around what a rough model finds": Run("total", labels=("spleen", "aorta", "rib_left_5")),
-    "vessels, around the liver": Run("liver_vessels"),
-    "body": Run("body"),
     "vertebrae": Run("vertebrae_body"),
 }
-WEIGHTS = [("total", "default"), ("total", "fast"), ("total", "fastest"), *((name, "default") for name in (
-    "liver_vessels", "body", "vertebrae_body",
-))]  # fmt: skip
+WEIGHTS = [("total", "default"), ("total", "fast"), ("total", "fastest"), ("vertebrae_body", "default")]
 # What the model of 6 mm finds in hardly any voxel, so that a box around it is smaller than the image.
 RARE = ("liver", "spleen", "aorta", "rib_left_5")
 
@@ -90,7 +86,7 @@ def home_of_the_program(home: Path, scan: Path) -> Path:
     said = {"totalseg_id": "none", "send_usage_stats": False, "prediction_counter": 0}
     home.mkdir()
     (home / "config.json").write_text(json.dumps(said | {"statistics_disclaimer_shown": True}))
-    for task, speed in (*WEIGHTS, ("body", "fast")):
+    for task, speed in WEIGHTS:
         write_weights(home, task, speed)
     for task, speed in WEIGHTS:
         model = home / f"unbalanced-{task}-{speed}"
