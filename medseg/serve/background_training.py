@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 
 from medseg.dataset.annotations import ANNOTATIONS, RUNS
+from medseg.dataset.prepared_json import DATASET
 from medseg.device import Device
 from medseg.errors import ConfigError, MedsegError
 from medseg.files import ensure_folder
@@ -190,4 +191,9 @@ class BackgroundTraining:
         with self._process:
             for line in self._process.stdout or ():
                 task.lines.append(line.rstrip()[:500])
-        return self._process.returncode == 0
+        status = self._process.returncode
+        if status:
+            task.lines.append(f"medseg {command[0]}: exit status {status}")
+        # Cases that could not be prepared are left out, and told of.
+        is_prepared = status == 1 and command[0] == "preprocess" and (task.folder / "prepared" / DATASET).is_file()
+        return status == 0 or is_prepared
