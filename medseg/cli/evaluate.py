@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from medseg.cli.choosing import IgnoreValue, Rename, renames
+from medseg.cli.choosing import IgnoreValue, Instances, Rename, renames
 from medseg.cli.clicks import Start, clicked
 from medseg.cli.json_output import print_json
 from medseg.cli.method_comparison import show_comparison
@@ -38,6 +38,8 @@ SHOWN = {
     "hd95_mm": "HD95\nmm",
     "surface_dice": "surface\nDice",
     "lesion_f1": "lesion\nF1",
+    "object_ap_50": "AP\n50",
+    "object_ap": "AP\nmean",
     "centreline_dice": "clDice",
     "panoptic_quality": "panoptic\nquality",
     "rand_score": "Rand\nscore",
@@ -75,7 +77,7 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            help="Metrics or groups, with commas: overlap, surface, lesions, centreline, rand; dice, hd95_mm, …"
+            help="Metrics or groups, with commas: overlap, surface, lesions, objects, centreline, rand, dice, …"
         ),
     ] = "overlap,surface",
     tolerance_mm: Annotated[
@@ -94,6 +96,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
     rename: Rename = None,
+    instances: Instances = None,
     ignore_value: IgnoreValue = None,
     failed: Annotated[
         Failed,
@@ -169,6 +172,7 @@ def evaluate(
         workers=workers,
         rename=renames(rename),
         ignore_value=ignore_value,
+        instances=instances or (),
         failed=failed.value,
     )
     if as_json:

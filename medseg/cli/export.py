@@ -23,7 +23,8 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="A file that ends in .nii.gz, .nii, .seg.nrrd or .dcm; a folder for nifti-per-label, stl and obj.",
+            help="A file that ends in .nii.gz, .nii, .seg.nrrd, .dcm or .geojson; a folder for nifti-per-label, stl "
+            "and obj.",
         ),
     ],
     like: Annotated[
@@ -38,6 +39,15 @@ def export(
         list[str] | None,
         typer.Option("--name", metavar="VALUE=NAME", help="What a label value is called, as in '1=liver'; repeatable."),
     ] = None,
+    instances: Annotated[
+        str,
+        typer.Option(
+            "--instances",
+            metavar="NAME",
+            help="What the objects are whose numbers are the values of MASK, such as nucleus: each becomes a structure "
+            "of its own.",
+        ),
+    ] = "",
     per_label: Annotated[bool, typer.Option("--per-label", help="The same as --format nifti-per-label.")] = False,
 ) -> None:
     """Writes a mask in the format of another program, on the grid of a study.
@@ -52,11 +62,13 @@ def export(
         medseg export masks/patient_7.nii.gz -o patient_7.dcm --like dicom/patient_7 --format rtstruct
 
         medseg export mask.nii.gz -o mask.seg.nrrd --name 1=liver --name 2=spleen
+
+        medseg export objects/7.nii.gz -o lesions.dcm --like dicom/7 --instances lesion
     """
     from medseg.workflows.export import export as run
 
     chosen = "nifti-per-label" if per_label else format_
-    written = run(mask, output, like=like, format=chosen, names=_names(names or []))
+    written = run(mask, output, like=like, format=chosen, names=_names(names or []), instances=instances)
     for path in written.files:
         typer.echo(path)
     say(written.certificate.verdict)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import cc3d
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +14,12 @@ from medseg.labels import Labels
 from medseg.metrics.centreline import centreline_dice
 from medseg.metrics.definitions import DEFAULT, GROUPS, METRICS, Group, chosen
 from medseg.metrics.lesions import LEAST_IOU, match_lesions
+from medseg.metrics.object_scores import ObjectScores
+from medseg.metrics.objects import USUAL_IOUS
 from medseg.metrics.overlap import LabelMap, Overlap, count_overlaps, mask_of, without_ignored
 from medseg.metrics.rand import rand_scores
 from medseg.metrics.surface import surface_dice, surface_distances
-from medseg.volume import Spacing3
+from medseg.volume import Array, Spacing3
 
 Mask = npt.NDArray[np.bool_]
 Status = Literal["found", "missed", "false_alarm", "absent"]
@@ -54,6 +57,8 @@ class Measures(NamedTuple):
         lesion_iou: Lesions match when their IoU is above this.
         failed: What a case counts as whose prediction cannot be used.
         annotated: The labels that were annotated in the case, which alone are measured; None: all.
+        objects: The object maps of its prediction and its reference, ``(x, y, z)``, of all labels; None: objects are
+            connected components.
     """
 
     metrics: tuple[str, ...] = tuple(chosen(DEFAULT))
@@ -61,6 +66,7 @@ class Measures(NamedTuple):
     lesion_iou: float = LEAST_IOU
     failed: Failed = "missed"
     annotated: tuple[str, ...] | None = None
+    objects: tuple[Array, ...] | None = None
 
     def tolerance_of(self, label: str) -> float:
         """Returns the tolerance of the surface Dice for a label, in mm."""
@@ -89,6 +95,7 @@ class MaskPair(NamedTuple):
     overlap: Overlap
     tolerance_mm: float
     lesion_iou: float
+    objects: tuple[Array, ...]  # of its prediction and its reference; masks where none are told apart
 
 
 def measure_case(
@@ -124,7 +131,10 @@ def measure_case(
     for (name, values), overlap in zip(unions.items(), overlaps, strict=True):
         box = _around([boxes[value - 1] for value in values], reference.shape)
         masks = mask_of(prediction[box], values), mask_of(reference[box], values)
-        pair = MaskPair(*masks, spacing, overlap, measures.tolerance_of(name), measures.lesion_iou)
+        objects: tuple[Array, ...] = masks
+        if measures.objects is not None and name in labels.instances:
+            objects = tuple(np.where(mask, each[box], 0) for mask, each in zip(masks, measures.objects, strict=True))
+        pair = MaskPair(*masks, spacing, overlap, measures.tolerance_of(name), measures.lesion_iou, objects)
         measured: Values = {}
         for group in groups:
             measured |= OF_GROUP[group](pair)
@@ -171,6 +181,26 @@ def _lesions(pair: MaskPair) -> Values:
     }
 
 
+def _objects(pair: MaskPair) -> Values:
+    maps = [cc3d.connected_components(each) if each.dtype == bool else each for each in pair.objects]
+    scores = ObjectScores.of(*maps)
+    return {
+        "object_f1": scores.f1,
+        "object_quality": scores.segmentation_quality,
+        "object_panoptic_quality": scores.panoptic_quality,
+        "object_jaccard": scores.aggregated_jaccard,
+        "object_ap": scores.mean_precision,
+        **{f"object_ap_{100 * iou:.0f}": scores.average_precision(iou) for iou in USUAL_IOUS},
+        "object_sensitivity": scores.sensitivity,
+        "object_precision": scores.precision,
+        "prediction_objects": scores.n_predicted,
+        "reference_objects": scores.n_reference,
+        "object_count_error": scores.n_predicted - scores.n_reference,
+        "object_splits": scores.splits,
+        "object_merges": scores.merges,
+    }
+
+
 def _centreline(pair: MaskPair) -> Values:
     return {"centreline_dice": centreline_dice(pair.prediction, pair.reference)}
 
@@ -185,6 +215,7 @@ OF_GROUP: dict[Group, Callable[[MaskPair], Values]] = {
     "overlap": _overlap,
     "surface": _surface,
     "lesions": _lesions,
+    "objects": _objects,
     "centreline": _centreline,
     "rand": _rand,
 }

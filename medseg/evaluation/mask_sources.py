@@ -1,12 +1,13 @@
 """Where the masks of an evaluation lie: those of the predictions, or of the references."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg.dataset.cases import LabelSource
-from medseg.dataset.layouts import find_cases
+from medseg.dataset.cases import CaseSelection, LabelSource
+from medseg.dataset.layouts import cases_in
+from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.segment_labels import name_labels
 from medseg.errors import Problem, SourceError
 from medseg.evaluation.structures import masks_in
@@ -32,6 +33,8 @@ class MaskSource:
     image: ImageSource | None = None  # what it was drawn on, where that is known
     annotated: tuple[str, ...] | None = None  # names of the labels that were drawn where they are; None: all
     spacing: Spacing3 | None = None  # what the user said of the voxels of its image, in mm
+    objects: ImageSource | None = None  # the object map beside it
+    numbered: Labels | None = None  # the one label whose objects its values number; None: values are labels
 
 
 @dataclass
@@ -60,19 +63,22 @@ def masks_at(source: Path, rename: Mapping[str, str] | None = None) -> FoundMask
     return named(mask_files(source), rename)
 
 
-def references_at(references: Path, rename: Mapping[str, str] | None, predicted: Collection[str]) -> FoundMasks:
+def references_at(
+    references: Path, rename: Mapping[str, str] | None, predicted: Collection[str], instances: Sequence[str] = ()
+) -> FoundMasks:
     """Returns the label maps or segments of a dataset; else those of a file, or of the files in a folder.
 
     Args:
         references: The dataset, the folder or the file.
         rename: Other names for named segments.
         predicted: Cases; files that are called like one of them are that, and no masks of single structures.
+        instances: The names of labels whose objects are told apart.
     """
     files = masks_at(references, rename) if references.is_file() else None
     if files is not None and files.masks:
         return files
     try:
-        found = find_cases(references, rename=rename)
+        found = cases_in(Listing(references), CaseSelection(rename=rename, instances=instances))
     except SourceError:
         files = masks_at(references, rename)
         if not files.masks:
@@ -87,7 +93,12 @@ def references_at(references: Path, rename: Mapping[str, str] | None, predicted:
         if case.label is not None:
             drawn = None if case.label.values is None else case.label
             side.masks[case.case_id] = MaskSource(
-                case.label.path, drawn, case.images[0], annotated=case.annotated, spacing=case.spacing
+                case.label.path,
+                drawn,
+                case.images[0],
+                annotated=case.annotated,
+                spacing=case.spacing,
+                objects=case.objects,
             )
     return side if side.masks else masks_at(references, rename)
 
@@ -113,6 +124,14 @@ def mask_files(source: Path) -> MaskFiles:
             raise SourceError(f"{other.path} and {mask.path} are both case '{name}'; leave one of them out")
     problems = [Problem(_name(problem.path), problem.path, problem.message) for problem in found.problems]
     return MaskFiles({name: (mask,) for name, mask in taken.items()}, problems)
+
+
+def add_objects(side: FoundMasks, folder: Path) -> None:
+    """Adds the object maps that ``predict`` wrote into the folder ``objects`` beside the masks."""
+    files = mask_files(folder).of_case if folder.is_dir() else {}
+    for name, (source, *_) in files.items():
+        if name in side.masks:
+            side.masks[name] = replace(side.masks[name], objects=source)
 
 
 def add_structures(files: MaskFiles, folder: Path, cases: Collection[str]) -> None:

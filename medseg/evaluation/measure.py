@@ -11,8 +11,9 @@ import numpy as np
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.case import Failed, LabelMetrics, Measures, measure_case
 from medseg.evaluation.pairs import CasePair
-from medseg.evaluation.reading import read_pair
+from medseg.evaluation.reading import read_objects, read_pair
 from medseg.labels import IGNORED, Labels
+from medseg.metrics.definitions import METRICS
 from medseg.parallel import run_in_workers
 from medseg.progress import track
 from medseg.volume import Array, Volume
@@ -48,15 +49,22 @@ def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tol
     prediction, reference = read_pair(pair, grid_tolerance)
     referred = _encoded(reference, pair.reference.path, labels)
     predicted = labels.model_copy(update={"ignore": None}).encode(prediction.label_map, strict=False)
+    unknown = unknown_values(prediction.label_map, predicted, referred)
+    objects = None
+    if labels.instances and any(METRICS[name].group == "objects" for name in measures.metrics):
+        masks = ((pair.prediction, prediction), (pair.reference, reference))
+        found = [read_objects(mask, read, pair, labels, grid_tolerance) for mask, read in masks]
+        predicted, referred = (labels.encode(each.label_map) for each in found)
+        objects = tuple(each.objects.array for each in found if each.objects is not None)
     records = measure_case(
         pair.case_id,
         predicted,
         referred,
         reference.geometry.spacing,
         labels,
-        measures._replace(annotated=pair.reference.annotated),
+        measures._replace(annotated=pair.reference.annotated, objects=objects),
     )
-    return MeasuredCase(records, unknown_values(prediction.label_map, predicted, referred))
+    return MeasuredCase(records, unknown)
 
 
 def values_of(pair: CasePair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:

@@ -84,7 +84,7 @@ class MetricsRecord(Record):
         for folder in (predictions, references):
             if folder == folder.parent:  # all that is on the machine would be looked through
                 raise SourceError(f"{folder}: is no folder of masks, as {METRICS_FILE} says; evaluate again")
-        found = find_pairs(predictions, references, list(self.cases), self.rename)
+        found = find_pairs(predictions, references, list(self.cases), self.rename, self.labels.instances)
         pairs = tuple(
             replace(pair, prediction=None, failure=self.failed[pair.case_id]) if pair.case_id in self.failed else pair
             for pair in found.pairs

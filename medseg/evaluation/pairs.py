@@ -5,12 +5,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.dataset.dataset_json import label_names, read_dataset_json
+from medseg.dataset.layouts.case_list_draft import with_instances
 from medseg.dataset.layouts.segment_labels import plain_name
 from medseg.dataset.prepared_json import read_dataset
 from medseg.errors import LabelError, Problem, SourceError
-from medseg.evaluation.mask_sources import FoundMasks, MaskSource, add_structures, mask_files, named, references_at
-from medseg.evaluation.predictions_json import asked_for, labels_beside
+from medseg.evaluation.mask_sources import (
+    FoundMasks,
+    MaskSource,
+    add_objects,
+    add_structures,
+    mask_files,
+    named,
+    references_at,
+)
+from medseg.evaluation.predictions_json import OBJECTS, asked_for, labels_beside
 from medseg.evaluation.structures import has_surfaces, values_of_structures
+from medseg.instances.case_labels import values_are_objects
 from medseg.io.discover import located
 from medseg.labels import Labels
 from medseg.volume import GRID_TOLERANCE
@@ -76,6 +86,7 @@ def find_pairs(
     references: Path,
     cases: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
+    instances: Sequence[str] = (),
 ) -> CasePairs:
     """Returns which prediction belongs to which reference: by case id, the file's name without its suffix.
 
@@ -90,6 +101,7 @@ def find_pairs(
         references: A file or folder of masks, or a dataset.
         cases: The case ids that are wanted; None: all.
         rename: Labels by the names of segments of the references.
+        instances: The names of labels whose objects are told apart; () for those that the references name.
 
     Raises:
         SourceError: When no reference has a prediction.
@@ -97,7 +109,7 @@ def find_pairs(
     """
     predictions, references = located(predictions), located(references)
     files = mask_files(predictions)
-    referred = references_at(references, rename, files.of_case)
+    referred = references_at(references, rename, files.of_case, instances)
     referred.labels = referred.labels or _labels_above(references)
     if predictions.is_dir():
         add_structures(files, predictions, referred.masks)
@@ -105,7 +117,9 @@ def find_pairs(
     if not predicted.masks:
         surfaces = "; surfaces cannot be compared, predict with another --format" if has_surfaces(predictions) else ""
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it{surfaces}")
+    add_objects(predicted, (predictions if predictions.is_dir() else predictions.parent) / OBJECTS)
     labels = labels_beside(predictions) or referred.labels or predicted.labels
+    labels = with_instances(labels, instances or (referred.labels.instances if referred.labels else ()))
     if labels and referred.labels:
         labels = labels.ignoring(referred.labels.ignore)
     if predictions.is_file() and references.is_file() and len(referred.masks) == 1:
@@ -127,7 +141,7 @@ def find_pairs(
         except LabelError as error:
             problems.append(Problem(name, mask.path, str(error)))
             continue
-        pairs.append(_pair(name, predicted, reference, labels, predictions))
+        pairs.append(_numbered(_pair(name, predicted, reference, labels, predictions), labels))
     if not pairs:
         raise LabelError(problems[-1].message)
     ignored = sorted({name for pair in pairs for name in _ignored(pair.reference, referred.masks[pair.case_id])})
@@ -148,6 +162,17 @@ def _pair(
         return CasePair(name, _valued(predicted.masks[name], predicted.labels, labels), reference)
     except LabelError as error:
         return CasePair(name, None, reference, str(error))
+
+
+def _numbered(pair: CasePair, labels: Labels | None) -> CasePair:
+    """Returns a pair whose masks know that their values number objects, where they do."""
+    if labels is None or not values_are_objects(labels):
+        return pair
+    reference, prediction = (
+        mask if mask is None or mask.drawn is not None else replace(mask, numbered=labels)
+        for mask in (pair.reference, pair.prediction)
+    )
+    return pair if reference is None else replace(pair, reference=reference, prediction=prediction)
 
 
 def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: FoundMasks) -> list[str]:

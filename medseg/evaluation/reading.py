@@ -1,8 +1,10 @@
 """A prediction and its reference from disk, on one grid."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import fastremap
 import numpy as np
 
 from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
@@ -10,6 +12,8 @@ from medseg.dataset.reading import label_volume, one_structure, put_together, re
 from medseg.errors import GeometryError, LabelError
 from medseg.evaluation.mask_sources import MaskSource
 from medseg.evaluation.pairs import CasePair
+from medseg.instances.case_labels import CaseLabels, told_apart, with_classes
+from medseg.instances.object_map import ObjectMap, components
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -90,7 +94,54 @@ def _read(mask: MaskSource, grid: Geometry, pair: CasePair, grid_tolerance: floa
         read = label_volume(source_of(mask.path))
     except LabelError as error:  # a folder of masks alone is no source that could be put right as a whole
         raise LabelError(str(error).replace(f"{FIX} gives", "give")) from error
+    if mask.numbered is not None:
+        read = Volume(labels_of_objects(read.array, mask.numbered), read.geometry)
     return _on(grid, read, mask.path, pair, grid_tolerance)
+
+
+def labels_of_objects(values: Array, labels: Labels) -> Array:
+    """Returns the label values of an array whose values number the objects of the one label that there is."""
+    ignored = np.zeros(values.shape, bool) if labels.ignore is None else values == labels.ignore
+    return np.where(ignored, labels.ignore or 0, np.where(values != 0, labels.values[0], 0))
+
+
+def read_objects(
+    mask: MaskSource | None, read: Volume, pair: CasePair, labels: Labels, grid_tolerance: float
+) -> CaseLabels:
+    """Returns the objects of a mask, and a label map that fits them.
+
+    They are those of the object map beside it, the values of its file where these number objects, its segments where a
+    label has several, or connected components.
+
+    Args:
+        mask: The prediction or the reference; None: there is none that can be used.
+        read: What ``read_pair`` read of it.
+        pair: Of the case.
+        labels: With instance labels.
+        grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
+
+    Raises:
+        GeometryError: The object map lies on another grid.
+        LabelError: Values number no objects.
+    """
+    meant = [0, *labels.values, *([] if labels.ignore is None else [labels.ignore])]
+    known = np.where(np.isin(read.label_map, meant), read.label_map, 0)
+    file = None if mask is None else mask.objects or (None if mask.numbered is None else source_of(mask.path))
+    if file is not None and mask is not None:
+        numbers = _on(read.geometry, label_volume(file), file.path, pair, grid_tolerance).label_map
+        if mask.objects is not None:
+            return with_classes(numbers, known, labels, file.path)
+        if not np.isin(fastremap.unique(numbers), meant).all():
+            return told_apart(numbers, labels, file.path)
+    segments = {} if mask is None or mask.drawn is None else mask.drawn.values or {}
+    if mask is not None and mask.drawn is not None and len(set(segments.values())) < len(segments):
+        numbered = {name: number for number, name in enumerate(segments, start=1)}
+        drawn = replace(mask, drawn=replace(mask.drawn, values=numbered))
+        array = _read(drawn, read.geometry, pair, grid_tolerance).label_map.astype(np.int32)
+        objects = ObjectMap(array, np.array(list(segments.values())), tuple(segments))
+        is_instance = np.isin(objects.classes, [labels.values[i - 1] for i in labels.instance_values])
+        return CaseLabels(known, objects.only(is_instance & objects.present()))
+    return CaseLabels(known, components(known, labels))
 
 
 def _on(grid: Geometry, read: Volume, path: Path, pair: CasePair, grid_tolerance: float) -> Volume:

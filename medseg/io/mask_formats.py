@@ -10,6 +10,8 @@ from medseg.io.certificates.certificate import Certificate
 from medseg.io.dicom_seg.check import check_dicom_seg, check_dicom_seg_on_grid
 from medseg.io.dicom_seg.writer import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
 from medseg.io.folders import REJECTED
+from medseg.io.geojson.check import check_geojson
+from medseg.io.geojson.writer import write_geojson
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.nifti.check import check_nifti, check_nifti_per_label
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
@@ -90,6 +92,7 @@ FORMATS = {
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
         Format(ON_GRID, write_dicom_seg_on_grid, check_dicom_seg_on_grid, ".grid.seg.dcm", (".dcm",), on_dicom=True),
         Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
+        Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",)),
         Format("stl", write_stl, check_stl, "_stl"),
         Format("obj", write_obj, check_obj, "_obj"),
     )

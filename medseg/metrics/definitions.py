@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from medseg.errors import ConfigError
 
 Better = Literal["high", "low", "neither"]
-Group = Literal["overlap", "surface", "lesions", "centreline", "rand"]
+Group = Literal["overlap", "surface", "lesions", "objects", "centreline", "rand"]
 
 
 class Metric(NamedTuple):
@@ -51,6 +51,28 @@ METRICS: dict[str, Metric] = {
     "panoptic_quality": Metric("lesions", "high", "lesion_f1 × mean IoU of the matched lesions (Kirillov et al. 2019)"),
     "prediction_lesions": Metric("lesions", "neither", "lesions of the prediction"),
     "reference_lesions": Metric("lesions", "neither", "lesions of the reference"),
+    "object_f1": Metric("objects", "high", "2 TP / (2 TP + FP + FN): recognition quality, RQ (Kirillov et al. 2019)"),
+    "object_quality": Metric("objects", "high", "mean IoU of the matched objects: segmentation quality, SQ"),
+    "object_panoptic_quality": Metric("objects", "high", "object_f1 × object_quality: PQ (Kirillov et al. 2019)"),
+    "object_jaccard": Metric("objects", "high", "aggregated Jaccard index, AJI (Kumar et al. 2017)"),
+    "object_ap": Metric("objects", "high", "mean of the average precisions at IoU .5, .6, .7, .8 and .9"),
+    "object_ap_50": Metric("objects", "high", "average precision TP / (TP + FP + FN) at IoU .5 (Schmidt et al. 2018)"),
+    "object_ap_60": Metric("objects", "high", "average precision at IoU .6"),
+    "object_ap_70": Metric("objects", "high", "average precision at IoU .7"),
+    "object_ap_80": Metric("objects", "high", "average precision at IoU .8"),
+    "object_ap_90": Metric("objects", "high", "average precision at IoU .9"),
+    "object_sensitivity": Metric("objects", "high", "matched objects / objects of the reference"),
+    "object_precision": Metric("objects", "high", "matched objects / objects of the prediction"),
+    "prediction_objects": Metric("objects", "neither", "objects of the prediction"),
+    "reference_objects": Metric("objects", "neither", "objects of the reference"),
+    "object_count_error": Metric("objects", "neither", "prediction_objects - reference_objects"),
+    "object_splits": Metric(
+        "objects",
+        "low",
+        "objects of the reference in which two predicted objects or more lie: more than half of each, and each a tenth "
+        "of it at least",
+    ),
+    "object_merges": Metric("objects", "low", "predicted objects in which two of the reference or more lie, likewise"),
     "centreline_dice": Metric(
         "centreline",
         "high",
@@ -65,7 +87,7 @@ METRICS: dict[str, Metric] = {
     "information_score": Metric("rand", "high", "images of one slice: V_Info, likewise (Arganda-Carreras et al. 2015)"),
 }
 
-GROUPS: tuple[Group, ...] = ("overlap", "surface", "lesions", "centreline", "rand")
+GROUPS: tuple[Group, ...] = ("overlap", "surface", "lesions", "objects", "centreline", "rand")
 
 # Fast, and enough for most organs: how much, how far off, how large.
 DEFAULT: tuple[str, ...] = ("overlap", "surface")
@@ -73,7 +95,8 @@ DEFAULT: tuple[str, ...] = ("overlap", "surface")
 EMPTY_MASKS = (
     "found: the label is in both masks. "
     "missed: in the reference only; false_alarm: in the prediction only. A formula that gives a number is taken at its "
-    "word: dice, iou, surface_dice, centreline_dice, lesion_f1 and panoptic_quality are 0, their worst value; a missed "
+    "word: dice, iou, surface_dice, centreline_dice, lesion_f1, panoptic_quality and "
+    "those of objects are 0, their worst value; a missed "
     "label has a sensitivity of 0 and no precision, a false alarm a precision of 0 and no sensitivity. "
     "Distances have no worst value and are null. "
     "absent: in neither; nothing but volumes and numbers of lesions can be measured, all else is null. "
@@ -97,6 +120,12 @@ UNKNOWN_VALUES = (
 LESIONS = (
     "connected components of a label with 26 neighbours (8 in images of one slice); a lesion of the prediction and one "
     "of the reference match when their IoU is above lesion_iou, pairs taken from the highest IoU down, each lesion once"
+)
+
+
+OBJECTS = (
+    "objects of an object map, each of one label; where none are told apart, the connected components of the label; an "
+    "object of the prediction and one of the reference match when their IoU is .5 or more, each object once"
 )
 
 
@@ -131,4 +160,5 @@ def definitions(metrics: Iterable[str], failed: str = "missed") -> dict[str, str
         "unknown_values": UNKNOWN_VALUES,
     }
     lesions = {"lesion": LESIONS} if any(METRICS[name].group == "lesions" for name in measured) else {}
-    return {name: METRICS[name].definition for name in measured} | lesions | dict(notes)
+    objects = {"object": OBJECTS} if any(METRICS[name].group == "objects" for name in measured) else {}
+    return {name: METRICS[name].definition for name in measured} | lesions | objects | dict(notes)

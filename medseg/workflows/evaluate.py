@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
+from medseg.dataset.cases import as_names
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import calibrate_pairs
 from medseg.evaluation.case import TOLERANCE_MM, Failed, Measures
@@ -42,6 +43,7 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     ignore_value: int | None = None,
     failed: Failed = "missed",
+    instances: str | Sequence[str] = (),
 ) -> Evaluation | EvaluatedMethods:
     """Evaluates label maps against their references, case by case and label by label.
 
@@ -70,6 +72,8 @@ def evaluate(
         rename: Labels by the names of segments of the references, as in ``{"GTV*": "tumour"}``.
         ignore_value: The value of voxels that nobody annotated; None: the one that dataset.json or the model names.
         failed: What a case counts as whose prediction cannot be used: "missed", or "left-out".
+        instances: The names of labels whose objects are told apart, as in ``preprocess``; () for those that the
+            references or the model name. Where there are some, objects are measured too.
 
     Returns:
         The evaluation; of a list of predictions the evaluations of all, and how they compare.
@@ -84,7 +88,7 @@ def evaluate(
         options = {
             "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
             "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
-            "ignore_value": ignore_value, "failed": failed,
+            "ignore_value": ignore_value, "failed": failed, "instances": instances,
         }  # fmt: skip
         return evaluate_methods(
             predictions,
@@ -93,13 +97,15 @@ def evaluate(
         )
     measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou, failed)
     folder = None if output is None else ensure_folder(Path(output))
-    found = find_pairs(Path(predictions), Path(references), cases, rename)
+    found = find_pairs(Path(predictions), Path(references), cases, rename, as_names(instances))
     for note in found.notes:
         say(note)
     problems: list[Problem] = []
     known = labels or found.labels or labels_of_values(found.pairs, grid_tolerance, workers, ignore_value)
     known = known.ignoring(ignore_value)
     measures.check_labels(known)
+    if known.instances and tuple(metrics) == DEFAULT:
+        measures = measures._replace(metrics=tuple(chosen((*DEFAULT, "objects"))))
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
     pairs, measured = measure_pairs(measure, found.pairs, measures.failed, workers, problems)
     records = tuple(record for pair in pairs for record in measured[pair.case_id].records)

@@ -8,6 +8,8 @@ import numpy as np
 from medseg.dataset.mask import Mask, read_mask, study_of, without_overlaps
 from medseg.errors import ConfigError, LabelError, OutputError
 from medseg.evaluation.predictions_json import labels_beside
+from medseg.instances.object_map import numbered
+from medseg.instances.object_structures import object_labels
 from medseg.io.discover import mask_source
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Written, format_of, write_mask
@@ -22,6 +24,7 @@ def export(
     format: str | None = None,
     names: Mapping[int, str] | None = None,
     labels: Labels | None = None,
+    instances: str = "",
 ) -> Written:
     """Writes a mask in another format, on the grid of a study if one is given.
 
@@ -41,6 +44,8 @@ def export(
         format: One of ``medseg.io.mask_formats.FORMATS``; None: the name of ``output`` tells.
         names: New names by label value, or number of the segment, as in ``{1: "liver"}``.
         labels: Names and values in place of those that are found.
+        instances: What the objects are whose numbers are the values of the mask, as in ``"nucleus"``: each becomes a
+            structure of its own, ``nucleus 1``, ``nucleus 2``, in a colour that its neighbours don't have.
 
     Returns:
         Where the mask lies; its ``certificate`` has the verdict of the other reader.
@@ -66,6 +71,10 @@ def export(
         raise ConfigError(f"{chosen.name} holds values and no names ({', '.join(names.values())}); choose seg-nrrd")
     source = mask_source(mask)
     read = read_mask(source, study)
+    if instances:
+        objects = numbered(read.label_map, path=mask)
+        read = read._replace(label_map=objects.array, segments=None)
+        labels = object_labels(objects, Labels.from_names({instances: 1}))
     if chosen.is_label_map:
         read, known = without_overlaps(read, chosen), Labels(items=())
     else:

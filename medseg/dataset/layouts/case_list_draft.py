@@ -166,7 +166,7 @@ class CaseListDraft:
             for name, case in zip(names, usable, strict=True)
         )
         notes = [*self.notes, *(named.notes if named else ()), *self.hints, *patients, *_notes_of(cases)]
-        labels = (named.labels if named else _with_instances(self.labels, told)) if wanted else None
+        labels = (named.labels if named else with_instances(self.labels, told)) if wanted else None
         return CaseList(self.layout, cases, channels, labels, tuple(self.problems), tuple(notes), tuple(self.doubts))
 
     def _take_objects_for_labels(self) -> None:
@@ -251,9 +251,12 @@ class CaseListDraft:
         return tuple(sorted(case.images, key=lambda c: (order.get(c, 0), c)))
 
 
-def _with_instances(labels: Labels | None, instances: Sequence[str]) -> Labels | None:
-    """Returns the labels of a dataset, of which some are objects; where none are named, one label whose objects the
-    values of label maps number.
+def with_instances(labels: Labels | None, instances: Sequence[str]) -> Labels | None:
+    """Returns the labels of a dataset, of which some are objects.
+
+    Args:
+        labels: None where no file names any: then there is one label, whose objects the values of label maps number.
+        instances: The names of those that are objects; () for those that ``labels`` says.
 
     Raises:
         ConfigError: There are several, and nothing says which values they have.

@@ -38,7 +38,8 @@ def test_each_kind_of_empty_mask_has_its_status_and_values() -> None:
         assert [values[name] for name in (*undefined, not_defined, f"lesion_{not_defined}")] == [None] * 8
     counted = {name: value for name, value in records["absent"].values.items() if value is not None}
     volumes = ("prediction_ml", "reference_ml", "volume_error_ml", "prediction_lesions", "reference_lesions")
-    assert counted == dict.fromkeys(volumes, 0.0)
+    objects = ("prediction_objects", "reference_objects", "object_count_error", "object_splits", "object_merges")
+    assert counted == dict.fromkeys((*volumes, *objects), 0.0)
 
 
 def test_values_of_a_label_that_was_found() -> None:

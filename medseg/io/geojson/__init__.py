@@ -1,0 +1,1 @@
+"""GeoJSON: the outlines of what is drawn on a picture, as QuPath and other programs of pathology read them."""
