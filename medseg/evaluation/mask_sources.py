@@ -126,7 +126,7 @@ def mask_files(source: Path) -> MaskFiles:
     return MaskFiles({name: (mask,) for name, mask in taken.items()}, problems)
 
 
-def add_objects(side: FoundMasks, folder: Path) -> None:
+def add_object_maps(side: FoundMasks, folder: Path) -> None:
     """Adds the object maps that ``predict`` wrote into the folder ``objects`` beside the masks."""
     files = mask_files(folder).of_case if folder.is_dir() else {}
     for name, (source, *_) in files.items():

@@ -12,7 +12,7 @@ from medseg.errors import LabelError, Problem, SourceError
 from medseg.evaluation.mask_sources import (
     FoundMasks,
     MaskSource,
-    add_objects,
+    add_object_maps,
     add_structures,
     mask_files,
     named,
@@ -117,7 +117,7 @@ def find_pairs(
     if not predicted.masks:
         surfaces = "; surfaces cannot be compared, predict with another --format" if has_surfaces(predictions) else ""
         raise SourceError(f"{predictions}: no label map, DICOM SEG, RTSTRUCT or .seg.nrrd in it{surfaces}")
-    add_objects(predicted, (predictions if predictions.is_dir() else predictions.parent) / OBJECTS)
+    add_object_maps(predicted, (predictions if predictions.is_dir() else predictions.parent) / OBJECTS)
     labels = labels_beside(predictions) or referred.labels or predicted.labels
     labels = with_instances(labels, instances or (referred.labels.instances if referred.labels else ()))
     if labels and referred.labels:

@@ -81,6 +81,7 @@ class Format:
 
 NIFTI = Format("nifti", write_nifti_mask, check_nifti, ".nii.gz", (".nii.gz", ".nii"), is_label_map=True)
 PNG = Format("png", write_picture, check_picture, ".png", (".png",), is_label_map=True)
+GEOJSON = Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",))  # of pictures only
 TIFF = Format("tiff", write_picture, check_picture, ".tif", (".tif", ".tiff"), is_label_map=True)
 
 FORMATS = {
@@ -92,7 +93,6 @@ FORMATS = {
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
         Format(ON_GRID, write_dicom_seg_on_grid, check_dicom_seg_on_grid, ".grid.seg.dcm", (".dcm",), on_dicom=True),
         Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
-        Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",)),
         Format("stl", write_stl, check_stl, "_stl"),
         Format("obj", write_obj, check_obj, "_obj"),
     )
@@ -100,7 +100,7 @@ FORMATS = {
 
 
 # What a file is called tells its format; where several fit, the first.
-BY_ENDING = {ending: each for each in (TIFF, PNG, *reversed(FORMATS.values())) for ending in each.endings}
+BY_ENDING = {ending: each for each in (TIFF, PNG, GEOJSON, *reversed(FORMATS.values())) for ending in each.endings}
 SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
