@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from medseg.errors import Problem
@@ -9,12 +10,14 @@ from medseg.evaluation.calibration import DEFINITIONS as CALIBRATION
 from medseg.evaluation.calibration import LabelCalibration
 from medseg.evaluation.case import LabelMetrics, Measures
 from medseg.evaluation.metrics_json import CalibrationEntry, LabelEntry, MetricsRecord
+from medseg.evaluation.objects import COLUMNS as OBJECT_COLUMNS
+from medseg.evaluation.objects import ComparedObject
 from medseg.evaluation.pairs import EvaluatedMasks
 from medseg.evaluation.summary import Summary
 from medseg.metrics.definitions import definitions
 from medseg.problems import problem_records
 from medseg.progress import counted, warn
-from medseg.table import table_text
+from medseg.table import table_text, write_table
 
 PROBLEMS_SHOWN = 10
 
@@ -32,6 +35,7 @@ class Evaluation:
         calibration: By label, where probabilities were saved.
         failed: Why a prediction cannot be used, by case; these are measured as if it were empty.
         unknown: By case, voxels of the prediction by values that are no label's; they count as background.
+        objects: Of labels whose objects are told apart, each object of each case.
     """
 
     measures: Measures
@@ -42,6 +46,7 @@ class Evaluation:
     calibration: Mapping[str, LabelCalibration] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    objects: tuple[ComparedObject, ...] = ()
 
     @property
     def n_failed(self) -> int:
@@ -80,6 +85,12 @@ class Evaluation:
         """Returns the content of metrics.csv: a row for each label of each case; what is not defined is empty."""
         columns = ["case_id", "label", "status", *self.measures.metrics]
         return table_text(columns, [record.as_row() for record in self.records])
+
+
+def write_objects(folder: Path, evaluation: Evaluation) -> None:
+    """Writes objects.csv, a row for each object, where objects are told apart."""
+    if evaluation.objects:
+        write_table(folder / "objects.csv", OBJECT_COLUMNS, (each.as_row() for each in evaluation.objects))
 
 
 def tell_evaluation(evaluation: Evaluation) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.case import Failed, LabelMetrics, Measures, measure_case
+from medseg.evaluation.objects import ComparedObject, compare_objects
 from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_objects, read_pair
 from medseg.labels import IGNORED, Labels
@@ -27,10 +28,12 @@ class MeasuredCase(NamedTuple):
     Attributes:
         records: The metrics of each label.
         unknown: Voxels of the prediction by their values, of those that are no label's.
+        objects: Those that are told apart, one by one.
     """
 
     records: list[LabelMetrics]
     unknown: dict[int, int]
+    objects: tuple[ComparedObject, ...] = ()
 
 
 def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tolerance: float) -> MeasuredCase:
@@ -50,12 +53,14 @@ def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tol
     referred = _encoded(reference, pair.reference.path, labels)
     predicted = labels.model_copy(update={"ignore": None}).encode(prediction.label_map, strict=False)
     unknown = unknown_values(prediction.label_map, predicted, referred)
-    objects = None
+    objects, compared = None, list[ComparedObject]()
     if labels.instances and any(METRICS[name].group == "objects" for name in measures.metrics):
         masks = ((pair.prediction, prediction), (pair.reference, reference))
         found = [read_objects(mask, read, pair, labels, grid_tolerance) for mask, read in masks]
         predicted, referred = (labels.encode(each.label_map) for each in found)
-        objects = tuple(each.objects.array for each in found if each.objects is not None)
+        one, other = (each.objects for each in found)
+        if one is not None and other is not None:
+            objects, compared = (one.array, other.array), compare_objects(pair.case_id, one, other, labels)
     records = measure_case(
         pair.case_id,
         predicted,
@@ -64,7 +69,7 @@ def measure_pair(pair: CasePair, *, labels: Labels, measures: Measures, grid_tol
         labels,
         measures._replace(annotated=pair.reference.annotated, objects=objects),
     )
-    return MeasuredCase(records, unknown)
+    return MeasuredCase(records, unknown, tuple(compared))
 
 
 def values_of(pair: CasePair, *, grid_tolerance: float) -> tuple[set[int], set[int]]:

@@ -15,7 +15,7 @@ from medseg.evaluation.pairs import CasePair
 from medseg.instances.case_labels import CaseLabels, told_apart, with_classes
 from medseg.instances.object_map import ObjectMap, components
 from medseg.io.discover import source_of
-from medseg.io.read import read_geometry
+from medseg.io.read import read_geometry, read_volume
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.metrics.overlap import without_ignored
@@ -167,3 +167,29 @@ def _advice(voxel_by_voxel: bool, pair: CasePair) -> str:
         "their voxels are as many and as large: where the reference has not the header of its image, 'medseg inspect "
         "REFERENCES --fix COPY' gives it that, voxels unchanged; evaluate against COPY"
     )
+
+
+def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
+    """Reads an image with the axes of a reference.
+
+    Args:
+        reference: On whose grid it has to lie.
+        source: The image; None where it was not found.
+
+    Returns:
+        The image, or None where there is none on this grid; and why.
+
+    Raises:
+        SourceError: The image cannot be read.
+        GeometryError: The slices of the image make no grid.
+    """
+    if source is None:
+        return (
+            None,
+            "Its image was not found: predictions.json beside the predictions, or a dataset as references, names it.",
+        )
+    image = read_volume(source)
+    if image.geometry.orientation != reference.geometry.orientation:
+        image = image.oriented_as(reference.geometry.orientation)
+    difference = image.geometry.difference(reference.geometry)
+    return (image, "") if difference is None else (None, f"{source.path} lies on another grid: {difference}")

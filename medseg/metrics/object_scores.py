@@ -49,42 +49,16 @@ class ObjectScores:
         """How many objects the prediction has."""
         return int(np.count_nonzero(self.pairs.predicted_voxels[1:]))
 
-    def matches(self, iou: float = LEAST_IOU) -> Index:
-        """Returns which of the pairs are matches, ``(match,)``: from the highest IoU down, each object once.
-
-        Args:
-            iou: The least of a match. From a half on no other way of matching gives more of them.
-        """
-        order = np.argsort(-self.pairs.iou, kind="stable")
-        order = order[self.pairs.iou[order] >= iou]
-        reference, predicted = self.pairs.reference[order], self.pairs.predicted[order]
-        if iou >= LEAST_IOU:  # each object has one candidate, or several that are equal: the first is as good as any
-            first = np.zeros(len(order), bool)
-            first[np.unique(reference, return_index=True)[1]] = True
-            second = np.zeros(len(order), bool)
-            second[np.unique(predicted, return_index=True)[1]] = True
-            return np.asarray(order[first & second])
-        taken: tuple[set[int], set[int]] = (set(), set())
-        chosen = []
-        for pair, i, j in zip(order.tolist(), reference.tolist(), predicted.tolist(), strict=True):
-            if i not in taken[0] and j not in taken[1]:
-                chosen.append(pair)
-                taken[0].add(i)
-                taken[1].add(j)
-        return np.asarray(chosen, np.int64)
-
     @cached_property
     def _matched_ious(self) -> npt.NDArray[np.float64]:
-        return self.pairs.iou[self.matches()]
+        return self.pairs.iou[self.pairs.matches(LEAST_IOU)]
 
     def average_precision(self, iou: float) -> float | None:
         """Returns TP / (TP + FP + FN), where objects match whose IoU is at least ``iou``: StarDist's average precision.
 
         Source: Schmidt et al. 2018, arXiv:1806.03535, section 3.1.
         """
-        n_matches = len(self.matches(iou))
-        either = self.n_reference + self.n_predicted - n_matches
-        return n_matches / either if either else None
+        return self.pairs.average_precision(iou) if self.n_reference + self.n_predicted else None
 
     @property
     def mean_precision(self) -> float | None:

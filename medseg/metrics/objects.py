@@ -31,10 +31,29 @@ class ObjectPairs:
     reference_voxels: Index
     predicted_voxels: Index
 
+    def matches(self, iou: float, smallest: int = 1) -> Index:
+        """Returns which of the pairs are matches, ``(match,)``: from the highest IoU down, each object once.
+
+        From a half on no other way of matching gives more of them: an object has several candidates only where two
+        halves of it are objects of the other side.
+
+        Args:
+            iou: The least of a match, 0.5 or more.
+            smallest: Predicted objects of fewer voxels count as if they weren't there.
+        """
+        order = np.argsort(-self.iou, kind="stable")
+        order = order[(self.iou[order] >= iou) & (self.predicted_voxels[self.predicted[order]] >= smallest)]
+        first = np.ones(len(order), bool)
+        for objects in (self.reference[order], self.predicted[order]):
+            is_first = np.zeros(len(order), bool)
+            is_first[np.unique(objects, return_index=True)[1]] = True
+            first &= is_first
+        return order[first]
+
     def average_precision(self, iou: float, smallest: int = 1) -> float:
         """Returns the matches, as part of these, the missed and the wrong objects (StarDist's average precision).
 
-        From an IoU of a half on no object can have two matches. 1 where there is none to find, and none is found.
+        1 where there is none to find, and none is found.
 
         Source: Schmidt et al. 2018, arXiv:1806.03535, section 3.1.
 
@@ -42,8 +61,7 @@ class ObjectPairs:
             iou: The least of a match, 0.5 or more.
             smallest: Predicted objects of fewer voxels count as if they weren't there.
         """
-        kept = (self.iou >= iou) & (self.predicted_voxels[self.predicted] >= smallest)
-        matches = min(len(np.unique(each[kept])) for each in (self.reference, self.predicted))
+        matches = len(self.matches(iou, smallest))
         wanted = int(np.count_nonzero(self.reference_voxels[1:]))
         found = int(np.count_nonzero(self.predicted_voxels[1:] >= smallest))
         either = wanted + found - matches

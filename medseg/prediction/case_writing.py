@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from medseg.dataset.cases import Case
+from medseg.dataset.reading import read_images
 from medseg.errors import MedsegError, OutputError
 from medseg.evaluation.predictions_json import OBJECTS, PROBABILITIES, map_paths
-from medseg.files import ensure_folder
+from medseg.files import ensure_folder, write_text
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.recipe import Recipe
@@ -18,6 +19,8 @@ from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
 from medseg.instances.grouping import Objects
+from medseg.instances.object_map import ObjectMap
+from medseg.instances.object_table import object_table
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, usual_format, write_mask
 from medseg.io.nifti.writer import write_nifti
@@ -29,7 +32,10 @@ from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
 from medseg.prediction.result import Prediction
-from medseg.volume import Array, Geometry, Volume
+from medseg.progress import say
+from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
+
+MOST_MEASURED = 2**28  # voxels of an image whose objects are measured one by one: some 10 GB of memory
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
@@ -65,6 +71,7 @@ def write_case(
         _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
         if segmented_case.objects is not None:
             write_object_map(folder / OBJECTS, case, segmented_case.objects.object_map, of_header)
+            write_object_table(folder / OBJECTS, case, segmented_case.objects, record.labels, geometry)
     masks, not_written = _write(paths, segmented) if paths else ((), ())
     return Prediction(
         case_id=case.case_id,
@@ -120,6 +127,32 @@ def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geom
     path = ensure_folder(folder) / f"{case.case_id}{'.png' if fits_png else '.tif'}"
     write_image2d(path, object_map, orientation_of(source.path))
     return path
+
+
+def write_object_table(folder: Path, case: Case, objects: Objects, labels: Labels, geometry: Geometry) -> Path | None:
+    """Writes ``CASE.csv``, the table of a case's objects, beside its object map.
+
+    The image is read once more, since its own values are measured.
+
+    Args:
+        folder: Where the file goes.
+        case: Whose objects they are.
+        objects: What was found.
+        labels: Of the model.
+        geometry: Of the image, in mm.
+
+    Returns:
+        The file; None where the image has more voxels than are measured.
+    """
+    if objects.object_map.size > MOST_MEASURED:
+        say(f"{case.case_id}: no table of objects is written of an image of more than {MOST_MEASURED:,} voxels")
+        return None
+    values = np.array([0, *labels.values])[objects.values]
+    names = tuple(map(str, range(1, len(values) + 1)))
+    image = read_images(case, GRID_TOLERANCE, registered=True)
+    objects_in_mm = ObjectMap(objects.object_map.astype(np.int32), values, names)
+    table = object_table(objects_in_mm, labels, geometry, image, confidences=objects.peaks.tolist())
+    return write_text(folder / f"{case.case_id}.csv", table.as_csv())
 
 
 def _counts(objects: Objects | None, labels: Labels) -> dict[str, int]:

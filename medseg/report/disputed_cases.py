@@ -13,11 +13,10 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of
 from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.predictions_json import sources_beside
-from medseg.evaluation.reading import read_pair, what_counts
+from medseg.evaluation.reading import image_on, read_pair, what_counts
 from medseg.evaluation.summary import Floats
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.report.evaluation import image_on
 from medseg.report.slices import ErrorSlice, disagreement_slices
 from medseg.structures import Colour
 from medseg.volume import Array

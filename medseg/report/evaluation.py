@@ -14,9 +14,8 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of
 from medseg.evaluation.pairs import CasePair, EvaluatedMasks
 from medseg.evaluation.predictions_json import sources_beside
-from medseg.evaluation.reading import read_pair, what_counts
+from medseg.evaluation.reading import image_on, read_pair, what_counts
 from medseg.evaluation.worst import deciding_metric, worst_first
-from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.metrics.definitions import METRICS, definitions
 from medseg.progress import counted
@@ -26,7 +25,7 @@ from medseg.report.page import write_page
 from medseg.report.provenance import model_facts, software
 from medseg.report.reliability import reliabilities
 from medseg.report.slices import ErrorSlice, error_slices
-from medseg.volume import Volume
+from medseg.report.worst_objects import shown_objects
 
 REPORT_FILE = "report.html"
 TEMPLATE = "report/evaluation.html.j2"
@@ -104,6 +103,7 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
         agreements=list(agreements(evaluation.records, masks.labels)),
         reliabilities=list(reliabilities(evaluation.calibration, colours)),
         calibration_definitions=CALIBRATION,
+        objects=list(shown_objects(evaluation)),
         cases=list(_shown_cases(evaluation, masks, scores)),
         records=ordered[:RECORDS_SHOWN],
         records_left_out=len(ordered[RECORDS_SHOWN:]),
@@ -209,29 +209,3 @@ def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note
-
-
-def image_on(reference: Volume, source: ImageSource | None) -> tuple[Volume | None, str]:
-    """Reads an image with the axes of a reference.
-
-    Args:
-        reference: On whose grid it has to lie.
-        source: The image; None where it was not found.
-
-    Returns:
-        The image, or None where there is none on this grid; and why.
-
-    Raises:
-        SourceError: The image cannot be read.
-        GeometryError: The slices of the image make no grid.
-    """
-    if source is None:
-        return (
-            None,
-            "Its image was not found: predictions.json beside the predictions, or a dataset as references, names it.",
-        )
-    image = read_volume(source)
-    if image.geometry.orientation != reference.geometry.orientation:
-        image = image.oriented_as(reference.geometry.orientation)
-    difference = image.geometry.difference(reference.geometry)
-    return (image, "") if difference is None else (None, f"{source.path} lies on another grid: {difference}")

@@ -9,7 +9,7 @@ from medseg.dataset.cases import as_names
 from medseg.errors import LabelError, Problem
 from medseg.evaluation.calibration import calibrate_pairs
 from medseg.evaluation.case import TOLERANCE_MM, Failed, Measures
-from medseg.evaluation.evaluation import Evaluation, tell_evaluation
+from medseg.evaluation.evaluation import Evaluation, tell_evaluation, write_objects
 from medseg.evaluation.measure import labels_of_values, measure_pair, measure_pairs
 from medseg.evaluation.metrics_json import write_metrics
 from medseg.evaluation.pairs import EvaluatedMasks, find_pairs
@@ -60,8 +60,8 @@ def evaluate(
         predictions: A file or folder of label maps, DICOM SEG, RTSTRUCT or .seg.nrrd. A list of them is evaluated one
             by one and compared; a folder in it of nothing but folders is one method, trained with several seeds.
         references: The same; or a dataset with images and label maps, a DICOM study, or a prepared folder.
-        output: A folder for metrics.json, metrics.csv and report.html; of several predictions for comparison.json, a
-            report.html that compares them, and a folder of each.
+        output: A folder for metrics.json, metrics.csv and report.html, and objects.csv where objects are told apart; of
+            several predictions for comparison.json, a report.html that compares them, and a folder of each.
         metrics: Names of metrics or of groups (``medseg.metrics.definitions``).
         tolerance_mm: Of the surface Dice: one for all labels, or by label with ``*`` for all others.
         lesion_iou: Lesions match when their IoU is above this.
@@ -124,10 +124,12 @@ def evaluate(
         calibration,
         {pair.case_id: pair.failure for pair in pairs if pair.failure},
         {case_id: each.unknown for case_id, each in measured.items() if each.unknown},
+        tuple(each for pair in pairs for each in measured[pair.case_id].objects),
     )
     tell_evaluation(evaluation)
     if folder is not None:
         write_metrics(folder, evaluation.as_record())
         write_text(folder / "metrics.csv", evaluation.as_csv())
+        write_objects(folder, evaluation)
         write_evaluation(evaluation, folder / REPORT_FILE)
     return evaluation

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medseg.evaluation.objects import ComparedObject, worst_objects
+from medseg.table import read_table
 from medseg.workflows.evaluate import evaluate
 
 
@@ -42,6 +44,12 @@ def test_values_of_pictures_that_number_objects(tmp_path: Path) -> None:
     assert values["object_ap_70"] == pytest.approx(1 / (6 + 5 - 1))
     assert values["object_panoptic_quality"] == pytest.approx(2 * (1 + 0.6 + 0.5 + 0.5) / 11)
     assert (values["object_splits"], values["object_merges"]) == (1, 1)
+    rows = read_table(tmp_path / "out" / "objects.csv", "")
+    fates = {(row["reference"], row["prediction"]): row["fate"] for row in rows}
+    assert fates[("7", "3")] == "matched" and fates[("300", "301")] == "matched" and fates[("", "12")] == "false_alarm"
+    assert len(rows) == 5 + 6 - matched and sorted(row["fate"] for row in rows).count("matched") == matched
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Worst objects" in report and "false alarm" in report
     stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert stored["cases"]["a"]["nucleus"]["object_ap_50"] == values["object_ap_50"]
     assert "object_ap" in stored["definitions"] and "object" in stored["definitions"]
@@ -80,3 +88,19 @@ def test_a_mask_without_numbers_is_taken_in_components(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(predictions / "a.png")
     (record,) = evaluate(predictions, references, instances="nucleus", metrics=["objects"], workers=1).records
     assert record.values["prediction_objects"] == 0 and record.values["object_ap_50"] == 0
+
+
+def test_the_worst_objects_are_of_each_fate() -> None:
+    objects = [
+        ComparedObject(
+            case_id="a", label="cell", fate=fate, reference="1", prediction="2", iou=iou, reference_voxels=n,
+            prediction_voxels=0,
+        )
+        for fate, iou, n in (
+            ("matched", 0.9, 5), ("matched", 0.6, 5), ("missed", 0, 3), ("missed", 0, 30), ("false_alarm", 0, 8),
+        )
+    ]  # fmt: skip
+    worst = worst_objects(objects, 4)
+    assert [(each.fate, each.iou, each.reference_voxels) for each in worst] == [
+        ("missed", 0, 30), ("false_alarm", 0, 8), ("matched", 0.6, 5), ("missed", 0, 3),
+    ]  # fmt: skip
