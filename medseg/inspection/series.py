@@ -33,6 +33,7 @@ FORMATS = {
     "pictures": "pictures",
     "dicom_seg": "SEG",
     "rtstruct": "RTSTRUCT",
+    "coco": "COCO JSON",
     "seg_nrrd": "seg.nrrd",
 }
 

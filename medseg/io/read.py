@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import GeometryError, SourceError
+from medseg.io.coco.reader import coco_headers, read_coco
 from medseg.io.dicom.series import dicom_geometry, read_dicom, source_planes
 from medseg.io.dicom_seg.reader import dicom_seg_headers, read_dicom_seg
 from medseg.io.discover import source_of
@@ -142,6 +143,8 @@ def read_segmentation(
         [('liver', 8)]
     """
     source = _segmentation_source(source)
+    if source.kind == "coco":
+        return read_coco(source.path, source.part, grid)
     planes = source_planes(image) if image is not None and image.kind == "dicom" else ()
     return SEGMENTATION_READERS[source.kind](source.path, grid, planes)
 
@@ -173,6 +176,8 @@ def segments_of(source: ImageSource | Path | str) -> tuple[SegmentHeader, ...]:
     """
     if isinstance(source, ImageSource) and source.structure:
         return (SegmentHeader(1, source.structure),)
+    if isinstance(source, ImageSource) and source.kind == "coco":
+        return coco_headers(source.path, source.part)
     source = _segmentation_source(source)
     return SEGMENT_READERS[source.kind](source.path)
 
@@ -216,7 +221,7 @@ def _source(source: ImageSource | Path | str) -> ImageSource:
 
 def _segmentation_source(source: ImageSource | Path | str) -> ImageSource:
     source = _source(source)
-    if source.kind not in SEGMENTATION_READERS:
+    if source.kind not in (*SEGMENTATION_READERS, "coco"):
         raise SourceError(f"{source.path}: is an image, not a segmentation with named segments")
     return source
 

@@ -9,6 +9,7 @@ from medseg.dataset.layouts.annotated import add_annotations
 from medseg.dataset.layouts.bids import bids
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.cases_csv import cases_csv
+from medseg.dataset.layouts.coco import coco
 from medseg.dataset.layouts.dicom_segmentations import note_unused
 from medseg.dataset.layouts.dicom_studies import dicom_studies, segmented_studies, studies_with_pictures
 from medseg.dataset.layouts.image_and_label_folders import image_and_label_folders, one_level_down
@@ -154,6 +155,7 @@ LAYOUTS: tuple[Callable[[Listing], CaseListDraft | None], ...] = (
     virtual_skeleton,
     dataset_below,
     object_masks,
+    coco,
     image_and_label_folders,
     studies_with_pictures,
     paired_with_masks,

@@ -91,7 +91,7 @@ class _Naming:
 
     rules: Mapping[str, str]
     spellings: dict[str, Counter[str]]
-    instances: Sequence[str] = ()  # labels whose objects are segments
+    numbered: Sequence[str] = ()  # labels whose segments may have numbers behind their names
     all_one: str = ""  # the label of every segment, where there is only one
 
     @classmethod
@@ -103,7 +103,7 @@ class _Naming:
             if not any(_fits(segment.name, pattern) for segment in segments):
                 names = {segment.name for segment in segments}
                 raise ConfigError(f"--rename '{pattern}': no segment has such a name{did_you_mean(pattern, names)}")
-        naming = cls(rules, defaultdict(Counter), instances)
+        naming = cls(rules, defaultdict(Counter), (*instances, *(known.names if known else ())))
         if instances and list(instances) == (known.names if known else list(instances)[:1]):
             names = {naming._renamed(segment.name) for segment in segments}
             if all(_means_nothing(name) and plain_name(name) != plain_name(instances[0]) for name in names):
@@ -148,7 +148,9 @@ class _Naming:
         new = next((new for pattern, new in self.rules.items() if _fits(name, pattern)), None)
         if new is not None:
             return new
-        object_of = (label for label in self.instances if _is_object_of(name, label))
+        if any(plain_name(name) == plain_name(label) for label in self.numbered):
+            return name
+        object_of = (label for label in self.numbered if _is_object_of(name, label))
         return next(object_of, self.all_one or name)
 
 

@@ -1,0 +1,1 @@
+"""COCO: the objects that are drawn on pictures, all in one JSON file."""
