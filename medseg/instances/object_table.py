@@ -56,8 +56,8 @@ class ObjectRow(Record):
     deviation: tuple[float, ...] = ()
 
 
-class ObjectTable(Record):
-    """The objects of an image, in the order of their numbers.
+class ObjectMeasures(Record):
+    """What was measured of the objects of an image, in the order of their numbers.
 
     Attributes:
         channels: Names of the image's channels; () without an image.
@@ -100,7 +100,7 @@ def object_table(
     image: Volume | None = None,
     channels: Sequence[str] = (),
     confidences: Sequence[float] | None = None,
-) -> ObjectTable:
+) -> ObjectMeasures:
     """Returns the table of the objects of an image.
 
     Surfaces are measured by Crofton's formula: by how often lines of 13 directions (4 in an image of one slice) pass
@@ -158,7 +158,7 @@ def object_table(
     )
     named = () if image is None else tuple(channels) or tuple(f"channel_{i}" for i in range(len(image.array)))
     is_picture = is_flat and np.array_equal(geometry.affine, np.eye(4))
-    return ObjectTable(channels=named, is_flat=is_flat, is_picture=is_picture, rows=tuple(rows))
+    return ObjectMeasures(channels=named, is_flat=is_flat, is_picture=is_picture, rows=tuple(rows))
 
 
 def _directions(is_flat: bool) -> list[tuple[int, int, int]]:

@@ -37,7 +37,9 @@ TITLES = {
     "dice": "Dice", "iou": "IoU", "prediction_ml": "predicted, ml", "reference_ml": "reference, ml",
     "volume_error_ml": "volume error, ml", "hd_mm": "HD, mm", "hd95_mm": "HD95, mm", "assd_mm": "ASSD, mm",
     "surface_dice": "surface Dice", "lesion_f1": "lesion F1", "lesion_dice": "lesion Dice", "centreline_dice": "clDice",
-    "rand_score": "Rand score",
+    "rand_score": "Rand score", "object_f1": "RQ of objects (F1)", "object_quality": "SQ of objects",
+    "object_panoptic_quality": "PQ of objects", "object_jaccard": "AJI of objects", "object_ap": "mean AP of objects",
+    **{f"object_ap_{iou}": f"AP of objects at IoU .{iou // 10}" for iou in (50, 60, 70, 80, 90)},
 }  # fmt: skip
 
 

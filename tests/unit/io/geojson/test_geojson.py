@@ -9,7 +9,7 @@ from medseg.errors import OutputError
 from medseg.io.geojson.check import check_geojson
 from medseg.io.geojson.writer import write_geojson
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.io.mask_formats import format_named, write_mask
+from medseg.io.mask_formats import GEOJSON, write_mask
 from medseg.labels import Labels
 from medseg.volume import Geometry
 
@@ -50,7 +50,7 @@ def test_outlines_give_the_mask_back_to_another_program(tmp_path: Path) -> None:
 
 def test_what_differs_is_found(tmp_path: Path) -> None:
     segmented = drawn()
-    written = write_mask(format_named("geojson"), tmp_path / "a.geojson", segmented)
+    written = write_mask(GEOJSON, tmp_path / "a.geojson", segmented)
     assert written.certificate.passed
     other = LabelMapVolume(np.roll(segmented.label_map, 1, axis=0), segmented.geometry, LABELS)
     assert not check_geojson(tmp_path / "a.geojson", other).passed
