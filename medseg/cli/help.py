@@ -12,8 +12,8 @@ _MARKS = re.compile(r"[\\`*_\[\]<>~|&]|^\s*(?:[-+#=]|\d+(?=[.)]))", re.MULTILINE
 
 
 def command_name(function: Callable[..., None]) -> str:
-    """Returns how a command is called: as its function, except where that is a keyword of Python."""
-    return function.__name__.removesuffix("_model")
+    """Returns how a command is called: as its function with hyphens, except where that is a keyword of Python."""
+    return function.__name__.removesuffix("_model").replace("_", "-")
 
 
 def escaped(text: str) -> str:
