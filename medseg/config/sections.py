@@ -135,7 +135,7 @@ class TrainingConfig(Section):
     outputs: Literal["auto", "labels", "regions"] = "auto"
     # Of single objects, where the dataset names labels whose objects are told apart: how deep a voxel lies in its
     # object, and whether it is more than a voxel and a half away from the border. []: nothing.
-    object_targets: list[Literal["distance", "core"]] = ["distance"]
+    object_targets: list[Literal["distance", "core"]] = ["distance", "core"]
     object_weight: float = Field(1.0, ge=0)  # of their loss, beside that of the labels
     dice_weight: float = Field(1.0, ge=0)
     ce_weight: float = Field(1.0, ge=0)

@@ -27,6 +27,9 @@ WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 # What decoding takes for a part of a slab (``restoring.VOXELS_AT_ONCE``), estimated.
 DECODING_BYTES = 200 * 2**20
 
+# What grouping into objects takes beside that (``grouping.VOXELS_AT_ONCE``), estimated.
+GROUPING_BYTES = 80 * 2**22
+
 # What decoding takes on a GPU for a voxel of a slab: its label as int64, and as uint8, with those of its neighbours.
 DECODED_BYTES = 12
 
@@ -75,6 +78,7 @@ class MemoryDemand:
     labels: int  # outputs of the network
     window: int  # of the network for one window, its logits among them
     before: int  # taken already: libraries, weights, the volume that was read
+    has_objects: bool = False  # whether voxels are grouped into objects
 
     def forecast(self, memory_plan: MemoryPlan, device: Device) -> int:
         """Returns the peak in bytes: of the GPU on CUDA, of the process on a processor."""
@@ -98,7 +102,8 @@ class MemoryDemand:
         seen = prod(n + 2 * m for n, m in zip(layout.padded_shape, layout.margin, strict=True))
         padded = 0 if seen == model else 4 * self.channels * seen
         preparing = self.channels * (PREPARING_BYTES * source + 8 * model)
-        predicting = 4 * self.channels * model + padded + source + sums + max(windows, DECODING_BYTES)
+        decoding = DECODING_BYTES + GROUPING_BYTES * self.has_objects
+        predicting = 4 * self.channels * model + padded + source + sums + max(windows, decoding)
         writing = WRITING_BYTES * source
         return int(SAFETY * max(preparing, predicting, writing)) + self.before
 
@@ -171,6 +176,7 @@ class MemoryLimit:
             labels=len(model.record.outputs),
             window=self.window,
             before=int(model.device.memory_mb() * 2**20),
+            has_objects=plan.objects is not None,
         )
         memory_plan = demand.plan_within(usual_memory_plan(layout, plan, config), model.device, self.max_memory)
         return MemoryForecast(memory_plan, demand.forecast(memory_plan, model.device))

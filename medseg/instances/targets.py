@@ -11,6 +11,8 @@ from medseg.dataset.prepared_arrays import FULL
 from medseg.plan import TargetKind
 from medseg.volume import Array, Spacing3
 
+BORDER_VOXELS = 1.5  # of "core"
+
 
 def object_targets(
     object_map: Array, spacing: Spacing3, kinds: Sequence[TargetKind], slice_axis: int | None = None
@@ -20,8 +22,9 @@ def object_targets(
     "distance" is how deep a voxel lies in its object: the distance to the nearest voxel of something else in mm, as
     part of the largest one of this object (deep watershed, Bai and Urtasun 2017, arXiv:1611.08303, with a regression).
     It goes from nearly 0 at the border to 1, is the same for small objects and for large ones, and does not change
-    where an image is rotated or scaled. "core" is 1 but for a border of a voxel and a half, of the smallest edge (the
-    border–core representation of ParticleSeg3D, Gotkowski et al. 2024). Outside of objects both are 0.
+    where an image is rotated or scaled. "core" is 1 but for a border of a voxel and a half, along each axis in its own
+    voxels, so that thick slices part objects too (the border–core representation of ParticleSeg3D, Gotkowski et al.
+    2024). Outside of objects both are 0.
 
     Where the edge of the image cuts an object, that is no border. Pieces of one object that don't touch are taken for
     objects of their own: nothing in the image says that they belong together.
@@ -59,9 +62,11 @@ def _fill(targets: Array, object_map: Array, spacing: Sequence[float], kinds: Se
         return
     touching: Literal[8, 26] = 26 if object_map.ndim == 3 else 8  # with diagonal neighbours
     pieces = cc3d.connected_components(_as_unsigned(object_map), connectivity=touching)
-    depth = edt.edt(pieces, anisotropy=tuple(spacing))
     for target, kind in zip(targets, kinds, strict=True):
-        made = _relative(depth, pieces, min(spacing)) if kind == "distance" else _core(depth, min(spacing))
+        if kind == "distance":
+            made = _relative(edt.edt(pieces, anisotropy=tuple(spacing)), pieces, min(spacing))
+        else:
+            made = edt.edt(pieces) > BORDER_VOXELS
         target[:] = np.rint(made * FULL) * (pieces != 0)
 
 
@@ -76,7 +81,3 @@ def _relative(depth: Array, pieces: Array, voxel: float) -> Array:
     deepest = np.zeros(int(pieces.max()) + 1, inside.dtype)
     np.maximum.at(deepest, pieces.ravel(), inside.ravel())
     return np.asarray(np.clip(inside / np.maximum(deepest, voxel / 2)[pieces], 0, 1))
-
-
-def _core(depth: Array, voxel: float) -> Array:
-    return np.asarray(depth > 1.5 * voxel, np.float32)

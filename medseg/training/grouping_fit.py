@@ -21,7 +21,7 @@ from medseg.volume import Array
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # Of the sizes of objects that were trained on: smaller ones may be dropped.
-PARTS = (0.0, 0.002, 0.01, 0.03)
+PARTS = (0.0, 0.002, 0.01, 0.03, 0.06)
 # Of the held-back cases, and of those that sizes are taken from; on the model grid.
 MOST_CASES, MOST_VOXELS = 40, 2**26
 

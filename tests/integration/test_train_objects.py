@@ -58,7 +58,7 @@ def test_objects_are_learnt_and_written_beside_the_label_map(nuclei, tmp_path):
     depth, objects = dataset.targets(case_id, "distance", 2), dataset.objects(case_id)
     assert ((depth > 0) == (objects > 0)).all()
     record = read_model_record(result.model)
-    assert record.outputs == ("background", "nucleus", "distance")
+    assert record.outputs == ("background", "nucleus", "distance", "core")
     assert record.grouping is not None
     predicted = medseg.predict(result.model, nuclei / "images", tmp_path / "masks")
     entries = json.loads((tmp_path / "masks" / "predictions.json").read_text())["cases"]
@@ -90,8 +90,9 @@ def test_touching_ellipsoids_with_thick_slices_are_told_apart(tmp_path):
             write_nifti(tmp_path / part / "images" / f"case_{case}.nii.gz", image.astype(np.float32), grid)
             write_nifti(tmp_path / part / "labels" / f"case_{case}.nii.gz", objects, grid)
             truth[part, f"case_{case}"] = objects
-    steps = ["training.epochs=4", "training.steps_per_epoch=50", "planning.cpu_base_features=8"]
-    _, result = trained(tmp_path / "train", tmp_path, [*steps, "planning.patch_size=[32,32,8]"], 3)
+    steps = ["training.epochs=3", "training.steps_per_epoch=50", "training.batch_size=4"]
+    size = ["planning.cpu_base_features=8", "planning.patch_size=[32,32,8]"]
+    _, result = trained(tmp_path / "train", tmp_path, [*steps, *size], 3)
     predicted = medseg.predict(result.model, tmp_path / "test" / "images")
     scores = [
         object_pairs(truth["test", each.case_id], each.objects.object_map).average_precision(0.5) for each in predicted

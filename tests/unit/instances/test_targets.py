@@ -76,6 +76,13 @@ def test_the_core_lies_more_than_a_voxel_and_a_half_inside():
     assert set(np.unique(core)) == {0, FULL}
 
 
+def test_thick_slices_part_cores_too():
+    objects = np.zeros((9, 9, 8), np.uint8)
+    objects[1:8, 1:8, :4], objects[1:8, 1:8, 4:] = 1, 2
+    core = object_targets(objects, (1.0, 1.0, 4.0), ["core"])[0, 4, 4]
+    assert (core / FULL).tolist() == [1, 1, 1, 0, 0, 1, 1, 1]
+
+
 @pytest.mark.parametrize("kinds", [["distance"], ["core"], ["distance", "core"]])
 def test_nothing_and_one_object_that_fills_everything(kinds):
     shape = (4, 5, 6)
