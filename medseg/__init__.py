@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from medseg.training.run_trainer import TrainResult
     from medseg.version import VERSION as __version__  # noqa: F401
     from medseg.volume import Geometry, Volume
+    from medseg.workflows.annotate import annotate
     from medseg.workflows.attention import attention_maps
     from medseg.workflows.compare import compare
     from medseg.workflows.demo import demo
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # Verbs: what the commands do.
+    "annotate": "medseg.workflows.annotate:annotate",
     "attention_maps": "medseg.workflows.attention:attention_maps",
     "compare": "medseg.workflows.compare:compare",
     "demo": "medseg.workflows.demo:demo",
@@ -145,10 +147,10 @@ __all__ = [
     "ClicksRecord", "Config", "ConfigError", "Evaluation", "Geometry", "GeometryError", "Inspection",
     "InteractiveSession", "LabelError", "Labels", "MedsegError", "ModelError", "OutputError", "Plan",
     "PredictResult", "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult",
-    "TrainingError", "Volume", "attention_maps", "compare", "demo", "doctor", "evaluate", "evaluate_clicks",
-    "export", "import_model", "inspect", "join_tiles", "list_models", "list_networks", "load_config", "model_card",
-    "package", "predict", "preprocess", "quantise", "read_volume", "serve", "show_progress", "tile", "train",
-    "view", "write_label_map",
+    "TrainingError", "Volume", "annotate", "attention_maps", "compare", "demo", "doctor", "evaluate",
+    "evaluate_clicks", "export", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
+    "load_config", "model_card", "package", "predict", "preprocess", "quantise", "read_volume", "serve",
+    "show_progress", "tile", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 
 FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
-    "A person in the loop": ("InteractiveSession", "evaluate_clicks"),
+    "A person in the loop": ("InteractiveSession", "evaluate_clicks", "annotate"),
     "Beside that": (
         "import_model", "compare", "package", "quantise", "export", "view", "serve", "attention_maps",
         "list_networks", "list_models", "model_card", "doctor", "tile", "join_tiles",

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from medseg.cli.annotate import annotate
 from medseg.cli.attention import attention
 from medseg.cli.compare import compare
 from medseg.cli.demo import demo
@@ -40,8 +41,8 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, serve, export, package, import_model, models,
-    quantise, networks, compare, attention, tile, join_tiles, doctor,
+    demo, inspect, preprocess, train, predict, evaluate, view, annotate, serve, export, package, import_model,
+    models, quantise, networks, compare, attention, tile, join_tiles, doctor,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -62,6 +62,8 @@ class Annotation(Record):
         model: The name of the model whose result it began with; None where it was drawn by hand.
         model_fingerprint: The SHA-256 of that model's weights.
         seconds: That the person spent on it, as the client says; None where it does not.
+        edits: Strokes of brush and eraser, and interpolations, that were not undone, where the client tells them.
+        prompts: Clicks, boxes and strokes that a model answered, and that were not undone.
     """
 
     medseg: str = VERSION
@@ -77,6 +79,8 @@ class Annotation(Record):
     model: str | None = None
     model_fingerprint: str | None = None
     seconds: NonNegativeFloat | None = None
+    edits: NonNegativeInt = 0
+    prompts: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Authorship:
         model: The name of the model whose result it began with.
         model_fingerprint: The SHA-256 of that model's weights.
         seconds: That the person spent on it.
+        edits: Strokes and interpolations of that person.
+        prompts: That the model answered.
     """
 
     author: str = ""
@@ -96,6 +102,8 @@ class Authorship:
     model: str | None = None
     model_fingerprint: str | None = None
     seconds: float | None = None
+    edits: int = 0
+    prompts: int = 0
 
 
 def is_annotated(folder: Path) -> bool:

@@ -228,6 +228,8 @@ class Datastore:
             model=by.model,
             model_fingerprint=by.model_fingerprint,
             seconds=by.seconds,
+            edits=by.edits,
+            prompts=by.prompts,
         )
 
     def label_path(self, case_id: str, tag: str = FINAL) -> Path | None:

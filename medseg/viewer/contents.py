@@ -60,6 +60,8 @@ class ViewerContents:
         self.scene = lru_cache(KEPT)(self._load)
         self.pages: dict[str, Callable[[], Content]] = {
             "": lambda: Content("text/html; charset=utf-8", _file("page.html")),
+            "page.css": lambda: Content("text/css; charset=utf-8", _file("page.css")),
+            "slices.js": lambda: Content("text/javascript; charset=utf-8", _file("slices.js")),
             "viewer.js": lambda: Content("text/javascript; charset=utf-8", _file("viewer.js")),
             "niivue.js": lambda: Content("text/javascript; charset=utf-8", _file("niivue/niivue.umd.js")),
             "cases.json": lambda: _json({"title": title, "cases": [_listed(case) for case in cases]}),
@@ -132,7 +134,7 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
         image = scene.image
         if image is None:
             return nifti_bytes(np.zeros(scene.grid.shape, np.uint8), scene.grid)
-        return nifti_bytes(_shown(image.array), image.geometry)
+        return nifti_bytes(shown_channel(image.array), image.geometry)
     if name == "errors":
         errors = scene.errors
         return None if errors is None else nifti_bytes(errors, scene.layers[0].geometry)
@@ -142,7 +144,7 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
     return None
 
 
-def _shown(array: Array) -> Array:
+def shown_channel(array: Array) -> Array:
     """Returns the colours of a picture, else the first channel, finite."""
     shown, black, _ = window(array)
     if is_colour_image(shown):

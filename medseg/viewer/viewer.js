@@ -1,34 +1,11 @@
 "use strict";
 // The page of medseg view. Volumes and surfaces come from the server beside it; NiiVue draws them.
 
-const $ = (id) => document.getElementById(id);
 const WHITE = [235, 240, 244];
 const SHOWN_METRICS = { dice: "Dice", surface_dice: "surface Dice", hd95_mm: "HD95", lesion_f1: "lesion F1", centreline_dice: "clDice" };
 const MOST_METRICS = 3;
-const IN_PLANE = [[0, 1, 2], [0, 2, 1], [1, 2, 0]]; // array axes of columns, rows and slices: axial, coronal, sagittal
 
-const nv = new niivue.Niivue({
-  backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, crosshairWidthUnit: "percent", crosshairGap: 0, fontColor: [0.85, 0.88, 0.9, 1],
-  show3Dcrosshair: false, isRadiologicalConvention: true, sagittalNoseLeft: true, isCornerOrientationText: false,
-  multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarEqualSize: false, isNearestInterpolation: false,
-  viewModeHotKey: "", clipPlaneHotKey: "", loadingText: "", logLevel: "error", tileMargin: -1, multiplanarPadPixels: 4, isClipAllVolumes: true,
-});
-
-const state = { cases: [], number: 0, scene: null, hidden: new Set(), off: new Set(["errors"]), view: "four", turn: 0 };
-
-const VIEWS = {
-  four: ["three planes and 3D", () => nv.setSliceType(nv.sliceTypeMultiplanar)],
-  axial: ["axial", () => nv.setSliceType(nv.sliceTypeAxial)],
-  coronal: ["coronal", () => nv.setSliceType(nv.sliceTypeCoronal)],
-  sagittal: ["sagittal", () => nv.setSliceType(nv.sliceTypeSagittal)],
-  render: ["3D", () => nv.setSliceType(nv.sliceTypeRender)],
-};
-
-async function fetched(address) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`${answer.status} for ${address}; is medseg view still running?`);
-  return answer.json();
-}
+const state = { cases: [], number: 0, scene: null, hidden: new Set(), off: new Set(["errors"]), turn: 0 };
 
 async function begin() {
   await nv.attachToCanvas($("canvas"));
@@ -48,18 +25,12 @@ async function begin() {
   $("next").onclick = () => show(state.number + 1);
   $("previous").onclick = () => show(state.number - 1);
   $("opacity").oninput = paint;
-  $("views").replaceChildren(...Object.entries(VIEWS).map(([name, [text]]) => {
-    const button = document.createElement("button");
-    button.textContent = text;
-    button.dataset.view = name;
-    button.onclick = () => look(name);
-    return button;
-  }));
+  viewButtons();
   document.addEventListener("keydown", onKey);
   const steps = cases.length > 1 ? [["N", ranked ? "next worst case" : "next case"], ["P", "case before"]] : [];
   tellKeys([...steps, ["M", "masks"], ["R", "reference"], ["E", "error map"], ["V", "other view"],
     ["wheel", "scroll slices"], ["left", "move crosshair"], ["right", "grey window"]]);
-  look(state.view);
+  look(view);
   await show(0);
 }
 
@@ -114,7 +85,7 @@ async function load(scene, number, turn) {
   }
   nv.scene.crosshairPos = nv.mm2frac(scene.start);
   nv.setClipPlane([-10, 0, 0]); // 3D shows the surfaces only, not the image around them
-  if (scene.flat) look("axial"); else VIEWS[state.view][1]();
+  if (scene.flat) look("axial"); else VIEWS[view][1]();
   nv.createOnLocationChange();
   paint();
   return scene.flat ? [] : scene.layers.flatMap((layer, i) => layer.labels.filter((label) => label.ml > 0).map((label) => ({
@@ -173,34 +144,6 @@ function outline() {
   }
 }
 
-function stroke(context, path, style, width) {
-  context.strokeStyle = style;
-  context.lineWidth = width;
-  context.lineCap = "round";
-  context.stroke(path);
-}
-
-// Where the voxels of the slice at the crosshair lie on the canvas.
-function placing(plane, dims) {
-  const [column, row, across] = IN_PLANE[plane];
-  const at = (u, v) => {
-    const frac = [...nv.scene.crosshairPos];
-    frac[column] = u;
-    frac[row] = v;
-    return nv.frac2canvasPosWithTile(frac, plane)?.pos;
-  };
-  const corners = [at(0, 0), at(1, 0), at(0, 1)];
-  if (corners.some((corner) => !corner)) return null;
-  const [origin, right, up] = corners;
-  const slice = Math.min(dims[across] - 1, Math.max(0, Math.floor(nv.scene.crosshairPos[across] * dims[across])));
-  const steps = [1, dims[0], dims[0] * dims[1]];
-  return {
-    columns: dims[column], rows: dims[row], first: slice * steps[across], step: steps[column], stride: steps[row],
-    x: (u, v) => origin[0] + (u / dims[column]) * (right[0] - origin[0]) + (v / dims[row]) * (up[0] - origin[0]),
-    y: (u, v) => origin[1] + (u / dims[column]) * (right[1] - origin[1]) + (v / dims[row]) * (up[1] - origin[1]),
-  };
-}
-
 // A path for each label that is shown: the sides where its voxels meet others.
 function edges(voxels, layer, { columns, rows, first, step, stride, x, y }) {
   const shown = new Set(layer.labels.filter((label) => !state.hidden.has(label.name)).map((label) => label.index));
@@ -239,12 +182,6 @@ function toggle(text, swatch, amount, on, change) {
   box.onchange = () => { change(box.checked); paint(); };
   label.append(box, ...swatch, name, end);
   return label;
-}
-
-function swatch(rgb, kind = "") {
-  const mark = Object.assign(document.createElement("span"), { className: `swatch ${kind}` });
-  mark.style.background = `rgb(${rgb.join()})`;
-  return mark;
 }
 
 const switched = (set, name) => (on) => { on ? set.delete(name) : set.add(name); };
@@ -292,12 +229,6 @@ function tellScores(scores) {
   );
 }
 
-function tellKeys(keys) {
-  $("keys").replaceChildren(...keys.flatMap(([key, what]) => [
-    Object.assign(document.createElement("kbd"), { textContent: key }), Object.assign(document.createElement("span"), { textContent: what }),
-  ]));
-}
-
 function tellPlace(place) {
   const { scene } = state;
   if (!scene || !place.values.length) return;
@@ -310,12 +241,6 @@ function tellPlace(place) {
   $("place").textContent = parts.join("   ");
 }
 
-function look(name) {
-  state.view = name;
-  VIEWS[name][1]();
-  for (const button of $("views").children) button.setAttribute("aria-pressed", button.dataset.view === name);
-}
-
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
   const press = (selector) => document.querySelectorAll(selector).forEach((box) => box.click());
@@ -326,7 +251,7 @@ function onKey(event) {
     m: () => press('[data-layer="prediction"] input, [data-layer="mask"] input'),
     r: () => press('[data-layer="reference"] input'),
     e: () => press('[data-layer="errors"] input'),
-    v: () => look(views[(views.indexOf(state.view) + 1) % views.length]),
+    v: () => look(views[(views.indexOf(view) + 1) % views.length]),
   };
   const action = actions[event.key.toLowerCase()];
   if (action) { action(); event.preventDefault(); }

@@ -1,8 +1,6 @@
 """The viewer and the report in a real browser: Chromium, headless, through its own driver."""
 
-import io
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -14,32 +12,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
+from chromium import addresses_asked, no_console_error, shot, until
 
 from medseg.workflows.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
-
-PATIENCE = 120.0  # seconds; WebGL on a processor takes its time
-
-# So that WebGL2 works without a graphics card.
-SWITCHES = ("--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no chromium with chromedriver here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for switch in (*SWITCHES, "--window-size=1100,750"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +50,6 @@ def address(metrics: Path) -> Iterator[str]:
         assert viewer.wait(20) == 0
 
 
-def until(browser: Any, condition: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not browser.execute_script(f"return Boolean({condition})"):
-        assert time.monotonic() < deadline, f"not so after {PATIENCE:.0f} s: {condition}"
-        time.sleep(0.2)
-
-
-def shot(element: Any) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
-
-
 def canvas(browser: Any) -> np.ndarray:
     """What is seen of the slices, outlines included."""
     time.sleep(1)
@@ -100,15 +66,6 @@ def click(browser: Any, name: str) -> None:
     browser.execute_script(
         "[...document.querySelectorAll('label')].find((each) => each.textContent.includes(arguments[0])).click()", name
     )
-
-
-def addresses_asked(browser: Any) -> list[str]:
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-
-
-def no_console_error(browser: Any) -> None:
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_viewer(browser: Any, address: str) -> None:
