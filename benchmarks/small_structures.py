@@ -7,6 +7,7 @@ Printed are the means over the seeds; the probabilities of each run stay in --wo
 trained again.
 
     python benchmarks/small_structures.py lesions --work /tmp/small --losses dice-ce cc-dice-ce
+    python benchmarks/small_structures.py costs
     python benchmarks/small_structures.py vessels --work /tmp/small --losses dice-ce skeleton-recall cldice
 """
 
@@ -29,6 +30,8 @@ from medseg.dataset.splits import split_fold
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.inferers.case_stream import predict_logits
+from medseg.losses import create_loss
+from medseg.losses.registry import OWN
 from medseg.metrics import centreline_dice, dice
 from medseg.networks.registry import build_network
 from medseg.phantom.small_structures import lesions, make_cases, vessels
@@ -161,10 +164,27 @@ def print_vessels(work: Path, losses: list[str], seeds: list[int], folders: dict
         print(f"| {loss} | " + " | ".join(f"{fmean(column):.3f}" for column in zip(*columns, strict=True)) + " |")
 
 
+def print_costs() -> None:
+    """Prints the processor time of each loss and its gradient, of two patches of 48³ voxels with one label."""
+    torch.set_num_threads(1)
+    print("\n| loss | lesions, ms | vessels, ms |\n| --- | --- | --- |")
+    label_maps = [np.stack([draw(seed)[1][:48, :48, :48] for seed in range(2)]) for draw in (lesions, vessels)]
+    for name in OWN:
+        times = []
+        for target in (torch.from_numpy(each)[:, None] for each in label_maps):
+            loss, logits = create_loss(name), torch.randn(2, 2, 48, 48, 48).requires_grad_()
+            loss([logits], target).backward()
+            start = time.process_time()
+            for _ in range(3):
+                loss([logits], target).backward()
+            times.append((time.process_time() - start) / 3 * 1000)
+        print(f"| `{name}` | " + " | ".join(f"{each:.0f}" for each in times) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=list(DRAWINGS))
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("kind", choices=[*DRAWINGS, "costs"])
+    parser.add_argument("--work", type=Path, default=Path("small-structures"))
     parser.add_argument("--losses", nargs="+", default=["dice-ce"])
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--steps", type=int, default=600)
@@ -173,6 +193,10 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     work, kind = arguments.work, arguments.kind
+    if kind == "costs":
+        print(describe())
+        print_costs()
+        return
     if not (work / f"{kind}-prepared" / "plan.json").is_file():
         draw, structure = DRAWINGS[kind]
         source = make_cases(work / kind, draw, structure, n=arguments.cases)
