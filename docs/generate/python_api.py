@@ -44,8 +44,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "losses": {
         "Losses": (
             "DiceCrossEntropyLoss", "ConnectedComponentsLoss", "BlobLoss", "SkeletonRecallLoss", "CentrelineDiceLoss",
-            "TverskyCrossEntropyLoss", "DiceFocalLoss", "DistillationLoss", "ObjectLoss", "create_loss", "AdaptedLoss",
-            "loss_for", "monai_losses",
+            "TverskyCrossEntropyLoss", "DiceFocalLoss", "DistillationLoss", "ObjectLoss", "PromptedLoss",
+            "PromptedObjectLoss", "create_loss", "AdaptedLoss", "loss_for", "monai_losses",
         ),
         "What they are made of": (
             "HeadsLoss", "LabelSums", "RegionSums", "Voxels", "merged", "subsampled", "in_float32",
