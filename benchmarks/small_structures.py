@@ -119,9 +119,9 @@ def froc(folder: Path, dataset: PreparedDataset) -> list[dict[str, float]]:
 
 
 def at_false_alarms(rows: list[dict[str, float]], most: float) -> dict[str, float]:
-    """Returns the row of the lowest threshold that has no more false alarms."""
+    """Returns the row of highest recall that has no more false alarms; nan where each threshold has more."""
     fitting = [row for row in rows if row["false alarms"] <= most + 1e-9]
-    return max(fitting or rows[-1:], key=lambda row: row["small"])
+    return max(fitting, key=lambda row: row["small"]) if fitting else dict.fromkeys(rows[0], float("nan"))
 
 
 def print_lesions(work: Path, losses: list[str], seeds: list[int], folders: dict[tuple[str, int], Path]) -> None:
