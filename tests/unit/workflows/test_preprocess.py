@@ -126,7 +126,7 @@ def test_the_prepared_folder_is_the_same_to_the_byte_whatever_the_workers(blobs:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         contents.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 4 + 3 * 6
+    assert len(contents[0]) == 4 + 4 * 6
 
 
 def test_a_defect_is_told_from_a_fault_of_the_data(
