@@ -51,6 +51,7 @@ def trained(source, folder, settings, dims):
     return PreparedDataset(folder / "prepared"), result
 
 
+@pytest.mark.slow
 def test_objects_are_learnt_and_written_beside_the_label_map(nuclei, tmp_path):
     steps = ["training.epochs=1", "training.steps_per_epoch=2", "planning.patch_size=[16,16]"]
     dataset, result = trained(nuclei, tmp_path, [*steps, "planning.cpu_base_features=4"], 2)

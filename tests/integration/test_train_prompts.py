@@ -32,7 +32,7 @@ def test_its_model_takes_prompts_and_predicts_without(run: Path, prepared: Prepa
     model = load_model(run, "cpu")
     prompts = model.record.plan.prompts
     assert prompts is not None and prompts.objects == "labels"
-    assert prompts.point_radius_mm == pytest.approx(3 * 2 ** (1 / 3))  # voxels of 1×1×2 mm
+    assert prompts.point_radius_mm == pytest.approx(14 * 2 ** (1 / 3))  # voxels of 1×1×2 mm
     image = prepared.image_paths(prepared.case_ids[0])[0]
     assert medseg.predict(run, image, tmp_path / "masks", device="cpu").predictions
     session = medseg.InteractiveSession(run, image, device="cpu")

@@ -26,7 +26,7 @@ OF_ALL = {"--debug", "--version", "--help"}
 # Of programs that are called, or that messages tell to run: monai.bundle, 3D Slicer, dcmdjpeg; and names of colours.
 OF_OTHERS = {
     "--bundle_root", "--config_file", "--input_dir", "--output_dir",
-    "--python-script", "--raw", "--text", "--accent", "--problem"
+    "--python-script", "--raw", "--text", "--accent", "--problem", "--quiet"
 }  # fmt: skip
 
 

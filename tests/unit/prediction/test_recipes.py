@@ -246,6 +246,7 @@ def test_only_some_labels(save: Callable[..., Path], image: Path, capsys: pytest
         found_by(whole, image, labels=["cava"], save_probabilities=True)
 
 
+@pytest.mark.slow
 def test_other_labels_of_a_later_member_lie_on_top_of_those_asked_for(save: Callable[..., Path], image: Path) -> None:
     save("organs", ["liver", "spleen"], 1)
     save("vessels", ["aorta", "cava"], 2)

@@ -14,7 +14,14 @@ from medseg.evaluation.network_comparison import (
     read_network_comparison,
 )
 from medseg.files import write_text
-from medseg.report.network_comparison import COLUMNS, Panel, Point, markdown, plot_networks, write_network_comparison
+from medseg.report.network_comparison import (
+    COLUMNS,
+    NetworkValue,
+    Panel,
+    markdown,
+    plot_networks,
+    write_network_comparison,
+)
 from medseg.training.trials import Trial
 
 NOTHING = Estimate(None, None, (), 0)
@@ -63,10 +70,10 @@ def test_comparison_json_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_plot_has_a_mark_for_each_network(tmp_path: Path) -> None:
-    scores = Panel("Dice", [Point(0.8, (0.7, 0.9), (0.75, 0.85)), Point(None)])
-    amounts = Panel("seconds", [Point(2.0), Point(1.0)], is_amount=True)
+    scores = Panel("Dice", [NetworkValue(0.8, (0.7, 0.9), (0.75, 0.85)), NetworkValue(None)])
+    amounts = Panel("seconds", [NetworkValue(2.0), NetworkValue(1.0)], is_amount=True)
     both = np.asarray(Image.open(plot_networks(["a", "b"], [scores, amounts], tmp_path / "both.png")).convert("RGB"))
-    empty = Panel("Dice", [Point(None), Point(None)])
+    empty = Panel("Dice", [NetworkValue(None), NetworkValue(None)])
     none = np.asarray(Image.open(plot_networks(["a", "b"], [empty, amounts], tmp_path / "none.png")).convert("RGB"))
     blue = [(np.abs(each.astype(int) - (31, 78, 121)).sum(-1) < 30).sum() for each in (both, none)]
     assert blue[0] > blue[1] > 0

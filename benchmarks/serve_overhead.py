@@ -2,7 +2,7 @@
 
 The session answers at once, with a box of 96³ voxels: what is timed are HTTP, packing, and what the client does.
 
-    python benchmarks/serving.py [--shape 512 512 300]
+    python benchmarks/serve_overhead.py [--shape 512 512 300]
 """
 
 import argparse
