@@ -1,4 +1,4 @@
-"""Objects of maps that tell neighbours apart: a watershed in one pass over slabs, in bounded memory.
+"""Objects of maps that tell neighbours apart: a watershed in one pass over slabs.
 
 Each voxel of an object's label belongs to the basin that is reached by going to the highest of its neighbours, again
 and again. Voxels of at least a threshold that touch by their faces are one basin, a seed. A basin without a seed joins
