@@ -72,7 +72,7 @@ class Annotating:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(20) == 0
+        assert self.process.wait(90) == 0
 
     def kill(self) -> None:
         self.process.kill()

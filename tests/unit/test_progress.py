@@ -65,10 +65,10 @@ def test_of_several_processes_the_first_speaks(
     assert capsys.readouterr().err == "rank 1: odd\n"
 
 
-def test_what_workers_log_arrives_in_the_order_of_items(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_workers_log_arrives_in_the_order_of_items(capsys: pytest.CaptureFixture[str]) -> None:
     results = [outcome.result for outcome in run_in_workers(speak, [1, 2, 3], workers=2)]
     assert results == [1, 2, 3]
-    assert [record.getMessage() for record in caplog.records] == ["number [1]", "number [2]", "number [3]"]
+    assert capsys.readouterr().err == "number [1]\nnumber [2]\nnumber [3]\n"
 
 
 def test_the_switch_is_public(capsys: pytest.CaptureFixture[str]) -> None:
