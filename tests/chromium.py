@@ -31,4 +31,5 @@ def addresses_asked(browser: Any) -> list[str]:
 
 
 def no_console_error(browser: Any) -> None:
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors, "\n".join(errors)

@@ -132,7 +132,6 @@ def shown_label_map(browser: Any) -> np.ndarray:
 
 
 def test_drawn_by_hand_saved_reloaded_and_prepared(browser: Any, server: Annotating, scans: Path) -> None:
-    browser.get_log("performance")
     opened(browser, server.address)
     assert browser.execute_script("return $('problem').textContent") == ""
     assert browser.find_element("css selector", "[data-tool=point]").get_attribute("disabled")  # there is no model

@@ -69,7 +69,6 @@ def click(browser: Any, name: str) -> None:
 
 
 def test_viewer(browser: Any, address: str) -> None:
-    browser.get_log("performance")
     browser.get(address)
     until(browser, "document.querySelector('#busy').hidden && nv.volumes.length === 4 && nv.meshes.length === 4")
     page = browser.find_element("css selector", "aside").text
@@ -108,7 +107,6 @@ def press_key(browser: Any, key: str) -> None:
 
 
 def test_report(browser: Any, metrics: Path) -> None:
-    browser.get_log("performance")
     browser.get((metrics / "report.html").as_uri())
     page = browser.find_element("css selector", "body").text
     assert "shell" in page
@@ -146,7 +144,6 @@ def comparison(blobs: Path, metrics: Path) -> Path:
 
 
 def test_report_of_a_comparison(browser: Any, comparison: Path) -> None:
-    browser.get_log("performance")
     browser.get((comparison / "report.html").as_uri())
     text = browser.find_element("tag name", "main").text
     for word in ("shell", "core", "masks", "other", "p, Holm", "Where they differ most", "noise of seeds"):
@@ -160,7 +157,6 @@ def test_report_of_a_comparison(browser: Any, comparison: Path) -> None:
 
 
 def test_report_with_calibration(browser: Any, comparison: Path) -> None:
-    browser.get_log("performance")
     browser.get((comparison / "masks" / "report.html").as_uri())
     text = browser.find_element("tag name", "main").text
     assert "Calibration" in text
