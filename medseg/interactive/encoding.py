@@ -67,6 +67,20 @@ def encode(
     return made
 
 
+def window_voxels(source: Geometry, window: Geometry, prompt: Point | Scribble) -> Array:
+    """Returns the voxels of a window that hold those of a prompt, ``(voxel, 3)``; none where it lies beyond the window.
+
+    Args:
+        source: The grid that the indices of the prompt belong to.
+        window: A part of the model grid, which may be coarser.
+        prompt: What was drawn or clicked.
+    """
+    if isinstance(prompt, Scribble):
+        return np.argwhere(_drawn(source, window, prompt.voxels))
+    place = np.round(_moved(source, window, np.array([prompt.index]))).astype(int)
+    return place[((place >= 0) & (place < window.shape)).all(1)]
+
+
 def _moved(source: Geometry, window: Geometry, indices: Array) -> Array:
     """Returns indices of the source as (fractional) ones of the window, ``(point, 3)``."""
     return window.index(source.world(indices))

@@ -18,6 +18,7 @@ from medseg.inferers.backends import noise, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
+from medseg.interactive.constraints import agreeing
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
 from medseg.interactive.prompts import Bounds, Box, Point, Prompt
@@ -160,7 +161,7 @@ class ObjectPredictor:
         with torch.inference_mode():
             seen = torch.cat([window.of_image(self.image), channels])
             logits = self.predictor(seen[None])[0, -1].float().cpu()
-        return logits.clone()
+        return agreeing(logits, prompts, source, grid)
 
     def _refined(
         self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, prompts: Sequence[Prompt], place: Points

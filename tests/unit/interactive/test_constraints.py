@@ -1,0 +1,50 @@
+"""Answers that agree with what the user said."""
+
+import numpy as np
+import pytest
+import torch
+
+from medseg.interactive.constraints import agreeing
+from medseg.interactive.prompts import Box, Point, Scribble
+from medseg.volume import Geometry
+
+SOURCE = Geometry((24, 24, 12), np.diag([1.0, 1.0, 2.0, 1.0]))
+
+
+def noise(shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_points_and_scribbles_hold_wherever_they_lie(positive: bool) -> None:
+    window = Geometry((20, 20, 10), SOURCE.affine @ np.array([[1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 1, 1], [0, 0, 0, 1]]))
+    stroke = np.array([[12, y, 5] for y in range(4, 15)])
+    prompts = [Point((2, 3, 1), positive), Point((21.4, 22, 10), positive), Scribble(stroke, positive)]
+    made = agreeing(3 * noise(window.shape), prompts, SOURCE, window)
+    voxels = np.concatenate([[[0, 0, 0], [19, 19, 9]], stroke - [2, 3, 1]])
+    assert ((made[tuple(voxels.T)] > 0) == positive).all()
+
+
+def test_what_agrees_or_is_far_stays_bit_by_bit() -> None:
+    logits = noise(SOURCE.shape)
+    logits[5, 5, 5], logits[18, 18, 5] = 0.01, -2
+    beyond, box = Point((30, 5, 5)), Box(((0, 9), (0, 9), (0, 9)), positive=False)
+    assert torch.equal(agreeing(logits, [Point((5, 5, 5)), beyond, box], SOURCE, SOURCE), logits)
+    made = agreeing(logits, [Point((18, 18, 5))], SOURCE, SOURCE)
+    changed = (made != logits).nonzero()
+    distance = ((changed - torch.tensor([18, 18, 5])) * torch.tensor([1.0, 1.0, 2.0])).norm(dim=1)
+    assert len(changed) > 300 and distance.max() < 25
+    assert (made >= logits).all() and logits[18, 18, 5] == -2
+
+
+def test_the_newest_wins() -> None:
+    said = [Point((8, 8, 5), positive) for positive in (True, False, True, False)]
+    assert agreeing(noise(SOURCE.shape), said, SOURCE, SOURCE)[8, 8, 5] < 0
+    assert agreeing(noise(SOURCE.shape), said[:-1], SOURCE, SOURCE)[8, 8, 5] > 0
+
+
+def test_other_slices_do_not_feel_a_point_of_a_2d_network() -> None:
+    flat = Geometry((24, 24, 1), SOURCE.affine)
+    logits = -torch.ones(flat.shape)
+    assert torch.equal(agreeing(logits, [Point((8, 8, 1))], SOURCE, flat), logits)
+    assert agreeing(logits, [Point((8, 8, 0))], SOURCE, flat)[8, 8, 0] > 0
