@@ -43,7 +43,8 @@ def agreeing(logits: torch.Tensor, prompts: Sequence[Prompt], source: Geometry, 
         [1, 1, 1, 1, 1, 1, 0, 0, 0]
     """
     values = logits.clone()
-    spread_mm = SPREAD * geometric_mean([mm for mm, n in zip(window.spacing, window.shape, strict=True) if n > 1] or [1.0])
+    edges = [mm for mm, n in zip(window.spacing, window.shape, strict=True) if n > 1]
+    spread_mm = SPREAD * geometric_mean(edges or [1.0])
     for prompt in prompts:
         if isinstance(prompt, Point | Scribble):
             for voxel in window_voxels(source, window, prompt):
@@ -62,4 +63,5 @@ def _move(values: torch.Tensor, voxel: Sequence[int], sign: int, spacing: Sequen
         part.append(slice(max(at - reach, 0), min(at + reach + 1, n)))
         away = (np.arange(n)[part[-1]] - at) * mm / spread_mm
         exponents.append((-(away**2) / 2).reshape([-1 if axis == each else 1 for each in range(3)]))
-    values[tuple(part)] += sign * (max(MARGIN, -BEYOND * value) - value) * torch.from_numpy(np.exp(sum(exponents)).astype(np.float32))
+    by = sign * (max(MARGIN, -BEYOND * value) - value)
+    values[tuple(part)] += by * torch.from_numpy(np.exp(sum(exponents))).float()

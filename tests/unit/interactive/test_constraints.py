@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medseg.interactive.constraints import agreeing
-from medseg.interactive.prompts import Box, Point, Scribble
+from medseg.interactive.prompts import Box, Point, Prompt, Scribble
 from medseg.volume import Geometry
 
 SOURCE = Geometry((24, 24, 12), np.diag([1.0, 1.0, 2.0, 1.0]))
@@ -19,7 +19,7 @@ def noise(shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
 def test_points_and_scribbles_hold_wherever_they_lie(positive: bool) -> None:
     window = Geometry((20, 20, 10), SOURCE.affine @ np.array([[1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 1, 1], [0, 0, 0, 1]]))
     stroke = np.array([[12, y, 5] for y in range(4, 15)])
-    prompts = [Point((2, 3, 1), positive), Point((21.4, 22, 10), positive), Scribble(stroke, positive)]
+    prompts: list[Prompt] = [Point((2, 3, 1), positive), Point((21.4, 22, 10), positive), Scribble(stroke, positive)]
     made = agreeing(3 * noise(window.shape), prompts, SOURCE, window)
     voxels = np.concatenate([[[0, 0, 0], [19, 19, 9]], stroke - [2, 3, 1]])
     assert ((made[tuple(voxels.T)] > 0) == positive).all()
