@@ -49,6 +49,7 @@ RULE = Normalization(kind="ct", lower=-160, upper=240, mean=40, std=80)
 
 class Cost(NamedTuple):
     seconds: float
+    processor_seconds: float  # of all its processes: hardly more where others are at work too
     peak_mb: float
     failure: str | None  # why it made no masks
 
@@ -65,14 +66,14 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="medseg with its network in int8 too (medseg[int8])")
     parser.add_argument("--overlap", type=float, help="medseg also with windows that overlap so")
     parser.add_argument(
-        "--without", nargs="+", default=(), choices=("medseg", "MONAI", "nnU-Net"), help="programs to leave out"
-    )
-    parser.add_argument("--busy", action="store_true", help="seconds are of the processor: others are at work too")
+        "--without", nargs="+", default=(), choices=("medseg", "MONAI", "nnU-Net", "medseg, imported"),
+        help="programs to leave out",
+    )  # fmt: skip
     parser.add_argument("--runs", type=int, default=1, help="of each program, in turn; the table has the medians")
     arguments = parser.parse_args()
     print(describe("nibabel"))
-    print("\n| labels | program | time (s) | peak memory (MB) | voxels with medseg's label |")
-    print("| --- | --- | --- | --- | --- |")
+    print("\n| labels | program | time (s) | processor (s) | peak memory (MB) | voxels with the first one's label |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for n in arguments.labels:
         with tempfile.TemporaryDirectory() as temporary:
             compare(n, arguments, Path(temporary))
@@ -107,7 +108,7 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
             if name in runs:
                 other = f"{name}, overlap {arguments.overlap:g}"
                 runs[other] = less(folder / model, folder / other)
-    if arguments.peer and "nnU-Net" not in arguments.without:
+    if arguments.peer:
         trained, imported = write_peer(folder, images)
         runs["nnU-Net"] = [arguments.peer, "-c", PREDICT, folder / "peer_images", folder / "nnU-Net", trained]
         runs["medseg, imported"] = own(imported, folder / "medseg, imported")
@@ -116,15 +117,14 @@ def compare(n_labels: int, arguments: argparse.Namespace, folder: Path) -> None:
     for _ in range(arguments.runs):
         for name, command in runs.items():
             (folder / name).mkdir(exist_ok=True)
-            before = processor_seconds()
-            cost = measured([str(part) for part in command])
-            costs[name].append(cost._replace(seconds=processor_seconds() - before) if arguments.busy else cost)
-    first = "medseg" if "medseg" in costs else "medseg, imported"
+            costs[name].append(measured([str(part) for part in command]))
+    first = next(iter(costs))
     for name, each in costs.items():
         failure = next((cost.failure for cost in each if cost.failure), None)
         same = failure or f"{agreement(folder / first, folder / name):.4f}"
-        seconds, peak = (statistics.median(values) for values in ([c.seconds for c in each], [c.peak_mb for c in each]))
-        print(f"| {n_labels} | {name} | {seconds:.1f} | {peak:.0f} | {same} |", flush=True)
+        numbers = [statistics.median(values) for values in list(zip(*each, strict=True))[:3]]
+        told = " | ".join(f"{number:.{digits}f}" for number, digits in zip(numbers, (1, 1, 0), strict=True))
+        print(f"| {n_labels} | {name} | {told} | {same} |", flush=True)
 
 
 def make_ct(path: Path, shape: tuple[int, int, int]) -> None:
@@ -200,7 +200,7 @@ if __name__ == "__main__":
 
 def measured(command: list[str]) -> Cost:
     """Of a whole command with all its processes; one that takes nearly all of the machine's memory is ended."""
-    start, peak, failure = time.perf_counter(), 0.0, None
+    start, before, peak, failure = time.perf_counter(), processor_seconds(), 0.0, None
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         while process.poll() is None:
@@ -214,7 +214,7 @@ def measured(command: list[str]) -> Cost:
             log.seek(0)
             print(log.read().decode()[-2000:], file=sys.stderr)
             failure = f"failed with status {process.returncode}"
-    return Cost(seconds, peak, failure)
+    return Cost(seconds, processor_seconds() - before, peak, failure)
 
 
 def processor_seconds() -> float:

@@ -147,10 +147,12 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
 
 def _dtype(device: torch.device, precision: Precision) -> torch.dtype:
     if precision != "auto":
+        if precision not in DTYPES:
+            raise ConfigError(f"precision {precision}: is not known; give auto, {', '.join(DTYPES)}")
         if precision != "fp32" and device.type == "mps":
-            raise ConfigError(f"training.precision={precision}: on mps networks run in fp32; take auto or fp32")
+            raise ConfigError(f"precision {precision}: on mps networks run in fp32; take auto or fp32")
         if precision == "fp16" and device.type == "cpu":
-            raise ConfigError("training.precision=fp16 needs CUDA; on a processor take auto, bf16 or fp32")
+            raise ConfigError("precision fp16: needs CUDA; on a processor take auto, bf16 or fp32")
         return DTYPES[precision]
     if device.type == "mps":
         return torch.float32

@@ -47,6 +47,13 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(
+            help="Of what networks compute: auto is what is fast on the device, fp32 gives the results of other "
+            "programs to the last digits."
+        ),
+    ] = "auto",
     plugins: Plugins = None,
     tta: Annotated[
         bool | None,
@@ -161,6 +168,7 @@ def predict(
         source,
         output,
         device=device,
+        precision=precision,
         mirror=tta,
         overlap=overlap,
         skip_air=skip_air,

@@ -113,6 +113,9 @@ class ModelRecord(Record):
         unknown = {name for rule in self.postprocessing for name in rule.labels} - set(self.labels.names)
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
+        brought_back = self.plan.grid.resampling.restored
+        if brought_back != "labels" and any(rule.on_model_grid for rule in self.postprocessing):
+            raise ValueError(f"postprocessing on the model grid, from which {brought_back} are brought back")
         return self
 
     def shareable(self) -> Self:

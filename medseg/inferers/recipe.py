@@ -151,6 +151,8 @@ class Recipe(Record):
         unknown = {name for rule in self.postprocessing for name in rule.labels} - set(self.labels.names)
         if unknown:
             raise ValueError(f"postprocessing of '{min(unknown)}', which is no label")
+        if any(rule.on_model_grid for rule in self.postprocessing):
+            raise ValueError("postprocessing on the model grid, and members have several; give it to a member's model")
         return self
 
     @property

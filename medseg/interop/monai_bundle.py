@@ -189,9 +189,9 @@ def _restoring(record: ModelRecord) -> list[dict[str, Any]]:
     mode, padding = ("nearest", "border") if restored == "labels" else ("bilinear", "zeros")
     # Logits linearly, as medseg does; Invertd would take the splines that images are resampled by, for minutes.
     back = {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "source", "mode": mode, "padding_mode": padding}
-    last = [*_rules(record), _values(record)]
+    last = [*_rules(record, on_model_grid=False), _values(record)]
     if restored == "labels":
-        return [_decoding(record.plan), back, *last]
+        return [_decoding(record.plan), *_rules(record, on_model_grid=True), back, *last]
     how = {"sigmoid": True} if record.plan.regions else {"softmax": True}
     soft = [{"_target_": "Activationsd", "keys": "pred", **how}] if restored == "probabilities" else []
     return [*soft, back, _decoding(record.plan), *last]
@@ -220,10 +220,12 @@ def _values(record: ModelRecord) -> dict[str, Any]:
     return {"_target_": "MapLabelValued", "keys": "pred", **table}
 
 
-def _rules(record: ModelRecord) -> list[dict[str, Any]]:
+def _rules(record: ModelRecord, on_model_grid: bool) -> list[dict[str, Any]]:
     """Returns the rules of postprocessing that MONAI has a step for; the others are told of."""
     steps: list[dict[str, Any]] = []
     for rule in record.postprocessing:
+        if rule.on_model_grid is not on_model_grid:
+            continue
         if record.plan.regions or rule.together or rule.min_volume_ml:
             warn(f"the bundle leaves out what MONAI has no step for: {rule}")
             continue

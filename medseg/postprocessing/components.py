@@ -27,6 +27,7 @@ class Rule(Record):
     largest_component: bool = False
     min_volume_ml: NonNegativeFloat = 0.0  # of a component
     connectivity: Literal[6, 26] = 26  # of its voxels: at faces, or at edges and corners too
+    on_model_grid: bool = False  # before the label map comes to the grid of the source, where labels are brought back
     chosen_on: PositiveInt | None = None  # how many held-back cases; None in models of older versions
 
     @property
@@ -35,7 +36,7 @@ class Rule(Record):
         steps = ["holes filled"] * self.fill_holes + ["the largest component only"] * self.largest_component
         if self.min_volume_ml:
             steps.append(f"no component below {self.min_volume_ml:.3g} ml")
-        return ", ".join(steps)
+        return ", ".join([*steps, *["on the model grid"] * self.on_model_grid])
 
     @property
     def labels(self) -> tuple[str, ...]:

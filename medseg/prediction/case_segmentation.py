@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
-from medseg.decoding import decoding_of
+from medseg.decoding import decoding_of, or_on_processor
+from medseg.inferers.accumulator import Slab
 from medseg.inferers.confidence import ChosenLabelProbability, Confidence
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
@@ -16,11 +19,11 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import SegmentationResult, Watcher, segment
 from medseg.inferers.uncertainty import Maps
 from medseg.instances.grouping import Objects
-from medseg.postprocessing.components import RuleEffect, postprocess
+from medseg.postprocessing.components import Rule, RuleEffect, postprocess
 from medseg.prediction.case_reading import ReadCase, header_grid
 from medseg.progress import say
-from medseg.transforms.restoring import Observer
-from medseg.volume import Geometry
+from medseg.transforms.restoring import Observer, restore_label_map
+from medseg.volume import Array, Geometry
 
 UNCERTAINTY = "uncertainty"
 
@@ -65,15 +68,19 @@ def segment_case(
     axes = record.plan.mirrored_axes if config.mirror else ()
     predictor = Predictor(model.network, record.plan, model.device, axes)
     memory_plan = None if memory is None else memory.memory_plan
-    rules = record.postprocessing
+    early, rules = (
+        [rule for rule in record.postprocessing if rule.on_model_grid is is_early] for is_early in (True, False)
+    )
     probability = ChosenLabelProbability(prepared.geometry) if rules and not record.plan.regions else None
-    watchers: list[Watcher] = [confidence] if probability is None else [confidence, probability]
+    coarse = _OnModelGrid(record, prepared.geometry, early) if early else None
+    watchers: list[Watcher] = [confidence, *(each for each in (probability, coarse) if each is not None)]
     objects = None if record.plan.objects is None else ObjectObserver(record.plan, record.grouping, geometry)
     observers: list[Observer] = [*maps.values(), *([] if objects is None else [objects])]
     segmentation = segment(predictor, prepared, config, memory_plan, observers, watchers)
     for change in model.device.threads.told():
         say(change)
     sure = None if probability is None else lambda voxels: probability.at(geometry.world(voxels))
+    before = () if coarse is None else coarse.postprocess(segmentation.label_map, geometry)
     changes = postprocess(segmentation.label_map, rules, record.labels.names, geometry.voxel_volume_ml, sure)
     network = segmentation.network_seconds
     return SegmentedCase(
@@ -82,7 +89,7 @@ def segment_case(
         segmentation=segmentation,
         geometry=geometry,
         oddities=read_case.oddities,
-        changes=changes,
+        changes=(*before, *changes),
         maps=maps,
         expected_dice=confidence.expected_dice,
         forecast_mb=None if memory is None else memory.peak / 2**20,
@@ -90,6 +97,29 @@ def segment_case(
         stages={**read_case.stages, "network": network, "restore": time.perf_counter() - start - network},
         objects=None if objects is None else objects.objects(),
     )
+
+
+class _OnModelGrid:
+    """Keeps the label map of the model grid, which rules change before it is brought to the grid of the source."""
+
+    def __init__(self, record: ModelRecord, grid: Geometry, rules: Sequence[Rule]) -> None:
+        self.names, self.decoding, self.grid, self.rules = record.labels.names, decoding_of(record.plan), grid, rules
+        self._label_map = torch.zeros(grid.shape, dtype=torch.uint8)
+
+    def take(self, slab: Slab) -> None:
+        """Stores the labels of the next slab, plane by plane, so that memory doesn't grow with the slab."""
+        for i in range(slab.start + slab.repeated, slab.stop):
+            plane = or_on_processor(
+                lambda logits: self.decoding.labels(logits, -1), slab.logits.select(slab.axis, i - slab.start)
+            )
+            self._label_map.select(slab.axis, i).copy_(plane)
+
+    def postprocess(self, label_map: Array, source: Geometry) -> tuple[RuleEffect, ...]:
+        """Changes a label map on the grid of the source as the rules change that of the model grid."""
+        changes = postprocess(self._label_map.numpy(), self.rules, self.names, self.grid.voxel_volume_ml)
+        if changes:
+            label_map[:] = restore_label_map(self._label_map, self.grid, source, nearest=(0, 1, 2)).numpy()
+        return changes
 
 
 def _maps(name: str, record: ModelRecord, source: Geometry) -> Maps:

@@ -92,12 +92,16 @@ class ModelGridRule:
         """Returns images on the model grid.
 
         Args:
-            images: ``(channel, x, y, z)`` on ``source``, floats.
+            images: ``(channel, x, y, z)`` on ``source``, floats. Masks are 0 and 1, and -1 where they are to have no
+                label while they are resampled, and 0 then.
             source: The oriented grid of the case, cropped or not.
             target: What ``grid_of`` gave for it.
         """
         by, masks = self.resampling, list(self.masks)
-        if masks and target is not source:
+        if masks and target is source:
+            images = images.clone()
+            images[masks] = images[masks].clamp(min=0)
+        elif masks:
             others = [i for i in range(len(images)) if i not in masks]
             result = images.new_empty(len(images), *target.shape)
             result[masks] = self._masks_on(images[masks], source, target)
@@ -119,20 +123,21 @@ class ModelGridRule:
     def _masks_on(self, masks: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
         """Returns masks that do not overlap on the model grid, as nnU-Net resamples a label map.
 
-        Of the labels, and of what has none, each voxel has that of which it has most, by linear interpolation; where
-        several have as much, that of the nearest voxel if it is one of these, else the first (batchgenerators 0.25.5,
-        ``resize_segmentation``).
+        Of the labels, of what has none, and of what lies outside (-1), each voxel has that of which it has most, by
+        linear interpolation; where several have as much, that of the nearest voxel if it is one of these, else the
+        first (batchgenerators 0.25.5, ``resize_segmentation``).
         """
         linear, nearest = (
             replace(self, resampling=self.resampling.model_copy(update={"interpolation": how}), masks=())
             for how in ("linear", "nearest")
         )
-        every = torch.cat([1 - masks.sum(0, keepdim=True), masks])
+        outside, masks = (masks < 0).all(0, keepdim=True).to(masks), masks.clamp(min=0)
+        every = torch.cat([outside, 1 - outside - masks.sum(0, keepdim=True), masks])
         shares = linear.images_on(every, source, target)
         most = shares >= shares.amax(0) - SAME_SHARE
         first, next_to = (each.to(torch.uint8).argmax(0) for each in (most, nearest.images_on(every, source, target)))
         winner = torch.where(most.gather(0, next_to[None])[0], next_to, first)
-        return torch.stack([winner == label for label in range(1, len(every))]).to(masks)
+        return torch.stack([winner == label for label in range(2, len(every))]).to(masks)
 
     def separate_axis(self, current: Spacing3, new: Spacing3) -> int | None:
         """Returns the axis along which the nearest slice is taken when a case is resampled from one spacing to another.

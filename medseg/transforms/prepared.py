@@ -187,28 +187,38 @@ def normalized(image: torch.Tensor, rules: Sequence[Normalization], fill_holes: 
         image: ``(channel, x, y, z)``, of any type of numbers; it stays as it is.
         rules: One a channel.
         fill_holes: Whether rules over non-zero voxels count those that are zero in all channels only, but for zeros
-            that others enclose.
+            that others enclose. Masks are then -1 there, where they have no label: nnU-Net takes that for a label of
+            its own while it resamples them.
 
     Raises:
         SourceError: There are more or fewer rules than channels.
     """
     check_channels(len(image), rules)
-    zero = _zero_outside(image) if fill_holes and any(rule.nonzero for rule in rules) else None
-    return torch.stack([_normalized_channel(channel, rule, zero) for channel, rule in zip(image, rules, strict=True)])
+    masks = [i for i, rule in enumerate(rules) if rule.kind == "mask"]
+    asked = fill_holes and (masks or any(rule.nonzero for rule in rules))
+    zero = _zero_outside(image, masks) if asked else None
+    result = torch.stack([_normalized_channel(channel, rule, zero) for channel, rule in zip(image, rules, strict=True)])
+    if zero is not None and masks:
+        result[masks] = result[masks].masked_fill(zero, -1)
+    return result
 
 
-def _zero_outside(image: torch.Tensor) -> torch.Tensor:
-    """Returns where all channels are zero, but for holes: zeros from which no path of them leads to the border."""
+def _zero_outside(image: torch.Tensor, masks: Sequence[int]) -> torch.Tensor:
+    """Returns where all images are zero, but for holes: zeros from which no path of them leads to the border.
+
+    What a mask has a label for is not outside, as nnU-Net has it.
+    """
     from scipy.ndimage import label  # takes long to import
 
-    zero = (image == 0).all(0).numpy()
+    labelled = (image[masks] != 0).any(0)
+    zero = (image[[i for i in range(len(image)) if i not in masks]] == 0).all(0).numpy()
     components, n = label(zero)
     at_border = np.zeros(n + 1, dtype=bool)
     for axis in range(3):
         for end in (0, -1):
             at_border[np.unique(components.take(end, axis))] = True
     at_border[0] = False
-    return torch.from_numpy(at_border[components])
+    return torch.from_numpy(at_border[components]) & ~labelled
 
 
 def _normalized_channel(channel: torch.Tensor, rule: Normalization, zero: torch.Tensor | None) -> torch.Tensor:

@@ -61,6 +61,8 @@ def moved_to(array: torch.Tensor, grid: Geometry, before: MetaTensor) -> MetaTen
 class _ChangeGridd(MapTransform, InvertibleTransform):
     """Moves a tensor to another grid, and back. Subclasses say which grid, and how."""
 
+    changes_values = False  # of images that lie on their grid already
+
     def target(self, source: Geometry) -> Geometry:
         raise NotImplementedError
 
@@ -87,7 +89,7 @@ class _ChangeGridd(MapTransform, InvertibleTransform):
             source = geometry_of(tensor)
             target = self.target(source)
             moved = tensor
-            if target is not source:
+            if target is not source or (self.changes_values and key != LABEL):
                 plain = tensor.as_tensor()
                 if key == LABEL:
                     array = torch.stack([self.labels_on(channel, source, target) for channel in plain])
@@ -167,6 +169,7 @@ class ResampleToSpacingd(_ChangeGridd):
         if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
             raise ValueError(f"spacing {spacing}: give three numbers above 0, in mm")
         self.rule = ModelGridRule(spacing, resampling, tuple(masks))
+        self.changes_values = bool(masks) or resampling.whole_numbers
 
     def target(self, source: Geometry) -> Geometry:
         """Returns the grid of the new spacing; the very ``source`` where that has it already."""

@@ -10,7 +10,7 @@ from medseg.dataset.channel_order import channels_as_trained
 from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
-from medseg.device import choose_device
+from medseg.device import Precision, choose_device
 from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.backends import with_backend
@@ -29,6 +29,7 @@ def predict(
     output: str | Path | None = None,
     *,
     device: str = "auto",
+    precision: Precision = "auto",
     mirror: bool | None = None,
     overlap: float | None = None,
     skip_air: bool | None = None,
@@ -63,6 +64,9 @@ def predict(
         output: A folder for masks and predictions.json. One that ends as a mask does (``.nii.gz``, ``.seg.nrrd``,
             ``.dcm``) is the file of a single case. None keeps label maps in memory.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: In which networks compute: "auto" takes what is fast on the device, "fp32" gives the results of the
+            program that a model comes from to the last digits (by torch, where ``backend`` is "auto"), "bf16" and
+            "fp16" (CUDA) are what they say.
         mirror: Average over mirrored images. None takes the model's own setting, as in the next four.
         overlap: Of neighbouring windows, as a fraction of the patch.
         skip_air: In CT, windows of nothing but air get what the network says of even air, which it is asked once.
@@ -105,6 +109,7 @@ def predict(
     changes = {
         "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling
     }  # fmt: skip
+    backend = "torch" if precision == "fp32" and backend == "auto" else backend
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
 
     def prepared(single: Model) -> Model:
@@ -113,7 +118,7 @@ def predict(
         return single if postprocessing else without_rules(single, keep_review=True)
 
     given = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
-    loaded = load_any(given, choose_device(device), labels, head, network, fast)
+    loaded = load_any(given, choose_device(device, precision), labels, head, network, fast)
     if isinstance(loaded, RecipeModel):
         if extras:
             raise ConfigError(f"{' and '.join(extras)} cannot be had of several members, or of some labels only")

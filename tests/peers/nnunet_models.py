@@ -157,11 +157,13 @@ KINDS = {
 
 # Configurations of one plan. Only one axis of the finer one is resampled: along several, two labels of the stage before
 # have equal shares in some voxels but for the rounding of float64, by which nnU-Net decides there.
+# Of "masked_0", what lies outside of the image is a label of its own while the masks are resampled.
 STAGES = {
-    "3d_lowres": CONFIGURATION | {"spacing": [2.2, 1.8, 2.6], "patch_size": [16, 24, 16]},
-    "3d_fullres": CONFIGURATION | {"spacing": [1.0, 2.0, 1.0]},
+    "3d_lowres": CONFIGURATION | {"spacing": [2.2, 1.8, 2.6], "patch_size": [16, 24, 16], "use_mask_for_norm": [True]},
+    "3d_fullres": CONFIGURATION | {"spacing": [1.0, 2.0, 1.0], "use_mask_for_norm": [True]},
     "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
 }
+STAGED = ("mr", "mr_tilted", "masked_0")  # images
 STAGES["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
 
 
@@ -433,7 +435,7 @@ def make_all_stages(data, folder):
     """Makes the models of STAGES, images, and predictions of the cascade and of an average."""
     write_images(data, folder / "images")
     models, predictions = make_stages(folder / "models"), folder / "predictions"
-    cases = {name: [folder / "images" / f"{name}.nii.gz"] for name in ("mr", "mr_tilted")}
+    cases = {name: [folder / "images" / f"{name}.nii.gz"] for name in STAGED}
     predict(models["3d_lowres"], predictions / "3d_lowres", cases)
     predict(models["3d_cascade_fullres"], predictions / "3d_cascade_fullres", cases, predictions / "3d_lowres")
     predict_average([models["3d_lowres"], models["3d_fullres"]], predictions / "averaged", cases)

@@ -45,8 +45,15 @@ RUNS_OF_BOTH = {
     "3 mm": Run("total", fast=True),
     "some structures, around what a rough model finds": Run("total", labels=("spleen", "aorta", "rib_left_5")),
     "vertebrae": Run("vertebrae_body"),
+    "the body, without its small pieces": Run("body"),
+    "the body, of 6 mm": Run("body", fast=True),
+    "vessels around what a rough model finds, by nnU-Net's own resampling": Run("liver_vessels"),
+    "cysts around several organs": Run("kidney_cysts"),
 }
-WEIGHTS = [("total", "default"), ("total", "fast"), ("total", "fastest"), ("vertebrae_body", "default")]
+WEIGHTS = [
+    ("total", "default"), ("total", "fast"), ("total", "fastest"), ("vertebrae_body", "default"), ("body", "default"),
+    ("body", "fast"), ("liver_vessels", "default"), ("kidney_cysts", "default"),
+]  # fmt: skip
 # What the model of 6 mm finds in hardly any voxel, so that a box around it is smaller than the image.
 RARE = ("liver", "spleen", "aorta", "rib_left_5")
 
@@ -120,13 +127,14 @@ def balance(home: Path, model: Path, task: str, speed: str, scan: Path) -> None:
 
 
 def seldom(logits: torch.Tensor, rare: list[int]) -> torch.Tensor:
-    """Returns what is to be taken from the logits so that some outputs win in two voxels only."""
+    """Returns what is to be taken from the logits so that some outputs win in two voxels only, each in others."""
     others = [i for i in range(len(logits)) if i not in rare]
     best = logits[others].amax(0)
     less = torch.zeros(len(logits))
     for i in rare:
         most = (logits[i] - best).flatten().topk(3).values
         less[i] = most[1:].mean()
+        best[logits[i] - less[i] > best] = torch.inf
     return less
 
 

@@ -110,6 +110,16 @@ def test_group_norm_of_many_voxels_is_exact_in_channels_last() -> None:
     assert float((ours - right).abs().max()) < 1e-5
 
 
+def test_instance_norm_of_many_voxels_is_exact_in_channels_last() -> None:
+    """A sum for each channel errs by 1e-4 here."""
+    image = 3 * torch.randn(1, 16, 64, 64, 48, generator=torch.Generator().manual_seed(0)) + 5
+    _, ours = norms(16, 3, affine=True)
+    with torch.inference_mode():
+        right = nn.functional.instance_norm(image.double(), weight=ours.weight.double(), bias=ours.bias.double())
+        got = ours(image.contiguous(memory_format=torch.channels_last_3d))
+    assert float((got - right).abs().max()) < 1e-5
+
+
 def test_a_traced_network_has_the_layer_of_pytorch() -> None:
     _, ours = norms(16, 3, affine=True)
     image = torch.randn(2, 16, 16, 16, 8).contiguous(memory_format=torch.channels_last_3d)

@@ -102,6 +102,7 @@ class BundleOutput:
         values: By label, the value that it gets in the end.
         largest: The labels of which only the largest component is kept, and …
         filled: … those whose holes are filled.
+        on_model_grid: Whether that is done before the label map comes back to the grid of the source.
         notes: What medseg does otherwise.
     """
 
@@ -111,12 +112,18 @@ class BundleOutput:
     values: dict[int, int] = field(default_factory=dict)
     largest: tuple[int, ...] = ()
     filled: tuple[int, ...] = ()
+    on_model_grid: bool = False
     notes: list[str] = field(default_factory=list)
 
     def rules(self, names: Sequence[str]) -> tuple[Rule, ...]:
         """Returns the rules of postprocessing, for labels of these names."""
         return tuple(
-            Rule(label=name, largest_component=i in self.largest, fill_holes=i in self.filled)
+            Rule(
+                label=name,
+                largest_component=i in self.largest,
+                fill_holes=i in self.filled,
+                on_model_grid=self.on_model_grid,
+            )
             for i, name in enumerate(names, start=1)
             if i in (*self.largest, *self.filled)
         )
@@ -170,6 +177,7 @@ def _taken(step: Component, output: BundleOutput, form: str, n_outputs: int) -> 
             if form == "labels" and not nearest:
                 output.notes.append("label maps are brought back by the nearest voxel, not by means of label values")
             output.restored = "labels" if nearest else form
+            output.on_model_grid = output.restored == "labels" and bool(output.largest or output.filled)
         case "KeepLargestConnectedComponentd":
             wanted = {
                 "keys": ...,

@@ -49,10 +49,10 @@ ROUGH: Mapping[tuple[str, bool], tuple[str, Speed]] = {
     ("MR", False): ("total_mr", "fast"),
     ("MR", True): ("total_mr", "fast"),
 }
-BODY = {"body_trunc", "body_extremities"}
+BODY = "body"
 BODY_RULES = (
-    Rule(label="body_trunc", largest_component=True, connectivity=6),
-    Rule(label="body_extremities", min_volume_ml=50.0, connectivity=6),
+    Rule(label="body_trunc", largest_component=True, connectivity=6, on_model_grid=True),
+    Rule(label="body_extremities", min_volume_ml=50.0, connectivity=6, on_model_grid=True),
 )
 
 
@@ -102,8 +102,8 @@ class _Draft:
             return None
         if crop.task is not None:
             (finder,) = self.add(crop.task, "default", False, self.around(crop.task))
-        elif BODY & set(crop.labels):
-            (finder,) = self.add("body", "fast", False)
+        elif set(crop.labels) & set(self.tables.task(BODY).labels):
+            (finder,) = self.add(BODY, "fast", False)
         else:
             (finder,) = self.add(*ROUGH["MR" if task.endswith("_mr") else "CT", crop.robust], False)
         return Surroundings(member=finder, labels=crop.labels, margin_mm=crop.margin_mm)
@@ -243,7 +243,7 @@ def _as_in_task(record: ModelRecord, of: _Source, tables: Tasks) -> ModelRecord:
             "plan": record.plan.model_copy(update={"grid": grid.model_copy(update=changes)}),
             "labels": _labels(record, tables.values_of(of.task, of.dataset)),
             "inference": record.inference.model_copy(update={"overlap": overlap, "mirror": False, "skip_air": False}),
-            "postprocessing": BODY_RULES if set(task.labels) == BODY else (),
+            "postprocessing": BODY_RULES if of.task == BODY else (),
             "origin": None if origin is None else origin.model_copy(update=told),
         }
     )

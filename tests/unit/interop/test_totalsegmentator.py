@@ -6,16 +6,23 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 from totalsegmentator_weights import write_weights
 from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
+from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError, OutputError
+from medseg.inferers.case_stream import predict_logits
+from medseg.inferers.model import load_model
 from medseg.inferers.recipe import read_recipe
 from medseg.interop.totalsegmentator.importer import ROUGH, import_totalsegmentator
 from medseg.interop.totalsegmentator.tasks import complete_tasks, labels_of, read_tasks, usual_weights_folder
 from medseg.terminology import PRIVATE
+from medseg.transforms.prepared import prepare
+from medseg.transforms.restoring import restore_label_map
 from medseg.workflows.models import list_models, model_card
 
 TABLES = read_tasks()
@@ -71,6 +78,30 @@ def test_the_fast_task_is_one_model(tmp_path: Path, scan: Path, monkeypatch: pyt
     one = recipe.labels.items[int(found.max()) - 1]
     some = medseg.predict(tmp_path / "model", scan, device="cpu", labels=[one.name]).predictions[0]
     assert np.array_equal(some.label_map.label_map, np.where(found == one.value, found, 0))
+
+
+def test_small_pieces_of_the_body_are_removed_where_its_model_sees_them(tmp_path: Path, scan: Path) -> None:
+    """The program does so before the label map comes back to the grid of the scan, and of CT only."""
+    for task in ("body", "body_mr"):
+        write_weights(tmp_path / "home", task, "fast")
+        import_totalsegmentator(tmp_path / "home", tmp_path / task, task, "fast")
+    assert load_model(tmp_path / "body_mr" / "mri_body_6mm", "cpu").record.postprocessing == ()
+    model = load_model(tmp_path / "body" / "body_6mm", choose_device("cpu", "fp32"))
+    plan, source = model.record.plan, medseg.read_volume(scan)
+    prepared = prepare(source, None, plan.grid)
+    logits = predict_logits(model.network, prepared.image, plan, model.record.inference, model.device)
+    found = logits.argmax(0).numpy()
+    expected = np.zeros(found.shape, np.uint8)
+    for label in (1, 2):
+        pieces, n = ndimage.label(found == label)
+        sizes = ndimage.sum_labels(np.ones(found.shape), pieces, range(1, n + 1))
+        least = sizes.max() if label == 1 else 50_000 / prepared.geometry.voxel_volume_ml / 1000
+        expected[np.isin(pieces, 1 + np.flatnonzero(sizes >= least))] = label
+    assert 0 < np.count_nonzero(expected) < np.count_nonzero(found)
+    back = restore_label_map(torch.from_numpy(expected), prepared.geometry, prepared.source, nearest=(0, 1, 2))
+    (prediction,) = medseg.predict(tmp_path / "body", scan, device="cpu", precision="fp32").predictions
+    assert np.array_equal(prediction.label_map.label_map, back)
+    assert any("on the model grid" in warning for warning in prediction.warnings)
 
 
 @pytest.mark.slow

@@ -273,6 +273,38 @@ def test_masks_of_labels_are_resampled_as_the_label_map_that_they_make_up(wanted
     assert np.array_equal(ours[1:], [expected == value for value in (1, 2, 3)])
 
 
+def test_what_lies_outside_of_the_image_is_a_label_of_its_own_while_masks_are_resampled() -> None:
+    """As by nnU-Net, which has -1 there: a label with less than half of a voxel may have more than either."""
+    source = Geometry(SHAPE, np.diag([1.0, 1.0, 2.5, 1.0]))
+    labels = np.random.default_rng(0).integers(-1, 3, SHAPE)
+    rule = ModelGridRule((1.3, 0.8, 2.1), NNUNET, masks=(0, 1))
+    masks = torch.from_numpy(np.stack([np.where(labels < 0, -1, labels == value) for value in (1, 2)])).float()
+    ours, target = on_model_grid(masks, rule, source)
+    shares = np.stack([resized(labels == value, target.shape, 1) for value in range(-1, 3)])
+    tied = shares > shares.max(0) - 1e-6
+    nearest = resized(labels, target.shape, 0).astype(int)
+    expected = np.where(np.take_along_axis(tied, nearest[None] + 1, 0)[0], nearest, tied.argmax(0) - 1)
+    assert np.array_equal(ours, [expected == value for value in (1, 2)])
+    alone, _ = on_model_grid(masks.clamp(min=0), rule, source)
+    assert not np.array_equal(ours, alone)
+    same, _ = on_model_grid(masks, ModelGridRule((1.0, 1.0, 2.5), NNUNET, masks=(0, 1)), source)
+    assert np.array_equal(same, masks.clamp(min=0))
+
+
+def test_what_a_mask_has_a_label_for_is_not_outside_of_the_image(brain: np.ndarray) -> None:
+    outside = ~filled(brain)
+    mask = np.zeros(brain.shape[1:], np.float32)
+    mask[1:4, 2:20, 3:15] = 1  # partly outside
+    rule = Normalization(kind="zscore", nonzero=True)
+    image = torch.from_numpy(np.concatenate([brain, mask[None]]))
+    ours = normalized(image, [rule, rule, Normalization(kind="mask")], fill_holes=True).numpy()
+    inside = ~outside | (mask > 0)
+    for own, channel in zip(ours, brain, strict=False):
+        expected = np.where(inside, (channel - channel[inside].mean()) / channel[inside].std(), 0)
+        assert np.abs(own - expected).max() < 1e-5
+    assert np.array_equal(ours[2], np.where(mask > 0, 1, np.where(outside, -1, 0)))
+
+
 def test_halves_are_rounded_as_by_the_header_where_axes_are_tilted() -> None:
     """nnU-Net takes spacings from the header: 35 voxels of 1 mm are 17.5 of 2 mm, and 18 in the end."""
     angle = np.deg2rad(17.0)
