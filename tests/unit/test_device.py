@@ -18,8 +18,10 @@ def test_wrong_devices_and_precisions_are_refused() -> None:
         choose_device("gpu")
     with pytest.raises(ConfigError, match="not supported"):
         choose_device("meta")
-    with pytest.raises(ConfigError, match="fp16 needs CUDA"):
+    with pytest.raises(ConfigError, match="fp16: needs CUDA"):
         choose_device("cpu", "fp16")
+    with pytest.raises(ConfigError, match="precision fp64: is not known"):
+        choose_device("cpu", "fp64")  # type: ignore[arg-type]
 
 
 def test_cuda_is_taken_where_it_is_present(monkeypatch: pytest.MonkeyPatch) -> None:

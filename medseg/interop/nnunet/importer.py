@@ -37,6 +37,7 @@ from medseg.version import VERSION
 from medseg.weights import Tensors
 
 PROGRAM = "nnU-Net"
+MOST_TOLD = 8  # channels whose values are told
 BOTH_STAGES = "give the folder of the dataset, in which the first stage lies too, and --configuration"
 
 # The trainers that come with nnU-Net 2.8, and those of TotalSegmentator: they leave the network as it is planned, but
@@ -220,6 +221,8 @@ def _labels(trained: TrainedFolder) -> Labels:
     labels, _ = label_names(trained.dataset, file)
     if labels is None or not labels.items:
         raise ModelError(f"{file}: names no labels, so nobody knows what the outputs of the network are")
+    if min(labels.values) < 0:
+        raise ModelError(f"{file}: a label has the value {min(labels.values)}; those of nnU-Net are 1 and above")
     return labels
 
 
@@ -247,6 +250,13 @@ def _origin(
         "checkpoint": checkpoint.path.stem,
         "images read by": plans.image_reader_writer,
     }
+    intensities = plans.foreground_intensity_properties_per_channel
+    for number, name in enumerate(channel_names(trained.dataset)[:MOST_TOLD]):
+        if (values := intensities.get(str(number))) is not None:
+            ends = f"{values.percentile_00_5:g} to {values.percentile_99_5:g}"
+            details[f"values of {' '.join(name.split())}"[:LONGEST]] = (
+                f"{ends} (half and 99.5th percentile of the foreground in training)"
+            )
     return Origin(
         program=PROGRAM,
         dataset=plans.dataset_name or trained.said("name"),

@@ -113,6 +113,8 @@ def test_another_number_of_labels_or_channels_is_told(tmp_path: Path) -> None:
     source = write(tmp_path / "source", dataset={"channel_names": {"0": "CT", "1": "PET"}})
     refused(source, tmp_path, "encoder.stages.0.0.convs.0.conv.weight' is of 4×1×3×3×1, and 4×2×3×3×1 follows")
     refused(write(tmp_path / "source", dataset={"labels": {}}), tmp_path, "names no labels")
+    source = write(tmp_path / "source", dataset={"labels": {"background": 0, "liver": -1, "tumour": 2}})
+    refused(source, tmp_path, "a label has the value -1; those of nnU-Net are 1 and above")
 
 
 def broken(name: str, change: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
