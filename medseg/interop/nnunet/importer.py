@@ -249,14 +249,8 @@ def _origin(
         "folds": ", ".join(folds),
         "checkpoint": checkpoint.path.stem,
         "images read by": plans.image_reader_writer,
+        **dict(_values_by_channel(trained)),
     }
-    intensities = plans.foreground_intensity_properties_per_channel
-    for number, name in enumerate(channel_names(trained.dataset)[:MOST_TOLD]):
-        if (values := intensities.get(str(number))) is not None:
-            ends = f"{values.percentile_00_5:g} to {values.percentile_99_5:g}"
-            details[f"values of {' '.join(name.split())}"[:LONGEST]] = (
-                f"{ends} (half and 99.5th percentile of the foreground in training)"
-            )
     return Origin(
         program=PROGRAM,
         dataset=plans.dataset_name or trained.said("name"),
@@ -269,6 +263,16 @@ def _origin(
         dice=dice_of(trained, folds, labels),
         notes=tuple(_notes(checkpoint, plans.image_reader_writer)),
     )
+
+
+def _values_by_channel(trained: TrainedFolder) -> Iterator[tuple[str, str]]:
+    """Yields in words what values the channels had in training."""
+    intensities = trained.plans.foreground_intensity_properties_per_channel
+    for number, channel in enumerate(channel_names(trained.dataset)[:MOST_TOLD]):
+        if (values := intensities.get(str(number))) is not None:
+            ends = f"{values.percentile_00_5:g} to {values.percentile_99_5:g}"
+            name = " ".join(channel.split())[:LONGEST]
+            yield f"values of {name}", f"{ends} (half and 99.5th percentile of the foreground in training)"
 
 
 def _notes(checkpoint: NnunetCheckpoint, reader: str) -> Iterator[str]:
