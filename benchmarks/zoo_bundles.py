@@ -81,7 +81,7 @@ def compared(source: Path, arguments: argparse.Namespace, folder: Path) -> str:
 
 
 def draw_norms(network: torch.nn.Module) -> None:
-    """Draws scales and shifts of norms, which hide faults as they are; convolutions are drawn when a network is made."""
+    """Draws scales and shifts of norms, which hide faults as they are; convolutions have been drawn already."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in network.state_dict().values():
