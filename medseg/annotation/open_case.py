@@ -17,7 +17,7 @@ from medseg.dataset.annotations import Authorship
 from medseg.errors import ConfigError, GeometryError
 from medseg.interactive.prompts import Bounds
 from medseg.io.nifti.writer import nifti_bytes
-from medseg.report.display import window
+from medseg.pictures.display import window
 from medseg.serve.models import ServedModel
 from medseg.viewer.contents import shown_channel
 from medseg.volume import Array, MaskArray, Volume

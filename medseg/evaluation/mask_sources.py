@@ -21,7 +21,7 @@ from medseg.volume import Spacing3
 KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
-DICOM_ENDINGS = (".grid.seg", ".seg", ".rtstruct")
+DICOM_ENDINGS = (".grid.seg", ".map.seg", ".seg", ".rtstruct")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.reading import read_label_map
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
-from medseg.report.display import displayed, window
+from medseg.pictures.display import displayed, window
 from medseg.report.page import as_uri
 from medseg.structures import Colour
 from medseg.volume import GRID_TOLERANCE, Array, Volume

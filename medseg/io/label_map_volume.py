@@ -4,15 +4,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from medseg.errors import SourceError
 from medseg.io.certificates.raw_slices import RawSlices, raw_slices
+from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.io.structure_names import file_name, file_names, write_names
 from medseg.labels import Labels
+from medseg.measures.structures import StructureMeasures, measure_structures
 from medseg.structures import Region
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, Volume
+
+SegmentationForm = Literal["BINARY", "LABELMAP"]  # of a DICOM SEG
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class LabelMapVolume:
         labels: Names, values and regions.
         source: The image. Masks in DICOM need one that is DICOM: they are written on its slices.
         algorithm: The model's name, for DICOM's algorithm identification.
+        segmentation: The form of the DICOM SEG of the same mask that structured reports refer to.
     """
 
     label_map: Array
@@ -32,6 +39,7 @@ class LabelMapVolume:
     labels: Labels
     source: ImageSource | None = None
     algorithm: str = "medseg"
+    segmentation: SegmentationForm = "BINARY"
 
     @cached_property
     def slices(self) -> RawSlices | None:
@@ -40,6 +48,30 @@ class LabelMapVolume:
         None without a DICOM source, or where its files don't say it.
         """
         return raw_slices(self.source) if self.source is not None and self.source.kind == "dicom" else None
+
+    @cached_property
+    def image(self) -> Volume:
+        """The image that it belongs to, read once for all that shows or measures it.
+
+        Raises:
+            SourceError: There is none, or it cannot be read.
+        """
+        if self.source is None:
+            raise SourceError("there is no image whose values could be measured or shown")
+        return read_volume(self.source)
+
+    @cached_property
+    def measures(self) -> StructureMeasures:
+        """What was measured of its structures, and of the image in them.
+
+        Raises:
+            SourceError: The image cannot be read.
+            LabelError: Values are no label's.
+        """
+        modality = self.source.modality if self.source is not None else ""
+        names = [modality or "image"] if len(self.image.array) == 1 else []
+        units = ["HU" if modality == "CT" else ""] * len(names)
+        return measure_structures(self.label_map, self.labels, self.image.geometry, self.image, names, units)
 
     def mask(self, structure: Region) -> Array:
         """Returns the mask of a label or region, boolean ``(x, y, z)``."""

@@ -1,4 +1,7 @@
-"""The formats that masks are written in, and the one way to write one: no file stays that no reader has confirmed."""
+"""The formats that masks, and what tells of them, are written in, and the one way to write one.
+
+No file stays that no reader has confirmed.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +10,20 @@ from pathlib import Path
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
 from medseg.io.certificates.certificate import Certificate
-from medseg.io.dicom_seg.check import check_dicom_seg, check_dicom_seg_on_grid
-from medseg.io.dicom_seg.writer import ON_GRID, write_dicom_seg, write_dicom_seg_on_grid
+from medseg.io.dicom_seg.check import check_dicom_label_map, check_dicom_seg, check_dicom_seg_on_grid
+from medseg.io.dicom_seg.writer import (
+    LABEL_MAP,
+    ON_GRID,
+    write_dicom_label_map,
+    write_dicom_seg,
+    write_dicom_seg_on_grid,
+)
+from medseg.io.dicom_sr.check import check_dicom_sr
+from medseg.io.dicom_sr.writer import write_dicom_sr
 from medseg.io.folders import REJECTED
 from medseg.io.geojson.check import check_geojson
 from medseg.io.geojson.writer import write_geojson
-from medseg.io.label_map_volume import LabelMapVolume
+from medseg.io.label_map_volume import LabelMapVolume, SegmentationForm
 from medseg.io.nifti.check import check_nifti, check_nifti_per_label
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
 from medseg.io.picture.check import check_picture
@@ -38,6 +49,7 @@ class Format:
         endings: What the name of a file has to end with; none for a folder with several files.
         on_dicom: Whether it lies on the slices of a DICOM series.
         is_label_map: Whether it is one image of label values; others consist of named structures.
+        needs: Names of formats of which one belongs beside it, since it refers to that.
 
     Example:
         >>> from medseg.io import Format, format_named
@@ -53,6 +65,7 @@ class Format:
     endings: tuple[str, ...] = ()
     on_dicom: bool = False
     is_label_map: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -84,6 +97,8 @@ PNG = Format("png", write_picture, check_picture, ".png", (".png",), is_label_ma
 GEOJSON = Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",))  # of pictures only
 TIFF = Format("tiff", write_picture, check_picture, ".tif", (".tif", ".tiff"), is_label_map=True)
 
+SEGMENTATIONS = ("dicom-seg", LABEL_MAP)
+
 FORMATS = {
     each.name: each
     for each in (
@@ -91,6 +106,7 @@ FORMATS = {
         Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
         Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
+        Format(LABEL_MAP, write_dicom_label_map, check_dicom_label_map, ".map.seg.dcm", (".dcm",), on_dicom=True),
         Format(ON_GRID, write_dicom_seg_on_grid, check_dicom_seg_on_grid, ".grid.seg.dcm", (".dcm",), on_dicom=True),
         Format("rtstruct", write_rtstruct, check_rtstruct, ".rtstruct.dcm", (".dcm",), on_dicom=True),
         Format("stl", write_stl, check_stl, "_stl"),
@@ -98,6 +114,13 @@ FORMATS = {
     )
 }
 
+# What tells of a mask, and is none: no reader takes it for one.
+REPORTS = {
+    each.name: each
+    for each in (
+        Format("dicom-sr", write_dicom_sr, check_dicom_sr, ".sr.dcm", (".dcm",), on_dicom=True, needs=SEGMENTATIONS),
+    )
+}
 
 # What a file is called tells its format; where several fit, the first.
 BY_ENDING = {ending: each for each in (TIFF, PNG, GEOJSON, *reversed(FORMATS.values())) for ending in each.endings}
@@ -122,14 +145,24 @@ class Written:
 
 
 def format_named(name: str) -> Format:
-    """Returns the format of a name, such as ``"nifti"`` or ``"dicom-seg"``.
+    """Returns the format of a name, such as ``"nifti"``, ``"dicom-seg"`` or ``"dicom-sr"``.
 
     Raises:
         ConfigError: There is none of this name.
     """
-    if name not in FORMATS:
-        raise ConfigError(f"there is no format '{name}'{did_you_mean(name, FORMATS)}")
-    return FORMATS[name]
+    known = {**FORMATS, **REPORTS}
+    if name not in known:
+        raise ConfigError(f"there is no format '{name}'{did_you_mean(name, known)}")
+    return known[name]
+
+
+def segmentation_form(names: Sequence[str]) -> SegmentationForm:
+    """Returns the form of the DICOM SEG that reports refer to, among formats of one mask.
+
+    Args:
+        names: Of the formats.
+    """
+    return "LABELMAP" if LABEL_MAP in names and "dicom-seg" not in names else "BINARY"
 
 
 def ending_of(path: Path) -> str:
@@ -172,7 +205,7 @@ def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Writte
     A mask that does not lie right is kept aside, under a name that no reader takes for a mask (``….rejected``).
 
     Args:
-        format_: One of ``FORMATS``, or what ``usual_format`` gives.
+        format_: One of ``FORMATS`` or ``REPORTS``, or what ``usual_format`` gives.
         path: The file; or the folder, for formats of several files.
         segmented: The label map with its grid, labels and source.
 

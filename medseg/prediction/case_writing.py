@@ -22,7 +22,7 @@ from medseg.instances.grouping import Objects
 from medseg.instances.object_map import ObjectMap
 from medseg.instances.object_table import object_table
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.io.mask_formats import Format, Written, usual_format, write_mask
+from medseg.io.mask_formats import Format, Written, segmentation_form, usual_format, write_mask
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.picture.exif import orientation_of
 from medseg.io.picture.writer import write_image2d
@@ -66,7 +66,14 @@ def write_case(
     volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
     reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
     reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
-    segmented = LabelMapVolume(label_map.label_map, label_map.geometry, record.labels, case.images[0], model.name)
+    segmented = LabelMapVolume(
+        label_map.label_map,
+        label_map.geometry,
+        record.labels,
+        case.images[0],
+        model.name,
+        segmentation_form([format_.name for format_ in paths]),
+    )
     if folder is not None:
         _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
         if segmented_case.objects is not None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from medseg.errors import GeometryError
 from medseg.files import written_whole
 from medseg.io.nifti.writer import write_nifti
-from medseg.report.display import PLANES, displayed, window
+from medseg.pictures.display import PLANES, displayed, window
 from medseg.volume import Volume
 
 INCHES = 2.6

@@ -3,7 +3,7 @@
 import numpy as np
 
 from medseg.labels import Labels
-from medseg.report.display import displayed, window
+from medseg.pictures.display import displayed, window
 from medseg.volume import Array, Geometry, Volume
 
 OPACITY = 0.5

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.labels import Labels
-from medseg.report.display import PLANES, Plane, displayed, window
+from medseg.pictures.display import PLANES, Plane, displayed, window
 from medseg.report.page import png
 from medseg.structures import Colour
 from medseg.volume import Array, Geometry, Volume

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medseg.report.display import is_photograph
+from medseg.pictures.display import is_photograph
 from medseg.volume import Array, Geometry
 
 MOST_CHANNELS = 3

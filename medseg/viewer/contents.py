@@ -15,7 +15,7 @@ from skimage.measure import marching_cubes
 
 from medseg.errors import MedsegError
 from medseg.io.nifti.writer import nifti_bytes
-from medseg.report.display import window
+from medseg.pictures.display import window
 from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR
 from medseg.viewer.colour_image import colours, is_colour_image

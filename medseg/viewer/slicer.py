@@ -12,7 +12,7 @@ from medseg.files import ensure_folder, write_text, written_whole
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.seg_nrrd.writer import write_seg_nrrd
-from medseg.report.display import window
+from medseg.pictures.display import window
 from medseg.viewer.colour_image import colours, is_colour_image
 from medseg.viewer.mrml import MrmlImage, MrmlMask, mrml
 from medseg.viewer.scene import Scene

@@ -14,9 +14,9 @@ from medseg.files import ensure_folder
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.phantom.study_set import StudySet, make_study_set
+from medseg.pictures.overlay import plot_overlay
 from medseg.prediction.result import PredictResult
 from medseg.progress import say
-from medseg.report.overlay import plot_overlay
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.export import export
 from medseg.workflows.predict import predict

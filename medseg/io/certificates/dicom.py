@@ -105,14 +105,18 @@ def dicom_certificate(
 def _wrong_names(found: StructuresFound, segmented: LabelMapVolume) -> Iterator[str]:
     expected = [structure.name for structure in segmented.labels.structures]
     names = [whole or short for short, whole in zip(found.names, found.whole_names, strict=True)]
-    if [_comparable(name) for name in names] != [_comparable(name) for name in expected]:
+    if [comparable(name) for name in names] != [comparable(name) for name in expected]:
         yield f"its structures are {', '.join(names)} instead of {', '.join(expected)}"
     if len(set(found.names)) < len(found.names) or not all(0 < len(name) <= LONGEST_NAME for name in found.names):
         yield f"the names {', '.join(found.names)} are empty, too long, or the same"
 
 
-def _comparable(name: str) -> str:
-    """Returns a name without control characters, which DICOM doesn't have, and no longer than its longest text."""
+def comparable(name: str) -> str:
+    """Returns a name without control characters, which DICOM doesn't have, and no longer than its longest text.
+
+    Args:
+        name: Of a structure.
+    """
     kept = (character for character in name if character.isprintable() and not character.isspace())
     return "".join(kept)[:MOST_TEXT] or UNNAMED
 

@@ -40,7 +40,7 @@ SEXES = ("M", "F", "O")
 KEYWORDS = (
     *TYPE_2, *TYPE_3,
     "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID",
-    "PositionReferenceIndicator", "Modality", "SeriesDescription", "SeriesNumber", "SliceThickness",
+    "PositionReferenceIndicator", "Modality", "Units", "SeriesDescription", "SeriesNumber", "SliceThickness",
     "NumberOfFrames", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 

@@ -27,6 +27,21 @@ def check_dicom_seg(path: Path, segmented: LabelMapVolume) -> Certificate:
         return dicom_certificate(_read_seg(dcmread(path), slices), segmented, slices)
 
 
+def check_dicom_label_map(path: Path, segmented: LabelMapVolume) -> Certificate:
+    """Reads a DICOM SEG of the type LABELMAP back and compares each frame with the label map on its slice.
+
+    Args:
+        path: The file.
+        segmented: What was to be written.
+
+    Raises:
+        ValueError: The file's frames contradict each other, or the source does not say where it lies.
+    """
+    with config.disable_value_validation():
+        slices = slices_of_source(segmented)
+        return dicom_certificate(_read_label_map(dcmread(path), slices), segmented, slices)
+
+
 def check_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> Certificate:
     """Reads a DICOM SEG back and compares each frame with a plane of the label map's grid.
 
@@ -78,6 +93,30 @@ def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> Struct
 
     names = [str(item.SegmentLabel) for item in header.SegmentSequence]
     whole_names = [str(item.get("TrackingID") or "") for item in header.SegmentSequence]
+    return StructuresFound(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
+
+
+def _read_label_map(header: Dataset, slices: RawSlices) -> StructuresFound:
+    items = [item for item in header.SegmentSequence if int(item.SegmentNumber) != 0]  # 0 is the background
+    shared = header.SharedFunctionalGroupsSequence[0]
+    groups = header.PerFrameFunctionalGroupsSequence
+    frames: dict[int, int] = {}
+    references, off_slice = [], 0.0
+    for i, own in enumerate(groups):
+        place = _frame_geometry(header, shared, own)
+        number = slices.nearest(place.affine[:3, 3])
+        off_slice = max(off_slice, slices[number].grid.distance(place))
+        references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
+        if frames.setdefault(number, i) != i:
+            raise ValueError(f"frames {frames[number] + 1} and {i + 1} lie at one place")
+    pixels = header.pixel_array.reshape(len(groups), int(header.Rows), int(header.Columns))
+
+    def mask(segment: int, number: int) -> Array | None:
+        i = frames.get(number)
+        return None if i is None else np.asarray(pixels[i] == int(items[segment].SegmentNumber))
+
+    names = [str(item.SegmentLabel) for item in items]
+    whole_names = [str(item.get("TrackingID") or "") for item in items]
     return StructuresFound(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
 
 

@@ -1,18 +1,17 @@
 """Label maps as DICOM segmentations, on the slices of their source, through highdicom."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom import Dataset, config
-from pydicom.uid import CTImageStorage
+from pydicom import Dataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
 
+from medseg.errors import OutputError
 from medseg.files import written_whole
+from medseg.io.dicom.derived_object import as_sources_are, concept, series_description
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, on_planes
 from medseg.io.dicom.source_series import (
     CHARACTER_SET,
@@ -23,20 +22,22 @@ from medseg.io.dicom.source_series import (
     source_series,
 )
 from medseg.io.dicom.stack import stack_of
-from medseg.io.label_map_volume import LabelMapVolume
+from medseg.io.label_map_volume import LabelMapVolume, SegmentationForm
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.labels import Labels
-from medseg.progress import warn
+from medseg.progress import say, warn
 from medseg.structures import Region
-from medseg.terminology import Code
 from medseg.version import VERSION
 from medseg.volume import Array, Geometry
 
 if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
     from highdicom.seg import Segmentation, SegmentDescription
-    from highdicom.sr import CodedConcept
 
 ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is called
+LABEL_MAP = "dicom-seg-labelmap"  # the same of ``write_dicom_label_map``
+MOST_FRAMES = 400  # above which some viewers show no segmentation (Weasis), and others are slow
+
+PREFIXES = {"BINARY": "segmentation", "LABELMAP": "label map"}  # of what UIDs are derived from
 
 SERIES_NUMBERS = 1000  # a mask's series has this number and that of its source
 SHARED = (
@@ -64,7 +65,7 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with _as_sources_are():
+    with as_sources_are():
         series = source_series(segmented, path)
         if not stack_of(series.planes, path).is_grid:
             warn(
@@ -73,7 +74,57 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
             )
         segmentation = _segmentation(segmented, series)
         _refer_to_slices(segmentation, series)
+        if segmentation.NumberOfFrames > MOST_FRAMES:
+            say(
+                f"{path}: has {segmentation.NumberOfFrames} frames, one for each slice of each structure; where a "
+                f"viewer is slow with it or shows nothing, {LABEL_MAP} has one for each slice"
+            )
         return _saved(path, segmentation, series)
+
+
+def write_dicom_label_map(path: Path, segmented: LabelMapVolume) -> list[Path]:
+    """Writes one DICOM SEG of the type LABELMAP (PS3.3, A.51; supplement 243, since DICOM 2024d).
+
+    It has one frame a slice for all structures, whose pixels are the numbers of segments, and is compressed without
+    loss (RLE). Older viewers don't know it. All else is as in ``write_dicom_seg``.
+
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, structures overlap, or the file cannot be written.
+        SourceError: The source cannot be referred to.
+        LabelError: Values are no label's.
+    """
+    if _overlap(segmented.labels):
+        raise OutputError(
+            f"{path}: regions overlap their labels, and a label map holds one structure a pixel; choose dicom-seg"
+        )
+    with as_sources_are():
+        series = source_series(segmented, path)
+        segmentation = _segmentation(segmented, series, "LABELMAP")
+        _refer_to_slices(segmentation, series)
+        return _saved(path, segmentation, series)
+
+
+def segmentation_uid(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> UID:
+    """Returns the SOPInstanceUID that the segmentation of a mask has, whether it is written or not.
+
+    Args:
+        segmented: The mask.
+        series: That it lies on.
+        kind: How its frames hold segments.
+    """
+    return derived_uid(mask_digest(segmented, series), PREFIXES[kind])
+
+
+def segmentation_series_uid(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> UID:
+    """Returns the same of its SeriesInstanceUID."""
+    return derived_uid(mask_digest(segmented, series), f"{PREFIXES[kind]} series")
 
 
 def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]:
@@ -94,20 +145,13 @@ def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with _as_sources_are():
+    with as_sources_are():
         series = source_series(segmented, path)
         series = replace(series, planes=_planes_of(segmented.geometry), references=[])
         segmentation = _segmentation(segmented, series)
         for frame in segmentation.PerFrameFunctionalGroupsSequence:
             del frame.DerivationImageSequence
         return _saved(path, segmentation, series)
-
-
-@contextmanager
-def _as_sources_are() -> Iterator[None]:
-    """Lets what sources hold be repeated as it is, odd names and UIDs too."""
-    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
-        yield
 
 
 def _saved(path: Path, segmentation: "Segmentation", series: SourceSeries) -> list[Path]:
@@ -132,8 +176,8 @@ def _planes_of(grid: Geometry) -> list[SlicePlane]:
     ]
 
 
-def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentation":
-    from highdicom.seg import Segmentation, SegmentationTypeValues
+def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> "Segmentation":
+    from highdicom.seg import Segmentation
 
     content, structures = mask_digest(segmented, series), segmented.labels.structures
     labels = dicom_labels([structure.name for structure in structures])
@@ -142,14 +186,14 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentat
     return Segmentation(
         source_images=[_classic_slice(series, i) for i in used],
         pixel_array=_segments(pixels[used], segmented.labels),
-        segmentation_type=SegmentationTypeValues.BINARY,
+        segmentation_type=kind,
         segment_descriptions=[
             _description(number, label, structure, segmented.algorithm, content)
             for number, (label, structure) in enumerate(zip(labels, structures, strict=True), start=1)
         ],
-        series_instance_uid=derived_uid(content, "segmentation series"),
+        series_instance_uid=segmentation_series_uid(segmented, series, kind),
         series_number=SERIES_NUMBERS + series.number,
-        sop_instance_uid=derived_uid(content, "segmentation"),
+        sop_instance_uid=segmentation_uid(segmented, series, kind),
         instance_number=1,
         manufacturer="medseg",
         manufacturer_model_name=dicom_label(segmented.algorithm),
@@ -157,9 +201,10 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentat
         device_serial_number="none",
         content_label="SEGMENTATION",
         content_description=dicom_label(f"{segmented.algorithm} on {series.name}"),
-        series_description=dicom_label(f"Segmentation of {series.name}"),
+        series_description=series_description("Segmentation", series),
         specific_character_set=CHARACTER_SET,
         omit_empty_frames=bool(pixels.any()),
+        transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
     )
 
 
@@ -168,13 +213,21 @@ def _segments(pixels: Array, labels: Labels) -> Array:
 
     That is a map of their numbers, or where they overlap masks ``(plane, row, column, segment)``.
     """
-    encoded, structures = labels.encode(pixels), labels.structures
-    is_part = np.array([[value in structure.values for value in (0, *labels.values)] for structure in structures])
-    if (is_part.sum(axis=0) > 1).any():
+    encoded, structures, is_part = labels.encode(pixels), labels.structures, _parts(labels)
+    if _overlap(labels):
         masks: Array = is_part.T[encoded]
         return masks
     numbers: Array = (np.arange(1, len(structures) + 1) @ is_part).astype(np.uint8)[encoded]
     return numbers
+
+
+def _parts(labels: Labels) -> Array:
+    """Returns which values, 0 the first, are a part of which structure: boolean ``(structure, value)``."""
+    return np.array([[value in each.values for value in (0, *labels.values)] for each in labels.structures])
+
+
+def _overlap(labels: Labels) -> bool:
+    return bool((_parts(labels).sum(axis=0) > 1).any())
 
 
 def _description(number: int, label: str, structure: Region, algorithm: str, content: str) -> "SegmentDescription":
@@ -189,8 +242,8 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
     description = SegmentDescription(
         segment_number=number,
         segment_label=label,
-        segmented_property_category=_concept(coding.category),
-        segmented_property_type=_concept(coding.type),
+        segmented_property_category=concept(coding.category),
+        segmented_property_type=concept(coding.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
             name=dicom_label(algorithm), family=codes.cid7162.ArtificialIntelligence, version=VERSION
@@ -201,14 +254,8 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
     )
     if coding.modifier is not None:
         property_type = description.SegmentedPropertyTypeCodeSequence[0]
-        property_type.SegmentedPropertyTypeModifierCodeSequence = [_concept(coding.modifier)]
+        property_type.SegmentedPropertyTypeModifierCodeSequence = [concept(coding.modifier)]
     return description
-
-
-def _concept(code: Code) -> "CodedConcept":
-    from highdicom.sr import CodedConcept
-
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=dicom_label(code.meaning))
 
 
 def _classic_slice(series: SourceSeries, i: int) -> Dataset:

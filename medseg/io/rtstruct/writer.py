@@ -1,18 +1,24 @@
 """Label maps as DICOM RT structure sets: outlines of each structure on the slices of its source."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from pydicom import DataElement, Dataset, FileDataset, FileMetaDataset, config
+from pydicom import DataElement, Dataset, FileDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medseg.files import written_whole
+from medseg.io.dicom.derived_object import (
+    NOT_CLINICAL,
+    Identity,
+    as_sources_are,
+    coded,
+    new_object,
+    series_description,
+)
 from medseg.io.dicom.geometry import SlicePlane, on_planes
 from medseg.io.dicom.source_series import (
-    CHARACTER_SET,
     SourceSeries,
     derived_uid,
     instance_reference,
@@ -23,7 +29,7 @@ from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.outlines import Line, outlines
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
 from medseg.structures import Region
-from medseg.terminology import CATEGORIES, Code
+from medseg.terminology import CATEGORIES
 from medseg.version import VERSION
 from medseg.volume import Array
 
@@ -57,7 +63,7 @@ def write_rtstruct(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with config.disable_value_validation():  # what sources hold is repeated as it is
+    with as_sources_are():
         series = source_series(segmented, path)
         structure_set = _structure_set(segmented, series)
         with written_whole(path) as temporary:
@@ -81,24 +87,21 @@ def _structure_set(segmented: LabelMapVolume, series: SourceSeries) -> FileDatas
 def _file(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
     """Returns a data set without structures. Its VR is implicit, since explicit VR has no room for outlines of over 64
     kB."""
-    content, now = mask_digest(segmented, series), datetime.now()
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SpecificCharacterSet = CHARACTER_SET
-    dataset.update(series.patient_and_study)
-    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = derived_uid(content, "structure set")
-    dataset.SeriesInstanceUID = derived_uid(content, "structure set series")
-    dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBERS + series.number, 1
-    dataset.Modality, dataset.OperatorsName = "RTSTRUCT", ""
-    dataset.SeriesDescription = dicom_label(f"Structures of {series.name}")
-    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(segmented.algorithm)
-    dataset.SoftwareVersions = VERSION
+    content = mask_digest(segmented, series)
+    identity = Identity(
+        class_uid=RTStructureSetStorage,
+        uid=derived_uid(content, "structure set"),
+        series_uid=derived_uid(content, "structure set series"),
+        series_number=SERIES_NUMBERS + series.number,
+        modality="RTSTRUCT",
+    )
+    description = series_description("Structures", series)
+    dataset = new_object(identity, series, description, segmented.algorithm, ImplicitVRLittleEndian)
+    dataset.OperatorsName = ""
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = series.frame_of_reference_uid, ""
     dataset.StructureSetLabel, dataset.StructureSetName = "medseg", dicom_label(segmented.algorithm)
-    dataset.StructureSetDate = dataset.InstanceCreationDate = f"{now:%Y%m%d}"
-    dataset.StructureSetTime = dataset.InstanceCreationTime = f"{now:%H%M%S}"
+    dataset.StructureSetDescription = NOT_CLINICAL
+    dataset.StructureSetDate, dataset.StructureSetTime = dataset.InstanceCreationDate, dataset.InstanceCreationTime
     dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
 
@@ -170,15 +173,9 @@ def _observation(number: int, structure: Region) -> Dataset:
     observation.ObservationNumber = observation.ReferencedROINumber = number
     observation.RTROIInterpretedType = "ORGAN" if coding.category == CATEGORIES["anatomical"] else ""
     observation.ROIInterpreter = ""
-    observation.SegmentedPropertyCategoryCodeSequence = [_coded(coding.category)]
-    observation.RTROIIdentificationCodeSequence = [_coded(coding.type)]
+    observation.SegmentedPropertyCategoryCodeSequence = [coded(coding.category)]
+    observation.RTROIIdentificationCodeSequence = [coded(coding.type)]
     if coding.modifier is not None:
         code = observation.RTROIIdentificationCodeSequence[0]
-        code.SegmentedPropertyTypeModifierCodeSequence = [_coded(coding.modifier)]
+        code.SegmentedPropertyTypeModifierCodeSequence = [coded(coding.modifier)]
     return observation
-
-
-def _coded(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = code.scheme, code.value, dicom_label(code.meaning)
-    return item

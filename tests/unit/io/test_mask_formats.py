@@ -14,9 +14,10 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 
 from medseg.errors import ConfigError, LabelError, OutputError
+from medseg.io.dicom_seg.writer import LABEL_MAP
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.io.mask_formats import FORMATS, NIFTI, PNG, TIFF, format_named, usual_format, write_mask
+from medseg.io.mask_formats import FORMATS, NIFTI, PNG, REPORTS, TIFF, format_named, usual_format, write_mask
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
@@ -41,9 +42,11 @@ def centre_of_frames(path: Path, number: int) -> np.ndarray:
     between = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, dtype=float)[::-1]
     points = []
     for group, pixels in zip(header.PerFrameFunctionalGroupsSequence, pixel_array(header), strict=True):
-        if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
+        is_shown = header.SegmentationType == "LABELMAP"  # pixels are numbers then
+        shown = pixels == number if is_shown else pixels
+        if is_shown or group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
             position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-            points.append(np.argwhere(pixels)[:, ::-1] * between @ orientation + position)
+            points.append(np.argwhere(shown)[:, ::-1] * between @ orientation + position)
     return np.concatenate(points).mean(axis=0)
 
 
@@ -94,6 +97,10 @@ def test_regions_are_written_beside_their_labels(balls: LabelMapVolume, tmp_path
     labels = Labels.from_names({"liver": 1}, {"both": (1, 2)}).described({"both": {"colour": (1, 2, 3)}})
     mask = replace(balls, labels=labels)
     for format_ in FORMATS.values():
+        if format_.name == LABEL_MAP:  # it has one segment a pixel
+            with pytest.raises(OutputError, match="regions overlap their labels.*choose dicom-seg"):
+                write_mask(format_, format_.path(tmp_path, "case"), mask)
+            continue
         assert write_mask(format_, format_.path(tmp_path, "case"), mask).certificate.n_different == 0
     seg = dcmread(tmp_path / "case.seg.dcm")
     assert [item.SegmentLabel for item in seg.SegmentSequence] == ["liver", "both"]
@@ -161,9 +168,10 @@ def test_a_sheared_grid_stays_sheared(name: str, tmp_path: Path) -> None:
 
 
 def test_formats_are_known_by_name() -> None:
-    names = ["nifti", "nifti-per-label", "seg-nrrd", "dicom-seg", "dicom-seg-grid", "rtstruct", "stl", "obj"]
+    names = ["nifti", "nifti-per-label", "seg-nrrd", "dicom-seg", LABEL_MAP, "dicom-seg-grid", "rtstruct", "stl", "obj"]
     assert list(FORMATS) == names
-    assert [format_named(name).name for name in names] == names
+    assert not FORMATS.keys() & REPORTS.keys()
+    assert [format_named(name).name for name in (*names, *REPORTS)] == [*names, *REPORTS]
     with pytest.raises(ConfigError, match="did you mean 'dicom-seg'"):
         format_named("dicomseg")
 

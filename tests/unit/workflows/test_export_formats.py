@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from medseg.cli.main import app
 from medseg.errors import ConfigError, GeometryError, LabelError, MedsegError, OutputError
+from medseg.io.dicom_seg.writer import LABEL_MAP
 from medseg.io.discover import source_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import FORMATS, write_mask
@@ -91,7 +92,7 @@ def test_segments_that_overlap_stay_whole(name: str, overlapping: LabelMapVolume
     path = stored(name, overlapping, tmp_path)
     source = overlapping.source
     assert source is not None
-    for format_ in (each for each in FORMATS.values() if not each.is_label_map):
+    for format_ in (each for each in FORMATS.values() if not each.is_label_map and each.name != LABEL_MAP):
         written = export(path, format_.path(tmp_path, "out"), like=source.path, format=format_.name)
         assert written.certificate.n_different == 0
         if not format_.is_folder:

@@ -20,7 +20,7 @@ from medseg.cli.main import app
 from medseg.errors import ConfigError, OutputError, SourceError
 from medseg.inferers.model import save_model
 from medseg.io import mask_formats as formats
-from medseg.io.mask_formats import FORMATS
+from medseg.io.mask_formats import FORMATS, REPORTS, format_named
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.labels import Labels
 from medseg.plan import Plan
@@ -63,12 +63,13 @@ def predictions(folder: Path) -> dict:
 @pytest.mark.parametrize("kind", ["oblique", "tilted by 20°", "uneven", "enhanced"])
 def test_a_dicom_study_in_all_formats(run: Path, kind: str, tmp_path: Path) -> None:
     write_kind(tmp_path / "study", KINDS[kind])
-    result = medseg.predict(run, tmp_path / "study", tmp_path / "masks", device="cpu", formats=list(FORMATS))
+    names = [name for name in (*FORMATS, *REPORTS) if name != "dicom-seg-labelmap"]  # regions overlap
+    result = medseg.predict(run, tmp_path / "study", tmp_path / "masks", device="cpu", formats=names)
     (prediction,) = result.predictions
     assert not result.problems
     (case,) = predictions(tmp_path / "masks")["cases"]
     name = prediction.case_id
-    for format_ in FORMATS.values():
+    for format_ in map(format_named, names):
         path = tmp_path / "masks" / case["masks"][format_.name]
         assert path.name == f"{name}{format_.suffix}"
         assert path.is_file() or sorted(file.name.split(".")[0] for file in path.iterdir()) == ["ball", "core"]
@@ -87,6 +88,18 @@ def test_a_dicom_study_in_all_formats(run: Path, kind: str, tmp_path: Path) -> N
     assert prediction.volumes_ml["ball"] == pytest.approx(sum(volumes), rel=0.2)
     segments = read_segmentation(tmp_path / "masks" / f"{name}.seg.nrrd")
     assert np.array_equal(segments.mask(segments.segments[1]), found.label_map > 0)
+
+
+def test_a_report_comes_with_the_segmentation_that_it_refers_to(run: Path, tmp_path: Path) -> None:
+    write_kind(tmp_path / "study", KINDS["CT"])
+    result = medseg.predict(run, tmp_path / "study", tmp_path / "masks", device="cpu", formats=["dicom-sr"])
+    (prediction,) = result.predictions
+    seg, report = (dcmread(mask.path) for mask in prediction.masks)
+    assert [mask.format.name for mask in prediction.masks] == ["dicom-seg", "dicom-sr"]
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    named = {each.SeriesInstanceUID: each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for each in evidence}
+    assert named[seg.SeriesInstanceUID] == seg.SOPInstanceUID
+    assert report.StudyInstanceUID == seg.StudyInstanceUID and report.PatientID == seg.PatientID
 
 
 def test_a_format_that_cannot_be_is_a_problem_and_the_others_are_written(

@@ -14,7 +14,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from medseg.errors import GeometryError
 from medseg.files import written_whole
 from medseg.labels import Labels
-from medseg.report.display import PLANES, Plane, displayed, window
+from medseg.pictures.display import PLANES, Plane, displayed, window
 from medseg.structures import Label
 from medseg.volume import Array, Volume
 

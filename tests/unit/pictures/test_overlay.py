@@ -7,7 +7,7 @@ from PIL import Image
 
 from medseg.errors import GeometryError
 from medseg.labels import Labels
-from medseg.report.overlay import plot_overlay
+from medseg.pictures.overlay import plot_overlay
 from medseg.volume import Geometry, Volume
 
 LABELS = Labels.from_names({"liver": 1, "spleen": 4})

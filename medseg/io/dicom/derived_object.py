@@ -1,0 +1,96 @@
+"""What all DICOM objects that are made from a series and its mask have in common."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydicom import Dataset, FileDataset, FileMetaDataset, config
+from pydicom.uid import UID
+
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries
+from medseg.io.structure_names import LONGEST_LABEL, dicom_label
+from medseg.terminology import Code
+from medseg.version import VERSION
+
+if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
+    from highdicom.sr import CodedConcept
+
+NOT_CLINICAL = "not for clinical use"  # in the description of each series that medseg makes, which viewers show
+
+
+class Identity(NamedTuple):
+    """What names an object in an archive.
+
+    Attributes:
+        class_uid: SOPClassUID.
+        uid: SOPInstanceUID.
+        series_uid: SeriesInstanceUID.
+        series_number: SeriesNumber.
+        modality: Such as "RTSTRUCT".
+    """
+
+    class_uid: str
+    uid: UID
+    series_uid: UID
+    series_number: int
+    modality: str
+
+
+@contextmanager
+def as_sources_are() -> Iterator[None]:
+    """Lets what sources hold be repeated as it is, odd names and UIDs too."""
+    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+        yield
+
+
+def series_description(what: str, series: SourceSeries) -> str:
+    """Returns the SeriesDescription of an object: what it is, of which series, and that it is not for clinical use.
+
+    Args:
+        what: Such as "Segmentation".
+        series: That it was made from. Its name is cut where all is too long for DICOM.
+    """
+    end = f" ({NOT_CLINICAL})"
+    return dicom_label(f"{what} of {series.name}", LONGEST_LABEL - len(end)) + end
+
+
+def new_object(identity: Identity, series: SourceSeries, description: str, algorithm: str, syntax: UID) -> FileDataset:
+    """Returns an object without content: patient and study of its source, its own series, and what made it.
+
+    Args:
+        identity: Its UIDs.
+        series: Of its source.
+        description: SeriesDescription.
+        algorithm: The model's name.
+        syntax: Transfer syntax.
+    """
+    now = datetime.now()
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SpecificCharacterSet = CHARACTER_SET
+    dataset.update(series.patient_and_study)
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = identity.class_uid
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = identity.uid
+    dataset.SeriesInstanceUID, dataset.SeriesNumber = identity.series_uid, identity.series_number
+    dataset.InstanceNumber, dataset.Modality, dataset.SeriesDescription = 1, identity.modality, description
+    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(algorithm)
+    dataset.SoftwareVersions = VERSION
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
+    return dataset
+
+
+def concept(code: Code) -> "CodedConcept":
+    """Returns a code as highdicom has it."""
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=dicom_label(code.meaning))
+
+
+def coded(code: Code) -> Dataset:
+    """Returns a code as an item of a sequence (PS3.3, 8.8)."""
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = code.scheme, code.value, dicom_label(code.meaning)
+    return item

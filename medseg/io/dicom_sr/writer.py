@@ -1,0 +1,220 @@
+"""What was measured of a mask as a DICOM structured report, TID 1500, through highdicom."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code as DicomCode
+
+from medseg.files import written_whole
+from medseg.io.dicom.derived_object import NOT_CLINICAL, as_sources_are, concept, series_description
+from medseg.io.dicom.segmentation_objects import LABEL_MAP_STORAGE
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, mask_digest, source_series
+from medseg.io.dicom_seg.writer import segmentation_series_uid, segmentation_uid
+from medseg.io.label_map_volume import LabelMapVolume
+from medseg.io.structure_names import dicom_label, storable_text
+from medseg.measures.structures import MM3_IN_ML, StructureRow
+from medseg.structures import Region
+from medseg.terminology import CATEGORIES, SIDES
+from medseg.version import VERSION
+
+if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
+    from highdicom.sr import Comprehensive3DSR, Measurement, VolumetricROIMeasurementsAndQualitativeEvaluations
+
+SERIES_NUMBERS = 3000  # a report's series has this number and that of its source
+
+SEGMENTATION_STORAGE = {"BINARY": "1.2.840.10008.5.1.4.1.1.66.4", "LABELMAP": LABEL_MAP_STORAGE}
+
+# DICOM PS3.16, CID 7469 and 7470
+VOLUME = DicomCode("118565006", "SCT", "Volume")
+AREA = DicomCode("42798000", "SCT", "Area")
+DIAMETER = DicomCode("81827009", "SCT", "Diameter")
+LONG_AXIS = DicomCode("103339001", "SCT", "Long axis")
+SHORT_AXIS = DicomCode("103340004", "SCT", "Short axis")
+
+# CID 7464
+DERIVATIONS = {
+    "mean": DicomCode("373098007", "SCT", "Mean"),
+    "deviation": DicomCode("386136009", "SCT", "Standard Deviation"),
+    "minimum": DicomCode("255605001", "SCT", "Minimum"),
+    "median": DicomCode("373099004", "SCT", "Median"),
+    "maximum": DicomCode("56851009", "SCT", "Maximum"),
+}
+
+MM = DicomCode("mm", "UCUM", "millimeter")
+MM2 = DicomCode("mm2", "UCUM", "square millimeter")
+MM3 = DicomCode("mm3", "UCUM", "cubic millimeter")
+
+# CID 7180: what values are, and their unit, by Modality; of PET where Units is BQML.
+INTENSITIES = {
+    "CT": (
+        DicomCode("112031", "DCM", "Attenuation Coefficient"),
+        DicomCode("[hnsf'U]", "UCUM", "Hounsfield unit"),
+    ),
+    "MR": (DicomCode("110852", "DCM", "MR signal intensity"), DicomCode("1", "UCUM", "no units")),
+    "PT": (
+        DicomCode("110821", "DCM", "Nuclear Medicine Tomographic Activity"),
+        DicomCode("Bq/ml", "UCUM", "Becquerels/milliliter"),
+    ),
+}
+
+
+def write_dicom_sr(path: Path, segmented: LabelMapVolume) -> list[Path]:
+    """Writes one Comprehensive 3D SR (PS3.3, A.35.13) by the template TID 1500 (PS3.16), with a group for each label
+    and region (TID 1411).
+
+    Each has its code, the segment that it is about, its volume (in an image of one slice its area), its longest
+    diameter, long and short axis in an axial slice, and what the values of CT, MR, and PET in Bq/ml are in it. The
+    segment is that of the DICOM SEG of the same mask, whose UIDs follow from it: ``segmented.segmentation`` says of
+    which form. The report is preliminary, and nobody has verified it. A structure that is nowhere has a volume of 0.
+
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to, or read.
+        LabelError: Values are no label's.
+    """
+    with as_sources_are():
+        series = source_series(segmented, path)
+        report = _report(segmented, series)
+        report.SeriesDescription = series_description("Measurements", series)
+        report.ManufacturerModelName, report.SoftwareVersions = dicom_label(segmented.algorithm), VERSION
+        with written_whole(path) as temporary:
+            report.save_as(temporary)
+    return [path]
+
+
+def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3DSR":
+    from highdicom.sr import Comprehensive3DSR, MeasurementReport, ObservationContext
+    from pydicom.sr.codedict import codes
+
+    content = mask_digest(segmented, series)
+    form = segmented.segmentation
+    segmentation = _evidence(
+        series,
+        segmentation_series_uid(segmented, series, form),
+        SEGMENTATION_STORAGE[form],
+        segmentation_uid(segmented, series, form),
+    )
+    images = [
+        _evidence(series, series.uid, each.ReferencedSOPClassUID, each.ReferencedSOPInstanceUID)
+        for each in series.instances
+    ]
+    measured = segmented.measures.rows
+    groups = [
+        _group(number, structure, row, segmentation, segmented, series)
+        for number, (structure, row) in enumerate(zip(segmented.labels.structures, measured, strict=True), start=1)
+    ]
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(segmented)),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=groups,
+    )
+    return Comprehensive3DSR(
+        evidence=[segmentation, *images],
+        content=report[0],
+        series_instance_uid=derived_uid(content, form, "report series"),
+        series_number=SERIES_NUMBERS + series.number,
+        sop_instance_uid=derived_uid(content, form, "report"),
+        instance_number=1,
+        manufacturer="medseg",
+        is_complete=True,
+        is_final=False,
+        specific_character_set=CHARACTER_SET,
+    )
+
+
+def _observer(segmented: LabelMapVolume) -> "object":
+    from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
+    from pydicom.sr.codedict import codes
+
+    device = DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("medseg", VERSION, segmented.algorithm),
+        name=f"medseg {VERSION} ({NOT_CLINICAL})",
+        manufacturer_name="medseg",
+        model_name=dicom_label(segmented.algorithm),
+    )
+    return ObserverContext(observer_type=codes.cid270.Device, observer_identifying_attributes=device)
+
+
+def _evidence(series: SourceSeries, series_uid: str, class_uid: str, uid: str) -> Dataset:
+    """Returns what a report takes of an object that it refers to."""
+    evidence = Dataset()
+    evidence.update(series.patient_and_study)
+    evidence.SeriesInstanceUID, evidence.SOPClassUID, evidence.SOPInstanceUID = series_uid, class_uid, uid
+    return evidence
+
+
+def _group(
+    number: int,
+    structure: Region,
+    row: StructureRow,
+    segmentation: Dataset,
+    segmented: LabelMapVolume,
+    series: SourceSeries,
+) -> "VolumetricROIMeasurementsAndQualitativeEvaluations":
+    from highdicom.sr import (
+        AlgorithmIdentification,
+        FindingSite,
+        ReferencedSegment,
+        SourceSeriesForSegmentation,
+        TrackingIdentifier,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
+
+    coding = structure.coding
+    sites = []
+    if coding.category == CATEGORIES["anatomical"]:
+        side = coding.modifier if coding.modifier in SIDES.values() else None
+        place = None if coding.modifier is None or side is not None else concept(coding.modifier)
+        sites = [FindingSite(concept(coding.type), None if side is None else concept(side), place)]
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=derived_uid(mask_digest(segmented, series), "segment", str(number)),
+            identifier=storable_text(structure.name).strip() or "unnamed",
+        ),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=segmentation.SOPClassUID,
+            sop_instance_uid=segmentation.SOPInstanceUID,
+            segment_number=number,
+            source_series=SourceSeriesForSegmentation(series.uid),
+        ),
+        finding_category=concept(coding.category),
+        finding_type=concept(coding.type),
+        finding_sites=sites or None,
+        algorithm_id=AlgorithmIdentification(name=dicom_label(segmented.algorithm), version=VERSION),
+        measurements=list(_measurements(row, series, segmented.measures.is_flat)),
+    )
+
+
+def _measurements(row: StructureRow, series: SourceSeries, is_flat: bool) -> Iterator["Measurement"]:
+    from highdicom.sr import Measurement
+
+    if is_flat:
+        yield Measurement(AREA, _decimal(row.size), MM2)
+    else:
+        yield Measurement(VOLUME, _decimal(row.size * MM3_IN_ML), MM3)
+    if not row.voxels:
+        return
+    yield Measurement(DIAMETER, _decimal(row.longest_diameter_mm), MM, derivation=DERIVATIONS["maximum"])
+    for name, length in ((LONG_AXIS, row.axial_diameter_mm), (SHORT_AXIS, row.axial_width_mm)):
+        if length is not None:
+            yield Measurement(name, _decimal(length), MM)
+    modality = str(series.header.get("Modality") or "")
+    is_known = modality in INTENSITIES and (modality != "PT" or series.header.get("Units") == "BQML")
+    if is_known and len(row.values) == 1:
+        name, unit = INTENSITIES[modality]
+        for what, derivation in DERIVATIONS.items():
+            yield Measurement(name, _decimal(getattr(row.values[0], what)), unit, derivation=derivation)
+
+
+def _decimal(value: float) -> float:
+    """Returns a value with as many digits as DICOM's 16 characters hold (DS)."""
+    return float(f"{value:.9g}")

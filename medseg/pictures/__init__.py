@@ -1,0 +1,1 @@
+"""How images and their masks are shown as pictures."""
