@@ -31,7 +31,7 @@ class Identity(NamedTuple):
         modality: Such as "RTSTRUCT".
     """
 
-    class_uid: str
+    class_uid: UID
     uid: UID
     series_uid: UID
     series_number: int

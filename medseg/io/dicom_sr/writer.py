@@ -20,7 +20,12 @@ from medseg.terminology import CATEGORIES, SIDES
 from medseg.version import VERSION
 
 if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
-    from highdicom.sr import Comprehensive3DSR, Measurement, VolumetricROIMeasurementsAndQualitativeEvaluations
+    from highdicom.sr import (
+        Comprehensive3DSR,
+        Measurement,
+        ObserverContext,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
 
 SERIES_NUMBERS = 3000  # a report's series has this number and that of its source
 
@@ -131,7 +136,7 @@ def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3D
     )
 
 
-def _observer(segmented: LabelMapVolume) -> "object":
+def _observer(segmented: LabelMapVolume) -> "ObserverContext":
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
     from pydicom.sr.codedict import codes
 
