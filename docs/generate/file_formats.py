@@ -40,6 +40,7 @@ FORMATS = (
     Format("model.json", "a model as ONNX", "OnnxModelRecord", "onnx-model"),
     Format("names.json", "a folder with a mask a structure", "NamesRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
+    Format("<case_id>.json", "statistics/ of a folder of masks", "CaseStatistics", "statistics"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
     Format("clicks.json", "an evaluation by clicks", "ClicksRecord"),
     Format("comparison.json", "an evaluation of several predictions", "MethodComparisonRecord"),

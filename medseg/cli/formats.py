@@ -2,5 +2,5 @@
 
 FORMATS = (
     "nifti, nifti-per-label, seg-nrrd, dicom-seg, dicom-seg-labelmap, dicom-seg-grid, rtstruct, stl or obj; "
-    "dicom-sr (a report of measurements)"
+    "dicom-sr (a report of measurements), dicom-sc (slices in colour), dicom-pdf (a page)"
 )

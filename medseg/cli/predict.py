@@ -103,6 +103,17 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write the entropy of the probabilities (0 to 1), as NIfTI, too.")
     ] = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="Measure each structure: volume, surface, diameters, values of the image; as JSON a case and a CSV of "
+            "all.",
+        ),
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a picture of each case, too: labels over the image, as PNG.")
+    ] = False,
     postprocessing: Annotated[
         bool,
         typer.Option(
@@ -182,6 +193,8 @@ def predict(
         backend=backend,
         save_probabilities=save_probabilities,
         uncertainty=uncertainty,
+        statistics=statistics,
+        preview=preview,
         postprocessing=postprocessing,
         overwrite=overwrite,
         head=head,

@@ -10,6 +10,10 @@ from pathlib import Path
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import ensure_folder
 from medseg.io.certificates.certificate import Certificate
+from medseg.io.dicom_pdf.check import check_dicom_pdf
+from medseg.io.dicom_pdf.writer import write_dicom_pdf
+from medseg.io.dicom_sc.check import check_dicom_sc
+from medseg.io.dicom_sc.writer import write_dicom_sc
 from medseg.io.dicom_seg.check import check_dicom_label_map, check_dicom_seg, check_dicom_seg_on_grid
 from medseg.io.dicom_seg.writer import (
     LABEL_MAP,
@@ -119,6 +123,8 @@ REPORTS = {
     each.name: each
     for each in (
         Format("dicom-sr", write_dicom_sr, check_dicom_sr, ".sr.dcm", (".dcm",), on_dicom=True, needs=SEGMENTATIONS),
+        Format("dicom-sc", write_dicom_sc, check_dicom_sc, ".sc.dcm", (".dcm",), on_dicom=True),
+        Format("dicom-pdf", write_dicom_pdf, check_dicom_pdf, ".pdf.dcm", (".dcm",), on_dicom=True),
     )
 }
 

@@ -53,6 +53,27 @@ def plot_overlay(
         GeometryError: A label map has another shape than the image.
         OutputError: The picture cannot be written.
     """
+    figure = overlay_figure(image, label_map, labels, reference=reference, title=title)
+    with written_whole(output) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())
+    return output
+
+
+def overlay_figure(
+    image: Volume, label_map: Array, labels: Labels, *, reference: Array | None = None, title: str = ""
+) -> Figure:
+    """Returns the picture of ``plot_overlay`` as a figure of matplotlib.
+
+    Args:
+        image: Of several channels the first is shown, unless it is an RGB picture.
+        label_map: ``(x, y, z)`` on the image's grid, in file values.
+        labels: Names, values and colours.
+        reference: ``(x, y, z)`` on the image's grid, in file values; its outline is drawn in white.
+        title: Above the picture.
+
+    Raises:
+        GeometryError: A label map has another shape than the image.
+    """
     maps = [label_map] if reference is None else [label_map, reference]
     for each in maps:
         if each.shape != image.geometry.shape:
@@ -76,9 +97,7 @@ def plot_overlay(
         _annotate(axes, plane, patient=min(shape) > 1)
     present = [label for label in labels.items if (masks.array == label.value).any()]
     _add_legend(figure, present, reference is not None, title)
-    with written_whole(output) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())
-    return output
+    return figure
 
 
 def _fullest(foreground: npt.NDArray[np.bool_], axis: int) -> int:

@@ -20,6 +20,7 @@ from medseg.prediction.case_writing import write_case
 from medseg.prediction.predictions_file import PredictionsFile
 from medseg.prediction.recipe_segmentation import segment_by_recipe
 from medseg.prediction.result import Prediction, PredictResult
+from medseg.prediction.statistics import STATISTICS, write_statistics_table
 from medseg.progress import counted, say, track, warn
 
 
@@ -32,12 +33,14 @@ class PredictionOptions:
         extras: What is written beside the masks: "probabilities", "uncertainty".
         registered: Channels on different grids show one place.
         memory_limits: What a case may take.
+        reports: What is written of each beside the masks: "statistics", "preview".
     """
 
     formats: tuple[Format, ...] = ()
     extras: tuple[str, ...] = ()
     registered: bool = False
     memory_limits: MemoryLimits | None = None
+    reports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class CasePredictor:
         """Writes the masks and certifies them, or keeps the label map."""
         formats = self._formats_of(case.case) if self._is_written else ()
         paths = {format_: self._path(format_, case.case.case_id) for format_ in formats}
-        return write_case(case, self.model, paths, self.folder)
+        return write_case(case, self.model, paths, self.folder, self.options.reports)
 
     def _read(self, case: Case) -> Any:
         model, options = self.model, self.options
@@ -135,7 +138,7 @@ def predict_cases(
         warn(str(problem))
     options = predictor.options
     file = PredictionsFile.of(predictor.model, predictor.config, options.registered, predictor.folder, cases)
-    done = [] if overwrite else file.done_before(cases, options.formats, options.extras)
+    done = [] if overwrite else file.done_before(cases, options.formats, (*options.extras, *options.reports))
     if done:
         say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
     to_do = [case for case in cases if case.case_id not in done]
@@ -157,6 +160,8 @@ def predict_cases(
             failed.append(problem)
             warn(str(problem))
     record = file.write([each.record for each in predictions], failed)
+    if predictor.folder is not None and STATISTICS in options.reports:
+        write_statistics_table(predictor.folder, [each.case_id for each in record.cases if STATISTICS in each.extras])
     output = predictor.file or predictor.folder
     labels, content = predictor.model.record.labels, record.as_json()
     return PredictResult(tuple(predictions), tuple(failed), labels, output, content, tuple(done))

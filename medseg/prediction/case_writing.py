@@ -1,7 +1,7 @@
 """The masks of a case: written in each format, read back by another reader, and accounted for."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ from medseg.inferers.uncertainty import Maps
 from medseg.instances.grouping import Objects
 from medseg.instances.object_map import ObjectMap
 from medseg.instances.object_table import object_table
+from medseg.io.dicom.derived_object import NOT_CLINICAL
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, segmentation_form, usual_format, write_mask
 from medseg.io.nifti.writer import write_nifti
@@ -28,13 +29,17 @@ from medseg.io.picture.exif import orientation_of
 from medseg.io.picture.writer import write_image2d
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
+from medseg.pictures.overlay import plot_overlay
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
 from medseg.prediction.result import Prediction
+from medseg.prediction.statistics import STATISTICS, CaseStatistics, measured_case, write_case_statistics
 from medseg.progress import say
+from medseg.version import VERSION
 from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 
+PREVIEW = "preview"  # the folder of pictures beside predictions.json
 MOST_MEASURED = 2**28  # voxels of an image whose objects are measured one by one: some 10 GB of memory
 
 # DICOM's modalities, and what people call these in the names of channels.
@@ -46,6 +51,7 @@ def write_case(
     model: Model | RecipeModel,
     paths: Mapping[Format, Path],
     folder: Path | None = None,
+    reports: Sequence[str] = (),
 ) -> Prediction:
     """Writes the masks of a case and certifies them.
 
@@ -53,10 +59,12 @@ def write_case(
         segmented_case: What the network said.
         model: Whose labels the masks have.
         paths: Where the mask of each format goes; without any, the label map is kept in memory.
-        folder: Where probabilities and uncertainty go, in folders of these names.
+        folder: Where probabilities, uncertainty and reports go, in folders of these names.
+        reports: What else is written of it: "statistics", "preview".
 
     Raises:
         OutputError: No mask could be written.
+        SourceError: The image cannot be read again for a report.
     """
     start = time.perf_counter()
     record, case, geometry = model.record, segmented_case.case, segmented_case.geometry
@@ -79,6 +87,7 @@ def write_case(
         if segmented_case.objects is not None:
             write_object_map(folder / OBJECTS, case, segmented_case.objects.object_map, of_header)
             write_object_table(folder / OBJECTS, case, segmented_case.objects, record.labels, geometry)
+        _write_reports(folder, case, segmented, record.channels, reports)
     masks, not_written = _write(paths, segmented) if paths else ((), ())
     return Prediction(
         case_id=case.case_id,
@@ -105,12 +114,27 @@ def write_case(
         skipped_windows=segmented_case.segmentation.skipped_windows,
         masks=masks,
         not_written=not_written,
-        extras=tuple(segmented_case.maps),
+        extras=(*segmented_case.maps, *reports),
         images=stamps(case),
         kept=None if paths else label_map,
         n_objects=_counts(segmented_case.objects, record.labels),
         objects=None if folder is not None else segmented_case.objects,
     )
+
+
+def _write_reports(
+    folder: Path, case: Case, segmented: LabelMapVolume, channels: Sequence[str], reports: Sequence[str]
+) -> None:
+    """Writes FOLDER/statistics/CASE.json and FOLDER/preview/CASE.png."""
+    if STATISTICS in reports:
+        measures = measured_case(segmented, case, channels)
+        write_case_statistics(
+            folder, CaseStatistics(case_id=case.case_id, model=segmented.algorithm, measures=measures)
+        )
+    if PREVIEW in reports:
+        title = f"{case.case_id}: {segmented.algorithm}, medseg {VERSION}, {NOT_CLINICAL}"
+        path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"
+        plot_overlay(segmented.image, segmented.label_map, segmented.labels, path, title=title)
 
 
 def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geometry) -> Path:

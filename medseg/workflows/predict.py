@@ -19,8 +19,10 @@ from medseg.inferers.model import Model, with_settings, without_rules
 from medseg.inferers.recipe_model import RecipeModel, load_any
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
+from medseg.prediction.case_writing import PREVIEW
 from medseg.prediction.output import PredictionOutput
 from medseg.prediction.result import PredictResult
+from medseg.prediction.statistics import STATISTICS
 
 
 def predict(
@@ -43,6 +45,8 @@ def predict(
     backend: str = "auto",
     save_probabilities: bool = False,
     uncertainty: bool = False,
+    statistics: bool = False,
+    preview: bool = False,
     postprocessing: bool = True,
     overwrite: bool = False,
     head: int | None = None,
@@ -86,6 +90,9 @@ def predict(
             that. One that disagrees with torch is dropped with a warning.
         save_probabilities: Write the probability of each label and region as NIfTI, in a folder beside the masks.
         uncertainty: Write the entropy of the probabilities (0 to 1) as NIfTI, in a folder beside the masks.
+        statistics: Measure each label and region: volume, surface, diameters, values of the image; as JSON a case, in
+            a folder beside the masks, and as ``statistics.csv`` of all cases.
+        preview: Write a picture of each case, its labels over the image in three planes, in a folder beside the masks.
         postprocessing: False leaves out the model's rules (holes filled, components removed); what they change stands
             in the warnings of a case.
         overwrite: Predict again what is in the output already.
@@ -112,6 +119,8 @@ def predict(
     backend = "torch" if precision == "fp32" and backend == "auto" else backend
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
 
+    reports = tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
+
     def prepared(single: Model) -> Model:
         frugal = {} if most is None else {"window": frugal_window(single.record)}
         single = with_backend(with_settings(single, {**changes, **frugal}), backend)
@@ -131,10 +140,10 @@ def predict(
     found.tell(source)
     found = channels_as_trained(loaded.record.channels, found, loaded.record.channel_dropout)
     tell_model(loaded, config)
-    place.prepare(found.cases, extras)
+    place.prepare(found.cases, (*extras, *reports))
     limits = None if most is None else MemoryLimits(most)
     copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
-    options = PredictionOptions(place.formats, tuple(extras), registered, limits)
+    options = PredictionOptions(place.formats, tuple(extras), registered, limits, reports)
     predictor = CasePredictor(loaded, place.folder, config, options, place.file, copies)
     result = predict_cases(predictor, found.cases, found.problems, overwrite)
     if not result.predictions and not result.done_before:

@@ -14,9 +14,9 @@ import pydicom
 from pydicom import Dataset
 
 from medseg.io.certificates.certificate import Certificate
-from medseg.io.certificates.raw_slices import RawSlice, RawSlices
+from medseg.io.certificates.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.volume import GRID_TOLERANCE, Array
+from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 # The centre of a pixel that lies nearer than this (in voxels) to the border of two voxels may be in either.
 BORDER = 1e-3
@@ -78,6 +78,23 @@ def slices_of_source(segmented: LabelMapVolume) -> RawSlices:
     return segmented.slices
 
 
+def frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
+    """Returns a frame as a grid ``(columns, rows, 1)`` in RAS (PS3.3, C.7.6.2.1.1).
+
+    Args:
+        header: Of the file.
+        shared: The functional groups of all frames.
+        own: Those of the frame.
+    """
+    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=np.float64)
+    between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = orientation[:3] * between_columns, orientation[3:] * between_rows
+    affine[:3, 2] = np.cross(orientation[:3], orientation[3:])
+    affine[:3, 3] = own.PlanePositionSequence[0].ImagePositionPatient
+    return Geometry((int(header.Columns), int(header.Rows), 1), LPS_TO_RAS @ affine)
+
+
 def dicom_certificate(
     found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices, by_dice: bool = False
 ) -> Certificate:
@@ -137,7 +154,7 @@ def _counts(found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices
     structures = segmented.labels.structures
     counts = [Count() for _ in structures]
     for i, slice_ in enumerate(slices.slices):
-        likely, possible = _labels_at(slice_, segmented)
+        likely, possible = labels_at(slice_, segmented)
         present = {*np.unique(likely).tolist(), *np.unique(possible).tolist()}
         for number, structure in enumerate(structures):
             mask = found.mask(number, i)
@@ -152,11 +169,15 @@ def _counts(found: StructuresFound, segmented: LabelMapVolume, slices: RawSlices
     return counts
 
 
-def _labels_at(slice_: RawSlice, segmented: LabelMapVolume) -> tuple[Array, Array]:
+def labels_at(slice_: RawSlice, segmented: LabelMapVolume) -> tuple[Array, Array]:
     """Returns the labels ``(row, column)`` at the centres of pixels, twice.
 
     Centres on the border of two voxels have the label of the upper one in the first, and of the lower one in the
     second.
+
+    Args:
+        slice_: Where the pixels lie.
+        segmented: The label map.
     """
     affine = np.linalg.inv(segmented.geometry.affine) @ slice_.grid.affine
     rows, columns = slice_.shape

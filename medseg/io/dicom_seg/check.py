@@ -6,8 +6,8 @@ import numpy as np
 from pydicom import Dataset, config, dcmread
 
 from medseg.io.certificates.certificate import Certificate
-from medseg.io.certificates.dicom import StructuresFound, dicom_certificate, slices_of_source
-from medseg.io.certificates.raw_slices import LPS_TO_RAS, RawSlice, RawSlices
+from medseg.io.certificates.dicom import StructuresFound, dicom_certificate, frame_geometry, slices_of_source
+from medseg.io.certificates.raw_slices import RawSlice, RawSlices
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.volume import Array, Geometry
 
@@ -74,7 +74,7 @@ def _read_seg(header: Dataset, slices: RawSlices, refers: bool = True) -> Struct
     frames: dict[tuple[int, int], int] = {}
     references, off_slice = [], 0.0
     for i, own in enumerate(header.PerFrameFunctionalGroupsSequence):
-        place = _frame_geometry(header, shared, own)
+        place = frame_geometry(header, shared, own)
         number = slices.nearest(place.affine[:3, 3])
         off_slice = max(off_slice, slices[number].grid.distance(place))
         if refers:
@@ -103,7 +103,7 @@ def _read_label_map(header: Dataset, slices: RawSlices) -> StructuresFound:
     frames: dict[int, int] = {}
     references, off_slice = [], 0.0
     for i, own in enumerate(groups):
-        place = _frame_geometry(header, shared, own)
+        place = frame_geometry(header, shared, own)
         number = slices.nearest(place.affine[:3, 3])
         off_slice = max(off_slice, slices[number].grid.distance(place))
         references.append((own.DerivationImageSequence[0].SourceImageSequence[0], number))
@@ -118,17 +118,6 @@ def _read_label_map(header: Dataset, slices: RawSlices) -> StructuresFound:
     names = [str(item.SegmentLabel) for item in items]
     whole_names = [str(item.get("TrackingID") or "") for item in items]
     return StructuresFound(names, whole_names, str(header.FrameOfReferenceUID), references, off_slice, mask)
-
-
-def _frame_geometry(header: Dataset, shared: Dataset, own: Dataset) -> Geometry:
-    """Returns a frame as a grid (columns, rows, 1) in RAS (PS3.3, C.7.6.2.1.1)."""
-    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=np.float64)
-    between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = orientation[:3] * between_columns, orientation[3:] * between_rows
-    affine[:3, 2] = np.cross(orientation[:3], orientation[3:])
-    affine[:3, 3] = own.PlanePositionSequence[0].ImagePositionPatient
-    return Geometry((int(header.Columns), int(header.Rows), 1), LPS_TO_RAS @ affine)
 
 
 def _frame_bits(packed: Array, frame: int, shape: tuple[int, int]) -> Array:

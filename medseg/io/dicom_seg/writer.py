@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, CTImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
 
 from medseg.errors import OutputError
@@ -39,7 +39,7 @@ MOST_FRAMES = 400  # above which some viewers show no segmentation (Weasis), and
 
 PREFIXES = {"BINARY": "segmentation", "LABELMAP": "label map"}  # of what UIDs are derived from
 
-SERIES_NUMBERS = 1000  # a mask's series has this number and that of its source
+SERIES_NUMBERS = {"BINARY": 1000, "LABELMAP": 1500}  # a mask's series has this number and that of its source
 SHARED = (
     "PositionReferenceIndicator", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
@@ -107,7 +107,12 @@ def write_dicom_label_map(path: Path, segmented: LabelMapVolume) -> list[Path]:
     with as_sources_are():
         series = source_series(segmented, path)
         segmentation = _segmentation(segmented, series, "LABELMAP")
+        # PixelPaddingValue says that 0 is no segment. Where the background is described as one, as highdicom does, OHIF
+        # 3.13 gives each segment the colour of the one before.
+        segmentation.SegmentSequence = [item for item in segmentation.SegmentSequence if item.SegmentNumber != 0]
         _refer_to_slices(segmentation, series)
+        # By pydicom itself: gdcm's encoder ends the whole process on frames of some sizes.
+        segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         return _saved(path, segmentation, series)
 
 
@@ -192,7 +197,7 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: Segment
             for number, (label, structure) in enumerate(zip(labels, structures, strict=True), start=1)
         ],
         series_instance_uid=segmentation_series_uid(segmented, series, kind),
-        series_number=SERIES_NUMBERS + series.number,
+        series_number=SERIES_NUMBERS[kind] + series.number,
         sop_instance_uid=segmentation_uid(segmented, series, kind),
         instance_number=1,
         manufacturer="medseg",
@@ -201,10 +206,9 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: Segment
         device_serial_number="none",
         content_label="SEGMENTATION",
         content_description=dicom_label(f"{segmented.algorithm} on {series.name}"),
-        series_description=series_description("Segmentation", series),
+        series_description=series_description("Segmentation" if kind == "BINARY" else "Label map", series),
         specific_character_set=CHARACTER_SET,
         omit_empty_frames=bool(pixels.any()),
-        transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
     )
 
 

@@ -1,5 +1,6 @@
 """predict --format: what is written of each case, and what is told of it. The network is one of thresholds."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -100,6 +101,33 @@ def test_a_report_comes_with_the_segmentation_that_it_refers_to(run: Path, tmp_p
     named = {each.SeriesInstanceUID: each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for each in evidence}
     assert named[seg.SeriesInstanceUID] == seg.SOPInstanceUID
     assert report.StudyInstanceUID == seg.StudyInstanceUID and report.PatientID == seg.PatientID
+
+
+def test_statistics_and_previews_of_each_case(run: Path, nifti: Path, tmp_path: Path) -> None:
+    shutil.copy(nifti, nifti.with_name("a.nii.gz"))
+    arguments = ["predict", str(run), str(nifti.parent), "-o", str(tmp_path / "masks"), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*arguments, "--statistics", "--preview"])
+    assert done.exit_code == 0, done.output
+    masks = tmp_path / "masks"
+    with (masks / "statistics.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["case"], row["structure"]) for row in rows] == [
+        ("a", "core"), ("a", "ball"), ("b", "core"), ("b", "ball")
+    ]  # fmt: skip
+    ball = read_volume(masks / "b.nii.gz").label_map > 0
+    image = read_volume(nifti)
+    assert float(rows[3]["volume_ml"]) == pytest.approx(ball.sum() * image.geometry.voxel_volume_ml, rel=1e-5)
+    assert float(rows[3]["mean_CT_HU"]) == pytest.approx(image.array[0][ball].mean(), rel=1e-5)
+    assert float(rows[3]["axial_diameter_mm"]) > float(rows[2]["axial_diameter_mm"]) > 0
+    record = json.loads((masks / "statistics" / "b.json").read_text())
+    assert record["model"] == "Balls 5" and record["measures"]["rows"][1]["voxels"] == ball.sum()
+    with Image.open(masks / "preview" / "b.png") as picture:
+        assert np.ptp(np.asarray(picture.convert("RGB")).astype(int), axis=-1).max() > 100  # there are colours
+    assert predictions(masks)["cases"][0]["extras"] == ["statistics", "preview"]
+    again = CliRunner().invoke(app, [*arguments, "--statistics", "--images", "**/b.nii.gz"])
+    assert again.exit_code == 0 and "1 case done before" in " ".join(again.stderr.split())
+    with pytest.raises(ConfigError, match="statistics are written only where 'output' names a folder"):
+        medseg.predict(run, nifti, tmp_path / "mask.nii.gz", device="cpu", statistics=True)
 
 
 def test_a_format_that_cannot_be_is_a_problem_and_the_others_are_written(

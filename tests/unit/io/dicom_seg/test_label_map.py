@@ -34,7 +34,8 @@ def test_each_slice_has_one_frame_with_the_numbers_of_all_segments(
     assert header.SegmentationType == "LABELMAP" and header.SOPInstanceUID != binary.SOPInstanceUID
     places = [tuple(f.PlanePositionSequence[0].ImagePositionPatient) for f in header.PerFrameFunctionalGroupsSequence]
     assert len(set(places)) == header.NumberOfFrames <= binary.NumberOfFrames
-    assert [item.SegmentLabel for item in header.SegmentSequence] == ["Background", "liver", "kidney_left"]
+    assert [item.SegmentLabel for item in header.SegmentSequence] == ["liver", "kidney_left"]
+    assert header.PixelPaddingValue == 0  # and 0 is no segment
     assert header.SeriesDescription.endswith("(not for clinical use)")
     if KINDS[kind].is_grid:
         assert_read_back(path, segmented)

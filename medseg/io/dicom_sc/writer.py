@@ -1,0 +1,170 @@
+"""An image with the colours of its mask over it as a DICOM secondary capture, for archives that show no masks."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset, FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.tag import Tag
+from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
+from pydicom.valuerep import DSfloat
+
+from medseg.files import written_whole
+from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, as_sources_are, new_object, series_description
+from medseg.io.dicom.geometry import SlicePlane, on_planes
+from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest, source_series
+from medseg.io.label_map_volume import LabelMapVolume
+from medseg.pictures.coloured_slices import coloured_slice, enlargement, legend
+from medseg.pictures.display import window
+from medseg.structures import Colour
+from medseg.version import VERSION
+from medseg.volume import Array
+
+SERIES_NUMBERS = 4000  # a capture's series has this number and that of its source
+
+
+def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
+    """Writes one Multi-frame True Color Secondary Capture (PS3.3, A.8.5): each slice with a structure, in colour.
+
+    Labels are filled with their colours, and outlined. Below each slice stand their names and volumes, the model, the
+    version, the date, and that it is not for clinical use. The frames lie where the slices lie, small ones enlarged;
+    CT is shown in the window of soft tissue. They are compressed without loss (RLE). Where nothing was found, the
+    slice in the middle is written, and says so.
+
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to, or read.
+        LabelError: Values are no label's.
+    """
+    with as_sources_are():
+        series = source_series(segmented, path)
+        capture = _capture(segmented, series)
+        with written_whole(path) as temporary:
+            capture.save_as(temporary, enforce_file_format=True)
+    return [path]
+
+
+def _capture(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
+    content = mask_digest(segmented, series)
+    identity = Identity(
+        class_uid=MultiFrameTrueColorSecondaryCaptureImageStorage,
+        uid=derived_uid(content, "capture"),
+        series_uid=derived_uid(content, "capture series"),
+        series_number=SERIES_NUMBERS + series.number,
+        modality="OT",
+    )
+    description = series_description("Overlay", series)
+    capture = new_object(identity, series, description, segmented.algorithm, RLELossless)
+    pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
+    segmented.labels.check(np.unique(pixels).tolist())
+    used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [len(pixels) // 2]
+    times = enlargement(series.planes[0].columns)
+    band = legend(_entries(segmented), _lines(segmented, capture), series.planes[0].columns * times)
+    rows = series.planes[0].rows * times + len(band)
+    _describe_pixels(capture, rows, band.shape[1], len(used))
+    capture.FrameOfReferenceUID, capture.PositionReferenceIndicator = series.frame_of_reference_uid, ""
+    _place(capture, [series.planes[i] for i in used], times)
+    capture.SourceImageSequence = [series.references[i] for i in used]
+    frames = (np.vstack([each, band]) for each in _slices(segmented, series, pixels, used, times))
+    capture.PixelData = encapsulate([_compressed(frame) for frame in frames])
+    capture["PixelData"].VR = "OB"
+    capture["PixelData"].is_undefined_length = True
+    return capture
+
+
+def _slices(
+    segmented: LabelMapVolume, series: SourceSeries, pixels: Array, used: Sequence[int], times: int
+) -> Iterator[Array]:
+    """Yields the slices in colour, enlarged."""
+    shown, black, white = window(segmented.image.array)
+    for i in used:
+        (slice_,) = on_planes(shown[0], segmented.geometry, [series.planes[i]])
+        grey = ((slice_.astype(np.float32) - black) / (white - black)).clip(0, 1) * 255
+        large = [each.repeat(times, axis=0).repeat(times, axis=1) for each in (np.nan_to_num(grey), pixels[i])]
+        yield coloured_slice(large[0].astype(np.uint8), large[1], segmented.labels.items)
+
+
+def _compressed(frame: Array) -> bytes:
+    """Returns a frame in RLE, by pydicom itself: gdcm's encoder ends the whole process on frames of some sizes."""
+    rows, columns, _ = frame.shape
+    return bytes(
+        RLELosslessEncoder.encode(
+            np.ascontiguousarray(frame),
+            encoding_plugin="pydicom",
+            rows=rows,
+            columns=columns,
+            samples_per_pixel=3,
+            bits_allocated=8,
+            bits_stored=8,
+            pixel_representation=0,
+            photometric_interpretation="RGB",
+            planar_configuration=0,
+            number_of_frames=1,
+        )
+    )
+
+
+def _entries(segmented: LabelMapVolume) -> list[tuple[Colour, str]]:
+    """Returns colour and text of each structure that is there."""
+    measured = segmented.measures
+    unit = "mm²" if measured.is_flat else "ml"
+    pairs = zip(segmented.labels.structures, measured.rows, strict=True)
+    return [(each.colour, f"{each.name} {row.size:.4g} {unit}") for each, row in pairs if row.voxels]
+
+
+def _lines(segmented: LabelMapVolume, capture: Dataset) -> list[str]:
+    date = capture.InstanceCreationDate
+    said = f"{segmented.algorithm}, medseg {VERSION}, {date[:4]}-{date[4:6]}-{date[6:]}"
+    nothing = [] if segmented.label_map.any() else ["No structure was found."]
+    return [*nothing, said, f"{NOT_CLINICAL.capitalize()}. Derived from the original images."]
+
+
+def _describe_pixels(capture: FileDataset, rows: int, columns: int, n_frames: int) -> None:
+    """Adds what the modules SC Equipment, General Image, Image Pixel and SC Multi-frame ask for."""
+    capture.ConversionType = "WSD"  # by a workstation
+    capture.ImageType = ["DERIVED", "SECONDARY"]
+    capture.DerivationDescription = f"Colours of an automatic segmentation over the image, {NOT_CLINICAL}"
+    capture.ContentDate, capture.ContentTime = capture.InstanceCreationDate, capture.InstanceCreationTime
+    capture.PatientOrientation, capture.Laterality = "", ""
+    capture.BurnedInAnnotation = "NO"  # nothing that names a patient
+    capture.SamplesPerPixel, capture.PhotometricInterpretation, capture.PlanarConfiguration = 3, "RGB", 0
+    capture.Rows, capture.Columns, capture.NumberOfFrames = rows, columns, n_frames
+    capture.BitsAllocated, capture.BitsStored, capture.HighBit, capture.PixelRepresentation = 8, 8, 7, 0
+    capture.LossyImageCompression = "00"
+
+
+def _place(capture: FileDataset, planes: Sequence[SlicePlane], times: int) -> None:
+    """Adds where the frames lie: the centre of the first of the enlarged pixels is nearer to the corner."""
+    first = planes[0]
+    between_columns, between_rows = (mm / times for mm in first.pixel_spacing)
+    measures, orientation, shared = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = _decimals(between_rows, between_columns)
+    measures.SliceThickness = _decimals(first.thickness or 1.0)[0]
+    orientation.ImageOrientationPatient = _decimals(*first.along_row, *first.down_column)
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    capture.SharedFunctionalGroupsSequence = [shared]
+    capture.FrameIncrementPointer = Tag("SliceLocationVector")
+    along = [float(plane.position @ first.normal) for plane in planes]
+    capture.SliceLocationVector = _decimals(*along)
+    capture.PerFrameFunctionalGroupsSequence = []
+    shift = (times - 1) / 2
+    for plane in planes:
+        corner = plane.position - shift * (between_columns * plane.along_row + between_rows * plane.down_column)
+        place, groups = Dataset(), Dataset()
+        place.ImagePositionPatient = _decimals(*corner)
+        groups.PlanePositionSequence = [place]
+        capture.PerFrameFunctionalGroupsSequence.append(groups)
+
+
+def _decimals(*values: float) -> list[DSfloat]:
+    """Returns values with as many digits as DICOM's 16 characters hold."""
+    return [DSfloat(float(value), auto_format=True) for value in values]
