@@ -35,7 +35,7 @@ SHOWN = """
 const viewport = services.cornerstoneViewportService.getCornerstoneViewport(
     services.viewportGridService.getActiveViewportId());
 const world = (x, y) => Array.from(viewport.canvasToWorld([x, y]));
-return {origin: world(0, 0), right: world(100, 0), down: world(0, 100), n: viewport.getImageIds().length};
+return {element: viewport.element, origin: world(0, 0), right: world(100, 0), down: world(0, 100), n: viewport.getImageIds().length};
 """
 TO_SLICE = """
 const viewport = services.cornerstoneViewportService.getCornerstoneViewport(
@@ -119,9 +119,8 @@ def open_series(browser: Any, description: str) -> list[str]:
 def seen(browser: Any) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (row, column, 3) of the slice, and the place of each in RAS mm."""
     time.sleep(3)  # it is drawn by a processor
-    canvas = max(browser.find_elements("css selector", "canvas"), key=lambda each: each.size["width"])
-    pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(int)
     shown = browser.execute_script(SHOWN)
+    pixels = np.asarray(Image.open(io.BytesIO(shown["element"].screenshot_as_png)).convert("RGB")).astype(int)
     origin, right, down = (np.array(shown[key]) for key in ("origin", "right", "down"))
     row, column = np.indices(pixels.shape[:2])[..., None]
     return pixels, (origin + column * (right - origin) / 100 + row * (down - origin) / 100) * (-1, -1, 1)
@@ -129,7 +128,7 @@ def seen(browser: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("description", ["Segmentation of", "Label map of", "Structures of"])
 def test_ohif_shows_masks_over_their_organs_with_names_and_colours(
-    opened: Any, segmented: LabelMapVolume, description: str
+    opened: Any, segmented: LabelMapVolume, description: str, tmp_path: Path
 ) -> None:
     assert open_series(opened, description) == ["liver", "kidney_left"]
     slices = {1: 0, 2: 0}
@@ -143,6 +142,7 @@ def test_ohif_shows_masks_over_their_organs_with_names_and_colours(
     for value, name in enumerate(COLOURS, start=1):
         opened.execute_script(TO_SLICE, slices[value])
         pixels, world = seen(opened)
+        opened.save_screenshot(str(tmp_path / f"{name}.png"))
         index = np.rint(segmented.geometry.index(world)).astype(int)
         inside = ((index >= 0) & (index < segmented.geometry.shape)).all(axis=-1)
         x, y, z = np.moveaxis(index.clip(0, np.array(segmented.geometry.shape) - 1), -1, 0)

@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from pydicom import Dataset, FileDataset
@@ -106,7 +105,7 @@ def _page(segmented: LabelMapVolume, series: SourceSeries, date: str) -> bytes:
     axes.set_axis_off()
     _add_table(figure, measured)
     page = io.BytesIO()
-    FigureCanvasPdf(figure).print_pdf(page, metadata={"Creator": f"medseg {VERSION}", "CreationDate": None})
+    figure.savefig(page, format="pdf", metadata={"Creator": f"medseg {VERSION}", "CreationDate": None})
     return page.getvalue()
 
 

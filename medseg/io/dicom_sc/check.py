@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom import Dataset, config, dcmread
+from pydicom.pixels.utils import iter_pixels
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.dicom import frame_geometry, labels_at, slices_of_source
@@ -29,17 +30,18 @@ def check_dicom_sc(path: Path, segmented: LabelMapVolume) -> Certificate:
     """
     with config.disable_value_validation():
         capture, slices = dcmread(path), slices_of_source(segmented)
-        pictures = capture.pixel_array.reshape(-1, int(capture.Rows), int(capture.Columns), 3)
         columns = slices[0].grid.shape[0]
         times, shown = divmod(int(capture.Columns), columns)[0], set[int]()
         off_slice, different, n_voxels = 0.0, 0, 0
-        for picture, place in zip(pictures, _places(capture, slices, times), strict=True):
+        for picture, place in zip(iter_pixels(capture), _places(capture, slices, times), strict=True):
             number = slices.nearest(place.affine[:3, 3])
             shown.add(number)
             off_slice = max(off_slice, _off(slices[number], place, times))
-            likely, possible = labels_at(RawSlice("", 0, "", place), segmented)
-            wrong = _wrong(picture[: likely.shape[0]], likely, segmented)
-            wrong &= _wrong(picture[: likely.shape[0]], possible, segmented)
+            enlarged = [
+                each.repeat(times, axis=0).repeat(times, axis=1) for each in labels_at(slices[number], segmented)
+            ]
+            wrongs = [_wrong(picture[: len(each)], each, segmented) for each in enlarged]
+            wrong = wrongs[0] & wrongs[1]
             different, n_voxels = different + int(wrong.sum()), n_voxels + wrong.size
         remark = "" if shown >= _needed(slices, segmented) else "slices with structures are missing"
     return Certificate(
@@ -71,7 +73,7 @@ def _off(slice_: RawSlice, place: Geometry, times: int) -> float:
 def _wrong(picture: Array, label_map: Array, segmented: LabelMapVolume) -> Array:
     """Returns the pixels that don't have the colour of their label, or are not grey without one."""
     values = picture.astype(np.float32)
-    wrong = np.ptp(values, axis=-1) > 0
+    wrong: Array = np.ptp(values, axis=-1) > 0
     for label in segmented.labels.items:
         mask = label_map == label.value
         if mask.any():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, FileDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
