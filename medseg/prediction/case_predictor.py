@@ -16,7 +16,7 @@ from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_reading import read_case, read_case_images
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
-from medseg.prediction.case_writing import write_case
+from medseg.prediction.case_writing import PREVIEW, write_case
 from medseg.prediction.predictions_file import PredictionsFile
 from medseg.prediction.recipe_segmentation import segment_by_recipe
 from medseg.prediction.result import Prediction, PredictResult
@@ -116,6 +116,11 @@ class CasePredictor:
 
     def _formats_of(self, case: Case) -> Sequence[Format]:
         return self.options.formats or [usual_format(case.images[0])]
+
+
+def asked_reports(statistics: bool, preview: bool) -> tuple[str, ...]:
+    """Returns the names of what is written of each case beside its masks."""
+    return tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
 
 
 def predict_cases(

@@ -17,12 +17,10 @@ from medseg.inferers.backends import with_backend
 from medseg.inferers.memory_plan import MemoryLimits, bytes_of, frugal_window
 from medseg.inferers.model import Model, with_settings, without_rules
 from medseg.inferers.recipe_model import RecipeModel, load_any
-from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, predict_cases, tell_model
+from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, asked_reports, predict_cases, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
-from medseg.prediction.case_writing import PREVIEW
 from medseg.prediction.output import PredictionOutput
 from medseg.prediction.result import PredictResult
-from medseg.prediction.statistics import STATISTICS
 
 
 def predict(
@@ -90,9 +88,8 @@ def predict(
             that. One that disagrees with torch is dropped with a warning.
         save_probabilities: Write the probability of each label and region as NIfTI, in a folder beside the masks.
         uncertainty: Write the entropy of the probabilities (0 to 1) as NIfTI, in a folder beside the masks.
-        statistics: Measure each label and region: volume, surface, diameters, values of the image; as JSON a case, in
-            a folder beside the masks, and as ``statistics.csv`` of all cases.
-        preview: Write a picture of each case, its labels over the image in three planes, in a folder beside the masks.
+        statistics: Write what is measured of each label and region: ``statistics.csv``, and a folder of JSON files.
+        preview: Write a picture of each case, its labels over the image, in a folder beside the masks.
         postprocessing: False leaves out the model's rules (holes filled, components removed); what they change stands
             in the warnings of a case.
         overwrite: Predict again what is in the output already.
@@ -118,8 +115,7 @@ def predict(
     }  # fmt: skip
     backend = "torch" if precision == "fp32" and backend == "auto" else backend
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
-
-    reports = tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
+    reports = asked_reports(statistics, preview)
 
     def prepared(single: Model) -> Model:
         frugal = {} if most is None else {"window": frugal_window(single.record)}
