@@ -211,9 +211,12 @@ def predict(
     for prediction in result.predictions:
         if prediction.review:
             say(f"Review {prediction.case_id}: {'; '.join(prediction.review_reasons)}")
-    n_masks = sum(len(prediction.masks) for prediction in result.predictions)
-    if n_masks:  # else all were done before
-        say(f"{counted(n_masks, 'mask')} in {output}; each was read back by another reader, and lies right")
+    written = [mask for prediction in result.predictions for mask in prediction.masks]
+    n_reports = sum(mask.format.is_report for mask in written)
+    if written:  # else all were done before
+        and_reports = f" and {counted(n_reports, 'report')}" if n_reports else ""
+        n_masks = counted(len(written) - n_reports, "mask")
+        say(f"{n_masks}{and_reports} in {output}; each was read back by another reader, and is right")
     if result.problems:
         and_in = f" and {output / PREDICTIONS_FILE}" if output.is_dir() else ""
         say(f"{counted(len(result.problems), 'problem')}, see above{and_in}")

@@ -53,6 +53,7 @@ class Format:
         endings: What the name of a file has to end with; none for a folder with several files.
         on_dicom: Whether it lies on the slices of a DICOM series.
         is_label_map: Whether it is one image of label values; others consist of named structures.
+        is_report: Whether it tells of a mask, and is none.
         needs: Names of formats of which one belongs beside it, since it refers to that.
 
     Example:
@@ -69,6 +70,7 @@ class Format:
     endings: tuple[str, ...] = ()
     on_dicom: bool = False
     is_label_map: bool = False
+    is_report: bool = False
     needs: tuple[str, ...] = ()
 
     @property
@@ -120,11 +122,11 @@ FORMATS = {
 
 # What tells of a mask, and is none: no reader takes it for one.
 REPORTS = {
-    each.name: each
-    for each in (
-        Format("dicom-sr", write_dicom_sr, check_dicom_sr, ".sr.dcm", (".dcm",), on_dicom=True, needs=SEGMENTATIONS),
-        Format("dicom-sc", write_dicom_sc, check_dicom_sc, ".sc.dcm", (".dcm",), on_dicom=True),
-        Format("dicom-pdf", write_dicom_pdf, check_dicom_pdf, ".pdf.dcm", (".dcm",), on_dicom=True),
+    name: Format(name, write, check, suffix, (".dcm",), on_dicom=True, is_report=True, needs=needs)
+    for name, write, check, suffix, needs in (
+        ("dicom-sr", write_dicom_sr, check_dicom_sr, ".sr.dcm", SEGMENTATIONS),
+        ("dicom-sc", write_dicom_sc, check_dicom_sc, ".sc.dcm", ()),
+        ("dicom-pdf", write_dicom_pdf, check_dicom_pdf, ".pdf.dcm", ()),
     )
 }
 

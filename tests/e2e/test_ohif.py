@@ -35,7 +35,8 @@ SHOWN = """
 const viewport = services.cornerstoneViewportService.getCornerstoneViewport(
     services.viewportGridService.getActiveViewportId());
 const world = (x, y) => Array.from(viewport.canvasToWorld([x, y]));
-return {element: viewport.element, origin: world(0, 0), right: world(100, 0), down: world(0, 100), n: viewport.getImageIds().length};
+return {element: viewport.element, n: viewport.getImageIds().length,
+        origin: world(0, 0), right: world(100, 0), down: world(0, 100)};
 """
 TO_SLICE = """
 const viewport = services.cornerstoneViewportService.getCornerstoneViewport(
