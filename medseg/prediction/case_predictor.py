@@ -119,7 +119,12 @@ class CasePredictor:
 
 
 def asked_reports(statistics: bool, preview: bool) -> tuple[str, ...]:
-    """Returns the names of what is written of each case beside its masks."""
+    """Returns the names of what is written of each case beside its masks.
+
+    Args:
+        statistics: Whether its structures are measured.
+        preview: Whether a picture is drawn.
+    """
     return tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
 
 
