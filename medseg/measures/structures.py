@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial.distance import pdist
 
 from medseg.labels import Labels
@@ -170,8 +171,10 @@ def measure_structures(
     is_flat = label_map.shape[2] == 1
     for layer in layers:
         values = _values(layer, image)
+        boxes = find_objects(layer.numbers, len(layer.structures))  # None of what is nowhere
         for i, place in enumerate(layer.structures):
-            axial = None if is_flat else _axial(layer.numbers == i + 1, geometry)
+            mask = layer.numbers[boxes[i] or (slice(0, 0),) * 3] == i + 1
+            axial = None if is_flat else _axial(mask, geometry)
             rows[place] = _row(labels.structures[place].name, layer.shapes, i, axial, values[i], is_flat)
     named = () if image is None else tuple(channels) or tuple(f"channel_{i}" for i in range(len(image.array)))
     return StructureMeasures(
