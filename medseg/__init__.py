@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from medseg.labels import Labels
     from medseg.plan import Plan
     from medseg.prediction.result import Prediction, PredictResult
+    from medseg.preparation.prepared_folder import PreprocessResult
     from medseg.progress import show_progress
     from medseg.training.run_trainer import TrainResult
     from medseg.version import VERSION as __version__  # noqa: F401
@@ -58,15 +59,17 @@ if TYPE_CHECKING:
     from medseg.workflows.evaluate import evaluate
     from medseg.workflows.evaluate_clicks import evaluate_clicks
     from medseg.workflows.export import export
+    from medseg.workflows.fetch import fetch
     from medseg.workflows.import_model import import_model
     from medseg.workflows.inspect import inspect
     from medseg.workflows.models import list_models, model_card
     from medseg.workflows.networks import list_networks
     from medseg.workflows.package import package
     from medseg.workflows.predict import predict
-    from medseg.workflows.preprocess import PreprocessResult, preprocess
+    from medseg.workflows.preprocess import preprocess
     from medseg.workflows.quantise import quantise
     from medseg.workflows.serve import serve
+    from medseg.workflows.study import study
     from medseg.workflows.tile import join_tiles, tile
     from medseg.workflows.train import train
     from medseg.workflows.view import view
@@ -81,6 +84,7 @@ _HOMES = {
     "evaluate": "medseg.workflows.evaluate:evaluate",
     "evaluate_clicks": "medseg.workflows.evaluate_clicks:evaluate_clicks",
     "export": "medseg.workflows.export:export",
+    "fetch": "medseg.workflows.fetch:fetch",
     "import_model": "medseg.workflows.import_model:import_model",
     "inspect": "medseg.workflows.inspect:inspect",
     "join_tiles": "medseg.workflows.tile:join_tiles",
@@ -92,6 +96,7 @@ _HOMES = {
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
     "serve": "medseg.workflows.serve:serve",
+    "study": "medseg.workflows.study:study",
     "tile": "medseg.workflows.tile:tile",
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
@@ -113,7 +118,7 @@ _HOMES = {
     "PredictResult": "medseg.prediction.result:PredictResult",
     "Prediction": "medseg.prediction.result:Prediction",
     "PreparedDataset": "medseg.dataset.store:PreparedDataset",
-    "PreprocessResult": "medseg.workflows.preprocess:PreprocessResult",
+    "PreprocessResult": "medseg.preparation.prepared_folder:PreprocessResult",
     "Problem": "medseg.errors:Problem",
     "TrainResult": "medseg.training.run_trainer:TrainResult",
     "Volume": "medseg.volume:Volume",
@@ -148,9 +153,9 @@ __all__ = [
     "InteractiveSession", "LabelError", "Labels", "MedsegError", "ModelError", "OutputError", "Plan",
     "PredictResult", "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult",
     "TrainingError", "Volume", "annotate", "attention_maps", "compare", "demo", "doctor", "evaluate",
-    "evaluate_clicks", "export", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
+    "evaluate_clicks", "export", "fetch", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
     "load_config", "model_card", "package", "predict", "preprocess", "quantise", "read_volume", "serve",
-    "show_progress", "tile", "train", "view", "write_label_map",
+    "show_progress", "study", "tile", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 

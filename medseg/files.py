@@ -140,12 +140,17 @@ def write_json(path: Path, content: Any) -> Path:
     return write_text(path, json_text(content) + "\n")
 
 
-def json_text(content: Any) -> str:
-    """Returns ``content`` as JSON. NaN and infinity, which JSON has not, become null: not defined."""
+def json_text(content: Any, indent: int | None = 1) -> str:
+    """Returns ``content`` as JSON. NaN and infinity, which JSON has not, become null: not defined.
+
+    Args:
+        content: Plain values.
+        indent: Of lines; None: all is one line.
+    """
     try:
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(_defined(content), indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(_defined(content), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def _defined(content: Any) -> Any:

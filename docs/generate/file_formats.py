@@ -51,6 +51,7 @@ FORMATS = (
     Format("dataset.json", "beside a cases.csv that a round of `medseg annotate` wrote", "TableLabels"),
     Format("<case_id>.json", "annotations/final/, beside a label map", "Annotation", "annotation"),
     Format("tiles.json", "tiles of large pictures", "TilesRecord"),
+    Format("key.json", "what `medseg preprocess --deidentify` wrote, kept apart", "DeidentificationKey"),
     Format("inspect.json", "what `medseg inspect --json` prints", "InspectionRecord"),
     Format("forecast.json", "what `medseg train --dry-run --json` prints", "Forecast"),
     Format("preprocess.json", "what `medseg preprocess --json` prints", "PreprocessRecord"),

@@ -103,7 +103,7 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
     "A person in the loop": ("InteractiveSession", "evaluate_clicks", "annotate"),
     "Beside that": (
-        "import_model", "compare", "package", "quantise", "export", "view", "serve", "attention_maps",
+        "import_model", "compare", "package", "quantise", "export", "view", "serve", "study", "fetch", "attention_maps",
         "list_networks", "list_models", "model_card", "doctor", "tile", "join_tiles",
     ),
     "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),

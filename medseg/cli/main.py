@@ -16,6 +16,7 @@ from medseg.cli.demo import demo
 from medseg.cli.doctor import doctor
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
+from medseg.cli.fetch import fetch
 from medseg.cli.help import Command, command_name
 from medseg.cli.import_model import import_model
 from medseg.cli.inspect import inspect
@@ -27,6 +28,7 @@ from medseg.cli.preprocess import preprocess
 from medseg.cli.quantise import quantise
 from medseg.cli.serve import serve
 from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
+from medseg.cli.study import study
 from medseg.cli.tile import join_tiles, tile
 from medseg.cli.train import train
 from medseg.cli.view import view
@@ -41,8 +43,8 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, annotate, serve, export, package, import_model,
-    models, quantise, networks, compare, attention, tile, join_tiles, doctor,
+    demo, inspect, preprocess, train, predict, evaluate, view, annotate, serve, study, fetch, export, package,
+    import_model, models, quantise, networks, compare, attention, tile, join_tiles, doctor,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -25,7 +25,11 @@ def predict(
         ),
     ],
     source: Annotated[
-        Path, typer.Argument(help="What to segment: a file, a folder, a dataset, or a DICOM series or study.")
+        Path,
+        typer.Argument(
+            help="What to segment: a file, a folder, a dataset, a DICOM series or study, or an address of "
+            "an archive, as of 'medseg fetch'."
+        ),
     ],
     output: Annotated[
         Path,

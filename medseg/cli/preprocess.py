@@ -15,7 +15,7 @@ from medseg.progress import counted, say
 if TYPE_CHECKING:
     from medseg.config import Config
     from medseg.plan import Plan
-    from medseg.workflows.preprocess import PreprocessResult
+    from medseg.preparation.prepared_folder import PreprocessResult
 
 LABELS_SHOWN = 30
 
@@ -25,8 +25,8 @@ def preprocess(
         Path,
         typer.Argument(
             help="A folder of scans with or without label maps (Decathlon, nnU-Net, images/ + labels/, any folder "
-            "with a mask pattern), a DICOM study with or without SEG or RTSTRUCT, a zip or tar archive of these, a "
-            "cases.csv, or one file."
+            "with a mask pattern), a DICOM study with or without SEG or RTSTRUCT, a zip or tar archive of these, an "
+            "address as of 'medseg fetch', a cases.csv, or one file."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the prepared dataset.")],
@@ -44,6 +44,14 @@ def preprocess(
     plugins: Plugins = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases at the same time; one per core if not given.")
+    ] = None,
+    deidentify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="Copy DICOM without names, dates, IDs and UIDs first (PS3.15, basic profile), and use copies only; "
+            "the file gets the key that leads back, and lies elsewhere.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")] = False,
 ) -> None:
@@ -74,6 +82,7 @@ def preprocess(
         rename=renames(rename),
         spacing=spacing,
         instances=instances or (),
+        deidentify=deidentify,
     )
     if as_json:
         print_json(result.as_record().as_json())

@@ -1,15 +1,17 @@
 """The files of a prepared folder that describe all of its cases."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.dataset.dataset_json import read_dataset_json
 from medseg.dataset.prepared_json import DatasetRecord, StoredCase, StoredGrid
-from medseg.errors import OutputError
+from medseg.errors import OutputError, Problem
 from medseg.files import ensure_folder
 from medseg.labels import Labels
+from medseg.plan import Plans
 from medseg.preparation.agreement import AgreedCases
 from medseg.preparation.checked_case import Checked
-from medseg.problems import ProblemRecord, WarningRecord
+from medseg.problems import ProblemRecord, WarningRecord, problem_records, warning_records
 from medseg.records import Record
 from medseg.version import VERSION
 
@@ -36,6 +38,31 @@ class PreprocessRecord(Record):
     annotated_part: dict[str, float]
     problems: tuple[ProblemRecord, ...]
     warnings: tuple[WarningRecord, ...]
+
+
+@dataclass(frozen=True)
+class PreprocessResult:
+    """A prepared folder, and what was left out of it; ``plans`` is None where there were no labels."""
+
+    folder: Path
+    record: DatasetRecord
+    plans: Plans | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
+
+    def as_record(self) -> PreprocessRecord:
+        """Returns what ``medseg preprocess --json`` prints."""
+        record = self.record
+        return PreprocessRecord(
+            folder=str(self.folder),
+            layout=record.layout,
+            channels=record.channels,
+            labels=record.labels,
+            cases=tuple(case.case_id for case in record.cases),
+            annotated_part={case.case_id: round(case.annotated_part, 6) for case in record.cases},
+            problems=problem_records(self.problems),
+            warnings=warning_records(self.warnings),
+        )
 
 
 def begin_folder(folder: Path, source: Path) -> Path:

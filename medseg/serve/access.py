@@ -18,7 +18,7 @@ LEAST_TOKEN = 16  # characters, where others than this machine can try
 WAIT = 0.5  # seconds before a wrong token is refused, so that guessing takes ages
 
 # What everybody may ask: whether there is a server, and how to be let in.
-OPEN = ("/healthz", "/auth/", "/auth", "/auth/token")
+OPEN = ("/healthz", "/readyz", "/auth/", "/auth", "/auth/token")
 
 
 @dataclass(frozen=True)

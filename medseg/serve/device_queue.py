@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from medseg.serve.refusals import BusyError
@@ -41,6 +41,10 @@ class DeviceQueue:
             return await asyncio.wrap_future(work)
         finally:
             self.waiting -= 1
+
+    def submit(self, function: Callable[[], R]) -> "Future[R]":
+        """Returns the result to come of what no client waits for; nothing is ever refused."""
+        return self._thread.submit(function)
 
     def close(self) -> None:
         """Drops what is waiting; what is under way is finished."""

@@ -1,7 +1,7 @@
 """The models that a server offers: each is loaded when it is first asked for, and used by all clients."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -134,14 +134,23 @@ def record_at(path: Path) -> ModelRecord | Recipe:
     return read_recipe(recipe) if recipe is not None else read_model_record(model_folders(path)[0])
 
 
-def served_models(paths: Sequence[Path], device: Device, backend: str = "auto") -> dict[str, ServedModel]:
-    """Returns models by the names of their runs or folders; a second one of a name gets a number.
+def served_models(
+    paths: Sequence[str | Path] | Mapping[str, str | Path], device: Device, backend: str = "auto"
+) -> dict[str, ServedModel]:
+    """Returns models by their names, or by those of their runs or folders; a second one of a name gets a number.
+
+    Args:
+        paths: RUNs or model folders, or these by name.
+        device: Where networks go.
+        backend: What runs them, as in ``predict``.
 
     Raises:
         ModelError: One is no model.
     """
+    if isinstance(paths, Mapping):
+        return {name: ServedModel(name, Path(path), device, backend) for name, path in paths.items()}
     models: dict[str, ServedModel] = {}
-    for path in paths:
+    for path in map(Path, paths):
         folder = path.resolve()
         base = (folder.parent if folder.name in ("model", "model-last") else folder).name
         name, number = base, 2

@@ -21,6 +21,7 @@ from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, a
 from medseg.prediction.case_segmentation import UNCERTAINTY
 from medseg.prediction.output import PredictionOutput
 from medseg.prediction.result import PredictResult
+from medseg.workflows.fetch import fetched_if_remote
 
 
 def predict(
@@ -62,7 +63,8 @@ def predict(
     Args:
         model: A RUN or a model folder, one of several members too; or several, whose logits are averaged where they
             have one plan, else their probabilities.
-        source: Files, folders, any layout, DICOM studies; label maps are ignored.
+        source: Files, folders, any layout, DICOM studies; label maps are ignored. An address as ``fetch`` has it is
+            fetched into ``output/fetched`` first.
         output: A folder for masks and predictions.json. One that ends as a mask does (``.nii.gz``, ``.seg.nrrd``,
             ``.dcm``) is the file of a single case. None keeps label maps in memory.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -109,6 +111,7 @@ def predict(
     if network is not None and not isinstance(network, torch.nn.Module):
         raise ConfigError(f"network: is a {type(network).__name__}; give a torch.nn.Module")
     place = PredictionOutput.of(output, formats)
+    source = fetched_if_remote(source, output)
     most = None if max_memory is None else bytes_of(max_memory)
     changes = {
         "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from medseg.dataset.cases import CaseSelection, as_names
 from medseg.dataset.grid_mismatch import filled_in
 from medseg.dataset.layouts import cases_in
 from medseg.dataset.layouts.listing import Listing
-from medseg.dataset.prepared_json import DatasetRecord, write_dataset, write_fingerprint, write_plans
+from medseg.dataset.prepared_json import write_dataset, write_fingerprint, write_plans
 from medseg.dataset.spacing import with_spacing
 from medseg.errors import Problem, SourceError
 from medseg.labels import Labels
@@ -29,33 +29,11 @@ from medseg.preparation.case_warnings import (
 )
 from medseg.preparation.checked_case import check_cases, check_transforms, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
-from medseg.preparation.prepared_folder import PreprocessRecord, begin_folder, dataset_record
-from medseg.problems import problem_records, warning_records, write_problems
+from medseg.preparation.prepared_folder import PreprocessResult, begin_folder, dataset_record
+from medseg.problems import write_problems
+from medseg.workflows.fetch import fetched_if_remote
 
-
-@dataclass(frozen=True)
-class PreprocessResult:
-    """A prepared folder, and what was left out of it; ``plans`` is None where there were no labels."""
-
-    folder: Path
-    record: DatasetRecord
-    plans: Plans | None
-    problems: tuple[Problem, ...]
-    warnings: tuple[Problem, ...] = ()  # what is doubtful in cases that were taken
-
-    def as_record(self) -> PreprocessRecord:
-        """Returns what ``medseg preprocess --json`` prints."""
-        record = self.record
-        return PreprocessRecord(
-            folder=str(self.folder),
-            layout=record.layout,
-            channels=record.channels,
-            labels=record.labels,
-            cases=tuple(case.case_id for case in record.cases),
-            annotated_part={case.case_id: round(case.annotated_part, 6) for case in record.cases},
-            problems=problem_records(self.problems),
-            warnings=warning_records(self.warnings),
-        )
+DEIDENTIFIED = "deidentified"  # the folder of copies, in the prepared one
 
 
 def preprocess(
@@ -68,6 +46,7 @@ def preprocess(
     rename: Mapping[str, str] | None = None,
     spacing: Sequence[float] | None = None,
     instances: str | Sequence[str] = (),
+    deidentify: str | Path | None = None,
 ) -> PreprocessResult:
     """Prepares the cases of a source for training and prediction.
 
@@ -76,7 +55,7 @@ def preprocess(
     problems.csv.
 
     Args:
-        source: Any layout, a DICOM study, an archive.
+        source: Any layout, a DICOM study, an archive; or an address as ``fetch`` has it.
         output: The folder of the prepared dataset.
         config: All other settings. Transforms in ``preprocessing.transforms`` are MONAI's, or those of plugins, which
             ``medseg.plugins.load_plugins`` loads before.
@@ -85,12 +64,14 @@ def preprocess(
         labels: A glob pattern of the label maps.
         rename: Merges the named segments of DICOM SEG, RTSTRUCT and .seg.nrrd into labels, as in
             ``{"GTV*": "tumour", "external": ""}``.
-        spacing: Of the voxels in mm, in array-axis order, where headers don't say it: of all cases but those to which a
-            cases.csv gives one in its column. It is kept with each case, so that ``train`` and ``evaluate`` know it
-            too; files keep their headers, and so do masks.
+        spacing: Of the voxels in mm, in array-axis order, where headers don't say it: of all cases to which no
+            cases.csv gives one. It is kept with each, so that ``train`` and ``evaluate`` know it; headers stay.
         instances: The names of labels whose objects are told apart, as in ``"nucleus"``; dataset.json may name them
             too. Where it is the only label, values of label maps number its objects; each segment and each file of a
             mask is an object; else the object maps in a folder ``objects`` are read, or connected components taken.
+        deidentify: The file of a key. DICOM is first copied into ``output/deidentified`` by the basic profile of
+            PS3.15, and only the copies are used; all else is left out. The key leads back to patients: it is made where
+            there is none, and may not lie in ``output``.
 
     Returns:
         What was made, and what was left out.
@@ -100,20 +81,25 @@ def preprocess(
         ConfigError: A pattern or a name fits nothing, or a transform is not known.
         OutputError: ``output`` holds a dataset of the user's own.
     """
-    config = config or Config()
-    settings = config.preprocessing
+    settings = (config := config or Config()).preprocessing
+    source, left_out = fetched_if_remote(source, output), []
+    if deidentify is not None:
+        from medseg.preparation.deidentification import deidentified_copy
+
+        left_out = deidentified_copy(Path(source), Path(output) / DEIDENTIFIED, Path(deidentify))
+        source = Path(output) / DEIDENTIFIED
     check_transforms(settings.transforms)
     selection = CaseSelection(images, labels, rename=rename, instances=as_names(instances))
     found = with_spacing(cases_in(Listing(Path(source)), selection), spacing)
     if found.labels is not None:
         found = replace(found, labels=found.labels.ignoring(settings.ignore_value))
     folder = begin_folder(Path(output), Path(source))
-    problems = list(found.problems)
+    problems = [*left_out, *found.problems]
     tell_found(source, found)
     fix = partial(filled_in, source=Path(source), selection=selection)
     checked = check_cases(found, folder, settings, problems, fix)
     agreed = agree(checked, found, settings.ignore_value, problems, fix)
-    tell_checked(agreed.cases, agreed.channels, agreed.labels)
+    tell_checked(*agreed)
     warnings = image_warnings(agreed.cases)
     tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None

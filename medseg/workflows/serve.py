@@ -1,21 +1,31 @@
-"""serve: models and a folder of images for 3D Slicer, OHIF and other viewers, over HTTP."""
+"""serve: models and a folder of images for viewers, over HTTP; and a DICOM port beside a PACS."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
 from medseg.errors import ConfigError
+from medseg.files import ensure_folder
 from medseg.inferers.memory_plan import bytes_of
 from medseg.progress import say
 
+if TYPE_CHECKING:
+    from medseg.pacs.settings import DicomSettings
+    from medseg.serve.datastore import Datastore
+    from medseg.serve.models import ServedModel
+
 MOST_SHOWN = 8  # labels of a model
 NEEDED = ("starlette", "uvicorn", "python_multipart", "blosc2")
+NEEDED_BY_DICOM = ("pynetdicom", "dicomweb_client")
+IMAGES = "images"  # the folder in the queue's that is served where there is no other: it stays empty
 
 
 def serve(
-    models: Sequence[str | Path],
-    data: str | Path,
+    models: Sequence[str | Path] | Mapping[str, str | Path],
+    data: str | Path | None = None,
     *,
     images: str | Sequence[str] | None = None,
     host: str = "127.0.0.1",
@@ -29,6 +39,7 @@ def serve(
     array_orientation: str = "SPL",
     device: str = "auto",
     backend: str = "auto",
+    dicom: "DicomSettings | None" = None,
 ) -> None:
     """Serves models and the images of a folder until Ctrl-C.
 
@@ -36,9 +47,14 @@ def serve(
     protocol, for its client and 3D Slicer's nnInteractive extension. Label maps that people save lie in
     ``data/annotations``, with their provenance; ``preprocess`` takes ``data`` with them.
 
+    With ``dicom`` it also listens at a DICOM port: it receives studies, segments the series that a model fits, and
+    sends the masks on, by C-STORE, DICOMweb or into a folder. Ctrl-C or SIGTERM then finishes the case that is under
+    way; a second one hands it back to the queue.
+
     Args:
-        models: RUNs or model folders, imported ones and those of several members too; none is needed to draw only.
-        data: The folder of the images. No other file is ever opened for a client.
+        models: RUNs or model folders, imported ones and those of several members too, or these by name; none is needed
+            to draw only.
+        data: The folder of the images. No other file is ever opened for a client. None: there is only DICOM.
         images: Globs as in ``preprocess``.
         host: The address that it is bound to. Others than this machine's own need a token.
         port: 0 takes a free one.
@@ -52,13 +68,14 @@ def serve(
             protocol. "SPL" is 3D Slicer's order for slices that are axial.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         backend: What runs the networks, as in ``predict``.
+        dicom: How it works beside a PACS; None: it does not.
 
     Raises:
         MedsegError: A model or the folder cannot be used, or a setting is wrong.
         OutputError: The port is taken.
     """
-    check_installed()
-    from medseg.serve.access import AccessRules
+    check_installed(NEEDED if dicom is None else (*NEEDED, *NEEDED_BY_DICOM))
+    from medseg.serve.access import AccessRules, is_loopback
     from medseg.serve.app import create_app
     from medseg.serve.background_training import BackgroundTraining
     from medseg.serve.datastore import Datastore
@@ -72,27 +89,54 @@ def serve(
     check_tls(*tls)
     rules = AccessRules.of(host, token, use_token, origins, bytes_of(max_upload))
     chosen = choose_device(device)
-    offered = served_models([Path(model) for model in models], chosen, backend)
-    datastore = Datastore(Path(data), images)
+    offered = served_models(models, chosen, backend)
+    datastore = Datastore(_folder_of(data, dicom), images)
     state = ServerState(datastore, offered, rules, chosen, BackgroundTraining(datastore, offered, chosen))
-    app = create_app(state, [*MonaiLabel(state).routes, *NnInteractive(state, array_orientation).routes])
+    routes = [] if data is None else [*MonaiLabel(state).routes, *NnInteractive(state, array_orientation).routes]
     opened = opened_port(host, port)
-    for model in offered.values():
-        names = ", ".join(model.label_names[:MOST_SHOWN])
-        more = f" and {len(model.label_names) - MOST_SHOWN} more" if len(model.label_names) > MOST_SHOWN else ""
-        say(f"  {model.name}: {names}{more}{'; takes prompts' if model.is_promptable else ''}")
-    say(datastore.counts())
-    say(f"{address_of(opened, rules, certificate is not None)}  (Ctrl-C ends it)")
-    run_until_interrupted(app, opened, *tls)
+    with ExitStack() as stack:
+        if dicom is not None:
+            from medseg.pacs.routes import DicomRoutes
+            from medseg.pacs.service import ended_by_signals, running_service
+
+            checked = dicom.checked(tuple(offered), is_loopback(dicom.host))
+            service = stack.enter_context(running_service(offered, checked, state.queue.submit))
+            stack.enter_context(ended_by_signals(service))
+            routes += DicomRoutes(service).routes
+        _tell(offered, datastore if data is not None else None)
+        say(f"{address_of(opened, rules, certificate is not None)}  (Ctrl-C ends it)")
+        run_until_interrupted(create_app(state, routes), opened, *tls)
     say("Ended")
 
 
-def check_installed() -> None:
+def check_installed(needed: Sequence[str] = NEEDED) -> None:
     """Checks that the libraries of a server are there.
+
+    Args:
+        needed: Their modules.
 
     Raises:
         ConfigError: One is not.
     """
-    lacking = [name for name in NEEDED if find_spec(name) is None]
+    lacking = [name for name in needed if find_spec(name) is None]
     if lacking:
-        raise ConfigError(f"to serve, {', '.join(lacking)} has to be there: pip install 'medseg[serve]'")
+        extras = "serve" if set(lacking) <= set(NEEDED) else "serve,dicom-network"
+        raise ConfigError(f"to serve, {', '.join(lacking)} has to be there: pip install 'medseg[{extras}]'")
+
+
+def _folder_of(data: str | Path | None, dicom: "DicomSettings | None") -> Path:
+    """Returns the folder of the images that viewers get."""
+    if data is not None:
+        return Path(data)
+    if dicom is None:
+        raise ConfigError("--data: give the folder of the images; only with --dicom it may be left out")
+    return ensure_folder(dicom.queue / IMAGES, "choose another --queue")
+
+
+def _tell(models: Mapping[str, "ServedModel"], datastore: "Datastore | None") -> None:
+    for model in models.values():
+        names = ", ".join(model.label_names[:MOST_SHOWN])
+        more = f" and {len(model.label_names) - MOST_SHOWN} more" if len(model.label_names) > MOST_SHOWN else ""
+        say(f"  {model.name}: {names}{more}{'; takes prompts' if model.is_promptable else ''}")
+    if datastore is not None:
+        say(datastore.counts())

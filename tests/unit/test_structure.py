@@ -189,6 +189,7 @@ OF_THE_PROCESS = {
         "progress.py", "process_group.py", "training/callbacks/mlflow.py",  # read only
         "inferers/quantised.py",  # NNCF would report its use over the network
         "workflows/models.py", "interop/totalsegmentator/tasks.py",  # where these programs keep theirs; read only
+        "workflows/fetch.py", "pacs/container.py",  # read only
     },
     "os.putenv": set(),
     "set_num_threads": {"parallel.py", "threads.py"},  # of workers; around a step
@@ -218,6 +219,7 @@ def test_folders_and_json_are_written_in_one_way() -> None:
             "records.py",
             "interop/monai_bundle.py",
             "interop/nnunet/exporter.py",
+            "pacs/container.py",
             "phantom/small_structures.py",
             "phantom/study_set.py",
         },
@@ -225,6 +227,7 @@ def test_folders_and_json_are_written_in_one_way() -> None:
             "files.py",
             "io/archives.py",  # what was unpacked, when the process ends
             "inspection/fixed_copy.py",  # a copy that is begun anew
+            "pacs/queue.py",  # studies that are finished and old
         },
         "mkdtemp": {"io/archives.py"},  # the place of what is unpacked
         "ProcessPoolExecutor": {"parallel.py"},

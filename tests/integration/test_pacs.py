@@ -1,0 +1,287 @@
+"""medseg beside real archives and senders: Debian's Orthanc and dcmtk; kills at random moments; TLS."""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from archives import Orthanc, bright_model, free_port, running_orthanc, service_of, store, wait_for
+from dicom_kinds import KINDS, Kind, write_kind
+from dicomweb_client import DICOMwebClient
+from highdicom.seg import segread
+from model_records import record_of
+from pydicom.uid import generate_uid
+
+import medseg
+from medseg.errors import SourceError
+from medseg.inferers.model import save_model
+from medseg.networks.registry import build_network
+from medseg.pacs.destinations import send
+from medseg.pacs.peers import Peer
+from medseg.pacs.queue import StudyQueue
+from medseg.plan import Plan
+from medseg.serve.models import ServedModel
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("MEDSEG_KILLS", "8"))
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path / "orthanc") as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_plan: Plan) -> Path:
+    """A model on the disk that learnt nothing, but says something."""
+    record = record_of(tiny_plan, {"liver": 1}, ("CT",))
+    save_model(tmp_path / "run" / "model", record, build_network(1, 2, tiny_plan.architecture).state_dict())
+    return tmp_path / "run"
+
+
+@contextmanager
+def serving(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Runs ``medseg serve`` in a process of its own."""
+    command = [sys.executable, "-m", "medseg", "serve", *map(str, arguments), "--port", "0", "--device", "cpu"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    said: list[str] = []
+    try:
+        for line in server.stderr or ():
+            said.append(line)
+            if re.search(r"https?://\S+/", line):
+                break
+        else:
+            pytest.fail("".join(said))
+        threading.Thread(target=(server.stderr or sys.stderr).read, daemon=True).start()
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_dcmsend_to_orthanc_as_predict_says(tmp_path: Path, orthanc: Orthanc, run: Path) -> None:
+    """And a second SIGTERM is not needed: the first one finishes what is under way."""
+    if shutil.which("dcmsend") is None:
+        pytest.skip("needs Debian's dcmtk")
+    study = write_kind(tmp_path / "study", KINDS["oblique"])
+    port = free_port()
+    options = (
+        "--dicom", port, "--model", f"liver={run}", "--send", orthanc.destination, "--send", orthanc.web,
+        "--queue", tmp_path / "queue", "--quiet-time", "1s", "--format", "dicom-seg", "--format", "rtstruct",
+    )  # fmt: skip
+    with serving(*options) as server:
+        subprocess.run(["echoscu", "-aec", "MEDSEG", "127.0.0.1", str(port)], check=True)
+        subprocess.run(["dcmsend", "--scan-directories", "127.0.0.1", str(port), str(study)], check=True)
+        wait_for(lambda: len(orthanc.instances(Modality="SEG")) and len(orthanc.instances(Modality="RTSTRUCT")), 120)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    assert len(orthanc.instances()) == 2  # by C-STORE and by STOW-RS, once each
+    uid = str(pydicom.dcmread(next(study.iterdir())).StudyInstanceUID)
+    client = DICOMwebClient(orthanc.web)
+    found = {each.Modality: each for each in client.retrieve_study(uid)}
+    found["SEG"].save_as(tmp_path / "found.dcm", enforce_file_format=True)
+    medseg.predict(run, study, tmp_path / "masks", formats=["dicom-seg"], device="cpu")
+    (predicted,) = (tmp_path / "masks").glob("*.seg.dcm")
+    of_predict, of_archive = segread(predicted), segread(tmp_path / "found.dcm")
+    assert np.array_equal(of_predict.pixel_array, of_archive.pixel_array)
+    assert of_archive.pixel_array.any()
+    assert (
+        found["SEG"].ReferencedSeriesSequence[0].SeriesInstanceUID
+        == pydicom.dcmread(next(study.iterdir())).SeriesInstanceUID
+    )
+
+
+def test_fetch_from_orthanc(tmp_path: Path, tiny_plan: Plan) -> None:
+    """By QIDO and WADO, C-GET and C-MOVE: the same objects, and nothing twice."""
+    port = free_port()
+    with running_orthanc(tmp_path / "orthanc", {"me": ("MEDSEG", port)}) as orthanc:
+        files = [
+            file for name in ("CT", "JPEG 2000", "enhanced")
+            for file in write_kind(tmp_path / name, KINDS[name], StudyInstanceUID="1.2.3", PatientID="P1").iterdir()
+        ]  # fmt: skip
+        assert set(store(orthanc.dicom_port, files)) == {0}
+        ways = {
+            "web": (f"dicomweb+{orthanc.web}/studies/1.2.3", {}),
+            "query": (f"dicomweb+{orthanc.web}?PatientID=P1", {}),
+            "get": (f"dicom://ORTHANC@127.0.0.1:{orthanc.dicom_port}/studies/1.2.3", {}),
+            "move": (f"dicom://ORTHANC@127.0.0.1:{orthanc.dicom_port}?PatientID=P1", {"move_port": port}),
+        }
+        for name, (address, more) in ways.items():
+            fetched = medseg.fetch(address, tmp_path / "fetched" / name, **more)  # type: ignore[arg-type]
+            assert (fetched.n_new, fetched.problems) == (len(files), ()), name
+            there = sorted((tmp_path / "fetched" / name).rglob("*.dcm"))
+            some = there[0]
+            some.unlink()
+            assert medseg.fetch(address, tmp_path / "fetched" / name, **more).n_new == 1  # type: ignore[arg-type]
+            uids = {pydicom.dcmread(file).SOPInstanceUID: pydicom.dcmread(file).PixelData for file in files}
+            assert {pydicom.dcmread(f).SOPInstanceUID: pydicom.dcmread(f).PixelData for f in there} == uids, name
+        with pytest.raises(SourceError, match="no such study"):
+            medseg.fetch(f"dicom://ORTHANC@127.0.0.1:{orthanc.dicom_port}?PatientID=nobody", tmp_path / "none")
+
+
+def test_a_study_is_complete_when_the_archive_says_so(tmp_path: Path, orthanc: Orthanc, tiny_plan: Plan) -> None:
+    files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
+    store(orthanc.dicom_port, files)
+    model = bright_model(tmp_path, tiny_plan)
+    for number, counted_at in enumerate((orthanc.web, orthanc.destination)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with service_of(folder, [model], quiet_time=3600, count_at=counted_at) as service:
+            store(service.listener.port, files[:-1])
+            time.sleep(1)
+            assert service.queue.counts()["job"] == {}
+            service.worker.count_of._asked.clear()  # type: ignore[union-attr]
+            store(service.listener.port, files[-1:])
+            wait_for(lambda service=service: service.queue.counts()["job"] == {"predicted": 1})
+
+
+def test_interleaved_series_of_a_thousand_slices(tmp_path: Path, tiny_plan: Plan) -> None:
+    """From two associations at once, one of them of another study; a mosaic would be one file."""
+    long = Kind(heights=tuple(0.5 * i for i in range(1000)))
+    series = [sorted(write_kind(tmp_path / name, kind).iterdir()) for name, kind in (("a", long), ("b", KINDS["CT"]))]
+    model = bright_model(tmp_path, tiny_plan)
+    with service_of(tmp_path, [model], send=[str(tmp_path / "out")], quiet_time=2) as service:
+        statuses: list[int] = []
+        senders = [
+            threading.Thread(target=lambda files=files: statuses.extend(store(service.listener.port, files)))
+            for files in (series[0][:600], series[1], series[0][500:])
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        assert Counter(statuses) == {0: 1120}
+        wait_for(lambda: service.queue.counts()["study"] == {"done": 2}, 300)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def _serve(folder: Path, model: ServedModel, port: int) -> None:
+    with service_of(folder, [model], port=port, send=[str(folder / "out")], quiet_time=3):
+        signal.pause()
+
+
+class Killed:
+    """A service in a process of its own, which is killed at random moments, and started again."""
+
+    def __init__(self, folder: Path, model: ServedModel, port: int) -> None:
+        self.arguments = (folder, model, port)
+        self.kills = 0
+        self.chance = random.Random(0)
+        self.process = self._started()
+        self.thread = threading.Thread(target=self._kill, daemon=True)
+        self.thread.start()
+
+    def _started(self) -> multiprocessing.process.BaseProcess:
+        process = multiprocessing.get_context("fork").Process(target=_serve, args=self.arguments)
+        process.start()
+        return process
+
+    def _kill(self) -> None:
+        while self.kills < KILLS:
+            time.sleep(self.chance.uniform(0.1, 6))
+            os.kill(self.process.pid or 0, signal.SIGKILL)
+            self.process.join()
+            self.kills += 1
+            self.process = self._started()
+
+    def end(self) -> None:
+        self.thread.join()
+        os.kill(self.process.pid or 0, signal.SIGKILL)
+        self.process.join()
+
+
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path, tiny_plan: Plan) -> None:
+    """While instances come, and while cases are predicted and sent: all that was acknowledged is there once."""
+    n_studies, port = max(3, KILLS // 3), free_port()
+    killed = Killed(tmp_path, bright_model(tmp_path, tiny_plan), port)
+    acknowledged: set[str] = set()
+    for number in range(n_studies):
+        files = sorted(write_kind(tmp_path / f"study{number}", KINDS["CT"]).iterdir())
+        lacking = files
+        until = time.monotonic() + 300
+        while lacking:  # as senders do, which send again what was not acknowledged
+            answers = _answered(port, lacking)
+            acknowledged |= answers
+            lacking = [file for file in lacking if str(pydicom.dcmread(file).SOPInstanceUID) not in answers]
+            assert time.monotonic() < until
+    killed.thread.join()
+    try:
+        wait_for(lambda: len(sent_to(tmp_path / "out")) >= n_studies, 300)
+        time.sleep(2)
+    finally:
+        killed.end()
+    assert killed.kills == KILLS
+    assert len(sent_to(tmp_path / "out")) == n_studies  # each result once
+    queue = StudyQueue(tmp_path / "queue")
+    kept = {str(pydicom.dcmread(file).SOPInstanceUID) for file in (tmp_path / "queue" / "studies").rglob("*.dcm")}
+    assert acknowledged == kept
+    assert queue.counts()["job"] == {"predicted": n_studies}
+    queue.close()
+
+
+def sent_to(folder: Path) -> list[Path]:
+    """The results in a folder; a kill may leave temporary files, which are hidden."""
+    return [file for file in folder.glob("*.dcm") if not file.name.startswith(".")]
+
+
+def _answered(port: int, files: Sequence[Path]) -> set[str]:
+    """Returns the UIDs of the instances that were acknowledged."""
+    try:
+        statuses = store(port, files, patience=3)
+    except (RuntimeError, ValueError, OSError):
+        return set()
+    return {str(pydicom.dcmread(file).SOPInstanceUID) for file, each in zip(files, statuses, strict=False) if each == 0}
+
+
+def test_many_studies_in_a_row(tmp_path: Path, tiny_plan: Plan) -> None:
+    n = int(os.environ.get("MEDSEG_STUDIES", "12"))
+    files = sorted(write_kind(tmp_path / "ct", Kind(heights=(0.0, 2.0, 4.0, 6.0))).iterdir())
+    datasets = [pydicom.dcmread(file) for file in files]
+    model = bright_model(tmp_path, tiny_plan)
+    with service_of(tmp_path, [model], send=[str(tmp_path / "out")]) as service:
+        for _ in range(n):
+            study, series = generate_uid(), generate_uid()
+            for dataset in datasets:
+                dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+                dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            assert store(service.listener.port, datasets) == [0] * len(datasets)
+        wait_for(lambda: service.queue.counts()["study"] == {"done": n}, 600)
+    assert len(list((tmp_path / "out").iterdir())) == n
+
+
+def test_tls_both_ways(tmp_path: Path, tiny_plan: Plan) -> None:
+    """Callers without a certificate of the authority are not let in."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", tmp_path / "key.pem",
+         "-out", tmp_path / "cert.pem", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    own = {"certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    (file, *_) = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
+    files = {name: str(path) for name, path in own.items()}
+    with service_of(tmp_path, [], client_ca=str(own["certificate"]), **files) as service:
+        port = service.listener.port
+        known = Peer.of(f"tls:MEDSEG@localhost:{port}", ca=own["certificate"], **own)
+        assert send(known, [file])[0].failure == ""
+        assert send(Peer.of(f"tls:MEDSEG@localhost:{port}", ca=own["certificate"]), [file])[0].failure
+        assert send(Peer.of(f"tls:MEDSEG@localhost:{port}", **own), [file])[0].failure  # the server is not trusted
+        assert send(Peer.of(f"MEDSEG@127.0.0.1:{port}"), [file])[0].failure
+        assert [n for *_, n in service.queue.received.receiving()] in ([1], [])
