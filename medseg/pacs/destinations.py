@@ -2,6 +2,7 @@
 
 import shutil
 import ssl
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from medseg.pacs.received import flush
 SECONDS_TO_CONNECT = 15.0
 SECONDS_TO_ANSWER = 120.0
 LARGEST_PDU = 2**17  # bytes
+UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
 # Statuses of C-STORE that say the object was taken (PS3.4, B.2.3): success, and warnings.
 TAKEN = (0x0000, 0xB000, 0xB006, 0xB007, 0x0001, 0x0107, 0x0116)
@@ -97,25 +99,31 @@ def associate(peer: Peer, contexts: Sequence[Any], ae_title: str, **more: Any) -
 def _stored_by_dicom(peer: Peer, files: Sequence[Path], ae_title: str) -> list[Answer]:
     from pynetdicom import build_context
 
-    answers: list[Answer] = []
-    datasets = {file: dcmread(file, specific_tags=["SOPClassUID"], stop_before_pixels=True) for file in files}
-    asked = {str(each.SOPClassUID): each.file_meta.TransferSyntaxUID for each in datasets.values()}
+    syntaxes: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        header = dcmread(file, specific_tags=["SOPClassUID"], stop_before_pixels=True)
+        syntaxes[str(header.SOPClassUID)].add(str(header.file_meta.TransferSyntaxUID))
     contexts = [
-        build_context(sop_class, list(dict.fromkeys([syntax, ExplicitVRLittleEndian, ImplicitVRLittleEndian])))
-        for sop_class, syntax in asked.items()
+        build_context(sop_class, list(group))
+        for sop_class, used in syntaxes.items()
+        for group in (UNCOMPRESSED, *([each] for each in sorted(used - {*UNCOMPRESSED})))
     ]
     association = associate(peer, contexts, ae_title)
     try:
-        answers += [Answer(file, _stored(association, file)) for file in files]
+        return [Answer(file, _stored(association, file)) for file in files]
     finally:
         association.release()
-    return answers
 
 
 def _stored(association: Any, file: Path) -> str:
-    """Returns why a file was not taken; "" where it was."""
+    """Returns why a file was not taken; "" where it was. A peer that cannot decompress gets it decompressed."""
     try:
-        status: Dataset = association.send_c_store(dcmread(file))
+        dataset = dcmread(file)
+        kind = (dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+        accepted = {(each.abstract_syntax, each.transfer_syntax[0]) for each in association.accepted_contexts}
+        if kind[1].is_compressed and kind not in accepted:
+            dataset.decompress(generate_instance_uid=False)
+        status: Dataset = association.send_c_store(dataset)
     except (ValueError, RuntimeError, AttributeError) as error:  # no context was accepted, or the association is gone
         return reason_of(error)
     if "Status" not in status:

@@ -17,7 +17,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 
 from medseg.errors import ConfigError, OutputError
 from medseg.io.dicom.header import Header
-from medseg.pacs.log import tell
+from medseg.pacs.log import tell_event
 from medseg.pacs.queue import RECEIVING, StudyQueue
 from medseg.pacs.received import Instance, is_uid, token_of
 from medseg.pacs.settings import DicomSettings
@@ -149,8 +149,8 @@ class Listener:
         title, address = str(requestor.primitive.calling_ae_title).strip(), str(requestor.address)
         callers = self.settings.callers
         if callers and not any(caller.lets_in(title, address) for caller in callers):
-            tell("refused", f"An association of {title[:16]!r} at {address} is refused: it is no caller that may send",
-                 level=logging.WARNING, address=address)  # fmt: skip
+            said = f"An association of {title[:16]!r} at {address} is refused: it is no caller that may send"
+            tell_event("refused", said, level=logging.WARNING, address=address)
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # permanent, by the user: calling AE title not known
             event.assoc.kill()
 
@@ -174,8 +174,11 @@ class Listener:
             return _refused(reason)
         uids = _uids_of(path)
         if uids is None or uids["SOPInstanceUID"] != str(event.request.AffectedSOPInstanceUID):
-            tell("refused", "An instance is refused: its study, series or own UID is missing or wrong",
-                 level=logging.WARNING)  # fmt: skip
+            tell_event(
+                "refused",
+                "An instance is refused: its study, series or own UID is missing or wrong",
+                level=logging.WARNING,
+            )
             return CANNOT_UNDERSTAND
         instance = Instance(*(token_of(uids[keyword]) for keyword in KEYWORDS))
         caller = str(event.assoc.requestor.ae_title).strip()
@@ -239,5 +242,7 @@ def _uids_of(path: Path) -> Mapping[str, str] | None:
 
 
 def _refused(reason: str) -> int:
-    tell("refused", f"An instance is refused, its sender is to keep it: {reason}", level=logging.WARNING, reason=reason)
+    tell_event(
+        "refused", f"An instance is refused, its sender is to keep it: {reason}", level=logging.WARNING, reason=reason
+    )
     return OUT_OF_RESOURCES

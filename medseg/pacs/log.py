@@ -32,7 +32,7 @@ UID = re.compile(r"\b[0-2](?:\.(?:0|[1-9][0-9]*)){4,}\b")
 _OF_A_PATIENT: ContextVar[bool] = ContextVar("of_a_patient", default=False)
 
 
-def tell(event: str, message: str, *, level: int = logging.INFO, **facts: str | float) -> None:
+def tell_event(event: str, message: str, *, level: int = logging.INFO, **facts: str | float) -> None:
     """Logs an event: a line on the console, and an object of the JSON log.
 
     Args:

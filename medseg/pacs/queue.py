@@ -14,7 +14,7 @@ from medseg.files import ensure_folder
 from medseg.pacs.database import QueueDatabase
 from medseg.pacs.deliveries import DeliveryQueue
 from medseg.pacs.jobs import JobQueue
-from medseg.pacs.received import STUDIES, Instance, ReceivedStudies, digest_of
+from medseg.pacs.received import STUDIES, Instance, ReceivedStudies, sha256_of
 
 RESULTS, RECEIVING, REMOVED = "results", "receiving", "removed"
 
@@ -134,7 +134,7 @@ class StudyQueue:
         for path in sorted((self.folder / STUDIES).glob("*/*/*.dcm")):
             instance = Instance(path.parent.parent.name, path.parent.name, path.stem)
             if instance not in known:  # it was never acknowledged: whether it is sent again, nobody knows
-                self.received.add(instance, "", "", digest_of(path), path.stat().st_size)
+                self.received.add(instance, "", "", sha256_of(path), path.stat().st_size)
 
     @staticmethod
     def _forget(database: sqlite3.Connection, study: str, jobs: Sequence[str]) -> None:

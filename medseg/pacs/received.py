@@ -81,7 +81,7 @@ class ReceivedStudies:
             uid: The StudyInstanceUID.
             caller: The AE title that sent it.
         """
-        digest, size = digest_of(file), file.stat().st_size
+        digest, size = sha256_of(file), file.stat().st_size
         flush(file)
         place = self.folder / instance.path
         with self._tables.changing():  # nobody removes the study meanwhile, nor sends the same instance
@@ -142,7 +142,7 @@ class ReceivedStudies:
         """Returns the AE title that sent a study."""
         return str(self._tables.value("SELECT caller FROM study WHERE study=?", (study,)) or "")
 
-    def digest_of(self, study: str, series: Sequence[str]) -> str:
+    def inputs_digest(self, study: str, series: Sequence[str]) -> str:
         """Returns a digest of all received objects of some series of a study."""
         digest = hashlib.sha256()
         for each in series:
@@ -153,7 +153,7 @@ class ReceivedStudies:
         return digest.hexdigest()
 
 
-def digest_of(file: Path) -> str:
+def sha256_of(file: Path) -> str:
     """Returns the SHA-256 of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from medseg.errors import defect, of_the_machine
 from medseg.pacs.deliveries import Delivery
 from medseg.pacs.destinations import send
 from medseg.pacs.listener import free_space
-from medseg.pacs.log import tell
+from medseg.pacs.log import tell_event
 from medseg.pacs.peers import Peer
 from medseg.pacs.queue import StudyQueue
 from medseg.pacs.settings import DicomSettings
@@ -49,7 +49,7 @@ class ResultSender(threading.Thread):
                     self.remove_old()
                     cleaned_at = time.monotonic()
             except Exception as error:  # of the disk, or a defect: it goes on with the rest
-                tell("error", of_the_machine(error) or defect(error), level=logging.ERROR)
+                tell_event("error", of_the_machine(error) or defect(error), level=logging.ERROR)
                 is_idle = True
             if is_idle:
                 self._is_stopping.wait(SECONDS_BETWEEN_LOOKS)
@@ -62,7 +62,7 @@ class ResultSender(threading.Thread):
             if self._is_stopping.is_set():
                 break
         for study in self.queue.finish_studies():
-            tell("done", f"Study {study}: done", study=study)
+            tell_event("done", f"Study {study}: done", study=study)
         return bool(due)
 
     def _send(self, job: str, peer: Peer | None, deliveries: Sequence[Delivery]) -> None:
@@ -80,14 +80,16 @@ class ResultSender(threading.Thread):
             else:
                 self.queue.deliveries.sent(delivery)
         if taken := len(answers) - failed:
-            tell("sent", f"{counted(taken, 'result')} of job {job} sent to {peer.address}", job=job, to=peer.address)
+            tell_event(
+                "sent", f"{counted(taken, 'result')} of job {job} sent to {peer.address}", job=job, to=peer.address
+            )
 
     def _not_sent(self, delivery: Delivery, reason: str) -> None:
         job, address, settings = delivery.job, delivery.destination, self.settings
         said = f"A result of job {job} was not taken by {address}"
         if delivery.tries + 1 >= settings.tries:
             self.queue.deliveries.give_up(delivery, reason)
-            tell(
+            tell_event(
                 "given_up",
                 f"{said}, and is given up: {reason}",
                 level=logging.ERROR,
@@ -99,14 +101,14 @@ class ResultSender(threading.Thread):
         wait = min(settings.longest_wait, settings.first_wait * 2**delivery.tries)
         self.queue.deliveries.try_again(delivery, reason, wait)
         said = f"{said}, and is sent again in {wait:.0f} s: {reason}"
-        tell("not_sent", said, level=logging.WARNING, job=job, to=address, reason=reason)
+        tell_event("not_sent", said, level=logging.WARNING, job=job, to=address, reason=reason)
 
     def remove_old(self) -> None:
         """Removes finished studies that are older than they are to be kept."""
         for study, since in self.queue.finished():
             if time.time() - since > self.settings.keep:
                 self.queue.remove(study)
-                tell("removed", f"Study {study}: removed, it was finished long ago", study=study)
+                tell_event("removed", f"Study {study}: removed, it was finished long ago", study=study)
 
     def make_room(self, size: int) -> str:
         """Removes the oldest finished studies until an instance has place; returns why it has none, or "".
@@ -122,7 +124,7 @@ class ResultSender(threading.Thread):
                 if not self._lack(size):
                     break
                 self.queue.remove(study)
-                tell("removed", f"Study {study}: removed, its place was needed", study=study)
+                tell_event("removed", f"Study {study}: removed, its place was needed", study=study)
             return self._lack(size)
 
     def _lack(self, size: int) -> str:

@@ -20,7 +20,7 @@ from medseg.io.discover import image_sources
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.pacs.log import reason_without_names
-from medseg.pacs.settings import Orientation, Rule, SeriesFilter
+from medseg.pacs.settings import Orientation, SeriesFilter, SeriesRule
 from medseg.prediction.case_writing import MODALITIES
 from medseg.progress import counted
 from medseg.transforms.extremes import without_extremes
@@ -65,7 +65,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SeriesChoice:
     """What a model is run on.
 
     Attributes:
@@ -89,7 +89,7 @@ class StudyPlan:
         notes: What of the study is no image, or cannot be read.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[SeriesChoice, ...]
     refusals: dict[str, str]
     notes: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ class StudyPlan:
 Records = dict[str, ModelRecord | Recipe]
 
 
-def study_plan(folder: Path, models: Records, rules: Sequence[Rule] = (), caller: str = "") -> StudyPlan:
+def study_plan(folder: Path, models: Records, rules: Sequence[SeriesRule] = (), caller: str = "") -> StudyPlan:
     """Returns which models are run on which series of a study.
 
     Args:
@@ -124,7 +124,7 @@ def study_plan(folder: Path, models: Records, rules: Sequence[Rule] = (), caller
             candidates.append(_candidate(source))
         except MedsegError as error:
             notes.append(f"{_name_of(source)}: {reason_without_names(error, files)}")
-    choices: list[Choice] = []
+    choices: list[SeriesChoice] = []
     refusals: dict[str, str] = {}
     for name, record in models.items():
         chosen = _choices(name, record, candidates, [rule for rule in rules if rule.model == name], caller)
@@ -136,14 +136,14 @@ def study_plan(folder: Path, models: Records, rules: Sequence[Rule] = (), caller
 
 
 def _choices(
-    model: str, record: ModelRecord | Recipe, candidates: Sequence[Candidate], rules: Sequence[Rule], caller: str
-) -> list[Choice] | str:
+    model: str, record: ModelRecord | Recipe, candidates: Sequence[Candidate], rules: Sequence[SeriesRule], caller: str
+) -> list[SeriesChoice] | str:
     """Returns what a model is run on, or why on nothing."""
     if not candidates:
         return "the study has no image that can be read"
     refusal = "no rule is for this caller"
     for rule in (
-        [each for each in rules if not each.callers or caller in each.callers] if rules else [Rule(model=model)]
+        [each for each in rules if not each.callers or caller in each.callers] if rules else [SeriesRule(model=model)]
     ):
         chosen = _by_rule(rule, record, candidates, is_given=bool(rules))
         if not isinstance(chosen, str):
@@ -153,8 +153,8 @@ def _choices(
 
 
 def _by_rule(
-    rule: Rule, record: ModelRecord | Recipe, candidates: Sequence[Candidate], is_given: bool
-) -> list[Choice] | str:
+    rule: SeriesRule, record: ModelRecord | Recipe, candidates: Sequence[Candidate], is_given: bool
+) -> list[SeriesChoice] | str:
     if len(record.channels) > 1:
         return _of_several_channels(rule, record, candidates)
     taken = [each for each in candidates if fits(each, rule.series)]
@@ -178,8 +178,8 @@ def _by_rule(
 
 
 def _of_several_channels(
-    rule: Rule, record: ModelRecord | Recipe, candidates: Sequence[Candidate]
-) -> list[Choice] | str:
+    rule: SeriesRule, record: ModelRecord | Recipe, candidates: Sequence[Candidate]
+) -> list[SeriesChoice] | str:
     """Returns the case of a model of several channels: each is found by its rule, else by its name.
 
     The name of a channel is a modality, or stands in the description of the series.
@@ -271,10 +271,10 @@ def _odd_values(candidate: Candidate, record: ModelRecord | Recipe) -> str:
     return unlike(profile(quantiles(array[0]), rule), record.usual_values[0]) or ""
 
 
-def _choice(model: str, images: Sequence[Candidate], reason: str) -> Choice:
+def _choice(model: str, images: Sequence[Candidate], reason: str) -> SeriesChoice:
     sources = tuple(image.source for image in images)
     case = Case(f"{model}_{images[0].name}", sources)
-    return Choice(model, case, f"{' and '.join(map(str, images))}, {reason}")
+    return SeriesChoice(model, case, f"{' and '.join(map(str, images))}, {reason}")
 
 
 def _candidate(source: ImageSource) -> Candidate:

@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg.errors import MedsegError
 from medseg.pacs.listener import Listener, free_space
-from medseg.pacs.log import logged_into, reason_without_names, tell
+from medseg.pacs.log import logged_into, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
 from medseg.pacs.sender import ResultSender
 from medseg.pacs.settings import DicomSettings
@@ -52,7 +52,7 @@ class DicomService:
         waiting = self.queue.counts()["job"].get("waiting", 0)
         more = f"; {counted(waiting, 'case')} of before are waiting" if waiting else ""
         at = f"{self.settings.ae_title} at port {self.listener.port} of {self.settings.host}"
-        tell("started", f"DICOM: {at}{more}", port=self.listener.port, waiting=waiting)
+        tell_event("started", f"DICOM: {at}{more}", port=self.listener.port, waiting=waiting)
 
     def stop(self) -> None:
         """Ends: takes nothing more, finishes the case and the sending that are under way, and keeps all else."""
@@ -60,18 +60,18 @@ class DicomService:
         self.sender.stop()
         self.listener.stop()
         if self.worker.under_way is not None:
-            tell("ending", f"Finishing job {self.worker.under_way.name}; a second signal hands it back")
+            tell_event("ending", f"Finishing job {self.worker.under_way.name}; a second signal hands it back")
         self.worker.join()
         self.sender.join()
         self.queue.close()
-        tell("ended", "DICOM: ended")
+        tell_event("ended", "DICOM: ended")
 
     def hand_back(self) -> None:
         """Ends the process at once; the case that is under way is predicted at the next start."""
         job = self.worker.under_way
         if job is not None:
             self.queue.jobs.hand_back(job.name)
-            tell("handed_back", f"Job {job.name} is handed back", job=job.name)
+            tell_event("handed_back", f"Job {job.name} is handed back", job=job.name)
         os._exit(0)
 
     @property
@@ -121,8 +121,10 @@ class ArchiveCounts:
         try:
             count = count_instances(self.settings.count_at, uid, self.settings.ae_title)
         except MedsegError as error:
-            tell("not_counted", f"The archive does not say how many instances a study has: "
-                 f"{reason_without_names(error, ())}")  # fmt: skip
+            tell_event(
+                "not_counted",
+                f"The archive does not say how many instances a study has: {reason_without_names(error, ())}",
+            )
             count = None
         self._asked = {**dict(list(self._asked.items())[-100:]), uid: (time.monotonic(), count)}
         return count
@@ -153,7 +155,10 @@ def ended_by_signals(service: DicomService) -> Iterator[None]:
 
 @contextmanager
 def running_service(
-    models: Mapping[str, ServedModel], settings: DicomSettings, on_device: OnDevice | None = None
+    models: Mapping[str, ServedModel],
+    settings: DicomSettings,
+    on_device: OnDevice | None = None,
+    by_signals: bool = False,
 ) -> Iterator[DicomService]:
     """Runs a service within the block; at its end what is under way is finished.
 
@@ -161,6 +166,7 @@ def running_service(
         models: By name.
         settings: Of the site.
         on_device: Runs a function when the device is free; None: in a thread of its own.
+        by_signals: Whether a second SIGTERM or Ctrl-C hands back what is under way, as in ``ended_by_signals``.
 
     Raises:
         MedsegError: The port or the folder of the queue cannot be used.
@@ -168,6 +174,8 @@ def running_service(
     with ExitStack() as stack:
         service = DicomService(models, settings, on_device)
         stack.enter_context(logged_into(service.queue.folder))
+        if by_signals:
+            stack.enter_context(ended_by_signals(service))
         try:
             service.start()
             yield service

@@ -64,7 +64,7 @@ class SeriesFilter(Record):
         return value
 
 
-class Rule(Record):
+class SeriesRule(Record):
     """What is predicted of a study: the series that a filter takes, by a model. The first rule of a model that finds
     series decides.
 
@@ -127,7 +127,7 @@ class DicomSettings(Record):
     quiet_time: Duration = 60.0
     longest_time: Duration = 5400.0
     count_at: Peer | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[SeriesRule, ...] = ()
     max_instance: Bytes = 2**32
     max_disk: Bytes | None = None
     least_free: Bytes = 2**30

@@ -18,7 +18,7 @@ from medseg.io.discover import image_sources
 from medseg.io.mask_formats import format_named
 from medseg.io.source import ImageSource
 from medseg.pacs.jobs import Job
-from medseg.pacs.log import of_a_patient, reason_without_names, tell
+from medseg.pacs.log import of_a_patient, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
 from medseg.pacs.received import STUDIES, flush
 from medseg.pacs.series_choice import StudyPlan, study_plan
@@ -73,7 +73,7 @@ class StudyWorker(threading.Thread):
             try:
                 is_idle = not self.step()
             except Exception as error:  # of the disk, or a defect: others may still be served
-                tell("error", of_the_machine(error) or defect(error), level=logging.ERROR)
+                tell_event("error", of_the_machine(error) or defect(error), level=logging.ERROR)
                 is_idle = True
             if is_idle:
                 self._is_stopping.wait(SECONDS_BETWEEN_LOOKS)
@@ -118,12 +118,17 @@ class StudyWorker(threading.Thread):
         if not self.queue.jobs.plan(study, received_at, jobs, reason):
             return  # more has come
         for note in plan.notes:
-            tell("note", f"Study {study}: {note}", level=logging.WARNING, study=study)
+            tell_event("note", f"Study {study}: {note}", level=logging.WARNING, study=study)
         for choice, job in zip(plan.choices, jobs, strict=True):
-            tell("chosen", f"Study {study}: {choice.model} sees {choice.reason}", study=study, model=choice.model,
-                 job=job.name)  # fmt: skip
+            tell_event(
+                "chosen",
+                f"Study {study}: {choice.model} sees {choice.reason}",
+                study=study,
+                model=choice.model,
+                job=job.name,
+            )
         for model, why in plan.refusals.items():
-            tell("refused", f"Study {study}: left by {model}: {why}", study=study, model=model, reason=why)
+            tell_event("refused", f"Study {study}: left by {model}: {why}", study=study, model=model, reason=why)
 
     def plan_of(self, study: str) -> StudyPlan:
         """Returns what is to be done with a study."""
@@ -134,15 +139,21 @@ class StudyWorker(threading.Thread):
     def _job_of(self, study: str, model: str, case: Case) -> Job:
         series = tuple(image.files[0].parent.name for image in case.images)
         content = "\n".join(
-            (self.queue.received.digest_of(study, series), self.models[model].fingerprint, VERSION, model,
-             *self.settings.formats, *(image.part for image in case.images))
-        )  # fmt: skip
+            (
+                self.queue.received.inputs_digest(study, series),
+                self.models[model].fingerprint,
+                VERSION,
+                model,
+                *self.settings.formats,
+                *(image.part for image in case.images),
+            )
+        )
         name = hashlib.sha256(content.encode()).hexdigest()[:20]
         return Job(name, study, model, series, tuple(image.part for image in case.images))
 
     def _predict(self, job: Job) -> None:
         received, start = self.queue.received, time.monotonic()
-        images = received.digest_of(job.study, job.series)
+        images = received.inputs_digest(job.study, job.series)
         try:
             case = self._case_of(job)
             if self._job_of(job.study, job.model, case).name != job.name:
@@ -155,7 +166,7 @@ class StudyWorker(threading.Thread):
         except Exception as error:
             self._failed(job, of_the_machine(error) or defect(error))
         else:
-            if received.digest_of(job.study, job.series) != images:
+            if received.inputs_digest(job.study, job.series) != images:
                 self._drop(job)
             else:
                 self._done(job, prediction, time.monotonic() - start)
@@ -201,21 +212,39 @@ class StudyWorker(threading.Thread):
         self.queue.jobs.end(job, "predicted", reason, [(name, each) for name in names for each in to])
         review = ", to be reviewed" if prediction.review else ""
         wrote = f"{job.model} wrote {counted(len(names), 'object')} in {seconds:.1f} s{review}"
-        tell("predicted", f"Study {job.study}: {wrote}",
-             study=job.study, model=job.model, job=job.name, seconds=round(seconds, 2),
-             peak_memory_mb=round(prediction.peak_memory_mb), review=str(bool(prediction.review)).lower())  # fmt: skip
+        tell_event(
+            "predicted",
+            f"Study {job.study}: {wrote}",
+            study=job.study,
+            model=job.model,
+            job=job.name,
+            seconds=round(seconds, 2),
+            peak_memory_mb=round(prediction.peak_memory_mb),
+            review=str(bool(prediction.review)).lower(),
+        )
         if reason:
-            tell("not_written", f"Study {job.study}: {reason}", level=logging.WARNING, study=job.study, job=job.name)
+            tell_event(
+                "not_written", f"Study {job.study}: {reason}", level=logging.WARNING, study=job.study, job=job.name
+            )
 
     def _failed(self, job: Job, reason: str) -> None:
         self.queue.jobs.end(job, "failed", reason)
-        tell("failed", f"Study {job.study}: {job.model} failed: {reason}", level=logging.WARNING, study=job.study,
-             model=job.model, job=job.name, reason=reason)  # fmt: skip
+        tell_event(
+            "failed",
+            f"Study {job.study}: {job.model} failed: {reason}",
+            level=logging.WARNING,
+            study=job.study,
+            model=job.model,
+            job=job.name,
+            reason=reason,
+        )
 
     def _drop(self, job: Job) -> None:
         self.queue.jobs.drop(job)
         self.queue.drop_results(job.name)
-        tell("changed", f"Study {job.study}: more of it has come, it is looked at again", study=job.study, job=job.name)
+        tell_event(
+            "changed", f"Study {job.study}: more of it has come, it is looked at again", study=job.study, job=job.name
+        )
 
 
 def predictor_of(served: ServedModel, settings: DicomSettings, folder: Path) -> CasePredictor:

@@ -5,7 +5,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import Field
@@ -95,8 +94,10 @@ def deidentified_copy(source: Path, folder: Path, key_file: Path) -> list[Proble
         ConfigError: The key cannot be used, or dicom-anonymizer is not installed.
         SourceError: There is no DICOM file.
     """
-    if find_spec("dicomanonymizer") is None:
-        raise ConfigError("--deidentify needs dicom-anonymizer: pip install 'medseg[deidentify]'")
+    try:
+        import dicomanonymizer  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--deidentify needs dicom-anonymizer: pip install 'medseg[deidentify]'") from error
     key = read_or_begin_key(key_file, folder.parent)
     files = _files(source)
     headers, problems = read_headers(files)
@@ -120,6 +121,8 @@ def deidentified_copy(source: Path, folder: Path, key_file: Path) -> list[Proble
                 n_written += 1
     finally:
         write_key(key_file, key)
+    if not n_written:
+        raise SourceError(f"{source}: no DICOM file could be de-identified, see above")
     say(f"{counted(n_written, 'DICOM file')} of {counted(len(key.patients), 'patient')} de-identified; key: {key_file}")
     return [_problem(kind, paths, folder) for kind, paths in left_out.items() if paths]
 

@@ -97,11 +97,10 @@ def serve(
     with ExitStack() as stack:
         if dicom is not None:
             from medseg.pacs.routes import DicomRoutes
-            from medseg.pacs.service import ended_by_signals, running_service
+            from medseg.pacs.service import running_service
 
             checked = dicom.checked(tuple(offered), is_loopback(dicom.host))
-            service = stack.enter_context(running_service(offered, checked, state.queue.submit))
-            stack.enter_context(ended_by_signals(service))
+            service = stack.enter_context(running_service(offered, checked, state.queue.submit, by_signals=True))
             routes += DicomRoutes(service).routes
         _tell(offered, datastore if data is not None else None)
         say(f"{address_of(opened, rules, certificate is not None)}  (Ctrl-C ends it)")

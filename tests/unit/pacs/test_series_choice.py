@@ -10,7 +10,7 @@ from pydicom.uid import generate_uid
 
 from medseg.inferers.model_record import ModelRecord
 from medseg.pacs.series_choice import StudyPlan, study_plan
-from medseg.pacs.settings import Rule
+from medseg.pacs.settings import SeriesRule
 from medseg.plan import Plan
 from medseg.transforms.intensities import usual_values
 
@@ -32,7 +32,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def planned(study: Path, record: ModelRecord, *rules: dict[str, object], caller: str = "") -> StudyPlan:
-    known = [Rule.model_validate({"model": "m", **rule}) for rule in rules]
+    known = [SeriesRule.model_validate({"model": "m", **rule}) for rule in rules]
     return study_plan(study, {"m": record}, known, caller)
 
 

@@ -99,6 +99,7 @@ def volume_of(path: Path) -> float:
     return float((segmentation.pixel_array > 0).sum() * area * float(measures.get("SpacingBetweenSlices", 2.5)))
 
 
+@pytest.mark.slow
 def test_nothing_that_identifies_a_patient_is_logged(
     tmp_path: Path, balls: ServedModel, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, balls: ServedModel, m
         assert not list((tmp_path / "queue" / "receiving").iterdir())
 
 
+@pytest.mark.slow
 def test_larger_instances_and_odd_ones_are_refused(tmp_path: Path, balls: ServedModel) -> None:
     file = pydicom.dcmread(next(iter(sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir()))))
     nameless = pydicom.dcmread(next(iter(sorted((tmp_path / "ct").iterdir()))))
@@ -157,6 +159,7 @@ def test_larger_instances_and_odd_ones_are_refused(tmp_path: Path, balls: Served
         assert not list((tmp_path / "queue" / "studies").iterdir())
 
 
+@pytest.mark.slow
 def test_finished_studies_make_room(tmp_path: Path, balls: ServedModel) -> None:
     first = sorted(write_kind(tmp_path / "a", KINDS["CT"]).iterdir())
     second = sorted(write_kind(tmp_path / "b", KINDS["CT"]).iterdir())
@@ -181,6 +184,7 @@ def test_only_callers_may_send(tmp_path: Path, balls: ServedModel) -> None:
         assert store(service.listener.port, files, "CT3") == []
 
 
+@pytest.mark.slow
 def test_what_was_under_way_goes_on(tmp_path: Path, balls: ServedModel) -> None:
     """A queue as a kill leaves it: a job begun, an instance without a row, a study whose folder is gone."""
     files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
@@ -202,6 +206,7 @@ def test_what_was_under_way_goes_on(tmp_path: Path, balls: ServedModel) -> None:
     assert not gone.exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_ends_the_process_is_left_at_last(tmp_path: Path, balls: ServedModel) -> None:
     files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
     with service_of(tmp_path, [balls], quiet_time=100) as service:

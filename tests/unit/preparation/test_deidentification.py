@@ -69,6 +69,7 @@ def test_nothing_that_is_prepared_names_the_patient(study: Path, tmp_path: Path)
     assert read_dataset(tmp_path / "prepared").source.endswith("deidentified")
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_names_and_objects(study: Path, tmp_path: Path) -> None:
     key = tmp_path / "key.json"
     for name in ("a", "b"):
@@ -80,6 +81,7 @@ def test_the_same_key_gives_the_same_names_and_objects(study: Path, tmp_path: Pa
     assert {file.name for file in (tmp_path / "c").rglob("*.dcm")}.isdisjoint(files[0])
 
 
+@pytest.mark.slow
 def test_objects_still_refer_to_one_another(study: Path, tmp_path: Path) -> None:
     medseg.preprocess(study, tmp_path / "prepared", deidentify=tmp_path / "key.json", rename={"ball": "ball"})
     copies = [pydicom.dcmread(file) for file in (tmp_path / "prepared" / "deidentified").rglob("*.dcm")]
@@ -96,6 +98,7 @@ def test_objects_still_refer_to_one_another(study: Path, tmp_path: Path) -> None
     assert {each.file_meta.MediaStorageSOPInstanceUID for each in copies} == {each.SOPInstanceUID for each in copies}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_made_safe_is_left_out_or_refused(
     study: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
@@ -117,6 +120,7 @@ def test_what_cannot_be_made_safe_is_left_out_or_refused(
         medseg.preprocess(study, tmp_path / "p4", deidentify=tmp_path / "key.json")
 
 
+@pytest.mark.slow
 def test_pixels_and_places_stay(study: Path, tmp_path: Path) -> None:
     medseg.preprocess(study / "ct", tmp_path / "prepared", deidentify=tmp_path / "key.json")
     before, after = (read_volume(folder) for folder in (study / "ct", tmp_path / "prepared" / "deidentified"))
