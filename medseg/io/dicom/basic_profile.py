@@ -10,13 +10,16 @@ from pydicom.uid import UID
 
 # The edition of table E.1-1 that is applied.
 TABLE = "dicomfields_2026c"
-METHOD = "DICOM PS3.15 Annex E, basic profile (table of 2026c), by dicom-anonymizer"
+METHOD = ["PS3.15 Annex E, basic profile, table of 2026c", "by dicom-anonymizer"]
 
 # (113100, DCM): Basic Application Confidentiality Profile.
 PROFILE_CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
 
 # What is drawn needs its name, or nothing could be learnt of it. The profile would empty the names of ROIs.
 KEPT = ("ROIName",)
+
+# Texts that are not in the table, and may repeat descriptions that are.
+REMOVED = ("ContentDescription", "SegmentDescription")
 
 # Sequences of references that the profile lets be removed; their UIDs are replaced like all others.
 REFERENCES = ("ReferencedImageSequence", "SourceImageSequence")
@@ -53,7 +56,7 @@ def deidentify(dataset: Dataset, patient: str, new_uid: Callable[[str], str]) ->
             if keyword in meta:
                 delattr(meta, keyword)
     dataset.PatientID, dataset.PatientName = patient, patient
-    dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", METHOD[:64]
+    dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", METHOD
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = PROFILE_CODE
     dataset.DeidentificationMethodCodeSequence = [code]
@@ -73,14 +76,15 @@ def _apply(dataset: Dataset, rules: Actions) -> None:
 @cache
 def _rules() -> Actions:
     """Returns what is done with each tag of the profile's table; UIDs are replaced afterwards."""
-    from dicomanonymizer.simpledicomanonymizer import initialize_actions, replace_UID
+    from dicomanonymizer.simpledicomanonymizer import delete, initialize_actions, replace_UID
     from pydicom.datadict import tag_for_keyword
 
     rules: Actions = {tag: action for tag, action in initialize_actions(TABLE).items() if action is not replace_UID}
+    numbers = {keyword: tag_for_keyword(keyword) or 0 for keyword in (*KEPT, *REFERENCES, *REMOVED)}
+    tags = {keyword: (number >> 16, number & 0xFFFF) for keyword, number in numbers.items()}
     for keyword in (*KEPT, *REFERENCES):
-        number = tag_for_keyword(keyword) or 0
-        rules.pop((number >> 16, number & 0xFFFF), None)
-    return rules
+        rules.pop(tags[keyword], None)
+    return rules | {tags[keyword]: delete for keyword in REMOVED}
 
 
 def _replace_uids(element: DataElement, new_uid: Callable[[str], str]) -> None:

@@ -15,8 +15,8 @@ from medseg.plan import Plan
 from medseg.transforms.intensities import usual_values
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four CT series and one MR of one study; series 1 is the nearest to 1 mm."""
     series = {
         "thin": (Kind(heights=tuple(float(i) for i in range(20))), {"SeriesDescription": "thin, portal venous"}),
@@ -25,10 +25,10 @@ def study(tmp_path: Path) -> Path:
         "scout": (Kind(heights=(0.0,)), {"SeriesDescription": "scout"}),
         "mr": (KINDS["MR"], {"SeriesDescription": "T1 FLAIR"}),
     }
-    uid = generate_uid()
+    uid, folder = generate_uid(), tmp_path_factory.mktemp("study")
     for name, (kind, tags) in series.items():
-        write_kind(tmp_path / "study" / name, kind, StudyInstanceUID=uid, **tags)
-    return tmp_path / "study"
+        write_kind(folder / name, kind, StudyInstanceUID=uid, **tags)
+    return folder
 
 
 def planned(study: Path, record: ModelRecord, *rules: dict[str, object], caller: str = "") -> StudyPlan:
