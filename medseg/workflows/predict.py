@@ -110,8 +110,7 @@ def predict(
     """
     if network is not None and not isinstance(network, torch.nn.Module):
         raise ConfigError(f"network: is a {type(network).__name__}; give a torch.nn.Module")
-    place = PredictionOutput.of(output, formats)
-    source = fetched_if_remote(source, output)
+    place, source = PredictionOutput.of(output, formats), fetched_if_remote(source, output)
     most = None if max_memory is None else bytes_of(max_memory)
     changes = {
         "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling
