@@ -22,6 +22,7 @@ from medseg.instances.grouping import Objects
 from medseg.postprocessing.components import Rule, RuleEffect, postprocess
 from medseg.prediction.case_reading import ReadCase, header_grid
 from medseg.progress import say
+from medseg.transforms.model_grid import ModelGridRule
 from medseg.transforms.restoring import Observer, restore_label_map
 from medseg.volume import Array, Geometry
 
@@ -104,6 +105,7 @@ class _OnModelGrid:
 
     def __init__(self, record: ModelRecord, grid: Geometry, rules: Sequence[Rule]) -> None:
         self.names, self.decoding, self.grid, self.rules = record.labels.names, decoding_of(record.plan), grid, rules
+        self.back = ModelGridRule.of(record.plan.grid).nearest_axes_back(grid)
         self._label_map = torch.zeros(grid.shape, dtype=torch.uint8)
 
     def take(self, slab: Slab) -> None:
@@ -118,7 +120,7 @@ class _OnModelGrid:
         """Changes a label map on the grid of the source as the rules change that of the model grid."""
         changes = postprocess(self._label_map.numpy(), self.rules, self.names, self.grid.voxel_volume_ml)
         if changes:
-            label_map[:] = restore_label_map(self._label_map, self.grid, source, nearest=(0, 1, 2)).numpy()
+            label_map[:] = restore_label_map(self._label_map, self.grid, source, self.back).numpy()
         return changes
 
 

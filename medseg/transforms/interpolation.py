@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 Interpolation = Literal["nearest", "linear", "cubic", "spline"]
@@ -108,7 +109,19 @@ def _spline_weights(part: torch.Tensor) -> _Weights:
         yield offset, sum((w * piece for w, piece in zip(filtered, pieces, strict=True)), torch.zeros_like(part)) / 6
 
 
-def nearest_index(coordinates: torch.Tensor, size: int) -> torch.Tensor:
+class NearestAxes(NamedTuple):
+    """Axes along which the nearest voxel is taken.
+
+    Attributes:
+        axes: Of an array.
+        by_grid_sample: Whether halves are rounded as by MONAI's ``Invertd``.
+    """
+
+    axes: tuple[int, ...] = ()
+    by_grid_sample: bool = False
+
+
+def nearest_index(coordinates: torch.Tensor, size: int, by_grid_sample: bool = False) -> torch.Tensor:
     """Returns the voxel next to each place along an axis; of two that are as near, the latter.
 
     Where new voxels lie between the same outer faces, or between the same outermost centres, their places are computed
@@ -117,11 +130,28 @@ def nearest_index(coordinates: torch.Tensor, size: int) -> torch.Tensor:
     Args:
         coordinates: The places, in voxels, float64.
         size: How many voxels the axis has.
+        by_grid_sample: Whether halves are rounded as by MONAI's ``Invertd``.
     """
     n, step = len(coordinates), torch.arange(len(coordinates), dtype=torch.float64)
+    if by_grid_sample and n > 1:
+        return _by_grid_sample(coordinates, size).round().long().clamp(0, size - 1)  # halves to even ones
     same = (size / max(n, 1) * (step + 0.5) - 0.5, (size - 1) / max(n - 1, 1) * step)
     places = next((each for each in same if torch.allclose(each, coordinates, atol=1e-4, rtol=0)), coordinates + HALF)
     return (places + 0.5).floor().long().clamp(0, size - 1)
+
+
+def _by_grid_sample(coordinates: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns places in the arithmetic of MONAI's ``AffineTransform``, which says how halves are rounded.
+
+    It makes of them places from -1 to 1, by ``affine_grid``, and these voxels again, by ``grid_sample``.
+    """
+    n = len(coordinates)
+    to_ends, of_new = (np.array([[2 / m, 1 / m - 1], [0, 1]]) for m in (size, n))
+    shift = float(coordinates[0])
+    to_old = np.array([[float(coordinates[1]) - shift, shift], [0, 1]])
+    scale, start = (to_ends @ to_old @ np.linalg.inv(of_new))[0].tolist()
+    ends = torch.linspace(-1, 1, n, dtype=torch.float64) * (n - 1) / n
+    return ((ends * scale + start + 1) * size - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -155,17 +185,18 @@ class Taps:
         return Taps(self.low.to(device), self.high.to(device), self.part.to(device))
 
 
-def taps_at(coordinates: torch.Tensor, size: int, nearest: bool = False) -> Taps:
+def taps_at(coordinates: torch.Tensor, size: int, nearest: bool = False, by_grid_sample: bool = False) -> Taps:
     """Returns the taps of places along an axis.
 
     Args:
         coordinates: The places, in voxels.
         size: How many voxels the axis has.
         nearest: Whether places are moved to the next voxel.
+        by_grid_sample: Whether halves are then rounded as by MONAI's ``Invertd``.
     """
     rounded = coordinates.round()
     if nearest or torch.allclose(coordinates, rounded, atol=1e-4, rtol=0):
-        index = nearest_index(coordinates, size) if nearest else rounded.long().clamp(0, size - 1)
+        index = nearest_index(coordinates, size, by_grid_sample) if nearest else rounded.long().clamp(0, size - 1)
         return Taps(index, index, torch.zeros(len(index)))
     low = coordinates.floor()
     index = low.long()

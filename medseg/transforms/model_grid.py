@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from medseg.plan import MEDSEG_RESAMPLING, Grid, Resampling
-from medseg.transforms.interpolation import resample_axis
+from medseg.transforms.interpolation import NearestAxes, resample_axis
 from medseg.transforms.resample import grid_of_shape, grid_with_spacing, parallel_coordinates
 from medseg.volume import Geometry, Spacing3
 
@@ -155,16 +155,16 @@ class ModelGridRule:
         anisotropic = next((each for each in (current, new) if max(each) / min(each) > ANISOTROPIC), None)
         return None if anisotropic is None else _longest(anisotropic)
 
-    def nearest_axes_back(self, source: Geometry) -> tuple[int, ...]:
+    def nearest_axes_back(self, source: Geometry) -> NearestAxes:
         """Returns the axes along which the nearest voxel is taken on the way back to a case; linear along others.
 
         Args:
             source: The oriented grid of the case.
         """
         if self.resampling.restored == "labels":
-            return (0, 1, 2)
+            return NearestAxes((0, 1, 2), by_grid_sample=self.resampling.rule == "monai")
         separate = self.separate_axis(self.spacing_of(source), source.spacing)
-        return () if separate is None else (separate,)
+        return NearestAxes() if separate is None else NearestAxes((separate,))
 
 
 def mask_channels(grid: Grid) -> tuple[int, ...]:

@@ -151,7 +151,7 @@ def parallel_coordinates(source: Geometry, target: Geometry) -> list[torch.Tenso
     Raises:
         GeometryError: The axes of the grids are not parallel.
     """
-    to_source = np.linalg.inv(source.affine) @ target.affine
+    to_source = np.linalg.solve(source.affine, target.affine)
     scale = np.diag(to_source)[:3]
     skew = to_source[:3, :3] - np.diag(scale)
     # A skew counts by how far it moves the last voxel.

@@ -16,6 +16,7 @@ from monai.utils import TraceKeys
 from medseg.errors import GeometryError
 from medseg.plan import MEDSEG_RESAMPLING, Resampling
 from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
+from medseg.transforms.interpolation import NearestAxes
 from medseg.transforms.model_grid import ModelGridRule
 from medseg.transforms.resample import orientation_along, resample, resample_label_map
 from medseg.transforms.restoring import restore_label_map
@@ -185,13 +186,13 @@ class ResampleToSpacingd(_ChangeGridd):
 
     def restored_values(self, values: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
         """Returns the values, interpolated on ``source``, float32."""
-        return resample(values.float(), model, source, nearest=self._nearest(model, source))
+        return resample(values.float(), model, source, nearest=self._nearest(model, source).axes)
 
     def restored_labels(self, label_map: torch.Tensor, model: Geometry, source: Geometry) -> torch.Tensor:
         """Returns the label with the largest share around each voxel of ``source``."""
         return restore_label_map(label_map, model, source, self._nearest(model, source))
 
-    def _nearest(self, model: Geometry, source: Geometry) -> tuple[int, ...]:
+    def _nearest(self, model: Geometry, source: Geometry) -> NearestAxes:
         return self.rule.nearest_axes_back(source.oriented_as(orientation_along(model, source)))
 
 

@@ -136,7 +136,7 @@ def seldom(logits: torch.Tensor, rare: list[int]) -> torch.Tensor:
     less = torch.zeros(len(logits))
     for i in rare:
         most = (logits[i] - best).flatten().topk(3).values
-        less[i] = torch.minimum(most[1:].mean(), most[1] - 0.02 * logits.std())
+        less[i] = torch.minimum(most[1:].mean(), most[1] - 0.1 * logits.std())
         best[logits[i] - less[i] > best] = torch.inf
     return less
 

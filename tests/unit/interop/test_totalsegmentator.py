@@ -21,6 +21,7 @@ from medseg.inferers.recipe import read_recipe
 from medseg.interop.totalsegmentator.importer import ROUGH, import_totalsegmentator
 from medseg.interop.totalsegmentator.tasks import complete_tasks, labels_of, read_tasks, usual_weights_folder
 from medseg.terminology import PRIVATE
+from medseg.transforms.interpolation import NearestAxes
 from medseg.transforms.prepared import prepare
 from medseg.transforms.restoring import restore_label_map
 from medseg.workflows.models import list_models, model_card
@@ -98,7 +99,7 @@ def test_small_pieces_of_the_body_are_removed_where_its_model_sees_them(tmp_path
         least = sizes.max() if label == 1 else 50_000 / prepared.geometry.voxel_volume_ml / 1000
         expected[np.isin(pieces, 1 + np.flatnonzero(sizes >= least))] = label
     assert 0 < np.count_nonzero(expected) < np.count_nonzero(found)
-    back = restore_label_map(torch.from_numpy(expected), prepared.geometry, prepared.source, nearest=(0, 1, 2))
+    back = restore_label_map(torch.from_numpy(expected), prepared.geometry, prepared.source, NearestAxes((0, 1, 2)))
     (prediction,) = medseg.predict(tmp_path / "body", scan, device="cpu", precision="fp32").predictions
     assert np.array_equal(prediction.label_map.label_map, back)
     assert any("on the model grid" in warning for warning in prediction.warnings)
