@@ -121,6 +121,9 @@ class NearestAxes(NamedTuple):
     by_grid_sample: bool = False
 
 
+ALONG_NO_AXIS = NearestAxes()
+
+
 def nearest_index(coordinates: torch.Tensor, size: int, by_grid_sample: bool = False) -> torch.Tensor:
     """Returns the voxel next to each place along an axis; of two that are as near, the latter.
 
@@ -185,18 +188,21 @@ class Taps:
         return Taps(self.low.to(device), self.high.to(device), self.part.to(device))
 
 
-def taps_at(coordinates: torch.Tensor, size: int, nearest: bool = False, by_grid_sample: bool = False) -> Taps:
+def taps_at(coordinates: torch.Tensor, size: int, nearest: NearestAxes = ALONG_NO_AXIS, axis: int = 0) -> Taps:
     """Returns the taps of places along an axis.
 
     Args:
         coordinates: The places, in voxels.
         size: How many voxels the axis has.
-        nearest: Whether places are moved to the next voxel.
-        by_grid_sample: Whether halves are then rounded as by MONAI's ``Invertd``.
+        nearest: Axes along which places are moved to the next voxel.
+        axis: Along which they lie.
     """
-    rounded = coordinates.round()
-    if nearest or torch.allclose(coordinates, rounded, atol=1e-4, rtol=0):
-        index = nearest_index(coordinates, size, by_grid_sample) if nearest else rounded.long().clamp(0, size - 1)
+    rounded, index = coordinates.round(), None
+    if axis in nearest.axes:
+        index = nearest_index(coordinates, size, nearest.by_grid_sample)
+    elif torch.allclose(coordinates, rounded, atol=1e-4, rtol=0):
+        index = rounded.long().clamp(0, size - 1)
+    if index is not None:
         return Taps(index, index, torch.zeros(len(index)))
     low = coordinates.floor()
     index = low.long()

@@ -18,7 +18,7 @@ from torch.nn import functional
 from medseg.decoding import SOFTMAX, Decoding, or_on_processor
 from medseg.errors import lacks_gpu_memory
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
-from medseg.transforms.interpolation import NearestAxes, Taps, taps_at
+from medseg.transforms.interpolation import ALONG_NO_AXIS, NearestAxes, Taps, taps_at
 from medseg.transforms.resample import orientation_along, parallel_coordinates
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
@@ -86,7 +86,7 @@ class Restoring:
         axis: int,
         observers: Sequence[Observer] = (),
         decoding: Decoding = SOFTMAX,
-        nearest: NearestAxes = NearestAxes(),
+        nearest: NearestAxes = ALONG_NO_AXIS,
     ) -> None:
         self.source = source
         self.orthogonal = orthogonal_grid(source) if source.shear > SHEAR_TOLERANCE else source
@@ -99,10 +99,7 @@ class Restoring:
         axes = list(zip(coordinates, grid.shape, strict=True))
         inside = [torch.nonzero((c > -0.5 - 1e-3) & (c < n - 0.5 + 1e-3)).flatten() for c, n in axes]
         self._inside = [slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0) for i in inside]
-        self._taps = [
-            taps_at(c[i], n, a in nearest.axes, nearest.by_grid_sample)
-            for a, ((c, n), i) in enumerate(zip(axes, inside, strict=True))
-        ]
+        self._taps = [taps_at(c[i], n, nearest, a) for a, ((c, n), i) in enumerate(zip(axes, inside, strict=True))]
         self._done = 0  # voxels of the source along the axis, of those inside
 
     @property
@@ -218,7 +215,7 @@ def restore(
     grid: Geometry,
     source: Geometry,
     decoding: Decoding = SOFTMAX,
-    nearest: NearestAxes = NearestAxes(),
+    nearest: NearestAxes = ALONG_NO_AXIS,
 ) -> Array:
     """Returns the network labels (x, y, z, uint8) on the source grid of logits on the model grid.
 
@@ -241,7 +238,7 @@ def restore(
 
 
 def restore_label_map(
-    label_map: torch.Tensor, grid: Geometry, source: Geometry, nearest: NearestAxes = NearestAxes()
+    label_map: torch.Tensor, grid: Geometry, source: Geometry, nearest: NearestAxes = ALONG_NO_AXIS
 ) -> torch.Tensor:
     """Returns a label map ``(x, y, z)`` of the model grid on the source grid.
 
