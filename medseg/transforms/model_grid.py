@@ -6,10 +6,12 @@ the same numbers as these programs, or scikit-image and SciPy, which they call.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
 
+from medseg.errors import GeometryError
 from medseg.plan import MEDSEG_RESAMPLING, Grid, Resampling
 from medseg.transforms.interpolation import NearestAxes, resample_axis
 from medseg.transforms.resample import grid_of_shape, grid_with_spacing, parallel_coordinates
@@ -23,6 +25,9 @@ SAME_SPACING_MM = 1e-3
 
 # Shares of a voxel that are no further apart are equal, but for rounding.
 SAME_SHARE = 1e-6
+
+# Of a model grid: more do not fit into any memory.
+MOST_VOXELS = 2**38
 
 Wanted = Sequence[float | None]
 
@@ -59,8 +64,16 @@ class ModelGridRule:
 
         Args:
             source: The oriented grid of the case, cropped or not.
+
+        Raises:
+            GeometryError: It would have more voxels than any memory holds.
         """
         target = self._grid_of(source)
+        if prod(target.shape) > MOST_VOXELS:
+            edges = "×".join(f"{mm:g}" for mm in self.spacing_of(source))
+            raise GeometryError(
+                f"of {prod(target.shape):.1e} voxels at the {edges} mm of the model, which cannot be right"
+            )
         same = target.shape == source.shape and np.allclose(target.affine, source.affine, rtol=0, atol=1e-6)
         return source if same else target
 

@@ -16,6 +16,7 @@ from medseg.interop.totalsegmentator.importer import import_totalsegmentator
 from medseg.interop.totalsegmentator.tasks import Speed, weights_folder
 from medseg.records import ORIENTATION
 
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 TOTALSEGMENTATOR = "totalsegmentator"  # in place of a folder: where its program keeps weights
 
 
@@ -94,6 +95,11 @@ def import_model(
     bundle = bundle_at(source)
     if bundle is not None:
         return import_bundle(bundle, output, configuration=configuration, entries=entries)
+    if source.suffix.lower() in CHECKPOINTS:
+        raise ModelError(
+            f"{source}: is weights alone, which say not how images are prepared; give the folder of nnU-Net with "
+            "plans.json and dataset.json, or of a bundle. 'medseg train --init' takes a checkpoint of nnU-Net or nnssl"
+        )
     raise ModelError(
         f"{source}: is no model that medseg knows: a trained folder of nnU-Net v2 has plans.json, dataset.json and "
         "fold_0/checkpoint_final.pth, a bundle of MONAI has configs/inference.json; 'totalsegmentator' means the "

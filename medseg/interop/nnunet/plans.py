@@ -15,6 +15,7 @@ from medseg.records import read_object, validated
 ADVICE = "copy the whole model folder again"
 AXES = 3
 
+VoxelEdge = Annotated[float, Field(ge=1e-6, le=1e4)]  # mm: from a few nanometres to ten metres
 Stages = Annotated[int, Field(ge=1, le=MOST_STAGES)]
 Count = Annotated[int, Field(ge=1, le=64)]  # of convolutions or blocks of a stage
 Counts = Annotated[tuple[Count, ...], Field(max_length=MOST_STAGES)]
@@ -69,7 +70,7 @@ class Configuration(_Read):
     """One of ``configurations``, with what it inherits."""
 
     patch_size: Edges
-    spacing: Annotated[tuple[PositiveFloat, ...], Field(min_length=2, max_length=AXES)]
+    spacing: Annotated[tuple[VoxelEdge, ...], Field(min_length=2, max_length=AXES)]
     batch_size: PositiveInt = 2
     median_image_size_in_voxels: tuple[PositiveFloat, ...] = ()
     preprocessor_name: str = "DefaultPreprocessor"

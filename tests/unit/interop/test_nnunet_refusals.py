@@ -52,6 +52,7 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     refused(tmp_path / "empty", tmp_path, "no model that medseg knows")
     refused(tmp_path / "nowhere", tmp_path, "no such file or folder")
     source = write(tmp_path / "source")
+    refused(source / "fold_0" / "checkpoint_final.pth", tmp_path, "is weights alone.*'medseg train --init' takes")
     refused(source, tmp_path, "fold 4 has no checkpoint_final.pth; folds that have one: 0", folds=[4])
     refused(source, tmp_path, "no fold has a checkpoint_best.pth; take --checkpoint final", checkpoint="best")
     refused(source, tmp_path, "--checkpoint newest: is not known", checkpoint="newest")
@@ -78,6 +79,7 @@ def of_network(**changes: Any) -> Change:
         (of_configuration(patch_size=[10**6, 10**6, 10**6]), "a patch of 1,000,000,000,000,000,000 voxels"),
         (of_configuration(patch_size=[0, 16, 16]), "'patch_size.0' cannot be 0"),
         (of_configuration(spacing=[1.0, 1.0]), "different numbers of axes"),
+        (of_configuration(spacing=[1.0, 1.0, 1e-9]), "'spacing.2' cannot be 1e-09"),
         (of_network(n_stages=10**9), "n_stages' cannot be 1000000000"),
         (of_network(features_per_stage=[10**9] * 3), "cannot be 1000000000"),
         (of_network(n_conv_per_stage=[10**9] * 3), r"n_conv_per_stage.*cannot be \[1000000000"),

@@ -10,6 +10,7 @@ from monai.transforms import Compose, Invertd, Orientationd, Spacingd
 from scipy import ndimage
 from skimage.transform import resize
 
+from medseg.errors import GeometryError
 from medseg.plan import Grid, Normalization, Resampling
 from medseg.transforms.model_grid import ModelGridRule
 from medseg.transforms.prepared import normalized, prepare
@@ -290,6 +291,13 @@ def test_masks_of_labels_are_resampled_as_the_label_map_that_they_make_up(wanted
     expected = np.where(np.take_along_axis(tied, nearest[None], 0)[0], nearest, tied.argmax(0))
     assert (tied.sum(0) > 1).any()
     assert np.array_equal(ours[1:], [expected == value for value in (1, 2, 3)])
+
+
+@pytest.mark.parametrize("rule", ["medseg", "nnunet", "monai", "corners"])
+def test_an_absurd_spacing_is_refused(rule: str) -> None:
+    absurd = ModelGridRule((1.0, 1e-9, 1e-9), Resampling(rule=rule))  # type: ignore[arg-type]
+    with pytest.raises(GeometryError, match=r"of 1\.\de\+\d+ voxels at the 1×1e-09×1e-09 mm of the model"):
+        absurd.grid_of(Geometry((10, 11, 12), np.eye(4)))
 
 
 def test_what_lies_outside_of_the_image_is_a_label_of_its_own_while_masks_are_resampled() -> None:
