@@ -154,7 +154,8 @@ def _by_grid_sample(coordinates: torch.Tensor, size: int) -> torch.Tensor:
     to_old = np.array([[float(coordinates[1]) - shift, shift], [0, 1]])
     scale, start = (to_ends @ to_old @ np.linalg.inv(of_new))[0].tolist()
     ends = torch.linspace(-1, 1, n, dtype=torch.float64) * (n - 1) / n
-    return ((ends * scale + start + 1) * size - 1) / 2
+    places: torch.Tensor = ((ends * scale + start + 1) * size - 1) / 2
+    return places
 
 
 @dataclass(frozen=True)
