@@ -96,33 +96,37 @@ def home_of_the_program(home: Path, scan: Path) -> Path:
     for task, speed in WEIGHTS:
         write_weights(home, task, speed)
     for task, speed in WEIGHTS:
-        model = home / f"unbalanced-{task}-{speed}"
-        import_totalsegmentator(home, model, task, speed)
-        balance(home, model, task, speed, scan)
+        # What is to be rare is so by little: first, logits are brought to a size at which 16 bits tell it.
+        for again in range(2 if speed == "fastest" else 1):
+            model = home / f"unbalanced-{task}-{speed}-{again}"
+            import_totalsegmentator(home, model, task, speed)
+            balance(home, model, task, speed, scan)
     return home
 
 
 def balance(home: Path, model: Path, task: str, speed: str, scan: Path) -> None:
-    """Changes the last biases of a task's models so that many labels occur."""
+    """Changes the last layer of a task's models so that many labels occur, and logits have a deviation of 1."""
     for dataset in TABLES.tasks[task].variants[speed].datasets:
         loaded = load_model(model / TABLES.short_name(dataset), choose_device("cpu", "fp32"))
         image = prepare(medseg.read_volume(scan), None, loaded.record.plan.grid).image
         logits = predict_logits(loaded.network, image, loaded.record.plan, loaded.record.inference, loaded.device)
-        shift = logits.mean((1, 2, 3))
-        logits -= shift[:, None, None, None]
+        mean = logits.mean((1, 2, 3))
+        logits -= mean[:, None, None, None]
         spread = logits.std()
+        logits /= spread
         more = torch.zeros(len(logits))
-        more[0] = spread * (1.5 if len(logits) > 4 else 0.3)  # background
+        more[0] = 1.5 if len(logits) > 4 else 0.3  # background
         asked = [i for i, name in enumerate(loaded.record.labels.names, start=1) if name in RARE]
         if speed == "fastest":
             more -= seldom(logits + more[:, None, None, None], asked)
         else:
-            more[asked] += 1.5 * spread
-        shift -= more
+            more[asked] += 1.5
         (file,) = (home / "nnunet" / "results" / TABLES.datasets[dataset]).glob("*/fold_0/checkpoint_final.pth")
         content = torch.load(file, weights_only=False)
-        heads = [name for name in content["network_weights"] if "seg_layers" in name and name.endswith("bias")]
-        content["network_weights"][heads[-1]] -= shift
+        weights = content["network_weights"]
+        bias = [name for name in weights if "seg_layers" in name and name.endswith("bias")][-1]
+        weights[bias] = (weights[bias] - mean) / spread + more
+        weights[bias.replace("bias", "weight")] /= spread
         torch.save(content, file)
 
 
