@@ -3,8 +3,9 @@
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
-from medseg.errors import LabelError, SourceError
+from medseg.errors import LabelError, SourceError, printable
 from medseg.labels import Labels
 from medseg.records import read_object
 from medseg.terminology import PRIVATE, coding
@@ -47,7 +48,7 @@ def channel_names(content: dict[str, Any]) -> tuple[str, ...]:
     """
     given = content.get("channel_names") or content.get("modality") or {}
     names = [str(given[key]) for key in sorted(given, key=_number)] if isinstance(given, dict) else given
-    names = [str(name) for name in names] if isinstance(names, list) else [str(names)]
+    names = [printable(str(name)) for name in names] if isinstance(names, list) else [printable(str(names))]
     seen: Counter[str] = Counter()
     result = []
     for name in names:
@@ -164,6 +165,8 @@ def _values_and_regions(given: dict[str, Any]) -> tuple[dict[str, int], dict[str
         name, numbers = (value, key) if _is_number(key) and not _is_number(value) else (key, value)
         if not isinstance(name, str):
             raise TypeError(f"{key!r}: {value!r} names no label")
+        if any(category(character) == "Cc" for character in name):  # a terminal would obey it
+            raise ValueError(f"the name {name[:40]!a} holds control characters")
         name = IGNORE if name.strip().lower() == IGNORE else name
         union = tuple(map(_whole, numbers)) if isinstance(numbers, list) else (_whole(numbers),)
         if name == IGNORE and len(union) > 1:

@@ -104,6 +104,7 @@ def test_forms_of_labels(labels: dict[str, Any], expected: dict[str, int]) -> No
         ({"liver": 1.5}, "1.5 is no whole number"),
         ({"liver": True}, "True is no whole number"),
         ({"liver": []}, "'liver' has no value"),
+        ({"liver\x1b[2J": 1}, r"name 'liver\\x1b\[2J' holds control characters"),
         ({"1": ["a", "b"]}, "names no label"),
         ({"1": 2}, "names no label"),
         (["background", "liver"], "is a list"),
