@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 logging.getLogger("medseg").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
+    from medseg.cluster import open_cluster
     from medseg.config import Config
     from medseg.config import load as load_config
     from medseg.dataset.store import PreparedDataset
@@ -101,6 +102,7 @@ _HOMES = {
     "train": "medseg.workflows.train:train",
     "view": "medseg.workflows.view:view",
     # Single steps.
+    "open_cluster": "medseg.cluster:open_cluster",
     "load_config": "medseg.config:load",
     "read_volume": "medseg.io.read:read_volume",
     "show_progress": "medseg.progress:show_progress",
@@ -154,7 +156,7 @@ __all__ = [
     "PredictResult", "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult",
     "TrainingError", "Volume", "annotate", "attention_maps", "compare", "demo", "doctor", "evaluate",
     "evaluate_clicks", "export", "fetch", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
-    "load_config", "model_card", "package", "predict", "preprocess", "quantise", "read_volume", "serve",
+    "load_config", "model_card", "open_cluster", "package", "predict", "preprocess", "quantise", "read_volume", "serve",
     "show_progress", "study", "tile", "train", "view", "write_label_map",
 ]  # fmt: skip
 

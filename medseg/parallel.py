@@ -1,32 +1,27 @@
-"""Work on many cases, in worker processes or in stages: errors come back with their case, and a dead worker costs one
-case."""
+"""Work on many cases, in worker processes, on workers elsewhere, or in stages: errors come back with their case, and a
+dead worker costs one case."""
 
-import logging
 import multiprocessing
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from logging.handlers import QueueHandler
 from multiprocessing.connection import wait
-from pathlib import Path
-from queue import SimpleQueue
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from medseg.errors import MedsegError, Problem, cause_of, defect, of_the_machine
+from medseg.outcome import Item, Outcome, Result, attempt, attempt_in_worker, relogged
+from medseg.progress import track
+from medseg.remote_workers import RemoteWorkers
 
-logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+# So many processes of this machine, None for one a processor; or the workers of an executor.
+Workers = int | RemoteWorkers | None
 
 # How worker processes begin, where the environment says so: "spawn" as on Windows and macOS, "forkserver" as on Linux.
 START_METHOD = "MEDSEG_START_METHOD"
@@ -37,49 +32,44 @@ START_METHOD = "MEDSEG_START_METHOD"
 PRELOADED = ("medseg.workflows.inspect", "medseg.preparation.checked_case", "medseg.evaluation.measure")
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[Item, Result]):
-    """What became of one item.
-
-    Attributes:
-        item: What was worked on.
-        result: What came of it; None after an error.
-        error: The error in words; None where there was none.
-        is_defect: Whether it is medseg's fault, not the item's.
-        trace: Where in the code it happened, for who mends it.
-        logged: What a worker process logged meanwhile: it has no handlers, so the main process handles it.
-    """
-
-    item: Item
-    result: Result | None = None
-    error: str | None = None
-    is_defect: bool = False
-    trace: str = field(default="", compare=False)
-    logged: tuple[logging.LogRecord, ...] = field(default=(), compare=False)
-
-    def problem(self, case_id: str, path: Path) -> Problem:
-        """Returns the error as a problem of a case, or of a file of it."""
-        return Problem(case_id, path, self.error or "failed", self.is_defect)
-
-
 def run_in_workers(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     *,
-    workers: int | None = None,
+    workers: Workers = None,
+    description: str = "",
 ) -> Iterator[Outcome[Item, Result]]:
     """Yields the outcome of ``function`` for each item, in their order, whichever is done first.
 
-    What is made of the outcomes must not depend on the number of workers. With one worker, or one item, the work is
-    done in this process.
+    What is made of the outcomes must not depend on the workers. With one worker, or one item, the work is done in this
+    process.
 
     Args:
         function: Runs in a worker.
         items: What it is called with.
-        workers: None: one a processor.
+        workers: So many processes; None: one a processor; or those of an executor, which may be on other machines.
+        description: Of the progress, which is shown where there is one.
     """
-    for outcome in _outcomes(function, items, min(workers or processor_count(), len(items))):
-        yield _logged(outcome)
+    if isinstance(workers, RemoteWorkers):
+        yield from _in_order(_tracked(workers.outcomes(function, items), description, len(items)))
+        return
+    outcomes = map(relogged, _outcomes(function, items, min(workers or processor_count(), len(items))))
+    yield from _tracked(outcomes, description, len(items))
+
+
+def _tracked(outcomes: Iterator[Any], description: str, total: int) -> Iterator[Any]:
+    return track(outcomes, description, total) if description else outcomes
+
+
+def _in_order(outcomes: Iterator[tuple[int, Outcome[Item, Result]]]) -> Iterator[Outcome[Item, Result]]:
+    """Yields outcomes, which come with their numbers as they are done, by these numbers."""
+    early: dict[int, Outcome[Item, Result]] = {}
+    due = 0
+    for number, outcome in outcomes:
+        early[number] = outcome
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
 def _outcomes(
@@ -87,7 +77,7 @@ def _outcomes(
 ) -> Iterator[Outcome[Item, Result]]:
     if workers <= 1:
         for item in items:
-            yield _attempt(function, item)
+            yield attempt(function, item)
         return
     rest: list[Outcome[Item, Result]] = []  # from the first one on that a dead worker took along
     for outcome in _in_pool(function, items, workers):
@@ -122,21 +112,21 @@ def run_in_stages(
     """
     if not overlapping:
         for item in items:
-            yield _logged(_attempt(lambda each: third(second(first(each))), item))
+            yield relogged(attempt(lambda each: third(second(first(each))), item))
         return
     with closing(_ahead(first, items)) as prepared:
         worked = map(partial(_then, second), prepared)
         with closing(_behind(third, worked)) as done:
-            yield from map(_logged, done)
+            yield from map(relogged, done)
 
 
 def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Outcome[Item, Result], None, None]:
     """Works on the next item in a thread while the last outcome is used."""
     with ThreadPoolExecutor(1) as thread:
-        coming = [thread.submit(_attempt, function, item) for item in items[:1]]
+        coming = [thread.submit(attempt, function, item) for item in items[:1]]
         for item in items[1:]:
             ready = [coming.pop().result()]
-            coming.append(thread.submit(_attempt, function, item))
+            coming.append(thread.submit(attempt, function, item))
             yield ready.pop()  # and hold it no longer
         while coming:
             yield coming.pop().result()
@@ -160,7 +150,7 @@ def _then(function: Callable[[Any], Result], outcome: Outcome[Item, Any]) -> Out
     """Goes on with a result; an error stays one."""
     if outcome.error is not None:
         return replace(outcome, result=None)
-    done = _attempt(function, outcome.result)
+    done = attempt(function, outcome.result)
     return Outcome(outcome.item, done.result, done.error, done.is_defect, done.trace)
 
 
@@ -177,7 +167,7 @@ def _in_pool(
         futures: list[Future[Outcome[Item, Result]]] = []
         with _main_stays_here(), suppress(BrokenProcessPool):
             for item in items:
-                futures.append(pool.submit(_attempt_in_worker, function, item))
+                futures.append(pool.submit(attempt_in_worker, function, item))
         try:
             for item, future in zip_longest(items, futures):
                 try:
@@ -227,53 +217,3 @@ def _end_with_main() -> None:
     if main is not None:
         wait([main.sentinel])
         os._exit(1)
-
-
-def _logged(outcome: Outcome[Item, Result]) -> Outcome[Item, Result]:
-    """Passes on what a worker logged, since workers have no log of their own."""
-    for record in outcome.logged:
-        its_logger = logging.getLogger(record.name)
-        if its_logger.isEnabledFor(record.levelno):
-            its_logger.handle(record)
-    if outcome.trace:
-        logger.debug(outcome.trace)
-    return replace(outcome, logged=()) if outcome.logged else outcome
-
-
-class _Collected(QueueHandler):
-    """Keeps records in a list, in a form that can be sent to another process."""
-
-    def __init__(self) -> None:
-        super().__init__(SimpleQueue())
-        self.records: list[logging.LogRecord] = []
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Keeps a record."""
-        self.records.append(record)
-
-
-def _attempt_in_worker(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    collected, package = _Collected(), logging.getLogger("medseg")
-    package.addHandler(collected)
-    package.setLevel(logging.INFO)
-    try:
-        return replace(_attempt(function, item), logged=tuple(collected.records))
-    finally:
-        package.removeHandler(collected)
-
-
-def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    """Returns the outcome of ``function`` for an item, with the error where it raised one.
-
-    What the item is to blame for is a ``MedsegError``, and what the machine lacks shows; anything else is a defect of
-    ours, which must not stop the other items.
-    """
-    try:
-        return Outcome(item, result=function(item))
-    except Exception as error:
-        trace = "".join(traceback.format_exception(error))
-        cause = cause_of(error)
-        if isinstance(cause, MedsegError):
-            return Outcome(item, error=str(cause), trace=trace)
-        reason = of_the_machine(cause)
-        return Outcome(item, error=reason or defect(cause), is_defect=not reason, trace=trace)

@@ -106,7 +106,7 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
         "import_model", "compare", "package", "quantise", "export", "view", "serve", "study", "fetch", "attention_maps",
         "list_networks", "list_models", "model_card", "doctor", "tile", "join_tiles",
     ),
-    "Single steps": ("load_config", "read_volume", "write_label_map", "show_progress"),
+    "Single steps": ("open_cluster", "load_config", "read_volume", "write_label_map", "show_progress"),
     "What goes in": ("Config", "Plan", "Labels", "PreparedDataset", "Volume", "Geometry"),
     "What comes out": (
         "Inspection", "PreprocessResult", "TrainResult", "PredictResult", "Prediction", "Evaluation", "ClicksRecord",

@@ -1,6 +1,8 @@
-"""The options that choose images, channels and labels, of all commands that find cases."""
+"""The options that choose images, channels, labels and workers, of all commands that find cases."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
@@ -69,6 +71,26 @@ Spacing = Annotated[
         show_default=False,
     ),
 ]
+
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLUSTER",
+        help="Work on cases elsewhere: local:4 (so many processes), dask://host:8786, or slurm, pbs, lsf, sge, with "
+        "settings as in slurm:jobs.yaml.",
+    ),
+]
+
+
+def workers_of(cluster: str | None, tasks: int = 2) -> AbstractContextManager[Executor | None]:
+    """Returns a block in which the workers of a cluster can be used, each for so many tasks at a time; None without a
+    cluster."""
+    if cluster is None:
+        return nullcontext()
+    from medseg.cluster import open_cluster
+
+    return open_cluster(cluster, tasks)
 
 
 def renames(options: Sequence[str] | None) -> dict[str, str]:

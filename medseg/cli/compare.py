@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.choosing import Cluster, workers_of
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.errors import ConfigError
@@ -34,6 +35,7 @@ def compare(
         list[str] | None, typer.Option("--set", help="One setting of all, as in training.batch_size=4.")
     ] = None,
     plugins: Plugins = None,
+    cluster: Cluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of comparison.json, no table.")] = False,
 ) -> None:
     """Trains several networks on one dataset, in the same time, on the same cases, and compares what they gave.
@@ -57,17 +59,19 @@ def compare(
     length = [f"training.max_time={max_time}"] if max_time else [f"training.epochs={epochs}"] if epochs else []
     from medseg.workflows.compare import compare as run
 
-    comparison = run(
-        prepared,
-        output,
-        network,
-        dims=2 if dims == "2" else 3,
-        folds=numbers["--folds"],
-        seeds=numbers["--seeds"],
-        configs=config or (),
-        settings=[*(settings or []), *length],
-        device=device,
-    )
+    with workers_of(cluster, tasks=1) as executor:
+        comparison = run(
+            prepared,
+            output,
+            network,
+            dims=2 if dims == "2" else 3,
+            folds=numbers["--folds"],
+            seeds=numbers["--seeds"],
+            configs=config or (),
+            settings=[*(settings or []), *length],
+            device=device,
+            executor=executor,
+        )
     if as_json:
         print_json(comparison.as_json())
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from medseg.cli.choosing import IgnoreValue, Instances, Rename, renames
+from medseg.cli.choosing import Cluster, IgnoreValue, Instances, Rename, renames, workers_of
 from medseg.cli.clicks import Start, clicked
 from medseg.cli.json_output import print_json
 from medseg.cli.method_comparison import show_comparison
@@ -95,6 +95,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
+    cluster: Cluster = None,
     rename: Rename = None,
     instances: Instances = None,
     ignore_value: IgnoreValue = None,
@@ -161,20 +162,23 @@ def evaluate(
     from medseg.workflows.evaluate import evaluate as run
     from medseg.workflows.evaluate_methods import EvaluatedMethods
 
-    evaluation: Evaluation | EvaluatedMethods = run(
-        predictions if len(predictions) > 1 else predictions[0],
-        references,
-        output,
-        metrics=[name.strip() for name in metrics.split(",")],
-        tolerance_mm=tolerances(tolerance_mm or []),
-        lesion_iou=lesion_iou,
-        grid_tolerance=grid_tolerance,
-        workers=workers,
-        rename=renames(rename),
-        ignore_value=ignore_value,
-        instances=instances or (),
-        failed=failed.value,
-    )
+    evaluation: Evaluation | EvaluatedMethods
+    with workers_of(cluster) as executor:
+        evaluation = run(
+            predictions if len(predictions) > 1 else predictions[0],
+            references,
+            output,
+            metrics=[name.strip() for name in metrics.split(",")],
+            tolerance_mm=tolerances(tolerance_mm or []),
+            lesion_iou=lesion_iou,
+            grid_tolerance=grid_tolerance,
+            workers=workers,
+            rename=renames(rename),
+            ignore_value=ignore_value,
+            instances=instances or (),
+            failed=failed.value,
+            executor=executor,
+        )
     if as_json:
         print_json(evaluation.as_json())
     elif isinstance(evaluation, EvaluatedMethods):

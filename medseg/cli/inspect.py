@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, Instances, LabelMaps, Rename, Spacing, renames
+from medseg.cli.choosing import Cluster, IgnoreValue, Images, Instances, LabelMaps, Rename, Spacing, renames, workers_of
 from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
@@ -60,6 +60,7 @@ def inspect(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Files read at the same time; one per core if not given.")
     ] = None,
+    cluster: Cluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, no tables.")] = False,
 ) -> None:
     """Says what a source holds (patients, series, cases, labels with volumes), what is wrong, and what to do about it.
@@ -74,19 +75,21 @@ def inspect(
     from medseg.inspection.finding import DEFECT
     from medseg.workflows.inspect import inspect as run
 
-    found = run(
-        source,
-        images=images,
-        labels=labels,
-        rename=renames(rename),
-        voxels=voxels,
-        html=html,
-        fix=fix,
-        workers=workers,
-        ignore_value=ignore_value,
-        spacing=spacing,
-        instances=instances or (),
-    )
+    with workers_of(cluster) as executor:
+        found = run(
+            source,
+            images=images,
+            labels=labels,
+            rename=renames(rename),
+            voxels=voxels,
+            html=html,
+            fix=fix,
+            workers=workers,
+            ignore_value=ignore_value,
+            spacing=spacing,
+            instances=instances or (),
+            executor=executor,
+        )
     if as_json:
         print_json(found.as_json())
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medseg.cli.choosing import Images, Registered, Spacing
+from medseg.cli.choosing import Cluster, Images, Registered, Spacing, workers_of
 from medseg.cli.formats import FORMATS
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
@@ -147,6 +147,7 @@ def predict(
             "of 3 mm.",
         ),
     ] = False,
+    cluster: Cluster = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="First see whether the model gives the labels that it gave where it was trained."),
@@ -178,33 +179,35 @@ def predict(
         from medseg.prediction.golden import check_models
 
         check_models(models, device, backend)
-    result = run(
-        models,
-        source,
-        output,
-        device=device,
-        precision=precision,
-        mirror=tta,
-        overlap=overlap,
-        skip_air=skip_air,
-        first_look=first_look,
-        resampling=resampling,
-        images=images,
-        registered=registered,
-        spacing=spacing,
-        formats=formats or (),
-        max_memory=max_memory,
-        backend=backend,
-        save_probabilities=save_probabilities,
-        uncertainty=uncertainty,
-        statistics=statistics,
-        preview=preview,
-        postprocessing=postprocessing,
-        overwrite=overwrite,
-        head=head,
-        labels=None if labels is None else [name.strip() for name in labels.split(",") if name.strip()],
-        fast=fast,
-    )
+    with workers_of(cluster) as executor:
+        result = run(
+            models,
+            source,
+            output,
+            device=device,
+            precision=precision,
+            mirror=tta,
+            overlap=overlap,
+            skip_air=skip_air,
+            first_look=first_look,
+            resampling=resampling,
+            images=images,
+            registered=registered,
+            spacing=spacing,
+            formats=formats or (),
+            max_memory=max_memory,
+            backend=backend,
+            save_probabilities=save_probabilities,
+            uncertainty=uncertainty,
+            statistics=statistics,
+            preview=preview,
+            postprocessing=postprocessing,
+            overwrite=overwrite,
+            head=head,
+            labels=None if labels is None else [name.strip() for name in labels.split(",") if name.strip()],
+            fast=fast,
+            executor=executor,
+        )
     if as_json:
         print_json(result.record)
     elif result.predictions:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.choosing import IgnoreValue, Images, Instances, LabelMaps, Registered, Rename, Spacing, renames
+from medseg.cli.choosing import (
+    Cluster,
+    IgnoreValue,
+    Images,
+    Instances,
+    LabelMaps,
+    Registered,
+    Rename,
+    Spacing,
+    renames,
+    workers_of,
+)
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
@@ -53,6 +64,7 @@ def preprocess(
             "the file gets the key that leads back, and lies elsewhere.",
         ),
     ] = None,
+    cluster: Cluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")] = False,
 ) -> None:
     """Checks scans and label maps, plans the network, and stores every case ready for training.
@@ -73,17 +85,19 @@ def preprocess(
     options += ["preprocessing.registered=true"] if registered else []
     options += [] if ignore_value is None else [f"preprocessing.ignore_value={ignore_value}"]
     chosen = load(config, [*(settings or []), *options])
-    result = run(
-        source,
-        output,
-        config=chosen,
-        images=images,
-        labels=labels,
-        rename=renames(rename),
-        spacing=spacing,
-        instances=instances or (),
-        deidentify=deidentify,
-    )
+    with workers_of(cluster) as executor:
+        result = run(
+            source,
+            output,
+            config=chosen,
+            images=images,
+            labels=labels,
+            rename=renames(rename),
+            spacing=spacing,
+            instances=instances or (),
+            deidentify=deidentify,
+            executor=executor,
+        )
     if as_json:
         print_json(result.as_record().as_json())
     else:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.choosing import Cluster, workers_of
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.progress import RANK, say
 
 if TYPE_CHECKING:
+    from medseg.cluster.training_job import TrainingCommand
     from medseg.training.forecast import Forecast
     from medseg.training.run_trainer import TrainResult
 
@@ -69,6 +71,11 @@ def train(
         list[str] | None, typer.Option("--set", help="One setting, as in training.learning_rate=1e-3.")
     ] = None,
     plugins: Plugins = None,
+    cluster: Cluster = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --cluster slurm: one network on so many nodes, in a job that ends by itself."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -77,7 +84,11 @@ def train(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try a few steps, and tell what the run will take; nothing is written.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Try a few steps, and tell what the run will take; with --nodes print the job; nothing is written.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the validation metrics as JSON, no table.")] = False,
 ) -> None:
@@ -85,7 +96,9 @@ def train(
 
     The run's folder gets model/ (the best of the validations), model-last/, log.csv, progress.png, TensorBoard events,
     config.yaml, checkpoint/ and validation/ with masks and metrics. Ctrl-C writes a checkpoint; --resume goes on.
-    With --fold all there are five such folders in it, and model/ is their ensemble.
+    With --fold all there are five such folders in it, and model/ is their ensemble; with --cluster the folds are
+    trained at the same time. With --nodes the command submits a job of SLURM and returns; the job goes back into the
+    queue at the end of its time, and goes on.
 
     Example:
 
@@ -126,6 +139,12 @@ def train(
     chosen_dims: Literal[2, 3] | None = None if dims is None else 2 if dims == "2" else 3
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is for a run that has not begun; leave --resume out")
+    if nodes is not None:
+        from medseg.cluster.training_job import TrainingCommand
+
+        command = TrainingCommand(prepared, output, chosen_dims, chosen, device, tuple(plugins or ()))
+        submitted_or_shown(command, cluster, nodes, dry_run)
+        return
     # After all that can be refused at once: this brings torch and MONAI, which takes seconds.
     if dry_run:
         from medseg.workflows.forecast import forecast
@@ -134,11 +153,24 @@ def train(
         return
     from medseg.workflows.train import train as run
 
-    result = run(prepared, output, dims=chosen_dims, config=chosen, device=device, resume=resume)
+    with workers_of(cluster, tasks=1) as executor:
+        result = run(prepared, output, dims=chosen_dims, config=chosen, device=device, resume=resume, executor=executor)
     if RANK == 0:
         show_result(result, output, as_json)
     if result.evaluation is None or result.evaluation.problems:
         raise typer.Exit(1)
+
+
+def submitted_or_shown(command: "TrainingCommand", cluster: str | None, nodes: int, dry_run: bool) -> None:
+    """Submits the job of a training, or prints its script."""
+    from medseg.cluster.training_job import job_script, submit
+
+    script = job_script(command, cluster, nodes)
+    if dry_run:
+        typer.echo(script, nl=False)
+        return
+    number = submit(command, script)
+    say(f"Job {number}; what it says: {command.output / 'train.log'}; called again, it goes on")
 
 
 def show_result(result: "TrainResult", output: Path, as_json: bool) -> None:

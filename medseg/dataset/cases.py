@@ -111,6 +111,11 @@ class CaseList:
     notes: tuple[str, ...] = ()  # what was decided, and what was left out on purpose
     doubts: tuple[str, ...] = ()  # what may be meant otherwise than it was taken: warnings
 
+    @property
+    def first_files(self) -> tuple[Path, ...]:
+        """The files of the first case: of an archive, they lie where it was unpacked."""
+        return tuple(image.files[0] for case in self.cases[:1] for image in case.images)
+
     def tell(self, source: str | Path, more: str = "") -> None:
         """Tells what was found in a source; ``more`` is added to the first line."""
         say(f"Found in {source}: {self.layout}; {counted(len(self.cases), 'case')}{more}")

@@ -17,6 +17,7 @@ from medseg.evaluation.summary import Floats, interval, resamples
 from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.metrics.overlap import mask_of
+from medseg.parallel import Workers
 from medseg.records import Record
 from medseg.volume import Array, Geometry, Volume
 
@@ -162,7 +163,7 @@ def calibrate_pairs(
     predictions: Path,
     labels: Labels,
     grid_tolerance: float,
-    workers: int | None,
+    workers: Workers,
     problems: list[Problem],
 ) -> dict[str, LabelCalibration]:
     """Returns the calibration of each label, over the cases that have saved probabilities.
@@ -172,7 +173,7 @@ def calibrate_pairs(
         predictions: The folder of predictions, beside which probabilities are looked for.
         labels: Names and values of the labels.
         grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
-        workers: Processes; None: one per core.
+        workers: Who does it.
         problems: What is wrong with the probabilities is added to it.
     """
     saved = [pair for pair in pairs if saved_probabilities(predictions, pair.case_id)]

@@ -15,8 +15,7 @@ from medseg.evaluation.pairs import CasePair
 from medseg.evaluation.reading import read_objects, read_pair
 from medseg.labels import IGNORED, Labels
 from medseg.metrics.definitions import METRICS
-from medseg.parallel import run_in_workers
-from medseg.progress import track
+from medseg.parallel import Workers, run_in_workers
 from medseg.volume import Array, Volume
 
 Result = TypeVar("Result")
@@ -107,7 +106,7 @@ def measure_pairs(
     measure: Callable[[CasePair], MeasuredCase],
     pairs: Sequence[CasePair],
     failed: Failed,
-    workers: int | None,
+    workers: Workers,
     problems: list[Problem],
 ) -> tuple[tuple[CasePair, ...], dict[str, MeasuredCase]]:
     """Returns what was measured, by case, and the pairs of these cases.
@@ -119,7 +118,7 @@ def measure_pairs(
         measure: ``measure_pair`` with all but the pair.
         pairs: What to measure.
         failed: What a case counts as whose prediction cannot be used.
-        workers: Processes; None: one per core.
+        workers: Who does it.
         problems: What went wrong is added to it.
     """
     broken: list[Problem] = []
@@ -145,9 +144,7 @@ def measure_pairs(
     return tuple(known[pair.case_id] for pair in pairs if pair.case_id in measured), measured
 
 
-def labels_of_values(
-    pairs: Sequence[CasePair], grid_tolerance: float, workers: int | None, ignore: int | None
-) -> Labels:
+def labels_of_values(pairs: Sequence[CasePair], grid_tolerance: float, workers: Workers, ignore: int | None) -> Labels:
     """Returns a label for each value that occurs in a reference; only where there is none, those of the predictions.
 
     What cannot be read is told of when it is measured.
@@ -155,7 +152,7 @@ def labels_of_values(
     Args:
         pairs: Predictions and references to look into.
         grid_tolerance: How far apart grids may be that count as one, as part of the smallest voxel edge.
-        workers: Processes; None: one per core.
+        workers: Who does it.
         ignore: The value of voxels that nobody annotated.
     """
     look = partial(values_of, grid_tolerance=grid_tolerance)
@@ -171,7 +168,7 @@ def in_workers(
     function: Callable[[CasePair], Result],
     pairs: Sequence[CasePair],
     description: str,
-    workers: int | None,
+    workers: Workers,
     problems: list[Problem],
 ) -> dict[str, Result]:
     """Returns results by case id.
@@ -180,12 +177,11 @@ def in_workers(
         function: Runs in a worker.
         pairs: What it is called with.
         description: Of the progress.
-        workers: None: one a processor.
+        workers: Who does it.
         problems: What went wrong is added to these.
     """
     results = {}
-    outcomes = run_in_workers(function, pairs, workers=workers)
-    for outcome in track(outcomes, description, len(pairs)):
+    for outcome in run_in_workers(function, pairs, workers=workers, description=description):
         pair = outcome.item
         if outcome.result is None:
             problems.append(outcome.problem(pair.case_id, (pair.prediction or pair.reference).path))

@@ -1,6 +1,6 @@
 """A look at each image, label map and picture, in worker processes: what cannot be read becomes a finding."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from medseg.inspection.series import Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
 from medseg.io.source import Found, ImageSource
 from medseg.labels import Labels
-from medseg.parallel import Outcome, run_in_workers
-from medseg.progress import say, track
+from medseg.outcome import Outcome
+from medseg.parallel import Workers, run_in_workers
+from medseg.progress import say
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,9 +27,7 @@ Result = TypeVar("Result")
 READ_BY_ITSELF = 10**9
 
 
-def series_of_cases(
-    found: Found, cases: CaseList, voxels: bool | None, workers: int | None
-) -> dict[ImageSource, Series]:
+def series_of_cases(found: Found, cases: CaseList, voxels: bool | None, workers: Workers) -> dict[ImageSource, Series]:
     """Returns a look at every image and segmentation, those that a table lists elsewhere included."""
     roles: dict[ImageSource, tuple[Role, str]] = {}
     for case in cases.cases:
@@ -45,7 +44,7 @@ def series_of_cases(
             say("Voxels of images are not read, since they are many; --voxels reads them")
     looks = {}
     what = "Reading images" if voxels else "Reading headers"
-    for outcome in _in_workers(partial(look_at, voxels=voxels), sources, what, workers):
+    for outcome in run_in_workers(partial(look_at, voxels=voxels), sources, workers=workers, description=what):
         role, case_id = roles.get(outcome.item, ("unused", ""))
         series = outcome.result or Series(outcome.item, findings=(_failed(outcome.item.path, outcome),))
         of_it = (each for each in series.findings if not (role == "label map" and each.rule == LOST_SPACING))
@@ -54,7 +53,7 @@ def series_of_cases(
     return {source: looks[source] for source in sources}
 
 
-def drawn_of_cases(cases: CaseList, series_of: SeriesOf, ignore: int | None, workers: int | None) -> list[Drawn]:
+def drawn_of_cases(cases: CaseList, series_of: SeriesOf, ignore: int | None, workers: Workers) -> list[Drawn]:
     """Returns what is in the label map of each case, where headers show that it can be read."""
     known = cases.labels or Labels(items=())
     values = dict(zip(known.names, known.values, strict=True))
@@ -63,7 +62,7 @@ def drawn_of_cases(cases: CaseList, series_of: SeriesOf, ignore: int | None, wor
     looks = {}
     ignored = cases.labels.ignore if cases.labels else ignore
     look = partial(look_at_label, paired=paired, ignore=ignored, labels=cases.labels)
-    for outcome in _in_workers(look, readable, "Reading label maps", workers):
+    for outcome in run_in_workers(look, readable, workers=workers, description="Reading label maps"):
         failed = Drawn(outcome.item, None, findings=(_failed(outcome.item.images[0].path, outcome),))
         looks[outcome.item.case_id] = outcome.result or failed
     return [looks.get(case.case_id, Drawn(case, None)) for case in cases.cases]
@@ -75,7 +74,7 @@ def labels_drawn(drawn: Sequence[Drawn], ignore: int | None) -> Labels | None:
     return Labels.from_values(values, ignore) if values else None
 
 
-def pictures_of(found: Inspection, workers: int | None) -> tuple[dict[ImageSource, str], list[Finding]]:
+def pictures_of(found: Inspection, workers: Workers) -> tuple[dict[ImageSource, str], list[Finding]]:
     """Returns a thumbnail of each image, with the label map that was drawn on it where that has no problem."""
     labels = found.labels
     colours = {label.value: label.colour for label in labels.items} if labels else {}
@@ -87,19 +86,12 @@ def pictures_of(found: Inspection, workers: int | None) -> tuple[dict[ImageSourc
         if series.grid is not None and series.role != "label map"
     ]
     pictures, failed = {}, []
-    for outcome in _in_workers(thumbnail, subjects, "Taking pictures", workers):
+    for outcome in run_in_workers(thumbnail, subjects, workers=workers, description="Taking pictures"):
         if outcome.result:
             pictures[outcome.item.image] = outcome.result
         else:
             failed.append(_failed(outcome.item.image.path, outcome))
     return pictures, failed
-
-
-def _in_workers(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int | None
-) -> Iterator[Outcome[Item, Result]]:
-    outcomes = run_in_workers(function, items, workers=workers)
-    yield from track(outcomes, description, len(items))
 
 
 def _failed(path: Path, outcome: Outcome[Item, Result]) -> Finding:

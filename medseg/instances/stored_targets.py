@@ -11,7 +11,6 @@ from medseg.files import written_whole
 from medseg.instances.targets import object_targets
 from medseg.parallel import run_in_workers
 from medseg.plan import Plan
-from medseg.progress import track
 
 
 def store_targets(dataset: PreparedDataset, plan: Plan) -> None:
@@ -35,7 +34,7 @@ def store_targets(dataset: PreparedDataset, plan: Plan) -> None:
         if not all(dataset.target_path(case_id, kind, plan.dims).is_file() for kind in kinds)
     ]
     make = partial(_make, dataset.folder, plan)
-    for outcome in track(run_in_workers(make, missing), "Targets of objects", len(missing)):
+    for outcome in run_in_workers(make, missing, description="Targets of objects"):
         if outcome.error is not None:
             raise OutputError(f"{dataset.folder}: {outcome.item}: its objects cannot be learnt: {outcome.error}")
 

@@ -1,4 +1,4 @@
-"""One case: read, segment, write; and many, in stages that overlap."""
+"""One case: read, segment, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,21 +7,19 @@ from typing import Any
 
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
-from medseg.errors import OutputError, Problem
+from medseg.errors import OutputError
 from medseg.inferers.memory_plan import MemoryLimits
 from medseg.inferers.model import Model
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.mask_formats import Format, usual_format
-from medseg.parallel import run_in_stages
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_reading import read_case, read_case_images
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
 from medseg.prediction.case_writing import PREVIEW, write_case
-from medseg.prediction.predictions_file import PredictionsFile
 from medseg.prediction.recipe_segmentation import segment_by_recipe
-from medseg.prediction.result import Prediction, PredictResult
-from medseg.prediction.statistics import STATISTICS, write_statistics_table
-from medseg.progress import counted, say, track, warn
+from medseg.prediction.result import Prediction
+from medseg.prediction.statistics import STATISTICS
+from medseg.progress import say, warn
 
 
 @dataclass(frozen=True)
@@ -126,55 +124,6 @@ def asked_reports(statistics: bool, preview: bool) -> tuple[str, ...]:
         preview: Whether a picture is drawn.
     """
     return tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
-
-
-def predict_cases(
-    predictor: CasePredictor, cases: Sequence[Case], problems: Sequence[Problem] = (), overwrite: bool = True
-) -> PredictResult:
-    """Predicts cases in their order; what fails becomes a problem.
-
-    While the network sees a case, the next one is read, and the masks of the one before are written; with a limit of
-    memory, which speaks of one case, nothing overlaps. predictions.json is written now and then, and at the end.
-
-    Args:
-        predictor: Predicts each case.
-        cases: In the order of the result.
-        problems: Of cases that were not even found whole; they stand in the result too.
-        overwrite: Predict again what an earlier call has done.
-    """
-    predictions: list[Prediction] = []
-    failed = list(problems)
-    for problem in failed:
-        warn(str(problem))
-    options = predictor.options
-    file = PredictionsFile.of(predictor.model, predictor.config, options.registered, predictor.folder, cases)
-    done = [] if overwrite else file.done_before(cases, options.formats, (*options.extras, *options.reports))
-    if done:
-        say(f"{counted(len(done), 'case')} done before; --overwrite predicts them again")
-    to_do = [case for case in cases if case.case_id not in done]
-
-    def write(segmented_case: SegmentedCase) -> Prediction:
-        prediction = predictor.write(segmented_case)
-        predictions.append(prediction)
-        if file.is_due:  # here, since the network may take long for the next case
-            file.write([each.record for each in predictions], list(failed))
-        return prediction
-
-    overlapping = options.memory_limits is None
-    outcomes = run_in_stages(predictor.read, predictor.segment, write, to_do, overlapping=overlapping)
-    for outcome in track(outcomes, "Predicting", len(to_do)):
-        case_id, path = outcome.item.case_id, outcome.item.images[0].path
-        not_written = outcome.result.not_written if outcome.result else ()
-        alone = [] if outcome.result else [outcome.problem(case_id, path)]
-        for problem in (*alone, *(Problem(case_id, path, reason) for reason in not_written)):
-            failed.append(problem)
-            warn(str(problem))
-    record = file.write([each.record for each in predictions], failed)
-    if predictor.folder is not None and STATISTICS in options.reports:
-        write_statistics_table(predictor.folder, [each.case_id for each in record.cases if STATISTICS in each.extras])
-    output = predictor.file or predictor.folder
-    labels, content = predictor.model.record.labels, record.as_json()
-    return PredictResult(tuple(predictions), tuple(failed), labels, output, content, tuple(done))
 
 
 def tell_model(model: Model | RecipeModel, config: InferenceConfig) -> None:

@@ -46,6 +46,11 @@ class PredictionOutput:
             raise OutputError(f"{path} is one file, and {', '.join(formats)} are several; give a folder with -o")
         return cls(None, path, (format_of(path, formats[0] if formats else None),))
 
+    @property
+    def shared(self) -> Path | None:
+        """The folder that masks are written into; None where they are not written."""
+        return self.folder if self.file is None else self.file.absolute().parent
+
     def prepare(self, cases: Sequence[Case], extras: Sequence[str] = ()) -> None:
         """Makes the folder, once it is clear that no image would be overwritten.
 

@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,16 @@ from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.mask_formats import Format, usual_format
 from medseg.problems import problem_records
 from medseg.progress import counted, warn
+from medseg.records import read_record, write_record
 from medseg.version import VERSION
+
+# In the folder of masks: a file for each case that a worker elsewhere predicted, until it stands in predictions.json.
+CASE_FILES = ".predictions"
 
 # In which a killed call may lose the account of cases that it finished.
 SECONDS_BETWEEN_WRITES = 5.0
+# What writing may take of the time: the file of 100,000 cases takes seconds.
+PART_OF_TIME = 0.05
 
 # Where these are the same, so is what they predict.
 MADE_BY = (
@@ -49,11 +56,11 @@ class PredictionsFile:
         self.folder = folder
         self.call = call
         self.before: dict[str, PredictedCase] = {}  # of an earlier call, by case id; they stay
-        self.earlier = self._read_earlier()
+        self.earlier = self._with_case_files(self._read_earlier())
         of_others = () if self.earlier is None else self.earlier.cases
         # The same, of cases that this call is not asked for.
         self.others = [each for each in of_others if each.case_id not in call.asked and self._is_written(each)]
-        self.written_at = time.monotonic()
+        self.written_at, self.write_seconds = time.monotonic(), 0.0
 
     @classmethod
     def of(
@@ -63,8 +70,19 @@ class PredictionsFile:
         registered: bool,
         folder: Path | None,
         cases: Sequence[Case] = (),
+        place: tuple[str, str] | None = None,
     ) -> "PredictionsFile":
-        """Returns the file of a call that predicts these cases."""
+        """Returns the file of a call that predicts these cases.
+
+        Args:
+            model: What predicts.
+            config: The settings of the windows.
+            registered: Whether channels on different grids show one place.
+            folder: Of the masks, or None.
+            cases: What is asked for.
+            place: The device of workers, and what runs the network there; None: those of the model.
+        """
+        device, backend = place or (str(model.device), model.backend)
         record, review = model.record, model.record.review
         if isinstance(model, RecipeModel):
             network: dict[str, Any] = model.record.model_dump(mode="json", include={"members"})
@@ -79,8 +97,8 @@ class PredictionsFile:
             model=str(model.folder.resolve()),
             members=tuple(str(member.resolve()) for member in model.members),
             weights_sha256=model.fingerprint if folder is not None else "",
-            device=str(model.device),
-            backend=model.backend,
+            device=device,
+            backend=backend,
             network=network,
             inference=inference,
             postprocessing=tuple(str(rule) for rule in record.postprocessing),
@@ -126,16 +144,38 @@ class PredictionsFile:
             )
         return None
 
+    def _with_case_files(self, earlier: Predictions | None) -> Predictions | None:
+        """Returns what earlier calls did, with the cases that a killed one left in files of their own."""
+        left = {entry.case_id: entry for path in self._case_files() for entry in self._entries(path)}
+        if not left:
+            return earlier
+        before = () if earlier is None else earlier.cases
+        cases = (*(entry for entry in before if entry.case_id not in left), *left.values())
+        return (earlier or self.call).model_copy(update={"cases": cases})
+
+    def _case_files(self) -> list[Path]:
+        return [] if self.folder is None else sorted((self.folder / CASE_FILES).rglob("*.json"))
+
+    def _entries(self, path: Path) -> tuple[PredictedCase, ...]:
+        """Returns the case of a file; none where another model or other settings made it, or it is damaged."""
+        try:
+            found = read_record(path, Predictions, "remove it")
+        except SourceError as error:
+            warn(f"{error}; its case is predicted again")
+            return ()
+        return found.cases if all(getattr(found, key) == getattr(self.call, key) for key in MADE_BY) else ()
+
     def _is_written(self, entry: PredictedCase) -> bool:
         return self.folder is not None and all((self.folder / name).exists() for name in entry.masks.values())
 
     @property
     def is_due(self) -> bool:
         """Whether so much time has passed that it is to be written again."""
-        return time.monotonic() - self.written_at > SECONDS_BETWEEN_WRITES
+        return time.monotonic() - self.written_at > max(SECONDS_BETWEEN_WRITES, self.write_seconds / PART_OF_TIME)
 
     def write(self, cases: Sequence[PredictedCase], problems: Sequence[Problem]) -> Predictions:
         """Returns the record, which is not written where masks are not written into a folder."""
+        start, files = time.monotonic(), self._case_files()
         place = {case_id: i for i, case_id in enumerate(self.call.asked)}
         # A call that goes on with another's work leaves the same behind.
         mine = sorted([*self.before.values(), *cases], key=lambda each: place.get(each.case_id, 0))
@@ -145,8 +185,35 @@ class PredictionsFile:
         record = self.call.model_copy(update=update)
         if self.folder is not None:
             write_predictions(self.folder, record)
+            self._remove(files, {each.case_id for each in all_cases})
         self.written_at = time.monotonic()
+        self.write_seconds = self.written_at - start
         return record
+
+    def _remove(self, files: Sequence[Path], cases: Collection[str]) -> None:
+        """Removes the files of cases that stand in predictions.json, and folders that are empty then."""
+        place = (self.folder or Path()) / CASE_FILES
+        for path in files:
+            if path.relative_to(place).with_suffix("").as_posix() in cases:
+                path.unlink(missing_ok=True)
+        for folder in [*sorted({path.parent for path in files}, reverse=True), place]:
+            with suppress(OSError):  # there are others in it
+                folder.rmdir()
+
+
+def write_case_file(folder: Path, call: Predictions, case: PredictedCase) -> Path:
+    """Writes the file of a case that a worker predicted, and returns its path; ``PredictionsFile`` reads it.
+
+    Args:
+        folder: Of the masks.
+        call: What predictions.json says of all cases.
+        case: The entry of this one.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    alone = call.model_copy(update={"asked": (case.case_id,), "cases": (case,), "problems": ()})
+    return write_record(folder / CASE_FILES / f"{case.case_id}.json", alone)
 
 
 def gather_predictions(folders: Sequence[Path], into: Path, model: Path) -> Predictions:

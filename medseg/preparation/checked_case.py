@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,17 +22,25 @@ from medseg.instances.object_map import LostObjects, ObjectMap, components, find
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
-from medseg.parallel import run_in_workers
+from medseg.parallel import Workers, run_in_workers
 from medseg.plan import Grid
 from medseg.planning.measure import CaseMeasures, measure
 from medseg.plugins import load_plugins, loaded_plugins, needed_plugins
-from medseg.progress import say, track, warn
+from medseg.progress import say, warn
 from medseg.transforms.intensities import Floats
 from medseg.transforms.lost_labels import LostComponents, find_lost_components
 from medseg.volume import Array, Geometry
 
 Item = TypeVar("Item", bound="Case | Checked")
 Result = TypeVar("Result")
+
+
+class Preparation(NamedTuple):
+    """How cases are prepared, and by whom: the prepared folder, the settings, and the workers."""
+
+    folder: Path
+    config: PreprocessingConfig
+    workers: Workers = None
 
 
 @dataclass(frozen=True)
@@ -69,19 +77,19 @@ class Checked:
 
 
 def check_cases(
-    found: CaseList, folder: Path, config: PreprocessingConfig, problems: list[Problem], fix: Callable[[str], str]
+    found: CaseList, preparation: Preparation, problems: list[Problem], fix: Callable[[str], str]
 ) -> list[Checked]:
     """Returns the cases that can be read and are right.
 
     Args:
         found: All cases.
-        folder: The prepared folder.
-        config: The settings.
+        preparation: Where, how and by whom.
         problems: What is wrong with the other cases is added to these.
         fix: Completes messages with the command that puts things right.
     """
+    folder, config = preparation.folder, preparation.config
     check = partial(check_case, folder=folder, config=config, labels=found.labels, fix=fix)
-    return _in_workers(check, found.cases, "Checking", config.workers, problems)
+    return _in_workers(check, found.cases, "Checking", preparation.workers, problems)
 
 
 def check_transforms(specs: Sequence[Mapping[str, Any]]) -> None:
@@ -102,12 +110,7 @@ def check_transforms(specs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def store_cases(
-    checked: Sequence[Checked],
-    folder: Path,
-    grid: Grid,
-    labels: Labels,
-    config: PreprocessingConfig,
-    problems: list[Problem],
+    checked: Sequence[Checked], preparation: Preparation, grid: Grid, labels: Labels, problems: list[Problem]
 ) -> list[Checked]:
     """Returns the cases that could be brought to the model grid and stored.
 
@@ -119,13 +122,13 @@ def store_cases(
         say(f"  in no case are two objects of {', '.join(labels.instances)} told apart: connected components are taken")
     plugins = needed_plugins("transform", (str(spec.get("name")) for spec in grid.transforms))
     # What a script registered is known in this process only.
-    workers = 1 if plugins is None else config.workers
+    workers = 1 if plugins is None else preparation.workers
     store = partial(
         store_case,
-        folder=folder,
+        folder=preparation.folder,
         grid=grid,
         labels=labels,
-        config=config,
+        config=preparation.config,
         plugins=tuple(plugins or ()),
     )
     return _in_workers(store, checked, "Preparing", workers, problems)
@@ -275,13 +278,12 @@ def _in_workers(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     description: str,
-    workers: int | None,
+    workers: Workers,
     problems: list[Problem],
 ) -> list[Result]:
     """Returns the results; what went wrong is added to ``problems`` with its case."""
     results = []
-    outcomes = run_in_workers(function, items, workers=workers)
-    for outcome in track(outcomes, description, len(items)):
+    for outcome in run_in_workers(function, items, workers=workers, description=description):
         if outcome.result is not None:
             results.append(outcome.result)
         else:

@@ -24,11 +24,12 @@ from medseg.evaluation.predictions_json import PREDICTIONS_FILE, read_prediction
 from medseg.files import write_text
 from medseg.inferers.model_record import read_model_record
 from medseg.networks.registry import build_network
-from medseg.plugins import loaded_plugins
+from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.plots import log_rows
 from medseg.training.run import read_run_record
 
+LOG = "train.log"
 PR_SET_PDEATHSIG = 1  # of Linux: prctl.h
 
 
@@ -91,48 +92,64 @@ def check_begun(trial: Trial, dims: int, dataset: PreparedDataset) -> None:
             )
 
 
-def train_trial(trial: Trial, dataset: PreparedDataset, dims: int, device: str) -> str | None:
+def train_trial(trial: Trial, prepared: Path, dims: int, device: str, plugins: Sequence[Path] = ()) -> str:
     """Trains in a process of its own, so that memory is that of this network; goes on with what was begun.
 
     Args:
         trial: What is trained.
-        dataset: The prepared cases.
+        prepared: The folder of the prepared cases.
         dims: 2 or 3.
         device: By its name on the command line.
+        plugins: Files that the process loads.
 
     Returns:
-        Why it failed; None when it did not.
+        Why it failed; empty when it did not.
     """
-    command = [sys.executable, "-m", "medseg", "train", str(dataset.folder), "-o", str(trial.folder)]
+    say(str(trial))
+    command = [sys.executable, "-m", "medseg", "train", str(prepared), "-o", str(trial.folder)]
     if trial.is_begun:
         command += ["--resume"]
     else:
         settings = write_text(trial.settings, trial.config.to_yaml())
         command += ["--dims", str(dims), "--config", str(settings)]
-    command += [f"--plugin={file}" for file in loaded_plugins()]
-    log = trial.folder / "train.log"
+    command += [f"--plugin={file}" for file in plugins]
+    code = run_apart([*command, "--device", device], trial.folder / LOG)
+    return "" if trial.is_finished else reason_of_end(code, trial.folder / LOG)
+
+
+def run_apart(command: Sequence[str], log: Path) -> int:
+    """Runs a command in a process that ends with this one, and returns its exit status.
+
+    Args:
+        command: What is run.
+        log: What it says is added to this file.
+    """
     with log.open("ab") as file:
         # In a session of its own: Ctrl-C reaches it once, by us, and it writes a checkpoint.
         process = subprocess.Popen(
-            [*command, "--device", device],
+            command,
             stdout=file,
             stderr=file,
             start_new_session=True,
             preexec_fn=partial(_end_with, os.getpid()) if sys.platform == "linux" else None,  # Windows refuses one
         )
         try:
-            code = process.wait()
+            return process.wait()
         except BaseException:
             process.terminate()
             with suppress(KeyboardInterrupt):
                 process.wait()
             process.kill()
             raise
-    return None if trial.is_finished else _reason(code, log)
 
 
-def _reason(code: int, log: Path) -> str:
-    """Returns why a training ended before its end."""
+def reason_of_end(code: int, log: Path) -> str:
+    """Returns why a command ended before its end.
+
+    Args:
+        code: Its exit status.
+        log: What it said.
+    """
     if code < 0:
         return f"the process was killed by signal {-code} (out of memory?)"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

@@ -5,6 +5,8 @@ DIR/runs/NETWORK/fold_0_seed_0/   a run of 'medseg train', with settings.yaml, a
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -16,9 +18,12 @@ from medseg.errors import ConfigError
 from medseg.evaluation.network_comparison import NetworkComparison
 from medseg.files import ensure_folder
 from medseg.networks.entries import entry_of
-from medseg.progress import say, warn
+from medseg.parallel import run_in_workers
+from medseg.plugins import loaded_plugins
+from medseg.progress import warn
+from medseg.remote_workers import MOST_DEATHS_OF_A_TRAINING, RemoteWorkers
 from medseg.report.network_comparison import write_network_comparison
-from medseg.training.trials import Trial, check_begun, compare_trials, train_trial
+from medseg.training.trials import LOG, Trial, check_begun, compare_trials, train_trial
 
 
 def compare(
@@ -32,6 +37,7 @@ def compare(
     configs: Sequence[Path] = (),
     settings: Sequence[str] = (),
     device: str = "auto",
+    executor: Executor | None = None,
 ) -> NetworkComparison:
     """Trains several networks on one prepared dataset, each in the same time, and compares what each gave and took.
 
@@ -51,6 +57,8 @@ def compare(
         configs: YAML files of settings.
         settings: Single ones, such as ``"training.max_time=5m"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        executor: Trains the networks, several at a time, in place of this machine: see ``medseg.open_cluster``, whose
+            workers are to take one task at a time (``tasks=1``).
 
     Returns:
         The comparison, as it is written.
@@ -66,7 +74,7 @@ def compare(
         _trial(network, fold, seed, folder, configs, settings)
         for seed, fold, network in product(seeds, folds, networks)
     ]
-    chosen = choose_device(device)
+    chosen = choose_device(device) if executor is None else device
     for trial in trials:
         check_begun(trial, dims, dataset)
     problems: dict[str, list[str]] = {name: [] for name in names}
@@ -78,14 +86,16 @@ def compare(
         "settings": [*map(str, configs), *settings],
         "device": str(chosen),
     }
-    for number, trial in enumerate(trials, start=1):
-        if not trial.is_finished:
-            say(f"{number} of {len(trials)}: {trial}")
-            reason = train_trial(trial, dataset, dims, device)
-            if reason is not None:
-                problems[trial.network].append(f"fold {trial.fold}, seed {trial.seed}: {reason}")
-                warn(f"{trial} failed: {reason} (see {trial.folder / 'train.log'})")
-            write_network_comparison(compare_trials(folder, trials, problems, setting))
+    train = partial(train_trial, prepared=dataset.folder, dims=dims, device=device, plugins=loaded_plugins())
+    # A training is tried again as long as it gets on: it goes on from its checkpoint.
+    remote = RemoteWorkers(executor, (dataset.folder,), folder, MOST_DEATHS_OF_A_TRAINING) if executor else None
+    to_do = [trial for trial in trials if not trial.is_finished]
+    for outcome in run_in_workers(train, to_do, workers=remote or 1, description="Training"):
+        trial, reason = outcome.item, outcome.result or outcome.error
+        if reason:
+            problems[trial.network].append(f"fold {trial.fold}, seed {trial.seed}: {reason}")
+            warn(f"{trial} failed: {reason} (see {trial.folder / LOG})")
+        write_network_comparison(compare_trials(folder, trials, problems, setting))
     comparison = compare_trials(folder, trials, problems, setting)
     write_network_comparison(comparison)
     return comparison

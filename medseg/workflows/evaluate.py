@@ -1,6 +1,7 @@
 """evaluate: pair predictions with references, measure each pair, summarise, write."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +20,7 @@ from medseg.labels import Labels
 from medseg.metrics.definitions import DEFAULT, chosen
 from medseg.metrics.lesions import LEAST_IOU
 from medseg.progress import say
+from medseg.remote_workers import RemoteWorkers
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.volume import GRID_TOLERANCE
 from medseg.workflows.evaluate_methods import EvaluatedMethods, evaluate_methods
@@ -44,6 +46,7 @@ def evaluate(
     ignore_value: int | None = None,
     failed: Failed = "missed",
     instances: str | Sequence[str] = (),
+    executor: Executor | None = None,
 ) -> Evaluation | EvaluatedMethods:
     """Evaluates label maps against their references, case by case and label by label.
 
@@ -74,6 +77,7 @@ def evaluate(
         failed: What a case counts as whose prediction cannot be used: "missed", or "left-out".
         instances: The names of labels whose objects are told apart, as in ``preprocess``; () for those that the
             references or the model name. Where there are some, objects are measured too.
+        executor: Measures the cases, in place of processes of this machine: see ``medseg.open_cluster``.
 
     Returns:
         The evaluation; of a list of predictions the evaluations of all, and how they compare.
@@ -89,6 +93,7 @@ def evaluate(
             "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
             "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
             "ignore_value": ignore_value, "failed": failed, "instances": instances,
+            "executor": executor,
         }  # fmt: skip
         return evaluate_methods(
             predictions,
@@ -101,19 +106,20 @@ def evaluate(
     for note in found.notes:
         say(note)
     problems: list[Problem] = []
-    known = labels or found.labels or labels_of_values(found.pairs, grid_tolerance, workers, ignore_value)
+    by = workers if executor is None else RemoteWorkers(executor, (Path(predictions), Path(references)))
+    known = labels or found.labels or labels_of_values(found.pairs, grid_tolerance, by, ignore_value)
     known = known.ignoring(ignore_value)
     measures.check_labels(known)
     if known.instances and tuple(metrics) == DEFAULT:
         measures = measures._replace(metrics=tuple(chosen((*DEFAULT, "objects"))))
     measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
-    pairs, measured = measure_pairs(measure, found.pairs, measures.failed, workers, problems)
+    pairs, measured = measure_pairs(measure, found.pairs, measures.failed, by, problems)
     records = tuple(record for pair in pairs for record in measured[pair.case_id].records)
     if not records and not problems and not found.problems:
         raise LabelError(f"{predictions} and {references} hold nothing but background")
     masks = EvaluatedMasks(Path(predictions), Path(references), pairs, known, grid_tolerance, rename or {})
     predicted = [pair for pair in pairs if pair.prediction]
-    calibration = calibrate_pairs(predicted, masks.predictions, known, grid_tolerance, workers, problems)
+    calibration = calibrate_pairs(predicted, masks.predictions, known, grid_tolerance, by, problems)
     problems += found.problems  # last, since there may be many files without a partner
     evaluation = Evaluation(
         measures,

@@ -9,7 +9,8 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.inferers.backends import with_backend
 from medseg.inferers.model import load_model, without_rules
 from medseg.inferers.model_record import write_model_record
-from medseg.prediction.case_predictor import CasePredictor, predict_cases
+from medseg.prediction.case_predictor import CasePredictor
+from medseg.prediction.cohort import predict_cases
 from medseg.prediction.golden import write_golden
 from medseg.training.grouping_fit import fit_grouping
 from medseg.training.model_rules import learn_rules

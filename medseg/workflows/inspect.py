@@ -1,6 +1,7 @@
 """inspect: find what a source holds, look at each image and label map, compare them, tell what is odd."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,9 @@ from medseg.inspection.patients import identity_findings, patients_of
 from medseg.inspection.repair import FileChange
 from medseg.inspection.search import cases_found, name_findings, search_findings
 from medseg.inspection.series import DICOM
+from medseg.parallel import Workers
 from medseg.progress import say
+from medseg.remote_workers import RemoteWorkers
 
 # Some faults can only be seen when others are put right: a label map has to be readable before its values are read.
 MOST_ROUNDS = 3
@@ -30,7 +33,7 @@ class InspectionOptions:
 
     cases: CaseSelection
     voxels: bool | None = None
-    workers: int | None = None
+    workers: Workers = None
     ignore_value: int | None = None
     spacing: Sequence[float] | None = None
 
@@ -48,6 +51,7 @@ def inspect(
     ignore_value: int | None = None,
     spacing: Sequence[float] | None = None,
     instances: str | Sequence[str] = (),
+    executor: Executor | None = None,
 ) -> Inspection:
     """Says what a source holds, and what in it is odd or wrong. The source is never changed.
 
@@ -68,6 +72,7 @@ def inspect(
         ignore_value: The value of voxels that nobody annotated, where dataset.json names none.
         spacing: Of voxels in mm, in array-axis order, where headers lost it.
         instances: The names of labels whose objects are told apart, as in ``preprocess``.
+        executor: Looks at files, in place of processes of this machine: see ``medseg.open_cluster``.
 
     Returns:
         Images, cases, labels, patients and findings, the most severe first.
@@ -79,11 +84,12 @@ def inspect(
     """
     source = Path(source)
     selection = CaseSelection(images, labels, rename=rename, instances=as_names(instances))
-    options = InspectionOptions(selection, voxels, workers, ignore_value, spacing)
+    by = workers if executor is None else RemoteWorkers(executor, (source,))
+    options = InspectionOptions(selection, voxels, by, ignore_value, spacing)
     folder = None if fix is None else new_folder(Path(fix), source)
     found = look_through(source, options)
     if html is not None:
-        pictures, failed = pictures_of(found, workers)
+        pictures, failed = pictures_of(found, by)
         found = replace(found, findings=findings_in_order([*found.findings, *failed]))
         write_inspection(found, pictures, Path(html))
     if folder is None:

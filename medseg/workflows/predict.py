@@ -1,6 +1,8 @@
 """predict: every case of a source, one after the other; see ``medseg.prediction`` for what happens to each."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,17 +12,19 @@ from medseg.dataset.channel_order import channels_as_trained
 from medseg.dataset.image_warnings import copies_among
 from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
-from medseg.device import Precision, choose_device
+from medseg.device import Precision
 from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.predictions_json import PROBABILITIES
-from medseg.inferers.backends import with_backend
-from medseg.inferers.memory_plan import MemoryLimits, bytes_of, frugal_window
-from medseg.inferers.model import Model, with_settings, without_rules
-from medseg.inferers.recipe_model import RecipeModel, load_any
-from medseg.prediction.case_predictor import CasePredictor, PredictionOptions, asked_reports, predict_cases, tell_model
+from medseg.inferers.memory_plan import bytes_of
+from medseg.plugins import loaded_plugins
+from medseg.prediction.case_on_worker import RemotePredictor
+from medseg.prediction.case_predictor import asked_reports, tell_model
 from medseg.prediction.case_segmentation import UNCERTAINTY
+from medseg.prediction.cohort import predict_cases
 from medseg.prediction.output import PredictionOutput
+from medseg.prediction.request import PredictionRequest
 from medseg.prediction.result import PredictResult
+from medseg.remote_workers import RemoteWorkers
 from medseg.workflows.fetch import fetched_if_remote
 
 
@@ -52,6 +56,7 @@ def predict(
     network: torch.nn.Module | None = None,
     labels: Sequence[str] | None = None,
     fast: bool = False,
+    executor: Executor | None = None,
 ) -> PredictResult:
     """Segments every case of a source.
 
@@ -101,6 +106,8 @@ def predict(
         labels: Names of the labels that are written; members that give none of them do not work. None: all.
         fast: Of a model of several members only that one works which is faster and less fine, such as
             TotalSegmentator's of 3 mm.
+        executor: Predicts the cases, in place of this process: see ``medseg.open_cluster``. Its workers load the model
+            once, and write masks by themselves; ``device``, ``backend`` and ``max_memory`` are those of a worker.
 
     Returns:
         One prediction a case, and the problems.
@@ -108,42 +115,36 @@ def predict(
     Raises:
         MedsegError: The model or the source cannot be used at all.
     """
-    if network is not None and not isinstance(network, torch.nn.Module):
-        raise ConfigError(f"network: is a {type(network).__name__}; give a torch.nn.Module")
+    if network is not None and executor is not None:
+        raise ConfigError("network: workers build networks by their names; register yours in a plugin (--plugin)")
     place, source = PredictionOutput.of(output, formats), fetched_if_remote(source, output)
-    most = None if max_memory is None else bytes_of(max_memory)
-    changes = {
-        "mirror": mirror, "overlap": overlap, "skip_air": skip_air, "first_look": first_look, "resampling": resampling
-    }  # fmt: skip
-    backend = "torch" if precision == "fp32" and backend == "auto" else backend
     extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
     reports = asked_reports(statistics, preview)
-
-    def prepared(single: Model) -> Model:
-        frugal = {} if most is None else {"window": frugal_window(single.record)}
-        single = with_backend(with_settings(single, {**changes, **frugal}), backend)
-        return single if postprocessing else without_rules(single, keep_review=True)
-
-    given = [Path(each) for each in ([model] if isinstance(model, str | Path) else model)]
-    loaded = load_any(given, choose_device(device, precision), labels, head, network, fast)
-    if isinstance(loaded, RecipeModel):
-        if extras:
-            raise ConfigError(f"{' and '.join(extras)} cannot be had of several members, or of some labels only")
-        loaded = (loaded if postprocessing else loaded.without_rules()).each(prepared)
-    else:
-        loaded = prepared(loaded)
-    config = loaded.every_model[0].record.inference if isinstance(loaded, RecipeModel) else loaded.record.inference
-    found = find_cases(Path(source), images=images, labelled=False, incomplete=loaded.record.channel_dropout)
+    request = PredictionRequest(
+        models=tuple(Path(each) for each in ([model] if isinstance(model, str | Path) else model)),
+        device=device, precision=precision, postprocessing=postprocessing,
+        settings=(("mirror", mirror), ("overlap", overlap), ("skip_air", skip_air), ("first_look", first_look),
+                  ("resampling", resampling)),
+        backend="torch" if precision == "fp32" and backend == "auto" else backend,
+        head=head, labels=None if labels is None else tuple(labels), fast=fast, registered=registered,
+        max_memory=None if max_memory is None else bytes_of(max_memory), extras=tuple(extras),
+        folder=place.folder, file=place.file, formats=tuple(format_.name for format_ in place.formats),
+        plugins=tuple(loaded_plugins()), reports=reports,
+    )  # fmt: skip
+    # Workers have the device and the backend; here is asked only what the model knows.
+    predictor = (request if executor is None else replace(request, device="cpu", backend="torch")).predictor(network)
+    record = predictor.model.record
+    found = find_cases(Path(source), images=images, labelled=False, incomplete=record.channel_dropout)
     found = with_spacing(found, spacing)
     found.tell(source)
-    found = channels_as_trained(loaded.record.channels, found, loaded.record.channel_dropout)
-    tell_model(loaded, config)
+    found = channels_as_trained(record.channels, found, record.channel_dropout)
     place.prepare(found.cases, (*extras, *reports))
-    limits = None if most is None else MemoryLimits(most)
     copies = {case.case_id: doubt.what for doubt, case in copies_among(found.cases)}
-    options = PredictionOptions(place.formats, tuple(extras), registered, limits, reports)
-    predictor = CasePredictor(loaded, place.folder, config, options, place.file, copies)
-    result = predict_cases(predictor, found.cases, found.problems, overwrite)
+    sees = (Path(source), *found.first_files, *request.models)
+    remote = RemotePredictor(RemoteWorkers(executor, sees, place.shared), request, copies) if executor else None
+    if remote is None:
+        tell_model(predictor.model, predictor.config)
+    result = predict_cases(replace(predictor, copies=copies), found.cases, found.problems, overwrite, remote)
     if not result.predictions and not result.done_before:
         first = [*result.problems[len(found.problems) :], *found.problems][:1]
         raise SourceError(f"{source}: no case could be predicted{f'; {first[0]}' if first else ''}")

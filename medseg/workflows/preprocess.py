@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,11 @@ from medseg.preparation.case_warnings import (
     tell_finest_spacing,
     tell_warnings,
 )
-from medseg.preparation.checked_case import check_cases, check_transforms, store_cases
+from medseg.preparation.checked_case import Preparation, check_cases, check_transforms, store_cases
 from medseg.preparation.notes import tell_checked, tell_found
 from medseg.preparation.prepared_folder import PreprocessResult, begin_folder, dataset_record
 from medseg.problems import write_problems
+from medseg.remote_workers import RemoteWorkers
 from medseg.workflows.fetch import fetched_if_remote
 
 DEIDENTIFIED = "deidentified"  # the folder of copies, in the prepared one
@@ -47,6 +49,7 @@ def preprocess(
     spacing: Sequence[float] | None = None,
     instances: str | Sequence[str] = (),
     deidentify: str | Path | None = None,
+    executor: Executor | None = None,
 ) -> PreprocessResult:
     """Prepares the cases of a source for training and prediction.
 
@@ -72,6 +75,7 @@ def preprocess(
         deidentify: The file of a key. DICOM is first copied into ``output/deidentified`` by the basic profile of
             PS3.15, and only the copies are used; all else is left out. The key leads back to patients: it is made where
             there is none, and may not lie in ``output``.
+        executor: Works on the cases, in place of processes of this machine: see ``medseg.open_cluster``.
 
     Returns:
         What was made, and what was left out.
@@ -97,14 +101,16 @@ def preprocess(
     problems = [*left_out, *found.problems]
     tell_found(source, found)
     fix = partial(filled_in, source=Path(source), selection=selection)
-    checked = check_cases(found, folder, settings, problems, fix)
+    remote = RemoteWorkers(executor, (Path(source), *found.first_files), folder) if executor else None
+    preparation = Preparation(folder, settings, remote or settings.workers)
+    checked = check_cases(found, preparation, problems, fix)
     agreed = agree(checked, found, settings.ignore_value, problems, fix)
     tell_checked(*agreed)
     warnings = image_warnings(agreed.cases)
     tell_warnings(warnings, f"'medseg inspect {shlex.quote(str(source))}'")
     plans = None
     if agreed.labels is not None and agreed.cases:
-        agreed, plans, doubtful = _plan_and_store(agreed, agreed.labels, folder, config, problems)
+        agreed, plans, doubtful = _plan_and_store(agreed, agreed.labels, preparation, config, problems)
         warnings += doubtful
     listed = write_problems(folder, problems)
     if not agreed.cases:
@@ -116,7 +122,7 @@ def preprocess(
 
 
 def _plan_and_store(
-    agreed: AgreedCases, labels: Labels, folder: Path, config: Config, problems: list[Problem]
+    agreed: AgreedCases, labels: Labels, preparation: Preparation, config: Config, problems: list[Problem]
 ) -> tuple[AgreedCases, Plans, list[CaseWarning]]:
     """Plans, brings all cases to the model grid and stores them.
 
@@ -126,11 +132,11 @@ def _plan_and_store(
     measured = fingerprint([item.measures for item in agreed.cases])
     plans = derive_plans(measured, agreed.channels, config)
     grid = plans.plan_2d.grid
-    stored = store_cases(agreed.cases, folder, grid, labels, config.preprocessing, problems)
+    stored = store_cases(agreed.cases, preparation, grid, labels, problems)
     usual, odd = compare_values(stored, grid.normalization, agreed.channels)
     lost = lost_labels(stored, labels, grid)
     tell_warnings([*odd, *lost], "--json")
     tell_finest_spacing(stored, grid)
-    write_fingerprint(folder, measured.model_copy(update={"usual_values": usual}))
-    write_plans(folder, plans)
+    write_fingerprint(preparation.folder, measured.model_copy(update={"usual_values": usual}))
+    write_plans(preparation.folder, plans)
     return agreed._replace(cases=stored), plans, [*odd, *lost]

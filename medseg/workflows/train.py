@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from medseg.progress import say
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
 from medseg.training.device_check import sound_device, usual_plan
+from medseg.training.folds_on_workers import FoldsRequest, train_folds_on_workers
 from medseg.training.inference_fit import fit_inference, with_fit_of
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
@@ -43,6 +45,7 @@ def train(
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
     schedule: Callable[[float], float] | None = None,
     callbacks: Sequence[Callback] = (),
+    executor: Executor | None = None,
 ) -> TrainResult:
     """Trains a network on a folder that ``preprocess`` made, and validates it on the cases of one fold, or of each.
 
@@ -73,6 +76,7 @@ def train(
         schedule: The learning rate after the warm-up, as a part of the highest one: a function of the part that is
             done, in 0 … 1. ``lambda done: 1 - done`` falls in a straight line. None: ``training.schedule``.
         callbacks: Told what happens, after medseg's own: see ``medseg.training.callbacks``.
+        executor: Trains the folds of ``"all"``, several at a time: see ``medseg.open_cluster``, with ``tasks=1``.
 
     Returns:
         Where the model lies, and its validation.
@@ -84,6 +88,10 @@ def train(
     started, own = time.monotonic(), OwnParts(network, loss, transforms, optimizer, schedule, callbacks)
     dataset, folder, settings = PreparedDataset(Path(prepared)), Path(output), own.named_in(config or Config())
     check_plugin_callbacks()
+    if executor is not None:
+        asked = FoldsRequest(folder, dataset.folder, dims, settings, device, resume)
+        train_folds_on_workers(asked, executor, own)
+        device, resume, config = "cpu", True, None  # what is left is an ensemble, and to evaluate it
     given = device_of_rank(device)
     with joined(given) as processes:
         if resume:

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from medseg.cli.main import app
+from medseg.cluster.job_settings import JobSettings
 from medseg.config import Config, known_keys, load
 from medseg.interop.recipe_file import RecipeFile
 from medseg.transforms.registry import monai_transform
@@ -56,7 +57,10 @@ def test_yaml_of_the_how_to_and_of_the_configs_loads(tmp_path: Path) -> None:
         RecipeFile.model_validate(yaml.safe_load(text))
     of_dicom = [text for text in texts if "ae_title:" in text]  # tests/unit/pacs/test_settings.py loads them
     assert of_dicom
-    for text in (text for text in texts if text not in (*recipes, *of_dicom)):
+    jobs = [text for text in texts if "partition:" in text]
+    for text in jobs:
+        JobSettings.model_validate(yaml.safe_load(text))
+    for text in (text for text in texts if text not in (*recipes, *of_dicom, *jobs)):
         (tmp_path / "settings.yaml").write_text(text)
         config = load([tmp_path / "settings.yaml"])
         assert config.model_dump(exclude_unset=True).keys() == yaml.safe_load(text).keys()

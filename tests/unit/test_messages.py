@@ -26,7 +26,13 @@ OF_ALL = {"--debug", "--version", "--help"}
 # Of programs that are called, or that messages tell to run: monai.bundle, 3D Slicer, dcmdjpeg; and names of colours.
 OF_OTHERS = {
     "--bundle_root", "--config_file", "--input_dir", "--output_dir",
-    "--python-script", "--raw", "--text", "--accent", "--problem", "--quiet"
+    "--python-script", "--raw", "--text", "--accent", "--problem", "--quiet",
+    # Of jobs, torchrun and Dask's workers.
+    "--account", "--cpus-per-task", "--gres", "--job-name", "--kill-on-bad-exit",
+    "--mem", "--nnodes", "--nproc-per-node", "--ntasks-per-node", "--nthreads",
+    "--open-mode", "--output", "--parsable", "--partition", "--qos",
+    "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--requeue", "--shutdown-timeout",
+    "--signal", "--time",
 }  # fmt: skip
 
 

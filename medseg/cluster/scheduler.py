@@ -1,0 +1,70 @@
+"""The workers of a Dask scheduler, as an executor."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from medseg.errors import ConfigError, reason_of
+from medseg.progress import counted, say
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SECONDS_TO_CONNECT = 15
+
+# While the network of a worker sees a case, another thread reads the next one or writes the one before.
+TASKS = 2
+
+# Of schedulers that medseg starts. A death is medseg's to count: see ``RemoteWorkers``. A worker gets what it works on
+# and no more, so that all else is for whoever is free, and no case is blamed for another's death. A case takes more
+# memory than Dask knows of, whose rules for its own data would stop workers.
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+}
+
+
+@contextmanager
+def workers_of(address: str) -> Iterator[Executor]:
+    """Yields an executor of the workers that a scheduler has and gets.
+
+    Args:
+        address: ``tcp://host:port``, or ``tls://`` with the certificates that Dask's own configuration names.
+
+    Raises:
+        ConfigError: It doesn't answer.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"--cluster dask:{address.partition(':')[2]}: no scheduler answers there ({reason_of(error)}); start one "
+            "with 'dask scheduler', and workers with 'dask worker'"
+        ) from error
+    with client:
+        say(f"Scheduler at {address} with {counted(len(client.scheduler_info(-1)['workers']), 'worker')}")
+        yield from executor_of(client)
+
+
+def executor_of(client: "Client") -> Iterator[Executor]:
+    """Yields the executor of a client; what has not begun at the end is cancelled.
+
+    Args:
+        client: Of a scheduler.
+    """
+    import dask
+
+    executor = client.get_executor(pure=False)
+    try:
+        # What is sent with a task is some kilobytes, for minutes of work: no graph to warn of.
+        with dask.config.set({"admin.large-graph-warning-threshold": "1GB"}):
+            yield executor
+    finally:
+        executor.shutdown(wait=False)
