@@ -122,14 +122,13 @@ def predict(
     reports = asked_reports(statistics, preview)
     request = PredictionRequest(
         models=tuple(Path(each) for each in ([model] if isinstance(model, str | Path) else model)),
-        device=device, precision=precision, postprocessing=postprocessing,
+        device=device, precision=precision, postprocessing=postprocessing, head=head, fast=fast,
+        backend="torch" if precision == "fp32" and backend == "auto" else backend, registered=registered,
         settings=(("mirror", mirror), ("overlap", overlap), ("skip_air", skip_air), ("first_look", first_look),
                   ("resampling", resampling)),
-        backend="torch" if precision == "fp32" and backend == "auto" else backend,
-        head=head, labels=None if labels is None else tuple(labels), fast=fast, registered=registered,
-        max_memory=None if max_memory is None else bytes_of(max_memory), extras=tuple(extras),
-        folder=place.folder, file=place.file, formats=tuple(format_.name for format_ in place.formats),
-        plugins=tuple(loaded_plugins()), reports=reports,
+        labels=None if labels is None else tuple(labels), extras=tuple(extras), reports=reports,
+        max_memory=None if max_memory is None else bytes_of(max_memory), folder=place.folder, file=place.file,
+        formats=tuple(format_.name for format_ in place.formats), plugins=tuple(loaded_plugins()),
     )  # fmt: skip
     # Workers have the device and the backend; here is asked only what the model knows.
     predictor = (request if executor is None else replace(request, device="cpu", backend="torch")).predictor(network)
