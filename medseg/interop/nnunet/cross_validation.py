@@ -10,7 +10,7 @@ from medseg.interop.nnunet.trained_folder import TrainedFolder
 from medseg.labels import Labels
 from medseg.postprocessing.components import Rule
 from medseg.progress import warn
-from medseg.records import read_object
+from medseg.records import read_object, shown_value
 
 LARGEST_COMPONENT = "remove_all_but_largest_component_from_segmentation"
 
@@ -24,9 +24,12 @@ def postprocessing_of(trained: TrainedFolder, folds: Sequence[str], labels: Labe
     cases = trained.dataset.get("numTraining")
     rules = []
     for function, given in zip(functions, arguments, strict=True):
-        names = _names(given.get("labels_or_regions") if isinstance(given, dict) else None, labels)
+        values = given.get("labels_or_regions") if isinstance(given, dict) else None
+        names = _names(values, labels)
         if function != LARGEST_COMPONENT or not names:
-            warn(f"Postprocessing by '{str(function)[:80]}' is left out: medseg does not know it")
+            is_known = function == LARGEST_COMPONENT
+            why = f"the model has no labels {shown_value(values)}" if is_known else "medseg does not know it"
+            warn(f"Postprocessing by '{str(function)[:80]}' is left out: {why}")
             continue
         chosen_on = cases if isinstance(cases, int) and cases > 0 else None
         rules.append(Rule(label=names[0], together=names[1:], largest_component=True, chosen_on=chosen_on))

@@ -202,6 +202,18 @@ def test_cross_validation_is_taken_along(tmp_path: Path) -> None:
     assert one.postprocessing == ()  # chosen on what this fold was trained on, too
 
 
+def test_postprocessing_that_cannot_be_followed_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "source")
+    (source / "crossval_results_folds_0").mkdir()
+    largest, arguments = "remove_all_but_largest_component_from_segmentation", {"labels_or_regions": [1, 99]}
+    rules = {"postprocessing_fns": [largest, "os.system"], "postprocessing_kwargs": [arguments, arguments]}
+    (source / "crossval_results_folds_0" / "postprocessing.json").write_text(json.dumps(rules))
+    assert read_model_record(medseg.import_model(source, tmp_path / "model")).postprocessing == ()
+    told = capsys.readouterr().err
+    assert "_from_segmentation' is left out: the model has no labels [1, 99]" in told
+    assert "'os.system' is left out: medseg does not know it" in told
+
+
 def test_weights_of_older_numpy_of_several_gpus_and_of_batch_norm_are_read(tmp_path: Path) -> None:
     weights = {}
     for name, tensor in state().items():
