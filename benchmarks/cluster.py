@@ -62,10 +62,10 @@ def write_inputs(folder: Path, count: int, edge: int, features: tuple[int, ...])
     return folder / "model", images
 
 
-def predict(model: Path, images: Path, output: Path, *more: str, cores: int = 1) -> dict[str, float]:
+def predict(model: Path, images: Path, output: Path, *more: str) -> dict[str, float]:
     """Runs the command; returns its seconds, those of processors, and the memory of the driver in MB."""
     command = [sys.executable, "-m", "medseg", "predict", str(model), str(images), "-o", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     start, before = time.perf_counter(), os.times()
     process = psutil.Popen(
         [*command, "--backend", "torch", "--device", "cpu", *more], env=environment, stdout=subprocess.DEVNULL,
@@ -98,9 +98,10 @@ def _watch(process: psutil.Popen, memory: list[float]) -> None:
 
 def speed(folder: Path, count: int) -> dict[str, object]:
     model, images = write_inputs(folder, count, 64, (16, 32, 64))
-    one = predict(model, images, folder / "one", "--cluster", "local:1", cores=1)
+    with pinned(1):
+        one = predict(model, images, folder / "one", "--cluster", "local:1")
     with pinned(2):
-        two = predict(model, images, folder / "two", "--cluster", "local:2", cores=1)
+        two = predict(model, images, folder / "two", "--cluster", "local:2")
     return {"cases": count, "one": one, "two": two, "faster": one["seconds"] / two["seconds"], "same": same(folder)}
 
 
@@ -124,8 +125,9 @@ def same(folder: Path) -> bool:
 def overhead(folder: Path, count: int) -> dict[str, object]:
     model, images = write_inputs(folder, count, 40, (8, 16))
     found = {}
-    for name, more in (("one", ()), ("two", ("--cluster", "local:1"))):
-        found[name] = predict(model, images, folder / name, *more)
+    with pinned(1):  # a worker takes as many threads as there are cores
+        for name, more in (("one", ()), ("two", ("--cluster", "local:1"))):
+            found[name] = predict(model, images, folder / name, *more)
     seconds = {key: found["two"][key] - found["one"][key] for key in ("seconds", "processor_seconds")}
     return {"cases": count, "none": found["one"], "cluster_of_one": found["two"], "more": seconds, "same": same(folder)}
 

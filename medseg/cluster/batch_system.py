@@ -107,7 +107,10 @@ def cluster_of(system: str, settings: JobSettings, tasks: int) -> "JobQueueClust
     name, _, gpu_option = SYSTEMS[system]
     cores, more = _cores_of(system, settings.cores)
     more += [gpu_option.format(settings.gpus)] if settings.gpus else []
-    exports = [f"export {key}={value}" for key, value in environment(settings.cores).items()]
+    of_workers = {
+        f"DASK_{key.upper().replace('.', '__')}": value for key, value in SETTINGS.items() if ".worker." in key
+    }
+    exports = [f"export {key}={value}" for key, value in (environment(settings.cores) | of_workers).items()]
     options: dict[str, Any] = {
         "cores": tasks,
         "processes": 1,

@@ -18,7 +18,8 @@ TASKS = 2
 
 # Of schedulers that medseg starts. A death is medseg's to count: see ``RemoteWorkers``. A worker gets what it works on
 # and no more, so that all else is for whoever is free, and no case is blamed for another's death. A case takes more
-# memory than Dask knows of, whose rules for its own data would stop workers.
+# memory than Dask knows of, whose rules for its own data would stop workers. Its profiler looks at a worker a hundred
+# times a second.
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
@@ -26,6 +27,7 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,
 }
 
 

@@ -57,6 +57,7 @@ def test_the_script_of_a_job_asks_for_what_the_settings_say(system: str, tmp_pat
         script = cluster.job_script()
     assert "/opt/python -m distributed.cli.dask_worker tls://" in script
     assert "module load cuda\n" in script and "export OMP_NUM_THREADS=6\n" in script
+    assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False\n" in script  # else a full worker takes nothing more
     assert "--nthreads 2" in script and "--mine" in script
     wanted = {
         "slurm": ("--cpus-per-task=6", "--mem=", "-t 02:30:00", "-p gpu", "-A lab", "--gres=gpu:2"),
