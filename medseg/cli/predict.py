@@ -115,6 +115,13 @@ def predict(
             "all.",
         ),
     ] = False,
+    radiomics: Annotated[
+        bool,
+        typer.Option(
+            "--radiomics",
+            help="Compute radiomics features of each structure, by MIRP (pip install 'medseg[radiomics]'), as CSV.",
+        ),
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write a picture of each case, too: labels over the image, as PNG.")
     ] = False,
@@ -200,6 +207,7 @@ def predict(
             save_probabilities=save_probabilities,
             uncertainty=uncertainty,
             statistics=statistics,
+            radiomics=radiomics,
             preview=preview,
             postprocessing=postprocessing,
             overwrite=overwrite,

@@ -51,7 +51,8 @@ class PredictedCase(Record):
         review_reasons: Why.
         postprocessed: What each rule changed.
         warnings: About its images and its mask.
-        extras: What was written beside the masks: "probabilities", "uncertainty", "statistics", "preview".
+        extras: What was written beside the masks: "probabilities", "uncertainty", "statistics", "radiomics",
+            "preview".
         images: Path, bytes and time of change in ns of each image.
     """
 

@@ -8,14 +8,16 @@ from typing import Any
 from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.errors import OutputError
+from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.memory_plan import MemoryLimits
 from medseg.inferers.model import Model
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.mask_formats import Format, usual_format
 from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_reading import read_case, read_case_images
-from medseg.prediction.case_segmentation import SegmentedCase, segment_case
+from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase, segment_case
 from medseg.prediction.case_writing import PREVIEW, write_case
+from medseg.prediction.radiomics import RADIOMICS, check_radiomics
 from medseg.prediction.recipe_segmentation import segment_by_recipe
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS
@@ -116,14 +118,31 @@ class CasePredictor:
         return self.options.formats or [usual_format(case.images[0])]
 
 
-def asked_reports(statistics: bool, preview: bool) -> tuple[str, ...]:
+def asked_maps(probabilities: bool, uncertainty: bool) -> tuple[str, ...]:
+    """Returns the names of the maps that are written of each case beside its masks.
+
+    Args:
+        probabilities: Whether the probability of each label is.
+        uncertainty: Whether the entropy of the probabilities is.
+    """
+    return tuple(name for name, asked in ((PROBABILITIES, probabilities), (UNCERTAINTY, uncertainty)) if asked)
+
+
+def asked_reports(statistics: bool, radiomics: bool, preview: bool) -> tuple[str, ...]:
     """Returns the names of what is written of each case beside its masks.
 
     Args:
         statistics: Whether its structures are measured.
+        radiomics: Whether radiomics features are computed of them.
         preview: Whether a picture is drawn.
+
+    Raises:
+        ConfigError: What computes radiomics features is not installed.
     """
-    return tuple(name for name, asked in ((STATISTICS, statistics), (PREVIEW, preview)) if asked)
+    if radiomics:
+        check_radiomics()
+    asked = {STATISTICS: statistics, RADIOMICS: radiomics, PREVIEW: preview}
+    return tuple(name for name, is_asked in asked.items() if is_asked)
 
 
 def tell_model(model: Model | RecipeModel, config: InferenceConfig) -> None:

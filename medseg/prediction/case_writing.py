@@ -33,6 +33,7 @@ from medseg.pictures.overlay import plot_overlay
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
+from medseg.prediction.radiomics import RADIOMICS, case_radiomics, write_case_radiomics
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS, CaseStatistics, measured_case, write_case_statistics
 from medseg.progress import say
@@ -60,7 +61,7 @@ def write_case(
         model: Whose labels the masks have.
         paths: Where the mask of each format goes; without any, the label map is kept in memory.
         folder: Where probabilities, uncertainty and reports go, in folders of these names.
-        reports: What else is written of it: "statistics", "preview".
+        reports: What else is written of it: "statistics", "radiomics", "preview".
 
     Raises:
         OutputError: No mask could be written.
@@ -125,12 +126,14 @@ def write_case(
 def _write_reports(
     folder: Path, case: Case, segmented: LabelMapVolume, channels: Sequence[str], reports: Sequence[str]
 ) -> None:
-    """Writes FOLDER/statistics/CASE.json and FOLDER/preview/CASE.png."""
+    """Writes FOLDER/statistics/CASE.json, FOLDER/radiomics/CASE.csv and FOLDER/preview/CASE.png."""
     if STATISTICS in reports:
         measures = measured_case(segmented, case, channels)
         write_case_statistics(
             folder, CaseStatistics(case_id=case.case_id, model=segmented.algorithm, measures=measures)
         )
+    if RADIOMICS in reports:
+        write_case_radiomics(folder, case.case_id, case_radiomics(segmented, channels[0]))
     if PREVIEW in reports:
         title = f"{case.case_id}: {segmented.algorithm}, medseg {VERSION}, {NOT_CLINICAL}"
         path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"

@@ -11,6 +11,7 @@ from medseg.prediction.case_on_worker import RemotePredictor
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.prediction.case_segmentation import SegmentedCase
 from medseg.prediction.predictions_file import PredictionsFile
+from medseg.prediction.radiomics import RADIOMICS, write_radiomics_table
 from medseg.prediction.result import Prediction, PredictResult
 from medseg.prediction.statistics import STATISTICS, write_statistics_table
 from medseg.progress import counted, say, track, warn
@@ -44,8 +45,9 @@ def predict_cases(
             account.see(outcome)
     finally:  # whatever came between: workers go on to write, and what they did is accounted for
         record = account.write()
-    if predictor.folder is not None and STATISTICS in predictor.options.reports:
-        write_statistics_table(predictor.folder, [each.case_id for each in record.cases if STATISTICS in each.extras])
+    for name, write_table in ((STATISTICS, write_statistics_table), (RADIOMICS, write_radiomics_table)):
+        if predictor.folder is not None and name in predictor.options.reports:
+            write_table(predictor.folder, [each.case_id for each in record.cases if name in each.extras])
     output = predictor.file or predictor.folder
     labels, failed = predictor.model.record.labels, account.failed
     return PredictResult(account.in_order, tuple(failed), labels, output, record.as_json(), tuple(done))

@@ -14,12 +14,10 @@ from medseg.dataset.layouts import find_cases
 from medseg.dataset.spacing import with_spacing
 from medseg.device import Precision
 from medseg.errors import ConfigError, SourceError
-from medseg.evaluation.predictions_json import PROBABILITIES
 from medseg.inferers.memory_plan import bytes_of
 from medseg.plugins import loaded_plugins
 from medseg.prediction.case_on_worker import RemotePredictor
-from medseg.prediction.case_predictor import asked_reports, tell_model
-from medseg.prediction.case_segmentation import UNCERTAINTY
+from medseg.prediction.case_predictor import asked_maps, asked_reports, tell_model
 from medseg.prediction.cohort import predict_cases
 from medseg.prediction.output import PredictionOutput
 from medseg.prediction.request import PredictionRequest
@@ -49,6 +47,7 @@ def predict(
     save_probabilities: bool = False,
     uncertainty: bool = False,
     statistics: bool = False,
+    radiomics: bool = False,
     preview: bool = False,
     postprocessing: bool = True,
     overwrite: bool = False,
@@ -96,6 +95,7 @@ def predict(
         save_probabilities: Write the probability of each label and region as NIfTI, in a folder beside the masks.
         uncertainty: Write the entropy of the probabilities (0 to 1) as NIfTI, in a folder beside the masks.
         statistics: Write what is measured of each label and region: ``statistics.csv``, and a folder of JSON files.
+        radiomics: Write the same of radiomics features, by MIRP: ``radiomics.csv``, and a folder of tables.
         preview: Write a picture of each case, its labels over the image, in a folder beside the masks.
         postprocessing: False leaves out the model's rules (holes filled, components removed); what they change stands
             in the warnings of a case.
@@ -118,15 +118,15 @@ def predict(
     if network is not None and executor is not None:
         raise ConfigError("network: workers build networks by their names; register yours in a plugin (--plugin)")
     place, source = PredictionOutput.of(output, formats), fetched_if_remote(source, output)
-    extras = [name for name, asked in ((PROBABILITIES, save_probabilities), (UNCERTAINTY, uncertainty)) if asked]
-    reports = asked_reports(statistics, preview)
+    extras = asked_maps(save_probabilities, uncertainty)
+    reports = asked_reports(statistics, radiomics, preview)
     request = PredictionRequest(
         models=tuple(Path(each) for each in ([model] if isinstance(model, str | Path) else model)),
         device=device, precision=precision, postprocessing=postprocessing, head=head, fast=fast,
         backend="torch" if precision == "fp32" and backend == "auto" else backend, registered=registered,
         settings=(("mirror", mirror), ("overlap", overlap), ("skip_air", skip_air), ("first_look", first_look),
                   ("resampling", resampling)),
-        labels=None if labels is None else tuple(labels), extras=tuple(extras), reports=reports,
+        labels=None if labels is None else tuple(labels), extras=extras, reports=reports,
         max_memory=None if max_memory is None else bytes_of(max_memory), folder=place.folder, file=place.file,
         formats=tuple(format_.name for format_ in place.formats), plugins=tuple(loaded_plugins()),
     )  # fmt: skip

@@ -130,6 +130,30 @@ def test_statistics_and_previews_of_each_case(run: Path, nifti: Path, tmp_path: 
         medseg.predict(run, nifti, tmp_path / "mask.nii.gz", device="cpu", statistics=True)
 
 
+@pytest.mark.slow
+def test_radiomics_features_of_each_case(run: Path, nifti: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mirp", reason="MIRP is not installed (medseg[radiomics])")
+    result = medseg.predict(run, nifti, tmp_path / "masks", device="cpu", radiomics=True, statistics=True)
+    assert not result.problems
+    with (tmp_path / "masks" / "radiomics.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["case"], row["structure"]) for row in rows] == [("b", "core"), ("b", "ball")]
+    with (tmp_path / "masks" / "statistics.csv").open(newline="") as table:
+        measured = list(csv.DictReader(table))
+    for row, known in zip(rows, measured, strict=True):
+        assert len(row) > 150
+        assert float(row["morph_vol_approx"]) == pytest.approx(1000 * float(known["volume_ml"]), rel=1e-4)
+        assert float(row["stat_mean"]) == pytest.approx(float(known["mean_CT_HU"]), rel=1e-4)
+
+
+def test_without_mirp_it_is_said_how_to_install_it(
+    run: Path, nifti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.prediction.radiomics.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install 'medseg\[radiomics\]'"):
+        medseg.predict(run, nifti, tmp_path / "masks", device="cpu", radiomics=True)
+
+
 def test_a_format_that_cannot_be_is_a_problem_and_the_others_are_written(
     run: Path, nifti: Path, tmp_path: Path
 ) -> None:
