@@ -59,7 +59,10 @@ def callback_of_plugin(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 # What weights can be chosen by: each has a worst value for what is missed, and a best one of 1.
-ValidationMetric = Literal["dice", "iou", "surface_dice", "lesion_f1", "panoptic_quality", "centreline_dice"]
+ValidationMetric = Literal[
+    "dice", "iou", "surface_dice", "lesion_f1", "panoptic_quality", "centreline_dice", "object_ap", "object_ap_50",
+    "object_panoptic_quality",
+]  # fmt: skip
 METRIC_NAMES: dict[ValidationMetric, str] = {
     "dice": "Dice",
     "iou": "IoU",
@@ -67,6 +70,9 @@ METRIC_NAMES: dict[ValidationMetric, str] = {
     "lesion_f1": "lesion F1",
     "panoptic_quality": "panoptic quality",
     "centreline_dice": "clDice",
+    "object_ap": "mean AP of objects",
+    "object_ap_50": "AP of objects at IoU .5",
+    "object_panoptic_quality": "PQ of objects",
 }
 Mirror = Annotated[Literal["auto", "left-right", "all", "none"], BeforeValidator(mirroring)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]

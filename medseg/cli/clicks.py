@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
+from medseg.errors import ConfigError
 from medseg.progress import say
 
 if TYPE_CHECKING:
@@ -21,19 +22,24 @@ class Start(StrEnum):
     NOTHING = "nothing"
 
 
-def clicked(model: Path, references: Path, output: Path | None, options: dict[str, Any], as_json: bool) -> None:
+def clicked(models: list[Path], references: Path, output: Path | None, options: dict[str, Any], as_json: bool) -> None:
     """Evaluates a model by clicks, and shows what was measured.
 
     Args:
-        model: Its run.
+        models: Its run alone.
         references: A dataset.
         output: A folder, or None.
         options: The other arguments of ``medseg.evaluate_clicks``.
         as_json: Whether the content of clicks.json is printed, and no table.
+
+    Raises:
+        ConfigError: There are several models.
     """
     from medseg.workflows.evaluate_clicks import evaluate_clicks
 
-    record = evaluate_clicks(model, references, output, **options)
+    if len(models) > 1:
+        raise ConfigError("--clicks: evaluates one model; give one run")
+    record = evaluate_clicks(models[0], references, output, **options)
     if as_json:
         print_json(record.as_json())
     else:

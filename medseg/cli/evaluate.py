@@ -45,6 +45,8 @@ SHOWN = {
     "rand_score": "Rand\nscore",
     "information_score": "info\nscore",
 }
+# Of average precisions, by the IoU of a match.
+POOLED = {**{f"object_ap_{iou}": f"@.{iou // 10}" for iou in (50, 60, 70, 80, 90)}, "object_ap": "mean"}
 MOST_COLUMNS = 4  # in 80 characters
 
 
@@ -153,16 +155,12 @@ def evaluate(
         medseg evaluate run dataset --clicks 10 -o clicked
     """
     if clicks is not None:
-        if len(predictions) > 1:
-            raise ConfigError("--clicks: evaluates one model; give one run")
         tolerance = tolerances(tolerance_mm or []).get("*", 1.0)
         options = {"clicks": clicks, "start": start.value, "methods": against or (), "structures": structure}
-        clicked(predictions[0], references, output, {**options, "tolerance_mm": tolerance}, as_json)
+        clicked(predictions, references, output, {**options, "tolerance_mm": tolerance}, as_json)
         return
     from medseg.workflows.evaluate import evaluate as run
-    from medseg.workflows.evaluate_methods import EvaluatedMethods
 
-    evaluation: Evaluation | EvaluatedMethods
     with workers_of(cluster) as executor:
         evaluation = run(
             predictions if len(predictions) > 1 else predictions[0],
@@ -179,6 +177,13 @@ def evaluate(
             failed=failed.value,
             executor=executor,
         )
+    _tell(evaluation, output, as_json)
+
+
+def _tell(evaluation: "Evaluation | EvaluatedMethods", output: Path | None, as_json: bool) -> None:
+    """Prints what was measured, which files were written, and what became of cases with problems."""
+    from medseg.workflows.evaluate_methods import EvaluatedMethods
+
     if as_json:
         print_json(evaluation.as_json())
     elif isinstance(evaluation, EvaluatedMethods):
@@ -186,11 +191,9 @@ def evaluate(
     elif evaluation.records:
         show(evaluation)
     if output is not None:
-        names = (
-            ["comparison.json", "report.html"]
-            if len(predictions) > 1
-            else ["metrics.json", "metrics.csv", "report.html"]
-        )
+        of_several = isinstance(evaluation, EvaluatedMethods)
+        names = ["comparison.json"] if of_several else ["metrics.json", "metrics.csv"]
+        names.append("report.html")
         say(f"Written: {', '.join(str(output / name) for name in names)}")
     if evaluation.problems:
         say(_summed_up(evaluation))
@@ -252,6 +255,10 @@ def show(evaluation: "Evaluation") -> None:
         table.add_row("mean", "", *_cells(summary.over_labels, shown), "", "", style="bold")
     console = Console(highlight=False)
     console.print(table)
+    for name, label in summary.labels.items():
+        if label.pooled:
+            precisions = ", ".join(f"{POOLED[metric]} {value:.3f}" for metric, value in label.pooled.items())
+            console.print(f"Average precision of the objects of all cases together, {name}: {precisions}", markup=False)
     measured = [record for record in evaluation.records if record.values.get("dice") is not None]
     if len(measured) > WORST_SHOWN:
         console.print("Lowest Dice:")

@@ -20,7 +20,8 @@ def train(
     prepared: Annotated[Path, typer.Argument(help="A folder that 'medseg preprocess' made.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the run: model, log, curves, validation.")],
     dims: Annotated[
-        Literal["2", "3"] | None, typer.Option(help="A network that sees slices (2) or volumes (3). [default: 3]")
+        Literal["2", "3"] | None,
+        typer.Option(help="A network that sees slices (2) or volumes (3). [default: 3, of pictures 2]"),
     ] = None,
     network: Annotated[str | None, typer.Option(help="Network by name. [default: unet]")] = None,
     fold: Annotated[
@@ -40,8 +41,8 @@ def train(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="What the best weights have of held-back cases: dice, iou, surface_dice, lesion_f1, panoptic_quality "
-            "or centreline_dice. [default: dice]"
+            help="What the best weights have of held-back cases: dice, iou, surface_dice, lesion_f1, panoptic_quality, "
+            "centreline_dice, or of objects object_ap, object_ap_50, object_panoptic_quality. [default: dice]"
         ),
     ] = None,
     init: Annotated[

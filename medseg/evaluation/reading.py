@@ -11,7 +11,7 @@ from medseg.dataset.grid_mismatch import FIX, goes_voxel_by_voxel
 from medseg.dataset.reading import label_volume, one_structure, put_together, read_segments
 from medseg.errors import GeometryError, LabelError
 from medseg.evaluation.mask_sources import MaskSource
-from medseg.evaluation.pairs import CasePair
+from medseg.evaluation.pairs import CasePair, EvaluatedMasks
 from medseg.instances.case_labels import CaseLabels, told_apart, with_classes
 from medseg.instances.object_map import ObjectMap, components
 from medseg.io.discover import source_of
@@ -142,6 +142,29 @@ def read_objects(
         is_instance = np.isin(objects.classes, [labels.values[i - 1] for i in labels.instance_values])
         return CaseLabels(known, objects.only(is_instance & objects.present()))
     return CaseLabels(known, components(known, labels))
+
+
+def objects_of_pair(
+    pair: CasePair, read: tuple[Volume, Volume], masks: EvaluatedMasks
+) -> tuple[ObjectMap | None, ObjectMap | None]:
+    """Returns the objects of the prediction and of the reference of a case; None where no label's are told apart.
+
+    Args:
+        pair: Of the case.
+        read: What ``read_pair`` read of it.
+        masks: Of the evaluation.
+
+    Raises:
+        GeometryError: An object map lies on another grid.
+        LabelError: Values number no objects.
+    """
+    if not masks.labels.instances:
+        return None, None
+    one, other = (
+        read_objects(mask, each, pair, masks.labels, masks.grid_tolerance).objects
+        for mask, each in zip((pair.prediction, pair.reference), read, strict=True)
+    )
+    return one, other
 
 
 def _on(grid: Geometry, read: Volume, path: Path, pair: CasePair, grid_tolerance: float) -> Volume:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from medseg.evaluation.case import LabelMetrics, Status
+from medseg.metrics.objects import USUAL_IOUS
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
 SEED = 0
 INTERVAL = (2.5, 97.5)  # percentiles
+
+PRECISIONS = tuple(f"object_ap_{round(100 * iou)}" for iou in USUAL_IOUS)
 
 
 class Average(BaseModel):
@@ -44,6 +47,8 @@ class LabelSummary(BaseModel):
         cases: In how many it was measured.
         statuses: In how many it was found, missed, a false alarm, absent.
         metrics: Its average metrics, by name.
+        pooled: The average precisions of the objects of all cases together, by name; empty where objects were not
+            measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +56,7 @@ class LabelSummary(BaseModel):
     cases: int
     statuses: dict[Status, int]
     metrics: dict[str, Average]
+    pooled: dict[str, float] = {}
 
 
 class Summary(BaseModel):
@@ -90,11 +96,45 @@ def summarise(records: Sequence[LabelMetrics]) -> Summary:
                 cases=statuses[label].total(),
                 statuses={status: statuses[label][status] for status in ("found", "missed", "false_alarm", "absent")},
                 metrics={metric: of_labels[i] for metric, (of_labels, _) in averages.items()},
+                pooled=pooled_precisions([record for record in records if record.label == label]),
             )
             for i, label in enumerate(labels)
         },
         over_labels={metric: over_labels for metric, (_, over_labels) in averages.items()},
     )
+
+
+def pooled_precisions(records: Sequence[LabelMetrics]) -> dict[str, float]:
+    """Returns the average precisions of the objects of all cases together, by the names of the metrics.
+
+    The mean over cases counts a case with one object as much as one with a thousand; here each object counts.
+
+    Args:
+        records: Of one label.
+
+    Examples:
+        >>> from medseg.evaluation.case import LabelMetrics
+        >>> from medseg.evaluation.summary import pooled_precisions
+        >>> few = {"object_ap_50": 0.0, "prediction_objects": 0.0, "reference_objects": 1.0}
+        >>> many = {"object_ap_50": 0.5, "prediction_objects": 75.0, "reference_objects": 75.0}  # 50 match
+        >>> cases = [LabelMetrics(case_id="", label="", status="found", values=each) for each in (few, many)]
+        >>> {name: round(value, 3) for name, value in pooled_precisions(cases).items()}
+        {'object_ap_50': 0.495}
+    """
+    pooled = {}
+    for name in PRECISIONS:
+        matches = objects = 0
+        for record in records:
+            precision, *counts = (record.values.get(each) for each in (name, "prediction_objects", "reference_objects"))
+            if precision is not None and None not in counts:
+                n = round(sum(count for count in counts if count is not None))
+                matches += round(precision * n / (1 + precision))  # TP of TP / (objects of both - TP)
+                objects += n
+        if objects:
+            pooled[name] = matches / (objects - matches)
+    if len(pooled) == len(PRECISIONS):
+        pooled["object_ap"] = float(np.mean(list(pooled.values())))
+    return pooled
 
 
 def table(records: Sequence[LabelMetrics], metric: str, cases: Sequence[str], labels: Sequence[str]) -> Floats:

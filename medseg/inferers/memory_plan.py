@@ -18,6 +18,7 @@ from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout, window_of
+from medseg.instances.grouping import VOXELS_AT_ONCE
 from medseg.plan import Plan
 from medseg.transforms.model_grid import ModelGridRule
 from medseg.volume import Shape3, Volume
@@ -27,8 +28,8 @@ WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 # What decoding takes for a part of a slab (``restoring.VOXELS_AT_ONCE``), estimated.
 DECODING_BYTES = 200 * 2**20
 
-# What grouping into objects takes beside that (``grouping.VOXELS_AT_ONCE``), estimated.
-GROUPING_BYTES = 80 * 2**22
+# What grouping into objects takes beside that, in bytes a voxel of those that it looks at together, measured.
+GROUPING_BYTES = 100
 
 # What decoding takes on a GPU for a voxel of a slab: its label as int64, and as uint8, with those of its neighbours.
 DECODED_BYTES = 12
@@ -102,7 +103,7 @@ class MemoryDemand:
         seen = prod(n + 2 * m for n, m in zip(layout.padded_shape, layout.margin, strict=True))
         padded = 0 if seen == model else 4 * self.channels * seen
         preparing = self.channels * (PREPARING_BYTES * source + 8 * model)
-        decoding = DECODING_BYTES + GROUPING_BYTES * self.has_objects
+        decoding = DECODING_BYTES + GROUPING_BYTES * min(VOXELS_AT_ONCE, source) * self.has_objects
         predicting = 4 * self.channels * model + padded + source + sums + max(windows, decoding)
         writing = WRITING_BYTES * source
         return int(SAFETY * max(preparing, predicting, writing)) + self.before

@@ -1,36 +1,109 @@
-"""Basins of an image, the passes between them, and the objects that they make: a minimum spanning forest."""
+"""Basins of an image, the passes between them, and the objects that they make: a minimum spanning forest.
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+The forest grows slab by slab. A basin that is known wholly joins the neighbour over its highest pass, which is an edge
+of the forest whatever comes later (Borůvka 1926). So only basins that reach into the next slab have to be remembered,
+and their passes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Index = npt.NDArray[np.int64]
+Index = npt.NDArray[np.signedinteger[Any]]
 Reals = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+NONE = -1  # no basin
 
 
 class Passes(NamedTuple):
-    """Where two basins touch: both of them, and the highest score at which that is possible."""
+    """Where two basins touch.
+
+    Attributes:
+        one: A basin.
+        other: Another one.
+        height: The lower score of the two voxels that touch.
+        place: Which voxels these are: of equal heights the pass with the smallest number is the highest.
+    """
 
     one: Index
     other: Index
     height: Reals
+    place: Index
+
+    def taken(self, which: Index) -> "Passes":
+        """Returns some of the passes, in another order."""
+        return Passes(self.one[which], self.other[which], self.height[which], self.place[which])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Passes]") -> "Passes":
+        """Returns the passes of all parts."""
+        arrays: list[Any] = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        return cls(*arrays)
+
+    def highest(self) -> "Passes":
+        """Returns the highest pass between each two basins."""
+        if not len(self.one):
+            return self
+        pair = np.minimum(self.one, self.other).astype(np.int64) << 32 | np.maximum(self.one, self.other)
+        order = np.argsort(pair)
+        pair = pair[order]
+        first = np.flatnonzero(np.append(True, pair[1:] != pair[:-1]))
+        height, place = self.height[order], self.place[order]
+        top = np.maximum.reduceat(height, first)
+        is_top = height == np.repeat(top, np.diff(np.append(first, len(pair))))
+        place = np.minimum.reduceat(np.where(is_top, place, np.iinfo(np.int64).max), first)
+        return Passes(pair[first] >> 32, pair[first] & (2**32 - 1), top, place)
 
 
 class BasinMeasures(NamedTuple):
     """What is known of some basins: their number of voxels by value, their first voxel, their highest score."""
 
-    basin: Index
     by_value: Index  # (basin, network value)
     first: Index
     peak: Reals
 
-    def taken(self, which: Index) -> "BasinMeasures":
+    @classmethod
+    def joined(cls, parts: "Sequence[BasinMeasures]") -> "BasinMeasures":
+        """Returns the measures of all parts; each may know other values."""
+        width = max(part.by_value.shape[1] for part in parts)
+        by_value = [np.pad(part.by_value, ((0, 0), (0, width - part.by_value.shape[1]))) for part in parts]
+        first, peak = (np.concatenate(each) for each in zip(*(part[1:] for part in parts), strict=True))
+        return cls(np.concatenate(by_value), first, peak)
+
+    def taken(self, which: Index | Bools) -> "BasinMeasures":
         """Returns those of some of the basins, in another order."""
-        return BasinMeasures(self.basin[which], self.by_value[which], self.first[which], self.peak[which])
+        return BasinMeasures(self.by_value[which], self.first[which], self.peak[which])
+
+    def summed(self, group: Index, n: int) -> "BasinMeasures":
+        """Returns the measures of ``n`` groups of these basins, of which ``group`` has the number of each."""
+        result = no_measures(n, self.by_value.shape[1])
+        np.add.at(result.by_value, group, self.by_value)
+        np.minimum.at(result.first, group, self.first)
+        np.maximum.at(result.peak, group, self.peak)
+        return result
+
+
+class FoundBasins(NamedTuple):
+    """The basins of some planes: first those of :attr:`BasinGraph.is_seeded`, then those that are new.
+
+    Attributes:
+        is_seeded: Which have a seed.
+        goes_on: Which reach the next planes.
+        measures: Of their voxels in these planes.
+        same: Pairs of basins that are one, ``(2, pair)``.
+        passes: Between the basins.
+    """
+
+    is_seeded: Bools
+    goes_on: Bools
+    measures: BasinMeasures
+    same: Index
+    passes: Passes
 
 
 @dataclass(frozen=True)
@@ -38,7 +111,7 @@ class ObjectTable:
     """Objects in the order of their first voxels.
 
     Attributes:
-        numbers: Of the object of each basin, from 1; 0: it belongs to none.
+        numbers: Of the object of each number that :meth:`BasinGraph.add` gave, from 1; 0: it belongs to none.
         values: The network value that most voxels of an object have, ``(object,)``.
         voxels: How many each has.
         peaks: The highest score of each.
@@ -50,110 +123,138 @@ class ObjectTable:
     peaks: Reals
 
 
-@dataclass
 class BasinGraph:
-    """Gathers basins, which are numbered from 0, slab by slab."""
+    """Gathers basins slab by slab, and remembers those that may still change.
 
-    n: int = 0
-    _seeded: list[tuple[int, int]] = field(default_factory=list)  # ranges of numbers
-    _same: list[tuple[Index, Index]] = field(default_factory=list)
-    _passes: list[Passes] = field(default_factory=list)
-    _measures: list[BasinMeasures] = field(default_factory=list)
+    Attributes:
+        is_seeded: Which of the basins that are remembered have a seed.
+    """
 
-    def new(self, n: int, *, seeded: bool) -> Index:
-        """Returns the numbers of ``n`` new basins, with or without a seed."""
-        self.n += n
-        if seeded:
-            self._seeded.append((self.n - n, self.n))
-        return np.arange(self.n - n, self.n)
+    def __init__(self) -> None:
+        self.is_seeded: Bools = np.zeros(0, bool)
+        self._numbers: Index = np.zeros(0, np.int64)
+        self._measures = no_measures(0, 1)
+        none = np.zeros(0, np.int64)
+        self._passes = Passes(none, none, np.zeros(0, np.float32), none)
+        self._n = 0  # numbers that were given
+        self._merged: list[Index] = []  # pairs of a number and the one that took its place; 0: none
+        self._done: list[tuple[Index, BasinMeasures]] = []  # of basins with a seed, by their numbers
 
-    def join(self, one: Index, other: Index) -> None:
-        """Notes that basins are the same ones, pair by pair."""
-        pairs = np.unique(np.stack([one, other]), axis=1)
-        self._same.append((pairs[0], pairs[1]))
+    def add(self, found: FoundBasins) -> tuple[Index, Index]:
+        """Adds the basins of a slab, and lets those join others of which that is sure.
 
-    def add_passes(self, passes: Passes) -> None:
-        """Notes where basins touch."""
-        self._passes.append(_highest(passes))
+        Args:
+            found: The basins.
 
-    def add_measures(self, measures: BasinMeasures) -> None:
-        """Notes what belongs to basins."""
-        self._measures.append(measures)
+        Returns:
+            Of each basin the number that stands for it in the image (0: it will be of no object), and its place among
+            those that are remembered (``NONE``: it is not).
+        """
+        tree, is_seeded, goes_on, passes = _forest(found, Passes.joined([self._passes, found.passes]))
+        of_known = tree[: len(self._numbers)]
+        number = self._number(of_known, is_seeded | goes_on)
+
+        measures = BasinMeasures.joined([self._measures, found.measures]).summed(np.append(of_known, tree), len(number))
+        is_done = is_seeded & ~goes_on & measures.by_value.any(1)
+        self._done.append((number[is_done].astype(np.int32), measures.taken(is_done)))
+        measures.by_value[is_done], measures.peak[is_done] = 0, 0
+        measures.first[is_done] = np.iinfo(np.int64).max
+
+        kept = goes_on.copy()
+        kept[passes.one] = kept[passes.other] = True
+        place = np.where(kept, np.cumsum(kept) - 1, NONE)
+        self.is_seeded, self._numbers, self._measures = is_seeded[kept], number[kept], measures.taken(kept)
+        self._passes = passes._replace(one=place[passes.one], other=place[passes.other])
+        return number[tree], place[tree]
+
+    def _number(self, of_known: Index, lives: Bools) -> Index:
+        """Returns the number of each tree, 0 for those that will be of no object; one it has already, else a new one.
+
+        Args:
+            of_known: The trees of the basins that are remembered.
+            lives: Which trees may be of an object.
+        """
+        number = np.zeros(len(lives), np.int64)
+        number[of_known] = self._numbers
+        number[~lives] = 0
+        is_new = lives & (number == 0)
+        number[is_new] = self._n + 1 + np.arange(is_new.sum())
+        self._n += int(is_new.sum())
+        changed = number[of_known] != self._numbers
+        pairs = np.stack([self._numbers[changed], number[of_known][changed]])
+        self._merged.append(pairs.astype(np.int32))
+        return number
 
     def objects(self, smallest: int) -> ObjectTable:
-        """Returns the objects that have a seed, and at least ``smallest`` voxels."""
-        same = [np.concatenate(each) if each else np.zeros(0, np.int64) for each in zip(*self._same, strict=True)]
-        one, other = same or (np.zeros(0, np.int64),) * 2
-        links = coo_array((np.ones(len(one), bool), (one, other)), (self.n, self.n))
-        n, basin = connected_components(links, directed=False)
-        measured = _summed(self._measures, basin.astype(np.int64), n)
-        seeded = np.zeros(n, bool)
-        for start, stop in self._seeded:
-            seeded[basin[start:stop]] = True
-        # By their first voxels, so that nothing depends on the slabs in which basins were found.
-        order = np.argsort(measured.first, kind="stable")
-        rank = np.empty(n, np.int64)
-        rank[order] = np.arange(n)
-        tree = np.arange(n)
-        if self._passes:
-            one, other, height = (np.concatenate(each) for each in zip(*self._passes, strict=True))
-            tree = _spanning_forest(_highest(Passes(rank[basin[one]], rank[basin[other]], height)), seeded[order])
-        return _table(rank[basin], tree, seeded[order], measured.taken(order), smallest)
+        """Returns the objects of at least ``smallest`` voxels, after the last slab."""
+        root = np.arange(self._n + 1, dtype=np.int32)
+        for number, instead in self._merged:
+            root[number] = instead
+        while not np.array_equal(further := root[root], root):
+            root = further
+        numbers = np.concatenate([np.zeros(0, np.int32), *(number for number, _ in self._done)])
+        roots, own = np.unique(root[numbers], return_inverse=True)
+        measures = BasinMeasures.joined([no_measures(0, 1), *(each for _, each in self._done)]).summed(own, len(roots))
+        which = np.flatnonzero(measures.by_value.sum(1) >= smallest)
+        which = which[np.argsort(measures.first[which])]
+        measures = measures.taken(which)
+        of_root = np.zeros(self._n + 1, np.int32)
+        of_root[roots[which]] = 1 + np.arange(len(which))
+        return ObjectTable(of_root[root], measures.by_value.argmax(1), measures.by_value.sum(1), measures.peak)
 
 
-def _highest(passes: Passes) -> Passes:
-    """Returns each pass once, with its largest height, in the order of the basins; none from a basin to itself."""
-    low, high = np.minimum(passes.one, passes.other), np.maximum(passes.one, passes.other)
-    pair = low << 32 | high  # basins are numbered in fewer than 32 bits
-    order = np.argsort(pair)
-    pair, height = pair[order], passes.height[order]
-    first = np.flatnonzero(np.append(True, pair[1:] != pair[:-1])) if len(pair) else np.zeros(0, np.int64)
-    highest = np.maximum.reduceat(height, first) if len(pair) else height
-    low, high = pair[first] >> 32, pair[first] & (2**32 - 1)
-    return Passes(low[low != high], high[low != high], highest[low != high])
+def no_measures(n: int, n_values: int) -> BasinMeasures:
+    """Returns the measures of ``n`` basins without a voxel."""
+    first = np.full(n, np.iinfo(np.int64).max)
+    return BasinMeasures(np.zeros((n, n_values), np.int64), first, np.zeros(n, np.float32))
 
 
-def _spanning_forest(passes: Passes, seeded: npt.NDArray[np.bool_]) -> Index:
-    """Returns for each basin which one stands for its tree (Kruskal 1956; no tree gets two seeds)."""
-    tree, has_seed = list(range(len(seeded))), seeded.tolist()
+def _forest(found: FoundBasins, passes: Passes) -> tuple[Index, Bools, Bools, Passes]:
+    """Lets basins join that are known wholly, over their highest passes, until they reach a seed or the next planes.
 
-    def top(basin: int) -> int:
-        while tree[basin] != basin:
-            tree[basin] = tree[tree[basin]]
-            basin = tree[basin]
-        return basin
+    Args:
+        found: The basins.
+        passes: All passes between them.
 
-    order = np.lexsort((passes.other, passes.one, -passes.height))
-    for one, other in zip(passes.one[order].tolist(), passes.other[order].tolist(), strict=True):
-        low, high = sorted((top(one), top(other)))
-        if low != high and not (has_seed[low] and has_seed[high]):
-            tree[high] = low
-            has_seed[low] = has_seed[low] or has_seed[high]
-    return np.array([top(basin) for basin in range(len(tree))], np.int64)
-
-
-def _summed(parts: list[BasinMeasures], basin: Index, n: int) -> BasinMeasures:
-    """Returns the measures of ``n`` basins, of which ``basin`` says which one each number is."""
-    n_values = max((part.by_value.shape[1] for part in parts), default=1)
-    by_value, first = np.zeros((n, n_values), np.int64), np.full(n, np.iinfo(np.int64).max)
-    peak = np.zeros(n, np.float32)
-    for part in parts:
-        own = basin[part.basin]
-        np.add.at(by_value[:, : part.by_value.shape[1]], own, part.by_value)
-        np.minimum.at(first, own, part.first)
-        np.maximum.at(peak, own, part.peak)
-    return BasinMeasures(np.arange(n), by_value, first, peak)
+    Returns:
+        The tree of each basin; which trees have a seed; which go on in the next planes; the passes between trees that
+        may still matter.
+    """
+    tree, is_seeded, goes_on = np.arange(len(found.is_seeded)), found.is_seeded, found.goes_on
+    passes = passes.taken(np.lexsort((passes.place, -passes.height)))
+    one, other = found.same
+    while True:
+        n, merged = _components(one, other, len(is_seeded))
+        tree, is_seeded, goes_on = merged[tree], _any_of(is_seeded, merged, n), _any_of(goes_on, merged, n)
+        passes = _between(passes._replace(one=merged[passes.one], other=merged[passes.other]), is_seeded)
+        best = np.full(n, len(passes.one))
+        for ends in (passes.one, passes.other):
+            np.minimum.at(best, ends, np.arange(len(ends)))
+        over = best[~is_seeded & ~goes_on & (best < len(passes.one))]
+        if not len(over):
+            return tree, is_seeded, goes_on, passes
+        one, other = passes.one[over], passes.other[over]
 
 
-def _table(
-    basin: Index, tree: Index, seeded: npt.NDArray[np.bool_], measured: BasinMeasures, smallest: int
-) -> ObjectTable:
-    """Returns the objects of trees of basins, all in the order of first voxels."""
-    n = len(tree)
-    by_value, has_seed, peak = np.zeros_like(measured.by_value), np.zeros(n, bool), np.zeros(n, np.float32)
-    np.add.at(by_value, tree, measured.by_value)
-    np.maximum.at(peak, tree, measured.peak)
-    has_seed[tree[seeded]] = True
-    is_object = has_seed & (by_value.sum(1) >= smallest)
-    number = np.cumsum(is_object) * is_object
-    return ObjectTable(number[tree][basin], by_value[is_object].argmax(1), by_value[is_object].sum(1), peak[is_object])
+def _components(one: Index, other: Index, n: int) -> tuple[int, Index]:
+    links = coo_array((np.ones(len(one), bool), (one, other)), (n, n))
+    n_components, of = connected_components(links, directed=False)
+    return n_components, of.astype(np.int64)
+
+
+def _any_of(flags: Bools, group: Index, n: int) -> Bools:
+    result = np.zeros(n, bool)
+    result[group[flags]] = True
+    return result
+
+
+def _between(passes: Passes, is_seeded: Bools) -> Passes:
+    """Returns of passes, the highest first, those that a forest can use: one a pair of trees, where seeds count as one.
+
+    A tree joins one seed at most, and none joins two: of its passes to seeds only the highest can matter.
+    """
+    n = len(is_seeded)
+    one, other = (np.where(is_seeded[ends], n, ends) for ends in (passes.one, passes.other))
+    apart = np.flatnonzero(one != other)
+    pair = np.minimum(one[apart], other[apart]) * (n + 1) + np.maximum(one[apart], other[apart])
+    return passes.taken(apart[np.sort(np.unique(pair, return_index=True)[1])])

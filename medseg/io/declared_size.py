@@ -26,11 +26,11 @@ def check_declared_size(
     if declared > most or (exactly and declared != most):
         compressed = " compressed" if ratio > 1 else ""
         raise ValueError(f"{declared} bytes are declared, and {there}{compressed} ones are there")
-    if in_memory and declared > _memory():
+    if in_memory and declared > memory_of_machine():
         raise MemoryError
 
 
-def _memory() -> int:
+def memory_of_machine() -> int:
     """Returns the memory of this machine in bytes."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

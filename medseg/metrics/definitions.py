@@ -161,4 +161,6 @@ def definitions(metrics: Iterable[str], failed: str = "missed") -> dict[str, str
     }
     lesions = {"lesion": LESIONS} if any(METRICS[name].group == "lesions" for name in measured) else {}
     objects = {"object": OBJECTS} if any(METRICS[name].group == "objects" for name in measured) else {}
+    if objects:
+        objects["pooled"] = "average precisions with TP, FP and FN summed up over all cases: each object counts alike"
     return {name: METRICS[name].definition for name in measured} | lesions | objects | dict(notes)

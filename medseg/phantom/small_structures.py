@@ -95,6 +95,11 @@ def lesions(seed: int, *, shape: Shape3 = (64, 64, 48), spacing: Spacing3 = (1.0
         ((32, 32, 24), 1)
     """
     sketch = Sketch(seed, shape, spacing)
+    _draw_lesions(sketch)
+    return sketch.scanned()
+
+
+def _draw_lesions(sketch: Sketch) -> None:
     rng = sketch.rng
     for _ in range(int(rng.integers(10, 20))):  # bright, with faded edges: no lesions
         radii = rng.uniform(2.0, 5.0, 3)
@@ -105,7 +110,6 @@ def lesions(seed: int, *, shape: Shape3 = (64, 64, 48), spacing: Spacing3 = (1.0
         radii = radius * np.exp(rng.normal(0, 0.2, 3))
         brightness = rng.uniform(0.35, 0.55) + 0.45 * min(1.0, volume / 1000)
         sketch.draw(ellipsoid(sketch.place(3.0), radii, rng.uniform(0, 180, 3)), float(brightness))
-    return sketch.scanned()
 
 
 def vessels(seed: int, *, shape: Shape3 = (64, 64, 48), spacing: Spacing3 = (1.0, 1.0, 1.0)) -> tuple[Array, Array]:
@@ -128,6 +132,11 @@ def vessels(seed: int, *, shape: Shape3 = (64, 64, 48), spacing: Spacing3 = (1.0
         ((32, 32, 24), 1)
     """
     sketch = Sketch(seed, shape, spacing)
+    _draw_vessels(sketch)
+    return sketch.scanned()
+
+
+def _draw_vessels(sketch: Sketch) -> None:
     rng = sketch.rng
     for _ in range(8):
         start = sketch.place(2.0)
@@ -139,7 +148,6 @@ def vessels(seed: int, *, shape: Shape3 = (64, 64, 48), spacing: Spacing3 = (1.0
         start[rng.integers(3)] = 0.0
         inwards = sketch.size_mm / 2 - start
         _grow(sketch, start, inwards / np.linalg.norm(inwards), THICKEST_MM)
-    return sketch.scanned()
 
 
 def _grow(sketch: Sketch, point: Array, direction: Array, radius: float) -> None:

@@ -28,7 +28,7 @@ INCHES_WIDE = 12.0
 def plot_overlay(
     image: Volume,
     label_map: Array,
-    labels: Labels,
+    labels: Labels | Sequence[Label],
     output: Path,
     *,
     reference: Array | None = None,
@@ -41,7 +41,8 @@ def plot_overlay(
     Args:
         image: Of several channels the first is shown, unless it is an RGB picture.
         label_map: ``(x, y, z)`` on the image's grid, in file values.
-        labels: Names, values and colours.
+        labels: Names, values and colours; of objects what ``instances.object_structures.coloured`` gives for the label
+            map.
         output: The picture to write.
         reference: ``(x, y, z)`` on the image's grid, in file values; its outline is drawn in white.
         title: Above the picture.
@@ -60,20 +61,26 @@ def plot_overlay(
 
 
 def overlay_figure(
-    image: Volume, label_map: Array, labels: Labels, *, reference: Array | None = None, title: str = ""
+    image: Volume,
+    label_map: Array,
+    labels: Labels | Sequence[Label],
+    *,
+    reference: Array | None = None,
+    title: str = "",
 ) -> Figure:
     """Returns the picture of ``plot_overlay`` as a figure of matplotlib.
 
     Args:
         image: Of several channels the first is shown, unless it is an RGB picture.
         label_map: ``(x, y, z)`` on the image's grid, in file values.
-        labels: Names, values and colours.
+        labels: As there.
         reference: ``(x, y, z)`` on the image's grid, in file values; its outline is drawn in white.
         title: Above the picture.
 
     Raises:
         GeometryError: A label map has another shape than the image.
     """
+    items = labels.items if isinstance(labels, Labels) else labels
     maps = [label_map] if reference is None else [label_map, reference]
     for each in maps:
         if each.shape != image.geometry.shape:
@@ -90,12 +97,12 @@ def overlay_figure(
         picture = _picture(shown, plane, centre)
         axes.imshow(np.squeeze(picture), cmap="gray", vmin=black, vmax=white, interpolation="bilinear")
         values = _picture(masks.array, plane, centre)
-        _fill(axes, values[..., 0], labels)
+        _fill(axes, values[..., 0], items)
         if reference is not None:
-            _outline(axes, values[..., 1], labels)
+            _outline(axes, values[..., 1], items)
         axes.set_aspect(spacing[plane.row] / spacing[plane.column])
         _annotate(axes, plane, patient=min(shape) > 1)
-    present = [label for label in labels.items if (masks.array == label.value).any()]
+    present = [label for label in items if (masks.array == label.value).any()]
     _add_legend(figure, present, reference is not None, title)
     return figure
 
@@ -122,9 +129,9 @@ def _panels(sizes_mm: list[tuple[float, float]]) -> tuple[Figure, list[Axes]]:
     return figure, list(panels[0])
 
 
-def _fill(axes: Axes, values: Array, labels: Labels) -> None:
+def _fill(axes: Axes, values: Array, items: Sequence[Label]) -> None:
     filled = np.zeros((*values.shape, 4))
-    for label in labels.items:
+    for label in items:
         mask = values == label.value
         if mask.any():
             filled[mask] = (*_rgb(label), 0.35)
@@ -132,9 +139,9 @@ def _fill(axes: Axes, values: Array, labels: Labels) -> None:
     axes.imshow(filled, interpolation="nearest")
 
 
-def _outline(axes: Axes, values: Array, labels: Labels) -> None:
-    for value in labels.values:
-        mask = values == value
+def _outline(axes: Axes, values: Array, items: Sequence[Label]) -> None:
+    for label in items:
+        mask = values == label.value
         if mask.any():
             lines = axes.contour(mask, levels=[0.5], colors="white", linewidths=1.0, linestyles="dashed")
             lines.set_path_effects(OUTLINED)
@@ -163,7 +170,9 @@ def _annotate(axes: Axes, plane: Plane, *, patient: bool) -> None:
 
 
 def _add_legend(figure: Figure, labels: Sequence[Label], has_reference: bool, title: str) -> None:
-    handles: list[Patch | Line2D] = [Patch(color=_rgb(label), label=label.name) for label in labels]
+    first = {label.name: label for label in reversed(labels)}  # objects have several colours under one name
+    named = [label for label in labels if first[label.name] is label]
+    handles: list[Patch | Line2D] = [Patch(color=_rgb(label), label=label.name) for label in named]
     if has_reference:
         handles.append(Line2D([], [], color="white", linestyle="dashed", linewidth=1.0, label="reference"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, labelcolor="white")

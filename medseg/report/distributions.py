@@ -1,4 +1,4 @@
-"""How a metric is spread over the cases, and how predicted volumes agree with those of the reference: as drawings."""
+"""How a metric is spread over the cases, and how what was predicted agrees with the reference: as drawings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 
 from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.objects import ComparedObject
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS
 from medseg.report.scale import Scale
@@ -87,14 +88,15 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How predicted volumes agree with those of the reference: the difference of the two against their mean, in ml.
+    """How what was predicted agrees with the reference: the difference of the two against their mean.
 
     Attributes:
         label: Its name.
+        what: What is compared, in the plural, and its unit.
         colour: Of its dots.
         across: The axis of the means.
         up: The axis of the differences.
-        dots: The cases.
+        dots: The cases, or of objects some of them.
         bias: The mean difference.
         limits: Within which 95 % of normal differences lie.
         width: Of the page's SVG.
@@ -105,6 +107,7 @@ class Agreement:
     """
 
     label: str
+    what: tuple[str, str]
     colour: Colour
     across: Scale
     up: Scale
@@ -186,35 +189,52 @@ def row(name: str, colour: Colour, known: list[tuple[str, float]], scale: Scale,
     return DistributionRow(name, colour, y, tuple(dots), box, float(median))
 
 
-def agreements(records: Sequence[LabelMetrics], labels: Labels) -> Iterator[Agreement]:
-    """Yields a drawing for each label that lies in at least two cases, where volumes were measured.
+def agreements(
+    records: Sequence[LabelMetrics], labels: Labels, objects: Sequence[ComparedObject] = ()
+) -> Iterator[Agreement]:
+    """Yields drawings for each label that lies in at least two cases: of volumes, and of objects.
 
     Args:
         records: The metrics of all cases and labels.
         labels: In the order of the drawings.
+        objects: Those that were compared: the numbers of each case, and the sizes of those that match.
     """
     for label in labels.structures:
-        known = [
-            (record.case_id, float(predicted or 0.0), float(referred or 0.0))
-            for record in records
-            if record.label == label.name
-            and (predicted := record.values.get("prediction_ml")) is not None
-            and (referred := record.values.get("reference_ml")) is not None
-            and record.status != "absent"
-        ]
-        if len(known) > 1:
-            yield _agreement(label.name, label.colour, known)
+        own = [record for record in records if record.label == label.name and record.status != "absent"]
+        compared = [each for each in objects if each.label == label.name]
+        pairs = [(("volumes", "ml"), _of_cases(own, "ml"))]
+        if compared:
+            sizes = [
+                (each.case_id, float(each.prediction_voxels), float(each.reference_voxels))
+                for each in compared
+                if each.fate == "matched"
+            ]
+            pairs += [(("numbers of objects", ""), _of_cases(own, "objects")), (("sizes of objects", "voxels"), sizes)]
+        for what, known in pairs:
+            if len(known) > 1:
+                yield _agreement(label.name, what, label.colour, known)
 
 
-def _agreement(name: str, colour: Colour, known: list[tuple[str, float, float]]) -> Agreement:
+def _of_cases(records: Sequence[LabelMetrics], measured: str) -> list[tuple[str, float, float]]:
+    """Returns the case ids with what was measured of the prediction and of the reference."""
+    return [
+        (record.case_id, float(predicted), float(referred))
+        for record in records
+        if (predicted := record.values.get(f"prediction_{measured}")) is not None
+        and (referred := record.values.get(f"reference_{measured}")) is not None
+    ]
+
+
+def _agreement(name: str, what: tuple[str, str], colour: Colour, known: list[tuple[str, float, float]]) -> Agreement:
     means = [(predicted + referred) / 2 for _, predicted, referred in known]
     differences = [predicted - referred for _, predicted, referred in known]
     bias, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
     limits = bias - LIMITS * deviation, bias + LIMITS * deviation
     across = Scale.over(means, LEFT / 2, WIDTH - EDGE)
     up = Scale.over([*differences, *limits, 0.0], PLOT_HEIGHT - BOTTOM, EDGE)
-    dots = tuple(
+    dots = [
         Dot(case_id, difference, across(mean), up(difference))
         for (case_id, _, _), mean, difference in zip(known, means, differences, strict=True)
-    )
-    return Agreement(name, colour, across, up, dots, bias, limits)
+    ]
+    shown = tuple(dots[:: -(-len(dots) // MOST_DOTS)])  # spread evenly over the cases
+    return Agreement(name, what, colour, across, up, shown, bias, limits)

@@ -14,7 +14,7 @@ from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.images import image_of
 from medseg.evaluation.pairs import CasePair, EvaluatedMasks
 from medseg.evaluation.predictions_json import sources_beside
-from medseg.evaluation.reading import image_on, read_pair, what_counts
+from medseg.evaluation.reading import image_on, objects_of_pair, read_pair, what_counts
 from medseg.evaluation.worst import deciding_metric, worst_first
 from medseg.io.source import ImageSource
 from medseg.metrics.definitions import METRICS, definitions
@@ -25,7 +25,7 @@ from medseg.report.page import write_page
 from medseg.report.provenance import model_facts, software
 from medseg.report.reliability import reliabilities
 from medseg.report.slices import ErrorSlice, error_slices
-from medseg.report.worst_objects import shown_objects
+from medseg.report.worst_objects import outlined_objects, shown_objects
 
 REPORT_FILE = "report.html"
 TEMPLATE = "report/evaluation.html.j2"
@@ -102,7 +102,7 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
         figures=list(_figures(evaluation, decisive)),
         colours=colours,
         distributions=list(distributions(evaluation.records, masks.labels)),
-        agreements=list(agreements(evaluation.records, masks.labels)),
+        agreements=list(agreements(evaluation.records, masks.labels, evaluation.objects)),
         reliabilities=list(reliabilities(evaluation.calibration, colours)),
         calibration_definitions=CALIBRATION,
         objects=list(shown_objects(evaluation)),
@@ -207,7 +207,9 @@ def _pictures(pair: CasePair, source: ImageSource | None, masks: EvaluatedMasks)
         image, note = image_on(reference, source)
         annotated = pair.reference.annotated
         label_maps = what_counts(prediction.label_map, reference.label_map, masks.labels, annotated)
-        slices = error_slices(image, *label_maps, reference.geometry, masks.labels)
+        objects = objects_of_pair(pair, (prediction, reference), masks)
+        outlined = outlined_objects(label_maps, objects, masks.labels)
+        slices = error_slices(image, *label_maps, reference.geometry, masks.labels, outlined)
     except MedsegError as error:  # a report with one picture less is still a report
         return (), str(error)
     return slices, note

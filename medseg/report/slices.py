@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from medseg.labels import Labels
 from medseg.pictures.display import PLANES, Plane, displayed, window
 from medseg.report.page import png
-from medseg.structures import Colour
+from medseg.structures import Colour, Label
 from medseg.volume import Array, Geometry, Volume
 
 # What is seen around the masks, as part of their extent, and at least so many mm.
@@ -75,8 +76,17 @@ class ErrorSlice:
     outlines: tuple[Outline, ...]
 
 
+# A label map for pictures, and what its values are.
+Shown = tuple[Array, Sequence[Label]]
+
+
 def error_slices(
-    image: Volume | None, prediction: Array, reference: Array, grid: Geometry, labels: Labels
+    image: Volume | None,
+    prediction: Array,
+    reference: Array,
+    grid: Geometry,
+    labels: Labels,
+    outlined: tuple[Shown, Shown] | None = None,
 ) -> tuple[ErrorSlice, ...]:
     """Returns the slices in which a prediction and its reference differ most, one for each plane.
 
@@ -88,9 +98,16 @@ def error_slices(
         reference: ``(x, y, z)`` in the values of ``labels``.
         grid: Of both.
         labels: Names, values and colours.
+        outlined: What is outlined of the prediction and of the reference, where that is not each label; as
+            ``instances.object_structures.coloured`` gives it.
     """
-    maps = displayed(Volume(np.stack([prediction, reference]), grid))
-    return tuple(_slices(image, maps, maps.array[0] != maps.array[1], partial(_error_layers, labels=labels)))
+    (predicted, of_prediction), (referred, of_reference) = outlined or (
+        (prediction, labels.items),
+        (reference, labels.items),
+    )
+    maps = displayed(Volume(np.stack([prediction, reference, predicted, referred]), grid))
+    layers = partial(_error_layers, of_prediction=of_prediction, of_reference=of_reference)
+    return tuple(_slices(image, maps, maps.array[0] != maps.array[1], layers))
 
 
 def disagreement_slices(
@@ -146,10 +163,17 @@ def _slices(image: Volume | None, maps: Volume, differs: npt.NDArray[np.bool_], 
         )
 
 
-def _error_layers(cuts: Sequence[Array], mm: tuple[float, float], *, labels: Labels) -> tuple[Array, Iterator[Outline]]:
+def _error_layers(
+    cuts: Sequence[Array],
+    mm: tuple[float, float],
+    *,
+    of_prediction: Sequence[Label],
+    of_reference: Sequence[Label],
+) -> tuple[Array, Iterator[Outline]]:
     """Returns the colours of the voxels that differ, and outlines, of a prediction and its reference."""
-    predicted, referred = cuts
-    return _errors(predicted, referred), _outlines(predicted, referred, mm, labels)
+    predicted, referred, shown, shown_reference = cuts
+    sides = _outlines("reference", shown_reference, mm, of_reference), _outlines("prediction", shown, mm, of_prediction)
+    return _errors(predicted, referred), chain(*sides)
 
 
 def _method_layers(
@@ -226,12 +250,10 @@ def _errors(predicted: Array, referred: Array) -> Array:
     return pixels
 
 
-def _outlines(predicted: Array, referred: Array, mm: tuple[float, float], labels: Labels) -> Iterator[Outline]:
-    for label in labels.items:
-        if (referred == label.value).any():
-            yield Outline("reference", label.name, label.colour, outline(referred == label.value, mm))
-        if (predicted == label.value).any():
-            yield Outline("prediction", label.name, label.colour, outline(predicted == label.value, mm))
+def _outlines(of: str, values: Array, mm: tuple[float, float], items: Sequence[Label]) -> Iterator[Outline]:
+    for label in items:
+        if (values == label.value).any():
+            yield Outline(of, label.name, label.colour, outline(values == label.value, mm))
 
 
 def outline(mask: Array, mm: tuple[float, float]) -> str:

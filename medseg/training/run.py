@@ -204,7 +204,8 @@ def resolve_plan(
     init = _shaping_model(config)
     if init is not None and dims not in (None, init.dims):
         raise ConfigError(f"training.init, training.teacher: {init.source} is a {init.dims}D model; leave --dims out")
-    dims = dims or (3 if init is None else init.dims)
+    if dims is None:
+        dims = init.dims if init is not None else 3 if dataset.plans.plan_3d is not None else 2
     full = dataset.plans.plan_2d if dims == 2 else dataset.plans.plan_3d
     if full is None:
         raise ConfigError(f"{dataset.folder} holds 2D images, or volumes of too few slices; train with --dims 2")

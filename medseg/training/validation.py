@@ -11,8 +11,10 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.dataset.store import PreparedDataset
 from medseg.evaluation.case import Measures, measure_case
-from medseg.inferers.case_stream import predict_labels
+from medseg.inferers.case_stream import CaseStream, predict_labels
+from medseg.inferers.objects import predict_objects
 from medseg.inferers.predictor import Predictor
+from medseg.metrics.definitions import METRICS
 from medseg.metrics.overlap import count_overlaps, without_ignored
 from medseg.process_group import ALONE, ProcessGroup
 from medseg.volume import Array, Geometry
@@ -74,7 +76,8 @@ def validate(
         dataset: The held-back cases, as by ``dataset.subset(split.validation)``.
         config: The settings of the windows.
         processes: The example is that of the first one.
-        metric: What else is measured: "lesion_f1", "centreline_dice" and the like, on the model grid.
+        metric: What else is measured: "lesion_f1", "centreline_dice" and the like, on the model grid. Objects
+            ("object_ap") are grouped from a depth of one half on; the best threshold is chosen when the training ends.
     """
     start = time.perf_counter()
     names, example = list(dataset.labels.unions), None
@@ -82,8 +85,7 @@ def validate(
     measured: dict[str, list[float]] = {name: [] for name in names}
     for case_id in dataset.case_ids[processes.rank :: processes.size]:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
-        network, plan, device = predictor.network, predictor.plan, predictor.device
-        predicted = predict_labels(network, image, plan, config, device).numpy()
+        predicted, objects = _predicted(predictor, image, config, metric)
         dataset.check_values(case_id, dataset.label_map(case_id))
         predicted, reference = without_ignored(predicted, dataset.label_map(case_id))
         known = dataset.labels.annotated_unions(dataset.cases[case_id].annotated)
@@ -92,7 +94,7 @@ def validate(
         for name, overlap in zip(known, overlaps, strict=True):
             if overlap.dice is not None:
                 dice[name].append(overlap.dice)
-        for name, value in () if metric == "dice" else _measured(dataset, case_id, predicted, metric):
+        for name, value in () if metric == "dice" else _measured(dataset, case_id, predicted, metric, objects):
             measured[name].append(value)
     means, others = (
         {name: fmean(v) if v else None for name, v in _gathered(each, processes).items()} for each in (dice, measured)
@@ -101,12 +103,29 @@ def validate(
     return ValidationResult(means, seconds, example, metric, {} if metric == "dice" else others)
 
 
-def _measured(dataset: PreparedDataset, case_id: str, predicted: Array, metric: str) -> list[tuple[str, float]]:
-    """Returns a metric of each label and region of a case for which it is defined."""
-    measures = Measures((metric,), annotated=dataset.cases[case_id].annotated)
-    grid = dataset.model_grid(case_id)
-    records = measure_case(case_id, predicted, dataset.label_map(case_id), grid.spacing, dataset.labels, measures)
-    return [(each.label, value) for each in records if (value := each.values[metric]) is not None]
+def _predicted(
+    predictor: Predictor, image: torch.Tensor, config: InferenceConfig, metric: str
+) -> tuple[Array, Array | None]:
+    """Returns the label map of a case, and its objects where the network has learnt them and they are measured."""
+    if predictor.plan.objects is None or METRICS[metric].group != "objects":
+        labels = predict_labels(predictor.network, image, predictor.plan, config, predictor.device)
+        return labels.numpy(), None
+    label_map, objects = predict_objects(CaseStream(predictor, image, config))
+    return label_map, objects.object_map
+
+
+def _measured(
+    dataset: PreparedDataset, case_id: str, predicted: Array, metric: str, objects: Array | None
+) -> list[tuple[str, float]]:
+    """Returns a metric of each label and region of a case for which it is defined; of objects, of their labels."""
+    pair = None if objects is None else (objects, dataset.objects(case_id))
+    measures = Measures((metric,), annotated=dataset.cases[case_id].annotated, objects=pair)
+    grid, labels = dataset.model_grid(case_id), dataset.labels
+    records = measure_case(case_id, predicted, dataset.label_map(case_id), grid.spacing, labels, measures)
+    meant = labels.unions if objects is None else labels.instances
+    return [
+        (each.label, value) for each in records if each.label in meant and (value := each.values[metric]) is not None
+    ]
 
 
 def _gathered(values: dict[str, list[float]], processes: ProcessGroup) -> dict[str, list[float]]:

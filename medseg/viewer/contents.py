@@ -121,12 +121,14 @@ def _described(scene: Scene) -> dict[str, Any]:
 
 def _layer(layer: Layer) -> dict[str, Any]:
     voxel_ml = layer.geometry.voxel_volume_ml
-    counts = np.bincount(layer.encoded.ravel(), minlength=len(layer.labels.items) + 1)
+    shown, items = layer.shown
+    counts = np.bincount(shown.ravel(), minlength=len(items) + 1)
     labels = [
         {"name": label.name, "colour": label.colour, "ml": int(n) * voxel_ml, "index": index}
-        for index, (label, n) in enumerate(zip(layer.labels.items, counts[1:], strict=True), start=1)
+        for index, (label, n) in enumerate(zip(items, counts[1:], strict=True), start=1)
     ]
-    return {"role": layer.role, "name": layer.name, "labels": labels}
+    objects = {} if layer.objects is None else layer.objects.counts(layer.labels)
+    return {"role": layer.role, "name": layer.name, "labels": labels, "objects": objects}
 
 
 def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
@@ -140,7 +142,7 @@ def _volume(scene: Scene, name: str | None, layer: str | None) -> bytes | None:
         return None if errors is None else nifti_bytes(errors, scene.layers[0].geometry)
     if layer is not None and int(layer) < len(scene.layers):
         chosen = scene.layers[int(layer)]
-        return nifti_bytes(chosen.encoded, chosen.geometry)
+        return nifti_bytes(chosen.shown[0], chosen.geometry)
     return None
 
 
@@ -157,9 +159,10 @@ def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None
     if layer is None or index is None or int(layer) >= len(scene.layers):
         return None
     chosen = scene.layers[int(layer)]
-    if not 1 <= int(index) <= len(chosen.labels.items):
+    shown, items = chosen.shown
+    if not 1 <= int(index) <= len(items):
         return None
-    mask = chosen.label_map == chosen.labels.values[int(index) - 1]
+    mask = shown == int(index)
     return mz3(mask, chosen.geometry) if mask.any() else None
 
 

@@ -5,23 +5,34 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import fastremap
 import numpy as np
 
 from medseg.dataset.reading import label_volume
 from medseg.errors import ConfigError, GeometryError, SourceError
 from medseg.evaluation.images import image_of, source_at
+from medseg.evaluation.mask_sources import mask_files
 from medseg.evaluation.metrics_json import METRICS_FILE, read_metrics
 from medseg.evaluation.pairs import CasePair, EvaluatedMasks
-from medseg.evaluation.predictions_json import PREDICTIONS_FILE, labels_beside, read_predictions, sources_beside
-from medseg.evaluation.reading import read_pair
+from medseg.evaluation.predictions_json import (
+    OBJECTS,
+    PREDICTIONS_FILE,
+    labels_beside,
+    read_predictions,
+    sources_beside,
+)
+from medseg.evaluation.reading import objects_of_pair, read_pair
 from medseg.evaluation.worst import worst_first
+from medseg.instances.case_labels import with_classes
+from medseg.instances.object_map import numbered
 from medseg.io.discover import source_of
 from medseg.io.read import read_segmentation, read_volume, segments_of
 from medseg.io.source import SEGMENTATIONS, ImageSource
-from medseg.labels import Labels
+from medseg.labels import MOST_LABELS, Labels
 from medseg.structures import COLOURS, Label
 from medseg.viewer.colour_image import placed_as_seen
 from medseg.viewer.scene import Layer, Role, Scene, ViewedCase
+from medseg.volume import Volume
 
 VALIDATION = "validation"  # in a run
 
@@ -66,11 +77,12 @@ def _evaluated(path: Path) -> Iterator[ViewedCase]:
 
 
 def _evaluated_scene(pair: CasePair, masks: EvaluatedMasks, sources: Mapping[str, Path]) -> Scene:
-    prediction, reference = read_pair(pair, masks.grid_tolerance)
+    read = read_pair(pair, masks.grid_tolerance)
     source = image_of(pair, sources)
-    layers = (
-        Layer("prediction", "prediction", prediction.label_map, prediction.geometry, masks.labels),
-        Layer("reference", "reference", reference.label_map, reference.geometry, masks.labels),
+    roles: tuple[Role, Role] = ("prediction", "reference")
+    layers = tuple(
+        Layer(role, role, each.label_map, each.geometry, masks.labels, objects)
+        for role, each, objects in zip(roles, read, objects_of_pair(pair, read, masks), strict=True)
     )
     scene = _with_image(source, layers)
     notes = (f"the prediction counts as empty: {pair.failure}",) if pair.failure else ()
@@ -84,12 +96,20 @@ def _predicted(folder: Path) -> Iterator[ViewedCase]:
     for case in predicted.cases:
         if case.masks:
             mask = next(iter(case.masks.values()))
-            yield ViewedCase(case.case_id, partial(_predicted_scene, folder / mask, Path(case.source)))
+            yield ViewedCase(case.case_id, partial(_predicted_scene, folder / mask, Path(case.source), case.case_id))
 
 
-def _predicted_scene(mask: Path, source: Path) -> Scene:
+def _predicted_scene(mask: Path, source: Path, case_id: str) -> Scene:
     image = source_at(source)
-    return _with_image(image, (_layer(mask, image, "prediction"),))
+    layer = _layer(mask, image, "prediction")
+    beside = mask_files(mask.parent / OBJECTS).of_case if (mask.parent / OBJECTS).is_dir() else {}
+    if layer.labels.instances and case_id in beside:
+        (file,) = beside[case_id]
+        numbers = label_volume(file)
+        if numbers.geometry.difference(layer.geometry) is None:
+            objects = with_classes(numbers.label_map, layer.label_map, layer.labels, file.path).objects
+            layer = replace(layer, objects=objects)
+    return _with_image(image, (layer,))
 
 
 def _scene(image: ImageSource, masks: Sequence[Path], reference: Path | None) -> Scene:
@@ -112,6 +132,8 @@ def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:
     name = path.name if role == "mask" else role
     if source.kind not in SEGMENTATIONS:
         volume = label_volume(source)
+        if path.parent.name == OBJECTS or len(fastremap.unique(volume.label_map)) > MOST_LABELS + 1:
+            return _objects(path, volume, role, name)
         labels = labels_beside(path) or Labels.from_values(int(value) for value in np.unique(volume.array))
         return Layer(role, name, volume.label_map, volume.geometry, labels)
     try:
@@ -125,3 +147,10 @@ def _layer(path: Path, image: ImageSource | None, role: Role) -> Layer:
     )
     label_map = segmentation.label_map({label.name: label.value for label in items})
     return Layer(role, name, label_map, segmentation.geometry, Labels(items=items))
+
+
+def _objects(path: Path, volume: Volume, role: Role, name: str) -> Layer:
+    """Returns an object map as a layer, all of whose objects have one name."""
+    objects = numbered(volume.label_map, path=path)
+    labels = Labels.from_names({"object": 1}).with_instances(["object"])
+    return Layer(role, name, (volume.label_map != 0).astype(np.uint8), volume.geometry, labels, objects)

@@ -7,8 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from medseg.instances.object_map import ObjectMap, objects_on
+from medseg.instances.object_structures import coloured
 from medseg.io.source import ImageSource
 from medseg.labels import IGNORED, Labels
+from medseg.structures import Label
 from medseg.transforms.grids import label_map_on_grid
 from medseg.viewer.colour_image import is_colour_image
 from medseg.volume import Array, Geometry, Volume
@@ -31,6 +34,7 @@ class Layer:
         label_map: ``(x, y, z)``, in the values of ``labels``.
         geometry: Its grid, in RAS mm.
         labels: Names, values and colours.
+        objects: Of the labels whose objects are told apart; None: there are none.
     """
 
     role: Role
@@ -38,6 +42,7 @@ class Layer:
     label_map: Array
     geometry: Geometry
     labels: Labels
+    objects: ObjectMap | None = None
 
     @cached_property
     def encoded(self) -> Array:
@@ -51,6 +56,17 @@ class Layer:
         encoded = self.labels.encode(self.label_map, strict=False)
         encoded[encoded == IGNORED] = 0
         return encoded
+
+    @cached_property
+    def shown(self) -> tuple[Array, tuple[Label, ...]]:
+        """What the page shows ``(x, y, z)``, uint8, and what its values are: labels, or objects by their colours.
+
+        Raises:
+            LabelError: Values are no whole numbers.
+        """
+        if self.objects is None:
+            return self.encoded, self.labels.items
+        return coloured(self.encoded, self.labels, self.objects)
 
 
 @dataclass(frozen=True)
@@ -170,4 +186,10 @@ def _on_grid(layer: Layer, grid: Geometry) -> tuple[Layer, str | None]:
     oriented = Volume(layer.label_map[None], layer.geometry).oriented_as(AXES)
     difference = oriented.geometry.difference(grid)
     array = oriented.label_map if difference is None else label_map_on_grid(layer.label_map, layer.geometry, grid)
-    return replace(layer, label_map=np.ascontiguousarray(array), geometry=grid), difference
+    objects = layer.objects
+    if objects is not None:
+        numbers = Volume(objects.array[None], layer.geometry).oriented_as(AXES).label_map
+        if difference is not None:
+            numbers = objects_on(objects.array, layer.geometry, grid)
+        objects = replace(objects, array=np.ascontiguousarray(numbers))
+    return replace(layer, label_map=np.ascontiguousarray(array), geometry=grid, objects=objects), difference

@@ -4,6 +4,7 @@
 const WHITE = [235, 240, 244];
 const SHOWN_METRICS = { dice: "Dice", surface_dice: "surface Dice", hd95_mm: "HD95", lesion_f1: "lesion F1", centreline_dice: "clDice" };
 const MOST_METRICS = 3;
+const MOST_SWATCHES = 3; // of the colours of objects
 
 const state = { cases: [], number: 0, scene: null, hidden: new Set(), off: new Set(["errors"]), turn: 0 };
 
@@ -202,12 +203,19 @@ function layerSwitches(scene) {
   return [...rows, errors];
 }
 
+// One for each name: objects of a label are shown in several colours.
 function labelSwitches(scene) {
-  const labels = new Map();
-  for (const layer of scene.layers || []) for (const label of layer.labels) if (!labels.has(label.name)) labels.set(label.name, label);
-  return [...labels.values()].map((label) => {
-    const amount = scene.flat ? "" : `${label.ml.toPrecision(3)} ml`;
-    return toggle(label.name, [swatch(label.colour)], amount, !state.hidden.has(label.name), switched(state.hidden, label.name));
+  const layers = scene.layers || [];
+  const names = new Set(layers.flatMap((layer) => layer.labels.map((label) => label.name)));
+  return [...names].map((name) => {
+    const layer = layers.find((each) => each.labels.some((label) => label.name === name));
+    const own = layer.labels.filter((label) => label.name === name);
+    const ml = own.reduce((sum, label) => sum + label.ml, 0);
+    const objects = layer.objects[name];
+    const volume = scene.flat ? "" : `${ml.toPrecision(3)} ml`;
+    const amount = objects === undefined ? volume : [`${objects} object${objects === 1 ? "" : "s"}`, volume].filter(Boolean).join(", ");
+    const colours = own.length === 1 ? own : own.filter((label) => label.ml > 0).slice(0, MOST_SWATCHES);
+    return toggle(name, colours.map((label) => swatch(label.colour)), amount, !state.hidden.has(name), switched(state.hidden, name));
   });
 }
 

@@ -2,13 +2,17 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tifffile
+from typer.testing import CliRunner
 
+from medseg.cli.main import app
 from medseg.phantom.study_set import make_study_set
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -17,6 +21,10 @@ TUTORIALS = REPOSITORY / "docs" / "getting-started"
 # What makes it fast, and worse.
 SHORT = {"medseg demo\n": "medseg demo --max-time 15s\n", "--max-time 10m": "--max-time 15s",
          "--max-time 20m": "--max-time 20s"}  # fmt: skip
+
+TWO_STEPS = ["--epochs", "1", *(word for setting in (
+    "training.steps_per_epoch=2", "training.batch_size=2", "training.fit_inference=false", "training.threads=2",
+    ) for word in ("--set", setting))]  # fmt: skip
 
 
 def blocks(page: Path) -> list[str]:
@@ -72,3 +80,31 @@ def test_the_tutorials_of_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "validation" / "metrics.json").is_file()
     assert len(list((tmp_path / "new_masks").glob("unseen_*.nii.gz"))) == 3
     assert (tmp_path / "abdomen.zip").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorials_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, which imports everything once; two steps of training each."""
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "docs" / "how-to" / "pictures.md").read_text(encoding="utf-8").partition("## Four of them")[2]
+    for program in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        Path(program.splitlines()[0].removeprefix("# ")).write_text(program)
+    trained = 0
+    for line in "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)).splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True, timeout=120)
+            continue
+        assert program == "medseg"
+        if arguments[0] == "train":
+            assert "--max-time 10m" in line
+            at = arguments.index("--max-time")
+            arguments[at : at + 2] = TWO_STEPS
+            trained += 1
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+    assert trained == 4
+    with tifffile.TiffFile(tmp_path / "fields_masks" / "00.tif") as mask:
+        assert mask.pages[0].tags[33550].value == (10.0, 10.0, 0.0)  # its place on Earth
+    with tifffile.TiffFile(tmp_path / "slide_masks" / "0.tif") as mask:
+        assert mask.pages[0].shape == (512, 640)

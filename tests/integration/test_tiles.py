@@ -12,7 +12,10 @@ import medseg
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, MedsegError, SourceError
+from medseg.io.discover import source_of
+from medseg.io.picture import tiff
 from medseg.io.picture.large_tiff import opened_large_tiff, write_tiles
+from medseg.io.read import read_volume
 
 HEIGHT, WIDTH = 300, 420
 RANDOM = np.random.default_rng(0)
@@ -88,6 +91,13 @@ def test_memory_is_that_of_some_tiles(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * 2**20
+
+
+def test_a_picture_larger_than_memory_is_refused_with_the_way_out(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff, "memory_of_machine", lambda: 2**20)
+    with pytest.raises(SourceError, match=r"a\.tif: 300×420×3 samples take .* cut it with 'medseg tile'"):
+        read_volume(source_of(slide / "images" / "a.tif"))
+    assert medseg.tile(slide / "images", slide / "tiles", size=128, overlap=16).tiles  # which reads it part by part
 
 
 def test_what_cannot_be_cut_is_named(slide: Path, tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import medseg
-from medseg.config import load
+from medseg.config import InferenceConfig, load
 from medseg.dataset.store import PreparedDataset
 from medseg.inferers.model_record import read_model_record
 from medseg.io.nifti.writer import write_nifti
 from medseg.io.read import read_volume
 from medseg.metrics.objects import object_pairs
+from medseg.plan import ObjectOutputs
+from medseg.table import read_table
+from medseg.training import validation
 from medseg.volume import Geometry
 
 SMALL = ["training.fit_inference=false", "preprocessing.workers=1", "training.threads=2", "training.folds=3"]
@@ -53,7 +57,8 @@ def trained(source, folder, settings, dims):
 
 @pytest.mark.slow
 def test_objects_are_learnt_and_written_beside_the_label_map(nuclei, tmp_path):
-    steps = ["training.epochs=1", "training.steps_per_epoch=2", "planning.patch_size=[16,16]"]
+    steps = ["training.epochs=1", "training.steps_per_epoch=2", "planning.patch_size=[16,16]",
+             "training.metric=object_ap"]  # fmt: skip
     dataset, result = trained(nuclei, tmp_path, [*steps, "planning.cpu_base_features=4"], 2)
     case_id = dataset.case_ids[0]
     depth, objects = dataset.targets(case_id, "distance", 2), dataset.objects(case_id)
@@ -61,6 +66,7 @@ def test_objects_are_learnt_and_written_beside_the_label_map(nuclei, tmp_path):
     record = read_model_record(result.model)
     assert record.outputs == ("background", "nucleus", "distance", "core")
     assert record.grouping is not None
+    assert 0 <= float(read_table(tmp_path / "run" / "log.csv", "")[-1]["val_object_ap_nucleus"]) <= 1
     predicted = medseg.predict(result.model, nuclei / "images", tmp_path / "masks")
     entries = json.loads((tmp_path / "masks" / "predictions.json").read_text())["cases"]
     for prediction, entry in zip(predicted, entries, strict=True):
@@ -78,6 +84,29 @@ def test_a_run_without_targets_learns_labels_alone(nuclei, tmp_path):
     steps = ["training.epochs=1", "training.steps_per_epoch=1", "planning.patch_size=[16,16]"]
     _, result = trained(nuclei, tmp_path, [*steps, "planning.cpu_base_features=4", "training.object_targets=[]"], 2)
     assert read_model_record(result.model).outputs == ("background", "nucleus")
+
+
+def test_the_best_weights_are_those_with_the_best_objects(nuclei, tmp_path, monkeypatch):
+    medseg.preprocess(nuclei, tmp_path / "prepared", config=load(overrides=SMALL), instances=["nucleus"])
+    dataset = PreparedDataset(tmp_path / "prepared").subset(["nuclei_0", "nuclei_1"])
+    plan = dataset.plans.plan_2d.model_copy(update={"objects": ObjectOutputs(values=(1,), targets=("distance",))})
+    wrong = iter(dataset.case_ids)
+
+    def predicted(stream):
+        case_id = next(wrong)
+        objects = np.array(dataset.objects(case_id))
+        n = objects.max()
+        if case_id == "nuclei_1":
+            objects[objects == n] = 0  # one is missed
+        return np.array(dataset.label_map(case_id)), SimpleNamespace(object_map=objects, n=n)
+
+    monkeypatch.setattr(validation, "predict_objects", predicted)
+    monkeypatch.setattr(validation, "CaseStream", lambda *arguments: None)
+    predictor = SimpleNamespace(plan=plan, network=None, device=None)
+    result = validation.validate(predictor, dataset, InferenceConfig(), metric="object_ap")
+    n = int(dataset.objects("nuclei_1").max())
+    assert result.score == pytest.approx((1 + (n - 1) / n) / 2)
+    assert result.mean_dice == 1  # which a missed object does not change: its label stays
 
 
 @pytest.mark.slow

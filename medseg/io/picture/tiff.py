@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from medseg.errors import SourceError
-from medseg.io.declared_size import check_declared_size
+from medseg.io.declared_size import check_declared_size, memory_of_machine
 from medseg.io.picture.exif import ORIENTATION, TURNS, UPRIGHT, as_shown
 from medseg.volume import Array, Shape3
 
@@ -23,6 +23,8 @@ NOT_COMPRESSED = 1
 OF_PIXELS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 # Of what tifffile decodes, LZW makes the most of a byte.
 MOST_DECODED = 2000
+# That a sample takes at once in work: as it is read, and two times as float32.
+SAMPLE_BYTES = 12
 ALPHA = (1, 2)  # ExtraSamples that say how opaque a pixel is; others are channels
 
 
@@ -83,9 +85,8 @@ def only_series(path: Path, tiff: "TiffFile", *, whole: bool = True) -> "TiffPag
         whole: Whether all of it will be in memory.
 
     Raises:
-        SourceError: It holds what is not read.
+        SourceError: It holds what is not read, or more than fits in memory.
         ValueError: It is damaged.
-        MemoryError: This machine cannot hold it.
     """
     from tifffile import PHOTOMETRIC
 
@@ -108,7 +109,14 @@ def only_series(path: Path, tiff: "TiffFile", *, whole: bool = True) -> "TiffPag
         if page is not None:
             _check_whole(page.aspage(), series.keyframe, size)
     ratio = 1 if series.keyframe.compression == NOT_COMPRESSED else MOST_DECODED
-    check_declared_size(int(series.nbytes), size, ratio=ratio, in_memory=whole)
+    check_declared_size(int(series.nbytes), size, ratio=ratio, in_memory=False)
+    if whole and series.size * SAMPLE_BYTES > memory_of_machine():
+        needed, there = (n / 2**30 for n in (series.size * SAMPLE_BYTES, memory_of_machine()))
+        raise SourceError(
+            f"{path}: {'×'.join(map(str, series.shape))} samples take some {needed:.0f} GB in work, and this machine "
+            f"has {there:.0f}; cut it with 'medseg tile', predict the tiles, and put their masks together with 'medseg "
+            "join-tiles'"
+        )
     _check_with_pillow(path, tiff, series)
     return series
 

@@ -196,24 +196,20 @@ class NnInteractive:
         return await self._answer(request, lambda session, prompt: session.predict(), SentPrompt())
 
     async def _add_point(self, request: Request) -> Response:
-        prompt = as_record(await body_as_json(request), SentPrompt)
-        index = prompt.coordinates
-        if index is None:
-            raise HTTPException(400, "'coordinates' is missing")
-        return await self._answer(
-            request,
-            lambda session, prompt: session.add_point(index, prompt.include_interaction, predict=prompt.run_prediction),
-            prompt,
-        )
+        return await self._add_place(request, "coordinates", InteractiveSession.add_point)
 
     async def _add_box(self, request: Request) -> Response:
+        return await self._add_place(request, "bbox_coords", InteractiveSession.add_box)
+
+    async def _add_place(self, request: Request, field: str, add: Callable[..., MaskChange]) -> Response:
+        """Adds a prompt that is said by its coordinates, which a field of the message has."""
         prompt = as_record(await body_as_json(request), SentPrompt)
-        box = prompt.bbox_coords
-        if box is None:
-            raise HTTPException(400, "'bbox_coords' is missing")
+        place = getattr(prompt, field)
+        if place is None:
+            raise HTTPException(400, f"'{field}' is missing")
         return await self._answer(
             request,
-            lambda session, prompt: session.add_box(box, prompt.include_interaction, predict=prompt.run_prediction),
+            lambda session, prompt: add(session, place, prompt.include_interaction, predict=prompt.run_prediction),
             prompt,
         )
 

@@ -31,6 +31,22 @@ def write_pictures(folder: Path) -> tuple[Path, Path]:
     return folder / "predictions", folder / "references"
 
 
+def test_precision_of_all_objects_together_is_that_of_their_sums(tmp_path: Path) -> None:
+    predictions, references = write_pictures(tmp_path)
+    alone = np.zeros((30, 40), np.uint16)
+    alone[3:7, 3:9] = 5
+    Image.fromarray(alone).save(references / "b.png")
+    Image.fromarray(alone * 0).save(predictions / "b.png")  # its one object is missed
+    evaluation = evaluate(predictions, references, tmp_path / "out", instances="nucleus", workers=1)
+    label = evaluation.summary.labels["nucleus"]
+    assert label.pooled["object_ap_50"] == pytest.approx(4 / (4 + 2 + 2))  # 4 of 6 objects match, 6 were predicted
+    assert label.metrics["object_ap_50"].mean == pytest.approx((4 / 7 + 0) / 2)
+    assert label.pooled["object_ap"] == pytest.approx(np.mean([v for k, v in label.pooled.items() if k[-1] == "0"]))
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert content["summary"]["labels"]["nucleus"]["pooled"] == label.pooled
+    assert "together" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_values_of_pictures_that_number_objects(tmp_path: Path) -> None:
     evaluation = evaluate(*write_pictures(tmp_path), tmp_path / "out", instances="nucleus", workers=1)
     assert not evaluation.problems

@@ -45,19 +45,16 @@ def by_definition(score, threshold) -> np.ndarray:
 
     for voxel in inside:
         basin[tuple(voxel)] = end_of(voxel)
-    first = {}
-    for voxel, number in basin.items():
-        first.setdefault(number, voxel)
     passes = {}
     for voxel in inside:
         for other in map(tuple, neighbours(voxel)):
             one, two = basin[tuple(voxel)], basin.get(other)
             if two not in (None, one):
-                pair = tuple(sorted((one, two), key=first.get))
-                passes[pair] = max(passes.get(pair, 0), min(score[tuple(voxel)], score[other]))
-    tree = {number: {number} for number in first}
-    for pair in sorted(passes, key=lambda pair: (-passes[pair], first[pair[0]], first[pair[1]])):
-        one, other = (tree[number] for number in pair)
+                place = sorted((tuple(voxel), other))
+                passes[(-min(score[tuple(voxel)], score[other]), *place)] = one, two
+    tree = {number: {number} for number in set(basin.values())}
+    for height_and_place in sorted(passes):
+        one, other = (tree[number] for number in passes[height_and_place])
         if one is not other and not (min(one) <= n and min(other) <= n):
             one |= other
             tree |= dict.fromkeys(one, one)
@@ -87,6 +84,22 @@ def test_objects_are_those_of_the_definition_whatever_the_slabs(score, axis, hei
         objects = grouped(score, axis=axis, heights=heights)
     np.testing.assert_array_equal(objects.object_map, by_definition(score, RULE.threshold))
     np.testing.assert_array_equal(np.bincount(objects.object_map.ravel())[1:], objects.voxels)
+
+
+def test_only_basins_that_reach_the_next_slab_are_remembered(monkeypatch):
+    monkeypatch.setattr(module, "VOXELS_AT_ONCE", 1)
+    score = np.random.default_rng(0).random((120, 12, 12), np.float32)  # a maximum every few voxels
+    rule = GroupingRule(threshold=0.99)
+    grouping, remembered = Grouping(score.shape, 0, rule), []
+    for start in range(0, len(score), 4):
+        slab = score[start : start + 4]
+        grouping.take(np.ones(slab.shape, np.uint8), slab, start)
+        remembered.append(len(grouping._graph.is_seeded))
+    assert max(remembered) < 2 * 12 * 12  # a plane, and what leads there
+    objects = grouping.objects()
+    assert len(objects.values) > 100
+    assert len(grouping._graph.is_seeded) == 0
+    np.testing.assert_array_equal(objects.object_map, grouped(score, rule=rule).object_map)
 
 
 def ellipsoids(shape, centres, radii):

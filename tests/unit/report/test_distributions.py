@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from medseg.evaluation.case import LabelMetrics
+from medseg.evaluation.objects import ComparedObject
 from medseg.labels import Labels
 from medseg.report.distributions import MOST_DOTS, agreements, distributions
 
@@ -45,3 +46,34 @@ def test_agreement_of_volumes_is_that_of_bland_and_altman() -> None:
     assert drawing.limits[1] - drawing.bias == pytest.approx(1.96 * np.std(differences, ddof=1))
     assert drawing.dots[1].x == drawing.across(21.0)
     assert drawing.dots[1].y == drawing.up(-2.0)
+
+
+def test_objects_agree_by_their_numbers_and_by_the_sizes_of_those_that_match() -> None:
+    numbers = [(7.0, 5.0), (20.0, 22.0)]
+    measured = [
+        LabelMetrics(case_id=str(i), label="liver", status="found",
+                     values={"prediction_objects": p, "reference_objects": r})
+        for i, (p, r) in enumerate(numbers)
+    ]  # fmt: skip
+    fates = ("matched", "matched", "missed")
+    compared = [
+        ComparedObject(case_id="0", label="liver", fate=fate, reference="1", prediction="1", iou=0.7,
+                       reference_voxels=10, prediction_voxels=12 + 2 * i)
+        for i, fate in enumerate(fates)
+    ]  # fmt: skip
+    counts, sizes = agreements(measured, LABELS, compared)
+    assert (counts.bias, counts.what) == (0, ("numbers of objects", ""))
+    assert [dot.value for dot in counts.dots] == [2, -2]
+    assert [dot.value for dot in sizes.dots] == [2, 4]
+    assert sizes.bias == 3
+
+
+def test_of_many_objects_some_are_dots() -> None:
+    compared = [
+        ComparedObject(case_id=str(i), label="liver", fate="matched", reference="1", prediction="1", iou=0.7,
+                       reference_voxels=10, prediction_voxels=10 + i % 3)
+        for i in range(5 * MOST_DOTS)
+    ]  # fmt: skip
+    (drawing,) = agreements([], LABELS, compared)
+    assert len(drawing.dots) == MOST_DOTS
+    assert drawing.bias == pytest.approx(1)  # of all
