@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
+from medseg.dataset.layouts.file_names import safe
 from medseg.errors import ConfigError
 from medseg.records import PathInside, Record, read_record, write_record
 
@@ -107,10 +108,10 @@ def own_parts(length: int, size: int, overlap: int) -> Iterator[tuple[int, slice
 
 
 def tile_name(picture: str, row: int, column: int) -> str:
-    """Returns the name of a tile, without a suffix.
+    """Returns the name of a tile, without a suffix: that of its case too, so that its mask is found.
 
     Examples:
-        >>> tile_name("slide_3", 1024, 0)
-        'slide_3__y1024_x0'
+        >>> tile_name("slide 3", 1024, 0)
+        'slide_3_y1024_x0'
     """
-    return f"{picture}__y{row}_x{column}"
+    return safe(f"{picture}_y{row}_x{column}")

@@ -68,6 +68,8 @@ def tile(
         drawn = dict(zip(pictures, drawn.values(), strict=True))
     if labels is not None and (alone := sorted(pictures.keys() ^ drawn.keys())):
         raise SourceError(f"{labels}: '{alone[0]}' has an image or a label map only; name both alike")
+    if len({tile_name(name, 0, 0) for name in pictures}) < len(pictures):
+        raise SourceError(f"{images}: names of two pictures differ in blanks or signs alone; rename one of them")
     starts(size, size, overlap)  # refuses what cannot be
     rows: list[dict[str, str]] = []
     tiled = []

@@ -1,6 +1,7 @@
 """Pictures larger than memory: cut, prepared, and put together again, where they lie on Earth."""
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tifffile
 
 import medseg
 from medseg.config import load
+from medseg.dataset.layouts import find_cases
 from medseg.dataset.store import PreparedDataset
 from medseg.errors import ConfigError, MedsegError, SourceError
 from medseg.io.discover import source_of
@@ -50,8 +52,8 @@ def test_cut_and_joined_is_what_it_was(slide: Path) -> None:
     np.testing.assert_array_equal(tifffile.imread(joined), LABELS)
     with tifffile.TiffFile(joined) as tiff:
         assert tiff.pages[0].is_tiled
-    (slide / "tiles" / "images" / "a__y0_x112.tif").unlink()
-    with pytest.raises(SourceError, match="has no mask of the tile 'a__y0_x112'; predict all tiles first"):
+    (slide / "tiles" / "images" / "a_y0_x112.tif").unlink()
+    with pytest.raises(SourceError, match="has no mask of the tile 'a_y0_x112'; predict all tiles first"):
         medseg.join_tiles(slide / "tiles" / "images", slide / "again", tiles=slide / "tiles")
 
 
@@ -73,7 +75,7 @@ def test_each_tile_and_the_whole_lie_where_they_belong(slide: Path) -> None:
             file.write(LABELS, 1)
         tiles = slide / f"tiles {place.b}"
         medseg.tile(slide / "map.tif", tiles, size=128, overlap=16)
-        with rasterio.open(tiles / "images" / "map__y112_x224.tif") as tile:
+        with rasterio.open(tiles / "images" / "map_y112_x224.tif") as tile:
             assert tile.transform.almost_equals(place @ rasterio.Affine.translation(224, 112))
             assert tile.crs.to_epsg() == 32633
         (joined,) = medseg.join_tiles(tiles / "images", slide / "joined", tiles=tiles)
@@ -98,6 +100,17 @@ def test_a_picture_larger_than_memory_is_refused_with_the_way_out(slide: Path, m
     with pytest.raises(SourceError, match=r"a\.tif: 300×420×3 samples take .* cut it with 'medseg tile'"):
         read_volume(source_of(slide / "images" / "a.tif"))
     assert medseg.tile(slide / "images", slide / "tiles", size=128, overlap=16).tiles  # which reads it part by part
+
+
+def test_masks_that_are_predicted_have_the_names_of_tiles(slide: Path) -> None:
+    (slide / "images" / "a.tif").rename(slide / "images" / "slide 7__(b).tif")
+    medseg.tile(slide / "images", slide / "tiles", size=128, overlap=16)
+    files = {path.stem for path in (slide / "tiles" / "images").iterdir()}
+    assert {case.case_id for case in find_cases(slide / "tiles" / "images").cases} == files
+    assert {case.case_id for case in find_cases(slide / "tiles").cases} == files
+    shutil.copy(slide / "images" / "slide 7__(b).tif", slide / "images" / "slide_7_b.tif")
+    with pytest.raises(SourceError, match="differ in blanks or signs alone"):
+        medseg.tile(slide / "images", slide / "others", size=128, overlap=16)
 
 
 def test_what_cannot_be_cut_is_named(slide: Path, tmp_path: Path) -> None:
