@@ -58,8 +58,7 @@ def train(
     Args:
         prepared: The folder that ``preprocess`` made.
         output: The folder of the run.
-        dims: 2 for a network that sees slices, 3 for one that sees volumes. None: those of
-            ``training.init``; else 3, and 2 for pictures.
+        dims: 2 for a network that sees slices, 3 for volumes. None: those of ``training.init``, else 3; of pictures 2.
         config: All other settings. With ``resume`` only ``training.epochs``, ``max_time`` and ``patience`` may change.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         resume: Go on with the run in ``output``, with its own dims and settings.
