@@ -39,6 +39,7 @@ from medseg.io.seg_nrrd.writer import write_seg_nrrd
 from medseg.io.source import ImageSource
 from medseg.io.surface.check import check_obj, check_stl
 from medseg.io.surface.writer import write_obj, write_stl
+from medseg.progress import say
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,20 @@ def format_named(name: str) -> Format:
     if name not in known:
         raise ConfigError(f"there is no format '{name}'{did_you_mean(name, known)}")
     return known[name]
+
+
+def formats_named(names: Sequence[str]) -> list[Format]:
+    """Returns the formats of names, each once, and before reports the segmentation that they refer to, where no such
+    one is named.
+
+    Raises:
+        ConfigError: There is none of a name.
+    """
+    formats = [format_named(name) for name in dict.fromkeys(names)]
+    needed = [each.needs[0] for each in formats if each.needs and not set(each.needs) & set(names)]
+    for name in dict.fromkeys(needed):
+        say(f"{name} is written too: a report refers to its segments")
+    return [*map(format_named, dict.fromkeys(needed)), *formats]
 
 
 def segmentation_form(names: Sequence[str]) -> SegmentationForm:

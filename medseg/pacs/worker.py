@@ -15,7 +15,7 @@ from medseg.inferers.memory_plan import MemoryLimits, frugal_window
 from medseg.inferers.model import Model, with_settings
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.discover import image_sources
-from medseg.io.mask_formats import format_named
+from medseg.io.mask_formats import formats_named
 from medseg.io.source import ImageSource
 from medseg.pacs.jobs import Job
 from medseg.pacs.log import of_a_patient, reason_without_names, tell_event
@@ -263,7 +263,7 @@ def predictor_of(served: ServedModel, settings: DicomSettings, folder: Path) -> 
     if limits is not None:
         model = model.each(_frugal) if isinstance(model, RecipeModel) else _frugal(model)
     first = model.every_model[0] if isinstance(model, RecipeModel) else model
-    options = PredictionOptions(tuple(map(format_named, settings.formats)), memory_limits=limits)
+    options = PredictionOptions(tuple(formats_named(settings.formats)), memory_limits=limits)
     return CasePredictor(model, folder, first.record.inference, options)
 
 

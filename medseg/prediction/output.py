@@ -7,8 +7,7 @@ from pathlib import Path
 from medseg.dataset.cases import Case
 from medseg.errors import ConfigError, OutputError
 from medseg.files import ensure_folder
-from medseg.io.mask_formats import Format, ending_of, format_named, format_of
-from medseg.progress import say
+from medseg.io.mask_formats import Format, ending_of, format_of, formats_named
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class PredictionOutput:
                 )
             return cls(None, None, ())
         if not ending_of(path) or path.is_dir():
-            return cls(path, None, tuple(_with_needed([format_named(name) for name in dict.fromkeys(formats)])))
+            return cls(path, None, tuple(formats_named(formats)))
         if len(set(formats)) > 1:
             raise OutputError(f"{path} is one file, and {', '.join(formats)} are several; give a folder with -o")
         return cls(None, path, (format_of(path, formats[0] if formats else None),))
@@ -63,15 +62,6 @@ class PredictionOutput:
         _refuse_to_overwrite(cases, self.folder, self.file)
         if extras and self.folder is None:
             raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")
-
-
-def _with_needed(formats: Sequence[Format]) -> list[Format]:
-    """Returns the formats, and before those that refer to another one that other, where none of that kind is asked."""
-    names = [format_.name for format_ in formats]
-    needed = [format_.needs[0] for format_ in formats if format_.needs and not set(format_.needs) & set(names)]
-    for name in dict.fromkeys(needed):
-        say(f"{name} is written too: a report refers to its segments")
-    return [*map(format_named, dict.fromkeys(needed)), *formats]
 
 
 def _refuse_to_overwrite(cases: Sequence[Case], folder: Path | None, file: Path | None) -> None:
