@@ -29,13 +29,15 @@ again=({again})
 arguments=("${{start[@]}}")
 if [ -e {output}/run.json ] || [ -e {output}/fold_0/run.json ]; then arguments=("${{again[@]}}"); fi
 if [ -e {output}/report.html ]; then echo "The run is finished."; exit 0; fi
+ends=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)  # a date, or that there is no end
+end=$([ -n "$ends" ] && date +%s -d "$ends" 2>/dev/null || echo 9999999999)
 first=$(hostname)  # this script runs on the first node
 srun --kill-on-bad-exit=0 {python} -m torch.distributed.run \\
     --nnodes "$SLURM_NNODES" --nproc-per-node {processes} --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" \\
     --rdzv-endpoint "$first:$((20000 + SLURM_JOB_ID % 20000))" --shutdown-timeout {shutdown} \\
     -m medseg train "${{arguments[@]}}"
 status=$?
-if [ ! -e {output}/report.html ] && [ "$(date +%s)" -ge $((SLURM_JOB_END_TIME - {told} - 5)) ]; then
+if [ ! -e {output}/report.html ] && [ "$(date +%s)" -ge $((end - {told} - 5)) ]; then
     echo "The time of the job is over; it goes back into the queue, and on from its checkpoint."
     exec scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -45,7 +45,7 @@ def test_a_run_that_was_begun_goes_on(command: TrainingCommand, jobs: str, tmp_p
         (command.output / "run.json").touch()
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin", "CALLED": str(tmp_path / "called"), "SLURM_JOB_ID": "70001",
-        "SLURM_NNODES": "2", "SLURM_JOB_END_TIME": "99999999999",
+        "SLURM_NNODES": "2",
     }  # fmt: skip
     script = job_script(command, jobs, 2)
     assert script.count("module load cuda") == 1
@@ -59,16 +59,16 @@ def test_a_run_that_was_begun_goes_on(command: TrainingCommand, jobs: str, tmp_p
 
 
 def test_a_job_whose_time_is_over_goes_back_into_the_queue(command: TrainingCommand, jobs: str, tmp_path: Path) -> None:
-    for name, what in (("srun", "exit 1"), ("scontrol", 'echo "$@" > "$CALLED"')):
+    for name, what in (("srun", "exit 1"), ("scontrol", 'echo "$@" > "$CALLED"'), ("squeue", 'echo "$END"')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{what}\n")
         (tmp_path / name).chmod(0o755)
     command.output.mkdir()
     script = job_script(command, jobs, 1).replace("module load cuda", "")
-    for end, requeued in (("0", True), ("99999999999", False)):
+    for end, requeued in (("2026-01-01T00:00:00", True), ("2126-01-01T00:00:00", False), ("NONE", False)):
         (tmp_path / "called").unlink(missing_ok=True)
         environment = {
             "PATH": f"{tmp_path}:/usr/bin:/bin", "CALLED": str(tmp_path / "called"), "SLURM_JOB_ID": "7",
-            "SLURM_NNODES": "1", "SLURM_JOB_END_TIME": end,
+            "SLURM_NNODES": "1", "END": end,
         }  # fmt: skip
         subprocess.run(["bash", "-c", script], env=environment, check=False)
         assert (tmp_path / "called").is_file() is requeued
