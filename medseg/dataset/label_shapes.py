@@ -131,7 +131,7 @@ def shape_notes(shapes: Sequence[Mapping[int, LabelShape]], labels: Labels | Non
         ):
             thickness = median(each.thickness for each in own)
             what = f"is long, and about {thickness:.1f} voxels thick"
-            to_do = "train with --metric centreline_dice, and compare --set loss.name=cldice: it breaks less often"
+            to_do = "train with --metric centreline_dice, and compare --set loss.name=tversky and loss.name=cldice"
             yield ShapeNote("thin-label", name, what, to_do)
         if len(names) > 1 and len(own) < RARE * len(shapes):
             what = f"is in {len(own)} of {counted(len(shapes), 'case')} only"

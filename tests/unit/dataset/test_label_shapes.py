@@ -28,7 +28,7 @@ def test_small_and_thin_labels_are_told_and_organs_are_not(flat: bool) -> None:
     notes = list(shape_notes([label_shapes(drawn(flat), MM)] * 3, NAMES))
     assert [(note.rule, note.label) for note in notes] == [("small-components", "lesion"), ("thin-label", "vessel")]
     assert "has 21 components, of which 18 are of fewer than 100 voxels" in notes[0].what
-    assert "loss.name=cc-dice-ce" in notes[0].to_do and "loss.name=cldice" in notes[1].to_do
+    assert "loss.name=cc-dice-ce" in notes[0].to_do and "loss.name=tversky" in notes[1].to_do
     assert str(notes[1]).startswith("vessel is long, and about ")
 
 
