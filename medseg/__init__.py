@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from medseg.workflows.predict import predict
     from medseg.workflows.preprocess import preprocess
     from medseg.workflows.quantise import quantise
+    from medseg.workflows.send import send
     from medseg.workflows.serve import serve
     from medseg.workflows.study import study
     from medseg.workflows.tile import join_tiles, tile
@@ -96,6 +97,7 @@ _HOMES = {
     "predict": "medseg.workflows.predict:predict",
     "preprocess": "medseg.workflows.preprocess:preprocess",
     "quantise": "medseg.workflows.quantise:quantise",
+    "send": "medseg.workflows.send:send",
     "serve": "medseg.workflows.serve:serve",
     "study": "medseg.workflows.study:study",
     "tile": "medseg.workflows.tile:tile",
@@ -156,7 +158,8 @@ __all__ = [
     "PredictResult", "Prediction", "PreparedDataset", "PreprocessResult", "Problem", "SourceError", "TrainResult",
     "TrainingError", "Volume", "annotate", "attention_maps", "compare", "demo", "doctor", "evaluate",
     "evaluate_clicks", "export", "fetch", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
-    "load_config", "model_card", "open_cluster", "package", "predict", "preprocess", "quantise", "read_volume", "serve",
+    "load_config", "model_card", "open_cluster", "package", "predict", "preprocess", "quantise", "read_volume", "send",
+    "serve",
     "show_progress", "study", "tile", "train", "view", "write_label_map",
 ]  # fmt: skip
 

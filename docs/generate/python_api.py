@@ -103,9 +103,10 @@ FACADE_GROUPS: dict[str, tuple[str, ...]] = {
     "From data to masks": ("inspect", "preprocess", "train", "predict", "evaluate", "demo"),
     "A person in the loop": ("InteractiveSession", "evaluate_clicks", "annotate"),
     "Beside that": (
-        "import_model", "compare", "package", "quantise", "export", "view", "serve", "study", "fetch", "attention_maps",
-        "list_networks", "list_models", "model_card", "doctor", "tile", "join_tiles",
+        "import_model", "compare", "package", "quantise", "export", "view", "attention_maps", "list_networks",
+        "list_models", "model_card", "doctor", "tile", "join_tiles",
     ),
+    "For viewers and beside a PACS": ("serve", "study", "fetch", "send"),
     "Single steps": ("open_cluster", "load_config", "read_volume", "write_label_map", "show_progress"),
     "What goes in": ("Config", "Plan", "Labels", "PreparedDataset", "Volume", "Geometry"),
     "What comes out": (

@@ -26,6 +26,7 @@ from medseg.cli.package import package
 from medseg.cli.predict import predict
 from medseg.cli.preprocess import preprocess
 from medseg.cli.quantise import quantise
+from medseg.cli.send import send
 from medseg.cli.serve import serve
 from medseg.cli.status import FAULT_OF_INPUT, FAULT_OF_OURS
 from medseg.cli.study import study
@@ -43,7 +44,7 @@ INTERRUPTED = 130  # the exit status that typer gives for Ctrl-C
 logger = logging.getLogger("medseg")
 
 COMMANDS = (
-    demo, inspect, preprocess, train, predict, evaluate, view, annotate, serve, study, fetch, export, package,
+    demo, inspect, preprocess, train, predict, evaluate, view, annotate, serve, study, fetch, send, export, package,
     import_model, models, quantise, networks, compare, attention, tile, join_tiles, doctor,
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import ConfigError, MedsegError, reason_of
 from medseg.files import written_whole
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     failure: str
 
 
-def send(peer: Peer, files: Sequence[Path], ae_title: str = "MEDSEG") -> list[Answer]:
+def send_files(peer: Peer, files: Sequence[Path], ae_title: str = "MEDSEG") -> list[Answer]:
     """Sends files to a peer, and returns what it says of each.
 
     Args:
@@ -88,6 +88,9 @@ def associate(peer: Peer, contexts: Sequence[Any], ae_title: str, **more: Any) -
     association = ae.associate(
         peer.host, peer.port, list(contexts), peer.title, max_pdu=LARGEST_PDU, tls_args=tls, **more
     )
+    if not association.is_established and association.rejected_contexts:
+        kinds = {str(UID(str(each.abstract_syntax)).name) for each in association.rejected_contexts}
+        raise ConfigError(f"{peer.address}: accepts no {', nor '.join(sorted(kinds))}")
     if not association.is_established:
         why = "rejects the association; does it know this AE title" if association.is_rejected else "does not answer"
         raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from medseg.errors import defect, of_the_machine
 from medseg.pacs.deliveries import Delivery
-from medseg.pacs.destinations import send
+from medseg.pacs.destinations import send_files
 from medseg.pacs.listener import free_space
 from medseg.pacs.log import tell_event
 from medseg.pacs.peers import Peer
@@ -71,7 +71,7 @@ class ResultSender(threading.Thread):
                 self.queue.deliveries.give_up(each, "is no destination any more")
             return
         folder = self.queue.results_of(job)
-        answers = send(peer, [folder / each.file for each in deliveries], self.settings.ae_title)
+        answers = send_files(peer, [folder / each.file for each in deliveries], self.settings.ae_title)
         failed = 0
         for delivery, answer in zip(deliveries, answers, strict=True):
             if answer.failure:

@@ -58,14 +58,11 @@ def fetch(
         SourceError: The archive refuses, or has no such study.
         OutputError: The folder cannot be written.
     """
-    lacking = [name for name in ("pynetdicom", "dicomweb_client") if find_spec(name) is None]
-    if lacking:
-        raise ConfigError(f"{source}: needs {', '.join(lacking)}: pip install 'medseg[dicom-network]'")
+    check_network_installed(source)
     from medseg.pacs.remote import RemoteSource, fetch_source
 
-    given = {"token_file": token_file, "certificate": certificate, "key": key, "ca": ca}
-    files = {name: given[name] or os.environ.get(variable) for name, variable in FILES.items()}
-    remote = RemoteSource.of(source, **{name: None if path is None else Path(path) for name, path in files.items()})
+    files = files_of_peer(token_file=token_file, certificate=certificate, key=key, ca=ca)
+    remote = RemoteSource.of(source, **files)
     port = os.environ.get(MOVE_PORT, "") if move_port is None else str(move_port)
     if port and not port.isdigit():
         raise ConfigError(f"{MOVE_PORT}: '{port}' is no port")
@@ -73,6 +70,26 @@ def fetch(
     result = fetch_source(remote, Path(output), title, int(port) if port else None)
     say(f"{counted(result.n_instances, 'instance')} in {result.folder}, {result.n_new} of them new")
     return result
+
+
+def check_network_installed(what: str) -> None:
+    """Checks that the libraries of DICOM networks are there.
+
+    Args:
+        what: Needs them.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    lacking = [name for name in ("pynetdicom", "dicomweb_client") if find_spec(name) is None]
+    if lacking:
+        raise ConfigError(f"{what}: needs {', '.join(lacking)}: pip install 'medseg[dicom-network]'")
+
+
+def files_of_peer(**given: str | Path | None) -> dict[str, Path | None]:
+    """Returns the files of token and TLS, with those of the environment where none are given."""
+    paths = {name: given.get(name) or os.environ.get(variable) for name, variable in FILES.items()}
+    return {name: Path(path) if path else None for name, path in paths.items()}
 
 
 def fetched_if_remote(source: str | Path, output: str | Path | None) -> str | Path:

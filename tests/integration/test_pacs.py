@@ -29,7 +29,7 @@ import medseg
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
 from medseg.networks.registry import build_network
-from medseg.pacs.destinations import send
+from medseg.pacs.destinations import send_files
 from medseg.pacs.peers import Peer
 from medseg.pacs.queue import StudyQueue
 from medseg.plan import Plan
@@ -280,8 +280,9 @@ def test_tls_both_ways(tmp_path: Path, tiny_plan: Plan) -> None:
     with service_of(tmp_path, [], client_ca=str(own["certificate"]), **files) as service:
         port = service.listener.port
         known = Peer.of(f"tls:MEDSEG@localhost:{port}", ca=own["certificate"], **own)
-        assert send(known, [file])[0].failure == ""
-        assert send(Peer.of(f"tls:MEDSEG@localhost:{port}", ca=own["certificate"]), [file])[0].failure
-        assert send(Peer.of(f"tls:MEDSEG@localhost:{port}", **own), [file])[0].failure  # the server is not trusted
-        assert send(Peer.of(f"MEDSEG@127.0.0.1:{port}"), [file])[0].failure
+        assert send_files(known, [file])[0].failure == ""
+        assert send_files(Peer.of(f"tls:MEDSEG@localhost:{port}", ca=own["certificate"]), [file])[0].failure
+        distrusting = Peer.of(f"tls:MEDSEG@localhost:{port}", **own)
+        assert send_files(distrusting, [file])[0].failure
+        assert send_files(Peer.of(f"MEDSEG@127.0.0.1:{port}"), [file])[0].failure
         assert [n for *_, n in service.queue.received.receiving()] in ([1], [])

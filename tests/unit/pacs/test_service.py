@@ -182,6 +182,8 @@ def test_only_callers_may_send(tmp_path: Path, balls: ServedModel) -> None:
         assert store(service.listener.port, files, "CT1") == [0]
         assert store(service.listener.port, files, "CT2") == []
         assert store(service.listener.port, files, "CT3") == []
+    with service_of(tmp_path, [balls], ae_title="OTHER", any_called_title=False) as service:
+        assert store(service.listener.port, files, "CT1") == []  # it calls MEDSEG
 
 
 @pytest.mark.slow

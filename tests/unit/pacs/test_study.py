@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import medseg
 from medseg.cli.main import app
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, SourceError
 from medseg.inferers.model import save_model
 from medseg.networks.registry import build_network
 from medseg.plan import Plan
@@ -62,6 +62,15 @@ def test_a_dry_run_writes_nothing(run: Path, study: Path, tmp_path: Path, monkey
     assert [choice.model for choice in result.plan.choices] == ["liver"]
     assert result.predictions == ()
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_masks_are_sent_to_where_they_are_taken(study: Path, tmp_path: Path) -> None:
+    result = medseg.send(study, str(tmp_path / "there"))
+    assert len(result.sent) == len(list((tmp_path / "there").glob("*.dcm"))) == 40
+    with pytest.raises(SourceError, match="no DICOM"):
+        medseg.send(tmp_path / "run", str(tmp_path / "there"))
+    refused = medseg.send(study / "CT" / "000", "PACS@127.0.0.1:9", tries=1)
+    assert "does not answer" in refused.problems[0].message
 
 
 def test_without_a_study(run: Path, study: Path) -> None:
