@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ def write_key(path: Path, key: DeidentificationKey) -> Path:
 def deidentified_copy(source: Path, folder: Path, key_file: Path) -> list[Problem]:
     """Copies all DICOM files of a source into a folder, without what tells whose they are.
 
-    Files are named by their new UIDs: ``PATIENT/STUDY/SERIES/INSTANCE.dcm``. What cannot be made safe is left out.
+    Files are named by their new UIDs, ``PATIENT/STUDY/MODALITY_SERIES/INSTANCE.dcm``. What cannot be made safe is left
+    out.
 
     Args:
         source: A folder, an archive, or a file.
@@ -155,8 +157,9 @@ def _copied(header: FileHeader, folder: Path, key: DeidentificationKey) -> str:
             patient = key.new_patient(str(dataset.get("PatientID") or "") or study)
             deidentify(dataset, patient, key.new_uid)
             key.studies.setdefault(study, key.new_uid(study))
-            uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
-            with written_whole(folder.joinpath(patient, *map(str, uids[:2]), f"{uids[2]}.dcm")) as temporary:
+            modality = re.sub(r"\W", "", str(dataset.get("Modality") or "")) or "OT"
+            place = folder / patient / str(dataset.StudyInstanceUID) / f"{modality}_{dataset.SeriesInstanceUID}"
+            with written_whole(place / f"{dataset.SOPInstanceUID}.dcm") as temporary:
                 dataset.save_as(temporary, enforce_file_format=True)
     return ""
 
