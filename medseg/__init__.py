@@ -159,8 +159,7 @@ __all__ = [
     "TrainingError", "Volume", "annotate", "attention_maps", "compare", "demo", "doctor", "evaluate",
     "evaluate_clicks", "export", "fetch", "import_model", "inspect", "join_tiles", "list_models", "list_networks",
     "load_config", "model_card", "open_cluster", "package", "predict", "preprocess", "quantise", "read_volume", "send",
-    "serve",
-    "show_progress", "study", "tile", "train", "view", "write_label_map",
+    "serve", "show_progress", "study", "tile", "train", "view", "write_label_map",
 ]  # fmt: skip
 
 
