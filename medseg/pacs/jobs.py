@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from medseg.pacs.database import QueueDatabase
 
 MOST_BEGUN = 3  # times that a job is begun, where it ended the process each time before
+ENDED_THE_PROCESS = f"medseg ended {MOST_BEGUN} times while it was predicted; send the study again to try again"
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ class JobQueue:
         return True
 
     def next_job(self) -> Job | None:
-        """Returns the job that has waited longest."""
+        """Returns the job that has waited longest; one that ended the process before comes after all others."""
         rows = self._tables.rows(
             "SELECT job, study, model, series, parts, begun FROM job WHERE state='waiting' "
-            "ORDER BY changed, job LIMIT 1"
+            "ORDER BY begun, changed, job LIMIT 1"
         )
         for name, study, model, series, parts, begun in rows:
             return Job(name, study, model, tuple(series.split("\n")), tuple(parts.split("\n")), begun)
@@ -88,7 +89,7 @@ class JobQueue:
     def begin(self, job: Job) -> bool:
         """Notes that a job is begun. False, and the job has failed, where it ended the process too often."""
         if job.begun >= MOST_BEGUN:
-            self.end(job, "failed", f"medseg ended {MOST_BEGUN} times while it was predicted")
+            self.end(job, "failed", ENDED_THE_PROCESS)
             return False
         with self._tables.changing() as database:
             database.execute(

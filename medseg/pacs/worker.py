@@ -17,7 +17,7 @@ from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.discover import image_sources
 from medseg.io.mask_formats import formats_named
 from medseg.io.source import ImageSource
-from medseg.pacs.jobs import Job
+from medseg.pacs.jobs import ENDED_THE_PROCESS, Job
 from medseg.pacs.log import of_a_patient, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
 from medseg.pacs.received import STUDIES, flush
@@ -88,12 +88,14 @@ class StudyWorker(threading.Thread):
         job = self.queue.jobs.next_job()
         if job is None:
             return False
-        if self.queue.jobs.begin(job):
-            self.under_way = job
-            try:
-                self._predict(job)
-            finally:
-                self.under_way = None
+        if not self.queue.jobs.begin(job):
+            self._tell_failed(job, ENDED_THE_PROCESS)
+            return True
+        self.under_way = job
+        try:
+            self._predict(job)
+        finally:
+            self.under_way = None
         return True
 
     def _counted_study(self) -> str | None:
@@ -229,6 +231,9 @@ class StudyWorker(threading.Thread):
 
     def _failed(self, job: Job, reason: str) -> None:
         self.queue.jobs.end(job, "failed", reason)
+        self._tell_failed(job, reason)
+
+    def _tell_failed(self, job: Job, reason: str) -> None:
         tell_event(
             "failed",
             f"Study {job.study}: {job.model} failed: {reason}",
