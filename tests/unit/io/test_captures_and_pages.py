@@ -53,6 +53,7 @@ def test_a_wrong_colour_and_a_missing_slice_are_found(tmp_path: Path, balls: Lab
     assert "slices with structures are missing" in check_dicom_sc(path, replace(balls, label_map=more)).fault
 
 
+@pytest.mark.slow
 def test_nothing_is_said_to_be_nothing(tmp_path: Path, balls: LabelMapVolume) -> None:
     empty = replace(balls, label_map=np.zeros_like(balls.label_map))
     capture = dcmread(write_mask(REPORTS["dicom-sc"], tmp_path / "sc.dcm", empty).path)

@@ -64,7 +64,8 @@ def predictions(folder: Path) -> dict:
 @pytest.mark.parametrize("kind", ["oblique", "tilted by 20°", "uneven", "enhanced"])
 def test_a_dicom_study_in_all_formats(run: Path, kind: str, tmp_path: Path) -> None:
     write_kind(tmp_path / "study", KINDS[kind])
-    names = [name for name in (*FORMATS, *REPORTS) if name != "dicom-seg-labelmap"]  # regions overlap
+    names = [name for name in FORMATS if name != "dicom-seg-labelmap"]  # regions overlap
+    names += REPORTS if kind == "tilted by 20°" else ()
     result = medseg.predict(run, tmp_path / "study", tmp_path / "masks", device="cpu", formats=names)
     (prediction,) = result.predictions
     assert not result.problems

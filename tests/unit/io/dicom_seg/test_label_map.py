@@ -41,6 +41,7 @@ def test_each_slice_has_one_frame_with_the_numbers_of_all_segments(
         assert_read_back(path, segmented)
 
 
+@pytest.mark.slow
 def test_dcmqi_and_highdicom_see_the_same(tmp_path: Path, organs: LabelMapVolume) -> None:
     (path,) = write_dicom_label_map(tmp_path / "mask.dcm", organs)
     dcmqi_program("segimage2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path, "-t", "nrrd")

@@ -86,6 +86,7 @@ def test_it_refers_to_the_segmentation_that_is_written_of_the_same_mask(
     assert sr.PatientID == seg.PatientID and sr.StudyInstanceUID == seg.StudyInstanceUID
 
 
+@pytest.mark.slow
 def test_regions_nothing_and_any_names(tmp_path: Path, balls: LabelMapVolume) -> None:
     labels = Labels.from_names({"Hirnödem \\ 50 %": 1, "nowhere": 2}, {"whole liver and " + "long " * 20: (1, 2)})
     segmented = replace(balls, label_map=np.where(balls.label_map == 1, 1, 0), labels=labels)
