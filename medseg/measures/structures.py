@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import find_objects
 from scipy.spatial.distance import pdist
 
 from medseg.labels import Labels
@@ -165,6 +164,8 @@ def measure_structures(
         >>> row.size, round(row.axial_diameter_mm, 2), round(row.axial_width_mm, 2), row.values[0].mean
         (2.0, 19.7, 14.62, 40.0)
     """
+    from scipy.ndimage import find_objects  # takes long to import
+
     encoded = labels.encode(label_map)
     layers = [_layer(encoded, labels, structures, geometry, image) for structures in _without_overlap(labels)]
     rows: dict[int, StructureRow] = {}

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
 
 from medseg.structures import Colour, Label
 from medseg.volume import Array
 
 OPACITY = 0.35  # of what lies inside of an outline
 LEAST_WIDTH = 512  # pixels: smaller slices are shown larger, so that the legend can be read
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+FONT = Path("fonts") / "ttf" / "DejaVuSans.ttf"  # of matplotlib
 TEXT_HEIGHT, LINE_HEIGHT, GAP = 13, 20, 10  # pixels
 
 
@@ -39,6 +37,8 @@ def coloured_slice(grey: Array, label_map: Array, labels: Sequence[Label]) -> Ar
         >>> picture[0, 0].tolist(), picture[2, 2].tolist(), picture[4, 4].tolist()
         ([100, 100, 100], [255, 0, 0], [154, 65, 65])
     """
+    from scipy.ndimage import binary_erosion  # takes long to import
+
     picture = np.repeat(grey[..., None], 3, axis=-1).astype(np.uint8)
     for label in labels:
         mask = label_map == label.value
@@ -66,7 +66,9 @@ def legend(entries: Sequence[tuple[Colour, str]], lines: Sequence[str], width: i
     Returns:
         ``(row, column, 3)``, bytes.
     """
-    font = ImageFont.truetype(str(FONT), TEXT_HEIGHT)
+    from matplotlib import get_data_path  # takes long to import
+
+    font = ImageFont.truetype(str(Path(get_data_path(), FONT)), TEXT_HEIGHT)
     placed, x, row = [], GAP, 0
     for colour, text in entries:
         needed = LINE_HEIGHT + int(font.getlength(text)) + GAP

@@ -29,7 +29,6 @@ from medseg.io.picture.exif import orientation_of
 from medseg.io.picture.writer import write_image2d
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
-from medseg.pictures.overlay import plot_overlay
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
@@ -135,6 +134,8 @@ def _write_reports(
     if RADIOMICS in reports:
         write_case_radiomics(folder, case.case_id, case_radiomics(segmented, channels[0]))
     if PREVIEW in reports:
+        from medseg.pictures.overlay import plot_overlay  # takes long to import
+
         title = f"{case.case_id}: {segmented.algorithm}, medseg {VERSION}, {NOT_CLINICAL}"
         path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"
         plot_overlay(segmented.image, segmented.label_map, segmented.labels, path, title=title)

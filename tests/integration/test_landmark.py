@@ -79,10 +79,15 @@ def frames_by_pydicom(path: Path, segmented: LabelMapVolume) -> Centres:
     parts: dict[str, list[tuple[np.ndarray, float]]] = defaultdict(list)
     for groups, pixels in zip(header.PerFrameFunctionalGroupsSequence, header.pixel_array, strict=True):
         position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        row, column = np.argwhere(pixels).mean(axis=0)
-        centre = position + column * between_columns * axes[0] + row * between_rows * axes[1]
-        name = names[groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber]
-        parts[name].append((centre, float(pixels.sum())))
+        if header.SegmentationType == "LABELMAP":
+            masks = {number: pixels == number for number in names}
+        else:
+            masks = {groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber: pixels != 0}
+        for number, mask in masks.items():
+            if mask.any():
+                row, column = np.argwhere(mask).mean(axis=0)
+                centre = position + column * between_columns * axes[0] + row * between_rows * axes[1]
+                parts[names[number]].append((centre, float(mask.sum())))
     return {name: _centre_of_slices(parts[name], segmented) for name in LABELS.names}
 
 
@@ -144,6 +149,7 @@ READERS: dict[str, tuple[Callable[[Path, LabelMapVolume], Centres], ...]] = {
     "nifti-per-label": (masks_by_simpleitk,),
     "seg-nrrd": (by_simpleitk,),
     "dicom-seg": (frames_by_pydicom,),
+    "dicom-seg-labelmap": (frames_by_pydicom,),
     "dicom-seg-grid": (frames_by_pydicom,),
     "rtstruct": (contours_by_pydicom,),
     "stl": (stl_by_trimesh,),

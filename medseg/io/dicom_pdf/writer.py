@@ -3,9 +3,8 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 from pydicom import Dataset, FileDataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
@@ -15,8 +14,10 @@ from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label
 from medseg.measures.structures import StructureMeasures, StructureRow
-from medseg.pictures.overlay import overlay_figure
 from medseg.version import VERSION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SERIES_NUMBERS = 5000  # a page's series has this number and that of its source
 A4_INCHES = (8.27, 11.69)
@@ -88,6 +89,11 @@ def _source(instance: Dataset) -> Dataset:
 
 def _page(segmented: LabelMapVolume, series: SourceSeries, date: str) -> bytes:
     """Returns the PDF."""
+    from matplotlib.figure import Figure  # these take long to import
+    from matplotlib.image import imread
+
+    from medseg.pictures.overlay import overlay_figure
+
     measured = segmented.measures
     figure = Figure(figsize=A4_INCHES, facecolor="white")
     figure.text(0.08, 0.955, f"Segmentation of {dicom_label(series.name)}", size=15, weight="bold", va="top")
@@ -109,7 +115,7 @@ def _page(segmented: LabelMapVolume, series: SourceSeries, date: str) -> bytes:
     return page.getvalue()
 
 
-def _add_table(figure: Figure, measured: StructureMeasures) -> None:
+def _add_table(figure: "Figure", measured: StructureMeasures) -> None:
     rows = [_cells(row, measured) for row in measured.rows if row.voxels]
     headings = FLAT_HEADINGS if measured.is_flat else HEADINGS
     if not rows:
