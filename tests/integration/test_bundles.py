@@ -92,7 +92,8 @@ def test_a_network_of_full_size_gives_the_logits_of_monai(tmp_path: Path) -> Non
     assert float((ours - right).abs().max()) < 2e-5  # 6e-5 with PyTorch's own
 
 
-@pytest.mark.parametrize("name", ["spleen", *(pytest.param(name, marks=pytest.mark.slow) for name in AGAIN)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spleen", *AGAIN])
 @pytest.mark.usefixtures("in_float32")
 def test_a_bundle_packaged_again_predicts_what_it_did(name: str, tmp_path: Path) -> None:
     config = BUNDLES[name]()

@@ -68,6 +68,7 @@ def test_a_study_becomes_the_mask_that_predict_writes(tmp_path: Path, balls: Ser
     assert of_service.StudyInstanceUID == pydicom.dcmread(late).StudyInstanceUID
 
 
+@pytest.mark.slow
 def test_what_fits_no_model_is_left_with_the_reason(tmp_path: Path, balls: ServedModel) -> None:
     mr = sorted(write_kind(tmp_path / "mr", KINDS["MR"]).iterdir())
     with service_of(tmp_path, [balls]) as service:
@@ -126,6 +127,7 @@ def test_nothing_that_identifies_a_patient_is_logged(
             assert secret.lower() not in text.lower(), secret
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, balls: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
     with service_of(tmp_path, [balls], quiet_time=0.2, least_free=1000) as service:

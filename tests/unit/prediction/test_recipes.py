@@ -228,6 +228,7 @@ def test_models_of_one_plan_are_averaged_by_their_logits(save: Callable[..., Pat
     assert 0 < apart.mean() < 0.2
 
 
+@pytest.mark.slow
 def test_only_some_labels(save: Callable[..., Path], image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save("organs", ["liver", "spleen"], 1)
     save("vessels", ["aorta", "cava"], 2)

@@ -154,7 +154,7 @@ def set_to(keys, value=3.0):
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_transforms_of_a_plugin_in_all_workers(blobs: Path, tmp_path: Path, workers: int) -> None:
     plugin = tmp_path / "lab.py"
     plugin.write_text(PLUGIN)
