@@ -35,7 +35,9 @@ def check_outputs(notebook: Any) -> None:
     """Every cell ran, in order, without errors; pictures and metrics are there."""
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
-    assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    # ignite, which MONAI imports, asks tqdm for a bar of Jupyter's, and tqdm says where there is none.
+    told = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert not [text for text in told if "IProgress not found" not in text]
     assert n_pictures(notebook) == PICTURES
     tables = [output.data["text/markdown"] for output in outputs(notebook) if "text/markdown" in output.get("data", {})]
     assert len(tables) == 1

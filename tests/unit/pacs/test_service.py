@@ -85,7 +85,7 @@ def test_interleaved_studies_and_all_kinds(tmp_path: Path, tiny_plan: Plan) -> N
     files = [file for name in kinds for file in sorted(write_kind(tmp_path / "ct" / name, KINDS[name]).iterdir())]
     shuffled = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     model = bright_model(tmp_path, tiny_plan)
-    with service_of(tmp_path, [model], send=[str(tmp_path / "out")]) as service:
+    with service_of(tmp_path, [model], send=[str(tmp_path / "out")], quiet_time=3) as service:
         assert set(store(service.listener.port, shuffled)) == {0}
         wait_for(is_done(service, len(kinds)))
         assert states(service)["job"] == {"predicted": len(kinds)}
