@@ -187,6 +187,7 @@ def test_the_settings_and_parts_of_the_page(tmp_path: Path) -> None:
     exec(compile(block("python", 1), "docs/networks.md", "exec"), {})
 
 
+@pytest.mark.slow
 def test_networks_of_a_plugin_are_compared(plugin: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
     """Each is trained in a process of its own, which is given the plugin, too."""
     folder = tmp_path / "compared"

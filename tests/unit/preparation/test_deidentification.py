@@ -20,7 +20,7 @@ from medseg.io.read import read_volume
 from medseg.labels import Labels
 from medseg.preparation.deidentification import deidentified_copy
 
-SECRETS = ("Quux", "Jane", "4711", "19700102", "A77123", "Springfield")
+SECRETS = ("Quux", "Jane", "ID-4711", "19700102", "A77123", "Springfield")
 TAGS = {
     "PatientName": "Quux^Jane", "PatientID": "ID-4711", "PatientBirthDate": "19700102", "AccessionNumber": "A77123",
     "InstitutionName": "Springfield", "StudyDate": "19990102", "SeriesDescription": "Jane Quux",
