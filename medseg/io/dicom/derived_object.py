@@ -1,15 +1,18 @@
 """What all DICOM objects that are made from a series and its mask have in common."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom import Dataset, FileDataset, FileMetaDataset, config
 from pydicom.uid import UID
 
-from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries
+from medseg.files import written_whole
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, source_series
+from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import LONGEST_LABEL, dicom_label
 from medseg.terminology import Code
 from medseg.version import VERSION
@@ -43,6 +46,27 @@ def as_sources_are() -> Iterator[None]:
     """Lets what sources hold be repeated as it is, odd names and UIDs too."""
     with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
         yield
+
+
+def write_derived(
+    path: Path, segmented: LabelMapVolume, make: Callable[[LabelMapVolume, SourceSeries], FileDataset]
+) -> list[Path]:
+    """Writes an object that is made from a label map and its source, and returns its file.
+
+    Args:
+        path: The file.
+        segmented: The label map with its grid, labels and source.
+        make: Returns the object.
+
+    Raises:
+        OutputError: There is no DICOM source, or the file cannot be written.
+        SourceError: The source cannot be referred to, or read.
+    """
+    with as_sources_are():
+        dataset = make(segmented, source_series(segmented, path))
+        with written_whole(path) as temporary:
+            dataset.save_as(temporary, enforce_file_format=True)
+    return [path]
 
 
 def series_description(what: str, series: SourceSeries) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset, FileDataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from medseg.files import written_whole
-from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, as_sources_are, new_object, series_description
-from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest, source_series
+from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, new_object, series_description, write_derived
+from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label
 from medseg.measures.structures import StructureMeasures, StructureRow
@@ -46,12 +45,7 @@ def write_dicom_pdf(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to, or read.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        document = _document(segmented, series)
-        with written_whole(path) as temporary:
-            document.save_as(temporary, enforce_file_format=True)
-    return [path]
+    return write_derived(path, segmented, _document)
 
 
 def _document(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:

@@ -11,10 +11,9 @@ from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
 
-from medseg.files import written_whole
-from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, as_sources_are, new_object, series_description
+from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, new_object, series_description, write_derived
 from medseg.io.dicom.geometry import SlicePlane, on_planes
-from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest, source_series
+from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.pictures.coloured_slices import coloured_slice, enlargement, legend
 from medseg.pictures.display import window
@@ -45,12 +44,7 @@ def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to, or read.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        capture = _capture(segmented, series)
-        with written_whole(path) as temporary:
-            capture.save_as(temporary, enforce_file_format=True)
-    return [path]
+    return write_derived(path, segmented, _capture)
 
 
 def _capture(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:

@@ -8,14 +8,13 @@ from pydicom import DataElement, Dataset, FileDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
-from medseg.files import written_whole
 from medseg.io.dicom.derived_object import (
     NOT_CLINICAL,
     Identity,
-    as_sources_are,
     coded,
     new_object,
     series_description,
+    write_derived,
 )
 from medseg.io.dicom.geometry import SlicePlane, on_planes
 from medseg.io.dicom.source_series import (
@@ -23,7 +22,6 @@ from medseg.io.dicom.source_series import (
     derived_uid,
     instance_reference,
     mask_digest,
-    source_series,
 )
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.outlines import Line, outlines
@@ -63,12 +61,7 @@ def write_rtstruct(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        structure_set = _structure_set(segmented, series)
-        with written_whole(path) as temporary:
-            structure_set.save_as(temporary, enforce_file_format=True)
-    return [path]
+    return write_derived(path, segmented, _structure_set)
 
 
 def _structure_set(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
