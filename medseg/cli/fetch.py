@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.archives import AeTitle, Authorities, Certificate, Key, TokenFile
 from medseg.cli.status import tell_by_status
+from medseg.workflows.fetch import MOVE_PORT
 
 
 def fetch(
@@ -17,40 +19,17 @@ def fetch(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for STUDY/SERIES/INSTANCE.dcm.")],
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="MEDSEG_DICOMWEB_TOKEN_FILE",
-            show_envvar=True,
-            help="Of DICOMweb: a file with the bearer token, or with USER:PASSWORD.",
-        ),
-    ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="MEDSEG_DICOM_CERTIFICATE", show_envvar=True, help="Of TLS: who this side is, in PEM; with --key."
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(envvar="MEDSEG_DICOM_KEY", show_envvar=True, help="Of TLS, in PEM.")
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="MEDSEG_DICOM_CA",
-            show_envvar=True,
-            help="Of TLS: the authorities of the archive's certificate, in PEM.",
-        ),
-    ] = None,
-    ae_title: Annotated[
-        str | None, typer.Option(envvar="MEDSEG_AE_TITLE", show_envvar=True, help="Of this side. [default: MEDSEG]")
-    ] = None,
+    token_file: TokenFile = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    ca: Authorities = None,
+    ae_title: AeTitle = None,
     move_port: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=65535,
-            envvar="MEDSEG_MOVE_PORT",
+            envvar=MOVE_PORT,
             show_envvar=True,
             help="Let the archive send to this port (C-MOVE), which it has to know by the AE title. [default: C-GET]",
         ),

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -71,10 +72,16 @@ def name_of_model(folder: Path) -> str:
 
 
 def weights_fingerprint(*folders: Path) -> str:
-    """Returns the SHA-256 of the weights in model folders, in hexadecimal."""
+    """Returns the SHA-256 of the weights in model folders, in hexadecimal; unchanged files are read once."""
+    files = [folder / WEIGHTS for folder in folders]
+    return _digest_of_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _digest_of_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for folder in folders:
-        digest.update((folder / WEIGHTS).read_bytes())
+    for file, _, _ in stamps:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

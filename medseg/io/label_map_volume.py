@@ -32,6 +32,8 @@ class LabelMapVolume:
         source: The image. Masks in DICOM need one that is DICOM: they are written on its slices.
         algorithm: The model's name, for DICOM's algorithm identification.
         segmentation: The form of the DICOM SEG of the same mask that structured reports refer to.
+        predicted_by: A digest of the model and the settings that predicted it: the UIDs of its DICOM objects follow
+            from that and from the source. "": from the mask itself, which somebody drew.
     """
 
     label_map: Array
@@ -40,6 +42,7 @@ class LabelMapVolume:
     source: ImageSource | None = None
     algorithm: str = "medseg"
     segmentation: SegmentationForm = "BINARY"
+    predicted_by: str = ""
 
     @cached_property
     def slices(self) -> RawSlices | None:

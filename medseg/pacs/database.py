@@ -21,12 +21,18 @@ CREATE TABLE IF NOT EXISTS instance(
     PRIMARY KEY(study, series, instance));
 CREATE TABLE IF NOT EXISTS job(
     job TEXT PRIMARY KEY, study TEXT NOT NULL, model TEXT NOT NULL, series TEXT NOT NULL, parts TEXT NOT NULL,
-    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', begun INTEGER NOT NULL DEFAULT 0, changed REAL NOT NULL);
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS delivery(
     job TEXT NOT NULL, file TEXT NOT NULL, destination TEXT NOT NULL, state TEXT NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, reason TEXT NOT NULL DEFAULT '',
     PRIMARY KEY(job, file, destination));
+CREATE TABLE IF NOT EXISTS under_way(work TEXT PRIMARY KEY, boot TEXT NOT NULL, kernel INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS death(work TEXT PRIMARY KEY, crashes INTEGER NOT NULL, kills INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS commitment(
+    transaction_uid TEXT PRIMARY KEY, caller TEXT NOT NULL, instances TEXT NOT NULL, tries INTEGER NOT NULL,
+    due REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS study_by_state ON study(state);
+CREATE INDEX IF NOT EXISTS instance_by_name ON instance(instance);
 CREATE INDEX IF NOT EXISTS job_by_state ON job(state);
 CREATE INDEX IF NOT EXISTS job_by_study ON job(study);
 CREATE INDEX IF NOT EXISTS delivery_by_state ON delivery(state, due);

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from medseg.pacs.database import QueueDatabase
 
-MOST_BEGUN = 3  # times that a job is begun, where it ended the process each time before
-ENDED_THE_PROCESS = f"medseg ended {MOST_BEGUN} times while it was predicted; send the study again to try again"
+SUPERSEDED = "more of the study has come: a later result takes its place"
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,6 @@ class Job:
         model: The model's name.
         series: The names of the series of its images, one a channel.
         parts: Which volume of each series, where that holds several.
-        begun: How many times it was begun before.
     """
 
     name: str
@@ -28,7 +26,6 @@ class Job:
     model: str
     series: tuple[str, ...]
     parts: tuple[str, ...]
-    begun: int = 0
 
 
 class JobQueue:
@@ -68,41 +65,40 @@ class JobQueue:
             )
             # What failed is tried again where the study is sent again.
             again = f"WHERE state='failed' AND job IN ({marks})"
-            database.execute(f"UPDATE job SET state='waiting', begun=0 {again}", names)
+            database.execute(f"DELETE FROM death WHERE work IN (SELECT job FROM job {again})", names)
+            database.execute(f"UPDATE job SET state='waiting' {again}", names)
             database.execute(f"UPDATE delivery SET state='waiting', tries=0, due=? {again}", (now, *names))
+            if names:  # results of before have the same UIDs, and would replace those that come
+                database.execute(
+                    "UPDATE delivery SET state='failed', reason=? WHERE state='waiting' AND job IN "
+                    f"(SELECT job FROM job WHERE study=? AND job NOT IN ({marks}))",
+                    (SUPERSEDED, study, *names),
+                )
             database.executemany(
-                "INSERT OR IGNORE INTO job VALUES(?,?,?,?,?,'waiting','',0,?)",
+                "INSERT OR IGNORE INTO job VALUES(?,?,?,?,?,'waiting','',?)",
                 [(j.name, study, j.model, "\n".join(j.series), "\n".join(j.parts), now) for j in jobs],
             )
         return True
 
     def next_job(self) -> Job | None:
-        """Returns the job that has waited longest; one that ended the process before comes after all others."""
+        """Returns the job that has waited longest; one during which the process ended comes after all others."""
         rows = self._tables.rows(
-            "SELECT job, study, model, series, parts, begun FROM job WHERE state='waiting' "
-            "ORDER BY begun, changed, job LIMIT 1"
+            "SELECT job, study, model, series, parts FROM job LEFT JOIN death ON work=job WHERE state='waiting' "
+            "ORDER BY coalesce(crashes+kills, 0), changed, job LIMIT 1"
         )
-        for name, study, model, series, parts, begun in rows:
-            return Job(name, study, model, tuple(series.split("\n")), tuple(parts.split("\n")), begun)
+        for name, study, model, series, parts in rows:
+            return Job(name, study, model, tuple(series.split("\n")), tuple(parts.split("\n")))
         return None
 
-    def begin(self, job: Job) -> bool:
-        """Notes that a job is begun. False, and the job has failed, where it ended the process too often."""
-        if job.begun >= MOST_BEGUN:
-            self.end(job, "failed", ENDED_THE_PROCESS)
-            return False
+    def begin(self, job: Job) -> None:
+        """Notes that a job is begun."""
         with self._tables.changing() as database:
-            database.execute(
-                "UPDATE job SET state='predicting', begun=begun+1, changed=? WHERE job=?", (time.time(), job.name)
-            )
-        return True
+            database.execute("UPDATE job SET state='predicting', changed=? WHERE job=?", (time.time(), job.name))
 
     def hand_back(self, job: str) -> None:
         """Lets a job wait again, as if it had not been begun."""
         with self._tables.changing() as database:
-            database.execute(
-                "UPDATE job SET state='waiting', begun=max(0, begun-1) WHERE job=? AND state='predicting'", (job,)
-            )
+            database.execute("UPDATE job SET state='waiting' WHERE job=? AND state='predicting'", (job,))
 
     def end(self, job: Job, state: str, reason: str = "", deliveries: Iterable[tuple[str, str]] = ()) -> None:
         """Notes that a job is done.

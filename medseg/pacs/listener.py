@@ -17,6 +17,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 
 from medseg.errors import ConfigError, OutputError
 from medseg.io.dicom.header import Header
+from medseg.pacs.commitments import PUSH_MODEL, REQUEST, CommitmentRequest, peer_of
 from medseg.pacs.log import tell_event
 from medseg.pacs.queue import RECEIVING, StudyQueue
 from medseg.pacs.received import Instance, is_uid, token_of
@@ -26,6 +27,8 @@ VERIFICATION = "1.2.840.10008.1.1"  # the class of C-ECHO
 
 # Statuses of C-STORE (PS3.4, B.2.3).
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
+# Of N-ACTION (PS3.7, annex C).
+CANNOT_PROCESS, INVALID_ARGUMENT, NOT_AUTHORIZED = 0x0110, 0x0115, 0x0124
 KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 SECONDS_OF_SILENCE = 60.0  # after which an association that is in the middle of something is aborted
 SECONDS_IDLE = 600.0
@@ -76,7 +79,7 @@ class ReceivedFile:
 
 
 class Listener:
-    """Listens at a DICOM port, for C-ECHO and C-STORE of all storage classes in all transfer syntaxes.
+    """Listens at a DICOM port, for C-ECHO, C-STORE of all storage classes in all transfer syntaxes, and N-ACTION.
 
     An instance is acknowledged (0x0000) after its file, the folders above it, and its row in the queue are flushed.
     Where that cannot be, the answer is 0xA700 (out of resources): its sender keeps it, and sends it again.
@@ -113,14 +116,19 @@ class Listener:
         settings = self.settings
         _receive_into(self.queue.folder / RECEIVING, settings.max_instance)
         ae = AE(ae_title=settings.ae_title)
-        ae.supported_contexts = [build_context(VERIFICATION), *_storage_contexts()]
+        committing = [build_context(PUSH_MODEL)] if settings.commitments else []
+        ae.supported_contexts = [build_context(VERIFICATION), *committing, *_storage_contexts()]
         # Of classes that pynetdicom does not know, private ones among them, too.
         pynetdicom._config.UNRESTRICTED_STORAGE_SERVICE = True
         ae.maximum_associations = settings.max_associations
         ae.maximum_pdu_size = LARGEST_PDU
         ae.network_timeout, ae.dimse_timeout, ae.acse_timeout = SECONDS_IDLE, SECONDS_OF_SILENCE, 30.0
         ae.require_called_aet = not settings.any_called_title
-        handlers: Any = [(evt.EVT_C_STORE, self._store), (evt.EVT_REQUESTED, self._admit)]
+        handlers: Any = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_REQUESTED, self._admit),
+            (evt.EVT_N_ACTION, self._commit),
+        ]
         context = tls_of_server(settings)
         try:
             self._server = ae.start_server(
@@ -163,6 +171,21 @@ class Listener:
             return _refused(f"it cannot be written ({error.strerror})")
         except Exception as error:  # the database's, when the disk is full, among them
             return _refused(f"it cannot be kept ({type(error).__name__})")
+
+    def _commit(self, event: Any) -> tuple[int, None]:
+        """Notes that a sender wants to know whether instances are kept; returns the status that it gets."""
+        caller = str(event.assoc.requestor.ae_title).strip()
+        if peer_of(caller, self.settings.commitments) is None:
+            return NOT_AUTHORIZED, None
+        try:
+            request = CommitmentRequest.of(event.action_information, caller)
+            if request is None or event.action_type != REQUEST:
+                return INVALID_ARGUMENT, None
+            self.queue.commitments.ask(request)
+        except Exception as error:  # of the disk, or of what pydicom cannot read
+            tell_event("refused", f"A question whether instances are kept is refused ({type(error).__name__})")
+            return CANNOT_PROCESS, None
+        return SUCCESS, None
 
     def _kept(self, event: Any, received: ReceivedFile) -> int:
         received.close()

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.files import ensure_folder
+from medseg.pacs.commitments import CommitmentQueue
 from medseg.pacs.database import QueueDatabase
+from medseg.pacs.deaths import Deaths
 from medseg.pacs.deliveries import DeliveryQueue
 from medseg.pacs.jobs import JobQueue
 from medseg.pacs.received import STUDIES, Instance, ReceivedStudies, sha256_of
@@ -39,6 +41,9 @@ class StudyQueue:
         self.received = ReceivedStudies(self.folder, self._tables)
         self.jobs = JobQueue(self._tables)
         self.deliveries = DeliveryQueue(self._tables)
+        self.commitments = CommitmentQueue(self._tables)
+        self.deaths = Deaths(self.folder, self._tables)
+        self.last_deaths = self.deaths.judge()  # of the process before
         self._recover()
 
     def close(self) -> None:
@@ -139,5 +144,6 @@ class StudyQueue:
     @staticmethod
     def _forget(database: sqlite3.Connection, study: str, jobs: Sequence[str]) -> None:
         database.executemany("DELETE FROM delivery WHERE job=?", [(job,) for job in jobs])
+        database.executemany("DELETE FROM death WHERE work=?", [(each,) for each in (study, *jobs)])
         for table in ("job", "instance", "study"):
             database.execute(f"DELETE FROM {table} WHERE study=?", (study,))

@@ -108,6 +108,10 @@ class ReceivedStudies:
                 "INSERT OR REPLACE INTO instance VALUES(?,?,?,?,?)",
                 (instance.study, instance.series, instance.instance, digest, size),
             )
+            database.execute(  # what was left is tried again where it is sent again
+                "DELETE FROM death WHERE work=(SELECT study FROM study WHERE study=? AND state!='receiving')",
+                (instance.study,),
+            )
             database.execute(
                 "INSERT INTO study VALUES(?,?,?,?,?,'receiving','',?) ON CONFLICT(study) DO UPDATE SET "
                 "last=excluded.last, changed=excluded.changed, uid=max(uid, excluded.uid), "
@@ -122,7 +126,8 @@ class ReceivedStudies:
         if 0 <= now - self._opened_at < quiet:  # while there was no listener, nobody could send
             return None
         found = self._tables.value(
-            "SELECT study FROM study WHERE state='receiving' AND (last<=? OR first<=? OR last>?) ORDER BY last LIMIT 1",
+            "SELECT study FROM study LEFT JOIN death ON work=study WHERE state='receiving' AND "
+            "(last<=? OR first<=? OR last>?) ORDER BY coalesce(crashes+kills, 0), last LIMIT 1",
             (now - quiet, now - longest, now + 1),  # a clock that was set back would let studies wait for ages
         )
         return None if found is None else str(found)

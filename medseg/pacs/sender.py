@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from medseg.errors import defect, of_the_machine
+from medseg.pacs.commitments import CommitmentRequest, peer_of, send_report
 from medseg.pacs.deliveries import Delivery
 from medseg.pacs.destinations import send_files
 from medseg.pacs.listener import free_space
@@ -61,9 +62,34 @@ class ResultSender(threading.Thread):
             self._send(job, self.peers.get(address), deliveries)
             if self._is_stopping.is_set():
                 break
+        asked = self.queue.commitments.due()
+        for request in asked:
+            self._tell_kept(request)
         for study in self.queue.finish_studies():
             tell_event("done", f"Study {study}: done", study=study)
-        return bool(due)
+        return bool(due or asked)
+
+    def _tell_kept(self, request: CommitmentRequest) -> None:
+        """Tells a sender which of its instances are kept."""
+        settings, commitments = self.settings, self.queue.commitments
+        peer = peer_of(request.caller, settings.commitments)
+        reason = "it is not to be told any more"
+        if peer is not None:
+            reason = send_report(peer, commitments.report(request), settings.ae_title)
+        of = counted(len(request.instances), "instance")
+        if not reason:
+            commitments.end(request)
+            tell_event("committed", f"{request.caller} was told what is kept of {of}", to=request.caller)
+        elif peer is None or request.tries + 1 >= settings.tries:
+            commitments.end(request)
+            said = f"{request.caller} could not be told what is kept of {of}: {reason}"
+            tell_event("not_committed", said, level=logging.ERROR, to=request.caller, reason=reason)
+        else:
+            commitments.try_again(request, self._wait(request.tries))
+
+    def _wait(self, tries: int) -> float:
+        """Returns the seconds before something is sent again."""
+        return float(min(self.settings.longest_wait, self.settings.first_wait * 2**tries))
 
     def _send(self, job: str, peer: Peer | None, deliveries: Sequence[Delivery]) -> None:
         if peer is None:
@@ -98,7 +124,7 @@ class ResultSender(threading.Thread):
                 reason=reason,
             )
             return
-        wait = min(settings.longest_wait, settings.first_wait * 2**delivery.tries)
+        wait = self._wait(delivery.tries)
         self.queue.deliveries.try_again(delivery, reason, wait)
         said = f"{said}, and is sent again in {wait:.0f} s: {reason}"
         tell_event("not_sent", said, level=logging.WARNING, job=job, to=address, reason=reason)

@@ -1,5 +1,6 @@
 """The DICOM service: listener, worker and sender around one queue."""
 
+import logging
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from medseg.errors import MedsegError
+from medseg.pacs.deaths import LAST_TRACE
 from medseg.pacs.listener import Listener, free_space
 from medseg.pacs.log import logged_into, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
@@ -52,11 +54,16 @@ class DicomService:
         self.sender.start()
         waiting = self.queue.counts()["job"].get("waiting", 0)
         more = f"; {counted(waiting, 'case')} of before are waiting" if waiting else ""
+        for death in self.queue.last_deaths:
+            how = f"crashed ({LAST_TRACE} says where)" if death.is_crash else "was ended"
+            said = f"medseg {how} while it worked on {death.work}"
+            tell_event("died", said, level=logging.WARNING, work=death.work, is_crash=str(death.is_crash).lower())
         at = f"{self.settings.ae_title} at port {self.listener.port} of {self.settings.host}"
         tell_event("started", f"DICOM: {at}{more}", port=self.listener.port, waiting=waiting)
 
     def stop(self) -> None:
         """Ends: takes nothing more, finishes the case and the sending that are under way, and keeps all else."""
+        self.queue.deaths.excuse()
         self.worker.stop()
         self.sender.stop()
         self.listener.stop()
@@ -70,6 +77,7 @@ class DicomService:
     def hand_back(self) -> None:
         """Ends the process at once; the case that is under way is predicted at the next start."""
         job = self.worker.under_way
+        self.queue.deaths.excuse()
         if job is not None:
             self.queue.jobs.hand_back(job.name)
             tell_event("handed_back", f"Job {job.name} is handed back", job=job.name)
@@ -170,7 +178,8 @@ def running_service(
         models: By name.
         settings: Of the site.
         on_device: Runs a function when the device is free; None: in a thread of its own.
-        by_signals: Whether a second SIGTERM or Ctrl-C hands back what is under way, as in ``ended_by_signals``.
+        by_signals: Whether the process is for the service alone: a second SIGTERM or Ctrl-C hands back what is under
+            way, as in ``ended_by_signals``, and a crash leaves its trace.
 
     Raises:
         MedsegError: The port or the folder of the queue cannot be used.
@@ -180,6 +189,7 @@ def running_service(
         stack.enter_context(logged_into(service.queue.folder))
         if by_signals:
             stack.enter_context(ended_by_signals(service))
+            stack.enter_context(service.queue.deaths.tracing())
         try:
             service.start()
             yield service

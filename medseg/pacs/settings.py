@@ -97,6 +97,8 @@ class DicomSettings(Record):
         client_ca: The authorities by which the certificates of callers are checked, in PEM; callers need one then.
         queue: The folder of the queue.
         send: Where results go.
+        commitments: Senders that may ask whether what they sent is kept (storage commitment), and where they listen
+            for the answer; their instances are removed as others are (``keep``).
         formats: What is written of each case: names of ``--format``.
         quiet_time: A study is complete when nothing of it came for so long, in seconds or as "60s".
         longest_time: A study is complete so long after its first instance at the latest.
@@ -123,6 +125,7 @@ class DicomSettings(Record):
     client_ca: Path | None = None
     queue: Path = Path("medseg-queue")
     send: Annotated[tuple[Peer, ...], BeforeValidator(_several)] = ()
+    commitments: Annotated[tuple[Peer, ...], BeforeValidator(_several)] = ()
     formats: Texts = ("dicom-seg",)
     quiet_time: Duration = 60.0
     longest_time: Duration = 5400.0
@@ -144,6 +147,8 @@ class DicomSettings(Record):
             raise ValueError("certificate and key go together: the two files of TLS, in PEM")
         if self.client_ca is not None and self.certificate is None:
             raise ValueError("client_ca needs certificate and key: callers are checked within TLS")
+        if other := [peer.address for peer in self.commitments if peer.kind != "dicom"]:
+            raise ValueError(f"commitments: {other[0]} is no AET@host:port, where a sender listens for the answer")
         return self
 
     def checked(self, models: tuple[str, ...], is_local: bool) -> Self:

@@ -17,7 +17,7 @@ from medseg.inferers.recipe_model import RecipeModel
 from medseg.io.discover import image_sources
 from medseg.io.mask_formats import formats_named
 from medseg.io.source import ImageSource
-from medseg.pacs.jobs import ENDED_THE_PROCESS, Job
+from medseg.pacs.jobs import Job
 from medseg.pacs.log import of_a_patient, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
 from medseg.pacs.received import STUDIES, flush
@@ -88,9 +88,10 @@ class StudyWorker(threading.Thread):
         job = self.queue.jobs.next_job()
         if job is None:
             return False
-        if not self.queue.jobs.begin(job):
-            self._tell_failed(job, ENDED_THE_PROCESS)
+        if reason := self.queue.deaths.verdict(job.name):
+            self._failed(job, reason)
             return True
+        self.queue.jobs.begin(job)
         self.under_way = job
         try:
             self._predict(job)
@@ -111,7 +112,9 @@ class StudyWorker(threading.Thread):
     def _look_at(self, study: str) -> None:
         received_at = self.queue.received.received_at(study)
         try:
-            with of_a_patient():
+            if crashed := self.queue.deaths.verdict(study):
+                raise SourceError(crashed)
+            with of_a_patient(), self.queue.deaths.watching(study):
                 plan = self.plan_of(study)
         except MedsegError as error:
             plan = StudyPlan((), {}, (reason_without_names(error, ()),))
@@ -174,7 +177,7 @@ class StudyWorker(threading.Thread):
                 self._done(job, prediction, time.monotonic() - start)
 
     def _segmented(self, job: Job, case: Case) -> Prediction:
-        with of_a_patient():
+        with of_a_patient(), self.queue.deaths.watching(job.name):
             folder = self.queue.results_of(job.name)
             self.queue.drop_results(job.name)
             folder.mkdir()
@@ -231,9 +234,6 @@ class StudyWorker(threading.Thread):
 
     def _failed(self, job: Job, reason: str) -> None:
         self.queue.jobs.end(job, "failed", reason)
-        self._tell_failed(job, reason)
-
-    def _tell_failed(self, job: Job, reason: str) -> None:
         tell_event(
             "failed",
             f"Study {job.study}: {job.model} failed: {reason}",

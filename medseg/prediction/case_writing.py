@@ -1,5 +1,6 @@
 """The masks of a case: written in each format, read back by another reader, and accounted for."""
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from medseg.version import VERSION
 from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
 
 PREVIEW = "preview"  # the folder of pictures beside predictions.json
+HOW_COMPUTED = {"window", "window_batch_size"}  # settings that are chosen by what memory there is
 MOST_MEASURED = 2**28  # voxels of an image whose objects are measured one by one: some 10 GB of memory
 
 # DICOM's modalities, and what people call these in the names of channels.
@@ -81,6 +83,7 @@ def write_case(
         case.images[0],
         model.name,
         segmentation_form([format_.name for format_ in paths]),
+        prediction_digest(model, case) if any(format_.on_dicom for format_ in paths) else "",
     )
     if folder is not None:
         _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
@@ -120,6 +123,33 @@ def write_case(
         n_objects=_counts(segmented_case.objects, record.labels),
         objects=None if folder is not None else segmented_case.objects,
     )
+
+
+def prediction_digest(model: Model | RecipeModel, case: Case) -> str:
+    """Returns a digest of what predicts a case: its weights, rules and settings, and images beside the first.
+
+    What is not in it says only how it is computed, and changes few voxels: device, back end, threads, size of windows.
+
+    Args:
+        model: With the settings that it predicts by.
+        case: Its first image has UIDs of its own in DICOM objects.
+
+    Returns:
+        The SHA-256; "" where the weights are in memory only.
+    """
+    try:
+        texts = [model.fingerprint, model.record.labels.model_dump_json()]
+    except OSError:
+        return ""
+    if isinstance(model, RecipeModel):
+        texts.append(model.record.model_dump_json(exclude_defaults=True, exclude={"medseg", "origin", "labels"}))
+    for each in model.every_model if isinstance(model, RecipeModel) else [model]:
+        settings = each.record.inference.model_dump_json(exclude_defaults=True, exclude=HOW_COMPUTED)
+        grid = each.record.plan.grid.model_dump_json(exclude_defaults=True)
+        texts += [settings, grid, *map(str, each.record.postprocessing)]
+    texts += [f"{image.series_uid} {image.part}" for image in case.images[1:]]
+    texts.append(repr(case.spacing))
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _write_reports(

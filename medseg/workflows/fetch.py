@@ -66,8 +66,7 @@ def fetch(
     port = os.environ.get(MOVE_PORT, "") if move_port is None else str(move_port)
     if port and not port.isdigit():
         raise ConfigError(f"{MOVE_PORT}: '{port}' is no port")
-    title = ae_title or os.environ.get(AE_TITLE) or "MEDSEG"
-    result = fetch_source(remote, Path(output), title, int(port) if port else None)
+    result = fetch_source(remote, Path(output), own_title(ae_title), int(port) if port else None)
     say(f"{counted(result.n_instances, 'instance')} in {result.folder}, {result.n_new} of them new")
     return result
 
@@ -90,6 +89,11 @@ def files_of_peer(**given: str | Path | None) -> dict[str, Path | None]:
     """Returns the files of token and TLS, with those of the environment where none are given."""
     paths = {name: given.get(name) or os.environ.get(variable) for name, variable in FILES.items()}
     return {name: Path(path) if path else None for name, path in paths.items()}
+
+
+def own_title(given: str | None) -> str:
+    """Returns the AE title of this side: the given one, else that of the environment, else MEDSEG."""
+    return given or os.environ.get(AE_TITLE) or "MEDSEG"
 
 
 def fetched_if_remote(source: str | Path, output: str | Path | None) -> str | Path:

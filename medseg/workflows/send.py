@@ -9,7 +9,7 @@ from medseg.errors import Problem, SourceError
 from medseg.io.dicom.files import read_headers
 from medseg.io.folders import files_under
 from medseg.progress import counted, say, warn
-from medseg.workflows.fetch import check_network_installed, files_of_peer
+from medseg.workflows.fetch import check_network_installed, files_of_peer, own_title
 
 FIRST_WAIT = 2.0  # seconds before the second try; twice as many before each further one
 
@@ -32,7 +32,7 @@ def send(
     destination: str,
     *,
     tries: int = 5,
-    ae_title: str = "MEDSEG",
+    ae_title: str | None = None,
     token_file: str | Path | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
@@ -40,15 +40,16 @@ def send(
 ) -> SendResult:
     """Sends DICOM files, such as masks of ``predict``, to an archive.
 
-    What is not taken is sent again after 2 s, 4 s, 8 s, …. UIDs of masks follow from their content, so that sending one
-    twice does not double it.
+    What is not taken is sent again after 2 s, 4 s, 8 s, …. UIDs of masks follow from what they were made of, so that
+    sending one twice, or after another run, does not double it.
 
     Args:
         source: Files, or folders whose DICOM files are meant.
         destination: ``AET@host:port``, ``tls:AET@host:port``, the URL of a DICOMweb server, or a folder.
         tries: How many times a file is sent at most.
-        ae_title: Of this side, in DICOM.
-        token_file: As in ``fetch``, with its environment variable; so are the other files.
+        ae_title: Of this side, in DICOM; MEDSEG by default. As in ``fetch``, environment variables count where this or
+            a file is not given.
+        token_file: Of DICOMweb: a file with the bearer token, or with ``user:password``.
         certificate: Of TLS: who this side is, in PEM; with ``key``.
         key: Of TLS, in PEM.
         ca: Of TLS: the authorities of the archive's certificate, in PEM.
@@ -65,6 +66,7 @@ def send(
     from medseg.pacs.peers import Peer
 
     peer = Peer.of(destination, **files_of_peer(token_file=token_file, certificate=certificate, key=key, ca=ca))
+    title = own_title(ae_title)
     given = [Path(each) for each in ([source] if isinstance(source, str | Path) else source)]
     listed = [file for path in given for file in (files_under(path) if path.is_dir() else [path])]
     waiting = [header.path for header in read_headers(listed)[0]]
@@ -73,7 +75,7 @@ def send(
     sent: list[Path] = []
     failures: dict[Path, str] = {}
     for number in range(tries):
-        answers = send_files(peer, waiting, ae_title)
+        answers = send_files(peer, waiting, title)
         sent += [answer.file for answer in answers if not answer.failure]
         failures = {answer.file: answer.failure for answer in answers if answer.failure}
         waiting = list(failures)

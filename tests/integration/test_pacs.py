@@ -30,7 +30,6 @@ import medseg
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
 from medseg.networks.registry import build_network
-from medseg.pacs import jobs
 from medseg.pacs.destinations import send_files
 from medseg.pacs.peers import Peer
 from medseg.plan import Plan
@@ -172,7 +171,6 @@ def test_interleaved_series_of_a_thousand_slices(tmp_path: Path, tiny_plan: Plan
 
 
 def _serve(folder: Path, model: ServedModel, port: int) -> None:
-    jobs.MOST_BEGUN = 1000  # it is not the cases that end this process
     with service_of(folder, [model], port=port, send=[str(folder / "out")], quiet_time=3):
         signal.pause()
 

@@ -1,8 +1,7 @@
 """What all DICOM objects that are made from a series and its mask have in common."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,15 +40,8 @@ class Identity(NamedTuple):
     modality: str
 
 
-@contextmanager
-def as_sources_are() -> Iterator[None]:
-    """Lets what sources hold be repeated as it is, odd names and UIDs too."""
-    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
-        yield
-
-
 def write_derived(
-    path: Path, segmented: LabelMapVolume, make: Callable[[LabelMapVolume, SourceSeries], FileDataset]
+    path: Path, segmented: LabelMapVolume, make: Callable[[LabelMapVolume, SourceSeries], Dataset]
 ) -> list[Path]:
     """Writes an object that is made from a label map and its source, and returns its file.
 
@@ -62,8 +54,8 @@ def write_derived(
         OutputError: There is no DICOM source, or the file cannot be written.
         SourceError: The source cannot be referred to, or read.
     """
-    with as_sources_are():
-        dataset = make(segmented, source_series(segmented, path))
+    with config.disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+        dataset = make(segmented, source_series(segmented, path))  # what sources hold is repeated, odd names too
         with written_whole(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
     return [path]

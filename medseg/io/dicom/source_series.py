@@ -51,6 +51,7 @@ IDENTITY = ("PatientName", "PatientID")
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: names of patients and structures may be in any script
+DECIMALS = 3  # of directions and mm that tell the volumes of a series apart
 LARGEST_NUMBER = 10**9  # of a series, so that more can be added: DICOM's numbers end at 2**31
 
 
@@ -150,17 +151,33 @@ def source_series(segmented: LabelMapVolume, path: Path) -> SourceSeries:
 
 
 def mask_digest(segmented: LabelMapVolume, series: SourceSeries) -> str:
-    """Returns a digest of all that a mask is made from; the same mask of the same series gets the same UIDs again.
+    """Returns a digest that the UIDs of all objects of a mask follow from.
+
+    Of a mask that a model predicted, that is of the images and of the model with its settings, not of voxels: a rerun
+    that differs in some of them, or sees a slice that came later, gets the same UIDs, and replaces what was there. Of
+    any other mask it is a digest of the mask and its slices.
 
     Args:
         segmented: The label map with its labels.
         series: That it lies on.
     """
-    digest = sha256(np.ascontiguousarray(segmented.label_map).data)
-    texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid)
-    files = (str(reference.ReferencedSOPInstanceUID) for reference in series.references)
-    digest.update("\n".join((*texts, *files)).encode())
+    if segmented.predicted_by and segmented.source is not None:
+        digest, texts = sha256(), (*_volume_names(segmented.source, series), segmented.predicted_by)
+    else:
+        digest = sha256(np.ascontiguousarray(segmented.label_map).data)
+        files = (str(reference.ReferencedSOPInstanceUID) for reference in series.references)
+        texts = (segmented.labels.model_dump_json(), segmented.algorithm, series.uid, *files)
+    digest.update("\n".join(texts).encode())
     return digest.hexdigest()
+
+
+def _volume_names(source: ImageSource, series: SourceSeries) -> tuple[str, ...]:
+    """Returns what tells a volume from all others, however many of its slices are there: study and series, and in a
+    series of several volumes which one, by its name and by how its slices lie."""
+    plane = series.planes[0]
+    directions = np.round((*plane.along_row, *plane.down_column, *plane.pixel_spacing), DECIMALS) + 0.0  # no -0
+    lies = f"{plane.rows} {plane.columns} {directions.tolist()}"
+    return (str(series.header.StudyInstanceUID), source.patient_id, series.uid, source.part, lies)
 
 
 def derived_uid(*names: str) -> UID:

@@ -1,6 +1,7 @@
 """Label maps as DICOM segmentations, on the slices of their source, through highdicom."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,9 @@ from pydicom.uid import UID, CTImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
 
 from medseg.errors import OutputError
-from medseg.files import written_whole
-from medseg.io.dicom.derived_object import as_sources_are, concept, series_description
+from medseg.io.dicom.derived_object import concept, series_description, write_derived
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, on_planes
-from medseg.io.dicom.source_series import (
-    CHARACTER_SET,
-    SourceSeries,
-    derived_uid,
-    instance_reference,
-    mask_digest,
-    source_series,
-)
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, instance_reference, mask_digest
 from medseg.io.dicom.stack import stack_of
 from medseg.io.label_map_volume import LabelMapVolume, SegmentationForm
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
@@ -37,7 +30,7 @@ ON_GRID = "dicom-seg-grid"  # what the format of ``write_dicom_seg_on_grid`` is 
 LABEL_MAP = "dicom-seg-labelmap"  # the same of ``write_dicom_label_map``
 MOST_FRAMES = 400  # above which some viewers show no segmentation (Weasis), and others are slow
 
-PREFIXES = {"BINARY": "segmentation", "LABELMAP": "label map"}  # of what UIDs are derived from
+UID_NAMES = {"BINARY": "segmentation", "LABELMAP": "label map", ON_GRID: "segmentation on grid"}
 
 SERIES_NUMBERS = {"BINARY": 1000, "LABELMAP": 1500}  # a mask's series has this number and that of its source
 SHARED = (
@@ -65,21 +58,7 @@ def write_dicom_seg(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        if not stack_of(series.planes, path).is_grid:
-            warn(
-                f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place DICOM "
-                f"SEG wrong; for these write {ON_GRID} or rtstruct"
-            )
-        segmentation = _segmentation(segmented, series)
-        _refer_to_slices(segmentation, series)
-        if segmentation.NumberOfFrames > MOST_FRAMES:
-            say(
-                f"{path}: has {segmentation.NumberOfFrames} frames, one for each slice of each structure; where a "
-                f"viewer is slow with it or shows nothing, {LABEL_MAP} has one for each slice"
-            )
-        return _saved(path, segmentation, series)
+    return write_derived(path, segmented, partial(_binary, path))
 
 
 def write_dicom_label_map(path: Path, segmented: LabelMapVolume) -> list[Path]:
@@ -104,32 +83,19 @@ def write_dicom_label_map(path: Path, segmented: LabelMapVolume) -> list[Path]:
         raise OutputError(
             f"{path}: regions overlap their labels, and a label map holds one structure a pixel; choose dicom-seg"
         )
-    with as_sources_are():
-        series = source_series(segmented, path)
-        segmentation = _segmentation(segmented, series, "LABELMAP")
-        # PixelPaddingValue says that 0 is no segment. Where the background is described as one, as highdicom does, OHIF
-        # 3.13 gives each segment the colour of the one before.
-        segmentation.SegmentSequence = [item for item in segmentation.SegmentSequence if item.SegmentNumber != 0]
-        _refer_to_slices(segmentation, series)
-        # By pydicom itself: gdcm's encoder ends the whole process on frames of some sizes.
-        segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-        return _saved(path, segmentation, series)
+    return write_derived(path, segmented, _label_map)
 
 
-def segmentation_uid(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> UID:
-    """Returns the SOPInstanceUID that the segmentation of a mask has, whether it is written or not.
+def segmentation_uids(segmented: LabelMapVolume, series: SourceSeries, kind: str) -> tuple[UID, UID]:
+    """Returns SOPInstanceUID and SeriesInstanceUID that the segmentation of a mask has, whether it is written or not.
 
     Args:
         segmented: The mask.
         series: That it lies on.
-        kind: How its frames hold segments.
+        kind: "BINARY", "LABELMAP" or ``ON_GRID``.
     """
-    return derived_uid(mask_digest(segmented, series), PREFIXES[kind])
-
-
-def segmentation_series_uid(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> UID:
-    """Returns the same of its SeriesInstanceUID."""
-    return derived_uid(mask_digest(segmented, series), f"{PREFIXES[kind]} series")
+    digest, name = mask_digest(segmented, series), UID_NAMES[kind]
+    return derived_uid(digest, name), derived_uid(digest, f"{name} series")
 
 
 def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]:
@@ -150,25 +116,51 @@ def write_dicom_seg_on_grid(path: Path, segmented: LabelMapVolume) -> list[Path]
         SourceError: The source cannot be referred to.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        series = replace(series, planes=_planes_of(segmented.geometry), references=[])
-        segmentation = _segmentation(segmented, series)
-        for frame in segmentation.PerFrameFunctionalGroupsSequence:
-            del frame.DerivationImageSequence
-        return _saved(path, segmentation, series)
+    return write_derived(path, segmented, _on_grid)
 
 
-def _saved(path: Path, segmentation: "Segmentation", series: SourceSeries) -> list[Path]:
+def _binary(path: Path, segmented: LabelMapVolume, series: SourceSeries) -> "Segmentation":
+    if not stack_of(series.planes, path).is_grid:
+        warn(
+            f"{path}: lies on slices that are tilted, uneven or missing, where dcmqi and some viewers place DICOM SEG "
+            f"wrong; for these write {ON_GRID} or rtstruct"
+        )
+    segmentation = _segmentation(segmented, series, "BINARY")
+    _refer_to_slices(segmentation, series)
+    if segmentation.NumberOfFrames > MOST_FRAMES:
+        say(
+            f"{path}: has {segmentation.NumberOfFrames} frames, one for each slice of each structure; where a viewer "
+            f"is slow with it or shows nothing, {LABEL_MAP} has one for each slice"
+        )
+    return segmentation
+
+
+def _label_map(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentation":
+    segmentation = _segmentation(segmented, series, "LABELMAP")
+    # PixelPaddingValue says that 0 is no segment. Where the background is described as one, as highdicom does, OHIF
+    # 3.13 gives each segment the colour of the one before.
+    segmentation.SegmentSequence = [item for item in segmentation.SegmentSequence if item.SegmentNumber != 0]
+    _refer_to_slices(segmentation, series)
+    # By pydicom itself: gdcm's encoder ends the whole process on frames of some sizes.
+    segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    return segmentation
+
+
+def _on_grid(segmented: LabelMapVolume, series: SourceSeries) -> "Segmentation":
+    series = replace(series, planes=_planes_of(segmented.geometry), references=[])
+    segmentation = _segmentation(segmented, series, "BINARY", ON_GRID)
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence
+    return segmentation
+
+
+def _refer_to_series(segmentation: "Segmentation", series: SourceSeries) -> None:
+    """Names all files of the series, those of slices without a structure too."""
     segmentation.SourceImageSequence = series.instances
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
         instance_reference(instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID)
         for instance in series.instances
     ]
-    segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
-    with written_whole(path) as temporary:
-        segmentation.save_as(temporary)
-    return [path]
 
 
 def _planes_of(grid: Geometry) -> list[SlicePlane]:
@@ -181,14 +173,18 @@ def _planes_of(grid: Geometry) -> list[SlicePlane]:
     ]
 
 
-def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm = "BINARY") -> "Segmentation":
+def _segmentation(
+    segmented: LabelMapVolume, series: SourceSeries, kind: SegmentationForm, written_as: str = ""
+) -> "Segmentation":
+    """Returns the object. ``written_as`` names objects that are another one than the usual of their kind."""
     from highdicom.seg import Segmentation
 
     content, structures = mask_digest(segmented, series), segmented.labels.structures
+    uid, series_uid = segmentation_uids(segmented, series, written_as or kind)
     labels = dicom_labels([structure.name for structure in structures])
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [0]
-    return Segmentation(
+    segmentation = Segmentation(
         source_images=[_classic_slice(series, i) for i in used],
         pixel_array=_segments(pixels[used], segmented.labels),
         segmentation_type=kind,
@@ -196,9 +192,9 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: Segment
             _description(number, label, structure, segmented.algorithm, content)
             for number, (label, structure) in enumerate(zip(labels, structures, strict=True), start=1)
         ],
-        series_instance_uid=segmentation_series_uid(segmented, series, kind),
+        series_instance_uid=series_uid,
         series_number=SERIES_NUMBERS[kind] + series.number,
-        sop_instance_uid=segmentation_uid(segmented, series, kind),
+        sop_instance_uid=uid,
         instance_number=1,
         manufacturer="medseg",
         manufacturer_model_name=dicom_label(segmented.algorithm),
@@ -210,13 +206,14 @@ def _segmentation(segmented: LabelMapVolume, series: SourceSeries, kind: Segment
         specific_character_set=CHARACTER_SET,
         omit_empty_frames=bool(pixels.any()),
     )
+    segmentation.ContentCreatorName = ""  # nobody, but DICOM asks for it
+    _refer_to_series(segmentation, series)
+    return segmentation
 
 
 def _segments(pixels: Array, labels: Labels) -> Array:
-    """Returns label values ``(plane, row, column)`` as highdicom takes segments.
-
-    That is a map of their numbers, or where they overlap masks ``(plane, row, column, segment)``.
-    """
+    """Returns label values ``(plane, row, column)`` as highdicom takes segments: a map of their numbers, or where they
+    overlap masks ``(plane, row, column, segment)``."""
     encoded, structures, is_part = labels.encode(pixels), labels.structures, _parts(labels)
     if _overlap(labels):
         masks: Array = is_part.T[encoded]
@@ -263,11 +260,8 @@ def _description(number: int, label: str, structure: Region, algorithm: str, con
 
 
 def _classic_slice(series: SourceSeries, i: int) -> Dataset:
-    """Returns one slice as a classic image without pixels, named by its number.
-
-    highdicom knows classic series and single enhanced files only. This gives it slices of any kind, where our reader
-    found them; ``_refer_to_slices`` then names the files that they are in.
-    """
+    """Returns one slice as a classic image without pixels, named by its number: highdicom knows classic series and
+    single enhanced files only. ``_refer_to_slices`` then names the files that slices are in."""
     plane = series.planes[i]
     image = Dataset()
     image.update(series.patient_and_study)

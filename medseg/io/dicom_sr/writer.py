@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset
 from pydicom.sr.coding import Code as DicomCode
 
-from medseg.files import written_whole
-from medseg.io.dicom.derived_object import NOT_CLINICAL, as_sources_are, concept, series_description
+from medseg.io.dicom.derived_object import NOT_CLINICAL, concept, series_description, write_derived
 from medseg.io.dicom.segmentation_objects import LABEL_MAP_STORAGE
-from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, mask_digest, source_series
-from medseg.io.dicom_seg.writer import segmentation_series_uid, segmentation_uid
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, mask_digest
+from medseg.io.dicom_seg.writer import segmentation_uids
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label, storable_text
 from medseg.measures.structures import MM3_IN_ML, StructureRow
@@ -86,14 +85,7 @@ def write_dicom_sr(path: Path, segmented: LabelMapVolume) -> list[Path]:
         SourceError: The source cannot be referred to, or read.
         LabelError: Values are no label's.
     """
-    with as_sources_are():
-        series = source_series(segmented, path)
-        report = _report(segmented, series)
-        report.SeriesDescription = series_description("Measurements", series)
-        report.ManufacturerModelName, report.SoftwareVersions = dicom_label(segmented.algorithm), VERSION
-        with written_whole(path) as temporary:
-            report.save_as(temporary)
-    return [path]
+    return write_derived(path, segmented, _report)
 
 
 def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3DSR":
@@ -102,12 +94,8 @@ def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3D
 
     content = mask_digest(segmented, series)
     form = segmented.segmentation
-    segmentation = _evidence(
-        series,
-        segmentation_series_uid(segmented, series, form),
-        SEGMENTATION_STORAGE[form],
-        segmentation_uid(segmented, series, form),
-    )
+    uid, series_uid = segmentation_uids(segmented, series, form)
+    segmentation = _evidence(series, series_uid, SEGMENTATION_STORAGE[form], uid)
     images = [
         _evidence(series, series.uid, each.ReferencedSOPClassUID, each.ReferencedSOPInstanceUID)
         for each in series.instances
@@ -122,7 +110,7 @@ def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3D
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=groups,
     )
-    return Comprehensive3DSR(
+    document = Comprehensive3DSR(
         evidence=[segmentation, *images],
         content=report[0],
         series_instance_uid=derived_uid(content, form, "report series"),
@@ -134,6 +122,9 @@ def _report(segmented: LabelMapVolume, series: SourceSeries) -> "Comprehensive3D
         is_final=False,
         specific_character_set=CHARACTER_SET,
     )
+    document.SeriesDescription = series_description("Measurements", series)
+    document.ManufacturerModelName, document.SoftwareVersions = dicom_label(segmented.algorithm), VERSION
+    return document
 
 
 def _observer(segmented: LabelMapVolume) -> "ObserverContext":

@@ -1,16 +1,22 @@
 """From C-STORE to a mask in a folder, in one process: what is acknowledged, what is predicted, what is told."""
 
+import ctypes
+import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+import torch
 from archives import bright_model, service_of, store, wait_for
 from dicom_kinds import KINDS, write_kind
+from dicom_kinds import balls as balls_of
 from highdicom.seg import segread
 
 from medseg.dataset.cases import Case
@@ -18,7 +24,8 @@ from medseg.io.discover import source_of
 from medseg.io.mask_formats import format_named
 from medseg.pacs import listener, sender
 from medseg.pacs.queue import StudyQueue
-from medseg.pacs.service import DicomService
+from medseg.pacs.service import DicomService, running_service
+from medseg.pacs.settings import DicomSettings
 from medseg.plan import Plan
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
 from medseg.serve.models import ServedModel
@@ -210,23 +217,44 @@ def test_what_was_under_way_goes_on(tmp_path: Path, balls: ServedModel) -> None:
     assert not gone.exists()
 
 
+class Crashing(torch.nn.Module):
+    """A network that ends the process on images that are brighter than 2000, as a faulty library does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.max() > 2000:
+            ctypes.string_at(0)
+        return torch.cat([500 - image, image - 500], 1)
+
+
+def _crash(folder: Path, model: ServedModel) -> None:
+    """The service in a process of its own, as the command runs it, until all is done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    content = {"port": 0, "queue": folder / "queue", "quiet_time": 0.1, "least_free": 1}
+    with running_service({"balls": model}, DicomSettings(**content), by_signals=True) as service:
+        wait_for(is_done(service, 2))
+
+
 @pytest.mark.slow
-def test_a_study_that_ends_the_process_is_left_at_last(tmp_path: Path, balls: ServedModel) -> None:
-    files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
+def test_a_study_that_crashes_the_process_is_left_at_last(tmp_path: Path, balls: ServedModel) -> None:
+    """And the other study is predicted. Kills from outside do not count as crashes."""
+    balls._loaded = dataclasses.replace(balls.loaded(), network=Crashing())  # type: ignore[type-var]
     with service_of(tmp_path, [balls], quiet_time=100) as service:
-        store(service.listener.port, files)
-        (study,) = [row[0] for row in service.queue.received.receiving()]
-        service.worker._look_at(study)
-    for _ in range(3):
-        queue = StudyQueue(tmp_path / "queue")
-        job = queue.jobs.next_job()
-        assert job is not None
-        assert queue.jobs.begin(job)
-        queue.close()
-    with service_of(tmp_path, [balls]) as service:
-        wait_for(is_done(service))
-        assert states(service)["job"] == {"failed": 1}
-        assert "ended 3 times" in service.queue.entries()[0]["jobs"][0]["reason"]
+        for name, times in (("good", 1), ("bad", 3)):
+            files = write_kind(tmp_path / name, KINDS["CT"], lambda lps, times=times: times * balls_of(lps)).iterdir()
+            assert set(store(service.listener.port, sorted(files))) == {0}
+    ends = []
+    for _ in range(5):
+        process = multiprocessing.get_context("fork").Process(target=_crash, args=(tmp_path, balls))
+        process.start()
+        process.join(60)
+        ends.append(process.exitcode)
+    assert ends == [-signal.SIGSEGV] * 3 + [0] * 2
+    assert "ctypes" in (tmp_path / "queue" / "crash.last.log").read_text()
+    queue = StudyQueue(tmp_path / "queue")
+    assert queue.counts()["job"] == {"predicted": 1, "failed": 1}
+    told = "".join(job["reason"] for study in queue.entries() for job in study["jobs"])
+    assert told == "medseg crashed 3 times over it; send the study again to try again"
+    queue.close()
 
 
 @pytest.mark.slow
