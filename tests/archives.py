@@ -102,9 +102,12 @@ class Orthanc:
         asked = {"Level": "Instance", "Query": query, "Expand": True}
         return list(self.http.post("/tools/find", json=asked).json())
 
-    def file(self, instance: str, path: Path) -> Path:
+    def only_segmentation(self, folder: Path) -> Dataset:
+        """Returns the one SEG that it has."""
+        (instance,) = [each["ID"] for each in self.instances(Modality="SEG")]
+        path = folder / f"{instance}.dcm"
         path.write_bytes(self.http.get(f"/instances/{instance}/file").content)
-        return path
+        return pydicom.dcmread(path)
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def running_orthanc(folder: Path, modalities: dict[str, tuple[str, int]] | None 
         "StorageDirectory": str(folder), "IndexDirectory": str(folder), "AuthenticationEnabled": False,
         "DicomModalities": known, "Plugins": [str(DICOMWEB_PLUGIN)], "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True,
-        "DicomCheckCalledAet": False,
+        "DicomCheckCalledAet": False, "OverwriteInstances": True,
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(content))
     process = subprocess.Popen([program, str(folder / "orthanc.json")], stderr=(folder / "log").open("w"))

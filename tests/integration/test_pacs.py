@@ -27,12 +27,16 @@ from model_records import record_of
 from pydicom.uid import generate_uid
 
 import medseg
+from medseg.dataset.cases import Case
 from medseg.errors import SourceError
 from medseg.inferers.model import save_model
+from medseg.io.discover import source_of
+from medseg.io.mask_formats import format_named
 from medseg.networks.registry import build_network
 from medseg.pacs.destinations import send_files
 from medseg.pacs.peers import Peer
 from medseg.plan import Plan
+from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
 from medseg.serve.models import ServedModel
 
 pytestmark = pytest.mark.slow
@@ -148,6 +152,101 @@ def test_a_study_is_complete_when_the_archive_says_so(tmp_path: Path, orthanc: O
             service.worker.count_of._asked.clear()  # type: ignore[union-attr]
             store(service.listener.port, files[-1:])
             wait_for(lambda service=service: service.queue.counts()["job"] == {"predicted": 1})
+
+
+def test_kinds_through_the_listener_are_as_predict_says(tmp_path: Path, real_data: Path, tiny_plan: Plan) -> None:
+    """A Siemens mosaic among them. Each is sent twice, and is done once."""
+    kinds = ("big-endian", "tilted by 20°", "enhanced", "missing slice")
+    folders = [write_kind(tmp_path / name, KINDS[name]) for name in kinds]
+    folders.append(tmp_path / "mosaic")
+    folders[-1].mkdir()
+    shutil.copy(real_data / "dicom_reference" / "transfer_syntaxes" / "In" / "1.dcm", folders[-1])
+    models = [bright_model(tmp_path, tiny_plan), bright_model(tmp_path, tiny_plan, "fmri", ("MR",))]
+    with service_of(tmp_path, models, send=[str(tmp_path / "out")], quiet_time=3) as service:
+        for folder in (*folders, *folders):
+            assert set(store(service.listener.port, sorted(folder.iterdir()))) == {0}
+        wait_for(lambda: service.queue.counts()["study"] == {"done": len(folders)}, 120)
+        assert service.queue.counts()["job"] == {"predicted": len(folders)}
+    out = {segread(file).SOPInstanceUID: segread(file) for file in (tmp_path / "out").iterdir()}
+    assert len(out) == len(folders)
+    for folder in folders:
+        model = models[folder.name == "mosaic"].loaded()
+        predictor = CasePredictor(
+            model, tmp_path, model.record.inference, PredictionOptions((format_named("dicom-seg"),))
+        )
+        (mask,) = predictor.predict(Case(folder.name, (source_of(folder),))).masks
+        of_predict = segread(mask.path)
+        assert of_predict.pixel_array.any()
+        assert np.array_equal(of_predict.pixel_array, out[of_predict.SOPInstanceUID].pixel_array)
+
+
+def test_a_slice_that_comes_late_replaces_the_result(tmp_path: Path, orthanc: Orthanc, tiny_plan: Plan) -> None:
+    """And one that comes before the quiet time is over begins that anew."""
+    files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
+    model = bright_model(tmp_path, tiny_plan)
+    send = [orthanc.destination, orthanc.web]
+    with service_of(tmp_path, [model], send=send, quiet_time=2) as service:
+        for part in (files[:7], files[7:13], files[13:19]):
+            store(service.listener.port, part)
+            time.sleep(1)
+        wait_for(lambda: service.queue.counts()["study"] == {"done": 1})
+        assert service.queue.counts()["job"] == {"predicted": 1}
+        first = orthanc.only_segmentation(tmp_path)
+        store(service.listener.port, files[19:])
+        wait_for(lambda: service.queue.counts()["study"] == {"done": 1})
+        assert service.queue.counts()["job"] == {"predicted": 2}
+        last = orthanc.only_segmentation(tmp_path)
+    assert first.SOPInstanceUID == last.SOPInstanceUID
+    assert [len(each.ReferencedSeriesSequence[0].ReferencedInstanceSequence) for each in (first, last)] == [19, 20]
+
+
+def test_storage_commitment_for_orthanc(tmp_path: Path) -> None:
+    """Orthanc asks whether what it sent is kept, and whether something is that it never sent."""
+    port = free_port()
+    with running_orthanc(tmp_path / "orthanc", {"medseg": ("MEDSEG", port)}) as orthanc:
+        files = sorted(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())[:3]
+        store(orthanc.dicom_port, files)
+        known = [pydicom.dcmread(file) for file in files]
+        with service_of(tmp_path, [], port=port, commitments=[orthanc.destination], quiet_time=100) as service:
+            (study,) = orthanc.http.get("/studies").json()
+            asked = {"Resources": [study], "StorageCommitment": True}
+            sent = orthanc.http.post("/modalities/medseg/store", json=asked).json()
+            transactions = {"Success": sent["StorageCommitmentTransactionUID"]}
+            unknown = [
+                {"SOPClassUID": known[0].SOPClassUID, "SOPInstanceUID": uid}
+                for uid in ("1.2.3", known[0].SOPInstanceUID)
+            ]
+            asked = {"DicomInstances": unknown}
+            transactions["Failure"] = orthanc.http.post("/modalities/medseg/storage-commitment", json=asked).json()[
+                "ID"
+            ]
+            for status, transaction in transactions.items():
+                wait_for(
+                    lambda t=transaction: orthanc.http.get(f"/storage-commitment/{t}").json()["Status"] != "Pending"
+                )
+                told = orthanc.http.get(f"/storage-commitment/{transaction}").json()
+                assert told["Status"] == status
+                assert [each["SOPInstanceUID"] for each in told["Failures"]] == ["1.2.3"] * (status == "Failure")
+            assert service.queue.commitments.due() == []
+
+
+def test_a_wrong_title_is_rejected(tmp_path: Path) -> None:
+    """By dcmtk's sender, which says so, and the queue has nothing."""
+    if shutil.which("storescu") is None:
+        pytest.skip("needs Debian's dcmtk")
+    file = next(write_kind(tmp_path / "ct", KINDS["CT"]).iterdir())
+    with service_of(tmp_path, [], any_called_title=False, callers=["CT1"], quiet_time=100) as service:
+
+        def sent(called: str, calling: str) -> subprocess.CompletedProcess[str]:
+            command = ["storescu", "-aec", called, "-aet", calling, "127.0.0.1", str(service.listener.port), str(file)]
+            return subprocess.run(command, capture_output=True, text=True, check=False)
+
+        for called, calling in (("OTHER", "CT1"), ("MEDSEG", "CT2")):
+            answer = sent(called, calling)
+            assert answer.returncode != 0 and "AE Title Not Recognized" in answer.stderr
+        assert service.queue.received.receiving() == []
+        assert sent("MEDSEG", "CT1").returncode == 0
+        assert [n for *_, n in service.queue.received.receiving()] == [1]
 
 
 def test_interleaved_series_of_a_thousand_slices(tmp_path: Path, tiny_plan: Plan) -> None:
