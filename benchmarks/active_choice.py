@@ -104,7 +104,8 @@ class Comparison:
             chosen = self._logged(strategy, seed, size)
             if chosen is None:
                 network = self._trained(drawn, seed)
-                dice = validate(network, self.dataset.subset(self.test), self.plan, WINDOWS, self.device).mean_dice
+                predictor = Predictor(network, self.plan, self.device)
+                dice = validate(predictor, self.dataset.subset(self.test), WINDOWS).mean_dice
                 doubt = {} if following is None or strategy == "random" else self._doubts(network, drawn)
                 chosen = self._chosen(strategy, drawn, (following or size) - size, doubt, seed)
                 self._log(strategy, seed, size, dice, chosen)

@@ -2,7 +2,7 @@
 
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -69,6 +69,28 @@ class TeacherComparison(Record):
     is_good_enough: bool
 
 
+class ClickComparison(Record):
+    """How good the masks of a network that takes prompts become click by click, on objects of held-back cases.
+
+    A simulated user clicks as in clicks.json.
+
+    Attributes:
+        objects: How many: a structure of a case each.
+        start: What each began with: the automatic mask, or nothing.
+        dice: The mean after 0, 1, 3 and 5 clicks.
+        weights: Which ones were kept: those of the best validation, or the last ones.
+        dice_of_others: The same of the other ones; None where both are the same.
+        seconds_per_answer: The mean, on the machine of the training; None where there was no click.
+    """
+
+    objects: PositiveInt
+    start: Literal["automatic", "nothing"]
+    dice: dict[int, float]
+    weights: Literal["best", "last"]
+    dice_of_others: dict[int, float] | None = None
+    seconds_per_answer: float | None = None
+
+
 class ModelRecord(Record):
     """The content of model.json: all that is needed to use the weights, and what is known of them.
 
@@ -94,6 +116,9 @@ class ModelRecord(Record):
     inference: InferenceConfig
     inference_fit: InferenceFit | None = None  # None where training did not choose it, and of older models
     teacher: TeacherComparison | None = None  # of a model that learnt from a larger one
+    clicks: ClickComparison | None = (
+        None  # of a model that takes prompts; None of older ones, and where none was held back
+    )
     postprocessing: tuple[Rule, ...] = ()
     grouping: GroupingRule | None = None  # of a model that learnt objects; None: by the usual rule
     usual_values: tuple[UsualValues, ...] = ()  # of the training data, one a channel; () in older models

@@ -8,15 +8,20 @@ from zlib import crc32
 
 import numpy as np
 
+from medseg.dataset.cases import Case
+from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError
 from medseg.evaluation.clicks_json import GRAPH_CUT, MODEL, RANDOM_WALKER, Click, ClickedObject, Scores
+from medseg.inferers.model import Model
 from medseg.interactive.classical import graph_cut_mask, random_walker_mask
 from medseg.interactive.error_clicks import JITTER_VOXELS, next_click
 from medseg.interactive.object_mask import box_of, union
 from medseg.interactive.prompts import Bounds, Point
 from medseg.interactive.session import InteractiveSession
+from medseg.labels import Labels
 from medseg.metrics.overlap import dice, mask_of
 from medseg.metrics.surface import surface_dice
+from medseg.prediction.case_reading import read_case_images
 from medseg.volume import LabelMap, MaskArray
 
 COUNTS = (0, 1, 3, 5, 10)
@@ -83,6 +88,30 @@ def click_objects(
         if reference.any():
             start = None if automatic is None or name not in values else mask_of(automatic, values[name])
             yield _Clicking(session, case_id, name, reference, protocol).clicked(start)
+
+
+def click_case(
+    case: Case, model: Model, labels: Labels, structures: Mapping[str, Sequence[int]], protocol: ClickProtocol
+) -> list[ClickedObject]:
+    """Returns what becomes of structures of a case that is read from its files, those that were annotated.
+
+    Args:
+        case: Its images and its label map.
+        model: Answers to the clicks.
+        labels: Of the label map.
+        structures: The values of each structure to click, by its name.
+        protocol: How clicks are set.
+
+    Raises:
+        MedsegError: The case cannot be used.
+    """
+    grid = model.record.plan.grid
+    image = read_case_images(case, model.record, grid.tolerance, grid.registered).image
+    label_map = read_label_map(case, image.geometry, grid.tolerance).array
+    labels.check(int(value) for value in np.unique(label_map))
+    annotated = {each.name for each in labels.annotated_structures(case.annotated)}
+    masks = reference_masks(label_map, {name: of for name, of in structures.items() if name in annotated})
+    return list(click_objects(InteractiveSession(model, image), case.case_id, masks, protocol))
 
 
 class _Clicking:

@@ -1,9 +1,10 @@
-"""Masks on their device: where they lie, how deep their voxels are, and voxels drawn from them."""
+"""Masks and values on their device: where they lie, how deep their voxels are, and voxels drawn from them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from medseg.interactive.prompts import Bounds
 
@@ -84,6 +85,22 @@ def _with_neighbours(mask: torch.Tensor, beyond: bool) -> torch.Tensor:
             grown.select(axis, -1).fill_(True)
         mask = grown
     return mask
+
+
+def smoothed(values: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of each voxel and those that touch it, but not along an axis of one voxel.
+
+    Args:
+        values: ``(x, y, z)``, float.
+
+    Examples:
+        >>> import torch
+        >>> smoothed(torch.tensor([0.0, 3.0, 0.0, 0.0]).view(4, 1, 1)).flatten().tolist()
+        [1.5, 1.0, 1.0, 0.0]
+    """
+    reach = [int(n > 1) for n in values.shape]
+    kernel = [2 * r + 1 for r in reach]
+    return functional.avg_pool3d(values[None, None], kernel, 1, reach, count_include_pad=False)[0, 0]
 
 
 def picked(weights: torch.Tensor, share: float) -> tuple[int, ...]:

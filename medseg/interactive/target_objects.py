@@ -1,4 +1,5 @@
-"""The objects that training points at: labels, unions and parts of them, and what an image itself sets apart."""
+"""The objects that training points at: labels, unions and parts of them, what an image itself sets apart, and things
+that are drawn into it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
-from torch.nn import functional
 
-from medseg.interactive.mask_geometry import picked
+from medseg.interactive.drawn_objects import drawn_object, seed_of
+from medseg.interactive.mask_geometry import picked, smoothed
 from medseg.labels import IGNORED
 
 # What is drawn where objects may be anything, of those that a patch has.
-KINDS = {"structure": 0.5, "union": 0.06, "part": 0.14, "region of the image": 0.3}
+KINDS = {"structure": 0.35, "union": 0.05, "part": 0.1, "region of the image": 0.2, "drawn into the image": 0.3}
 LEAST_VOXELS = 12  # of an object on a patch
 MOST_OF_A_PATCH = 0.4  # of a region of the image
 TRIES = 3
@@ -29,10 +30,12 @@ class TargetObject:
     Attributes:
         mask: Bool ``(x, y, z)``.
         values: The network values of the structure that it is; () where it is none.
+        image: ``(channel, x, y, z)``, with the object in it; None: as it was.
     """
 
     mask: torch.Tensor
     values: tuple[int, ...] = ()
+    image: torch.Tensor | None = None
 
 
 class TargetObjects:
@@ -40,11 +43,12 @@ class TargetObjects:
 
     Args:
         regions: The network values of each region, which is a structure as each label is.
-        anything: Whether objects may be unions and parts of them, and regions that only the image sets apart. Such a
-            region lies where no label is, so that a point in a structure means that structure.
+        anything: Whether objects may be unions and parts of them, regions that only the image sets apart, and things
+            that are drawn into it. A region lies where no label is, so that a point in a structure means that
+            structure.
 
     Source: Isensee et al. 2025, arXiv:2503.08373 (pseudo-objects beside labels); the regions grow from a seed as in
-    Adams and Bischof 1994, doi:10.1109/34.295913.
+    Adams and Bischof 1994, doi:10.1109/34.295913; see ``drawn_object`` for what is drawn.
 
     Examples:
         >>> import numpy as np
@@ -79,6 +83,9 @@ class TargetObjects:
         if kind == "region of the image":
             mask = grown_region(image, label == 0, random)
             return None if mask is None else TargetObject(mask)
+        if kind == "drawn into the image":
+            drawn = drawn_object(image, random)
+            return TargetObject(drawn.mask, image=drawn.image) if int(drawn.mask.sum()) >= LEAST_VOXELS else None
         chosen = there[random.integers(len(there))]
         mask = _one_of(label, chosen)
         if kind == "structure":
@@ -91,7 +98,7 @@ class TargetObjects:
     def _possible(self, there: Sequence[tuple[int, ...]]) -> list[str]:
         if not self.anything:
             return ["structure"] if there else []
-        possible = ["region of the image"]
+        possible = ["region of the image", "drawn into the image"]
         if there:
             possible += ["structure", "part"]
         return possible + ["union"] * (len(there) > 1)
@@ -145,31 +152,24 @@ def grown_region(image: torch.Tensor, allowed: torch.Tensor, random: np.random.G
     """
     values = image[random.integers(len(image))].float()
     for _ in range(int(random.integers(1, 3))):
-        values = _smoothed(values)
+        values = smoothed(values)
     scale = float(values.std())
     if scale == 0 or not bool(allowed.any()):
         return None
     for _ in range(TRIES):
-        seed = picked(allowed.float(), float(random.random()))
+        seed = seed_of(values, allowed, random)
         reach = float(random.uniform(*REACH)) * max(values.shape)
         part = tuple(slice(max(int(at - reach), 0), int(at + reach) + 1) for at in seed)
         own = values[part]
         start = tuple(at - each.start for at, each in zip(seed, part, strict=True))
         even = ((own - own[start]).abs() < float(random.uniform(*TOLERANCE)) * scale) & allowed[part]
-        region = _smoothed(_connected(even, start).float()) > 0.5
+        region = smoothed(_connected(even, start).float()) > 0.5
         n = int(region.sum())
         if LEAST_VOXELS <= n <= MOST_OF_A_PATCH * values.numel():
             whole = torch.zeros_like(allowed)
             whole[part] = region & allowed[part]
             return whole if int(whole.sum()) >= LEAST_VOXELS else None
     return None
-
-
-def _smoothed(values: torch.Tensor) -> torch.Tensor:
-    """Returns the mean of each voxel and those that touch it."""
-    reach = [int(n > 1) for n in values.shape]
-    kernel = [2 * r + 1 for r in reach]
-    return functional.avg_pool3d(values[None, None], kernel, 1, reach, count_include_pad=False)[0, 0]
 
 
 def _connected(mask: torch.Tensor, start: Sequence[int]) -> torch.Tensor:

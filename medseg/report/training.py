@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medseg.evaluation.evaluation import Evaluation
-from medseg.inferers.model_record import RECORD, read_model_record
+from medseg.inferers.model_record import RECORD, ModelRecord, read_model_record
 from medseg.labels import Labels
 from medseg.metrics.definitions import METRICS
+from medseg.progress import counted
 from medseg.report.curves import training_curves
 from medseg.report.evaluation import REPORT_FILE, titled
 from medseg.report.page import write_page
@@ -72,9 +73,21 @@ def _figures(log: Path, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     mean = evaluation.summary.over_labels.get("dice")
     if mean is not None and mean.mean is not None:
         yield f"{mean.mean:.3f}", "Dice of the held-back cases"
+    record = _model(log.parent)
+    if record is not None and record.clicks is not None:
+        objects = counted(record.clicks.objects, "held-back object")
+        for count in (1, 5):
+            yield f"{record.clicks.dice[count]:.3f}", f"Dice after {counted(count, 'click')}, of {objects}"
 
 
 def _facts(folder: Path) -> Iterator[Fact]:
     yield "run", folder.resolve().name
-    if (folder / "model" / RECORD).is_file():
-        yield from record_facts(read_model_record(folder / "model"))
+    record = _model(folder)
+    if record is not None:
+        yield from record_facts(record)
+
+
+def _model(folder: Path) -> ModelRecord | None:
+    """Returns the record of the model of a run; None where it has none, as a run of all folds."""
+    model = folder / "model"
+    return read_model_record(model) if (model / RECORD).is_file() else None

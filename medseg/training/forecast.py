@@ -14,6 +14,7 @@ from medseg.training.run import Run
 from medseg.training.time_shares import (
     Fitting,
     TimeShares,
+    clicking_share,
     seconds_of,
     share_on_the_way,
     windows_by_case,
@@ -67,7 +68,8 @@ class Forecast(Record):
             windows = windows_by_case(run, trainer)
             seconds = {case_id: n * window_seconds for case_id, n in windows.items()}
             share = share_on_the_way(run, trainer)
-            shares.append(TimeShares.of(max_time, seconds, Fitting.of(run, trainer, window_seconds), share))
+            fitting, clicking = Fitting.of(run, trainer, window_seconds), clicking_share(run)
+            shares.append(TimeShares.of(max_time, seconds, fitting, share, clicking))
         masks = sum(run.dataset.label_map(case_id).nbytes for run in runs for case_id in run.split.validation)
         return cls(
             steps=total if max_time is None else None,

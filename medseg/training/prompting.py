@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from medseg.decoding import FirstOutputs, decoding_of
 from medseg.device import Device
@@ -24,6 +25,8 @@ UNPROMPTED = 0.3
 CORRECTED_LABELS = 0.35
 # Of the prompted ones: a part of the object is there, and no prompt. So look windows beside that of a click.
 CONTINUED = 0.08
+# Of the prompted ones: seen coarser by one of these factors, with nothing around. So sessions look wider.
+WIDER, ZOOMS = 0.15, (1.5, 2.0)
 # How often the network is asked before the step, and the user corrects what it said: 0, 1, 2, 3 or 4 times.
 ROUNDS = (0.45, 0.22, 0.15, 0.1, 0.08)
 
@@ -39,6 +42,7 @@ class PromptedSample:
         user: Who says it.
         target: The object; None where nobody prompts.
         known: Where somebody annotated, bool ``(x, y, z)``.
+        zoom: How much coarser its voxels are.
         from_labels: Whether the user begins with the network's own label map.
         prompts: From the oldest to the newest.
         mask: What the network said last, bool ``(x, y, z)``; None: nothing yet.
@@ -47,6 +51,7 @@ class PromptedSample:
     user: SimulatedUser
     target: TargetObject | None
     known: torch.Tensor
+    zoom: float = 1.0
     from_labels: bool = False
     prompts: list[Prompt] = field(default_factory=list)
     mask: torch.Tensor | None = None
@@ -123,30 +128,40 @@ class Prompting:
         Returns:
             ``(sample, channel + 7, *spatial)`` and ``(sample, 2, *spatial)``.
         """
+        image, label = image.clone(), label.clone()  # which samples are drawn into, and zoomed
         volumes, maps = _in_space(image), _in_space(label)[:, 0]
         rounds = int(np.random.default_rng([*seed, 3]).choice(len(ROUNDS), p=ROUNDS))
         samples = []
         for i, (volume, own) in enumerate(zip(volumes, maps, strict=True)):
             random = np.random.default_rng([*seed, 3, first + i])
             samples.append(self._sample(volume, own, random, rounds))
-        x, y, z = maps.shape[1:]
-        grid = Geometry((x, y, z), np.diag([*self.spacing, 1.0, 1.0][:4]))
         asked = [i for i, sample in enumerate(samples) if sample.target is not None]
         for _ in range(rounds if asked else 0):
-            seen = torch.cat([image[asked], self._channels([samples[i] for i in asked], grid, image)], 1)
+            seen = torch.cat([image[asked], self._channels([samples[i] for i in asked], image)], 1)
             for i, logits in zip(asked, _in_space(self.network(seen)), strict=True):
                 samples[i].correct(self._mask(samples[i], logits))
-        channels = self._channels(samples, grid, image)
+        channels = self._channels(samples, image)
         objects = torch.stack([sample.object_map() for sample in samples]).view(label.shape)
         return torch.cat([image, channels], 1), torch.cat([label, objects.to(label.dtype)], 1)
 
     def _sample(
         self, image: torch.Tensor, label: torch.Tensor, random: np.random.Generator, rounds: int
     ) -> PromptedSample:
-        target = self.objects.drawn(image, label, random) if random.random() >= UNPROMPTED else None
+        """Returns a sample with its first prompt; image and label map, which are views, become what it sees."""
+        prompted, zoom = random.random() >= UNPROMPTED, 1.0
+        if prompted and random.random() < WIDER:
+            zoom = float(random.choice(ZOOMS))
+            image.copy_(seen_wider(image, zoom))
+            label.copy_(seen_wider(label, zoom))
+        known = label != IGNORED
+        target = self.objects.drawn(image, label, random) if prompted else None
+        if target is not None and target.image is not None:
+            image.copy_(target.image)
+            label.masked_fill_(target.mask, IGNORED)  # what was there is covered
+            known = known | target.mask
         is_structure = target is not None and bool(target.values)
         from_labels = rounds > 0 and is_structure and bool(random.random() < CORRECTED_LABELS)
-        sample = PromptedSample(SimulatedUser(random), target, label != IGNORED, from_labels)
+        sample = PromptedSample(SimulatedUser(random), target, known, zoom, from_labels)
         if target is not None and not from_labels and random.random() < CONTINUED:
             sample.mask = part_of(target.mask, random)
         sample.begin()
@@ -159,20 +174,42 @@ class Prompting:
         labels = self.decoding.labels(logits, 0)
         return torch.stack([labels == value for value in sample.target.values]).any(0)
 
-    def _channels(self, samples: Sequence[PromptedSample], grid: Geometry, image: torch.Tensor) -> torch.Tensor:
+    def _channels(self, samples: Sequence[PromptedSample], image: torch.Tensor) -> torch.Tensor:
         """Returns the channels of the prompts so far, ``(sample, channel, *spatial)``."""
-        encoded = [
-            encode(
-                sample.prompts,
-                self.channels,
-                grid,
-                grid,
-                None if sample.mask is None else sample.mask.float(),
-                image.device,
-            )
-            for sample in samples
-        ]
+        encoded = []
+        for sample in samples:
+            x, y, z = sample.known.shape
+            spacing = [mm * sample.zoom for mm in self.spacing]
+            grid = Geometry((x, y, z), np.diag([*spacing, 1.0, 1.0][:4]))
+            mask = None if sample.mask is None else sample.mask.float()
+            encoded.append(encode(sample.prompts, self.channels, grid, grid, mask, image.device))
         return torch.stack(encoded).view(len(samples), -1, *image.shape[2:]).to(image.dtype)
+
+
+def seen_wider(patch: torch.Tensor, zoom: float) -> torch.Tensor:
+    """Returns a patch as a wider and coarser window shows it, in which it lies in the middle of nothing.
+
+    Args:
+        patch: An image ``(channel, x, y, z)``, which gets the means of its voxels; or a label map ``(x, y, z)``, which
+            gets the value of one of them. An axis of one voxel stays as it is.
+        zoom: How much coarser.
+
+    Examples:
+        >>> import torch
+        >>> seen_wider(torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 4, 1, 1), 2).flatten().tolist()
+        [0.0, 2.0, 6.0, 0.0]
+        >>> seen_wider(torch.tensor([1, 1, 5, 5]).view(4, 1, 1), 2).flatten().tolist()
+        [0, 1, 5, 0]
+    """
+    shape = patch.shape[-3:]
+    x, y, z = (max(1, round(n / zoom)) for n in shape)
+    if patch.ndim == 4:
+        coarse = functional.adaptive_avg_pool3d(patch.float(), (x, y, z)).to(patch.dtype)
+    else:
+        i, j, k = (torch.arange(m) * n // m + n // m // 2 for n, m in zip(shape, (x, y, z), strict=True))
+        coarse = patch[i[:, None, None], j[:, None], k]
+    around = [((n - m) // 2, n - m - (n - m) // 2) for n, m in zip(shape, (x, y, z), strict=True)]
+    return functional.pad(coarse, [n for pair in reversed(around) for n in pair])
 
 
 def answers_of(network: nn.Module, device: Device) -> Network:

@@ -40,6 +40,8 @@ LEAST_COMPARED, MOST_COMPARED = 3, 10
 COMPARISONS = 2
 # At most this part of max_time is spent on comparing, and as much on quantising.
 COMPARING_SHARE = 0.05
+# The part of the time in which a simulated user clicks at the end, where the network takes prompts.
+CLICKING_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class TimeShares:
         seconds: Mapping[str, float],
         fitting: "Fitting | None" = None,
         share: float = float("inf"),
+        clicking: float = 0.0,
     ) -> "TimeShares":
         """Shares the time out.
 
@@ -77,6 +80,7 @@ class TimeShares:
             seconds: Of the prediction of each held-back case.
             fitting: What of prediction is chosen at the end; None: nothing.
             share: Most of the time that validation may take on the way.
+            clicking: The part of the time that is left for clicks at the end.
         """
 
         def all_of(cases: Sequence[str]) -> float:
@@ -103,6 +107,7 @@ class TimeShares:
             compared, comparing, quantising = (), 0.0, 0.0
         comparing += quantising if quantising <= COMPARING_SHARE * limit else 0.0
         taken = RESERVE * min(most, validation + comparing) + min(AROUND, MOST_AROUND * limit)
+        taken += 0.0 if max_time is None else clicking * max_time
         allowed = limit if max_time is None and compared else comparing
         return cls(limit - taken, validation + comparing, cases, compared, allowed, once)
 
@@ -126,8 +131,7 @@ class Fitting:
             trainer: Its network, and where that runs.
             window_seconds: Of one window of validation.
         """
-        held_back_alone = not set(run.split.validation) & set(run.split.training)
-        if not run.config.training.fit_inference or not held_back_alone:
+        if not run.config.training.fit_inference or not _is_held_back(run):
             return None
         if window_seconds < SLOW_WINDOW or not can_quantise(trainer.average, trainer.device):
             return cls()
@@ -154,7 +158,7 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
     windows = windows_by_case(run, trainer)
     seconds = {case_id: tried * n / windows[held_back[0]] for case_id, n in windows.items()}
     fitting = Fitting.of(run, trainer, window_seconds(run, trainer))
-    shares = TimeShares.of(max_time, seconds, fitting, share_on_the_way(run, trainer))
+    shares = TimeShares.of(max_time, seconds, fitting, share_on_the_way(run, trainer), clicking_share(run))
     if not isfinite(shares.once):
         say("Cases are validated at the end only: on the way that would take more than its share of the time")
     if len(shares.cases) < len(held_back):
@@ -164,6 +168,16 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
             f"so {len(shares.cases)} of them are validated; a longer --max-time validates all"
         )
     return shares
+
+
+def clicking_share(run: Run) -> float:
+    """Returns the part of the time in which a simulated user clicks at the end of a run; 0 where none does."""
+    return CLICKING_SHARE if run.plan.prompts is not None and _is_held_back(run) else 0.0
+
+
+def _is_held_back(run: Run) -> bool:
+    """Returns whether the cases that validate are not trained on."""
+    return not set(run.split.validation) & set(run.split.training)
 
 
 def share_on_the_way(run: Run, trainer: Trainer) -> float:

@@ -7,17 +7,13 @@ import numpy as np
 
 from medseg.dataset.cases import Case
 from medseg.dataset.layouts import find_cases
-from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError, MedsegError, Problem, SourceError
 from medseg.evaluation.clicks_json import ClickedObject, ClicksRecord, summarise_clicks, write_clicks
 from medseg.files import ensure_folder
-from medseg.inferers.model import Model
-from medseg.interactive.click_evaluation import ClickProtocol, Start, click_objects, reference_masks
+from medseg.interactive.click_evaluation import ClickProtocol, Start, click_case
 from medseg.interactive.error_clicks import JITTER_VOXELS
 from medseg.interactive.object_predictor import load_promptable
-from medseg.interactive.session import InteractiveSession
 from medseg.labels import Labels
-from medseg.prediction.case_reading import read_case_images
 from medseg.problems import problem_records
 from medseg.progress import counted, say, track, warn
 from medseg.report.clicks import write_click_report
@@ -78,7 +74,7 @@ def evaluate_clicks(
     problems, objects = list(found.problems), list[ClickedObject]()
     for case in track(chosen, "Clicking", len(chosen)):
         try:
-            objects += _of_case(case, loaded, labels, wanted, protocol)
+            objects += click_case(case, loaded, labels, wanted, protocol)
         except MedsegError as error:
             problems.append(Problem(case.case_id, case.images[0].path, str(error)))
             warn(str(problems[-1]))
@@ -123,16 +119,3 @@ def _structures(labels: Labels, names: Sequence[str] | None) -> dict[str, tuple[
     if unknown:
         raise ConfigError(f"structures: '{unknown[0]}' is none of {', '.join(known)}")
     return known if names is None else {name: known[name] for name in names}
-
-
-def _of_case(
-    case: Case, model: Model, labels: Labels, structures: dict[str, tuple[int, ...]], protocol: ClickProtocol
-) -> list[ClickedObject]:
-    """Returns what becomes of the objects of a case."""
-    grid = model.record.plan.grid
-    image = read_case_images(case, model.record, grid.tolerance, grid.registered).image
-    label_map = read_label_map(case, image.geometry, grid.tolerance).array
-    labels.check(int(value) for value in np.unique(label_map))
-    annotated = {each.name for each in labels.annotated_structures(case.annotated)}
-    masks = reference_masks(label_map, {name: of for name, of in structures.items() if name in annotated})
-    return list(click_objects(InteractiveSession(model, image), case.case_id, masks, protocol))

@@ -18,6 +18,7 @@ from medseg.process_group import ProcessGroup, check_batch, device_of_rank, join
 from medseg.progress import say
 from medseg.report.training import write_training
 from medseg.training.callback import Callback
+from medseg.training.click_comparison import choose_by_clicks
 from medseg.training.device_check import sound_device, usual_plan
 from medseg.training.folds_on_workers import FoldsRequest, train_folds_on_workers
 from medseg.training.inference_fit import fit_inference, with_fit_of
@@ -112,8 +113,7 @@ def train(
         else:
 
             def train_fold(run: Run) -> TrainResult:
-                run = with_fit_of(runs[0].folder, run)
-                return _train_run(run, chosen, processes, own, time.monotonic())
+                return _train_run(with_fit_of(runs[0].folder, run), chosen, processes, own, time.monotonic())
 
             result = train_folds(folder, runs, train_fold, chosen, processes, own.network)
     if not result.finished:
@@ -139,6 +139,7 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
     state = trainer.fit(sampler)
 
     def validated() -> Evaluation:
+        choose_by_clicks(run, shares, device, trainer.clock.seconds)
         fit_inference(run, shares, device, own.network)
         compare_with_teacher(run, shares, device)
         evaluation = final_validation(run, shares.cases, device, own.network)
@@ -146,5 +147,6 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
         return evaluation
 
     evaluation = processes.first(validated) if trainer.finished else None
-    model, seconds = run.folder / "model", trainer.clock.seconds
-    return TrainResult(run.folder, model, state.step, seconds, trainer.finished, evaluation)
+    return TrainResult(
+        run.folder, run.folder / "model", state.step, trainer.clock.seconds, trainer.finished, evaluation
+    )

@@ -14,6 +14,7 @@ from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
 from medseg.errors import ConfigError
 from medseg.inferers.model import load_model
+from medseg.inferers.model_record import read_model_record
 from medseg.training.run import resolve_plan
 
 SHORT = ["training.epochs=1", "training.steps_per_epoch=3", "training.batch_size=2", "network.features=[4,8,8]"]
@@ -59,3 +60,10 @@ def test_it_is_gone_on_with_and_other_networks_begin_with_it(
     with pytest.raises(ConfigError, match="give one of them"):
         both = load(overrides=["training.prompts=any", f"training.teacher={run}"])
         medseg.train(prepared.folder, tmp_path / "both", config=both)
+
+
+def test_its_model_says_how_it_answers_to_clicks(run: Path) -> None:
+    clicks = read_model_record(run / "model").clicks
+    assert clicks is not None and clicks.start == "automatic" and clicks.objects >= 1
+    assert list(clicks.dice) == [0, 1, 3, 5] and clicks.dice_of_others is None  # one epoch: the best are the last
+    assert "Dice after 5 clicks" in (run / "report.html").read_text()

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from medseg.interactive.drawn_objects import drawn_object, seed_of
 from medseg.interactive.mask_geometry import depth, filled_box, picked
 from medseg.interactive.prompts import Box, Lasso, Point, Prompt, Scribble
 from medseg.interactive.simulated_user import SimulatedUser
@@ -101,10 +103,14 @@ def test_objects_are_labels_and_regions_unless_anything_may_be_one() -> None:
     assert {drawn.values for drawn in known if drawn is not None} == {(1,), (3,), (1, 3)}
     anything = [TargetObjects([(1, 3)], True).drawn(image, label, np.random.default_rng(i)) for i in range(60)]
     others = [drawn.mask for drawn in anything if drawn is not None and not drawn.values]
-    assert 15 < len(others) < 45
+    assert 25 < len(others) < 55
     assert any((mask & (label == 1)).any() and not (mask & (label == 0)).any() for mask in others)  # a part
     assert any((mask & (label == 0)).any() for mask in others)  # what only the image sets apart
-    assert not any((mask & (label == 255)).any() for mask in others)
+    drawn = [each for each in anything if each is not None and each.image is not None]
+    assert 8 < len(drawn) < 30
+    assert all((each.image != image)[0][each.mask].all() for each in drawn)
+    grown = [each.mask for each in anything if each is not None and each.image is None and not each.values]
+    assert not any((mask & (label == 255)).any() for mask in grown)
     assert TargetObjects([], False).drawn(image, torch.zeros_like(label), np.random.default_rng(0)) is None
 
 
@@ -118,3 +124,32 @@ def test_a_grown_region_keeps_to_one_side_of_an_edge() -> None:
     assert len(shares) > 6
     assert all(min(share, 1 - share) < 0.1 for share in shares)
     assert grown_region(image, ~allowed, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("shape", [VOLUME, SLICE])
+def test_drawn_objects_are_smooth_stand_out_and_hang_together(shape: tuple[int, int, int]) -> None:
+    image = 0.05 * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    image[:, 12:] += 5
+    drawn = [drawn_object(image, np.random.default_rng(i)) for i in range(20)]
+    again = drawn_object(image, np.random.default_rng(3))
+    assert torch.equal(again.mask, drawn[3].mask) and torch.equal(again.image, drawn[3].image)
+    sizes = [int(each.mask.sum()) for each in drawn]
+    assert len(set(sizes)) > 15 and max(sizes) < 0.6 * image[0].numel()
+    parts = [ndimage.label(each.mask.numpy(), np.ones((3, 3, 3)))[1] for each in drawn if each.mask.any()]
+    assert np.mean([n == 1 for n in parts]) > 0.8
+    changes = [(each.image - image).abs()[0] for each in drawn]
+    inside = [float(change[each.mask].mean()) for change, each in zip(changes, drawn, strict=True) if each.mask.any()]
+    assert np.median(inside) > 1  # twenty times the noise
+    far = [change[depth(~each.mask) > 2] for change, each in zip(changes, drawn, strict=True)]
+    assert not any(each.any() for each in far)
+
+
+def test_seeds_are_of_all_values_however_rare() -> None:
+    values = torch.zeros(20, 20, 20)
+    values[:2] = 1
+    values[2:4, :5] = 2
+    allowed = torch.ones(values.shape, dtype=torch.bool)
+    seeds = [float(values[seed_of(values, allowed, np.random.default_rng(i))]) for i in range(60)]
+    assert {0.0, 1.0, 2.0} == set(seeds)
+    only = values == 0
+    assert all(only[seed_of(values, only, np.random.default_rng(i))] for i in range(10))

@@ -105,7 +105,8 @@ def folds(*cases: int, max_time: str = "100s") -> list[Any]:
     dataset = SimpleNamespace(label_map=lambda case_id: np.zeros((2**10, 2**10), np.uint8))
     config = load(overrides=[f"training.max_time={max_time}", "training.fit_inference=false"])
     splits = [SimpleNamespace(training=(), validation=[f"case_{i}" for i in range(n)]) for n in cases]
-    return [SimpleNamespace(config=config, dataset=dataset, split=split) for split in splits]
+    plan = SimpleNamespace(prompts=None)
+    return [SimpleNamespace(config=config, dataset=dataset, split=split, plan=plan) for split in splits]
 
 
 @pytest.mark.parametrize(("window_seconds", "trained", "validated"), [(1.0, 186.0, 8.0), (1000.0, 96.0, 2000.0)])

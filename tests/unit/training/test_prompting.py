@@ -1,9 +1,12 @@
 """Prompts that a batch gets while a network is trained."""
 
+from typing import Literal
+
 import pytest
 import torch
 
 from medseg.architecture import PromptChannels
+from medseg.interactive import target_objects
 from medseg.plan import LearntRegion, Plan
 from medseg.training import prompting
 from medseg.training.prompting import Prompting
@@ -11,8 +14,14 @@ from medseg.training.prompting import Prompting
 SHAPE = (16, 16, 16)
 
 
-def promptable(plan: Plan, **changes: object) -> Plan:
-    prompts = PromptChannels(point_radius_mm=3, scribble_radius_mm=1)
+@pytest.fixture(autouse=True)
+def never_wider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where a test says so."""
+    monkeypatch.setattr(prompting, "WIDER", 0.0)
+
+
+def promptable(plan: Plan, objects: Literal["labels", "any"] = "labels", **changes: object) -> Plan:
+    prompts = PromptChannels(point_radius_mm=3, scribble_radius_mm=1, objects=objects)
     architecture = plan.architecture.model_copy(update={"prompts": prompts})
     return plan.model_copy(update={"architecture": architecture, **changes})
 
@@ -56,7 +65,7 @@ def test_a_sample_is_the_same_whichever_process_has_it_and_whatever_else_is_draw
 def test_the_user_corrects_what_the_network_said(tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompting, "ROUNDS", (0.0, 0.0, 1.0))
     monkeypatch.setattr(prompting, "UNPROMPTED", 0.0)
-    image, label = batch()
+    image, label = batch(24)
     asked = []
 
     def network(seen: torch.Tensor) -> torch.Tensor:
@@ -74,7 +83,7 @@ def test_the_user_corrects_what_the_network_said(tiny_plan: Plan, monkeypatch: p
     assert from_labels.any() and not from_labels.all()
     assert torch.equal(previous[of_label_1], (image[of_label_1, 0] > 1.5))
     outside = seen[of_label_1, 3] + seen[of_label_1, 7]  # points and scribbles outside: at what is no part of label 1
-    assert outside.flatten(1).any(1).float().mean() > 0.3
+    assert outside.flatten(1).any(1).float().mean() > 0.1
     assert not (outside[:, 3:6, 3:12, 3:12] > 0.9).any()
 
 
@@ -102,3 +111,41 @@ def test_slices_get_prompts_too_and_regions_are_objects(tiny_plan: Plan) -> None
     seen, target = Prompting(plan, lambda image: -image[:, :3])(image, label, seed=(0, 2), first=0)
     assert seen.shape == (40, 8, 16, 16) and target.shape == (40, 2, 16, 16)
     assert any(torch.equal(own == 1, of > 0) for own, of in zip(target[:, 1], label[:, 0], strict=True))
+
+
+def test_some_prompted_samples_are_seen_wider_with_prompts_at_their_scale(
+    tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompting, "WIDER", 1.0)
+    monkeypatch.setattr(prompting, "ROUNDS", (1.0,))
+    monkeypatch.setattr(prompting, "ZOOMS", (2.0,))
+    image, label = batch(30)
+    before = image.clone(), label.clone()
+    seen, target = Prompting(promptable(tiny_plan), silent)(image, label, seed=(0, 1), first=0)
+    assert torch.equal(image, before[0]) and torch.equal(label, before[1])  # which a teacher may see
+    unprompted = (target[:, 1] == 255).flatten(1).all(1)
+    assert torch.equal(seen[unprompted, :1], image[unprompted]) and not unprompted.all()
+    wider, inside = seen[~unprompted, 0], (slice(None), slice(4, 12), slice(4, 12), slice(4, 12))
+    assert torch.allclose(wider[inside], torch.nn.functional.avg_pool3d(image[~unprompted], 2)[:, 0])
+    assert wider.sum() == pytest.approx(wider[inside].sum())  # nothing is around
+    assert set(target[~unprompted, 0].unique().tolist()) == {0, 1, 2}
+    assert (target[~unprompted, 1] == 1).flatten(1).sum(1).max() <= 6 * 9 * 9 / 8 * 2
+    points = seen[~unprompted, 2]
+    balls = points[points.flatten(1).any(1)] > 0
+    assert balls.any() and balls.flatten(1).sum(1).max() <= 27  # 3 mm of voxels of at least 2 mm
+
+
+def test_what_is_drawn_into_a_sample_is_its_object_and_hides_labels(
+    tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_objects, "KINDS", dict.fromkeys(target_objects.KINDS, 0.0) | {"drawn into the image": 1})
+    monkeypatch.setattr(prompting, "ROUNDS", (1.0,))
+    image, label = batch(12)
+    label[:, :, 14:] = 255
+    seen, target = Prompting(promptable(tiny_plan, "any"), silent)(image, label, seed=(0, 1), first=0)
+    drawn = target[:, 1] == 1
+    assert drawn.flatten(1).any(1).sum() > 4
+    assert (target[:, 0][drawn] == 255).all()
+    assert torch.equal(target[:, 0][~drawn], label[:, 0][~drawn])
+    assert drawn[:, 14:].any()  # there, too, it is known
+    assert (seen[:, 0] != image[:, 0])[drawn].all()
