@@ -10,9 +10,11 @@ Conventions, everywhere in medseg outside ``medseg.io``:
 A 2D image is a volume with one voxel along z.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from statistics import geometric_mean
 from typing import Any, cast
 
 import numpy as np
@@ -246,6 +248,20 @@ class Volume:
         change = ornt_transform(io_orientation(self.geometry.affine), axcodes2ornt(tuple(orientation)))
         array = np.stack([apply_orientation(channel, change) for channel in self.array])
         return Volume(array, self.geometry.oriented_as(orientation))
+
+
+def mean_edge(spacing: Sequence[float], shape: Sequence[int]) -> float:
+    """Returns the geometric mean of the edges of a voxel in mm; axes of one voxel, as those of slices, don't count.
+
+    Args:
+        spacing: Of each axis, in mm.
+        shape: Voxels along each.
+
+    Examples:
+        >>> mean_edge((1.0, 4.0, 5.0), (64, 64, 1))
+        2.0
+    """
+    return geometric_mean([mm for mm, n in zip(spacing, shape, strict=True) if n > 1] or [1.0])
 
 
 def _times(shape: Shape3) -> str:

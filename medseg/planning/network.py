@@ -1,13 +1,12 @@
 """The network of a plan: the user's choices, and the patch that it takes."""
 
-from statistics import geometric_mean
-
 from medseg.architecture import CUSTOM_NETWORK, PromptChannels
 from medseg.config import Config
 from medseg.errors import ConfigError
 from medseg.networks.network import Network
 from medseg.plan import Plan
 from medseg.planning.derive import take_chosen_patch
+from medseg.volume import mean_edge
 
 # Of prompts, in voxels of the model grid. A ball fades from its centre on, so that a large one says the place just as
 # well, to voxels far away too: with a radius of 3 the network had not learnt after 850 steps to look at clicks at all,
@@ -49,7 +48,7 @@ def with_prompts(plan: Plan, config: Config) -> Plan:
         return plan
     if objects != "none" and plan.architecture.name == CUSTOM_NETWORK:
         raise ConfigError("training.prompts: a network of your own takes none; leave it out, or choose one by its name")
-    voxel_mm = geometric_mean([plan.grid.spacing[axis] for axis in plan.spatial_axes])
+    voxel_mm = mean_edge(plan.grid.spacing, plan.patch_size)
     prompts = (
         PromptChannels(
             point_radius_mm=POINT_RADIUS * voxel_mm, scribble_radius_mm=SCRIBBLE_RADIUS * voxel_mm, objects=objects

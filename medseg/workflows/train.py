@@ -83,8 +83,7 @@ def train(
         Where the model lies, and its validation.
 
     Raises:
-        MedsegError: For a source that isn't prepared for training, for wrong settings, and when the loss is no number
-            whatever the watchdog tries.
+        MedsegError: For a source that isn't prepared, for wrong settings, and when the loss stays no number.
     """
     started, own = time.monotonic(), OwnParts(network, loss, transforms, optimizer, schedule, callbacks)
     dataset, folder, settings = PreparedDataset(Path(prepared)), Path(output), own.named_in(config or Config())
@@ -147,6 +146,5 @@ def _train_run(run: Run, device: Device, processes: ProcessGroup, own: OwnParts,
         return evaluation
 
     evaluation = processes.first(validated) if trainer.finished else None
-    return TrainResult(
-        run.folder, run.folder / "model", state.step, trainer.clock.seconds, trainer.finished, evaluation
-    )
+    folder, seconds = run.folder, trainer.clock.seconds
+    return TrainResult(folder, folder / "model", state.step, seconds, trainer.finished, evaluation)
