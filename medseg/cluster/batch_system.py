@@ -108,7 +108,9 @@ def cluster_of(system: str, settings: JobSettings, tasks: int) -> "JobQueueClust
     cores, more = _cores_of(system, settings.cores)
     more += [gpu_option.format(settings.gpus)] if settings.gpus else []
     of_workers = {
-        f"DASK_{key.upper().replace('.', '__')}": value for key, value in SETTINGS.items() if ".worker." in key
+        f"DASK_{key.upper().replace('.', '__').replace('-', '_')}": value
+        for key, value in SETTINGS.items()
+        if ".scheduler." not in key
     }
     exports = [f"export {key}={value}" for key, value in (environment(settings.cores) | of_workers).items()]
     options: dict[str, Any] = {

@@ -21,6 +21,7 @@ from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
 from medseg.instances.grouping import Objects
 from medseg.instances.object_map import ObjectMap
+from medseg.instances.object_structures import coloured
 from medseg.instances.object_table import object_table
 from medseg.io.dicom.derived_object import NOT_CLINICAL
 from medseg.io.label_map_volume import LabelMapVolume
@@ -90,7 +91,7 @@ def write_case(
         if segmented_case.objects is not None:
             write_object_map(folder / OBJECTS, case, segmented_case.objects.object_map, of_header)
             write_object_table(folder / OBJECTS, case, segmented_case.objects, record.labels, geometry)
-        _write_reports(folder, case, segmented, record.channels, reports)
+        _write_reports(folder, segmented_case, segmented, record.channels, reports)
     masks, not_written = _write(paths, segmented) if paths else ((), ())
     return Prediction(
         case_id=case.case_id,
@@ -153,9 +154,14 @@ def prediction_digest(model: Model | RecipeModel, case: Case) -> str:
 
 
 def _write_reports(
-    folder: Path, case: Case, segmented: LabelMapVolume, channels: Sequence[str], reports: Sequence[str]
+    folder: Path,
+    segmented_case: SegmentedCase,
+    segmented: LabelMapVolume,
+    channels: Sequence[str],
+    reports: Sequence[str],
 ) -> None:
     """Writes FOLDER/statistics/CASE.json, FOLDER/radiomics/CASE.csv and FOLDER/preview/CASE.png."""
+    case = segmented_case.case
     if STATISTICS in reports:
         measures = measured_case(segmented, case, channels)
         write_case_statistics(
@@ -168,7 +174,11 @@ def _write_reports(
 
         title = f"{case.case_id}: {segmented.algorithm}, medseg {VERSION}, {NOT_CLINICAL}"
         path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"
-        plot_overlay(segmented.image, segmented.label_map, segmented.labels, path, title=title)
+        label_map, shown = segmented.label_map, segmented.labels.items
+        if segmented_case.objects is not None:
+            objects = _object_map(segmented_case.objects, segmented.labels)
+            label_map, shown = coloured(segmented_case.segmentation.label_map, segmented.labels, objects)
+        plot_overlay(segmented.image, label_map, shown, path, title=title)
 
 
 def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geometry) -> Path:
@@ -212,12 +222,16 @@ def write_object_table(folder: Path, case: Case, objects: Objects, labels: Label
     if objects.object_map.size > MOST_MEASURED:
         say(f"{case.case_id}: no table of objects is written of an image of more than {MOST_MEASURED:,} voxels")
         return None
+    image = read_images(case, GRID_TOLERANCE, registered=True)
+    table = object_table(_object_map(objects, labels), labels, geometry, image, confidences=objects.peaks.tolist())
+    return write_text(folder / f"{case.case_id}.csv", table.as_csv())
+
+
+def _object_map(objects: Objects, labels: Labels) -> ObjectMap:
+    """Returns objects with the values of their labels in place of those of the network."""
     values = np.array([0, *labels.values])[objects.values]
     names = tuple(map(str, range(1, len(values) + 1)))
-    image = read_images(case, GRID_TOLERANCE, registered=True)
-    objects_in_mm = ObjectMap(objects.object_map.astype(np.int32), values, names)
-    table = object_table(objects_in_mm, labels, geometry, image, confidences=objects.peaks.tolist())
-    return write_text(folder / f"{case.case_id}.csv", table.as_csv())
+    return ObjectMap(objects.object_map.astype(np.int32), values, names)
 
 
 def _counts(objects: Objects | None, labels: Labels) -> dict[str, int]:

@@ -123,13 +123,17 @@ def test_touching_ellipsoids_with_thick_slices_are_told_apart(tmp_path):
     steps = ["training.epochs=3", "training.steps_per_epoch=50", "training.batch_size=4"]
     size = ["planning.cpu_base_features=8", "planning.patch_size=[32,32,8]"]
     _, result = trained(tmp_path / "train", tmp_path, [*steps, *size], 3)
-    predicted = medseg.predict(result.model, tmp_path / "test" / "images")
-    scores = [
-        object_pairs(truth["test", each.case_id], each.objects.object_map).average_precision(0.5) for each in predicted
-    ]
-    components = [  # without objects, all that touches is one
-        object_pairs(truth["test", each.case_id], np.asarray(each.label_map.array[0] > 0, int)).average_precision(0.5)
-        for each in predicted
-    ]
-    assert np.mean(scores) > 0.9
+    masks = tmp_path / "masks"
+    medseg.predict(result.model, tmp_path / "test" / "images", masks, preview=True)
+    scores, components = [], []
+    for case_id in ("case_0", "case_1"):
+        found = read_volume(masks / "objects" / f"{case_id}.nii.gz").array[0].astype(int)
+        label_map = read_volume(masks / f"{case_id}.nii.gz").array[0].astype(int)  # all that touches is one in it
+        for these, array in ((scores, found), (components, label_map)):
+            these.append(object_pairs(truth["test", case_id], array).average_precision(0.5))
+        with Image.open(masks / "preview" / f"{case_id}.png") as picture:
+            pixels = np.asarray(picture.convert("HSV")).astype(int)
+        hues = pixels[..., 0][(pixels[..., 1] > 100) & (pixels[..., 2] > 100)]
+        assert (np.bincount(hues // 16, minlength=16) > 200).sum() > 3  # neighbours have other colours
+    assert np.mean(scores) >= 0.95
     assert np.mean(components) < 0.3
