@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TUTORIALS = REPOSITORY / "docs" / "getting-started"
 
 # What makes it fast, and worse.
-SHORT = {"medseg demo\n": "medseg demo --max-time 15s\n", "--max-time 10m": "--max-time 15s",
-         "--max-time 20m": "--max-time 20s"}  # fmt: skip
+SHORT = {"medseg demo\n": "medseg demo --max-time 8s\n", "--max-time 10m": "--max-time 8s",
+         "--max-time 20m": "--max-time 12s"}  # fmt: skip
 
 TWO_STEPS = ["--epochs", "1", *(word for setting in (
     "training.steps_per_epoch=2", "training.batch_size=2", "training.fit_inference=false", "training.threads=2",

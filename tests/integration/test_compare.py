@@ -79,7 +79,7 @@ def test_an_interrupted_training_goes_on(prepared: PreparedDataset, tmp_path: Pa
     arguments = [sys.executable, "-m", "medseg", "compare", str(prepared.folder), "-o", str(tmp_path)]
     for setting in TINY[:-1]:
         arguments += ["--set", setting]
-    arguments += ["--network", "unet", "--device", "cpu", "--epochs", "200"]
+    arguments += ["--network", "unet", "--device", "cpu", "--epochs", "60"]
     run = tmp_path / "runs" / "unet" / "fold_0_seed_0"
     process = subprocess.Popen(arguments)
     try:
@@ -94,5 +94,5 @@ def test_an_interrupted_training_goes_on(prepared: PreparedDataset, tmp_path: Pa
     assert not (run / "validation").exists()
     done = subprocess.run([*arguments, "--json"], capture_output=True, text=True, timeout=300, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["networks"]["unet"]["steps"] == 800
+    assert json.loads(done.stdout)["networks"]["unet"]["steps"] == 240
     assert "Resuming at step" in (run / "train.log").read_text()
