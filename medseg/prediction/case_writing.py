@@ -9,41 +9,33 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from medseg.dataset.cases import Case
-from medseg.dataset.reading import read_images
 from medseg.errors import MedsegError, OutputError
 from medseg.evaluation.predictions_json import OBJECTS, PROBABILITIES, map_paths
-from medseg.files import ensure_folder, write_text
+from medseg.files import ensure_folder
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.recipe import Recipe
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
-from medseg.instances.grouping import Objects
-from medseg.instances.object_map import ObjectMap
 from medseg.instances.object_structures import coloured
-from medseg.instances.object_table import object_table
 from medseg.io.dicom.derived_object import NOT_CLINICAL
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import Format, Written, segmentation_form, usual_format, write_mask
-from medseg.io.nifti.writer import write_nifti
-from medseg.io.picture.exif import orientation_of
-from medseg.io.picture.writer import write_image2d
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
+from medseg.prediction.case_objects import counts_by_label, with_label_values, write_object_map, write_object_table
 from medseg.prediction.case_reading import header_grid
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase
 from medseg.prediction.predictions_file import stamps
 from medseg.prediction.radiomics import RADIOMICS, case_radiomics, write_case_radiomics
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS, CaseStatistics, measured_case, write_case_statistics
-from medseg.progress import say
 from medseg.version import VERSION
-from medseg.volume import GRID_TOLERANCE, Array, Geometry, Volume
+from medseg.volume import Array, Volume
 
 PREVIEW = "preview"  # the folder of pictures beside predictions.json
 HOW_COMPUTED = {"window", "window_batch_size"}  # settings that are chosen by what memory there is
-MOST_MEASURED = 2**28  # voxels of an image whose objects are measured one by one: some 10 GB of memory
 
 # DICOM's modalities, and what people call these in the names of channels.
 MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
@@ -121,7 +113,7 @@ def write_case(
         extras=(*segmented_case.maps, *reports),
         images=stamps(case),
         kept=None if paths else label_map,
-        n_objects=_counts(segmented_case.objects, record.labels),
+        n_objects=counts_by_label(segmented_case.objects, record.labels),
         objects=None if folder is not None else segmented_case.objects,
     )
 
@@ -176,69 +168,9 @@ def _write_reports(
         path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"
         label_map, shown = segmented.label_map, segmented.labels.items
         if segmented_case.objects is not None:
-            objects = _object_map(segmented_case.objects, segmented.labels)
+            objects = with_label_values(segmented_case.objects, segmented.labels)
             label_map, shown = coloured(segmented_case.segmentation.label_map, segmented.labels, objects)
         plot_overlay(segmented.image, label_map, shown, path, title=title)
-
-
-def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geometry) -> Path:
-    """Writes the object map of a case: a NIfTI, or, of a picture, a PNG, and a TIFF where a PNG cannot hold it.
-
-    Args:
-        folder: Where the file ``CASE.nii.gz``, ``CASE.png`` or ``CASE.tif`` goes.
-        case: Its first image says how pixels are turned.
-        object_map: ``(x, y, z)``: the number of the object of each voxel, or 0.
-        geometry: Of the image.
-
-    Returns:
-        The file.
-    """
-    source = case.images[0]
-    if source.kind != "image2d":
-        path = folder / f"{case.case_id}.nii.gz"
-        write_nifti(path, object_map, geometry)
-        return path
-    fits_png = object_map.shape[2] == 1 and int(object_map.max(initial=0)) < 2**16
-    path = ensure_folder(folder) / f"{case.case_id}{'.png' if fits_png else '.tif'}"
-    write_image2d(path, object_map, orientation_of(source.path))
-    return path
-
-
-def write_object_table(folder: Path, case: Case, objects: Objects, labels: Labels, geometry: Geometry) -> Path | None:
-    """Writes ``CASE.csv``, the table of a case's objects, beside its object map.
-
-    The image is read once more, since its own values are measured.
-
-    Args:
-        folder: Where the file goes.
-        case: Whose objects they are.
-        objects: What was found.
-        labels: Of the model.
-        geometry: Of the image, in mm.
-
-    Returns:
-        The file; None where the image has more voxels than are measured.
-    """
-    if objects.object_map.size > MOST_MEASURED:
-        say(f"{case.case_id}: no table of objects is written of an image of more than {MOST_MEASURED:,} voxels")
-        return None
-    image = read_images(case, GRID_TOLERANCE, registered=True)
-    table = object_table(_object_map(objects, labels), labels, geometry, image, confidences=objects.peaks.tolist())
-    return write_text(folder / f"{case.case_id}.csv", table.as_csv())
-
-
-def _object_map(objects: Objects, labels: Labels) -> ObjectMap:
-    """Returns objects with the values of their labels in place of those of the network."""
-    values = np.array([0, *labels.values])[objects.values]
-    names = tuple(map(str, range(1, len(values) + 1)))
-    return ObjectMap(objects.object_map.astype(np.int32), values, names)
-
-
-def _counts(objects: Objects | None, labels: Labels) -> dict[str, int]:
-    """Returns how many objects of each label there are, by its name."""
-    if objects is None:
-        return {}
-    return {labels.names[value - 1]: int((objects.values == value).sum()) for value in np.unique(objects.values)}
 
 
 def try_mask(case: Case, labels: Labels) -> None:

@@ -10,7 +10,7 @@ from medseg.instances.grouping import Objects
 from medseg.io.discover import source_of
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
-from medseg.prediction.case_writing import write_object_table
+from medseg.prediction.case_objects import write_object_table
 from medseg.table import read_table
 
 
