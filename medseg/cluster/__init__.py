@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from medseg.cluster.batch_system import SYSTEMS, batch_workers
 from medseg.cluster.job_settings import read_job_settings
@@ -14,7 +15,9 @@ from medseg.cluster.local import local_workers
 from medseg.cluster.scheduler import TASKS, workers_of
 from medseg.errors import ConfigError, did_you_mean
 
-FORMS = "local:4, dask://host:8786, slurm or slurm:settings.yaml (pbs, lsf and sge likewise)"
+FORMS = (
+    "local:4, dask://host:8786 (or dask://host:8786?GPU=1), slurm or slurm:settings.yaml (pbs, lsf and sge likewise)"
+)
 
 
 @contextmanager
@@ -24,8 +27,10 @@ def open_cluster(name: str, tasks: int = TASKS) -> Iterator[Executor]:
     Args:
         name: ``"local:4"``: so many processes of this machine, which share its cores and GPUs.
             ``"dask://host:8786"``: the workers of a Dask scheduler that runs somewhere (``tls://`` with Dask's own
-            certificates). ``"slurm"``, ``"pbs"``, ``"lsf"`` or ``"sge"``, with ``":settings.yaml"`` behind it or
-            without: jobs of a batch system (``medseg.cluster.job_settings.JobSettings``).
+            certificates). Behind a question mark, ``"dask://host:8786?GPU=1"``, stands what a task asks for of that
+            which workers declare (``dask worker --resources GPU=1``). ``"slurm"``, ``"pbs"``, ``"lsf"`` or ``"sge"``,
+            with ``":settings.yaml"`` behind it or without: jobs of a batch system
+            (``medseg.cluster.job_settings.JobSettings``).
         tasks: That a worker has in hand at a time: 2 for cases, of which one is read or written while the network sees
             the other; 1 for trainings. A Dask scheduler's workers have their own ``--nthreads``.
 
@@ -42,7 +47,8 @@ def open_cluster(name: str, tasks: int = TASKS) -> Iterator[Executor]:
         if kind == "local":
             opened = local_workers(_count(name, rest), tasks)
         elif kind in ("dask", "tcp", "tls") and rest.startswith("//"):
-            opened = workers_of(f"{'tcp' if kind == 'dask' else kind}:{rest}")
+            place, _, asked = rest.partition("?")
+            opened = workers_of(f"{'tcp' if kind == 'dask' else kind}:{place}", _resources(name, asked))
         elif kind in SYSTEMS:
             opened = batch_workers(kind, read_job_settings(Path(rest) if rest else None), tasks)
         else:
@@ -55,6 +61,13 @@ def _count(name: str, rest: str) -> int:
     if not rest.isdecimal() or not 0 < int(rest) < 10_000:
         raise ConfigError(f"--cluster {name}: say how many processes, as in local:4")
     return int(rest)
+
+
+def _resources(name: str, asked: str) -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in parse_qsl(asked, strict_parsing=bool(asked))}
+    except ValueError as error:
+        raise ConfigError(f"--cluster {name}: say how much a task asks for, as in dask://host:8786?GPU=1") from error
 
 
 @contextmanager

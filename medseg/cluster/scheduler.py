@@ -1,6 +1,6 @@
 """The workers of a Dask scheduler, as an executor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,11 +34,12 @@ SETTINGS = {
 
 
 @contextmanager
-def workers_of(address: str) -> Iterator[Executor]:
+def workers_of(address: str, resources: Mapping[str, float]) -> Iterator[Executor]:
     """Yields an executor of the workers that a scheduler has and gets.
 
     Args:
         address: ``tcp://host:port``, or ``tls://`` with the certificates that Dask's own configuration names.
+        resources: What a task asks for of that which workers declare: ``{"GPU": 1}``. Others take none.
 
     Raises:
         ConfigError: It doesn't answer.
@@ -53,19 +54,23 @@ def workers_of(address: str) -> Iterator[Executor]:
             "with 'dask scheduler', and workers with 'dask worker'"
         ) from error
     with client:
-        say(f"Scheduler at {address} with {counted(len(client.scheduler_info(-1)['workers']), 'worker')}")
-        yield from executor_of(client)
+        workers = client.scheduler_info(-1)["workers"].values()
+        able = [each for each in workers if all(each["resources"].get(key, 0) >= n for key, n in resources.items())]
+        asked = "".join(f", {n:g} {key} a task" for key, n in resources.items())
+        say(f"Scheduler at {address} with {counted(len(able), 'worker')}{asked}")
+        yield from executor_of(client, resources)
 
 
-def executor_of(client: "Client") -> Iterator[Executor]:
+def executor_of(client: "Client", resources: Mapping[str, float] | None = None) -> Iterator[Executor]:
     """Yields the executor of a client; what has not begun at the end is cancelled.
 
     Args:
         client: Of a scheduler.
+        resources: What a task asks for; None or empty: any worker takes it.
     """
     import dask
 
-    executor = client.get_executor(pure=False)
+    executor = client.get_executor(pure=False, **({"resources": dict(resources)} if resources else {}))
     try:
         # What is sent with a task is some kilobytes, for minutes of work: no graph to warn of.
         with dask.config.set({"admin.large-graph-warning-threshold": "1GB"}):

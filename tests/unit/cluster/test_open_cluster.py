@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from distributed import Scheduler, SpecCluster, Worker, get_worker
 
 from medseg.cluster import open_cluster
 from medseg.cluster.batch_system import SYSTEMS, cluster_of
@@ -21,6 +22,8 @@ from medseg.errors import ConfigError
         ("slrum", "did you mean 'slurm'"),
         ("dask:host", "is none"),
         ("dask://127.0.0.1:1", "no scheduler answers there"),
+        ("dask://127.0.0.1:1?GPU", "say how much a task asks for, as in dask://host:8786"),
+        ("dask://127.0.0.1:1?GPU=two", "say how much a task asks for"),
         ("lsf", "there is no bsub here"),
         ("slurm:nowhere.yaml", "nowhere.yaml: there is no such file"),
     ],
@@ -35,6 +38,21 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install 'medseg\[cluster\]'"), open_cluster("local:2"):
         pass
+
+
+def test_tasks_go_to_workers_that_declare_what_they_ask_for(capfd: pytest.CaptureFixture[str]) -> None:
+    workers = {
+        name: {"cls": Worker, "options": {"nthreads": 1, "resources": resources, "name": name}}
+        for name, resources in (("plain", {}), ("with a GPU", {"GPU": 1}))
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    with (
+        SpecCluster(workers, scheduler) as cluster,
+        open_cluster(cluster.scheduler_address.replace("tcp", "dask") + "?GPU=1") as executor,
+    ):
+        names = set(executor.map(lambda number: get_worker().name, range(6)))
+    assert names == {"with a GPU"}
+    assert "with 1 worker, 1 GPU a task" in capfd.readouterr().err
 
 
 def test_settings_of_jobs_are_checked(tmp_path: Path) -> None:
