@@ -3,6 +3,8 @@
 Kept small on purpose: it is what cannot be tried on a machine without a GPU.
 """
 
+import ctypes
+import gc
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -91,6 +93,13 @@ class Device:
         else:
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # Linux resets VmHWM
+
+    def release(self) -> None:
+        """Gives memory that is used no longer back to the system: glibc keeps what a large case has freed."""
+        if self.is_cpu:
+            gc.collect()
+            with suppress(OSError, AttributeError, TypeError):  # no glibc
+                ctypes.CDLL(None).malloc_trim(0)
 
     def memory_mb(self) -> float:
         """Returns what is taken now, 0 where the system doesn't tell."""

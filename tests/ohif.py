@@ -61,7 +61,8 @@ def served_ohif(folder: Path, archive: str) -> Iterator[str]:
                 super().do_GET()
 
         def pass_on(self) -> None:
-            kept = {name: value for name, value in self.headers.items() if name.lower() == "accept"}
+            # By Host the archive makes the addresses of its answers, such as that of a PDF.
+            kept = {name: value for name, value in self.headers.items() if name.lower() in ("accept", "host")}
             asked = urllib.request.Request(archive + self.path.removeprefix(ARCHIVE), headers=kept)
             try:
                 with urllib.request.urlopen(asked, timeout=120) as found:

@@ -167,6 +167,7 @@ class MemoryLimit:
             MedsegError: None fits. The error names the smallest value that would do.
         """
         plan = model.record.plan
+        model.device.release()  # of the case before, in a process that predicts several
         # Cropping, which comes later, can only make it smaller.
         grid = ModelGridRule.of(plan.grid).grid_of(plan.grid.oriented(image.geometry))
         layout = Layout.of(model.network, plan, grid.shape, config)

@@ -41,7 +41,7 @@ from medseg.serve.models import ServedModel
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("MEDSEG_KILLS", "8"))
+KILLS = int(os.environ.get("MEDSEG_KILLS", "6"))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_kinds_through_the_listener_are_as_predict_says(tmp_path: Path, real_dat
     folders[-1].mkdir()
     shutil.copy(real_data / "dicom_reference" / "transfer_syntaxes" / "In" / "1.dcm", folders[-1])
     models = [bright_model(tmp_path, tiny_plan), bright_model(tmp_path, tiny_plan, "fmri", ("MR",))]
-    with service_of(tmp_path, models, send=[str(tmp_path / "out")], quiet_time=3) as service:
+    with service_of(tmp_path, models, send=[str(tmp_path / "out")], quiet_time=1.5) as service:
         for folder in (*folders, *folders):
             assert set(store(service.listener.port, sorted(folder.iterdir()))) == {0}
         wait_for(lambda: service.queue.counts()["study"] == {"done": len(folders)}, 120)
@@ -270,7 +270,7 @@ def test_interleaved_series_of_a_thousand_slices(tmp_path: Path, tiny_plan: Plan
 
 
 def _serve(folder: Path, model: ServedModel, port: int) -> None:
-    with service_of(folder, [model], port=port, send=[str(folder / "out")], quiet_time=3):
+    with service_of(folder, [model], port=port, send=[str(folder / "out")], quiet_time=1):
         signal.pause()
 
 
@@ -292,7 +292,7 @@ class Killed:
 
     def _kill(self) -> None:
         while self.kills < KILLS:
-            time.sleep(self.chance.uniform(0.1, 6))
+            time.sleep(self.chance.uniform(0.1, 5))
             os.kill(self.process.pid or 0, signal.SIGKILL)
             self.process.join()
             self.kills += 1
@@ -327,12 +327,15 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, tiny_plan: Plan) -
     kept = {str(pydicom.dcmread(file).SOPInstanceUID) for file in (tmp_path / "queue" / "studies").rglob("*.dcm")}
     assert acknowledged == kept
     assert len(kept) == 20 * n_studies
-    # A study that was quiet while its sender waited for the next start has a result of what was there, too.
+    # A study that was quiet while its sender waited for the next start was predicted as it was, too; the result of the
+    # whole study has taken its place.
     states = queue_states(tmp_path / "queue", "job")
     assert set(states) == {"predicted"}
     assert states["predicted"] >= n_studies
-    assert queue_states(tmp_path / "queue", "delivery") == {"sent": states["predicted"]}
-    assert len(sent_to(tmp_path / "out")) == states["predicted"]  # each result once
+    assert queue_states(tmp_path / "queue", "delivery").get("sent", 0) >= n_studies
+    results = [pydicom.dcmread(file) for file in sent_to(tmp_path / "out")]
+    assert len(results) == n_studies  # each once
+    assert all(len(each.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 20 for each in results)
 
 
 def queue_states(folder: Path, table: str) -> dict[str, int]:
@@ -356,7 +359,7 @@ def _answered(port: int, files: Sequence[Path]) -> set[str]:
 
 
 def test_many_studies_in_a_row(tmp_path: Path, tiny_plan: Plan) -> None:
-    n = int(os.environ.get("MEDSEG_STUDIES", "12"))
+    n = int(os.environ.get("MEDSEG_STUDIES", "8"))
     files = sorted(write_kind(tmp_path / "ct", Kind(heights=(0.0, 2.0, 4.0, 6.0))).iterdir())
     datasets = [pydicom.dcmread(file) for file in files]
     model = bright_model(tmp_path, tiny_plan)

@@ -87,12 +87,12 @@ def test_what_fits_no_model_is_left_with_the_reason(tmp_path: Path, balls: Serve
 
 
 @pytest.mark.slow
-def test_interleaved_studies_and_all_kinds(tmp_path: Path, tiny_plan: Plan) -> None:
-    kinds = ("enhanced", "tilted by 20°", "big-endian", "deflated", "RLE", "sagittal")
+def test_interleaved_studies(tmp_path: Path, tiny_plan: Plan) -> None:
+    kinds = ("deflated", "RLE", "sagittal")
     files = [file for name in kinds for file in sorted(write_kind(tmp_path / "ct" / name, KINDS[name]).iterdir())]
     shuffled = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     model = bright_model(tmp_path, tiny_plan)
-    with service_of(tmp_path, [model], send=[str(tmp_path / "out")], quiet_time=3) as service:
+    with service_of(tmp_path, [model], send=[str(tmp_path / "out")], quiet_time=1.5) as service:
         assert set(store(service.listener.port, shuffled)) == {0}
         wait_for(is_done(service, len(kinds)))
         assert states(service)["job"] == {"predicted": len(kinds)}
