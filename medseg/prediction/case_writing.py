@@ -18,6 +18,7 @@ from medseg.inferers.recipe import Recipe
 from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import removed_surely
 from medseg.inferers.uncertainty import Maps
+from medseg.inferers.windows import window_overlap
 from medseg.instances.object_structures import coloured
 from medseg.io.dicom.derived_object import NOT_CLINICAL
 from medseg.io.label_map_volume import LabelMapVolume
@@ -137,9 +138,11 @@ def prediction_digest(model: Model | RecipeModel, case: Case) -> str:
     if isinstance(model, RecipeModel):
         texts.append(model.record.model_dump_json(exclude_defaults=True, exclude={"medseg", "origin", "labels"}))
     for each in model.every_model if isinstance(model, RecipeModel) else [model]:
-        settings = each.record.inference.model_dump_json(exclude_defaults=True, exclude=HOW_COMPUTED)
-        grid = each.record.plan.grid.model_dump_json(exclude_defaults=True)
-        texts += [settings, grid, *map(str, each.record.postprocessing)]
+        inference = each.record.inference
+        inference = inference.model_copy(update={"overlap": window_overlap(inference)})  # None is one of them, too
+        settings = inference.model_dump_json(exclude_defaults=True, exclude=HOW_COMPUTED)
+        plan = each.record.plan.model_dump_json(exclude_defaults=True)  # with the head, and how images are resampled
+        texts += [settings, plan, *(rule.model_dump_json(exclude_defaults=True) for rule in each.record.postprocessing)]
     texts += [f"{image.series_uid} {image.part}" for image in case.images[1:]]
     texts.append(repr(case.spacing))
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
