@@ -75,16 +75,17 @@ class CommitmentQueue:
                 (request.transaction, request.caller, content, time.time()),
             )
 
-    def due(self) -> list[CommitmentRequest]:
-        """Returns what is to be answered now."""
+    def next_due(self) -> CommitmentRequest | None:
+        """Returns what is to be answered now, the oldest first: one alone, so that a sender that has gone does not keep
+        results from being sent meanwhile."""
         rows = self._tables.rows(
-            "SELECT transaction_uid, caller, instances, tries FROM commitment WHERE due<=? ORDER BY due", (time.time(),)
+            "SELECT transaction_uid, caller, instances, tries FROM commitment WHERE due<=? ORDER BY due LIMIT 1",
+            (time.time(),),
         )
-        found = []
         for transaction, caller, content, tries in rows:
             uids = content.split("\n")
-            found.append(CommitmentRequest(transaction, caller, tuple(zip(uids[::2], uids[1::2], strict=True)), tries))
-        return found
+            return CommitmentRequest(transaction, caller, tuple(zip(uids[::2], uids[1::2], strict=True)), tries)
+        return None
 
     def end(self, request: CommitmentRequest) -> None:
         """Removes a request that was answered, or is given up."""

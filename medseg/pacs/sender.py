@@ -62,12 +62,12 @@ class ResultSender(threading.Thread):
             self._send(job, self.peers.get(address), deliveries)
             if self._is_stopping.is_set():
                 break
-        asked = self.queue.commitments.due()
-        for request in asked:
-            self._tell_kept(request)
+        asked = self.queue.commitments.next_due()
+        if asked is not None:
+            self._tell_kept(asked)
         for study in self.queue.finish_studies():
             tell_event("done", f"Study {study}: done", study=study)
-        return bool(due or asked)
+        return bool(due) or asked is not None
 
     def _tell_kept(self, request: CommitmentRequest) -> None:
         """Tells a sender which of its instances are kept."""

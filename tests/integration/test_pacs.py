@@ -227,7 +227,7 @@ def test_storage_commitment_for_orthanc(tmp_path: Path) -> None:
                 told = orthanc.http.get(f"/storage-commitment/{transaction}").json()
                 assert told["Status"] == status
                 assert [each["SOPInstanceUID"] for each in told["Failures"]] == ["1.2.3"] * (status == "Failure")
-            wait_for(lambda: not service.queue.commitments.due())
+            wait_for(lambda: service.queue.commitments.next_due() is None)
 
 
 def test_a_wrong_title_is_rejected(tmp_path: Path) -> None:
