@@ -15,6 +15,7 @@ from medseg.volume import Array, Geometry, Spacing3, Volume
 Floats = npt.NDArray[np.float64]
 
 HULL_FROM = 64  # points: of fewer all distances are looked at
+SLAB_VOXELS = 2**24  # that are measured at a time: some 600 MB of memory
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,106 @@ def measure_shapes(array: Array, n: int, geometry: Geometry, image: Volume | Non
         >>> shapes.sizes.tolist(), shapes.centroids_mm.tolist()
         ([54.0], [[3.0, 3.0, 6.0]])
     """
-    spacing, is_flat = geometry.spacing, array.shape[2] == 1
+    is_flat = array.shape[2] == 1
     box = _around(array)
-    part = np.ascontiguousarray(array[box])
-    statistics = cc3d.statistics(part.astype(np.uint32))
-    voxels = _filled(np.asarray(statistics["voxel_counts"])[1:], n)
-    centroids = np.full((n, 3), np.nan)
-    found = np.asarray(statistics["centroids"])[1:]
-    centroids[: len(found)] = found + [each.start for each in box]
-    centroids[voxels == 0] = np.nan
-    means, deviations = _values(part, n, voxels, None if image is None else image.array[(slice(None), *box)])
+    part = array[box]
+    sums = _Sums(n, geometry.spacing, is_flat, 0 if image is None else len(image.array))
+    for planes in _slabs(part.shape):
+        after = part[planes.stop : planes.stop + 1]
+        sums.add_shapes(part[planes], after, planes.start)
+        if image is not None:
+            sums.add_values(part[planes], image.array[(slice(None), *box)][:, planes])
+    with np.errstate(invalid="ignore"):  # parts without a voxel lie nowhere, and have no mean
+        centroids = sums.places[1:] / sums.voxels[1:, None] + [each.start for each in box]
+        means, squares = (np.where(sums.voxels[1:] > 0, each[:, 1:], np.nan) for each in (sums.means, sums.squares))
+        deviations = np.sqrt(squares / sums.voxels[1:])
     return Shapes(
-        voxels=voxels,
+        voxels=sums.voxels[1:],
         centroids_mm=geometry.world(centroids) if n else centroids,
-        sizes=voxels * spacing[0] * spacing[1] * (1 if is_flat else spacing[2]),
-        boundaries=_boundaries(part, n, spacing),
-        longest_diameters_mm=_diameters(part, n, spacing),
+        sizes=sums.voxels[1:] * float(np.prod(geometry.spacing[: 2 if is_flat else 3])),
+        boundaries=sums.passages[1:] * (np.pi / 2 if is_flat else 2),
+        longest_diameters_mm=sums.diameters(),
         at_border=_at_border(array, n),
         means=means,
         deviations=deviations,
     )
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yields slabs along the first axis, so that what is computed of one takes little memory."""
+    height = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    for start in range(0, shape[0], height):
+        yield slice(start, min(start + height, shape[0]))
+
+
+class _Sums:
+    """What is added up over the slabs of an image, by the number of a part; that of 0 is of what is beside them.
+
+    Attributes:
+        voxels: How many there are, ``(n + 1,)``.
+        places: The sum of their indices, ``(n + 1, 3)``.
+        passages: How often lines pass from a part into something else, weighted by their directions, ``(n + 1,)``.
+        means: Of the values of the image, ``(channel, n + 1)``.
+        squares: Of their distances from the means, added up.
+    """
+
+    def __init__(self, n: int, spacing: Spacing3, is_flat: bool, n_channels: int) -> None:
+        self.n, self.spacing = n, spacing
+        self.voxels, self.places = np.zeros(n + 1, np.int64), np.zeros((n + 1, 3))
+        self.passages = np.zeros(n + 1)
+        self.means, self.squares = np.zeros((n_channels, n + 1)), np.zeros((n_channels, n + 1))
+        self._valued = np.zeros(n + 1, np.int64)
+        self._hulls: dict[int, Floats] = {}
+        steps = _directions(is_flat)
+        sizes = spacing[:2] if is_flat else spacing
+        between = [float(np.prod(sizes) / np.linalg.norm(np.multiply(step, spacing))) for step in steps]  # of lines
+        self._steps = dict(zip(steps, _weights(steps, spacing, is_flat) * between, strict=True))
+
+    def add_shapes(self, slab: Array, after: Array, start: int) -> None:
+        """Adds the parts of a slab.
+
+        Args:
+            slab: Numbers of parts, ``(x, y, z)``.
+            after: The plane behind it; none behind the last slab.
+            start: The first plane of the slab.
+        """
+        statistics = cc3d.statistics(np.ascontiguousarray(slab, np.uint32))
+        counts = np.asarray(statistics["voxel_counts"])
+        self.voxels[: len(counts)] += counts.astype(np.int64)
+        shift = np.array([start, 0, 0])
+        places = np.nan_to_num(np.asarray(statistics["centroids"])) + shift
+        self.places[: len(counts)] += places * counts[:, None]
+        with_next = np.concatenate([slab, after]) if len(after) else slab
+        for step, weight in self._steps.items():
+            self.passages += weight * _passages(with_next, self.n, step, len(slab), is_first=start == 0)
+        for number, points in _surface_voxels(slab):
+            known = self._hulls.get(number, np.zeros((0, 3)))
+            self._hulls[number] = hull(np.concatenate([known, (points + shift) * self.spacing]))
+
+    def add_values(self, slab: Array, image: Array) -> None:
+        """Adds the values of the image ``(channel, x, y, z)`` in a slab.
+
+        Source: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+        """
+        inside = slab > 0
+        numbers = slab[inside]
+        counts = np.bincount(numbers, minlength=self.n + 1)
+        both = np.maximum(self._valued + counts, 1)
+        for channel, values in enumerate(image):
+            chosen = values[inside].astype(np.float64)
+            mean = np.bincount(numbers, chosen, self.n + 1) / np.maximum(counts, 1)
+            distance = mean - self.means[channel]
+            self.squares[channel] += np.bincount(numbers, (chosen - mean[numbers]) ** 2, self.n + 1)
+            self.squares[channel] += distance**2 * self._valued * counts / both
+            self.means[channel] += distance * counts / both
+        self._valued += counts
+
+    def diameters(self) -> Floats:
+        """Returns the longest distance between two voxels of each part, in mm."""
+        longest = np.zeros(self.n)
+        for number, points in self._hulls.items():
+            longest[number - 1] = pdist(points).max(initial=0)
+        return longest
 
 
 def _around(array: Array) -> tuple[slice, slice, slice]:
@@ -97,12 +178,6 @@ def _around(array: Array) -> tuple[slice, slice, slice]:
         first, end = (int(inside[0]) - 1, int(inside[-1]) + 2) if len(inside) else (0, 1)
         box.append(slice(max(first, 0), min(end, length)))
     return box[0], box[1], box[2]
-
-
-def _filled(counts: Array, n: int) -> Array:
-    filled = np.zeros(n, np.int64)
-    filled[: len(counts)] = counts
-    return filled
 
 
 def _directions(is_flat: bool) -> list[tuple[int, int, int]]:
@@ -127,31 +202,35 @@ def _weights(steps: Sequence[tuple[int, int, int]], spacing: Spacing3, is_flat: 
     return both
 
 
-def _boundaries(array: Array, n: int, spacing: Spacing3) -> Floats:
-    """Returns the surface, or in one slice the length of the edge, of each object by Crofton's formula."""
-    is_flat = array.shape[2] == 1
-    steps = _directions(is_flat)
-    sizes = spacing[:2] if is_flat else spacing
-    total = np.zeros(n)
-    for step, weight in zip(steps, _weights(steps, spacing, is_flat), strict=True):
-        between = float(np.prod(sizes) / np.linalg.norm(np.multiply(step, spacing)))  # of lines in this direction
-        total += weight * between * _passages(array, n, step)
-    return total * (np.pi / 2 if is_flat else 2)
+def _passages(array: Array, n: int, step: tuple[int, int, int], height: int, *, is_first: bool) -> Array:
+    """Returns how often lines in one direction pass between each part and something else.
 
-
-def _passages(array: Array, n: int, step: tuple[int, int, int]) -> Array:
-    """Returns how often lines in one direction pass between each object and something else."""
-    here = tuple(slice(max(-each, 0), length - max(each, 0)) for each, length in zip(step, array.shape, strict=True))
-    there = tuple(slice(max(each, 0), length - max(-each, 0)) for each, length in zip(step, array.shape, strict=True))
+    Args:
+        array: A slab of so many planes, with the plane behind it where there is one.
+        n: How many parts there are.
+        step: To the next voxel of a line; it leads to no plane before.
+        height: Of the slab.
+        is_first: Whether no slab lies before it.
+    """
+    beyond = min(height + step[0], len(array))  # the end of what the lines of the slab's own planes lead to
+    here = (slice(0, beyond - step[0]), *_overlap(step, array.shape, ahead=False))
+    there = (slice(step[0], beyond), *_overlap(step, array.shape, ahead=True))
     one, other = array[here], array[there]
     differs = one != other
     passages = sum(np.bincount(each[differs], minlength=n + 1) for each in (one, other))
-    for kept in (here, there):  # lines that leave the image
-        outside = np.ones(array.shape, bool)
+    own = array[:height]
+    for kept in (here, (slice(step[0] if is_first else 0, height), *there[1:])):  # lines that leave the image
+        outside = np.ones(own.shape, bool)
         outside[kept] = False
-        passages = passages + np.bincount(array[outside], minlength=n + 1)
-    found: Array = np.asarray(passages)[1:]
+        passages = passages + np.bincount(own[outside], minlength=n + 1)
+    found: Array = np.asarray(passages)
     return found
+
+
+def _overlap(step: tuple[int, int, int], shape: tuple[int, ...], *, ahead: bool) -> list[slice]:
+    """Returns the voxels of a plane that have another one a step ahead, or a step behind."""
+    signs = [each if ahead else -each for each in step[1:]]
+    return [slice(max(each, 0), length - max(-each, 0)) for each, length in zip(signs, shape[1:], strict=True)]
 
 
 def _surface_voxels(array: Array) -> Iterator[tuple[int, Array]]:
@@ -172,13 +251,6 @@ def _surface_voxels(array: Array) -> Iterator[tuple[int, Array]]:
     found, starts = np.unique(numbers[order], return_index=True)
     if len(found):
         yield from zip(found.tolist(), np.split(places[order], starts[1:]), strict=True)
-
-
-def _diameters(array: Array, n: int, spacing: Spacing3) -> Floats:
-    diameters = np.zeros(n)
-    for number, places in _surface_voxels(array):
-        diameters[number - 1] = pdist(hull(places * spacing)).max(initial=0)
-    return diameters
 
 
 def hull(points: Floats) -> Floats:
@@ -208,20 +280,3 @@ def _at_border(array: Array, n: int) -> Array:
             for end in (0, -1):
                 touches[np.unique(array.take(end, axis))] = True
     return touches[1:]
-
-
-def _values(array: Array, n: int, counts: Array, image: Array | None) -> tuple[Floats, Floats]:
-    """Returns mean and deviation of the values in each object, ``(channel, object)``."""
-    if image is None:
-        return np.zeros((0, n)), np.zeros((0, n))
-    inside = array > 0
-    numbers = array[inside]
-    means, deviations = [], []
-    for channel in image:
-        values = channel[inside].astype(np.float64)
-        with np.errstate(invalid="ignore"):  # parts without a voxel have no mean
-            mean = np.bincount(numbers, values, n + 1)[1:] / counts
-            squares = np.bincount(numbers, (values - np.append(0, mean)[numbers]) ** 2, n + 1)[1:] / counts
-        means.append(mean)
-        deviations.append(np.sqrt(squares))
-    return np.array(means), np.array(deviations)

@@ -14,10 +14,7 @@ from medseg.io.nifti.writer import write_nifti
 from medseg.io.picture.exif import orientation_of
 from medseg.io.picture.writer import write_image2d
 from medseg.labels import Labels
-from medseg.progress import say
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
-
-MOST_MEASURED = 2**28  # voxels of an image whose objects are measured one by one: some 10 GB of memory
 
 
 def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geometry) -> Path:
@@ -43,7 +40,7 @@ def write_object_map(folder: Path, case: Case, object_map: Array, geometry: Geom
     return path
 
 
-def write_object_table(folder: Path, case: Case, objects: Objects, labels: Labels, geometry: Geometry) -> Path | None:
+def write_object_table(folder: Path, case: Case, objects: Objects, labels: Labels, geometry: Geometry) -> Path:
     """Writes ``CASE.csv``, the table of a case's objects, beside its object map.
 
     The image is read once more, since its own values are measured.
@@ -56,11 +53,8 @@ def write_object_table(folder: Path, case: Case, objects: Objects, labels: Label
         geometry: Of the image, in mm.
 
     Returns:
-        The file; None where the image has more voxels than are measured.
+        The file.
     """
-    if objects.object_map.size > MOST_MEASURED:
-        say(f"{case.case_id}: no table of objects is written of an image of more than {MOST_MEASURED:,} voxels")
-        return None
     image = read_images(case, GRID_TOLERANCE, registered=True)
     table = object_table(
         with_label_values(objects, labels), labels, geometry, image, confidences=objects.peaks.tolist()
@@ -77,7 +71,9 @@ def with_label_values(objects: Objects, labels: Labels) -> ObjectMap:
     """
     values = np.array([0, *labels.values])[objects.values]
     names = tuple(map(str, range(1, len(values) + 1)))
-    return ObjectMap(objects.object_map.astype(np.int32), values, names)
+    numbers = objects.object_map
+    signed = numbers.view(np.int32) if numbers.dtype == np.uint32 else numbers.astype(np.int32)  # no copy of 4 GB
+    return ObjectMap(signed, values, names)
 
 
 def counts_by_label(objects: Objects | None, labels: Labels) -> dict[str, int]:

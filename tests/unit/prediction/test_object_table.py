@@ -23,7 +23,7 @@ def test_each_object_has_a_row_with_its_label_and_confidence(tmp_path: Path, wri
     objects = Objects(object_map, np.array([2, 1]), np.array([12, 12]), np.array([0.75, 0.5], np.float32))
     labels = Labels.from_names({"cell": 7, "nucleus": 9}).with_instances(["cell", "nucleus"])
     written = write_object_table(tmp_path / "objects", case, objects, labels, read_geometry(case.images[0]))
-    assert written is not None and written.name == "scan.csv"
+    assert written.name == "scan.csv"
     first, second = read_table(written, "")
     assert (first["label"], second["label"]) == ("nucleus", "cell")
     assert (first["confidence"], first["volume_mm3"], first["touches_border"]) == ("0.75", "6", "0")
