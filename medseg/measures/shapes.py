@@ -84,7 +84,7 @@ def measure_shapes(array: Array, n: int, geometry: Geometry, image: Volume | Non
     return Shapes(
         voxels=sums.voxels[1:],
         centroids_mm=geometry.world(centroids) if n else centroids,
-        sizes=sums.voxels[1:] * float(np.prod(geometry.spacing[: 2 if is_flat else 3])),
+        sizes=sums.voxels[1:].astype(np.float64) * float(np.prod(geometry.spacing[: 2 if is_flat else 3])),
         boundaries=sums.passages[1:] * (np.pi / 2 if is_flat else 2),
         longest_diameters_mm=sums.diameters(),
         at_border=_at_border(array, n),
