@@ -70,14 +70,14 @@ def folder_written_whole(folder: Path, *, replaces: bool = False, advice: str = 
             with suppress(OSError):
                 older.rename(folder)
         for leftover in (temporary, older) if _is_there(folder) else (temporary,):
-            _remove(leftover)
+            remove(leftover)
 
 
 def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Removes a file or a folder; what cannot be removed stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -41,6 +41,7 @@ Points = npt.NDArray[np.float64]  # (…, 3): voxel indices, or RAS mm
 Affine = npt.NDArray[np.float64]  # (4, 4): voxel index to RAS mm
 
 Shape3 = tuple[int, int, int]
+Box = tuple[slice, slice, slice]  # voxels of the array axes (x, y, z), from a start to a stop
 Spacing3 = tuple[float, float, float]
 
 # Grids whose corners differ by less than this part of the smallest voxel edge are one grid: writers round

@@ -125,11 +125,11 @@ def max_memory(setup: Setup) -> Numbers:
     loaded, case, config = model(setup), prepared(setup), InferenceConfig()
     volume = Volume(np.zeros((1, *case.source.shape), np.float32), case.source)
     unlimited = MemoryLimit.measured(loaded, config, 2**50)
-    usual = unlimited.plan_for(loaded, volume, config)
+    usual = unlimited.plan_for(loaded, volume.geometry, len(volume.array), config)
     for part in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         limit = int(part * usual.peak)
         try:
-            chosen = MemoryLimit(limit, unlimited.window).plan_for(loaded, volume, config)
+            chosen = MemoryLimit(limit, unlimited.window).plan_for(loaded, volume.geometry, len(volume.array), config)
             break
         except MedsegError:
             continue

@@ -14,7 +14,7 @@ from medseg.cli.status import tell_by_status
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
-    from medseg.prediction.result import Prediction
+    from medseg.prediction.result import Prediction, PredictResult
 
 
 def predict(
@@ -154,6 +154,14 @@ def predict(
             "of 3 mm.",
         ),
     ] = False,
+    blocks: Annotated[
+        bool | None,
+        typer.Option(
+            "--blocks/--no-blocks",
+            help="Predict a volume block by block, over the workers of a cluster too, so that it need not fit into "
+            "memory. [default: OME-Zarr and NIfTI that don't]",
+        ),
+    ] = None,
     cluster: Cluster = None,
     check: Annotated[
         bool,
@@ -176,7 +184,6 @@ def predict(
 
         medseg predict run dicom_study -o masks --format dicom-seg --format seg-nrrd
     """
-    from medseg.evaluation.predictions_json import PREDICTIONS_FILE
     from medseg.plugins import load_plugins
 
     load_plugins(plugins or ())
@@ -214,8 +221,16 @@ def predict(
             head=head,
             labels=None if labels is None else [name.strip() for name in labels.split(",") if name.strip()],
             fast=fast,
+            blocks=blocks,
             executor=executor,
         )
+    _tell(result, output, as_json)
+
+
+def _tell(result: "PredictResult", output: Path, as_json: bool) -> None:
+    """Tells what was predicted, what to look at, and what failed."""
+    from medseg.evaluation.predictions_json import PREDICTIONS_FILE
+
     if as_json:
         print_json(result.record)
     elif result.predictions:

@@ -14,6 +14,7 @@ from medseg.errors import printable
 from medseg.io.file_signature import content_mark
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
 from medseg.io.nrrd.reader import open_itk
+from medseg.io.ome_zarr.reader import missing_chunks, open_ome_zarr
 from medseg.io.picture.exif import UPRIGHT, orientation_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
@@ -99,6 +100,8 @@ def header_warnings(source: ImageSource, grid: Geometry) -> Iterator[ImageWarnin
         return  # a picture has no place in a patient
     if source.kind == "itk":
         yield from _of_raw_header(source)
+    if source.kind == "ome_zarr":
+        yield from _of_ome_zarr(source)
     header = read_nifti_header(source.path) if source.kind in NIFTI else None
     oddities = [
         *_of_size(grid, header),
@@ -138,6 +141,15 @@ def _of_raw_header(source: ImageSource) -> Iterator[ImageWarning]:
             "its header does not say which way left and right are; it is taken for left-posterior-superior, as by ITK"
         )
         yield ImageWarning("no-place", source.path, what, "give it a space that says it, if it shows a patient", "note")
+
+
+def _of_ome_zarr(source: ImageSource) -> Iterator[ImageWarning]:
+    """Yields what is odd about an image in OME-Zarr: units that are not said, chunks that are not there."""
+    opened = open_ome_zarr(source.path, source.part)
+    for note in opened.image.notes:
+        yield ImageWarning("unit", source.path, note, "write the unit, or say what is true with --spacing")
+    if missing := missing_chunks(opened):
+        yield ImageWarning("missing-chunks", source.path, missing, "copy it again where it was cut short")
 
 
 def says_no_spacing(source: ImageSource, grid: Geometry) -> bool:

@@ -18,7 +18,7 @@ from medseg.labels import Labels
 from medseg.volume import Spacing3
 
 # Of a case that has masks of several kinds the first is taken. A DICOM series is none.
-KINDS = ("nifti", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
+KINDS = ("nifti", "ome_zarr", "pair", "image2d", "itk", "seg_nrrd", "dicom_seg", "rtstruct")
 
 # What ``predict`` appends to the name of a case, beside the suffix .dcm.
 DICOM_ENDINGS = (".grid.seg", ".map.seg", ".seg", ".rtstruct")

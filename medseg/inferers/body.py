@@ -32,16 +32,40 @@ def body_mask(image: torch.Tensor, grid: Grid) -> CoarseMask | None:
         None where air can't be told: in images that aren't CT in every channel, whose values the user's own transforms
         changed, or that hold no body at all.
     """
-    if grid.transforms or any(rule.kind != "ct" for rule in grid.normalization):
-        return None
+    return body_of_solid(solid_blocks(image, grid), grid) if tells_air(grid) else None
+
+
+def tells_air(grid: Grid) -> bool:
+    """Returns whether air can be told in images of a plan: in CT, whose values the user's transforms did not change."""
+    return not grid.transforms and all(rule.kind == "ct" for rule in grid.normalization)
+
+
+def solid_blocks(image: torch.Tensor, grid: Grid) -> Array:
+    """Returns which blocks of ``block_step(grid.spacing)`` voxels hold some that are no air, bool.
+
+    Args:
+        image: ``(channel, x, y, z)``: an image of CT, or a part of it that begins where a block does.
+        grid: The model grid.
+    """
     step = block_step(grid.spacing)
     solid = np.zeros(0, dtype=bool)
     for channel, rule in zip(image, grid.normalization, strict=True):
         # Not "greater than": what is not a number is not air.
         own = ~(block_maxima(channel, step) <= _threshold(rule)).numpy()
         solid = solid | own if solid.size else own
+    return solid
+
+
+def body_of_solid(solid: Array, grid: Grid) -> CoarseMask | None:
+    """Returns the body that ``solid_blocks`` of a whole image make, with all that it encloses, and a margin.
+
+    Args:
+        solid: ``(x, y, z)``, a voxel a block.
+        grid: The model grid.
+    """
     if not solid.any():
         return None
+    step = block_step(grid.spacing)
     block_ml = float(np.prod(step) * np.prod(grid.spacing)) / 1000
     return CoarseMask(_filled(_without_specks(solid, block_ml)), step).dilated(MARGIN_MM, grid.spacing)
 

@@ -51,6 +51,16 @@ class Confidence:
         self._sums += torch.stack(sums).cpu()
 
     @property
+    def sums(self) -> list[list[float]]:
+        """What was summed so far, which ``add`` takes."""
+        sums: list[list[float]] = self._sums.tolist()
+        return sums
+
+    def add(self, sums: list[list[float]]) -> None:
+        """Adds what another one summed of other voxels of the same case."""
+        self._sums += torch.tensor(sums, dtype=torch.float64)
+
+    @property
     def expected_dice(self) -> dict[str, float]:
         """The expected Dice by name of label or region, of those that some voxel has that was looked at.
 

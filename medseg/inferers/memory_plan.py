@@ -21,7 +21,7 @@ from medseg.inferers.windows import Layout, window_of
 from medseg.instances.grouping import VOXELS_AT_ONCE
 from medseg.plan import Plan
 from medseg.transforms.model_grid import ModelGridRule
-from medseg.volume import Shape3, Volume
+from medseg.volume import Geometry, Shape3
 
 WINDOW_BATCH_SIZE = {2: 16, 3: 4}
 
@@ -160,8 +160,8 @@ class MemoryLimit:
         predictor = Predictor(model.network, plan, model.device, mirrored)
         return cls(max_memory, window_bytes(predictor, layout, len(model.record.channels)))
 
-    def plan_for(self, model: Model, image: Volume, config: InferenceConfig) -> MemoryForecast:
-        """Returns the memory plan for a case that was read.
+    def plan_for(self, model: Model, source: Geometry, n_channels: int, config: InferenceConfig) -> MemoryForecast:
+        """Returns the memory plan for a case on a grid, of so many channels.
 
         Raises:
             MedsegError: None fits. The error names the smallest value that would do.
@@ -169,12 +169,12 @@ class MemoryLimit:
         plan = model.record.plan
         model.device.release()  # of the case before, in a process that predicts several
         # Cropping, which comes later, can only make it smaller.
-        grid = ModelGridRule.of(plan.grid).grid_of(plan.grid.oriented(image.geometry))
+        grid = ModelGridRule.of(plan.grid).grid_of(plan.grid.oriented(source))
         layout = Layout.of(model.network, plan, grid.shape, config)
         demand = MemoryDemand(
             layout=layout,
-            source=image.geometry.shape,
-            channels=len(image.array),
+            source=source.shape,
+            channels=n_channels,
             labels=len(model.record.outputs),
             window=self.window,
             before=int(model.device.memory_mb() * 2**20),

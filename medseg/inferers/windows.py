@@ -101,24 +101,25 @@ class Layout:
     @property
     def windows_per_row(self) -> int:
         """How many windows lie side by side at each step along the axis."""
-        return prod(len(self._starts(axis)) for axis in range(3) if axis != self.axis)
+        return prod(len(self.starts_along(axis)) for axis in range(3) if axis != self.axis)
 
     @property
     def n_windows(self) -> int:
         """How many windows there are."""
-        return prod(len(self._starts(axis)) for axis in range(3))
+        return prod(len(self.starts_along(axis)) for axis in range(3))
 
     def rows(self) -> list[WindowRow]:
         """Returns the rows from the first to the last; ``rows_at_once`` of them are taken together."""
-        along = self._starts(self.axis)
+        along = self.starts_along(self.axis)
         groups = [along[i : i + self.rows_at_once] for i in range(0, len(along), self.rows_at_once)]
         return [WindowRow(group[0], group[-1] + self.patch_size[self.axis], self._windows(group)) for group in groups]
 
     def _windows(self, along: Sequence[int]) -> tuple[Shape3, ...]:
-        starts = [along if axis == self.axis else self._starts(axis) for axis in range(3)]
+        starts = [along if axis == self.axis else self.starts_along(axis) for axis in range(3)]
         return tuple((x, y, z) for x, y, z in product(*starts))
 
-    def _starts(self, axis: int) -> list[int]:
+    def starts_along(self, axis: int) -> list[int]:
+        """Returns the first voxels of windows along an axis, in the padded image."""
         n, patch = self.padded_shape[axis], self.patch_size[axis]
         overlap = self.overlap[axis] if isinstance(self.overlap, tuple) else self.overlap
         if self.rule == "nnunet":

@@ -14,6 +14,7 @@ from medseg.inspection.inspection import Inspection
 from medseg.inspection.label_map import Drawn, look_at_label
 from medseg.inspection.series import Role, Series, look_at
 from medseg.inspection.thumbnail import Subject, thumbnail
+from medseg.io.folders import stored_bytes
 from medseg.io.source import Found, ImageSource
 from medseg.labels import Labels
 from medseg.outcome import Outcome
@@ -38,8 +39,8 @@ def series_of_cases(found: Found, cases: CaseList, voxels: bool | None, workers:
     others = [source for source in (*found.sources, *found.segmentations) if source.path not in slices]
     sources = list(dict.fromkeys([*(said.get(source, source) for source in others), *roles]))
     if voxels is None:
-        files = {file for source in sources for file in source.files if file.is_file()}
-        voxels = sum(file.stat().st_size for file in files) <= READ_BY_ITSELF
+        files = {file for source in sources for file in source.files}
+        voxels = sum(map(stored_bytes, files)) <= READ_BY_ITSELF
         if not voxels:
             say("Voxels of images are not read, since they are many; --voxels reads them")
     looks = {}

@@ -16,6 +16,7 @@ from medseg.inspection.repair import Respace
 from medseg.io.archives import origin
 from medseg.io.dicom.examination import Examination, read_examination
 from medseg.io.nifti.header import NiftiHeader, read_nifti_header
+from medseg.io.ome_zarr.reader import open_ome_zarr
 from medseg.io.read import check_whole, read_geometry, read_volume, segments_of
 from medseg.io.source import ImageSource, SegmentationKind
 from medseg.records import Record
@@ -28,6 +29,7 @@ Role = Literal["image", "label map", "unused"]
 DICOM = ("dicom", "dicom_seg", "rtstruct")
 FORMATS = {
     "nifti": "NIfTI",
+    "ome_zarr": "OME-Zarr",
     "pair": "hdr/img",
     "image2d": "picture",
     "pictures": "pictures",
@@ -187,6 +189,9 @@ def _measured(series: Series, voxels: bool) -> Series:
             quantiles=tuple(quantiles(channel) for channel in array),
             findings=(*placed.findings, *map(doubtful, value_warnings(source.path, array))),
         )
+    if source.kind == "ome_zarr":
+        opened = open_ome_zarr(source.path, source.part)
+        return replace(placed, n_channels=opened.n_channels)
     check_whole(source)
     if source.kind in ("image2d", "itk"):
         return replace(placed, n_channels=len(read_volume(source).array))

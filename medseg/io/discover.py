@@ -7,9 +7,10 @@ from medseg.errors import SourceError, shown, without_path
 from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom.directory import is_dicomdir, listed_files
 from medseg.io.dicom.series import find_series, series_among
-from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture
+from medseg.io.folders import is_itk, is_nifti, is_pair, is_picture, is_zarr
 from medseg.io.nifti.pair import header_file, is_pair_header, voxels_beside
 from medseg.io.nrrd.reader import data_files
+from medseg.io.ome_zarr.metadata import store_of
 from medseg.io.parts import may_be_part, volumes_of
 from medseg.io.seg_nrrd.reader import holds_segments
 from medseg.io.source import Found, ImageSource, Kind
@@ -21,7 +22,8 @@ DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels lie in files besid
 def image_sources(path: Path) -> Found:
     """Finds every image and segmentation under a folder or in an archive, or the one that a path names.
 
-    Images are NIfTI, Analyze, DICOM, NRRD, MetaImage and pictures; segmentations DICOM SEG, RTSTRUCT and ``.seg.nrrd``.
+    Images are NIfTI, Analyze, DICOM, NRRD, MetaImage, OME-Zarr and pictures; segmentations DICOM SEG, RTSTRUCT and
+    ``.seg.nrrd``.
     Of a DICOMDIR those are found that it lists. Only headers of DICOM and NRRD are read.
 
     Args:
@@ -48,6 +50,9 @@ def image_sources(path: Path) -> Found:
         return _inside(path)
     if is_archive(path) and path.is_file():
         return image_sources(unpacked(path))
+    if path.is_dir() and (store := store_of(path)) is not None:
+        level = "" if store == path else path.relative_to(store).as_posix()
+        return Found((ImageSource("ome_zarr", store, (store,), part=level),))
     path = header_file(path) or path
     if path.is_file() and not is_dicomdir(path):
         kind = _kind(path)
@@ -100,7 +105,9 @@ def source_of(path: Path) -> ImageSource:
         more = f"; and {len(candidates) - 6} more" if len(candidates) > 6 else ""
         raise SourceError(f"{path}: holds {len(candidates)} images, name one of them: {listed}{more}")
     reasons = [problem.message for problem in found.problems] + list(found.notes)
-    because = without_path(reasons[0], path) if reasons else "no NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
+    because = (
+        without_path(reasons[0], path) if reasons else "no NIfTI, DICOM, NRRD, MetaImage, OME-Zarr, PNG, JPEG or TIFF"
+    )
     raise SourceError(f"{path}: no image found ({because})")
 
 
@@ -168,6 +175,8 @@ def _kind(file: Path) -> Kind | None:
         return "pair"
     if is_picture(file):
         return "image2d"
+    if is_zarr(file) and file.is_dir():
+        return "ome_zarr"
     if is_itk(file):
         return "seg_nrrd" if holds_segments(file) else "itk"
     return None

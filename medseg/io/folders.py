@@ -12,6 +12,7 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PAIR_SUFFIXES = (".hdr.gz", ".hdr")  # headers whose voxels lie beside them, in files of VOXEL_SUFFIXES
 VOXEL_SUFFIXES = (".img.gz", ".img")
 ITK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+ZARR_SUFFIXES = (".ome.zarr", ".zarr")  # folders that are one file to everybody
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -36,7 +37,7 @@ class Walk(NamedTuple):
 
 
 def walk(folder: Path) -> Walk:
-    """Lists all files in a folder and its subfolders, sorted.
+    """Lists all files in a folder and its subfolders, sorted; a Zarr store counts as a file.
 
     Hidden ones are skipped, links are followed once. Masks, runs and prepared datasets below the folder, which would be
     taken for more cases, are left out.
@@ -51,15 +52,17 @@ def walk(folder: Path) -> Walk:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
-        found += [Path(place, name) for name in names if not is_hidden(name)]
+        stores = [name for name in subfolders if is_zarr(Path(name))]
+        subfolders[:] = [name for name in subfolders if not is_hidden(name) and name not in stores]
+        found += [Path(place, name) for name in (*names, *stores) if not is_hidden(name)]
     return Walk(sorted(found), sorted(outputs))
 
 
 def subfolders(folder: Path) -> list[Path]:
     """Lists the folders in a folder, sorted, without what ``walk`` does not walk into."""
     with os.scandir(folder) as entries:  # which knows folders without asking of each of many files
-        below = sorted(Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+        folders = [Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
+        below = sorted(path for path in folders if not is_zarr(path))
     return [path for path in below if not _is_output(path, [name for name in OUTPUTS if (path / name).is_file()])]
 
 
@@ -88,6 +91,19 @@ def is_itk(path: Path) -> bool:
     return path.name.lower().endswith(ITK_SUFFIXES)
 
 
+def is_zarr(path: Path) -> bool:
+    """Says whether a name is that of a Zarr store, a folder of arrays in chunks."""
+    return path.name.lower().endswith(ZARR_SUFFIXES)
+
+
+def stored_bytes(path: Path) -> int:
+    """Returns the size of a file, or of all files of a Zarr store."""
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    with os.scandir(path) as entries:
+        return sum(stored_bytes(Path(e.path)) if e.is_dir() else e.stat().st_size for e in entries)
+
+
 def is_picture(path: Path) -> bool:
     """Says whether a name is that of a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
@@ -95,7 +111,15 @@ def is_picture(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """Returns the name without the suffixes of image files: ``"scan_1.5mm"`` for ``scan_1.5mm.nii.gz``."""
-    for suffix in (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *VOXEL_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm"):
+    for suffix in (
+        *NIFTI_SUFFIXES,
+        *PAIR_SUFFIXES,
+        *VOXEL_SUFFIXES,
+        *ITK_SUFFIXES,
+        *PICTURE_SUFFIXES,
+        *ZARR_SUFFIXES,
+        ".dcm",
+    ):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.name

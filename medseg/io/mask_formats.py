@@ -1,14 +1,11 @@
-"""The formats that masks, and what tells of them, are written in, and the one way to write one.
-
-No file stays that no reader has confirmed.
-"""
+"""Formats of masks, and of what tells of them, and the one way to write one: none stays that no reader confirmed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import ConfigError, OutputError, did_you_mean
-from medseg.files import ensure_folder
+from medseg.files import ensure_folder, remove
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.dicom_pdf.check import check_dicom_pdf
 from medseg.io.dicom_pdf.writer import write_dicom_pdf
@@ -30,6 +27,8 @@ from medseg.io.geojson.writer import write_geojson
 from medseg.io.label_map_volume import LabelMapVolume, SegmentationForm
 from medseg.io.nifti.check import check_nifti, check_nifti_per_label
 from medseg.io.nifti.writer import write_nifti_mask, write_nifti_per_label
+from medseg.io.ome_zarr.check import check_ome_zarr
+from medseg.io.ome_zarr.writer import write_ome_zarr
 from medseg.io.picture.check import check_picture
 from medseg.io.picture.writer import write_picture
 from medseg.io.rtstruct.check import check_rtstruct
@@ -93,16 +92,15 @@ class Format:
         if not self.on_dicom or (source is not None and source.kind == "dicom"):
             return ""
         given = "no image is given" if source is None else f"{source.path} is none"
-        return (
-            f"{self.name} is written on the slices of a DICOM series, and {given}; choose nifti or seg-nrrd, or give "
-            "the series (predict the series itself, or export with --like SERIES)"
-        )
+        to_do = "choose nifti or seg-nrrd, or give the series (predict the series itself, or export with --like SERIES)"
+        return f"{self.name} is written on the slices of a DICOM series, and {given}; {to_do}"
 
 
 NIFTI = Format("nifti", write_nifti_mask, check_nifti, ".nii.gz", (".nii.gz", ".nii"), is_label_map=True)
 PNG = Format("png", write_picture, check_picture, ".png", (".png",), is_label_map=True)
 GEOJSON = Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",))  # of pictures only
 TIFF = Format("tiff", write_picture, check_picture, ".tif", (".tif", ".tiff"), is_label_map=True)
+OME_ZARR = Format("ome-zarr", write_ome_zarr, check_ome_zarr, ".ome.zarr", (".ome.zarr",), is_label_map=True)
 
 SEGMENTATIONS = ("dicom-seg", LABEL_MAP)
 
@@ -111,6 +109,7 @@ FORMATS = {
     for each in (
         NIFTI,
         Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
+        OME_ZARR,
         Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
         Format(LABEL_MAP, write_dicom_label_map, check_dicom_label_map, ".map.seg.dcm", (".dcm",), on_dicom=True),
@@ -216,9 +215,9 @@ def format_of(path: Path, name: str | None) -> Format:
 
 
 def usual_format(source: ImageSource) -> Format:
-    """Returns the format of an image's masks when nobody says one: a picture for a picture, else NIfTI."""
+    """Returns the format of an image's masks when nobody says one: that of pictures and OME-Zarr, else NIfTI."""
     if source.kind != "image2d":
-        return NIFTI
+        return OME_ZARR if source.kind == "ome_zarr" else NIFTI
     return TIFF if source.path.suffix.lower() in TIFF.endings else PNG
 
 
@@ -252,8 +251,7 @@ def write_mask(format_: Format, path: Path, segmented: LabelMapVolume) -> Writte
         >>> written.certificate.fault
         ''
     """
-    refusal = format_.refusal(segmented.source)
-    if refusal:
+    if refusal := format_.refusal(segmented.source):
         raise OutputError(f"{path}: {refusal}")
     if format_.is_folder and not segmented.labels.structures:
         raise OutputError(f"{path}: {format_.name} has a file for each structure, and there is none")
@@ -295,6 +293,6 @@ def _kept_aside(files: Sequence[Path], path: Path) -> Path:
 
 def _delete(files: Sequence[Path], path: Path) -> None:
     for file in files:
-        file.unlink(missing_ok=True)
+        remove(file)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()

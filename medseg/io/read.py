@@ -12,6 +12,7 @@ from medseg.io.discover import source_of
 from medseg.io.nifti.header import check_whole_nifti
 from medseg.io.nifti.reader import nifti_geometry, read_nifti
 from medseg.io.nrrd.reader import itk_geometry, read_itk
+from medseg.io.ome_zarr.reader import ome_zarr_geometry, read_ome_zarr
 from medseg.io.parts import chosen_part
 from medseg.io.picture.reader import image2d_geometry, read_image2d, read_pictures
 from medseg.io.rtstruct.reader import read_rtstruct, rtstruct_headers
@@ -27,6 +28,7 @@ READERS = {
     "pictures": lambda source: read_pictures(source.files),
     "itk": lambda source: chosen_part(read_itk(source.path), source),
     "dicom": read_dicom,
+    "ome_zarr": read_ome_zarr,
 }
 GEOMETRY_READERS = {
     "nifti": lambda source: nifti_geometry(source.path),
@@ -35,6 +37,7 @@ GEOMETRY_READERS = {
     "itk": lambda source: itk_geometry(source.path),
     "seg_nrrd": lambda source: itk_geometry(source.path),
     "dicom": dicom_geometry,
+    "ome_zarr": ome_zarr_geometry,
 }
 SEGMENTATION_READERS = {
     "dicom_seg": read_dicom_seg,

@@ -8,7 +8,7 @@ from medseg.errors import Problem
 from medseg.volume import Spacing3
 
 # "pair": Analyze or NIfTI in two files, of which the header is the first.
-ImageKind = Literal["nifti", "pair", "dicom", "image2d", "pictures", "itk"]
+ImageKind = Literal["nifti", "pair", "dicom", "image2d", "pictures", "itk", "ome_zarr"]
 # Hold named segments rather than the voxels of an image.
 SegmentationKind = Literal["dicom_seg", "rtstruct", "seg_nrrd", "coco"]
 Kind = ImageKind | SegmentationKind

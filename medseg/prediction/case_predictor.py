@@ -34,6 +34,7 @@ class PredictionOptions:
         registered: Channels on different grids show one place.
         memory_limits: What a case may take.
         reports: What is written of each beside the masks: "statistics", "preview".
+        blocks: Whether cases are predicted block by block; None: those that do not fit into memory are.
     """
 
     formats: tuple[Format, ...] = ()
@@ -41,6 +42,7 @@ class PredictionOptions:
     registered: bool = False
     memory_limits: MemoryLimits | None = None
     reports: tuple[str, ...] = ()
+    blocks: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class CasePredictor:
     def write(self, case: SegmentedCase) -> Prediction:
         """Writes the masks and certifies them, or keeps the label map."""
         formats = self._formats_of(case.case) if self._is_written else ()
-        paths = {format_: self._path(format_, case.case.case_id) for format_ in formats}
+        paths = {format_: self.path(format_, case.case.case_id) for format_ in formats}
         return write_case(case, self.model, paths, self.folder, self.options.reports)
 
     def _read(self, case: Case) -> Any:
@@ -111,7 +113,8 @@ class CasePredictor:
     def _is_written(self) -> bool:
         return self.folder is not None or self.file is not None
 
-    def _path(self, format_: Format, case_id: str) -> Path:
+    def path(self, format_: Format, case_id: str) -> Path:
+        """Returns where the mask of a case goes in a format."""
         return self.file or format_.path(self.folder or Path(), case_id)
 
     def _formats_of(self, case: Case) -> Sequence[Format]:

@@ -1,7 +1,7 @@
 """A case of a dataset, read and prepared for the network, with all that is doubtful about its images."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from medseg.io.parts import volumes_of
 from medseg.io.read import read_geometry
 from medseg.io.source import ImageSource
 from medseg.progress import say
-from medseg.transforms.intensities import unlike
+from medseg.transforms.intensities import Floats, unlike
 from medseg.transforms.prepared import Prepared, prepare
 from medseg.volume import Geometry, Volume
 
@@ -64,9 +64,9 @@ def read_case_images(case: Case, record: ModelRecord | Recipe, tolerance: float,
     if len(image.array) != len(record.channels):
         raise SourceError(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
-            f"{len(record.channels)} ({', '.join(record.channels)}); {_how_to_give(record.channels, case.images)}"
+            f"{len(record.channels)} ({', '.join(record.channels)}); {how_to_give(record.channels, case.images)}"
         )
-    doubts = tuple(_doubts(case, image.geometry, record.said_spacings))
+    doubts = tuple(image_doubts(case, image.geometry, record.said_spacings))
     return ReadImages(case, image, doubts, {"read": time.perf_counter() - start})
 
 
@@ -98,12 +98,12 @@ def prepared_case(
     """Returns the images of a case as the network of a model sees them; raises as ``read_case`` does."""
     start = time.perf_counter()
     case, image, record = images.case, images.image, model.record
-    memory = None if memory_limit is None else memory_limit.plan_for(model, image, config)
+    memory = None if memory_limit is None else memory_limit.plan_for(model, image.geometry, len(image.array), config)
     if memory is not None:
         say(f"{case.case_id}: takes up to {in_units(memory.peak)} of memory")
     prepared = prepare(image, None, record.plan.grid)
     prepared.image[list(case.missing)] = 0  # whatever the normalization makes of zeros
-    oddities = tuple(_oddities(case, record, prepared))
+    oddities = tuple(value_oddities(case, record, prepared.profiles, prepared.oddities))
     stages = {"read": images.stages["read"] + time.perf_counter() - start}
     return ReadCase(case, prepared, memory, images.warnings, oddities, stages)
 
@@ -118,7 +118,7 @@ def header_grid(source: ImageSource, grid: Geometry) -> Geometry:
     return grid if source.spacing is None else read_geometry(replace(source, spacing=None))
 
 
-def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
+def how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
     """Returns what to do about an image, or images, of another number of channels."""
     volumes = [volume.part for volume in volumes_of(images[0])] if len(images) == 1 else []
     if len(channels) == 1 and volumes:
@@ -138,9 +138,14 @@ def _how_to_give(channels: Sequence[str], images: Sequence[ImageSource]) -> str:
     )
 
 
-def _doubts(case: Case, first: Geometry, said_spacings: Sequence[SaidSpacing]) -> Iterator[str]:
-    """Yields what is doubtful about the images of a case, as ``inspect`` says it. ``first`` is the grid of the first
-    image."""
+def image_doubts(case: Case, first: Geometry, said_spacings: Sequence[SaidSpacing]) -> Iterator[str]:
+    """Yields what is doubtful about the images of a case, as ``inspect`` says it.
+
+    Args:
+        case: The case.
+        first: The grid of its first image.
+        said_spacings: What was said of voxels in training.
+    """
     for number, source in enumerate(case.images):
         grid = first if number == 0 or source.kind == "dicom" else read_geometry(source)  # DICOM's takes long
         which = f"{source.path.name}: " if len(case.images) > 1 else ""
@@ -156,14 +161,23 @@ def _doubts(case: Case, first: Geometry, said_spacings: Sequence[SaidSpacing]) -
         yield from (f"{which}{doubt}" for doubt in doubts if not (is_as_in_training and doubt.rule == LOST_SPACING))
 
 
-def _oddities(case: Case, record: ModelRecord, prepared: Prepared) -> Iterator[str]:
-    """Yields what is odd about the values of a case's images: in themselves, and against those of the training data."""
+def value_oddities(
+    case: Case, record: ModelRecord, profiles: Sequence[Floats], oddities: Mapping[int, str]
+) -> Iterator[str]:
+    """Yields what is odd about the values of a case's images: in themselves, and against those of the training data.
+
+    Args:
+        case: The case.
+        record: Of the model, with the usual values.
+        profiles: What is compared of each channel.
+        oddities: What is odd in themselves, by channel.
+    """
     for i, channel in enumerate(record.channels):
         if i in case.missing:
             continue
-        what = prepared.oddities.get(i)
+        what = oddities.get(i)
         if what is None and record.usual_values:
-            what = unlike(prepared.profiles[i], record.usual_values[i])
+            what = unlike(profiles[i], record.usual_values[i])
         if what is not None:
             yield f"{channel}: {what}"
 

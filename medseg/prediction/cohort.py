@@ -1,6 +1,7 @@
 """Many cases: in stages that overlap, or on workers elsewhere; what fails becomes a problem."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from medseg.dataset.cases import Case
 from medseg.errors import Problem
@@ -10,6 +11,7 @@ from medseg.parallel import run_in_stages
 from medseg.prediction.case_on_worker import RemotePredictor
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.prediction.case_segmentation import SegmentedCase
+from medseg.prediction.large_case import LargeCases
 from medseg.prediction.predictions_file import PredictionsFile
 from medseg.prediction.radiomics import RADIOMICS, write_radiomics_table
 from medseg.prediction.result import Prediction, PredictResult
@@ -39,7 +41,11 @@ def predict_cases(
     account = _Account(predictor, cases, problems, remote)
     done = account.done_before(overwrite)
     to_do = [case for case in cases if case.case_id not in done]
-    outcomes = account.stages(to_do) if remote is None else account.on_workers(to_do, remote)
+    large = LargeCases(predictor, account.file.call.model_copy(update={"asked": ()}), remote)
+    in_blocks = [case for case in to_do if large.takes(case)]
+    others = [case for case in to_do if case not in in_blocks]
+    of_others = account.stages(others) if remote is None else account.on_workers(others, remote)
+    outcomes = chain(of_others, account.added(large.outcomes(in_blocks)))
     try:
         for outcome in track(outcomes, "Predicting", len(to_do)):
             account.see(outcome)
@@ -108,6 +114,11 @@ class _Account:
     def on_workers(self, cases: Sequence[Case], remote: RemotePredictor) -> Iterator[Outcome[Case, Prediction]]:
         """Yields the outcomes of cases that workers predict."""
         for outcome in remote.outcomes(cases, self.file.call.model_copy(update={"asked": ()})):
+            yield from self.added([outcome])
+
+    def added(self, outcomes: Iterable[Outcome[Case, Prediction]]) -> Iterator[Outcome[Case, Prediction]]:
+        """Yields outcomes, once their predictions are accounted for."""
+        for outcome in outcomes:
             if outcome.result is not None:
                 self._add(outcome.result)
             yield outcome

@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.dataset.cases import Case
 from medseg.errors import ConfigError, OutputError
 from medseg.files import ensure_folder
+from medseg.io.folders import is_zarr
 from medseg.io.mask_formats import Format, ending_of, format_of, formats_named
 
 
@@ -39,7 +40,7 @@ class PredictionOutput:
                     f"formats {', '.join(formats)}: masks are written only where 'output' names a folder or a file"
                 )
             return cls(None, None, ())
-        if not ending_of(path) or path.is_dir():
+        if not ending_of(path) or (path.is_dir() and not is_zarr(path)):
             return cls(path, None, tuple(formats_named(formats)))
         if len(set(formats)) > 1:
             raise OutputError(f"{path} is one file, and {', '.join(formats)} are several; give a folder with -o")

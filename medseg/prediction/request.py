@@ -39,6 +39,7 @@ class PredictionRequest:
         registered: Whether channels on different grids show one place.
         plugins: Files that have to be loaded before.
         reports: What is written of each case beside its masks.
+        blocks: Whether cases are predicted block by block; None: those that do not fit into memory are.
     """
 
     models: tuple[Path, ...]
@@ -58,6 +59,7 @@ class PredictionRequest:
     registered: bool = False
     plugins: tuple[Path, ...] = ()
     reports: tuple[str, ...] = ()
+    blocks: bool | None = None
 
     def with_backend(self, backend: str) -> "PredictionRequest":
         """Returns the same request of what runs the network; the members of a model may have several, which it keeps.
@@ -99,7 +101,7 @@ class PredictionRequest:
             loaded = self._prepared(loaded)
         limits = None if self.max_memory is None else MemoryLimits(self.max_memory)
         formats = tuple(format_named(name) for name in self.formats)
-        options = PredictionOptions(formats, self.extras, self.registered, limits, self.reports)
+        options = PredictionOptions(formats, self.extras, self.registered, limits, self.reports, self.blocks)
         return CasePredictor(loaded, self.folder, settings_of(loaded), options, self.file)
 
     def _prepared(self, model: Model) -> Model:

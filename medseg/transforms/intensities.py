@@ -19,12 +19,11 @@ import numpy.typing as npt
 
 from medseg.fingerprint import PERCENTS, UsualValues
 from medseg.plan import Normalization
+from medseg.transforms.extremes import sampled_places
 from medseg.volume import Array
 
 Floats = npt.NDArray[np.float64]
 
-# Of each case and channel; of so many, the part below any value is known to a third of a percent.
-SAMPLED_VOXELS = 20_000
 QUANTILES = 200
 LOW, HIGH = PERCENTS.index(5.0), PERCENTS.index(95.0)
 # How many times as many voxels beyond a percentile of the others are put down to another field of view …
@@ -46,10 +45,12 @@ LEAST_OTHERS = {"ct": 3, "linear": 3, "none": 3, "mask": 3, "zscore": 6}
 def quantiles(channel: Array) -> Floats:
     """Returns 200 quantiles of the values of a channel (x, y, z), from a sample of its voxels."""
     flat = channel.ravel(order="K")
-    if flat.size > SAMPLED_VOXELS:
-        # Not every n-th voxel, which may be one column of all slices. A fixed seed: the same image gives the same.
-        flat = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLED_VOXELS)]
-    result: Floats = np.quantile(flat.astype(np.float64), (np.arange(QUANTILES) + 0.5) / QUANTILES)
+    return quantiles_of_sample(flat[sampled_places(flat.size)].astype(np.float64))
+
+
+def quantiles_of_sample(sample: Array) -> Floats:
+    """Returns 200 quantiles of the values of some voxels."""
+    result: Floats = np.quantile(sample, (np.arange(QUANTILES) + 0.5) / QUANTILES)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Literal, NamedTuple
 
@@ -58,6 +59,67 @@ def resample_axis(
     return lower.mul_(1 - part).add_(upper.mul_(part))
 
 
+@dataclass(frozen=True)
+class AxisResampling:
+    """The values along one axis at other places, as ``resample_axis`` gives them, a part of them at a time.
+
+    Attributes:
+        coordinates: All places, in voxels of the axis, float64.
+        size: How many voxels the axis has.
+        interpolation: Between voxels: "linear", "cubic" or "nearest".
+    """
+
+    coordinates: torch.Tensor
+    size: int
+    interpolation: Interpolation
+
+    @cached_property
+    def index(self) -> torch.Tensor | None:
+        """The voxel of each place, where all places are voxels, or the nearest one is taken."""
+        nearest = self.coordinates.round()
+        if torch.allclose(self.coordinates, nearest, atol=1e-4, rtol=0):
+            return nearest.long().clamp(0, self.size - 1)
+        return nearest_index(self.coordinates, self.size) if self.interpolation == "nearest" else None
+
+    def whole_rows(self, part: slice) -> slice:
+        """Returns a part and what is computed together with it (``BLOCK``), so that sums are rounded alike."""
+        if self.index is not None or self.interpolation != "cubic":
+            return part
+        return slice(part.start // BLOCK * BLOCK, min(-(-part.stop // BLOCK) * BLOCK, len(self.coordinates)))
+
+    def needed(self, part: slice) -> slice:
+        """Returns the voxels of the axis that a part of the places depends on."""
+        if self.index is not None:
+            index = self.index[part]
+            return slice(int(index.min()), int(index.max()) + 1)
+        places = self.coordinates[part]
+        before, behind = (1, 3) if self.interpolation == "cubic" else (0, 2)
+        low, high = int(places.min().floor()) - before, int(places.max().floor()) + behind
+        return slice(min(max(low, 0), self.size - 1), max(min(high, self.size), 1))
+
+    def values(self, array: torch.Tensor, dim: int, part: slice) -> torch.Tensor:
+        """Returns the values at a part of the places.
+
+        Args:
+            array: The voxels that ``needed`` says, along ``dim``.
+            dim: The axis.
+            part: Of the places.
+        """
+        there = self.needed(part)
+        if self.index is not None:
+            index = self.index[part] - there.start
+            return array.index_select(dim, index)
+        places = self.coordinates[part]
+        if self.interpolation == "cubic":
+            return _multiplied(_matrix(places, self.size, _keys_weights, there).to(array), array, dim)
+        low = places.floor()
+        share = (places - low).to(array).view(-1, *[1] * (array.ndim - 1 - dim))
+        lower, upper = (
+            array.index_select(dim, (low.long() + end).clamp(0, self.size - 1) - there.start) for end in (0, 1)
+        )
+        return lower.mul_(1 - share).add_(upper.mul_(share))
+
+
 def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Tensor:
     """Returns the product of a matrix, ``(new, old)``, with ``array`` along ``dim``.
 
@@ -79,12 +141,18 @@ def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Te
     return result.view(*shape[:dim], len(matrix), *shape[dim + 1 :])
 
 
-def _matrix(coordinates: torch.Tensor, size: int, weights: Callable[[torch.Tensor], _Weights]) -> torch.Tensor:
-    """Returns the weights of old voxels in new ones, ``(new, old)``, float64; beyond its ends an axis goes on as is."""
-    matrix = torch.zeros(len(coordinates), size, dtype=torch.float64)
+def _matrix(
+    coordinates: torch.Tensor, size: int, weights: Callable[[torch.Tensor], _Weights], there: slice | None = None
+) -> torch.Tensor:
+    """Returns the weights of old voxels in new ones, ``(new, old)``, float64; beyond its ends an axis goes on as is.
+
+    Where only some voxels of the axis are ``there``, it has columns for these.
+    """
+    there = there or slice(0, size)
+    matrix = torch.zeros(len(coordinates), there.stop - there.start, dtype=torch.float64)
     low = coordinates.floor()
     for offset, weight in weights(coordinates - low):
-        tap = (low.long() + offset).clamp(0, size - 1)
+        tap = (low.long() + offset).clamp(0, size - 1) - there.start
         matrix.scatter_add_(1, tap[:, None], weight[:, None])
     return matrix
 

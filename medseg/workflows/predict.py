@@ -55,6 +55,7 @@ def predict(
     network: torch.nn.Module | None = None,
     labels: Sequence[str] | None = None,
     fast: bool = False,
+    blocks: bool | None = None,
     executor: Executor | None = None,
 ) -> PredictResult:
     """Segments every case of a source.
@@ -97,15 +98,15 @@ def predict(
         statistics: Write what is measured of each label and region: ``statistics.csv``, and a folder of JSON files.
         radiomics: Write the same of radiomics features, by MIRP: ``radiomics.csv``, and a folder of tables.
         preview: Write a picture of each case, its labels over the image, in a folder beside the masks.
-        postprocessing: False leaves out the model's rules (holes filled, components removed); what they change stands
-            in the warnings of a case.
+        postprocessing: False leaves out the model's rules; what they change stands in the warnings of a case.
         overwrite: Predict again what is in the output already.
         head: Prunes a U-Net++: 1 answers with the first of its heads, and computes only what that needs.
         network: The module of a model that was trained with one of the user's own, built as for training; a copy of it
             gets the weights of the model. Windows (window, channel, *spatial) to logits (window, label, *spatial).
         labels: Names of the labels that are written; members that give none of them do not work. None: all.
-        fast: Of a model of several members only that one works which is faster and less fine, such as
-            TotalSegmentator's of 3 mm.
+        fast: Of several members only the one works that is faster and less fine, as TotalSegmentator's of 3 mm.
+        blocks: Predict OME-Zarr and NIfTI block by block, each block a task of the ``executor``. None: cases for which
+            ``max_memory``, or without it the memory of this machine, is too little.
         executor: Predicts the cases, in place of this process: see ``medseg.open_cluster``. Its workers load the model
             once, and write masks by themselves; ``device``, ``backend`` and ``max_memory`` are those of a worker.
 
@@ -118,12 +119,11 @@ def predict(
     if network is not None and executor is not None:
         raise ConfigError("network: workers build networks by their names; register yours in a plugin (--plugin)")
     place, source = PredictionOutput.of(output, formats), fetched_if_remote(source, output)
-    extras = asked_maps(save_probabilities, uncertainty)
-    reports = asked_reports(statistics, radiomics, preview)
+    extras, reports = asked_maps(save_probabilities, uncertainty), asked_reports(statistics, radiomics, preview)
     request = PredictionRequest(
         models=tuple(Path(each) for each in ([model] if isinstance(model, str | Path) else model)),
         device=device, precision=precision, postprocessing=postprocessing, head=head, fast=fast,
-        backend="torch" if precision == "fp32" and backend == "auto" else backend, registered=registered,
+        backend="torch" if precision == "fp32" and backend == "auto" else backend, registered=registered, blocks=blocks,
         settings=(("mirror", mirror), ("overlap", overlap), ("skip_air", skip_air), ("first_look", first_look),
                   ("resampling", resampling)),
         labels=None if labels is None else tuple(labels), extras=extras, reports=reports,

@@ -74,7 +74,7 @@ def cases_in(listing: Listing, selection: CaseSelection) -> CaseList:
             leave_out_derived(draft, listing)
             if labelled is not False:
                 note_unused(draft, listing)
-        if not globs and draft.is_whole and listing.path.is_dir():
+        if not globs and draft.is_whole and listing.is_folder:
             draft.hints += files_left_out(draft, listing)
         if not globs:
             draft.doubts += likely_label_maps(draft, listing)
@@ -87,7 +87,7 @@ def recognised(listing: Listing) -> CaseListDraft:
     Raises:
         SourceError: No layout fits.
     """
-    for layout in LAYOUTS if listing.path.is_dir() else FILE_LAYOUTS:
+    for layout in LAYOUTS if listing.is_folder else FILE_LAYOUTS:
         draft = layout(listing)
         if draft is not None:
             return draft
@@ -95,8 +95,8 @@ def recognised(listing: Listing) -> CaseListDraft:
     because = f" ({reasons[0]})" if reasons else ""
     raise SourceError(
         f"{listing.path}: no images found{because}; looked for dataset.json (Decathlon, nnU-Net), cases.csv, "
-        "images/ and labels/, NIfTI files (.nii, .nii.gz), NRRD and MetaImage, DICOM series, PNG, JPEG and TIFF, in "
-        "all subfolders and archives"
+        "images/ and labels/, NIfTI files (.nii, .nii.gz), NRRD and MetaImage, OME-Zarr, DICOM series, PNG, JPEG and "
+        "TIFF, in all subfolders and archives"
     )
 
 

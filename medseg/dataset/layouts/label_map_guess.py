@@ -61,4 +61,4 @@ def _may_be(source: ImageSource) -> bool:
     n_voxels = math.prod(read_geometry(source).shape)
     if n_voxels <= FEW_VOXELS:
         return True
-    return source.path.stat().st_size < MOST_BYTES_A_VOXEL * n_voxels
+    return source.kind != "ome_zarr" and source.path.stat().st_size < MOST_BYTES_A_VOXEL * n_voxels

@@ -12,6 +12,7 @@ from medseg.dataset.layouts.file_names import safe
 from medseg.io.archives import is_archive, is_unpacked, origin, unpacked_content, without_suffix
 from medseg.io.discover import existing, image_sources, located
 from medseg.io.folders import stem, subfolders
+from medseg.io.ome_zarr.metadata import store_of
 from medseg.io.source import Found, ImageSource
 
 
@@ -31,6 +32,11 @@ class Listing:
     def name(self) -> str:
         """Its name without suffix."""
         return without_suffix(self.given).name
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether it is a folder in which images lie; an image in OME-Zarr is a folder, too, and no such one."""
+        return self.path.is_dir() and store_of(self.path) is None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -64,7 +70,8 @@ class Listing:
         Series that share a folder are told apart by their descriptions, the volumes of one series by their parts:
         ``STS_001/DICOM/T1_post``, ``STS_001/DWI/b-1000``.
         """
-        inner = self.path if self.path.is_dir() else existing(self.path).parent
+        is_it = self.path.is_relative_to(source.path)  # an OME-Zarr, or a level of it, is a folder too
+        inner = source.path.parent if is_it else self.path if self.path.is_dir() else existing(self.path).parent
         base, path = origin(inner), origin(source.path)
         base = base.resolve() if is_unpacked(source.path) else base
         path = path.relative_to(base) if path.is_relative_to(base) else path

@@ -74,11 +74,12 @@ def nifti_geometry(path: Path) -> Geometry:
     return image_geometry(path, open_nifti(path))
 
 
-def open_nifti(path: Path) -> AnalyzeImage:
+def open_nifti(path: Path, in_memory: bool = True) -> AnalyzeImage:
     """Reads and checks the header of a NIfTI file; the voxels are not read yet.
 
     Args:
         path: A NIfTI file, or the header of a pair, Analyze among it.
+        in_memory: Whether all of its voxels will be in memory at once.
 
     Returns:
         nibabel's image.
@@ -101,7 +102,8 @@ def open_nifti(path: Path) -> AnalyzeImage:
         if not is_pair(path) and proxy.offset < image.header.sizeof_hdr + EXTENSION_FLAG:
             raise ValueError(f"its voxels are said to begin in the header, at byte {proxy.offset}")
         file = voxel_file(path)
-        check_declared_size(n_bytes(image), file.stat().st_size, ratio=MOST_INFLATED if is_gzipped(file) else 1)
+        ratio = MOST_INFLATED if is_gzipped(file) else 1
+        check_declared_size(n_bytes(image), file.stat().st_size, ratio=ratio, in_memory=in_memory)
     return image
 
 

@@ -1,6 +1,10 @@
 """NIfTI files written through nibabel: volumes, label maps, and a mask for each structure."""
 
+import gzip
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -8,11 +12,15 @@ import numpy.typing as npt
 
 from medseg.errors import GeometryError, OutputError
 from medseg.files import written_whole
-from medseg.io.folders import is_nifti
+from medseg.io.folders import is_gzipped, is_nifti
 from medseg.io.label_map_volume import LabelMapVolume, with_names
 from medseg.io.nifti.reader import PLACE_FIELDS, image_geometry, open_nifti
 from medseg.progress import warn
 from medseg.volume import Array, Geometry
+
+MOST_VOXELS = 2**15 - 1  # along an axis
+FAST = 1  # of the compression by gzip: label maps become small anyway
+SINGLE_OFFSET = 352  # bytes before the voxels of a single file
 
 
 def write_nifti(path: Path | str, array: npt.ArrayLike, geometry: Geometry, like: Path | str | None = None) -> None:
@@ -47,6 +55,48 @@ def write_nifti(path: Path | str, array: npt.ArrayLike, geometry: Geometry, like
         image = _placed_like(image, path, geometry, Path(like))
     with written_whole(path) as temporary:
         nibabel.save(image, temporary)
+
+
+def write_nifti_slabs(
+    path: Path, slabs: Iterable[Array], geometry: Geometry, dtype: np.dtype[Any], like: Path | None = None
+) -> None:
+    """Writes a label map as NIfTI that comes slab by slab, so that it is never in memory; whole or not at all.
+
+    Args:
+        path: Where to; the name ends with ``.nii`` or ``.nii.gz``.
+        slabs: ``(x, y, some z)``, from the first slice to the last.
+        geometry: The grid of all of it, in RAS mm.
+        dtype: Of the values: whole numbers of 8 to 32 bits.
+        like: A NIfTI file on the same grid, whose place is copied to the bit.
+
+    Raises:
+        GeometryError: ``like`` lies on another grid.
+        OutputError: The file cannot be written, or is larger than NIfTI can say.
+    """
+    if max(geometry.shape) > MOST_VOXELS:
+        raise OutputError(f"{path}: NIfTI has at most {MOST_VOXELS} voxels along an axis; write it as ome-zarr")
+    image = _image(np.broadcast_to(dtype.type(0), geometry.shape), geometry)
+    if like is not None:
+        image = _placed_like(image, path, geometry, like)
+    header = image.header.copy()
+    header.set_data_dtype(dtype)
+    header["vox_offset"], header["magic"] = SINGLE_OFFSET, b"n+1"
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    with written_whole(path) as temporary, _opened(temporary) as file:
+        file.write(header.binaryblock.ljust(SINGLE_OFFSET, b"\0"))
+        for slab in slabs:
+            file.write(slab.astype(dtype.newbyteorder("<"), copy=False).tobytes("F"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yields a file to be written, compressed where its name says so: the same content gives the same bytes."""
+    with path.open("wb") as file:
+        if not is_gzipped(path):
+            yield file
+            return
+        with gzip.GzipFile("", "wb", FAST, file, mtime=0) as packed:
+            yield packed
 
 
 def nifti_bytes(array: Array, geometry: Geometry) -> bytes:
