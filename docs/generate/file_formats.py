@@ -40,6 +40,10 @@ FORMATS = (
     Format("model.json", "a model as ONNX", "OnnxModelRecord", "onnx-model"),
     Format("names.json", "a folder with a mask a structure", "NamesRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
+    Format(
+        "plan.json", ".blocks/<case_id>/ of a folder of masks, until all blocks are done", "BlockPlan", "blocks-plan"
+    ),
+    Format("<number>.json", ".blocks/<case_id>/blocks/, for each block that is done", "BlockRecord", "block"),
     Format("<case_id>.json", "statistics/ of a folder of masks", "CaseStatistics", "statistics"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
     Format("clicks.json", "an evaluation by clicks", "ClicksRecord"),

@@ -9,13 +9,15 @@ from medseg.errors import ConfigError
 from medseg.inferers.memory_plan import DECODING_BYTES, SAFETY, MemoryPlan, in_units, usual_memory_plan
 from medseg.inferers.model import Model
 from medseg.inferers.windows import Layout
+from medseg.transforms.block_preparation import VOXELS_OF_TILE
 from medseg.volume import Geometry, Shape3
 
 # Of blocks on the model grid. What lies between two blocks is predicted twice, so larger ones are faster.
 LARGEST, SMALLEST = 1024, 64
 CHUNK = 64  # blocks end where chunks of the label map do
 # In bytes a voxel: of the source, as it is read, as float32 and normalized; of the model grid, resampled axis by axis.
-SOURCE_BYTES, MODEL_BYTES = 20, 16
+SOURCE_BYTES, MODEL_BYTES = 20, 8
+SOURCE_VOXELS = 2 * VOXELS_OF_TILE  # with what lies around a tile
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,11 @@ class BlockDemand:
         for edge, ratio, n, axis in zip(edges, self.model_edges, self.source.shape, self.axes, strict=True):
             patch, margin = self.layout.patch_size[axis], self.layout.margin[axis]
             seen[axis] = min(round(min(edge, n) * ratio) + 2 * patch, self.layout.padded_shape[axis]) + 2 * margin
-        needed = prod(round(n / self.model_edges[self.axes.index(axis)]) + 4 for axis, n in enumerate(seen))
         height = self.layout.patch_size[self.layout.axis] + 4
         sums = prod(seen) // seen[self.layout.axis] * min(height, seen[self.layout.axis] + 4)
         sums *= self.outputs * memory_plan.dtype.itemsize * 2 + 4  # a part of them is copied to be decoded
         image = self.channels * MODEL_BYTES * prod(seen)
-        preparing = self.channels * SOURCE_BYTES * needed + image
+        preparing = self.channels * SOURCE_BYTES * SOURCE_VOXELS + image
         kept = 2 * self.outputs * prod(self.layout.patch_size) * 4
         predicting = image + max(memory_plan.batch_size * self.window, DECODING_BYTES) + kept + sums
         return int(SAFETY * (max(preparing, predicting) + 2 * prod(edges))) + self.before

@@ -1,7 +1,6 @@
 """A case that is predicted block by block: planned, its blocks given out, and what they make put together."""
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ import numpy as np
 from medseg.dataset.cases import Case
 from medseg.errors import ConfigError, MedsegError, SourceError
 from medseg.evaluation.predictions_json import Predictions
-from medseg.files import ensure_folder
+from medseg.files import ensure_folder, remove
 from medseg.inferers.body import solid_blocks, tells_air
 from medseg.inferers.coarse_mask import block_step
 from medseg.inferers.memory_plan import MemoryLimit, in_units
@@ -111,7 +110,7 @@ class LargeCases:
         read_seconds = time.perf_counter() - start
         records = self._blocks(BlockTask(work, source), plan, model)
         prediction = finished_case(case, self.predictor, work, plan, records)
-        shutil.rmtree(work.folder, ignore_errors=True)
+        remove(work.folder)
         for empty in (work.folder.parent, folder / FOLDER):
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
@@ -144,7 +143,7 @@ class LargeCases:
             return before
         for name in work.folder.iterdir():
             if name.name != "unpacked.nii":
-                shutil.rmtree(name) if name.is_dir() else name.unlink()
+                remove(name)
         say(f"{case.case_id}: looking at {volume.geometry.shape} voxels, block by block")
         grid = model.record.plan.grid
         statistics = image_statistics(volume.read, volume.geometry.shape, grid.normalization)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +13,14 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from medseg.errors import ConfigError
 from medseg.plan import STORED, Grid, Normalization
-from medseg.transforms.interpolation import AxisResampling
+from medseg.transforms.interpolation import BLOCK, AxisResampling
 from medseg.transforms.model_grid import ModelGridRule
 from medseg.transforms.prepared import LEAST_RANGE, native
 from medseg.transforms.resample import parallel_coordinates
-from medseg.transforms.value_statistics import ChannelStatistics, ImageStatistics, boxes_of
+from medseg.transforms.value_statistics import ChannelStatistics, ImageStatistics
 from medseg.volume import SHEAR_TOLERANCE, Array, Box, Geometry
+
+VOXELS_OF_TILE = 2**22  # of the source, that are prepared together
 
 
 class Readable(Protocol):
@@ -96,7 +100,27 @@ class BlockPreparation:
         return [AxisResampling(each, n, how) for each, n in zip(places, self.cropped.shape, strict=True)]
 
     def image(self, box: Box) -> torch.Tensor:
-        """Returns the prepared image ``(channel, x, y, z)``, float32, of a box of the model grid."""
+        """Returns the prepared image ``(channel, x, y, z)``, float32, of a box of the model grid.
+
+        It is put together of tiles, so that little of the source, which may be much finer, is in memory at a time.
+        """
+        result = torch.empty(len(self.grid.normalization), *(part.stop - part.start for part in box))
+        cuts = [_cuts(part, edge) for part, edge in zip(box, self._tile, strict=True)]
+        for x, y, z in product(*cuts):
+            place = [slice(p.start - b.start, p.stop - b.start) for p, b in zip((x, y, z), box, strict=True)]
+            result[:, place[0], place[1], place[2]] = self._image((x, y, z))
+        return result
+
+    @cached_property
+    def _tile(self) -> tuple[int, int, int]:
+        """The edges of a tile, in voxels of the model grid: multiples of what is resampled together."""
+        ratios = [max(a / b, 1.0) for a, b in zip(self.model.spacing, self.cropped.spacing, strict=True)]
+        edge = BLOCK
+        while prod(2 * edge * ratio for ratio in ratios) <= VOXELS_OF_TILE:
+            edge *= 2
+        return edge, edge, edge
+
+    def _image(self, box: Box) -> torch.Tensor:
         rows = [axis.whole_rows(part) for axis, part in zip(self.axes, box, strict=True)]
         needed = [axis.needed(part) for axis, part in zip(self.axes, rows, strict=True)]
         image = self.normalized((needed[0], needed[1], needed[2]))
@@ -104,7 +128,7 @@ class BlockPreparation:
             for dim, (axis, part) in enumerate(zip(self.axes, rows, strict=True)):
                 image = axis.values(image, dim + 1, part)
         inner = [slice(part.start - row.start, part.stop - row.start) for part, row in zip(box, rows, strict=True)]
-        return image[:, inner[0], inner[1], inner[2]].contiguous()
+        return image[:, inner[0], inner[1], inner[2]]
 
     def normalized(self, box: Box) -> torch.Tensor:
         """Returns the normalized image of a box of the cropped grid."""
@@ -236,6 +260,7 @@ def _whole(grid: Geometry) -> Box:
     return slice(0, x), slice(0, y), slice(0, z)
 
 
-def model_boxes(grid: Geometry, edge: int) -> list[Box]:
-    """Returns boxes of a model grid of so many voxels along each axis, together all of it."""
-    return boxes_of(grid.shape, (edge, edge, edge))
+def _cuts(part: slice, edge: int) -> list[slice]:
+    """Returns the parts of a part of an axis, cut at multiples of an edge."""
+    starts = [part.start, *range((part.start // edge + 1) * edge, part.stop, edge)]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], part.stop], strict=True)]

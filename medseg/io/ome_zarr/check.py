@@ -1,6 +1,5 @@
 """Label maps in OME-Zarr read back chunk by chunk, from the files themselves."""
 
-import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.label_map_volume import LabelMapVolume
+from medseg.records import read_object
 from medseg.volume import GRID_TOLERANCE, Array, Box, Geometry
 
 READER = "Zarr 3, chunk by chunk"
@@ -46,7 +46,7 @@ def place_checked(path: Path, place: Geometry, n_different: int) -> Certificate:
         n_different: How many voxels were others than they should be.
     """
     group = _label_map(path)
-    multiscale = json.loads((group / "zarr.json").read_text("utf-8"))["attributes"]["ome"]["multiscales"][0]
+    multiscale = read_object(group / "zarr.json")["attributes"]["ome"]["multiscales"][0]
     (scale, translation) = (
         next(iter(set(each) - {"type"})) for each in multiscale["datasets"][0]["coordinateTransformations"]
     )
@@ -99,9 +99,9 @@ def _chunks(group: Path, box: Box) -> Iterator[tuple[Box, Array]]:
 
 
 def _label_map(path: Path) -> Path:
-    names = json.loads((path / "labels" / "zarr.json").read_text("utf-8"))["attributes"]["ome"]["labels"]
+    names = read_object(path / "labels" / "zarr.json")["attributes"]["ome"]["labels"]
     return path / "labels" / str(names[0])
 
 
 def _array(group: Path) -> Any:
-    return json.loads((group / "0" / "zarr.json").read_text("utf-8"))
+    return read_object(group / "0" / "zarr.json")

@@ -18,7 +18,7 @@ from medseg.inferers.model import save_model
 from medseg.networks.registry import build_network
 from medseg.plan import Grid, Normalization, Plan
 from medseg.postprocessing.components import Rule
-from medseg.prediction import block_edges, large_case
+from medseg.prediction import block_edges, block_on_worker, large_case
 from medseg.prediction.block_work import FOLDER
 
 SHAPE = (100, 50, 70)
@@ -49,14 +49,14 @@ def scan(tmp_path: Path) -> Path:
     coarse = torch.from_numpy(random.normal(0, 300, (1, 1, 10, 5, 7)))
     array = torch.nn.functional.interpolate(coarse, size=SHAPE, mode="trilinear")[0, 0].numpy()
     array += random.normal(0, 20, SHAPE)
-    array[:45, :, :50] = -1000
+    array[:75] = -1000
     affine = np.diag([-0.9, 1.1, -1.0, 1.0])
     nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), affine), tmp_path / "scan.nii")
     return tmp_path / "scan.nii"
 
 
 def as_ome_zarr(scan: Path, folder: Path) -> Path:
-    image = nibabel.load(scan)
+    image = nibabel.Nifti1Image.from_filename(scan)
     array = np.asarray(image.dataobj).T
     directions = {"z": "superior-to-inferior", "y": "posterior-to-anterior", "x": "right-to-left"}
     axes = [
@@ -94,7 +94,7 @@ def test_blocks_are_the_whole(kind: str, scan: Path, tmp_path: Path) -> None:
         assert [str(change.rule) for change in blocks.changes] == [str(change.rule) for change in whole.changes]
         assert [mask.certificate.fault for mask in blocks.masks] == [""] * len(blocks.masks)
         assert blocks.windows > whole.windows
-        assert (blocks.skipped_windows > 0) is (whole.skipped_windows > 0) is (kind == "ct")
+        assert kind == "zscore" or min(blocks.skipped_windows, whole.skipped_windows) > 0
     assert not list(tmp_path.rglob(FOLDER))
 
 
@@ -103,7 +103,7 @@ def test_only_blocks_that_are_missing_are_predicted_again(
 ) -> None:
     model = model_of(tmp_path / "model", CT)
     asked: list[int] = []
-    predict_block = large_case.predict_block
+    predict_block = block_on_worker.predict_block
 
     def broken(*arguments: Any) -> Any:
         asked.append(arguments[-1])

@@ -34,7 +34,8 @@ def test_others_read_what_was_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert written.certificate.passed
     group = written.path / "labels" / "segmentation"
     model = ImageLabel.from_zarr(zarr.open_group(str(group), mode="r"))
-    assert model.attributes.ome.multiscales[0].datasets[0].coordinateTransformations[0].scale == [2.0, 1.5, 1.0]
+    said = model.attributes.ome.multiscales[0].datasets[0].coordinateTransformations[0].model_dump()
+    assert said == {"type": "scale", "scale": [2.0, 1.5, 1.0]}
     assert len(model.attributes.ome.multiscales[0].datasets) == 3
     stored = tensorstore.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": str(group / "0")}}).result()
     np.testing.assert_array_equal(stored.read().result().T, mask.label_map)
