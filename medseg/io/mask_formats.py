@@ -100,6 +100,7 @@ NIFTI = Format("nifti", write_nifti_mask, check_nifti, ".nii.gz", (".nii.gz", ".
 PNG = Format("png", write_picture, check_picture, ".png", (".png",), is_label_map=True)
 GEOJSON = Format("geojson", write_geojson, check_geojson, ".geojson", (".geojson",))  # of pictures only
 TIFF = Format("tiff", write_picture, check_picture, ".tif", (".tif", ".tiff"), is_label_map=True)
+# Beside FORMATS, each of which says where any grid lies: axes of OME-Zarr are those of the patient.
 OME_ZARR = Format("ome-zarr", write_ome_zarr, check_ome_zarr, ".ome.zarr", (".ome.zarr",), is_label_map=True)
 
 SEGMENTATIONS = ("dicom-seg", LABEL_MAP)
@@ -109,7 +110,6 @@ FORMATS = {
     for each in (
         NIFTI,
         Format("nifti-per-label", write_nifti_per_label, check_nifti_per_label, ""),
-        OME_ZARR,
         Format("seg-nrrd", write_seg_nrrd, check_seg_nrrd, ".seg.nrrd", (".seg.nrrd",)),
         Format("dicom-seg", write_dicom_seg, check_dicom_seg, ".seg.dcm", (".dcm",), on_dicom=True),
         Format(LABEL_MAP, write_dicom_label_map, check_dicom_label_map, ".map.seg.dcm", (".dcm",), on_dicom=True),
@@ -131,7 +131,9 @@ REPORTS = {
 }
 
 # What a file is called tells its format; where several fit, the first.
-BY_ENDING = {ending: each for each in (TIFF, PNG, GEOJSON, *reversed(FORMATS.values())) for ending in each.endings}
+BY_ENDING = {
+    ending: each for each in (TIFF, PNG, GEOJSON, OME_ZARR, *reversed(FORMATS.values())) for ending in each.endings
+}
 SURFACES = (".stl", ".obj")  # of which there are several in a folder
 
 
@@ -158,7 +160,7 @@ def format_named(name: str) -> Format:
     Raises:
         ConfigError: There is none of this name.
     """
-    known = {**FORMATS, **REPORTS}
+    known = {**FORMATS, OME_ZARR.name: OME_ZARR, **REPORTS}
     if name not in known:
         raise ConfigError(f"there is no format '{name}'{did_you_mean(name, known)}")
     return known[name]

@@ -10,7 +10,7 @@ from ome_zarr_models.v05 import ImageLabel
 
 from medseg.errors import OutputError
 from medseg.io.label_map_volume import LabelMapVolume
-from medseg.io.mask_formats import FORMATS, OME_ZARR, write_mask
+from medseg.io.mask_formats import OME_ZARR, format_named, write_mask
 from medseg.io.ome_zarr import writer
 from medseg.io.ome_zarr.check import check_ome_zarr
 from medseg.io.read import read_volume
@@ -30,7 +30,7 @@ def test_others_read_what_was_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(writer, "CHUNK", 4)
     monkeypatch.setattr(writer, "SMALLEST_LEVEL", 4)
     mask = segmented()
-    written = write_mask(FORMATS["ome-zarr"], tmp_path / "case.ome.zarr", mask)
+    written = write_mask(format_named("ome-zarr"), tmp_path / "case.ome.zarr", mask)
     assert written.certificate.passed
     group = written.path / "labels" / "segmentation"
     model = ImageLabel.from_zarr(zarr.open_group(str(group), mode="r"))
