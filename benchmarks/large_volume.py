@@ -4,7 +4,7 @@
 
 Writes an OME-Zarr of so many GB on disk (uint16, not compressed): IMAGE (NIfTI), four times as fine, tiled and with
 noise. Predicts it in a process of its own, and prints the peak of its memory as the system tells it, the forecast, and
-the time. So that it can be seen in minutes, only ``--blocks N`` blocks are waited for, where that is given.
+the time. So that it can be seen in minutes, it ends after ``--blocks N`` or ``--minutes M``, where these are given.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def written(image: Path, folder: Path, gigabytes: float) -> Path:
     source = nibabel.load(image)
     small = np.asarray(source.dataobj, np.float32)
     small = (small / small.max() * 2000).astype(np.uint16)
-    edge = int(round((gigabytes * 1e9 / 2) ** (1 / 3) / CHUNK)) * CHUNK
+    edge = round((gigabytes * 1e9 / 2) ** (1 / 3) / CHUNK) * CHUNK
     scale = [float(mm) / FINER for mm in np.abs(np.linalg.eigvals(source.affine[:3, :3]))]
     directions = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
     axes = [
@@ -40,16 +40,17 @@ def written(image: Path, folder: Path, gigabytes: float) -> Path:
         for n, v in directions.items()
     ]
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale[::-1]}]}]
-    zarr.create_group(
-        str(path), attributes={"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}}
-    )
-    array = zarr.create_array(str(path / "0"), shape=(edge,) * 3, chunks=(CHUNK,) * 3, dtype="uint16", compressors=None)
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    part = path.with_name(f"part_{path.name}")
+    zarr.create_group(str(part), attributes={"ome": ome}, overwrite=True)
+    array = zarr.create_array(str(part / "0"), shape=(edge,) * 3, chunks=(CHUNK,) * 3, dtype="uint16", compressors=None)
     index = [(np.arange(edge) // FINER) % n for n in small.shape]
     random = np.random.default_rng(0)
     for start in range(0, edge, CHUNK):
         slab = small[np.ix_(index[0], index[1], index[2][start : start + CHUNK])]
         noise = random.integers(0, 40, slab.shape[:2], np.uint16)
         array[start : start + CHUNK] = (slab + noise[:, :, None]).T
+    part.rename(path)
     return path
 
 
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=4.0)
     parser.add_argument("--max-memory", default="1GB")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/large"))
-    parser.add_argument("--blocks", type=int, help="end when so many blocks are done")
+    parser.add_argument("--blocks", type=int, default=10**9, help="end when so many blocks are done")
+    parser.add_argument("--minutes", type=float, default=1e9, help="end after so many minutes")
     parser.add_argument("more", nargs="*", help="further options of medseg predict, after --")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ def main() -> None:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         peak = max(peak, int(found[1]) * 1024 if found else 0)
         n = len(list(records.glob("[0-9]*.json"))) if records.is_dir() else 0
-        if options.blocks and n >= options.blocks:
+        if n >= options.blocks or time.monotonic() - start > 60 * options.minutes:
             process.terminate()
             break
         time.sleep(0.2)
