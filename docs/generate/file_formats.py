@@ -40,9 +40,7 @@ FORMATS = (
     Format("model.json", "a model as ONNX", "OnnxModelRecord", "onnx-model"),
     Format("names.json", "a folder with a mask a structure", "NamesRecord"),
     Format("predictions.json", "a folder of masks", "Predictions"),
-    Format(
-        "plan.json", ".blocks/<case_id>/ of masks, until all blocks are done", "BlockPlan", "blocks-plan"
-    ),
+    Format("plan.json", ".blocks/<case_id>/ of masks, until all blocks are done", "BlockPlan", "blocks-plan"),
     Format("<number>.json", ".blocks/<case_id>/blocks/, for each block that is done", "BlockRecord", "block"),
     Format("<case_id>.json", "statistics/ of a folder of masks", "CaseStatistics", "statistics"),
     Format("metrics.json", "an evaluation", "MetricsRecord"),
