@@ -127,12 +127,13 @@ def main() -> None:
         }  # fmt: skip
         settings = DicomSettings.model_validate(content)
         with running_service({"model": model}, settings) as service:
-            start = time.time()
+            start, used = time.time(), time.process_time()
             of_sender = (service.listener.port, arguments.shape, arguments.spacing, arguments.studies)
             sending, ended = sender.submit(sent, *of_sender).result()
             while service.queue.counts()["study"].get("done", 0) < arguments.studies:
                 time.sleep(0.02)
             whole, total, peak = time.time() - ended, time.time() - start, peak_mb()
+            used = time.process_time() - used
             n = arguments.studies * arguments.shape[2]
             size = n * arguments.shape[0] * arguments.shape[1] * 2 / 1e6
             print(f"received {n} instances, {size:.0f} MB, in {sending:.1f} s: {size / sending:.0f} MB/s")
@@ -144,10 +145,10 @@ def main() -> None:
                 return
             (series,) = (place / "queue" / "studies").glob("*/*")
             (place / "alone").mkdir()
-            began = time.perf_counter()
+            began, used_alone = time.perf_counter(), time.process_time()
             case = Case("alone", (source_of(series),))
             prediction = predictor_of(model, settings, place / "alone").predict(case)
-            alone = time.perf_counter() - began
+            alone, used_alone = time.perf_counter() - began, time.process_time() - used_alone
             (mask,) = (place / "alone").glob("*.dcm")
             sent_on = [next((place / "queue" / "results").glob("*/*.dcm"))]
             of_both = [dcmread(path) for path in (mask, *sent_on)]
@@ -156,6 +157,7 @@ def main() -> None:
     print(f"last C-STORE to the last result {whole:.2f} s, of it quiet {QUIET:.1f} s; alone {alone:.2f} s {stages}")
     more = whole - QUIET - alone
     print(f"beside both: {more:.2f} s, {100 * more / alone:.1f} % of the prediction")
+    print(f"of the processors: {used:.1f} s from the first C-STORE on, the case alone {used_alone:.1f} s")
     print(f"the same object: {of_both[0].SOPInstanceUID == of_both[1].SOPInstanceUID}", end=", ")
     print(f"the same voxels: {of_both[0].PixelData == of_both[1].PixelData}")
 

@@ -49,6 +49,7 @@ SEGMENTS = """
 return services.segmentationService.getSegmentations().map(
     each => Object.values(each.segments).filter(segment => segment).map(segment => segment.label));
 """
+PDF = 'object[type="application/pdf"]'
 # Closes a segmentation, so that the next one is alone.
 CLOSE = """
 services.segmentationService.getSegmentations().forEach(
@@ -183,6 +184,19 @@ def near(mask: np.ndarray) -> np.ndarray:
     return box
 
 
-def test_the_overlay_and_the_page_are_offered(opened: Any) -> None:
-    wait_until(lambda: thumbnail(opened, "Overlay of"))
-    wait_until(lambda: thumbnail(opened, "Page of"))
+def test_the_overlay_and_the_page_open(opened: Any, segmented: LabelMapVolume) -> None:
+    """The overlay as frames of a series, the page in the mode that knows PDF, byte by byte."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    shown = wait_until(lambda: thumbnail(opened, "Overlay of"))
+    ActionChains(opened).double_click(shown).perform()
+    slices = np.unique(np.nonzero(segmented.label_map)[2])
+    wait_until(lambda: opened.execute_script(SHOWN)["n"] == len(slices))
+    opened.get(opened.current_url.replace("/segmentation?", "/viewer?"))
+    wait_until(lambda: opened.execute_script(SHOWN)["n"] == len(segmented.source.files))
+    for hint in [each for each in opened.find_elements("css selector", "button") if each.text == "Skip all"]:
+        hint.click()
+    ActionChains(opened).double_click(wait_until(lambda: thumbnail(opened, "Page of"))).perform()
+    address = wait_until(lambda: opened.find_element("css selector", PDF).get_attribute("data"))
+    asked = "const [address, done] = arguments; fetch(address).then(found => found.text()).then(done);"
+    assert opened.execute_async_script(asked, address).startswith("%PDF")
