@@ -18,7 +18,7 @@ from medseg.inferers.backends import noise, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
-from medseg.interactive.constraints import agreeing
+from medseg.interactive.constraints import agreeing, steadied
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
 from medseg.interactive.prompts import Bounds, Box, Point, Prompt
@@ -32,6 +32,9 @@ from medseg.volume import Geometry, Points, Shape3
 # Of neighbouring windows that look at a large object once more, and how many do: those nearest to the prompts.
 OVERLAP = 0.25
 MOST_FINE_WINDOWS = 8
+
+Said = tuple[Sequence[Prompt], Sequence[Prompt]]
+"""All prompts of an object, and the newest ones, which no mask answers to yet."""
 
 
 def prompt_channels(model: Model) -> PromptChannels:
@@ -102,10 +105,10 @@ class ObjectPredictor:
         middle, size = self._focus(newest, before)
         mask = before
         for place in self._slices(middle, size):
-            window, logits = self._window(place, size, prompts, mask)
+            window, logits = self._window(place, size, (prompts, newest), mask)
             mask = self.source_grid.with_logits(mask, logits, window.geometry(self.grid))
             if window.extent != window.shape:
-                mask = self._refined(mask, window, logits, prompts, place)
+                mask = self._refined(mask, window, logits, (prompts, newest), place)
         return mask
 
     def seen_around(self, index: Sequence[float]) -> Bounds:
@@ -122,11 +125,13 @@ class ObjectPredictor:
 
     def _focus(self, newest: Sequence[Prompt], before: ObjectMask) -> tuple[Points, Points]:
         """Returns middle and edges of what the network has to see, in voxels of the model grid."""
-        places = [self.source_grid.source.world(_corners(bounds_of(prompt))) for prompt in newest]
-        if not places:
-            places = [self.source_grid.geometry.world(_corners(before.bounds))]
-        corners = self.grid.index(np.concatenate(places))
+        places = self._places(newest) if newest else self.source_grid.geometry.world(_corners(before.bounds))
+        corners = self.grid.index(places)
         return (corners.min(0) + corners.max(0)) / 2, corners.max(0) - corners.min(0)
+
+    def _places(self, prompts: Sequence[Prompt]) -> Points:
+        """Returns the corners of the boxes around prompts, ``(corner, 3)`` in RAS mm."""
+        return np.concatenate([self.source_grid.source.world(_corners(bounds_of(prompt))) for prompt in prompts])
 
     def _slices(self, middle: Points, size: Points) -> list[Points]:
         """Returns the middle of each window: of a 2D network one for each slice that the prompts lie on."""
@@ -138,33 +143,35 @@ class ObjectPredictor:
         first, last = (min(max(round(end), 0), self.grid.shape[axis] - 1) for end in ends)
         return [np.where(np.arange(3) == axis, place, middle) for place in range(first, max(first, last) + 1)]
 
-    def _window(
-        self, place: Points, size: Points, prompts: Sequence[Prompt], before: ObjectMask
-    ) -> tuple[PromptWindow, torch.Tensor]:
+    def _window(self, place: Points, size: Points, said: Said, before: ObjectMask) -> tuple[PromptWindow, torch.Tensor]:
         """Returns the window in which the object ends, or the widest one, and its logits there."""
         windows = [
             PromptWindow.around(place, self.grid.shape, self.plan, zoom)
             for zoom in wider_zooms(zoom_for(size, self.plan))
         ]
         for window in windows:
-            logits = self._logits(window, prompts, before)
+            logits = self._logits(window, said, before)
             seen = self.source_grid.seen(before, window.geometry(self.grid))
             if not window.is_left_by((logits > 0) & ~seen):
                 break
         return window, logits
 
-    def _logits(self, window: PromptWindow, prompts: Sequence[Prompt], mask: ObjectMask) -> torch.Tensor:
+    def _logits(self, window: PromptWindow, said: Said, mask: ObjectMask) -> torch.Tensor:
         """Returns the object's logits of a window, ``(x, y, z)``, float32 in main memory."""
+        prompts, newest = said
         grid, source = window.geometry(self.grid), self.source_grid.source
         previous = self.source_grid.seen(mask, grid)
         channels = encode(self._or_middle(prompts, grid, previous), self.channels, source, grid, previous.float())
         with torch.inference_mode():
             seen = torch.cat([window.of_image(self.image), channels])
             logits = self.predictor(seen[None])[0, -1].float().cpu()
+        if newest:
+            corners = grid.index(self._places(newest))
+            logits = steadied(logits, previous, (corners.min(0), corners.max(0)), grid)
         return agreeing(logits, prompts, source, grid)
 
     def _refined(
-        self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, prompts: Sequence[Prompt], place: Points
+        self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, said: Said, place: Points
     ) -> ObjectMask:
         """Returns a mask that was found in a coarse window as the network sees it at the resolution of its model.
 
@@ -172,7 +179,7 @@ class ObjectPredictor:
             mask: With what was found.
             window: The coarse window.
             logits: Its logits.
-            prompts: Of the object.
+            said: Of the object.
             place: The windows nearest to it are looked at, where there are many.
         """
         region = window.around_found(logits > 0, self.plan)
@@ -186,7 +193,7 @@ class ObjectPredictor:
             there = layout.seen(start)[1:]
             inside = coarse[there] > 0
             if inside.any() and not inside.all():
-                total[there] += weight * self._logits(fine, prompts, mask)
+                total[there] += weight * self._logits(fine, said, mask)
                 weights[there] += weight
         refined = torch.where(weights > 0, total / weights, coarse)
         return self.source_grid.with_logits(mask, refined, region.geometry(self.grid))

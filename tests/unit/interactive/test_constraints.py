@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.interactive.constraints import agreeing
+from medseg.interactive.constraints import DOUBT, agreeing, steadied
 from medseg.interactive.prompts import Box, Point, Prompt, Scribble
 from medseg.volume import Geometry
 
@@ -48,3 +48,24 @@ def test_other_slices_do_not_feel_a_point_of_a_2d_network() -> None:
     logits = -torch.ones(flat.shape)
     assert torch.equal(agreeing(logits, [Point((8, 8, 1))], SOURCE, flat), logits)
     assert agreeing(logits, [Point((8, 8, 0))], SOURCE, flat)[8, 8, 0] > 0
+
+
+def test_away_from_the_newest_prompt_doubt_changes_nothing() -> None:
+    before = torch.zeros(SOURCE.shape, dtype=torch.bool)
+    before[:12] = True
+    newest = np.array([3.5, 3.5, 3.5]), np.array([4.5, 4.5, 4.5])  # a point at (4, 4, 4)
+    doubtful, sure = torch.where(before, -0.5, 0.5), torch.where(before, -0.9, 0.9)
+    kept = steadied(doubtful, before, newest, SOURCE) > 0
+    assert torch.equal(kept[17:], before[17:]) and torch.equal(kept[:, 17:], before[:, 17:])
+    assert not kept[2:7, 2:7, 3:6].any()  # around the point it counts
+    assert torch.equal(steadied(sure, before, newest, SOURCE) > 0, ~before)
+    assert (steadied(doubtful, before, newest, SOURCE) - doubtful).abs().max() <= DOUBT
+    assert torch.equal(steadied(doubtful, torch.zeros_like(before), newest, SOURCE), doubtful)
+
+
+def test_a_box_reaches_along_all_of_its_edges_and_slices_are_near_within_their_plane() -> None:
+    before = torch.ones(24, 24, 1, dtype=torch.bool)
+    box = np.array([3.5, 3.5, -0.5]), np.array([9.5, 9.5, 0.5])
+    moved = steadied(torch.zeros(before.shape), before, box, Geometry((24, 24, 1), SOURCE.affine))
+    assert not moved[4:10, 4:10].any()
+    assert moved[23, 23] > 0.6 and (moved[10:, 5].diff(dim=0) > 0).all()
