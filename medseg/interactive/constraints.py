@@ -12,7 +12,7 @@ from medseg.volume import Geometry, Points, mean_edge
 
 # Errors of a good mask are sheets of a voxel along its border: what moves more than it has to makes new ones. These
 # were measured click by click (benchmarks/README.md, "Click by click"), as was DOUBT.
-MARGIN = 0.5  # of a logit that was moved to agree with its prompt
+MARGIN = 1.0  # of a logit that was moved to agree with its prompt
 BEYOND = 0.1  # part of its wrong value that it gets at least on the right side
 SPREAD = 3.0  # voxels: standard deviation of how far a voxel takes its neighbours along
 REACH = 3.0  # standard deviations, beyond which nothing moves
@@ -84,12 +84,15 @@ def agreeing(logits: torch.Tensor, prompts: Sequence[Prompt], source: Geometry, 
         >>> (agreeing(logits, [Point((5, 0, 0))], grid, grid) > 0).flatten().int().tolist()
         [1, 1, 1, 1, 1, 1, 0, 0, 0]
     """
-    values = logits.clone()
+    values, said = logits.clone(), dict[tuple[int, ...], int]()
     spread_mm = SPREAD * mean_edge(window.spacing, window.shape)
     for prompt in prompts:
         if isinstance(prompt, Point | Scribble):
-            for voxel in window_voxels(source, window, prompt):
-                _move(values, voxel, 1 if prompt.positive else -1, window.spacing, spread_mm)
+            for voxel in map(tuple, window_voxels(source, window, prompt).tolist()):
+                said.pop(voxel, None)  # what was said of it before counts no longer
+                said[voxel] = 1 if prompt.positive else -1
+    for voxel, sign in said.items():
+        _move(values, voxel, sign, window.spacing, spread_mm)
     return values
 
 

@@ -32,6 +32,9 @@ from medseg.volume import Geometry, Points, Shape3
 # Of neighbouring windows that look at a large object once more, and how many do: those nearest to the prompts.
 OVERLAP = 0.25
 MOST_FINE_WINDOWS = 8
+# Of an object's prompts the network sees the first one and so many of the newest, as many as in training at most: more
+# of them made its answers worse. The answer agrees with all.
+NEWEST_SHOWN = 4
 
 Said = tuple[Sequence[Prompt], Sequence[Prompt]]
 """All prompts of an object, and the newest ones, which no mask answers to yet."""
@@ -161,7 +164,8 @@ class ObjectPredictor:
         prompts, newest = said
         grid, source = window.geometry(self.grid), self.source_grid.source
         previous = self.source_grid.seen(mask, grid)
-        channels = encode(self._or_middle(prompts, grid, previous), self.channels, source, grid, previous.float())
+        shown = [*prompts[:-NEWEST_SHOWN][:1], *prompts[-NEWEST_SHOWN:]]
+        channels = encode(self._or_middle(shown, grid, previous), self.channels, source, grid, previous.float())
         with torch.inference_mode():
             seen = torch.cat([window.of_image(self.image), channels])
             logits = self.predictor(seen[None])[0, -1].float().cpu()
