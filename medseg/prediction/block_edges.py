@@ -17,6 +17,7 @@ LARGEST, SMALLEST = 1024, 64
 CHUNK = 64  # blocks end where chunks of the label map do
 # In bytes a voxel: of the source, as it is read, as float32 and normalized; of the model grid, resampled axis by axis.
 SOURCE_BYTES, MODEL_BYTES = 20, 8
+LABEL_BYTES = 4  # a voxel of the block: network labels, values, and what is packed of them
 SOURCE_VOXELS = 2 * VOXELS_OF_TILE  # with what lies around a tile
 
 
@@ -62,7 +63,7 @@ class BlockDemand:
         preparing = self.channels * SOURCE_BYTES * SOURCE_VOXELS + image
         kept = 2 * self.outputs * prod(self.layout.patch_size) * 4
         predicting = image + max(memory_plan.batch_size * self.window, DECODING_BYTES) + kept + sums
-        return int(SAFETY * (max(preparing, predicting) + 2 * prod(edges))) + self.before
+        return int(SAFETY * (max(preparing, predicting) + LABEL_BYTES * prod(edges))) + self.before
 
     def edges(self, limit: int | None, memory_plan: MemoryPlan, least_blocks: int = 1) -> tuple[Shape3, MemoryPlan]:
         """Returns the edges of blocks, in voxels of the source, and how many windows are seen at once.

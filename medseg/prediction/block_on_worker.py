@@ -98,7 +98,7 @@ def predict_block(model: Model, config: InferenceConfig, task: BlockTask, number
     n = len(model.record.labels.items)
     record = BlockRecord(
         number=number,
-        voxels=tuple(np.bincount(label_map.ravel(order="K"), minlength=n + 1).tolist()),
+        voxels=tuple(counted_values(label_map, n).tolist()),
         boxes=_boxes(label_map, box, n),
         confidence=prediction.confidence.sums,
         windows=prediction.windows,
@@ -169,6 +169,12 @@ def _opened(task: BlockTask, grid: Grid, stamp: int) -> OpenedTask:
     if plan.has_body:
         body = body_of_solid(np.load(task.work.body, allow_pickle=False), grid)
     return OpenedTask(plan, preparation, LabelStore(task.work.store), body)
+
+
+def counted_values(label_map: Array, n: int) -> Array:
+    """Returns how many voxels each network value has, from 0 to ``n``: plane by plane, since NumPy counts in int64."""
+    counts: Array = np.sum([np.bincount(plane.ravel(), minlength=n + 1) for plane in label_map], axis=0)
+    return counts
 
 
 def _boxes(

@@ -24,6 +24,7 @@ from medseg.io.ome_zarr.check import place_checked
 from medseg.io.ome_zarr.writer import LabelStore
 from medseg.io.read import read_geometry
 from medseg.postprocessing.components import RuleEffect, box_around, postprocess
+from medseg.prediction.block_on_worker import counted_values
 from medseg.prediction.block_work import BlockPlan, BlockRecord, BlockWork
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.prediction.case_reading import header_grid, image_doubts, value_oddities
@@ -153,11 +154,11 @@ def apply_rules(
             continue
         place = (box[0], box[1], box[2])
         part = labels.encode(store.read(place))
-        before = np.bincount(part.ravel(order="K"), minlength=len(voxels))
+        before = counted_values(part, len(names))
         effects = postprocess(part, [rule], names, geometry.voxel_volume_ml)
         if effects:
             store.write(place, labels.decode(part))
-            voxels += np.bincount(part.ravel(order="K"), minlength=len(voxels)) - before
+            voxels += counted_values(part, len(names)) - before
             changes += effects
     return tuple(changes), left_out
 
