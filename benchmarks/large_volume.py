@@ -29,7 +29,7 @@ def written(image: Path, folder: Path, gigabytes: float) -> Path:
     path = folder / f"large_{gigabytes:g}.ome.zarr"
     if path.is_dir():
         return path
-    source = nibabel.load(image)
+    source = nibabel.Nifti1Image.from_filename(image)
     small = np.asarray(source.dataobj, np.float32)
     small = (small / small.max() * 2000).astype(np.uint16)
     edge = round((gigabytes * 1e9 / 2) ** (1 / 3) / CHUNK) * CHUNK
