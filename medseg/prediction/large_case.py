@@ -77,6 +77,8 @@ class LargeCases:
             limit = options.memory_limits.of(model, self.predictor.config)
         except MedsegError:  # told where the case is read
             return False
+        if all(n <= CHUNK for n in grid.shape):  # no larger than the smallest block
+            return False
         try:
             limit.plan_for(model, grid, len(model.record.channels), self.predictor.config)
         except MedsegError:
