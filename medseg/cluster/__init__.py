@@ -28,7 +28,7 @@ def open_cluster(name: str, tasks: int = TASKS) -> Iterator[Executor]:
         name: ``"local:4"``: so many processes of this machine, which share its cores and GPUs.
             ``"dask://host:8786"``: the workers of a Dask scheduler that runs somewhere (``tls://`` with Dask's own
             certificates). Behind a question mark, ``"dask://host:8786?GPU=1"``, stands what a task asks for of that
-            which workers declare (``dask worker --resources GPU=1``). ``"slurm"``, ``"pbs"``, ``"lsf"`` or ``"sge"``,
+            which workers declare (Dask's ``resources``). ``"slurm"``, ``"pbs"``, ``"lsf"`` or ``"sge"``,
             with ``":settings.yaml"`` behind it or without: jobs of a batch system
             (``medseg.cluster.job_settings.JobSettings``).
         tasks: That a worker has in hand at a time: 2 for cases, of which one is read or written while the network sees

@@ -70,7 +70,8 @@ class Listing:
         Series that share a folder are told apart by their descriptions, the volumes of one series by their parts:
         ``STS_001/DICOM/T1_post``, ``STS_001/DWI/b-1000``.
         """
-        is_it = self.path.is_relative_to(source.path)  # an OME-Zarr, or a level of it, is a folder too
+        # An OME-Zarr, or a level of it, is a folder too.
+        is_it = source.kind == "ome_zarr" and self.path.is_relative_to(source.path)
         inner = source.path.parent if is_it else self.path if self.path.is_dir() else existing(self.path).parent
         base, path = origin(inner), origin(source.path)
         base = base.resolve() if is_unpacked(source.path) else base
