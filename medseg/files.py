@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from medseg.errors import OutputError
 
 UNKNOWN = "backslashreplace"  # for names of files that are not UTF-8; in JSON, such an escape is read as it was
 
+SECONDS_OF_A_LEFTOVER = 3600  # since its last change: until then another call may be writing it
 LONGEST_START = 40  # characters of a name that its temporary one repeats: file systems hold 255 bytes
 TEMPORARY = re.compile(rf"\.probe-[0-9a-f]{{8}}|\..{{1,{LONGEST_START}}}\.[0-9a-f]{{8}}(\..*)?", re.DOTALL)
 
@@ -89,6 +91,18 @@ def remove(path: Path) -> None:
 def is_temporary(path: Path) -> bool:
     """Returns whether it has the name of what the functions above make, and a killed call leaves behind."""
     return TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed calls left in a folder, once they are an hour old.
+
+    Args:
+        folder: What lies below its subfolders stays.
+    """
+    for path in filter(is_temporary, folder.iterdir()):
+        with suppress(OSError):  # gone meanwhile, or not ours
+            if path.is_file() and time.time() - path.stat().st_mtime > SECONDS_OF_A_LEFTOVER:
+                path.unlink()
 
 
 def ensure_folder(folder: Path, advice: str = "choose another folder with -o") -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.dataset.cases import Case
 from medseg.errors import ConfigError, OutputError
-from medseg.files import ensure_folder
+from medseg.files import ensure_folder, remove_leftovers
 from medseg.io.folders import is_zarr
 from medseg.io.mask_formats import Format, ending_of, format_of, formats_named
 
@@ -52,14 +52,14 @@ class PredictionOutput:
         return self.folder if self.file is None else self.file.absolute().parent
 
     def prepare(self, cases: Sequence[Case], extras: Sequence[str] = ()) -> None:
-        """Makes the folder, once it is clear that no image would be overwritten.
+        """Makes the folder, once it is clear that no image would be overwritten; removes what killed calls left there.
 
         Raises:
             ConfigError: Extras are asked for, but there is no folder for them.
             OutputError: An image would be overwritten, or there are several cases for one file.
         """
         if self.folder is not None:
-            ensure_folder(self.folder)
+            remove_leftovers(ensure_folder(self.folder))
         _refuse_to_overwrite(cases, self.folder, self.file)
         if extras and self.folder is None:
             raise ConfigError(f"{' and '.join(extras)} are written only where 'output' names a folder")

@@ -1,9 +1,17 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from medseg.errors import OutputError
-from medseg.files import ensure_folder, folder_written_whole, is_temporary, write_text, written_whole
+from medseg.files import (
+    ensure_folder,
+    folder_written_whole,
+    is_temporary,
+    remove_leftovers,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -138,3 +146,13 @@ def test_at_no_moment_a_part_of_a_folder_bears_its_name(tmp_path: Path, monkeypa
     removed: list[Path] = []
     written(tmp_path / "model", "second")
     assert len(removed) and all(map(is_temporary, removed))
+
+
+def test_leftovers_of_killed_calls_go_once_they_are_old(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in (".a.0123abcd.nii.gz", ".b.0123abcd.nii.gz", ".hidden.nii.gz"))
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new, other]
