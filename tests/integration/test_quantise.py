@@ -16,6 +16,9 @@ from medseg.workflows import quantise as workflow
 pytest.importorskip("nncf", reason="NNCF is not installed (medseg[int8])")
 
 
+pytestmark = pytest.mark.slow  # a training, and what is quantised
+
+
 @pytest.fixture(scope="module")
 def trained(prepared: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "run"
@@ -82,7 +85,6 @@ def test_what_costs_dice_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert not (run / "model" / FOLDER).exists()
 
 
-@pytest.mark.slow
 def test_each_network_of_an_ensemble_is_quantised(
     prepared: PreparedDataset, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_worker_without_the_device_ends_the_call(
         medseg.predict(model, blobs / "images", tmp_path / "masks", executor=executor, device="cuda")
 
 
+@pytest.mark.slow
 def test_a_case_that_needs_more_memory_is_refused_before_it_begins(
     model: Path, blobs: Path, tmp_path: Path, executor: Executor
 ) -> None:
