@@ -89,7 +89,7 @@ def main() -> None:
     print(json.dumps({
         "volume_gb": round(size / 1e9, 2), "max_memory": options.max_memory, "peak_gib": round(peak / 2**30, 3),
         "seconds": round(time.monotonic() - start), "cores": os.cpu_count(), "status": process.returncode,
-        "blocks_done": len(list(records.glob("[0-9]*.json"))) if records.is_dir() else "all",
+        "blocks_done": "all" if process.returncode == 0 else len(list(records.glob("[0-9]*.json"))),
     }))  # fmt: skip
 
 
