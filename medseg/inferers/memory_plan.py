@@ -247,6 +247,7 @@ def window_bytes(predictor: Predictor, layout: Layout, channels: int) -> int:
         nonlocal counted
         counted += output.nbytes if isinstance(output, torch.Tensor) else 0
 
+    device.release()  # else the window may lie in what was used before, and nothing is seen of it
     device.forget_peak()
     before = device.memory_mb()
     with torch.inference_mode(), torch.nn.modules.module.register_module_forward_hook(count):
