@@ -4,7 +4,7 @@ So each voxel is the mean of the same windows, in the same order, whether the im
 What lies between two boxes is seen by the network once for each.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -132,18 +132,6 @@ class BlockStream(CaseStream):
         self.grid = predictor.plan.grid
         self.decoding = decoding_of(predictor.plan)
         self._even = {}
-        self.around = layout
-
-    def parts(self, box: Box) -> Iterator[Slab]:
-        """Yields the logits of a box of the image, slab by slab along the layout's axis, counted from its first voxel.
-
-        Args:
-            box: One that the windows were chosen for, or a part of it.
-        """
-        for slab in self.slabs():
-            part = within(slab, self.around.first, box)
-            if part is not None:
-                yield part
 
 
 def within(slab: Slab, first: Shape3, box: Box) -> Slab | None:

@@ -131,7 +131,7 @@ def demand_of(
 
 def _ever_smaller() -> Iterator[int]:
     edge = LARGEST
-    while edge >= SMALLEST:
-        yield edge
-        yield from [edge * 3 // 4] if edge > SMALLEST else []
+    while edge > SMALLEST:
+        yield from (edge, edge * 3 // 4)
         edge //= 2
+    yield SMALLEST

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from medseg.prediction.block_on_worker import counted_values
 from medseg.prediction.block_work import BlockPlan, BlockRecord, BlockWork
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.prediction.case_reading import header_grid, image_doubts, value_oddities
+from medseg.prediction.case_writing import case_warnings, voxels_by_structure
 from medseg.prediction.predictions_file import stamps
 from medseg.prediction.result import Prediction
 from medseg.progress import say
@@ -73,8 +75,7 @@ def finished_case(
     confidence = Confidence(record.labels, decoding_of(record.plan), plan.shape)
     for each in records:
         confidence.add(each.confidence)
-    of_value = dict(zip(record.labels.values, voxels[1:].tolist(), strict=True))
-    by_name = {each.name: sum(of_value[value] for value in each.values) for each in record.labels.structures}
+    by_name = voxels_by_structure(voxels[1:].tolist(), record.labels)
     volumes = {name: n * geometry.voxel_volume_ml for name, n in by_name.items()}
     rules, known = record.plan.grid.normalization, plan.statistics.channels
     profiles = [profile(np.array(each.quantiles), rule) for each, rule in zip(known, rules, strict=True)]
@@ -84,7 +85,6 @@ def finished_case(
     different = sum(each.different for each in records)
     masks, not_written = _masks(case, predictor, store, geometry, different)
     first_look = ("first look: is left out where blocks are predicted",) if predictor.config.first_look else ()
-    missing = [f"no voxel of {name} was found" for name, n in by_name.items() if n == 0]
     network = sum(each.network_seconds for each in records)
     return Prediction(
         case_id=case.case_id,
@@ -104,7 +104,7 @@ def finished_case(
             *first_look,
             *left_out,
             *map(str, changes),
-            *missing,
+            *case_warnings(case, record, by_name),
         ),
         changes=changes,
         windows=sum(each.windows for each in records),
@@ -205,14 +205,7 @@ def _as_nifti(case: Case, store: LabelStore, path: Path, geometry: Geometry, dif
     like = source.path if source.kind == "nifti" else None
     write_nifti_slabs(path, _slabs(store, geometry), geometry, np.dtype(store.array.dtype), like)
     certificate = check_nifti_slabs(path, _slabs(store, geometry), geometry)
-    return Certificate(
-        certificate.reader,
-        certificate.n_voxels,
-        certificate.n_different + different,
-        certificate.max_distance_mm,
-        certificate.tolerance_mm,
-        remark=certificate.remark,
-    )
+    return replace(certificate, n_different=certificate.n_different + different)
 
 
 def _slabs(store: LabelStore, geometry: Geometry) -> Iterator[Array]:

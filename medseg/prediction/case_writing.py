@@ -33,7 +33,7 @@ from medseg.prediction.radiomics import RADIOMICS, case_radiomics, write_case_ra
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS, CaseStatistics, measured_case, write_case_statistics
 from medseg.version import VERSION
-from medseg.volume import Array, Volume
+from medseg.volume import Volume
 
 PREVIEW = "preview"  # the folder of pictures beside predictions.json
 HOW_COMPUTED = {"window", "window_batch_size"}  # settings that are chosen by what memory there is
@@ -66,7 +66,9 @@ def write_case(
     record, case, geometry = model.record, segmented_case.case, segmented_case.geometry
     of_header = header_grid(case.images[0], geometry)
     label_map = Volume(record.labels.decode(segmented_case.segmentation.label_map)[None], of_header)
-    voxels = _voxels(segmented_case.segmentation.label_map, record.labels)
+    encoded = segmented_case.segmentation.label_map
+    counts = [int(np.count_nonzero(encoded == i)) for i in range(1, len(record.labels.values) + 1)]
+    voxels = voxels_by_structure(counts, record.labels)
     volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
     reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
     reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
@@ -105,7 +107,7 @@ def write_case(
             *segmented_case.oddities,
             *segmented_case.segmentation.warnings,
             *map(str, segmented_case.changes),
-            *_warnings(case, record, voxels),
+            *case_warnings(case, record, voxels),
         ),
         windows=segmented_case.segmentation.windows,
         skipped_windows=segmented_case.segmentation.skipped_windows,
@@ -203,7 +205,14 @@ def _write_maps(folder: Path, case_id: str, all_maps: Mapping[str, Maps]) -> Non
             maps.write(map_paths(folder / PROBABILITIES / case_id, maps.names).__getitem__)
 
 
-def _warnings(case: Case, record: ModelRecord | Recipe, voxels: dict[str, int]) -> Iterator[str]:
+def case_warnings(case: Case, record: ModelRecord | Recipe, voxels: Mapping[str, int]) -> Iterator[str]:
+    """Yields what is said of a case: channels that it lacks, a modality that is another one, what was not found.
+
+    Args:
+        case: The case.
+        record: Of the model.
+        voxels: By name of label or region.
+    """
     if case.missing:
         lacking = ", ".join(record.channels[i] for i in case.missing)
         yield f"has no {lacking}: zeros stand for it, as in training with channel dropout"
@@ -217,9 +226,14 @@ def _warnings(case: Case, record: ModelRecord | Recipe, voxels: dict[str, int]) 
         yield f"no voxel of {', '.join(missing)} was found"
 
 
-def _voxels(encoded: Array, labels: Labels) -> dict[str, int]:
-    """Returns the number of voxels by name of label or region, of a label map in network values."""
-    of_value = {value: int(np.count_nonzero(encoded == i)) for i, value in enumerate(labels.values, start=1)}
+def voxels_by_structure(counts: Sequence[int], labels: Labels) -> dict[str, int]:
+    """Returns the number of voxels by name of label or region.
+
+    Args:
+        counts: Voxels of each label, in the order of the labels.
+        labels: Of the model.
+    """
+    of_value = dict(zip(labels.values, counts, strict=True))
     return {structure.name: sum(of_value[value] for value in structure.values) for structure in labels.structures}
 
 

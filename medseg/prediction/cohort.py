@@ -41,10 +41,13 @@ def predict_cases(
     account = _Account(predictor, cases, problems, remote)
     done = account.done_before(overwrite)
     to_do = [case for case in cases if case.case_id not in done]
-    large = LargeCases(predictor, account.file.call.model_copy(update={"asked": ()}), remote)
-    in_blocks = [case for case in to_do if large.takes(case)]
-    others = [case for case in to_do if case not in in_blocks]
-    of_others = account.stages(others) if remote is None else account.on_workers(others, remote)
+    call = account.file.call.model_copy(update={"asked": ()})
+    large = LargeCases(predictor, call, remote)
+    parts: tuple[list[Case], list[Case]] = ([], [])
+    for case in to_do:
+        parts[large.takes(case)].append(case)
+    others, in_blocks = parts
+    of_others = account.stages(others) if remote is None else account.added(remote.outcomes(others, call))
     outcomes = chain(of_others, account.added(large.outcomes(in_blocks)))
     try:
         for outcome in track(outcomes, "Predicting", len(to_do)):
@@ -110,11 +113,6 @@ class _Account:
         overlapping = self.predictor.options.memory_limits is None
         predictor = self.predictor
         yield from run_in_stages(predictor.read, predictor.segment, write, cases, overlapping=overlapping)
-
-    def on_workers(self, cases: Sequence[Case], remote: RemotePredictor) -> Iterator[Outcome[Case, Prediction]]:
-        """Yields the outcomes of cases that workers predict."""
-        for outcome in remote.outcomes(cases, self.file.call.model_copy(update={"asked": ()})):
-            yield from self.added([outcome])
 
     def added(self, outcomes: Iterable[Outcome[Case, Prediction]]) -> Iterator[Outcome[Case, Prediction]]:
         """Yields outcomes, once their predictions are accounted for."""

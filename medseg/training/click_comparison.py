@@ -124,13 +124,17 @@ def _score(dice: dict[int, float]) -> float:
 
 
 def _told(comparison: ClickComparison) -> str:
-    curve, counts = (
-        ", ".join(each) for each in ([f"{value:.3f}" for value in comparison.dice.values()], map(str, COUNTS))
+    counts = ", ".join(map(str, COUNTS))
+    told = (
+        f"Dice of {counted(comparison.objects, 'held-back object')} after {counts} clicks: {_listed(comparison.dice)}"
     )
-    told = f"Dice of {counted(comparison.objects, 'held-back object')} after {counts} clicks: {curve}"
     if comparison.dice_of_others is None:
         return told
-    others = ", ".join(f"{value:.3f}" for value in comparison.dice_of_others.values())
+    others = _listed(comparison.dice_of_others)
     if comparison.weights == "last":
         return f"{told}, by the last weights, which are the model now; those of the best validation: {others}"
     return f"{told}, by the weights of the best validation, which stay the model; the last ones: {others}"
+
+
+def _listed(dice: dict[int, float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in dice.values())

@@ -41,22 +41,36 @@ def resample_axis(
         interpolation: Between voxels.
     """
     size = array.shape[dim]
-    nearest = coordinates.round()
-    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
-        # Nothing between voxels: copy, without rounding errors and without work.
-        index = nearest.long().clamp(0, size - 1).to(array.device)
+    index = _voxels_taken(coordinates, size, interpolation)
+    if index is not None:
+        index = index.to(array.device)
         unchanged = len(index) == size and bool((index == torch.arange(size, device=index.device)).all())
         return array if unchanged else array.index_select(dim, index)
-    if interpolation == "nearest":
-        return array.index_select(dim, nearest_index(coordinates, size).to(array.device))
     if interpolation != "linear":
         weights = _keys_weights if interpolation == "cubic" else _spline_weights
         return _multiplied(_matrix(coordinates, size, weights).to(array), array, dim)
-    # Voxel by voxel, so that labels with equal shares don't win by the rounding of a block.
-    low = coordinates.floor()
-    part, index = (coordinates - low).to(array).view(-1, *[1] * (array.ndim - 1 - dim)), low.long().to(array.device)
-    lower, upper = (array.index_select(dim, tap.clamp(0, size - 1)) for tap in (index, index + 1))
-    return lower.mul_(1 - part).add_(upper.mul_(part))
+    return _linear(array, coordinates, dim, size)
+
+
+def _voxels_taken(coordinates: torch.Tensor, size: int, interpolation: Interpolation) -> torch.Tensor | None:
+    """Returns the voxel of each place where all places are voxels, which are copied without rounding errors and without
+    work, or where the nearest ones are taken; None where values lie between."""
+    nearest = coordinates.round()
+    if torch.allclose(coordinates, nearest, atol=1e-4, rtol=0):
+        return nearest.long().clamp(0, size - 1)
+    return nearest_index(coordinates, size) if interpolation == "nearest" else None
+
+
+def _linear(array: torch.Tensor, places: torch.Tensor, dim: int, size: int, first: int = 0) -> torch.Tensor:
+    """Returns the values between voxels of an axis of which the array holds those from ``first`` on.
+
+    Voxel by voxel, so that labels with equal shares don't win by the rounding of a block.
+    """
+    low = places.floor()
+    share = (places - low).to(array).view(-1, *[1] * (array.ndim - 1 - dim))
+    taps = ((low.long() + end).clamp(0, size - 1) - first for end in (0, 1))
+    lower, upper = (array.index_select(dim, tap.to(array.device)) for tap in taps)
+    return lower.mul_(1 - share).add_(upper.mul_(share))
 
 
 @dataclass(frozen=True)
@@ -76,10 +90,7 @@ class AxisResampling:
     @cached_property
     def index(self) -> torch.Tensor | None:
         """The voxel of each place, where all places are voxels, or the nearest one is taken."""
-        nearest = self.coordinates.round()
-        if torch.allclose(self.coordinates, nearest, atol=1e-4, rtol=0):
-            return nearest.long().clamp(0, self.size - 1)
-        return nearest_index(self.coordinates, self.size) if self.interpolation == "nearest" else None
+        return _voxels_taken(self.coordinates, self.size, self.interpolation)
 
     def whole_rows(self, part: slice) -> slice:
         """Returns a part and what is computed together with it (``BLOCK``), so that sums are rounded alike."""
@@ -112,12 +123,7 @@ class AxisResampling:
         places = self.coordinates[part]
         if self.interpolation == "cubic":
             return _multiplied(_matrix(places, self.size, _keys_weights, there).to(array), array, dim)
-        low = places.floor()
-        share = (places - low).to(array).view(-1, *[1] * (array.ndim - 1 - dim))
-        lower, upper = (
-            array.index_select(dim, (low.long() + end).clamp(0, self.size - 1) - there.start) for end in (0, 1)
-        )
-        return lower.mul_(1 - share).add_(upper.mul_(share))
+        return _linear(array, places, dim, self.size, there.start)
 
 
 def _multiplied(matrix: torch.Tensor, array: torch.Tensor, dim: int) -> torch.Tensor:

@@ -3,7 +3,6 @@
 Each command of theirs is run, in their order, on models with drawn weights that lie where the pages say.
 """
 
-import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import nnunet_folder
 import numpy as np
 import pytest
 from bundles import spleen, whole_body, write_bundle
+from doc_pages import TWO_STEPS, blocks
 from totalsegmentator_weights import write_weights
 from typer.testing import CliRunner
 
@@ -21,9 +21,6 @@ from medseg.cli.main import app
 from medseg.dataset.store import PreparedDataset
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
-TWO_STEPS = ["--epochs", "1", *(word for setting in (
-    "training.steps_per_epoch=2", "training.batch_size=2", "training.fit_inference=false", "training.threads=1",
-    ) for word in ("--set", setting))]  # fmt: skip
 NNUNET = Path("nnUNet_results", "Dataset004_Hippocampus", nnunet_folder.NAME)
 
 
@@ -53,7 +50,7 @@ def follow(page: str) -> list[str]:
     """
     text = (HOW_TO / page).read_text(encoding="utf-8")
     told = []
-    for line in filter(None, "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)).splitlines()):
+    for line in filter(None, "".join(blocks(text)).splitlines()):
         program, *arguments = shlex.split(line.replace("/data/weights", "weights"), comments=True)
         assert program == "medseg"
         if "-o" in arguments and arguments[0] != "predict":

@@ -1,7 +1,6 @@
 """The tutorials, followed word by word: every block of theirs is run, in their order, in one folder."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
+from doc_pages import TWO_STEPS, blocks
 from typer.testing import CliRunner
 
 from medseg.cli.main import app
@@ -22,18 +22,10 @@ TUTORIALS = REPOSITORY / "docs" / "getting-started"
 SHORT = {"medseg demo\n": "medseg demo --max-time 8s\n", "--max-time 10m": "--max-time 8s",
          "--max-time 20m": "--max-time 12s"}  # fmt: skip
 
-TWO_STEPS = ["--epochs", "1", *(word for setting in (
-    "training.steps_per_epoch=2", "training.batch_size=2", "training.fit_inference=false", "training.threads=2",
-    ) for word in ("--set", setting))]  # fmt: skip
-
-
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
 
 def follow(page: Path, folder: Path, *, times: int) -> None:
     """Runs the shell blocks of a tutorial; ``times`` is how many of its words were made shorter."""
-    for block in blocks(page):
+    for block in blocks(page.read_text(encoding="utf-8")):
         text = block
         for long, short in SHORT.items():
             times -= text.count(long)
@@ -60,8 +52,7 @@ def test_the_tutorial_for_monai_users(tmp_path: Path) -> None:
     """Its Python blocks are one program. The demo's studies are enough: it trains its own network."""
     make_study_set(tmp_path / "medseg-demo" / "studies", n_train=3, n_test=1)
     page = (TUTORIALS / "monai-user.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    program = [sys.executable, "-c", "\n".join(blocks)]
+    program = [sys.executable, "-c", "\n".join(blocks(page, "python"))]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "HD95 in mm" in done.stdout
@@ -87,10 +78,10 @@ def test_the_tutorials_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """In one process, which imports everything once; two steps of training each."""
     monkeypatch.chdir(tmp_path)
     text = (REPOSITORY / "docs" / "how-to" / "pictures.md").read_text(encoding="utf-8").partition("## Four of them")[2]
-    for program in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    for program in blocks(text, "python"):
         Path(program.splitlines()[0].removeprefix("# ")).write_text(program)
     trained = 0
-    for line in "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)).splitlines():
+    for line in "".join(blocks(text)).splitlines():
         program, *arguments = shlex.split(line, comments=True)
         if program == "python":
             subprocess.run([sys.executable, *arguments], check=True, timeout=120)

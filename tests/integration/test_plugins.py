@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from doc_pages import blocks
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -36,7 +37,7 @@ SECTION = PAGE.partition("## Bring your own network, loss, transform")[2].partit
 
 
 def block(language: str, number: int = 0) -> str:
-    return re.findall(rf"^```{language}\n(.*?)^```", SECTION, re.DOTALL | re.MULTILINE)[number]
+    return blocks(SECTION, language)[number]
 
 
 @pytest.fixture

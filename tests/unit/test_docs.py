@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from doc_pages import blocks
 
 from medseg.cli.main import app
 from medseg.cluster.job_settings import JobSettings
@@ -22,10 +23,6 @@ GENERATED = re.compile(r"(?:command-line|settings|file-formats|python/\w+)\.md$"
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
 def commands(text: str) -> list[list[str]]:
     lines = text.replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("medseg ")]
@@ -34,7 +31,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_commands_have_the_options_they_are_given(page: Path) -> None:
     group = typer.main.get_command(app)
-    for arguments in (each for block in blocks(page, "sh") for each in commands(block)):
+    for arguments in (each for block in blocks(page.read_text(encoding="utf-8")) for each in commands(block)):
         command = group.commands[arguments[1]]  # type: ignore[attr-defined]
         context = command.make_context(arguments[1], arguments[2:])  # exits on what it doesn't know
         settings = context.params.get("settings") or []
@@ -49,7 +46,10 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_yaml_of_the_how_to_and_of_the_configs_loads(tmp_path: Path) -> None:
-    texts = [*(text for page in HOW_TO for text in blocks(page, "yaml")), *(path.read_text() for path in CONFIGS)]
+    texts = [
+        *(text for page in HOW_TO for text in blocks(page.read_text(encoding="utf-8"), "yaml")),
+        *(path.read_text() for path in CONFIGS),
+    ]
     assert len(texts) > len(CONFIGS)
     recipes = [text for text in texts if "members:" in text]
     assert recipes

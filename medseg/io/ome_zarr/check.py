@@ -47,13 +47,10 @@ def place_checked(path: Path, place: Geometry, n_different: int) -> Certificate:
     """
     group = _label_map(path)
     multiscale = read_object(group / "zarr.json")["attributes"]["ome"]["multiscales"][0]
-    (scale, translation) = (
-        next(iter(set(each) - {"type"})) for each in multiscale["datasets"][0]["coordinateTransformations"]
-    )
-    first, second = multiscale["datasets"][0]["coordinateTransformations"]
+    scale, translation = (each[each["type"]] for each in multiscale["datasets"][0]["coordinateTransformations"])
     affine = np.zeros((4, 4))
     affine[3, 3] = 1
-    for axis, mm, start in zip(multiscale["axes"], first[scale], second[translation], strict=True):
+    for axis, mm, start in zip(multiscale["axes"], scale, translation, strict=True):
         world, sign = TO_RAS[axis["orientation"]["value"].split("-to-")[1]]
         affine[world, "xyz".index(axis["name"])], affine[world, 3] = sign * mm, sign * start
     z, y, x = _array(group)["shape"]

@@ -10,7 +10,7 @@ from medseg.inferers.model_record import ModelRecord
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
 from medseg.plan import Plan
-from medseg.prediction.case_writing import _warnings
+from medseg.prediction.case_writing import case_warnings
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ def record(tiny_plan: Plan) -> ModelRecord:
 def test_another_modality_and_missing_labels_are_warned_of(record: ModelRecord) -> None:
     source = ImageSource("dicom", Path("series"), (Path("a"),), modality="CT")
     case = Case("a", (source,))
-    assert list(_warnings(case, record, {"liver": 3, "spleen": 0})) == [
+    assert list(case_warnings(case, record, {"liver": 3, "spleen": 0})) == [
         "the image is CT, the model was trained on MRI",
         "no voxel of spleen was found",
     ]
     for modality in ("MR", ""):
-        assert not list(_warnings(Case("a", (replace(source, modality=modality),)), record, {"liver": 1}))
+        assert not list(case_warnings(Case("a", (replace(source, modality=modality),)), record, {"liver": 1}))
 
 
 def test_channels_of_other_names_are_told_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
