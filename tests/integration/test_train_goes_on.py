@@ -259,7 +259,10 @@ def test_a_dry_run_forecasts_and_writes_nothing(run: Path, prepared: PreparedDat
         forecast(prepared.folder, run, config=settings(), device="cpu")
 
 
-def test_the_best_weights_are_those_of_the_metric_that_is_named(prepared: PreparedDataset, tmp_path: Path) -> None:
+def test_the_best_weights_are_those_of_the_metric_that_is_named(
+    prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.training.callbacks.validation.Validation.is_due", lambda *_: True)
     config = settings(
         "training.epochs=2", "training.metric=lesion_f1", "training.patience=5", "training.foreground_by=components",
         "training.foreground_fraction=1", "loss.name=cc-dice-ce", "training.fit_inference=false",
