@@ -108,7 +108,7 @@ def trained(dataset: DatasetFolder, tool: str, minutes: float, seed: int, argume
     )
     return {
         "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
-        "processor": f"{processor()} ({instructions()}), {len(os.sched_getaffinity(0))} cores",
+        "processor": this_machine(),
         "dataset": dataset.name,
         "tool": tool,
         "version": outcome.version,
@@ -153,10 +153,13 @@ def rows_of(log: Path) -> list[Row]:
 
 
 def is_done(rows: list[Row], name: str, tool: str, minutes: float, seed: int, settings: list[str]) -> bool:
-    wanted_row = (name, tool, f"{minutes:g}", str(seed), " ".join(settings) if tool == "medseg" else "")
-    return any(
-        tuple(row[key] for key in ("dataset", "tool", "minutes", "seed", "settings")) == wanted_row for row in rows
-    )
+    wanted_row = (this_machine(), name, tool, f"{minutes:g}", str(seed), " ".join(settings) if tool == "medseg" else "")
+    keys = ("processor", "dataset", "tool", "minutes", "seed", "settings")
+    return any(tuple(row[key] for key in keys) == wanted_row for row in rows)
+
+
+def this_machine() -> str:
+    return f"{processor()} ({instructions()}), {len(os.sched_getaffinity(0))} cores"
 
 
 def add(log: Path, row: Row) -> None:
@@ -169,27 +172,28 @@ def add(log: Path, row: Row) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """Returns a line for each dataset, minutes, tool and settings: means over seeds, the last run of each seed."""
-    groups: dict[tuple[str, float, str, str], dict[str, Row]] = {}
+    """Returns a line for each processor, dataset, minutes, tool and settings: the last run of each seed, and means."""
+    groups: dict[tuple[str, str, float, str, str], dict[str, Row]] = {}
     for row in rows:
-        key = (row["dataset"], float(row["minutes"]), row["tool"], row["settings"])
+        key = (row["processor"], row["dataset"], float(row["minutes"]), row["tool"], row["settings"])
         groups.setdefault(key, {})[row["seed"]] = row
-    order = sorted(groups, key=lambda key: (list(SOURCES).index(key[0]), key[1], TOOLS.index(key[2]), key[3]))
+    order = sorted(groups, key=lambda key: (key[0], list(SOURCES).index(key[1]), key[2], TOOLS.index(key[3]), key[4]))
     lines = [
-        "| dataset | minutes | tool | seeds | plan | steps | mean Dice | of each seed | of each label | HD95 (mm) "
-        "| in all (s) |",
-        "| --- " * 11 + "|",
+        "| processor | dataset | minutes | tool | seeds | plan | steps | mean Dice | of each seed | of each label "
+        "| HD95 (mm) | in all (s) |",
+        "| --- " * 12 + "|",
     ]
     return "\n".join([*lines, *(_line(key, list(groups[key].values())) for key in order)])
 
 
-def _line(key: tuple[str, float, str, str], rows: list[Row]) -> str:
-    name, minutes, tool, settings = key
+def _line(key: tuple[str, str, float, str, str], rows: list[Row]) -> str:
+    machine, name, minutes, tool, settings = key
     dice = [float(row["mean_dice"]) for row in rows]
     labels = [json.loads(row["dice"]) for row in rows]
     each = {label: statistics.fmean(of_seed[label] for of_seed in labels) for label in labels[0]}
     hd95 = [float(row["mean_hd95_mm"]) for row in rows if row["mean_hd95_mm"]]
     cells = [
+        machine,
         name,
         f"{minutes:g}",
         TITLES.get(tool, tool) + (f", {settings}" if settings else ""),

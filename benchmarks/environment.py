@@ -21,7 +21,10 @@ def instructions() -> str:
 
     from medseg.device import choose_device
 
-    return f"{torch.backends.cpu.get_cpu_capability()}, {str(choose_device('cpu').dtype).removeprefix('torch.')}"
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA")  # how another processor is emulated
+    tiles = most is None and torch.cpu._is_amx_tile_supported()
+    named = [torch.backends.cpu.get_cpu_capability(), *["AMX"] * tiles, *[f"oneDNN as on {most}"] * (most is not None)]
+    return ", ".join([*named, str(choose_device("cpu").dtype).removeprefix("torch.")])
 
 
 def processor() -> str:

@@ -5,6 +5,10 @@
 The split is ``KFold(5, shuffle=True, random_state=0)`` of scikit-learn over the sorted names, of which fold 0 is held
 back: nothing of it is seen before the end, not even by the choice of thresholds. Another script of the same data and
 split can be measured by ``--predicted FOLDER``, which holds an object map for each held-back image.
+
+With ``--peer PEER/bin/python``, of an environment with nnunetv2, nnU-Net learns border and core of the same images in
+the same time, by the clock as in datasets.py, and its authors' own functions make objects of them (border_core.py).
+``--peer-gb`` is the memory that it plans for.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from dataset_runs.outcome import timed
 from PIL import Image
 
 import medseg
@@ -21,6 +26,8 @@ from medseg.config import load
 from medseg.metrics.objects import USUAL_IOUS, object_pairs
 
 FOLDS = 5
+HERE = Path(__file__).parent
+PEER_NAME = "Dataset001_nuclei"
 
 
 def held_back(names: list[str]) -> list[str]:
@@ -56,6 +63,32 @@ def measured(references: Path, predicted: Path) -> dict[str, float]:
     return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
 
 
+def by_nnunet(work: Path, python: Path, seconds: float, gigabytes: float) -> dict[str, float | str]:
+    """What nnU-Net makes of the same images, with classes of border and core."""
+    base, log = work / f"nnunet-{gigabytes:g}gb", work / "nnunet.log"
+    raw, plans = base / "raw" / PEER_NAME, base / "preprocessed" / PEER_NAME
+    places = {f"nnUNet_{part}": str(base / part) for part in ("raw", "preprocessed", "results")}
+    for part, folder in (("train", raw / "imagesTr"), ("test", base / "images")):
+        folder.mkdir(parents=True)
+        for path in (work / part / "images").iterdir():
+            shutil.copyfile(path, folder / f"{path.stem}_0000.png")
+    border_core = [python, "-P", HERE / "border_core.py"]
+    timed([*border_core, "classes", work / "train" / "labels", raw / "labelsTr"], log)
+    cases = sorted(path.stem for path in (raw / "labelsTr").iterdir())
+    labels = {"background": 0, "core": 1, "border": 2}
+    record = {"channel_names": {"0": "fluorescence"}, "labels": labels, "file_ending": ".png"}
+    (raw / "dataset.json").write_text(json.dumps({**record, "numTraining": len(cases)}))
+    plan = [python.with_name("nnUNetv2_plan_and_preprocess"), "-d", 1, "-c", "2d", "-npfp", 2, "-np", 2]
+    timed([*plan, "-gpu_memory_target", gigabytes], log, **places)
+    (plans / "splits_final.json").write_text(json.dumps([{"train": cases, "val": cases[:1]}]))
+    command = [python, "-P", HERE / "nnunet_training.py", plans, "2d", base / "record.json", "--begun", time.time()]
+    command += ["--seconds", seconds, "--seed", 0, "--predict", base / "images", base / "classes"]
+    timed(command, log, **places, nnUNet_compile="f")
+    timed([*border_core, "objects", base / "classes", base / "objects"], log)
+    told = json.loads((base / "record.json").read_text())
+    return {"plan": told["plan"], "steps": told["steps"], **measured(work / "test" / "labels", base / "objects")}
+
+
 def main() -> None:
     """Prepares, trains, predicts and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,12 +98,18 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="further settings, as of medseg train")
     parser.add_argument("--mirror", action="store_true", help="average over mirrored images when predicting")
     parser.add_argument("--predicted", type=Path, help="measure the object maps of another program only")
+    parser.add_argument("--peer", type=Path, help="python of an environment with nnunetv2, which is measured instead")
+    parser.add_argument("--peer-gb", type=float, default=8)
     arguments = parser.parse_args()
     work = arguments.work
     if not (work / "test").is_dir():
         split(arguments.data, work)
     if arguments.predicted is not None:
         print(json.dumps(measured(work / "test" / "labels", arguments.predicted)))
+        return
+    if arguments.peer is not None:
+        seconds = load(overrides=[f"training.max_time={arguments.max_time}"]).training.max_time
+        print(json.dumps(by_nnunet(work, arguments.peer, seconds, arguments.peer_gb)))
         return
     config = load(overrides=[f"training.max_time={arguments.max_time}", "training.folds=10", *arguments.set])
     medseg.preprocess(work / "train", work / "prepared", config=config, instances=["nucleus"])

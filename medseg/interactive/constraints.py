@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from medseg.interactive.encoding import window_voxels
+from medseg.interactive.mask_geometry import smoothed
 from medseg.interactive.prompts import Point, Prompt, Scribble
 from medseg.volume import Geometry, Points, mean_edge
 
@@ -16,6 +17,9 @@ MARGIN = 1.0  # of a logit that was moved to agree with its prompt
 BEYOND = 0.1  # part of its wrong value that it gets at least on the right side
 SPREAD = 3.0  # voxels: standard deviation of how far a voxel takes its neighbours along
 REACH = 3.0  # standard deviations, beyond which nothing moves
+ALIKE = 0.8  # part of the move that goes with those that look alike, the rest goes with all neighbours
+SPREAD_OF_ALIKE = 12.0  # voxels: standard deviation of how far it goes with them
+DIFFERENCE = 1.0  # standard deviation, in those of the features, of how unlike they may be
 DOUBT = 0.7  # logit up to which a voxel stays what it was, far from the newest prompts
 NEAR = 6.0  # voxels: standard deviation of how far these reach
 
@@ -58,21 +62,31 @@ def steadied(
     return logits + DOUBT * (1 - exponent.exp()) * (2 * before.float() - 1)
 
 
-def agreeing(logits: torch.Tensor, prompts: Sequence[Prompt], source: Geometry, window: Geometry) -> torch.Tensor:
+def agreeing(
+    logits: torch.Tensor,
+    prompts: Sequence[Prompt],
+    source: Geometry,
+    window: Geometry,
+    features: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Returns logits that agree with all points and scribbles.
 
-    Where one has the wrong sign, it is moved to the right one, and those around it by less, as far as a Gaussian tells:
-    the border that the network drew moves past the prompt, and keeps its shape elsewhere. This is the mean of a
+    Where one has the wrong sign, it is moved to the right one, and others by less: those around it, as far as a Gaussian
+    tells, so that the border that the network drew moves past the prompt and keeps its shape elsewhere; and farther
+    away those that look alike, so that a thing that the network does not know is found by a few prompts. Where the
+    network was nearly right little is moved, and only a little farther away than the prompt. This is the mean of a
     Gaussian process with the logits of the network as its prior, one observation at a time.
 
-    Source: Zhou et al. 2023, arXiv:2302.14578 (clicks as observations of a Gaussian process; here its
-    kernel knows distances only).
+    Source: Zhou et al. 2023, arXiv:2302.14578 (clicks as observations of a Gaussian process, whose kernel knows
+    features of the network; here these are what it says of its labels, beside the image).
 
     Args:
         logits: ``(x, y, z)`` float32, on the grid of the window.
         prompts: Of one object, from the oldest to the newest, which wins.
         source: The grid that the indices of the prompts belong to.
         window: The grid of the logits.
+        features: By which voxels are alike, ``(feature, x, y, z)``, of about the same scale, as ``features_of`` makes
+            them. None: only distances count.
 
     Examples:
         >>> import numpy as np
@@ -85,27 +99,52 @@ def agreeing(logits: torch.Tensor, prompts: Sequence[Prompt], source: Geometry, 
         [1, 1, 1, 1, 1, 1, 0, 0, 0]
     """
     values, said = logits.clone(), dict[tuple[int, ...], int]()
-    spread_mm = SPREAD * mean_edge(window.spacing, window.shape)
     for prompt in prompts:
         if isinstance(prompt, Point | Scribble):
             for voxel in map(tuple, window_voxels(source, window, prompt).tolist()):
                 said.pop(voxel, None)  # what was said of it before counts no longer
                 said[voxel] = 1 if prompt.positive else -1
     for voxel, sign in said.items():
-        _move(values, voxel, sign, window.spacing, spread_mm)
+        _move(values, voxel, sign, window, features)
     return values
 
 
-def _move(values: torch.Tensor, voxel: Sequence[int], sign: int, spacing: Sequence[float], spread_mm: float) -> None:
-    """Moves the logit of a voxel that has the wrong sign, and those around it."""
-    value = sign * float(values[tuple(voxel)])
+def features_of(image: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Returns by what voxels are alike: values of the image, and what a network says of them, without the noise.
+
+    Args:
+        image: ``(channel, x, y, z)``, normalised.
+        logits: Of outputs, ``(output, x, y, z)``.
+
+    Returns:
+        ``(channel + output, x, y, z)`` float32: the image as it is scaled, each output with a standard deviation of 1.
+    """
+    scale = logits.flatten(1).std(1).clamp(min=torch.finfo(torch.float32).eps).view(-1, 1, 1, 1)
+    return torch.stack([smoothed(feature) for feature in (*image.float(), *(logits.float() / scale))])
+
+
+def _move(
+    values: torch.Tensor, voxel: tuple[int, ...], sign: int, window: Geometry, features: torch.Tensor | None
+) -> None:
+    """Moves the logit of a voxel that has the wrong sign, and those that go with it."""
+    value = sign * float(values[voxel])
     if value > 0:
         return
+    by, edge_mm = sign * (max(MARGIN, -BEYOND * value) - value), mean_edge(window.spacing, window.shape)
+    part, near = _gaussian(voxel, window, SPREAD * edge_mm)
+    values[part] += by * near if features is None else by * (1 - ALIKE) * near
+    if features is not None:
+        part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
+        unlike = (features[(slice(None), *part)] - features[(slice(None), *voxel)].view(-1, 1, 1, 1)) / DIFFERENCE
+        values[part] += by * ALIKE * near * (-unlike.square().mean(0) / 2).exp()
+
+
+def _gaussian(voxel: Sequence[int], window: Geometry, spread_mm: float) -> tuple[tuple[slice, ...], torch.Tensor]:
+    """Returns the part of a window around a voxel, and its Gaussian there, which is 1 at the voxel."""
     part, exponents = [], []
-    for axis, (at, mm, n) in enumerate(zip(voxel, spacing, values.shape, strict=True)):
+    for axis, (at, mm, n) in enumerate(zip(voxel, window.spacing, window.shape, strict=True)):
         reach = int(REACH * spread_mm / mm)
         part.append(slice(max(at - reach, 0), min(at + reach + 1, n)))
         away = (np.arange(n)[part[-1]] - at) * mm / spread_mm
         exponents.append((-(away**2) / 2).reshape([-1 if axis == each else 1 for each in range(3)]))
-    by = sign * (max(MARGIN, -BEYOND * value) - value)
-    values[tuple(part)] += by * torch.from_numpy(np.exp(sum(exponents))).float()
+    return tuple(part), torch.from_numpy(np.exp(sum(exponents))).float()

@@ -18,7 +18,7 @@ from medseg.inferers.backends import noise, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
-from medseg.interactive.constraints import agreeing, steadied
+from medseg.interactive.constraints import agreeing, features_of, steadied
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
 from medseg.interactive.prompts import Bounds, Box, Point, Prompt
@@ -167,12 +167,13 @@ class ObjectPredictor:
         shown = [*prompts[:-NEWEST_SHOWN][:1], *prompts[-NEWEST_SHOWN:]]
         channels = encode(self._or_middle(shown, grid, previous), self.channels, source, grid, previous.float())
         with torch.inference_mode():
-            seen = torch.cat([window.of_image(self.image), channels])
-            logits = self.predictor(seen[None])[0, -1].float().cpu()
+            image = window.of_image(self.image)
+            outputs = self.predictor(torch.cat([image, channels])[None])[0].float().cpu()
+        logits = outputs[-1]
         if newest:
             corners = grid.index(self._places(newest))
             logits = steadied(logits, previous, (corners.min(0), corners.max(0)), grid)
-        return agreeing(logits, prompts, source, grid)
+        return agreeing(logits, prompts, source, grid, features_of(image, outputs[:-1]))
 
     def _refined(
         self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, said: Said, place: Points
