@@ -1,9 +1,11 @@
 """A label map that somebody draws: each change is on the disk before it is answered, and can be undone."""
 
+import os
 import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -148,15 +150,25 @@ class DrawnLabelMap:
         packed = b"" if change is None else zlib.compress(change.values.tobytes(), 1)
         bounds = (0,) * 6 if change is None else tuple(end for pair in change.bounds for end in pair)
         entry = ENTRY.pack(MARK, KINDS.index(kind), now, *bounds, len(packed), zlib.crc32(packed))
-        if not self.journal.is_file():
+        whole = self.journal.stat().st_size if self.journal.is_file() else 0
+        if not whole:
             ensure_folder(self.journal.parent)
             entry = HEAD.pack(MAGIC, *self.shape) + entry
         try:
             with self.journal.open("ab") as file:
                 file.write(entry + packed)
         except OSError as error:
+            self._cut_to(whole)
             raise OutputError(f"{self.journal}: cannot be written ({error.strerror or error})") from error
         self._passes(now)
+
+    def _cut_to(self, whole: int) -> None:
+        """Removes what a full disk left of an entry: nothing that comes after a torn one would ever be read."""
+        with suppress(OSError):
+            if whole:
+                os.truncate(self.journal, whole)
+            else:
+                self.journal.unlink(missing_ok=True)
 
     def seconds_of_work(self) -> float:
         """Returns the seconds from the first look to now; of a pause of more than a minute, a minute counts."""
@@ -169,6 +181,9 @@ class DrawnLabelMap:
 
     def _take_up(self) -> None:
         content = self.journal.read_bytes()
+        if len(content) < HEAD.size and HEAD.pack(MAGIC, *self.shape).startswith(content):
+            self._cut_to(0)  # the process was killed as it began
+            return
         advice = "remove it to begin anew"
         if len(content) < HEAD.size or not content.startswith(MAGIC):
             raise SourceError(f"{self.journal}: is no journal of a drawing; {advice}")
@@ -183,8 +198,7 @@ class DrawnLabelMap:
                 self._undo()
             self._passes(now)
         if whole < len(content):  # the last entry is cut short, since the process was killed
-            with self.journal.open("r+b") as file:
-                file.truncate(whole)
+            os.truncate(self.journal, whole)
 
 
 def _entries(content: bytes, shape: Shape3) -> Iterator[tuple[Kind, Change | None, float, int]]:

@@ -132,7 +132,8 @@ class OpenCase:
         """
         if self.model is None:
             raise ConfigError("there is no model that could draw; start 'medseg annotate' with --model")
-        prediction = self.model.segment(self.folder.datastore.case(self.case_id))
+        datastore = self.folder.datastore
+        prediction = self.model.segment(datastore.case(self.case_id), datastore.channels)
         mask = in_labels(prediction.label_map.label_map, self.model.record.labels, self.folder.labels)
         predicted = self.grid.array_to_shown(mask.label_map)
         with self.lock:
@@ -207,7 +208,9 @@ class OpenCase:
 
         model = self.model.promptable()
         if self._session is None or self._session.model is not model:  # another one was trained since
-            self._session = InteractiveSession(model, self.image)
+            datastore = self.folder.datastore
+            image = self.model.seen(datastore.case(self.case_id), self.image, datastore.channels)
+            self._session = InteractiveSession(model, image)
         return self._session
 
     def _asked(self, session: "InteractiveSession", message: PromptMessage) -> "MaskChange":

@@ -60,7 +60,7 @@ def read_case_images(case: Case, record: ModelRecord | Recipe, tolerance: float,
         SourceError: The images cannot be read, or have another number of channels than the model.
     """
     start = time.perf_counter()
-    image = _with_missing(read_images(case, tolerance, registered), case.missing)
+    image = with_missing(read_images(case, tolerance, registered), case.missing)
     if len(image.array) != len(record.channels):
         raise SourceError(
             f"{case.images[0].path}: number of channels is {len(image.array)}, the model was trained on "
@@ -182,8 +182,13 @@ def value_oddities(
             yield f"{channel}: {what}"
 
 
-def _with_missing(image: Volume, missing: Sequence[int]) -> Volume:
-    """Returns the image with zeros for the channels that a case lacks."""
+def with_missing(image: Volume, missing: Sequence[int]) -> Volume:
+    """Returns the image with zeros for the channels that a case lacks.
+
+    Args:
+        image: With the channels that it has.
+        missing: The numbers of the others among the model's channels.
+    """
     if not missing:
         return image
     return Volume(np.insert(image.array, [at - i for i, at in enumerate(missing)], 0, axis=0), image.geometry)

@@ -17,8 +17,10 @@ from medseg.inferers.recipe import Recipe, read_recipe
 from medseg.inferers.recipe_model import RecipeModel, load_any, recipe_folder
 from medseg.interactive.object_predictor import load_promptable
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
+from medseg.prediction.case_reading import with_missing
 from medseg.prediction.result import Prediction
 from medseg.progress import say
+from medseg.volume import Volume
 
 
 class ServedModel:
@@ -118,10 +120,27 @@ class ServedModel:
             MedsegError: The case cannot be read, or does not fit the model.
         """
         model = self.loaded()
-        found = CaseList("a case of the server", (case,), tuple(channels))
-        (case,) = channels_as_trained(model.record.channels, found, model.record.channel_dropout).cases
+        case = self._as_trained(case, channels)
         first = model.every_model[0] if isinstance(model, RecipeModel) else model
         return CasePredictor(model, None, first.record.inference, PredictionOptions()).predict(case)
+
+    def seen(self, case: Case, image: Volume, channels: Sequence[str] = ()) -> Volume:
+        """Returns the image of a case with its channels as the model was trained on them, as ``segment`` sees it.
+
+        Args:
+            case: The case.
+            image: As it was read.
+            channels: The names that its dataset gives to channels.
+        """
+        trained = self._as_trained(case, channels)
+        if trained.images == case.images and not trained.missing:
+            return image
+        order = [case.images.index(source) for source in trained.images]
+        return with_missing(Volume(image.array[order], image.geometry), trained.missing)
+
+    def _as_trained(self, case: Case, channels: Sequence[str]) -> Case:
+        found = CaseList("a case of the server", (case,), tuple(channels))
+        return channels_as_trained(self.record.channels, found, self.record.channel_dropout).cases[0]
 
 
 def record_at(path: Path) -> ModelRecord | Recipe:

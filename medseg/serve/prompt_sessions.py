@@ -2,13 +2,14 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from medseg.interactive.prompts import Bounds
 from medseg.interactive.session import InteractiveSession
 from medseg.serve.models import ServedModel
-from medseg.volume import MaskArray, Shape3, Volume
+from medseg.volume import Geometry, MaskArray, Shape3, Volume
 
 KEPT = 4  # sessions, each with its image in memory
 LONGEST_REST = 1800.0  # seconds without a request
@@ -42,7 +43,10 @@ class SentPrompts:
 
 
 class SessionKey(NamedTuple):
-    """What tells one session from all others: the model, the image, who prompts, and which object."""
+    """What tells one session from all others: the model, the image, who prompts, and which object.
+
+    The image is empty where it came with the request, and nobody can ask about it again.
+    """
 
     model: str
     image: str
@@ -70,18 +74,27 @@ class PromptSessions:
         self.kept = kept
         self._sessions: OrderedDict[SessionKey, _Kept] = OrderedDict()
 
-    def mask(self, key: SessionKey, model: ServedModel, image: Volume, prompts: SentPrompts) -> MaskArray:
-        """Returns the mask of the object that is prompted, ``(x, y, z)`` on the grid of the image.
+    def mask(
+        self, key: SessionKey, model: ServedModel, image: Callable[[], Volume], prompts: SentPrompts
+    ) -> tuple[MaskArray, Geometry]:
+        """Returns the mask of the object that is prompted, ``(x, y, z)``, and the grid of the image.
 
         Prompts that follow those of the last request are added to them; others begin anew.
+
+        Args:
+            key: What tells the session from others; without the name of an image it is not kept.
+            model: Answers.
+            image: Reads the image, where no session has it.
+            prompts: All of the object.
 
         Raises:
             MedsegError: A prompt lies outside of the image, or the model answers to none.
         """
         entry = self._entry(key, model, image)
-        before = entry.prompts.points
-        goes_on = bool(before) and set(before) <= set(prompts.points) and prompts.roi == entry.prompts.roi
-        goes_on = goes_on and not prompts.have_strokes and not entry.prompts.have_strokes
+        sent_before, entry.prompts = entry.prompts, SentPrompts()  # where one is refused, the next request begins anew
+        before = sent_before.points
+        goes_on = bool(before) and set(before) <= set(prompts.points) and prompts.roi == sent_before.roi
+        goes_on = goes_on and not prompts.have_strokes and not sent_before.have_strokes
         session, points = entry.session, [each for each in prompts.points if not (goes_on and each in before)]
         if not goes_on:
             session.reset()
@@ -91,16 +104,18 @@ class PromptSessions:
         if points or not goes_on:
             session.predict()
         entry.prompts = prompts
-        return session.mask
+        return session.mask, session.image.geometry
 
-    def _entry(self, key: SessionKey, model: ServedModel, image: Volume) -> _Kept:
+    def _entry(self, key: SessionKey, model: ServedModel, image: Callable[[], Volume]) -> _Kept:
         now = time.monotonic()
         for old in [each for each, kept in self._sessions.items() if now - kept.used > LONGEST_REST]:
             del self._sessions[old]
         loaded = model.promptable()
         entry = self._sessions.pop(key, None)
         if entry is None or entry.session.model is not loaded:
-            entry = _Kept(InteractiveSession(loaded, image), SentPrompts(), now)
+            entry = _Kept(InteractiveSession(loaded, image()), SentPrompts(), now)
+        if not key.image:
+            return entry
         entry.used = now
         self._sessions[key] = entry
         while len(self._sessions) > self.kept:

@@ -15,6 +15,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.reading import read_images
 from medseg.errors import ModelError
 from medseg.io.discover import source_of
+from medseg.io.read import read_geometry
 from medseg.serve.models import ServedModel
 from medseg.serve.monai_label.answers import InferAnswer
 from medseg.serve.monai_label.image_sessions import ImageSessions
@@ -120,19 +121,18 @@ class InferEndpoint:
         return InferAnswer(encoded, volume.geometry, params)
 
     def _prompt(self, model: ServedModel, asked: AskedImage, params: InferParams, label: Path | None) -> InferAnswer:
-        image = self._volume(asked)
         name = params.label or params.selected_label_name or "object"
-        prompts = _prompts(params) if label is None else _strokes(params, label, asked.case, image)
+        prompts = _prompts(params) if label is None else _strokes(params, label, asked.case)
         if prompts.are_none:
             raise ModelError(f"{model.name}: nothing is prompted yet; place a point inside of the structure")
         key = SessionKey(model.name, asked.key, params.client_id or "", name)
-        mask = self.sessions.mask(key, model, image, prompts)
-        return InferAnswer(mask.astype(np.uint8), image.geometry, {"label_names": [name] if mask.any() else []})
+        mask, grid = self.sessions.mask(key, model, lambda: self._image(model, asked), prompts)
+        return InferAnswer(mask.astype(np.uint8), grid, {"label_names": [name] if mask.any() else []})
 
-    def _volume(self, asked: AskedImage) -> Volume:
-        if asked.key and not asked.key.startswith("session "):
-            return self.state.datastore.volume(asked.key)
-        return read_images(asked.case, GRID_TOLERANCE)
+    def _image(self, model: ServedModel, asked: AskedImage) -> Volume:
+        lent = not asked.key or asked.key.startswith("session ")
+        image = read_images(asked.case, GRID_TOLERANCE) if lent else self.state.datastore.volume(asked.key)
+        return model.seen(asked.case, image, asked.channels)
 
 
 def _prompts(params: InferParams) -> SentPrompts:
@@ -144,9 +144,9 @@ def _prompts(params: InferParams) -> SentPrompts:
     return SentPrompts(tuple(points), roi)
 
 
-def _strokes(params: InferParams, path: Path, case: Case, image: Volume) -> SentPrompts:
+def _strokes(params: InferParams, path: Path, case: Case) -> SentPrompts:
     """Returns what was drawn over; 3D Slicer sends all segments, of which two are the strokes."""
-    drawn, own = read_sent(path, case, image.geometry)
+    drawn, own = read_sent(path, case, read_geometry(case.images[0]))
     values = {name: value for value, name in own.items()}
     values |= {each.name: each.value for each in params.label_info if each.value is not None}
     masks = [drawn == values[name] if name in values else None for name in SCRIBBLES]

@@ -1,5 +1,6 @@
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from medseg.annotation import drawing as module
 from medseg.annotation.drawing import HEAD, DrawnLabelMap
 from medseg.annotation.interpolation import with_slices_between
 from medseg.annotation.shown_grid import ShownGrid, slices
-from medseg.errors import SourceError
+from medseg.errors import OutputError, SourceError
 from medseg.volume import Geometry
 
 SHAPE = (6, 5, 4)
@@ -82,6 +83,33 @@ def test_a_journal_over_what_was_saved_changes_nothing(tmp_path: Path) -> None:
     drawing.undo()
     saved = drawing.label_map.copy()
     np.testing.assert_array_equal(DrawnLabelMap(saved, journal).label_map, saved)
+
+
+@pytest.mark.parametrize("strokes", [0, 1])
+def test_a_full_disk_loses_no_stroke_but_the_one_that_was_refused(tmp_path: Path, strokes: int) -> None:
+    journal = tmp_path / "case.journal"
+    drawing = drawn(journal)
+    for _ in range(strokes):
+        drawing.change(BOX, ones(BOX), "edit")
+    free, usual = 30 + (journal.stat().st_size if strokes else 0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, usual[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            drawing.change(BOX, ones(BOX, 2), "edit")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    drawing.change(BOX, ones(BOX, 3), "edit")
+    np.testing.assert_array_equal(drawn(journal).label_map, drawing.label_map)
+    assert len(drawing.done) == strokes + 1
+
+
+@pytest.mark.parametrize("length", [0, 5])
+def test_killed_at_the_first_stroke(tmp_path: Path, length: int) -> None:
+    journal = tmp_path / "case.journal"
+    journal.write_bytes(HEAD.pack(module.MAGIC, *SHAPE)[:length])
+    drawing = drawn(journal)
+    drawing.change(BOX, ones(BOX), "edit")
+    np.testing.assert_array_equal(drawn(journal).label_map, drawing.label_map)
 
 
 def test_a_strangers_journal_is_refused(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ import SimpleITK
 import torch
 from dicom_kinds import KINDS, write_kind
 from model_records import record_of
-from promptable import model_of
+from promptable import INSIDE, channel, model_of
 from serving import LPS, OBLIQUE, TOKEN, app_of, client_of, draw, served, state_of
 
 from medseg.device import choose_device
 from medseg.inferers.model import Model
 from medseg.labels import Labels
 from medseg.plan import Plan
+from medseg.serve.datastore import Datastore
 from medseg.serve.state import ServerState
 
 LABELS = Labels.from_names({"absent": 2, "box": 5, "dark": 9})
@@ -197,6 +198,46 @@ def test_3d_slicer_prompts(client: httpx.Client, state: ServerState, tmp_path: P
     assert status == 400 and "lies outside of the image" in told["detail"]
     status, told, _ = slicer(client, "POST", "/infer/click-points?image=oblique", {"params": "{}"}, {})
     assert status == 400 and "nothing is prompted yet" in told["detail"]
+
+
+def test_an_image_that_comes_with_the_request_is_the_one_that_is_segmented(client: httpx.Client, tmp_path: Path) -> None:
+    draw(tmp_path / "first.nii.gz", LPS)
+    other = np.asarray(nibabel.load(tmp_path / "first.nii.gz").dataobj)[::-1, ::-1]
+    nibabel.save(nibabel.Nifti1Image(other, LPS), tmp_path / "second.nii.gz")
+    for name, point in {"first.nii.gz": [7, 5, 7], "second.nii.gz": [12, 12, 7]}.items():
+        clicked = {"params": json.dumps({"foreground": [point], "client_id": "ann"})}
+        with (tmp_path / name).open("rb") as stream:
+            sent = client.post("/infer/click-points?output=image", data=clicked, files={"file": ("a.nii.gz", stream)})
+        assert is_at(read(sent.content, tmp_path / "mask.nii.gz"), tmp_path / name, 1)
+
+
+def test_points_after_one_that_was_refused(tmp_path: Path) -> None:
+    """Those that the session had lost by then are set again."""
+    draw(tmp_path / "data" / "lps.nii.gz", LPS)
+    model = model_of(channel(INSIDE), patch=(20, 20, 28))
+    with client_of(app_of(state_of(tmp_path / "data", {"click": served(model, "click", tmp_path)}))) as client:
+        first, second, outside = [2, 2, 2], [16, 15, 9], [2, 2, 99]
+        for points, status in (([first], 200), ([second, outside], 400), ([first, second], 200)):
+            sent = {"params": json.dumps({"foreground": points, "result_extension": ".nii"})}
+            answer = client.post("/infer/click-points?image=lps&output=image", data=sent)
+            assert answer.status_code == status
+    mask = SimpleITK.GetArrayFromImage(read(answer.content, tmp_path / "mask.nii")).T
+    assert mask[tuple(first)] == mask[tuple(second)] == 1
+
+
+def test_channels_are_seen_as_in_training(tmp_path: Path) -> None:
+    """The folder has them in the order of their names, the model in another one."""
+    for kind in ("flair", "t1"):
+        draw(tmp_path / "data" / "p1" / f"p1_{kind}.nii.gz")
+    dark = nibabel.Nifti1Image(np.zeros((20, 18, 12), np.float32), LPS)
+    nibabel.save(dark, tmp_path / "data" / "p1" / "p1_flair.nii.gz")
+    datastore = Datastore(tmp_path / "data", ["flair=**/*_flair*", "t1=**/*_t1*"])
+    (case,) = datastore.cases.values()
+    offered = served(model_of(), "click", tmp_path)
+    offered.record = offered.record.model_copy(update={"channels": ("t1", "flair")})
+    image = datastore.volume(case.case_id)
+    seen = offered.seen(case, image, datastore.channels)
+    assert np.array_equal(seen.array, image.array[::-1]) and image.array[1].max() > 1
 
 
 def test_3d_slicer_draws_strokes(client: httpx.Client, state: ServerState, tmp_path: Path) -> None:
