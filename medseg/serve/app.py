@@ -1,5 +1,6 @@
 """The application: the routes of all protocols behind one access, and errors in words."""
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Of answers that pages of another origin may read.
 EXPOSED = ("Content-Disposition", "X-Meta", "Retry-After")
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -107,4 +109,5 @@ class Answered:
             warn(f"{scope.get('path', '')[:80]}: {reason}")
             if began:
                 raise
-            await JSONResponse({"detail": reason}, 500)(scope, receive, with_headers)
+            status = 507 if isinstance(error, OSError) and error.errno in FULL else 500
+            await JSONResponse({"detail": reason}, status)(scope, receive, with_headers)

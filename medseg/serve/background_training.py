@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -135,11 +134,11 @@ class BackgroundTraining:
             return self.task
 
     def stop(self) -> TrainingTask | None:
-        """Ends the training that is under way, as Ctrl-C does, and returns its task; None where there never was one."""
+        """Ends the training that is under way after its step, and returns its task; None where there never was one."""
         with self.lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+                self._process.terminate()  # not Ctrl-C's signal, which processes of a background job never get
             return self.task
 
     def cases(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import filecmp
 import hashlib
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,16 +35,16 @@ from medseg.dataset.layouts.annotated import image_key
 from medseg.dataset.layouts.file_names import safe
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.reading import read_images, read_label_map
-from medseg.errors import GeometryError, OutputError, SourceError, did_you_mean, reading
-from medseg.files import ensure_folder
+from medseg.errors import GeometryError, SourceError, did_you_mean, reading
+from medseg.files import ensure_folder, written_whole
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
-from medseg.labels import Labels
+from medseg.labels import IGNORED, Labels
 from medseg.progress import counted, say
-from medseg.serve.refusals import NotFoundError
+from medseg.serve.refusals import ConflictError, NotFoundError
 from medseg.volume import GRID_TOLERANCE, Geometry, LabelMap, Volume
 
 KEPT = 2  # volumes in memory
@@ -146,11 +147,12 @@ class Datastore:
 
         Args:
             name: What it is to be called.
-            file: A temporary file that holds it, with the suffix of its kind; it is moved.
+            file: A temporary file that holds it, with the suffix of its kind.
 
         Raises:
             SourceError: It is no image of one file, or cannot be read.
-            OutputError: There is an image of that name.
+            ConflictError: There is an image of that name.
+            OutputError: It cannot be written.
         """
         suffix = next((suffix for suffix in UPLOADS if file.name.lower().endswith(suffix)), "")
         if not suffix:
@@ -161,10 +163,11 @@ class Datastore:
             if known is not None and _are_equal(known.images[0].path, file):
                 return known  # sent again
             if known is not None or not case_id:
-                raise OutputError(f"there is an image '{case_id}' already; give another name")
+                raise ConflictError(f"there is an image '{case_id}' already; give another name")
             read_geometry(source_of(file))
-            place = ensure_folder(self.folder / ANNOTATIONS / UPLOADED) / f"{case_id}{suffix}"
-            file.replace(place)
+            place = self.folder / ANNOTATIONS / UPLOADED / f"{case_id}{suffix}"
+            with written_whole(place) as temporary:  # often on another disk than temporary files
+                shutil.copyfile(file, temporary)
             if read_annotated_labels(self.folder) is None:
                 write_annotated_labels(self.folder, self.labels)
             self.cases[case_id] = Case(case_id, (source_of(place),))
@@ -178,7 +181,8 @@ class Datastore:
         Args:
             case_id: The case.
             label_map: ``(x, y, z)`` on the grid of its image, in any values.
-            names: What they stand for. New names become labels of the folder.
+            names: What they stand for. New names become labels of the folder; its value of voxels that nobody annotated
+                needs no name.
             by: Where it comes from.
             tag: "final" for what is to be trained on.
 
@@ -193,9 +197,7 @@ class Datastore:
             raise GeometryError(f"{case.case_id}: the label map has {label_map.shape} voxels, the image {grid.shape}")
         with self.lock:
             known = with_values(self.labels, list(names.values()))
-            sent = Labels.from_names({name: value for value, name in names.items()})
-            values = np.array([0, *(known.values[known.names.index(name)] for name in sent.names)])
-            label_map = values[sent.encode(label_map)].astype(np.min_scalar_type(max(known.values, default=1)))
+            label_map = _in_values_of(known, label_map, names)
             if known != self.labels or read_annotated_labels(self.folder) is None:
                 write_annotated_labels(self.folder, known)
                 self.labels = known
@@ -291,6 +293,26 @@ def _key(listing: Listing, case: Case) -> tuple[str, str]:
 
 def _are_equal(one: Path, other: Path) -> bool:
     return one.is_file() and one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
+
+
+def _in_values_of(labels: Labels, label_map: LabelMap, names: Mapping[int, str]) -> LabelMap:
+    """Returns a label map in the values of labels, which have all of its names.
+
+    Args:
+        labels: Those of the folder.
+        label_map: In other values.
+        names: What these stand for.
+
+    Raises:
+        LabelError: A value has no name.
+    """
+    ignore = None if labels.ignore in names else labels.ignore
+    sent = Labels.from_names({name: value for value, name in names.items()}, ignore=ignore)
+    values = np.zeros(IGNORED + 1, np.min_scalar_type(max([1, ignore or 0, *labels.values])))
+    values[1 : len(sent.names) + 1] = [labels.values[labels.names.index(name)] for name in sent.names]
+    values[IGNORED] = ignore or 0
+    in_values: LabelMap = values[sent.encode(label_map)]
+    return in_values
 
 
 def _voxels(label_map: LabelMap, labels: Labels) -> dict[str, int]:

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, OutputError
 
 RETRY_AFTER = 5  # seconds
 
@@ -16,6 +16,10 @@ Handler = Callable[[Request, Exception], Response]
 
 class NotFoundError(MedsegError):
     """What a client asks for is not there: 404."""
+
+
+class ConflictError(MedsegError):
+    """What is there is another than what the client means: 409."""
 
 
 class BusyError(MedsegError):
@@ -31,7 +35,9 @@ def refusal_handlers() -> dict[Any, Handler]:
 
     return {
         MedsegError: _refusal(400),
+        OutputError: _refusal(507),  # mostly a full disk, and never the client's fault
         NotFoundError: _refusal(404),
+        ConflictError: _refusal(409),
         BusyError: _refusal(503, {"Retry-After": str(RETRY_AFTER)}),
         HTTPException: of_http,
     }

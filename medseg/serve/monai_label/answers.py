@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from pydantic_core import to_json
@@ -17,6 +18,7 @@ from medseg.serve.monai_label.uploads import InferParams
 from medseg.volume import Geometry, LabelMap
 
 BINARY = "application/octet-stream"
+DTYPES = {"uint8": np.uint8, "uint16": np.uint16}
 OUTPUTS = ("", "all", "image", "json")
 
 
@@ -35,12 +37,15 @@ class InferAnswer:
     params: dict[str, Any] = field(default_factory=dict)
 
     def file(self, params: InferParams) -> tuple[str, bytes]:
-        """Returns the name and the content of a file, in the format that the client asks for.
+        """Returns the name and the content of a file, in the format and the type that the client asks for.
+
+        Of its voxels OHIF takes the bytes as that type. It is a wider one only where the values need that.
 
         Raises:
             HTTPException: It is none of NRRD and NIfTI: 400.
         """
-        array = self.label_map.astype(np.uint16 if self.label_map.max(initial=0) > 255 else np.uint8)
+        needed = np.min_scalar_type(self.label_map.max(initial=0))
+        array = self.label_map.astype(np.promote_types(needed, DTYPES.get(params.result_dtype, np.uint8)))
         kind = params.result_extension.lower()
         if kind == ".nrrd":
             return "label.nrrd", nrrd_bytes(array, self.geometry, compressed=params.result_compress)
@@ -65,10 +70,20 @@ class InferAnswer:
             raise HTTPException(400, f"output '{output[:20]}': give image, json or all")
         name, content = self.file(params)
         if output == "image":
-            return Response(
-                content, media_type=BINARY, headers={"Content-Disposition": f'attachment; filename="{name}"'}
-            )
+            return attached(content, name)
         return _form(self.params, name, content)
+
+
+def attached(content: bytes, name: str) -> Response:
+    """Returns an answer that is a file.
+
+    Args:
+        content: Of the file.
+        name: Of the file, in any letters (RFC 6266).
+    """
+    quoted = quote(name)
+    told = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
+    return Response(content, media_type=BINARY, headers={"Content-Disposition": f"attachment; {told}"})
 
 
 def _form(params: Mapping[str, Any], name: str, content: bytes) -> Response:

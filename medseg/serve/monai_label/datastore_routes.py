@@ -13,9 +13,11 @@ from starlette.routing import Route
 
 from medseg.dataset.annotations import FINAL, Authorship, read_annotation, tags
 from medseg.dataset.cases import Case
+from medseg.errors import SourceError
 from medseg.io.nrrd.writer import nrrd_bytes
+from medseg.progress import warn
 from medseg.serve.datastore import UPLOADS
-from medseg.serve.monai_label.answers import BINARY
+from medseg.serve.monai_label.answers import BINARY, attached
 from medseg.serve.monai_label.uploads import (
     SaveParams,
     file_of,
@@ -109,7 +111,11 @@ class DatastoreEndpoint:
 
     def _info_of_label(self, case_id: str, tag: str) -> dict[str, Any]:
         # It is not compared with the label map, which would read those of all cases whenever a client lists them.
-        annotation = read_annotation(self.state.datastore.folder, case_id, tag)
+        try:
+            annotation = read_annotation(self.state.datastore.folder, case_id, tag)
+        except SourceError as error:  # one damaged record does not hide the other cases
+            warn(str(error))
+            annotation = None
         if annotation is None:
             return {}
         labels = self.state.datastore.labels
@@ -126,7 +132,7 @@ class DatastoreEndpoint:
             return FileResponse(case.images[0].path, media_type=BINARY, filename=name)
         volume = await run_in_threadpool(self.state.datastore.volume, case.case_id)
         content = await run_in_threadpool(nrrd_bytes, volume.array[0], volume.geometry)
-        return Response(content, media_type=BINARY, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+        return attached(content, name)
 
     async def _image_info(self, request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self.image_info, request.query_params.get("image", "")))
@@ -153,8 +159,7 @@ class DatastoreEndpoint:
         if label_map is None:
             raise NotFoundError(f"{case_id}: has no label map with the tag '{tag[:40]}'")
         content = await run_in_threadpool(nrrd_bytes, label_map, datastore.grid(case_id))
-        headers = {"Content-Disposition": f'attachment; filename="{case_id}.nrrd"'}
-        return Response(content, media_type=BINARY, headers=headers)
+        return attached(content, f"{case_id}{CONVERTED}")
 
     async def _save_label(self, request: Request) -> Response:
         case = self.state.datastore.case(request.query_params.get("image", ""))

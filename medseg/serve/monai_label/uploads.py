@@ -174,7 +174,7 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
 
     3D Slicer writes segments as 1, 2, … in the order of ``label_info``, and counts in its ``idx`` those segments too
     that it leaves out; other clients write the values that they say. So the order counts where it explains all values.
-    Without ``label_info`` they are those of the folder's labels.
+    Without ``label_info`` they are those of the folder's labels, beside the one of voxels that nobody annotated.
 
     Args:
         label_map: In the client's values.
@@ -190,7 +190,8 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
     known: Mapping[int, str] = by_order if max(present, default=0) <= len(info) else by_value
     if not info:
         known = dict(zip(labels.values, labels.names, strict=True))
-    unknown = [value for value in present if value not in known]
+    named = [value for value in present if info or value != labels.ignore]
+    unknown = [value for value in named if value not in known]
     if unknown:
         raise LabelError(f"the label map holds the value {unknown[0]}, which has no name; send label_info with it")
-    return {value: known[value] for value in present}
+    return {value: known[value] for value in named}

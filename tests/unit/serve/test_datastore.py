@@ -1,5 +1,6 @@
 """The images of a folder and what people draw on them: whole or not at all, on the right grid, ready for preprocess."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from PIL import Image
 from serving import OBLIQUE, draw
 
 import medseg
-from medseg.dataset.annotations import Authorship, read_annotation
+from medseg.dataset.annotations import Authorship, read_annotation, write_annotated_labels
 from medseg.dataset.layouts import find_cases
 from medseg.errors import GeometryError, LabelError, OutputError, SourceError
+from medseg.labels import IGNORED, Labels
 from medseg.serve import datastore as module
 from medseg.serve.datastore import Datastore
-from medseg.serve.refusals import NotFoundError
+from medseg.serve.refusals import ConflictError, NotFoundError
 
 BY = Authorship("ann", "Slicer", "model", "abc", 12.5)
 
@@ -163,7 +165,7 @@ def test_images_that_clients_send(folder: Path, tmp_path: Path) -> None:
     case = datastore.add_image("../../evil name", tmp_path / "sent" / "image.nii.gz")
     assert case.images[0].path == folder / "annotations" / "images" / f"{case.case_id}.nii.gz"
     assert datastore.add_image("../../evil name", tmp_path / "sent" / "again.nii.gz") is case  # the same once more
-    with pytest.raises(OutputError, match="there is an image 'a' already"):
+    with pytest.raises(ConflictError, match="there is an image 'a' already"):
         datastore.add_image("a", _other(tmp_path / "sent" / "other.nii.gz"))
     header = "NRRD0005\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/passwd\n\n"
     (tmp_path / "sent" / "image.nrrd").write_text(header)
@@ -173,6 +175,34 @@ def test_images_that_clients_send(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="send an image as one file"):
         datastore.add_image("d", tmp_path / "sent" / "image.dcm")
     assert set(Datastore(folder).cases) == {"a", "deep_b", case.case_id}
+
+
+def test_an_image_is_sent_to_another_disk_than_that_of_temporary_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.is_relative_to(folder) != Path(target).is_relative_to(folder):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return usual(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    draw(tmp_path / "sent.nii.gz")
+    datastore = Datastore(folder)
+    assert datastore.add_image("sent", tmp_path / "sent.nii.gz").images[0].path.is_file()
+    assert set(Datastore(folder).cases) == {"a", "deep_b", "sent"}
+
+
+def test_voxels_that_nobody_annotated_stay_so(folder: Path) -> None:
+    from medseg.annotation.folder import AnnotatedFolder
+
+    write_annotated_labels(folder, Labels.from_names({"liver": 1}, ignore=9))
+    annotated = AnnotatedFolder(Datastore(folder))
+    label_map = np.zeros((20, 18, 12), np.uint8)
+    label_map[2], label_map[3] = 1, IGNORED
+    annotated.save("a", label_map, BY)
+    assert np.array_equal(AnnotatedFolder(Datastore(folder)).label_map("a"), label_map)
 
 
 def _other(path: Path) -> Path:

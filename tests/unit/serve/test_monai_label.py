@@ -1,12 +1,13 @@
 """MONAI Label's REST API: the calls of 3D Slicer's module and of OHIF's plugin, as their sources make them."""
 
+import errno
 import http.client
 import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import httpx
 import nibabel
@@ -19,6 +20,7 @@ from model_records import record_of
 from promptable import INSIDE, channel, model_of
 from serving import LPS, OBLIQUE, TOKEN, app_of, client_of, draw, served, state_of
 
+from medseg.dataset.annotations import Authorship
 from medseg.device import choose_device
 from medseg.inferers.model import Model
 from medseg.labels import Labels
@@ -134,6 +136,55 @@ def test_outputs_and_formats(client: httpx.Client, state: ServerState, tmp_path:
     assert is_at(read(sent.content, tmp_path / "sent.nii.gz"), image, 2)
 
 
+def test_ohif_gets_voxels_of_the_type_that_it_asks_for(client: httpx.Client, tmp_path: Path) -> None:
+    for dtype, pixel in {
+        "uint8": SimpleITK.sitkUInt8,
+        "uint16": SimpleITK.sitkUInt16,
+        "odd": SimpleITK.sitkUInt8,
+    }.items():
+        params = {"params": json.dumps({"result_extension": ".nrrd", "result_dtype": dtype})}
+        answer = client.post("/infer/auto?image=oblique&output=image", data=params)
+        assert read(answer.content, tmp_path / "a.nrrd").GetPixelID() == pixel
+
+
+def test_names_in_any_letters(tmp_path: Path) -> None:
+    write_kind(tmp_path / "data" / "患者", KINDS["CT"])
+    state = state_of(tmp_path / "data")
+    (case_id,) = state.datastore.cases
+    assert "患者" in case_id
+    with client_of(app_of(state)) as client:
+        answer = client.get("/datastore/image", params={"image": case_id})
+    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''{quote(case_id)}.nrrd"
+
+
+def test_a_damaged_record_and_a_full_disk(
+    client: httpx.Client, state: ServerState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_map = np.ones((20, 18, 12), np.uint8)
+    for case_id in ("lps", "oblique"):
+        state.datastore.save(case_id, label_map, {1: "liver"}, Authorship("ann"))
+    (state.datastore.folder / "annotations" / "final" / "lps.json").write_text("{")
+    objects = client.get("/datastore/?output=all").json()["objects"]
+    assert objects["lps"]["labels"]["final"]["info"] == {}
+    assert objects["oblique"]["labels"]["final"]["info"]["author"] == "ann"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    draw(tmp_path / "new.nii.gz", shape=(5, 6, 7))
+    file = {"file": str(tmp_path / "new.nii.gz")}
+    status, told, _ = slicer(client, "PUT", "/datastore/?image=lps", {"params": "{}"}, file)
+    assert status == 409 and "there is an image 'lps' already" in told["detail"]
+    monkeypatch.setattr("shutil.copyfile", full)
+    status, told, _ = slicer(client, "PUT", "/datastore/?image=new", {"params": "{}"}, file)
+    assert status == 507 and "No space left" in told["detail"] and "new" not in state.datastore.cases
+    monkeypatch.setattr("medseg.serve.datastore.TemporaryDirectory", full)
+    nibabel.save(nibabel.Nifti1Image(label_map, LPS), tmp_path / "sent.nii.gz")
+    sent = {"label": str(tmp_path / "sent.nii.gz")}
+    status, told, _ = slicer(client, "PUT", "/datastore/label?image=lps", {"params": "{}"}, sent)
+    assert status == 507 and "No space left" in told["detail"]
+
+
 def test_ohif_asks_by_the_series_and_saves_bytes(tmp_path: Path, model: Model) -> None:
     write_kind(tmp_path / "data" / "study", KINDS["oblique"])
     bright = Model(model.folder, model.record, Bright500(), model.device)
@@ -200,7 +251,9 @@ def test_3d_slicer_prompts(client: httpx.Client, state: ServerState, tmp_path: P
     assert status == 400 and "nothing is prompted yet" in told["detail"]
 
 
-def test_an_image_that_comes_with_the_request_is_the_one_that_is_segmented(client: httpx.Client, tmp_path: Path) -> None:
+def test_an_image_that_comes_with_the_request_is_the_one_that_is_segmented(
+    client: httpx.Client, tmp_path: Path
+) -> None:
     draw(tmp_path / "first.nii.gz", LPS)
     other = np.asarray(nibabel.load(tmp_path / "first.nii.gz").dataobj)[::-1, ::-1]
     nibabel.save(nibabel.Nifti1Image(other, LPS), tmp_path / "second.nii.gz")
