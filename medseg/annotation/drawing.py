@@ -59,6 +59,9 @@ class DrawnLabelMap:
         start: uint8 ``(x, y, z)``: what is drawn on. It is copied.
         journal: The file of the changes.
 
+    Attributes:
+        length: Of the journal, in bytes. One that is longer was changed by somebody else.
+
     Raises:
         SourceError: The journal belongs to a label map of another shape, or is none.
 
@@ -74,6 +77,7 @@ class DrawnLabelMap:
         self.label_map: Array = start.astype(np.uint8)
         self.journal = journal
         self.done: list[_Done] = []
+        self.length = 0
         self.seconds = 0.0  # up to the last change
         self._last = time.time() if not journal.is_file() else 0.0
         if journal.is_file():
@@ -160,6 +164,7 @@ class DrawnLabelMap:
         except OSError as error:
             self._cut_to(whole)
             raise OutputError(f"{self.journal}: cannot be written ({error.strerror or error})") from error
+        self.length += len(entry) + len(packed)
         self._passes(now)
 
     def _cut_to(self, whole: int) -> None:
@@ -199,6 +204,7 @@ class DrawnLabelMap:
             self._passes(now)
         if whole < len(content):  # the last entry is cut short, since the process was killed
             os.truncate(self.journal, whole)
+        self.length = whole
 
 
 def _entries(content: bytes, shape: Shape3) -> Iterator[tuple[Kind, Change | None, float, int]]:

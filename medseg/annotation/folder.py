@@ -1,6 +1,7 @@
 """A folder of images that is being annotated: its cases, what state they are in, and which are held back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +87,18 @@ class AnnotatedFolder:
         if self.journal(case_id).is_file():
             return "draft"
         return "saved" if case_id in self.annotated else "new"
+
+    def saved_at(self, case_id: str) -> int:
+        """Returns when the label map of a case was written, in ns since 1970; 0 where it has none."""
+        with suppress(OSError):
+            return self.datastore.place(case_id).stat().st_mtime_ns
+        return 0
+
+    def version(self, case_id: str) -> str:
+        """Returns what is another text whenever the label map of a case, or its journal, is another on the disk."""
+        with suppress(OSError):
+            return version_of(self.saved_at(case_id), self.journal(case_id).stat().st_size)
+        return version_of(self.saved_at(case_id), 0)
 
     @property
     def annotated(self) -> list[str]:
@@ -218,6 +231,11 @@ class TableLabels(Record):
         values = {"background": 0, **dict(zip(labels.names, labels.values, strict=True))}
         values |= {} if labels.ignore is None else {"ignore": labels.ignore}
         return cls(labels=values, structures={each.name: TableColour(colour=each.colour) for each in labels.items})
+
+
+def version_of(saved_at: int, length: int) -> str:
+    """Returns the version of a label map that was saved at a time, and has a journal of so many bytes."""
+    return f"{saved_at:x}-{length:x}"
 
 
 def drawn(cases: Sequence[Case], part: float, seed: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.annotation.drawing import NO_CHANGE, Change, DrawnLabelMap, Kind
 from medseg.annotation.first_mask import in_labels
-from medseg.annotation.folder import AnnotatedFolder
+from medseg.annotation.folder import AnnotatedFolder, version_of
 from medseg.annotation.interpolation import with_slices_between
 from medseg.annotation.prompt_message import PromptMessage
 from medseg.annotation.shown_grid import ShownGrid, slices
@@ -19,6 +19,7 @@ from medseg.interactive.prompts import Bounds
 from medseg.io.nifti.writer import nifti_bytes
 from medseg.pictures.display import window
 from medseg.serve.models import ServedModel
+from medseg.serve.refusals import ConflictError
 from medseg.viewer.contents import shown_channel
 from medseg.volume import Array, MaskArray, Volume
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from medseg.interactive.session import InteractiveSession
 
 MOST_PLANES = 3
+LEFT = 255  # in what is sent of a stroke: what lies there is left as it is
 
 
 class OpenCase:
@@ -47,11 +49,37 @@ class OpenCase:
         self.folder, self.case_id, self.model = folder, case_id, model
         self.image: Volume = folder.datastore.volume(case_id)
         self.grid = ShownGrid(self.image.geometry)
+        self._saved_at = folder.saved_at(case_id)
         self.drawing = DrawnLabelMap(self.grid.array_to_shown(folder.label_map(case_id)), folder.journal(case_id))
         self.lock = threading.RLock()
         self._session: InteractiveSession | None = None
         self._prompted: list[str] = []  # names of labels, one for each prompt that can be undone
         self._beneath: tuple[int, Array] | None = None
+
+    @property
+    def version(self) -> str:
+        """Which label map it has: that of the disk has the same version, unless somebody else changed it since."""
+        return version_of(self._saved_at, self.drawing.length)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether another program has changed the label map, or its journal."""
+        return self.version != self.folder.version(self.case_id)
+
+    def check(self, shown: str | None) -> None:
+        """Checks that what a page shows is what there is.
+
+        Args:
+            shown: The version that the page shows; None where it does not say.
+
+        Raises:
+            ConflictError: It was changed in another window, or by another program.
+        """
+        if self.is_outdated or shown not in (None, self.version):
+            raise ConflictError(
+                f"{self.case_id}: was changed in another window, or by another program; look at it as it is now, and "
+                "do that again"
+            )
 
     def scene(self) -> dict[str, Any]:
         """Returns what the page has to know before it asks for the voxels."""
@@ -83,19 +111,19 @@ class OpenCase:
 
         Args:
             bounds: The box.
-            values: Network values, of the shape of the box.
+            values: Network values, of the shape of the box; ``LEFT`` where nothing was drawn.
 
         Raises:
             GeometryError: The box is none, or lies outside of the image.
             ConfigError: A value is no label's.
         """
         self._check_box(bounds)
-        known = set(range(len(self.folder.labels.items) + 1))
+        unknown = set(np.unique(values).tolist()) - {*range(len(self.folder.labels.items) + 1), LEFT}
+        if unknown:
+            raise ConfigError(f"value {min(unknown)} is no label's; reload the page")
         with self.lock:
-            unknown = set(np.unique(values).tolist()) - known - set(np.unique(self.drawing.label_map[slices(bounds)]))
-            if unknown:
-                raise ConfigError(f"value {min(unknown)} is no label's; reload the page")
-            return self.drawing.change(bounds, values, "edit")
+            now = self.drawing.label_map[slices(bounds)]
+            return self.drawing.change(bounds, np.where(values == LEFT, now, values), "edit")
 
     def prompt(self, message: PromptMessage) -> Change:
         """Lets the model answer to a prompt, and draws its answer.
@@ -120,11 +148,8 @@ class OpenCase:
                 self._undo_prompt()
             return change
 
-    def first_mask(self, keeps_drawn: bool = True) -> Change:
-        """Draws what the model says without prompts.
-
-        Args:
-            keeps_drawn: Whether what is drawn already stays.
+    def predicted(self) -> Array:
+        """Returns what the model says without prompts: network values of the folder's labels, as they are shown.
 
         Raises:
             ConfigError: There is no model.
@@ -135,7 +160,15 @@ class OpenCase:
         datastore = self.folder.datastore
         prediction = self.model.segment(datastore.case(self.case_id), datastore.channels)
         mask = in_labels(prediction.label_map.label_map, self.model.record.labels, self.folder.labels)
-        predicted = self.grid.array_to_shown(mask.label_map)
+        return self.grid.array_to_shown(mask.label_map)
+
+    def first_mask(self, predicted: Array, keeps_drawn: bool = True) -> Change:
+        """Draws what the model said without prompts.
+
+        Args:
+            predicted: What it said.
+            keeps_drawn: Whether what is drawn already stays.
+        """
         with self.lock:
             now = self.drawing.label_map
             return self._changed(np.where((now != 0) & keeps_drawn, now, predicted), "automatic")
@@ -180,6 +213,7 @@ class OpenCase:
                 self.case_id, self.grid.array_to_source(drawing.label_map), self._authorship(author, client)
             )
             self.drawing = DrawnLabelMap(drawing.label_map, self.folder.journal(self.case_id))
+            self._saved_at = self.folder.saved_at(self.case_id)
 
     def _authorship(self, author: str, client: str) -> Authorship:
         """Returns where the label map comes from: what was done now, and what its record said before."""

@@ -1,9 +1,11 @@
 """The page and what it asks for, below ``/annotate/``."""
 
 import re
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from importlib.resources import files
+from math import prod
 from threading import Lock
 from typing import Annotated, Any, TypeVar
 
@@ -32,7 +34,10 @@ from medseg.viewer.server import POLICY
 
 KEPT = 3  # cases in memory
 TRAINED = "trained-here"  # the name of a model where none was given
+BINARY = "application/octet-stream"
 BOUNDS_HEADER = "X-Bounds"
+# Which label map a page shows, or has now; and which one it was before a change, so that pages see what they missed.
+VERSION_HEADER, BEFORE_HEADER = "X-Version", "X-Version-Before"
 LARGEST_MESSAGE = 2**26  # bytes of JSON
 
 PAGES = {
@@ -94,6 +99,8 @@ class AnnotationRoutes:
         self.chooser = CaseChooser(folder, rounds)
         self._open: OrderedDict[str, OpenCase] = OrderedDict()
         self._lock = Lock()
+        self._opening: dict[str, Lock] = {}
+        self._requests: Counter[str] = Counter()  # of each case, that are under way
 
     @property
     def model(self) -> ServedModel | None:
@@ -190,74 +197,116 @@ class AnnotationRoutes:
         return await self._state(request)
 
     async def _scene(self, request: Request) -> Response:
-        case = await run_in_threadpool(self._case, request)
-        return JSONResponse(await run_in_threadpool(case.scene))
+        async with self._case(request) as case:
+            return JSONResponse(await run_in_threadpool(case.scene))
 
     async def _image(self, request: Request) -> Response:
-        case = await run_in_threadpool(self._case, request)
-        return Response(await run_in_threadpool(case.image_file), media_type="application/octet-stream")
+        async with self._case(request) as case:
+            return Response(await run_in_threadpool(case.image_file), media_type=BINARY)
 
     async def _drawing(self, request: Request) -> Response:
-        case = await run_in_threadpool(self._case, request)
-        return Response(await run_in_threadpool(case.drawing_file), media_type="application/octet-stream")
+        def read() -> tuple[bytes, str]:
+            with case.lock:
+                return case.drawing_file(), case.version
+
+        async with self._case(request) as case:
+            content, version = await run_in_threadpool(read)
+        return Response(content, media_type=BINARY, headers={VERSION_HEADER: version})
 
     async def _edit(self, request: Request) -> Response:
         bounds = _bounds(request.headers.get(BOUNDS_HEADER, ""))
         body, shape = await request.body(), shape_of(bounds)
-        if min(shape) < 1 or len(body) != int(np.prod(shape)):
+        if min(shape) < 1 or len(body) != prod(shape):
             raise ConfigError(f"the box {bounds} has not {len(body)} voxels; reload the page")
         values = np.frombuffer(body, np.uint8).reshape(shape, order="F")
-        return await self._changed(request, run_in_threadpool, lambda case: case.edit(bounds, values))
+        async with self._case(request) as case:
+            return await _changed(case, run_in_threadpool, lambda: case.edit(bounds, values))
 
     async def _prompt(self, request: Request) -> Response:
         message = await _message(request, PromptMessage)
-        return await self._changed(request, self.state.queue.run, lambda case: case.prompt(message))
+        async with self._case(request) as case:
+            return await _changed(case, self.state.queue.run, lambda: case.prompt(message))
 
     async def _interpolate(self, request: Request) -> Response:
         message = await _message(request, Interpolation)
-        return await self._changed(
-            request, run_in_threadpool, lambda case: case.interpolate(message.label, message.axis)
-        )
+        async with self._case(request) as case:
+            return await _changed(case, run_in_threadpool, lambda: case.interpolate(message.label, message.axis))
 
     async def _first_mask(self, request: Request) -> Response:
         message = await _message(request, FirstMaskMessage)
-        return await self._changed(request, self.state.queue.run, lambda case: case.first_mask(message.keeps_drawn))
+        async with self._case(request) as case:
+            predicted = await self.state.queue.run(case.predicted)
+            return await _changed(case, run_in_threadpool, lambda: case.first_mask(predicted, message.keeps_drawn))
 
     async def _undo(self, request: Request) -> Response:
-        return await self._changed(request, run_in_threadpool, lambda case: case.undo())
+        def undo() -> Change | None:
+            case.check(request.headers.get(VERSION_HEADER))
+            return case.undo()
+
+        async with self._case(request) as case:
+            return await _changed(case, run_in_threadpool, undo)
 
     async def _save(self, request: Request) -> Response:
-        case = await run_in_threadpool(self._case, request)
-        await run_in_threadpool(case.save, self.annotator)
-        return await self._state(request)
+        def save() -> None:
+            case.check(request.headers.get(VERSION_HEADER))
+            case.save(self.annotator)
 
-    async def _changed(
-        self,
-        request: Request,
-        run: Callable[..., Awaitable[Change | None]],
-        function: Callable[[OpenCase], Change | None],
-    ) -> Response:
-        """Returns what a function of the case changes, as the voxels of a box."""
-        case = await run_in_threadpool(self._case, request)
-        change = await run(function, case)
-        if change is None or 0 in shape_of(change.bounds):
-            return Response(status_code=204)
-        bounds = ",".join(str(end) for pair in change.bounds for end in pair)
-        body = change.values.tobytes(order="F")
-        return Response(body, media_type="application/octet-stream", headers={BOUNDS_HEADER: bounds})
+        async with self._case(request) as case:
+            versions = (await _changed(case, run_in_threadpool, save)).headers
+        described = await self._state(request)
+        described.headers.update({name: versions[name] for name in (BEFORE_HEADER, VERSION_HEADER)})
+        return described
 
-    def _case(self, request: Request) -> OpenCase:
+    @asynccontextmanager
+    async def _case(self, request: Request) -> AsyncIterator[OpenCase]:
+        """Yields the case of a request, which stays in memory until that is answered."""
         case_id = request.path_params["case"]
         if case_id not in self.folder.datastore.cases:
             raise NotFoundError(f"there is no case '{case_id[:80]}'")
-        with self._lock:  # the page asks for all parts of a case at once; it is opened once
-            if case_id not in self._open:
-                self._open[case_id] = OpenCase(self.folder, case_id, self.model)
-            self._open[case_id].model = self.model  # which may have come since
+        self._opening.setdefault(case_id, Lock())
+        self._requests[case_id] += 1
+        try:
+            yield await run_in_threadpool(self._opened, case_id)
+        finally:
+            self._requests[case_id] -= 1
+
+    def _opened(self, case_id: str) -> OpenCase:
+        with self._opening[case_id]:  # the page asks for all parts of a case at once; it is opened once
+            case = self._open.get(case_id)
+            if case is None or (case.is_outdated and self._requests[case_id] == 1):
+                case = OpenCase(self.folder, case_id, self.model)
+            case.model = self.model  # which may have come since
+        with self._lock:
+            self._open[case_id] = case
             self._open.move_to_end(case_id)
-            while len(self._open) > KEPT:
-                self._open.popitem(last=False)
-            return self._open[case_id]
+            resting = [each for each in self._open if not self._requests[each]]
+            for each in resting[: max(0, len(self._open) - KEPT)]:
+                del self._open[each]
+        return case
+
+
+async def _changed(
+    case: OpenCase, run: Callable[..., Awaitable[tuple[Change | None, str, str]]], function: Callable[[], Change | None]
+) -> Response:
+    """Returns what a function changes of a case, as the voxels of a box, and the versions before and after it.
+
+    Args:
+        case: The case.
+        run: Runs a function on a thread that may wait.
+        function: Changes the case.
+    """
+
+    def change() -> tuple[Change | None, str, str]:
+        with case.lock:
+            before = case.version
+            return function(), before, case.version
+
+    changed, before, after = await run(change)
+    headers = {BEFORE_HEADER: before, VERSION_HEADER: after}
+    if changed is None or 0 in shape_of(changed.bounds):
+        return Response(status_code=204, headers=headers)
+    headers[BOUNDS_HEADER] = ",".join(str(end) for pair in changed.bounds for end in pair)
+    return Response(changed.values.tobytes(order="F"), media_type=BINARY, headers=headers)
 
 
 async def _message(request: Request, kind: type[R]) -> R:

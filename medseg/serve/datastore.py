@@ -191,8 +191,8 @@ class Datastore:
             LabelError: A value has no name.
             OutputError: It cannot be written, or no reader confirms it.
         """
-        case, folder = self.case(case_id), tag_folder(self.folder, tag)
-        source, grid = case.images[0], self.grid(case_id)
+        case = self.case(case_id)
+        source, grid, place = case.images[0], self.grid(case_id), self.place(case_id, tag)
         if label_map.shape != grid.shape:
             raise GeometryError(f"{case.case_id}: the label map has {label_map.shape} voxels, the image {grid.shape}")
         with self.lock:
@@ -201,11 +201,9 @@ class Datastore:
             if known != self.labels or read_annotated_labels(self.folder) is None:
                 write_annotated_labels(self.folder, known)
                 self.labels = known
-            format_ = usual_format(source)
-            place = format_.path(ensure_folder(folder), case.case_id)
-            with TemporaryDirectory(prefix=".", dir=folder) as temporary:
+            with TemporaryDirectory(prefix=".", dir=ensure_folder(place.parent)) as temporary:
                 path = Path(temporary) / place.name
-                write_mask(format_, path, LabelMapVolume(label_map, grid, known, source))
+                write_mask(usual_format(source), path, LabelMapVolume(label_map, grid, known, source))
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 path.replace(place)
             annotation = self._annotation(case, place.name, digest, by).model_copy(
@@ -233,6 +231,11 @@ class Datastore:
             edits=by.edits,
             prompts=by.prompts,
         )
+
+    def place(self, case_id: str, tag: str = FINAL) -> Path:
+        """Returns where the label map of a case is saved, whether there is one or not."""
+        case = self.case(case_id)
+        return usual_format(case.images[0]).path(tag_folder(self.folder, tag), case.case_id)
 
     def label_path(self, case_id: str, tag: str = FINAL) -> Path | None:
         """Returns the file of a label map that was saved; None where there is none."""

@@ -12,6 +12,9 @@ const PROMPTS = new Set(["point", "box", "scribble", "lasso"]);
 const state = {
   cases: [], labels: [], model: null, label: null, tool: "look", case: null, grid: null, turn: 0,
   stroke: null, marks: [], mouse: null, queue: Promise.resolve(), redraw: false, status: null, polling: null,
+  drawn: null, // the voxels of the stroke that is being drawn
+  pending: [], // strokes that the server has not answered: what it says before lies beneath them
+  version: "", // of the label map that is shown
 };
 
 const at = (what) => `case/${encodeURIComponent(state.case)}/${what}`;
@@ -100,7 +103,7 @@ function tell(described) {
 
 async function open(caseId) {
   const turn = ++state.turn;
-  Object.assign(state, { case: caseId, grid: null, marks: [], stroke: null });
+  Object.assign(state, { case: caseId, grid: null, marks: [], stroke: null, pending: [] });
   history.replaceState(null, "", `#${encodeURIComponent(caseId)}`);
   $("cases").value = caseId;
   $("busy").hidden = false;
@@ -119,6 +122,7 @@ async function open(caseId) {
     state.grid = { dims: scene.shape, spacing: scene.spacing };
     $("ball").disabled = scene.flat;
     nv.createEmptyDrawing();
+    state.drawn = new Uint8Array(nv.drawBitmap.length);
     nv.setDrawOpacity($("opacity").value / 100);
     colour();
     await reload(turn);
@@ -139,7 +143,16 @@ async function reload(turn = state.turn) {
   if (!answer.ok) throw new Error(await reason(answer));
   const voxels = new Uint8Array(await answer.arrayBuffer(), HEADER);
   if (turn !== state.turn) return;
+  state.version = answer.headers.get("X-Version");
   nv.drawBitmap.set(voxels);
+  redrawStrokes();
+}
+
+// Draws what the server does not know yet over what it said.
+function redrawStrokes() {
+  for (const { box, values } of state.pending) pasteStroke(nv.drawBitmap, state.grid, box, values);
+  const box = state.stroke?.box;
+  if (box) pasteStroke(nv.drawBitmap, state.grid, box, strokePart(state.drawn, state.grid, box));
   nv.refreshDrawing(true);
 }
 
@@ -178,9 +191,15 @@ async function reason(answer) {
 function send(address, body, headers = {}) {
   const turn = state.turn;
   const sent = state.queue.then(async () => {
-    const answer = await fetch(address, { method: "POST", body, headers });
+    const answer = await fetch(address, { method: "POST", body, headers: { ...headers, "X-Version": state.version } });
     if (!answer.ok) throw new Error(await reason(answer));
     problem("");
+    const before = answer.headers.get("X-Version-Before");
+    if (before && turn === state.turn) {
+      const missed = before !== state.version; // another window has drawn, or another program
+      state.version = answer.headers.get("X-Version");
+      if (missed && state.grid) await reload(turn);
+    }
     return answer;
   });
   state.queue = sent.catch(async (error) => {
@@ -213,7 +232,7 @@ async function show(answer) {
   const ends = answer.headers.get("X-Bounds").split(",").map(Number);
   const box = [0, 1, 2].map((axis) => [ends[2 * axis], ends[2 * axis + 1]]);
   paste(nv.drawBitmap, state.grid, box, new Uint8Array(await answer.arrayBuffer()));
-  nv.refreshDrawing(true);
+  redrawStrokes();
 }
 
 function changed() { $("saved").textContent = "kept as a draft, not saved yet"; }
@@ -249,7 +268,7 @@ function brush(positive) {
   // The eraser takes away the chosen label only, where other labels are to stay.
   const over = (old) => !keep || old === now || (positive && old === 0);
   const plane = $("ball").checked && !$("ball").disabled ? null : state.stroke.plane;
-  return { radius: radius(), plane, value: drawn, over };
+  return { radius: radius(), plane, value: drawn, over, drawn: state.drawn };
 }
 
 function onDown(event) {
@@ -298,10 +317,14 @@ async function onUp(event) {
   state.stroke = null;
   const { tool, plane, places, positive } = stroke;
   if (tool === "brush" || tool === "eraser") {
-    if (stroke.box) {
-      changed();
-      await send(at("edit"), part(nv.drawBitmap, state.grid, stroke.box), { "X-Bounds": stroke.box.flat().join() }).catch(() => {});
-    }
+    const { box } = stroke;
+    if (!box) return;
+    changed();
+    const drawn = { box, values: strokePart(state.drawn, state.grid, box) };
+    paste(state.drawn, state.grid, box, new Uint8Array(drawn.values.length));
+    state.pending.push(drawn);
+    await send(at("edit"), drawn.values, { "X-Bounds": box.flat().join() }).catch(() => {});
+    state.pending = state.pending.filter((each) => each !== drawn);
     return;
   }
   const message = { kind: tool, label: state.label, positive, keeps_others: $("keep").checked };

@@ -2,6 +2,7 @@
 // Boxes of voxels in a label map: brushes, parts that are sent, parts that come back. The first axis changes fastest.
 
 const EMPTY = null; // no box
+const LEFT = 255; // among the values of a stroke: nothing was drawn here
 
 // The smallest box around two; each is [[i0, i1], [j0, j1], [k0, k1]], half-open.
 function around(one, other) {
@@ -10,7 +11,8 @@ function around(one, other) {
 }
 
 // Sets the voxels within a radius of a place, in a slice or in 3D, and returns the box around what was visited.
-function dab(voxels, { dims, spacing }, place, { radius, plane, value, over }) {
+// In `drawn`, where it is given, these voxels get the value and 1.
+function dab(voxels, { dims, spacing }, place, { radius, plane, value, over, drawn }) {
   const across = plane === null ? -1 : IN_PLANE[plane][2];
   const box = place.map((at, axis) => {
     const middle = Math.floor(at), reach = axis === across ? 0 : Math.floor(radius / spacing[axis] + 0.5);
@@ -24,7 +26,9 @@ function dab(voxels, { dims, spacing }, place, { radius, plane, value, over }) {
         const apart = [i, j, k].map((index, axis) => (axis === across ? 0 : (index + 0.5 - place[axis]) * spacing[axis]));
         const inside = Math.hypot(...apart) <= radius || (i === here[0] && j === here[1] && k === here[2]);
         const at = i + dims[0] * (j + dims[1] * k);
-        if (inside && over(voxels[at])) voxels[at] = value;
+        if (!inside || !over(voxels[at])) continue;
+        voxels[at] = value;
+        if (drawn) drawn[at] = value + 1;
       }
     }
   }
@@ -54,6 +58,15 @@ function part(voxels, { dims }, [[i0, i1], [j0, j1], [k0, k1]]) {
     }
   }
   return values;
+}
+
+// The values of a stroke in a box.
+const strokePart = (drawn, grid, box) => part(drawn, grid, box).map((each) => (each ? each - 1 : LEFT));
+
+// Puts the values of a stroke into a box.
+function pasteStroke(voxels, grid, box, values) {
+  const below = part(voxels, grid, box);
+  paste(voxels, grid, box, values.map((each, i) => (each === LEFT ? below[i] : each)));
 }
 
 // Puts values into a box.

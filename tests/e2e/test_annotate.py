@@ -187,6 +187,41 @@ def test_drawn_by_hand_saved_reloaded_and_prepared(browser: Any, server: Annotat
     no_console_error(browser)
 
 
+def test_two_windows_on_one_case(browser: Any, server: Annotating) -> None:
+    first = browser.current_window_handle
+    browser.switch_to.new_window("window")
+    second = browser.current_window_handle
+    try:
+        for window in (first, second):
+            browser.switch_to.window(window)
+            opened(browser, server.address + "#ct_0").execute_script("look('axial')")
+        strokes = {first: [[18, 20, 10], [28, 20, 10]], second: [[22, 16, 10], [22, 24, 10]]}
+        shown = {}
+        for window, stroke in strokes.items():
+            browser.switch_to.window(window)
+            browser.find_element("css selector", "body").send_keys("b" if window == first else "2b")
+            drag(browser, stroke)
+            shown[window] = shown_label_map(browser)
+        assert set(np.unique(shown[first])) == {0, 1}
+        # The second window did not know of the first stroke; both are there, and it shows both.
+        assert ((shown[second] == 2) | (shown[first] == shown[second])).all()
+        assert set(np.unique(shown[second])) == {0, 1, 2}
+        browser.switch_to.window(first)
+        browser.find_element("css selector", "#undo").click()
+        until(browser, "$('problem').textContent.includes('in another window')")
+        browser.execute_async_script("state.queue.then(() => arguments[0]())")
+        np.testing.assert_array_equal(shown_label_map(browser), shown[second])
+        browser.find_element("css selector", "#undo").click()
+        until(browser, "$('problem').textContent === '' && !nv.drawBitmap.includes(2)")
+        np.testing.assert_array_equal(shown_label_map(browser), shown[first])
+        no_unexpected = [each for each in browser.get_log("browser") if "409" not in each["message"]]
+        assert not [each for each in no_unexpected if each["level"] == "SEVERE"]
+    finally:
+        browser.switch_to.window(second)
+        browser.close()
+        browser.switch_to.window(first)
+
+
 def request(address: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> int:
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.netloc, timeout=20)

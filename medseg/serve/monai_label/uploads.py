@@ -173,7 +173,8 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
     """Returns what the values of a label map stand for.
 
     3D Slicer writes segments as 1, 2, … in the order of ``label_info``, and counts in its ``idx`` those segments too
-    that it leaves out; other clients write the values that they say. So the order counts where it explains all values.
+    that it leaves out; other clients write the values that they say. So the order counts where it explains all values,
+    and ``idx`` goes up.
     Without ``label_info`` they are those of the folder's labels, beside the one of voxels that nobody annotated.
 
     Args:
@@ -187,7 +188,9 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
     present = [int(value) for value in np.unique(label_map) if value != 0]
     by_order: Mapping[int, str] = {number: each.name for number, each in enumerate(info, start=1)}
     by_value = {each.value: each.name for each in info if each.value}
-    known: Mapping[int, str] = by_order if max(present, default=0) <= len(info) else by_value
+    numbers = [each.value for each in info if each.value is not None]
+    is_ordered = numbers == sorted(numbers) and max(present, default=0) <= len(info)
+    known: Mapping[int, str] = by_order if is_ordered else by_value
     if not info:
         known = dict(zip(labels.values, labels.names, strict=True))
     named = [value for value in present if info or value != labels.ignore]

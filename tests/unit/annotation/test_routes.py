@@ -4,7 +4,9 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +22,9 @@ pytest.importorskip("starlette", reason="medseg[serve] is not installed")
 from starlette.testclient import TestClient
 
 from medseg.annotation.folder import AnnotatedFolder
+from medseg.annotation.open_case import LEFT, OpenCase
 from medseg.annotation.rounds import Rounds
-from medseg.annotation.routes import BOUNDS_HEADER, AnnotationRoutes
+from medseg.annotation.routes import BEFORE_HEADER, BOUNDS_HEADER, KEPT, VERSION_HEADER, AnnotationRoutes
 from medseg.dataset.layouts import find_cases
 from medseg.device import choose_device
 from medseg.interactive.object_mask import MaskChange
@@ -251,6 +254,70 @@ def test_reload_and_a_new_server_lose_nothing(page: Page, scans: Path) -> None:
         )
         assert other.post("case/ct_0/undo").status_code == 200
         assert set(np.unique(other.drawing()[0])) == {0, 1}
+
+
+def test_two_windows_draw_on_one_case(page: Page) -> None:
+    """Each sends what it has drawn, and leaves what it does not know of."""
+    seen = page.get("case/ct_0/drawing.nii").headers[VERSION_HEADER]
+    box = ((0, 4), (0, 4), (0, 1))
+    first, second = np.full((2, 4, 4, 1), LEFT, np.uint8)
+    first[0], second[3] = 1, 2
+    versions = [page.edit(box, each).headers for each in (first, second)]
+    assert versions[0][BEFORE_HEADER] == seen and versions[1][BEFORE_HEADER] == versions[0][VERSION_HEADER]
+    drawing = page.drawing()[0][:4, :4, 0]
+    assert (drawing[0] == 1).all() and (drawing[3] == 2).all() and not drawing[1:3].any()
+    for what in ("undo", "save"):  # in the first window, which does not show the second stroke
+        answer = page.post(f"case/ct_0/{what}", headers={VERSION_HEADER: versions[0][VERSION_HEADER]})
+        assert answer.status_code == 409 and "in another window" in answer.json()["detail"]
+    now = {VERSION_HEADER: page.get("case/ct_0/drawing.nii").headers[VERSION_HEADER]}
+    assert now[VERSION_HEADER] == versions[1][VERSION_HEADER]
+    assert page.post("case/ct_0/undo", headers=now).status_code == 200
+    assert page.post("case/ct_0/save").status_code == 200
+
+
+def test_a_label_map_that_is_edited_by_hand_meanwhile(page: Page, scans: Path) -> None:
+    page.edit(((0, 2), (0, 2), (0, 2)), 1)
+    page.post("case/ct_0/save")
+    path = scans / "annotations" / "final" / "ct_0.nii.gz"
+    before = page.edit(((5, 6), (5, 6), (5, 6)), 2).headers[VERSION_HEADER]
+    saved = nibabel.load(path)
+    by_hand = np.asarray(saved.dataobj).copy()
+    by_hand[:3] = 2
+    nibabel.save(nibabel.Nifti1Image(by_hand, saved.affine), path)
+    assert page.post("case/ct_0/save", headers={VERSION_HEADER: before}).status_code == 409
+    np.testing.assert_array_equal(np.asarray(nibabel.load(path).dataobj), by_hand)  # nothing of it is lost
+    answer = page.get("case/ct_0/drawing.nii")
+    shown = page.drawing()[0]
+    assert (shown == 2).sum() == (by_hand == 2).sum() + 1  # both are there
+    assert page.post("case/ct_0/save", headers={VERSION_HEADER: answer.headers[VERSION_HEADER]}).status_code == 200
+    assert (np.asarray(nibabel.load(path).dataobj) == 2).sum() == (shown == 2).sum()
+    path.unlink()
+    assert not page.drawing()[0].any()
+
+
+def test_a_case_that_is_worked_on_stays_in_memory(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an answer is awaited, others open more cases than are kept: else it would be drawn on one nobody sees."""
+    began, ends = Event(), Event()
+    usual = OpenCase.interpolate
+
+    def slow(case: OpenCase, label: str, axis: int) -> Any:
+        began.set()
+        assert ends.wait(20)
+        return usual(case, label, axis)
+
+    monkeypatch.setattr(OpenCase, "interpolate", slow)
+    for k in (1, 3):
+        page.edit(((2, 5), (2, 5), (k, k + 1)), 1)
+    with ThreadPoolExecutor() as others:
+        filled = others.submit(page.post, "case/ct_0/interpolate", json={"label": "organ", "axis": 2})
+        assert began.wait(20)
+        for number in range(1, 6):
+            assert page.get(f"case/ct_{number}/scene.json").status_code == 200
+        ends.set()
+        assert filled.result().status_code == 200
+    page.edit(((0, 1), (0, 1), (0, 1)), 2)
+    assert (page.drawing()[0][2:5, 2:5, 1:4] == 1).all()
+    assert len(page.routes._open) == KEPT
 
 
 def test_wrong_edits_are_refused_in_words(page: Page) -> None:
