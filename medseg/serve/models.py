@@ -4,23 +4,31 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from math import prod
 from pathlib import Path
+
+import numpy as np
 
 from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.channel_order import channels_as_trained
-from medseg.device import Device
-from medseg.errors import MedsegError, ModelError
+from medseg.device import Device, choose_device
+from medseg.errors import MedsegError, ModelError, SourceError
 from medseg.inferers.backends import with_backend
+from medseg.inferers.memory_plan import in_units
 from medseg.inferers.model import Model, model_folders, weights_fingerprint
 from medseg.inferers.model_record import ModelRecord, read_model_record
 from medseg.inferers.recipe import Recipe, read_recipe
 from medseg.inferers.recipe_model import RecipeModel, load_any, recipe_folder
 from medseg.interactive.object_predictor import load_promptable
+from medseg.io.read import read_geometry
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
 from medseg.prediction.case_reading import with_missing
 from medseg.prediction.result import Prediction
 from medseg.progress import say
-from medseg.volume import Volume
+from medseg.transforms.model_grid import ModelGridRule
+from medseg.volume import Geometry, Volume
+
+COPIES = 2  # of an image, as it is normalized and resampled
 
 
 class ServedModel:
@@ -120,6 +128,7 @@ class ServedModel:
             MedsegError: The case cannot be read, or does not fit the model.
         """
         model = self.loaded()
+        self.check_fits(read_geometry(case.images[0]))
         case = self._as_trained(case, channels)
         first = model.every_model[0] if isinstance(model, RecipeModel) else model
         return CasePredictor(model, None, first.record.inference, PredictionOptions()).predict(case)
@@ -131,12 +140,39 @@ class ServedModel:
             case: The case.
             image: As it was read.
             channels: The names that its dataset gives to channels.
+
+        Raises:
+            SourceError: There is too little memory for it.
         """
+        self.check_fits(image.geometry)
         trained = self._as_trained(case, channels)
         if trained.images == case.images and not trained.missing:
             return image
         order = [case.images.index(source) for source in trained.images]
         return with_missing(Volume(image.array[order], image.geometry), trained.missing)
+
+    def check_fits(self, source: Geometry) -> None:
+        """Checks that there is memory for an image on the grid of the model.
+
+        A few bytes of a client, with voxels of a metre, would have the server killed, and the sessions of all others.
+
+        Args:
+            source: The grid of the image.
+
+        Raises:
+            SourceError: There is not.
+        """
+        if isinstance(self.record, Recipe):  # its members are asked when they are used
+            return
+        grid = self.record.plan.grid
+        voxels = prod(ModelGridRule.of(grid).grid_of(grid.oriented(source)).shape)
+        needed = COPIES * np.float32().nbytes * len(self.record.channels) * voxels
+        free = round(choose_device("cpu").free_memory_mb() * 2**20)
+        if needed > free:
+            raise SourceError(
+                f"the image has {voxels:.1e} voxels at the spacing of {self.name}, which takes {in_units(needed)} of "
+                f"memory, and {in_units(free)} are free; are its voxels as large as it says?"
+            )
 
     def _as_trained(self, case: Case, channels: Sequence[str]) -> Case:
         found = CaseList("a case of the server", (case,), tuple(channels))

@@ -159,7 +159,9 @@ class NnInteractive:
         array = self._array(body)
         if array.ndim != 4:
             raise HTTPException(400, f"the image has {array.ndim} axes; send (channel, x, y, z)")
-        return InteractiveSession(self.model.promptable(), self.places.volume(array, spacing))
+        model, volume = self.model, self.places.volume(array, spacing)
+        model.check_fits(volume.geometry)
+        return InteractiveSession(model.promptable(), volume)
 
     async def _set_target_buffer(self, request: Request) -> Response:
         lease = self._lease(request)
@@ -185,8 +187,8 @@ class NnInteractive:
 
     async def _undo(self, request: Request) -> Response:
         lease = self._lease(request)
-        session = self._session(lease)
         async with lease.lock:
+            session = self._session(lease)
             if not lease.steps:
                 return changed_part(None, lease.dtype)
             lease.steps -= 1
@@ -248,9 +250,8 @@ class NnInteractive:
     ) -> Response:
         """Adds a prompt, and answers with the part of the mask that it changes."""
         lease = self._lease(request)
-        session = self._session(lease)
-        async with lease.lock:
-            change = await self.state.queue.run(add, session, prompt)
+        async with lease.lock:  # another image may come first
+            change = await self.state.queue.run(add, self._session(lease), prompt)
             lease.steps = min(lease.steps + 1, MOST_STEPS_BACK)
             return await anyio.to_thread.run_sync(changed_part, change if prompt.run_prediction else None, lease.dtype)
 

@@ -13,6 +13,7 @@ from nnInteractive.inference.remote.serialization import pack_array, unpack_arra
 from promptable import INSIDE, RADIUS_MM, channel, model_of
 from serving import LPS, OBLIQUE, TOKEN, draw, on_a_port, served, state_of
 
+from medseg.device import Device
 from medseg.errors import ConfigError
 from medseg.io.read import read_volume
 from medseg.serve.app import create_app
@@ -174,6 +175,17 @@ def test_what_is_wrong_is_refused_in_words(state: ServerState, address: str) -> 
         assert "has 3 axes" in refusal("/set_image", content=pack_array(array[0]))
         assert "no JSON" in refusal("/add_bbox_interaction", content=b"{")
         assert client.post("/undo").status_code == 410
+
+
+def test_voxels_of_a_metre_do_not_kill_the_server(
+    state: ServerState, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "free_memory_mb", lambda self: 1024.0)
+    with httpx.Client(base_url=f"{address}/{TOKEN}") as client:
+        headers = {"X-Lease-Token": client.post("/claim").json()["lease_token"]}
+        headers["X-Meta"] = '{"image_properties": {"spacing": [1000, 1000, 1000]}}'
+        answer = client.post("/set_image", headers=headers, content=pack_array(np.zeros((1, 5, 5, 5), np.uint8)))
+    assert answer.status_code == 400 and "1.2e+11 voxels at the spacing of click" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float32", "int64"])
