@@ -1,5 +1,6 @@
 """The application: the routes of all protocols behind one access, and errors in words."""
 
+import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Of answers that pages of another origin may read.
 EXPOSED = ("Content-Disposition", "X-Meta", "Retry-After")
+UPKEEP = 60.0  # seconds from one to the next
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 HEADERS = (
     (b"cache-control", b"no-store"),
@@ -45,9 +47,11 @@ def create_app(state: ServerState, routes: Sequence[BaseRoute] = ()) -> Starlett
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         medseg_logger = logging.getLogger("medseg")
         medseg_logger.addHandler(state.log)
+        upkeep = asyncio.create_task(_upkeep(state))
         try:
             yield
         finally:
+            upkeep.cancel()
             medseg_logger.removeHandler(state.log)
             state.training.stop()
             state.queue.close()
@@ -74,6 +78,13 @@ def create_app(state: ServerState, routes: Sequence[BaseRoute] = ()) -> Starlett
     )
     app.router.redirect_slashes = False  # it would lead to an address without the token
     return app
+
+
+async def _upkeep(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(UPKEEP)
+        for each in state.upkeep:
+            each()
 
 
 async def _healthz(request: Request) -> Response:

@@ -106,11 +106,15 @@ class PromptSessions:
         entry.prompts = prompts
         return session.mask, session.image.geometry
 
-    def _entry(self, key: SessionKey, model: ServedModel, image: Callable[[], Volume]) -> _Kept:
+    def forget_old(self) -> None:
+        """Forgets sessions that have rested for long."""
         now = time.monotonic()
         for old in [each for each, kept in self._sessions.items() if now - kept.used > LONGEST_REST]:
             del self._sessions[old]
-        loaded = model.promptable()
+
+    def _entry(self, key: SessionKey, model: ServedModel, image: Callable[[], Volume]) -> _Kept:
+        self.forget_old()
+        loaded, now = model.promptable(), time.monotonic()
         entry = self._sessions.pop(key, None)
         if entry is None or entry.session.model is not loaded:
             entry = _Kept(InteractiveSession(loaded, image()), SentPrompts(), now)

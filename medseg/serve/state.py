@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 
@@ -58,6 +58,7 @@ class ServerState:
         queue: Of the device.
         log: What was said lately.
         strategies: How the next case is chosen, by name; the first is the usual one.
+        upkeep: What is done once a minute: what nobody uses any longer leaves memory and disk.
     """
 
     datastore: Datastore
@@ -68,6 +69,7 @@ class ServerState:
     queue: DeviceQueue = field(default_factory=DeviceQueue)
     log: RecentLog = field(default_factory=RecentLog)
     strategies: dict[str, Strategy] = field(default_factory=lambda: {"first": first_case, "random": random_case})
+    upkeep: list[Callable[[], object]] = field(default_factory=list)
 
     def model(self, name: str) -> ServedModel:
         """Returns the model of a name.
@@ -79,8 +81,12 @@ class ServerState:
             raise NotFoundError(f"there is no model '{name[:80]}'{did_you_mean(name, self.models)}")
         return self.models[name]
 
-    def next_case(self, strategy: str) -> str | None:
+    def next_case(self, strategy: str, begun: Collection[str] = ()) -> str | None:
         """Returns the case to annotate next; None where all are.
+
+        Args:
+            strategy: Its name.
+            begun: Cases that others are at; they come last.
 
         Raises:
             NotFoundError: There is no such strategy.
@@ -89,4 +95,5 @@ class ServerState:
             raise NotFoundError(f"there is no strategy '{strategy[:80]}'{did_you_mean(strategy, self.strategies)}")
         done = set(self.datastore.annotated())
         open_cases = [case_id for case_id in self.datastore.cases if case_id not in done]
+        open_cases = [case_id for case_id in open_cases if case_id not in begun] or open_cases
         return self.strategies[strategy](self.datastore, open_cases) if open_cases else None

@@ -32,6 +32,7 @@ from medseg.serve.refusals import NotFoundError
 from medseg.serve.state import ServerState
 
 MOST_BEGUN = 10_000  # cases that people have opened and not saved
+LONGEST_WORK = 3600.0  # seconds on a case, after which others get it too
 CONVERTED = ".nrrd"  # what images become that are not one file: DICOM, and volumes of a series
 
 
@@ -66,6 +67,11 @@ class DatastoreEndpoint:
         while len(self.begun) >= MOST_BEGUN:
             del self.begun[next(iter(self.begun))]
         self.begun.setdefault((case_id, person[:200]), time.monotonic())
+
+    def begun_by_others(self, person: str) -> set[str]:
+        """Returns the cases that others than a person have begun with lately, and not saved."""
+        since = time.monotonic() - LONGEST_WORK
+        return {case_id for (case_id, who), began in self.begun.items() if who != person[:200] and began > since}
 
     def status(self) -> dict[str, Any]:
         """Returns how much is annotated."""

@@ -61,6 +61,7 @@ class InferEndpoint:
     def __init__(self, state: ServerState, images: ImageSessions) -> None:
         self.state, self.images = state, images
         self.sessions = PromptSessions()
+        state.upkeep.append(lambda: state.queue.submit(self.sessions.forget_old))
 
     @property
     def routes(self) -> list[Route]:

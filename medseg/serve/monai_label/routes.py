@@ -46,9 +46,10 @@ class MonaiLabel:
 
     def __init__(self, state: ServerState) -> None:
         self.state = state
-        self.images = ImageSessions()
+        self.images = ImageSessions(state.rules.largest_body)
         self.datastore = DatastoreEndpoint(state)
         self.infer = InferEndpoint(state, self.images)
+        state.upkeep.append(self.images.forget_expired)
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -127,11 +128,13 @@ class MonaiLabel:
 
     async def _next(self, request: Request) -> Response:
         params = await _json(request)
-        case_id = await run_in_threadpool(self.state.next_case, request.path_params["strategy"].replace("+", " "))
+        person = params.get("client_id")
+        person, strategy = person if isinstance(person, str) else "", request.path_params["strategy"].replace("+", " ")
+        others = self.datastore.begun_by_others(person)
+        case_id = await run_in_threadpool(self.state.next_case, strategy, others)
         if case_id is None:
             return JSONResponse({})
-        person = params.get("client_id")
-        self.datastore.begin(case_id, person if isinstance(person, str) else "")
+        self.datastore.begin(case_id, person)
         return JSONResponse(await run_in_threadpool(self.datastore.image_info, case_id))
 
     async def _training(self, request: Request) -> Response:

@@ -63,7 +63,7 @@ class Leases:
         Raises:
             BusyError: There are too many.
         """
-        self._end_old()
+        self.end_old()
         if len(self._leases) >= self.most:
             raise BusyError(f"{self.most} sessions are open, and no more are taken; ask again")
         token, now = secrets.token_hex(16), self.clock()
@@ -81,7 +81,7 @@ class Leases:
         Raises:
             HTTPException: It has ended, or never was: 410.
         """
-        self._end_old()
+        self.end_old()
         lease = self._leases.get(token or "")
         if lease is None:
             raise HTTPException(410, "the session has ended; begin a new one")
@@ -98,7 +98,8 @@ class Leases:
         """Ends a session; nothing happens where there is none."""
         self._leases.pop(token or "", None)
 
-    def _end_old(self) -> None:
+    def end_old(self) -> None:
+        """Ends the sessions of clients that rest or are gone."""
         now = self.clock()
         for token, lease in list(self._leases.items()):
             is_at_work = lease.lock.locked()  # a request is under way, however long it takes

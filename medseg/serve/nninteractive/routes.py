@@ -58,6 +58,7 @@ class NnInteractive:
     def __init__(self, state: ServerState, array_orientation: str = "SPL", leases: Leases | None = None) -> None:
         self.state, self.leases = state, leases or Leases()
         self.places = ArrayPlaces(state.datastore, array_orientation)
+        state.upkeep.append(self.leases.end_old)
         self.largest_array = EXPANSION * state.rules.largest_body
 
     @property

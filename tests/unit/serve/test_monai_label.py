@@ -403,6 +403,29 @@ def test_images_that_are_lent_for_a_while(client: httpx.Client, state: ServerSta
     assert len(files) > 1 and client.put("/session/", files=files).status_code == 200
 
 
+def test_lent_images_take_no_more_of_the_disk_than_some_requests(tmp_path: Path) -> None:
+    draw(tmp_path / "data" / "a.nii.gz")
+    size = (tmp_path / "data" / "a.nii.gz").stat().st_size
+    state = state_of(tmp_path / "data", largest_body=size + 2000)
+    with client_of(app_of(state)) as client:
+        answers = [
+            client.put("/session/", files=[("files", ("a.nii.gz", (tmp_path / "data" / "a.nii.gz").read_bytes()))])
+            for _ in range(6)
+        ]
+        sessions = [each.json()["session_id"] for each in answers]
+        found = [client.get(f"/session/{each}").status_code for each in sessions]
+    kept = 4 * (size + 2000) // size
+    assert found == [404] * (6 - kept) + [200] * kept
+
+
+def test_two_people_are_given_two_cases(client: httpx.Client) -> None:
+    def next_of(person: str) -> str:
+        return client.post("/activelearning/first", json={"client_id": person}).json()["id"]
+
+    assert [next_of(person) for person in ("ann", "bob", "ann", "bob")] == ["lps", "oblique", "lps", "oblique"]
+    assert next_of("eve") == "lps"  # there is no third one
+
+
 def test_an_image_is_added_under_the_name_that_3d_slicer_gives(client: httpx.Client, tmp_path: Path) -> None:
     draw(tmp_path / "tmpabc.nii.gz", OBLIQUE)
     file = {"file": str(tmp_path / "tmpabc.nii.gz")}

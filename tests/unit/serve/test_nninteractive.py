@@ -1,6 +1,7 @@
 """nnInteractive's protocol, asked by its own client from PyPI."""
 
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,22 @@ def test_what_is_wrong_is_refused_in_words(state: ServerState, address: str) -> 
         assert "has 3 axes" in refusal("/set_image", content=pack_array(array[0]))
         assert "no JSON" in refusal("/add_bbox_interaction", content=b"{")
         assert client.post("/undo").status_code == 410
+
+
+def test_who_is_gone_leaves_no_image_in_memory(
+    state: ServerState, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nobody else comes."""
+    monkeypatch.setattr("medseg.serve.app.UPKEEP", 0.02)
+    leases = Leases(clock=lambda: clock[0])
+    with on_a_port(create_app(state, NnInteractive(state, leases=leases).routes)) as address:
+        httpx.post(f"{address}/{TOKEN}/claim")
+        assert len(leases._leases) == 1
+        clock[0] += 100
+        deadline = time.monotonic() + 20
+        while leases._leases and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert not leases._leases
 
 
 def test_voxels_of_a_metre_do_not_kill_the_server(
