@@ -35,14 +35,14 @@ from medseg.dataset.layouts.annotated import image_key
 from medseg.dataset.layouts.file_names import safe
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.reading import read_images, read_label_map
-from medseg.errors import GeometryError, SourceError, did_you_mean, reading
+from medseg.errors import GeometryError, LabelError, SourceError, did_you_mean, reading
 from medseg.files import ensure_folder, written_whole
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
-from medseg.labels import IGNORED, Labels
+from medseg.labels import Labels
 from medseg.progress import counted, say
 from medseg.serve.refusals import ConflictError, NotFoundError
 from medseg.volume import GRID_TOLERANCE, Geometry, LabelMap, Volume
@@ -307,14 +307,17 @@ def _in_values_of(labels: Labels, label_map: LabelMap, names: Mapping[int, str])
         names: What these stand for.
 
     Raises:
-        LabelError: A value has no name.
+        LabelError: A value has no name, or there are too many labels.
     """
-    ignore = None if labels.ignore in names else labels.ignore
-    sent = Labels.from_names({name: value for value, name in names.items()}, ignore=ignore)
-    values = np.zeros(IGNORED + 1, np.min_scalar_type(max([1, ignore or 0, *labels.values])))
-    values[1 : len(sent.names) + 1] = [labels.values[labels.names.index(name)] for name in sent.names]
-    values[IGNORED] = ignore or 0
-    in_values: LabelMap = values[sent.encode(label_map)]
+    labels.check(())
+    known = {} if labels.ignore is None else {labels.ignore: labels.ignore}
+    known |= {value: labels.values[labels.names.index(name)] for value, name in names.items()}
+    unknown = sorted(set(np.unique(label_map).tolist()) - {0, *known})
+    if unknown:
+        raise LabelError(f"label value {unknown[0]} is not among the known {sorted({0, *known})}")
+    in_values: LabelMap = np.zeros(label_map.shape, np.min_scalar_type(max([1, labels.ignore or 0, *labels.values])))
+    for value, own in known.items():
+        in_values[label_map == value] = own
     return in_values
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from medseg.interactive.prompts import Bounds
 from medseg.interactive.session import InteractiveSession
 from medseg.serve.models import ServedModel
-from medseg.volume import Geometry, MaskArray, Shape3, Volume
+from medseg.volume import Geometry, MaskArray, Volume
 
 KEPT = 4  # sessions, each with its image in memory
 LONGEST_REST = 1800.0  # seconds without a request
@@ -20,13 +20,13 @@ class SentPrompts:
     """The prompts of a request.
 
     Attributes:
-        points: Voxel indices, and whether each belongs to the object.
+        points: Voxel indices, which may lie between voxels, and whether each belongs to the object.
         roi: A box, half-open along each axis; None where there is none.
         foreground: Voxels that were drawn over, ``(x, y, z)``; None where there are none.
         background: The same of what is no part of the object.
     """
 
-    points: tuple[tuple[Shape3, bool], ...] = ()
+    points: tuple[tuple[tuple[float, float, float], bool], ...] = ()
     roi: Bounds | None = None
     foreground: MaskArray | None = field(default=None, compare=False)
     background: MaskArray | None = field(default=None, compare=False)

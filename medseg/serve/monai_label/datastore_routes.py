@@ -132,10 +132,10 @@ class DatastoreEndpoint:
         case = self.state.datastore.case(request.query_params.get("image", ""))
         self.begin(case.case_id, request.query_params.get("client_id", ""))
         name = self._file_name(case)
-        if request.method == "HEAD":
-            return Response(media_type=BINARY)
         if _is_one_file(case):
             return FileResponse(case.images[0].path, media_type=BINARY, filename=name)
+        if request.method == "HEAD":
+            return Response(media_type=BINARY)
         volume = await run_in_threadpool(self.state.datastore.volume, case.case_id)
         content = await run_in_threadpool(nrrd_bytes, volume.array[0], volume.geometry)
         return attached(content, name)

@@ -54,7 +54,7 @@ class MonaiLabel:
     @property
     def routes(self) -> list[BaseRoute]:
         """Its routes. The paths are those that clients call, with and without a slash at their ends."""
-        return [
+        routes = [
             Route("/auth/", self._auth, methods=["GET"]),
             Route("/auth/token", self._token, methods=["POST"]),
             Route("/auth/token/valid", self._token_is_valid, methods=["GET"]),
@@ -69,6 +69,12 @@ class MonaiLabel:
             *self.images.routes,
             *self.infer.routes,
         ]
+        without = [
+            Route(route.path.rstrip("/"), route.endpoint, methods=list(route.methods or ()))
+            for route in routes
+            if route.path.endswith("/")
+        ]
+        return [*routes, *without]
 
     def info(self) -> dict[str, Any]:
         """Returns what clients show: models, labels, strategies, trainers and how much is annotated.

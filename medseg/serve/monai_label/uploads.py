@@ -29,17 +29,18 @@ MOST_POINTS = 1000
 CHUNK = 2**20
 
 # Names of what is drawn over with a brush, beside the structures themselves.
+BACKGROUND = "background"
 SCRIBBLES = ("foreground_scribbles", "background_scribbles")
 RAW = ".bin"  # OHIF's label maps: bytes, x fastest
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".dcm", RAW)
 
-Voxel = tuple[int, int, int]
+Voxel = tuple[float, float, float]  # some clients say a place between voxels
 
 
 class LabelInfo(BaseModel):
     """What a client calls a value of a label map: 3D Slicer's ``label_info``."""
 
-    name: str = Field(max_length=200)
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
     idx: int | None = None
     id: int | None = None  # of scribbles, which have another key
 
@@ -94,6 +95,8 @@ def params_of(form: FormData, kind: type[InferParams] | type[SaveParams]) -> Any
     text = form.get("params") or "{}"
     try:
         content = parse_json(text if isinstance(text, str) else "")
+        if isinstance(content, dict):
+            content = {name: value for name, value in content.items() if value is not None}
         return kind.model_validate({} if content is None else content)
     except ValidationError as error:
         raise HTTPException(400, f"params: {explained(error)}") from error
@@ -177,6 +180,8 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
     and ``idx`` goes up.
     Without ``label_info`` they are those of the folder's labels, beside the one of voxels that nobody annotated.
 
+    What is called 0, or the background, is no label.
+
     Args:
         label_map: In the client's values.
         info: What the client calls them.
@@ -186,15 +191,16 @@ def names_of_values(label_map: LabelMap, info: Sequence[LabelInfo], labels: Labe
         LabelError: A value has no name.
     """
     present = [int(value) for value in np.unique(label_map) if value != 0]
-    by_order: Mapping[int, str] = {number: each.name for number, each in enumerate(info, start=1)}
-    by_value = {each.value: each.name for each in info if each.value}
-    numbers = [each.value for each in info if each.value is not None]
-    is_ordered = numbers == sorted(numbers) and max(present, default=0) <= len(info)
+    named = [each for each in info if each.value != 0 and each.name != BACKGROUND]
+    by_order: Mapping[int, str] = {number: each.name for number, each in enumerate(named, start=1)}
+    by_value = {each.value: each.name for each in named if each.value}
+    numbers = [each.value for each in named if each.value is not None]
+    is_ordered = numbers == sorted(numbers) and max(present, default=0) <= len(named)
     known: Mapping[int, str] = by_order if is_ordered else by_value
     if not info:
         known = dict(zip(labels.values, labels.names, strict=True))
-    named = [value for value in present if info or value != labels.ignore]
-    unknown = [value for value in named if value not in known]
+        present = [value for value in present if value != labels.ignore]
+    unknown = [value for value in present if value not in known]
     if unknown:
         raise LabelError(f"the label map holds the value {unknown[0]}, which has no name; send label_info with it")
-    return {value: known[value] for value in named}
+    return {value: known[value] for value in present}

@@ -239,7 +239,7 @@ def test_3d_slicer_prompts(client: httpx.Client, state: ServerState, tmp_path: P
         "client_id": "ann",
         "result_extension": ".nrrd",
     }
-    for points in ([[7, 5, 7]], [[7, 5, 7], [8, 6, 6]]):
+    for points in ([[7, 5, 7]], [[7, 5, 7], [8.2, 6, 6]]):
         sent = {"params": json.dumps({**params, "foreground": points})}
         _, told, files = slicer(client, "POST", "/infer/click-points?image=oblique", sent, {})
         assert told["label_names"] == ["tumour"]
@@ -337,6 +337,40 @@ def test_the_next_case_is_opened_corrected_and_saved(client: httpx.Client, state
     assert client.post("/activelearning/first").json()["id"] == "oblique"
     assert client.delete("/datastore/label?id=lps&tag=final").status_code == 200
     assert client.post("/activelearning/first").json()["id"] == "lps"
+
+
+@pytest.mark.parametrize(
+    ("info", "voxels"),
+    [
+        ([("background", 0), ("liver", 1), ("tumour", 2)], {"liver": 1, "tumour": 2}),
+        ([("nothing", 0), ("liver", 1), ("tumour", 2)], {"liver": 1, "tumour": 2}),
+        ([("tumour", 2), ("liver", 1)], {"liver": 1, "tumour": 2}),
+        ([("liver", 2), ("tumour", 3)], {"liver": 1, "tumour": 2}),  # 3D Slicer's, which left a segment out
+        ([("liver", 1), ("liver", 2)], {"liver": 3}),
+        ([("", 1), ("liver", 2)], None),
+        ([("a\nb", 1), ("liver", 2)], None),
+        ([("background", 1), ("liver", 2)], None),
+    ],
+)
+def test_what_values_stand_for(
+    client: httpx.Client, state: ServerState, tmp_path: Path, info: list[tuple[str, int]], voxels: dict[str, int] | None
+) -> None:
+    label_map = np.zeros((20, 18, 12), np.uint8)
+    label_map[0, 0, 0], label_map[1, 0, :2] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(label_map, LPS), tmp_path / "sent.nii.gz")
+    params = json.dumps({"label_info": [{"name": name, "idx": idx} for name, idx in info], "model": None})
+    files = {"label": ("sent.nii.gz", (tmp_path / "sent.nii.gz").read_bytes())}
+    saved = client.put("/datastore/label?image=lps", data={"params": params}, files=files)
+    assert saved.status_code == (400 if voxels is None else 200), saved.text
+    if voxels is not None:
+        annotation = state.datastore.annotation("lps")
+        assert annotation is not None and annotation.voxels == voxels
+
+
+def test_paths_need_no_slash_at_their_ends(client: httpx.Client) -> None:
+    for path in ("/info", "/datastore", "/auth", "/logs"):
+        assert client.get(path).content == client.get(f"{path}/").content
+    assert client.get("/train").json()["detail"] == "nothing was trained yet"
 
 
 def test_a_seg_nrrd_brings_its_names(client: httpx.Client, state: ServerState, tmp_path: Path) -> None:
