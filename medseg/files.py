@@ -105,6 +105,14 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def modified_at(path: Path) -> int:
+    """Returns when a file was written last, in ns since 1970; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def ensure_folder(folder: Path, advice: str = "choose another folder with -o") -> Path:
     """Makes the folder and proves that it can be written to.
 

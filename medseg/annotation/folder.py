@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from pydantic import NonNegativeInt
 
-from medseg.dataset.annotations import ANNOTATIONS, RUNS, Authorship, with_values, write_annotated_labels
+from medseg.dataset.annotations import ANNOTATIONS, RUNS, Authorship, with_values
 from medseg.dataset.cases import Case
 from medseg.errors import ConfigError, LabelError, shown
+from medseg.files import modified_at
 from medseg.io.source import ImageSource
 from medseg.labels import IGNORED, MOST_LABELS, Labels
 from medseg.records import Record, read_record, write_record
@@ -90,9 +91,7 @@ class AnnotatedFolder:
 
     def saved_at(self, case_id: str) -> int:
         """Returns when the label map of a case was written, in ns since 1970; 0 where it has none."""
-        with suppress(OSError):
-            return self.datastore.place(case_id).stat().st_mtime_ns
-        return 0
+        return modified_at(self.datastore.place(case_id))
 
     def version(self, case_id: str) -> str:
         """Returns what is another text whenever the label map of a case, or its journal, is another on the disk."""
@@ -151,8 +150,7 @@ class AnnotatedFolder:
             labels = with_values(self.labels, [name])
             if colour is not None:
                 labels = labels.described({name: {"colour": colour}})
-            write_annotated_labels(self.datastore.folder, labels)
-            self.datastore.labels = labels
+            self.datastore.set_labels(labels)
             return labels
 
     def write_cases(self, folder: Path, case_ids: Iterable[str], *, labelled: bool) -> Path:

@@ -170,11 +170,16 @@ class CaseChooser:
         self._thread = threading.Thread(target=self._look, name="features", daemon=True)
         self._thread.start()
 
-    def next_case(self, strategy: str) -> ChosenCase | None:
+    def next_case(self, strategy: str, shown: str = "") -> ChosenCase | None:
         """Returns the case to draw next; None where all are done.
 
-        Held-back cases come in between, as many as their part of all cases: they are drawn like the others, but
-        without the network's choice, so that the learning curve stays fair.
+        The case that is shown, and those that somebody has begun to draw, come last. Held-back cases come in between,
+        as many as their part of all cases: they are drawn like the others, but without the network's choice, so that
+        the learning curve stays fair.
+
+        Args:
+            strategy: How it is chosen.
+            shown: The case that the page shows now.
 
         Raises:
             ConfigError: There is no such strategy.
@@ -183,8 +188,10 @@ class CaseChooser:
             raise ConfigError(f"there is no strategy '{strategy[:80]}'{did_you_mean(strategy, STRATEGIES)}")
         done = set(self.folder.annotated)
         cases, held = list(self.folder.datastore.cases), set(self.folder.held_back)
-        waiting = [case_id for case_id in cases if case_id in held and case_id not in done]
-        open_cases = [case_id for case_id in cases if case_id not in held and case_id not in done]
+        left = [case_id for case_id in cases if case_id not in done]
+        left = [case_id for case_id in left if case_id != shown and not self.folder.journal(case_id).is_file()] or left
+        waiting = [case_id for case_id in left if case_id in held]
+        open_cases = [case_id for case_id in left if case_id not in held]
         due = len(done & held) < len(held) / len(cases) * (len(done) + 1)
         if waiting and (due or not open_cases):
             return ChosenCase(waiting[0], "held back: networks are measured on it, and never trained")

@@ -176,7 +176,7 @@ class AnnotationRoutes:
 
     async def _next(self, request: Request) -> Response:
         strategy = request.query_params.get("strategy", next(iter(STRATEGIES)))
-        choice = await run_in_threadpool(self.chooser.next_case, strategy)
+        choice = await run_in_threadpool(self.chooser.next_case, strategy, request.query_params.get("shown", ""))
         return JSONResponse(None if choice is None else choice._asdict())
 
     async def _training(self, request: Request) -> Response:

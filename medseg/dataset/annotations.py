@@ -106,9 +106,14 @@ class Authorship:
     prompts: int = 0
 
 
+def labels_file(folder: Path) -> Path:
+    """Returns where the labels of the annotations in a folder lie."""
+    return folder / ANNOTATIONS / ANNOTATIONS_FILE
+
+
 def is_annotated(folder: Path) -> bool:
     """Says whether a folder has annotations."""
-    return (folder / ANNOTATIONS / ANNOTATIONS_FILE).is_file()
+    return labels_file(folder).is_file()
 
 
 def read_annotated_labels(folder: Path) -> Labels | None:
@@ -117,7 +122,7 @@ def read_annotated_labels(folder: Path) -> Labels | None:
     Raises:
         SourceError: annotations.json is damaged.
     """
-    path = folder / ANNOTATIONS / ANNOTATIONS_FILE
+    path = labels_file(folder)
     return read_record(path, AnnotatedLabels, ADVICE).labels if path.is_file() else None
 
 
@@ -127,7 +132,7 @@ def write_annotated_labels(folder: Path, labels: Labels) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
-    return write_record(folder / ANNOTATIONS / ANNOTATIONS_FILE, AnnotatedLabels(labels=labels))
+    return write_record(labels_file(folder), AnnotatedLabels(labels=labels))
 
 
 def tag_folder(folder: Path, tag: str = FINAL) -> Path:

@@ -22,6 +22,7 @@ from medseg.dataset.annotations import (
     Authorship,
     is_annotated,
     label_maps,
+    labels_file,
     read_annotated_labels,
     read_annotation,
     tag_folder,
@@ -36,7 +37,7 @@ from medseg.dataset.layouts.file_names import safe
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.reading import read_images, read_label_map
 from medseg.errors import GeometryError, LabelError, SourceError, did_you_mean, reading
-from medseg.files import ensure_folder, written_whole
+from medseg.files import ensure_folder, modified_at, written_whole
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.label_map_volume import LabelMapVolume
@@ -95,7 +96,7 @@ class Datastore:
         self.cases: dict[str, Case] = {}
         self.channels: tuple[str, ...] = ()
         self.references: dict[str, Case] = {}  # those that have a label map
-        self.labels = read_annotated_labels(folder) or Labels(items=())
+        self._labels, self._labels_written_at = Labels(items=()), 0
         self._volume = lru_cache(KEPT)(self._read)
         if self.listing.found.sources or is_annotated(folder):
             self._find_cases(images)
@@ -110,7 +111,31 @@ class Datastore:
             if (key := _key(self.listing, case)) in drawn:
                 self.references[case_id] = drawn[key]
         if known.labels is not None and not self.labels.items:
-            self.labels = known.labels
+            self._labels = known.labels
+
+    @property
+    def labels(self) -> Labels:
+        """What the values of label maps stand for: also what another server of the folder has added since.
+
+        Raises:
+            SourceError: annotations.json is damaged.
+        """
+        with self.lock:
+            written_at = modified_at(labels_file(self.folder))
+            if written_at != self._labels_written_at:
+                self._labels = read_annotated_labels(self.folder) or self._labels
+                self._labels_written_at = written_at
+            return self._labels
+
+    def set_labels(self, labels: Labels) -> None:
+        """Writes what the values of label maps stand for.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self.lock:
+            self._labels_written_at = modified_at(write_annotated_labels(self.folder, labels))
+            self._labels = labels
 
     def case(self, name: str) -> Case:
         """Returns a case by its id, by DICOM's SeriesInstanceUID, or by the name of its image's file.
@@ -168,8 +193,8 @@ class Datastore:
             place = self.folder / ANNOTATIONS / UPLOADED / f"{case_id}{suffix}"
             with written_whole(place) as temporary:  # often on another disk than temporary files
                 shutil.copyfile(file, temporary)
-            if read_annotated_labels(self.folder) is None:
-                write_annotated_labels(self.folder, self.labels)
+            if not is_annotated(self.folder):
+                self.set_labels(self.labels)
             self.cases[case_id] = Case(case_id, (source_of(place),))
             return self.cases[case_id]
 
@@ -198,9 +223,8 @@ class Datastore:
         with self.lock:
             known = with_values(self.labels, list(names.values()))
             label_map = _in_values_of(known, label_map, names)
-            if known != self.labels or read_annotated_labels(self.folder) is None:
-                write_annotated_labels(self.folder, known)
-                self.labels = known
+            if known != self.labels or not is_annotated(self.folder):
+                self.set_labels(known)
             with TemporaryDirectory(prefix=".", dir=ensure_folder(place.parent)) as temporary:
                 path = Path(temporary) / place.name
                 write_mask(usual_format(source), path, LabelMapVolume(label_map, grid, known, source))
@@ -239,7 +263,8 @@ class Datastore:
 
     def label_path(self, case_id: str, tag: str = FINAL) -> Path | None:
         """Returns the file of a label map that was saved; None where there is none."""
-        return label_maps(self.folder, tag).get(self.case(case_id).case_id)
+        place = self.place(case_id, tag)
+        return place if place.is_file() else label_maps(self.folder, tag).get(self.case(case_id).case_id)
 
     def label_map(self, case_id: str, tag: str = FINAL) -> LabelMap | None:
         """Returns what is drawn in a case ``(x, y, z)``, in the values of ``labels``; None where nothing is.

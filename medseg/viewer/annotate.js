@@ -454,7 +454,7 @@ function step(by) {
 async function next() {
   await state.queue;
   try {
-    const choice = await fetched(`next.json?strategy=${encodeURIComponent($("strategy").value)}`);
+    const choice = await fetched(`next.json?${new URLSearchParams({ strategy: $("strategy").value, shown: state.case })}`);
     $("reason").textContent = choice ? choice.reason : "every case is done";
     if (choice) await open(choice.case_id);
   } catch (error) { problem(error.message); }

@@ -445,6 +445,19 @@ def test_next_case_keeps_held_back_ones_apart(page: Page) -> None:
     assert page.get("next.json", params={"strategy": "magic"}).status_code == 400
 
 
+def test_the_next_case_is_another_one(page: Page) -> None:
+    """Neither the one that is shown, nor one that somebody draws on, as long as there are others."""
+    first = page.get("next.json", params={"strategy": "random"}).json()["case_id"]
+    second = page.get("next.json", params={"strategy": "random", "shown": first}).json()["case_id"]
+    assert second != first
+    cases = list(page.routes.folder.datastore.cases)
+    for case in cases[1:]:
+        page.edit(((0, 1), (0, 1), (0, 1)), 1, case)
+    for strategy in ("random", "unlike"):
+        assert page.get("next.json", params={"strategy": strategy}).json()["case_id"] == cases[0]
+        assert page.get("next.json", params={"strategy": strategy, "shown": cases[0]}).json() is not None
+
+
 def test_oblique_dicom(tmp_path: Path, write_slices: Callable[..., list[Path]]) -> None:
     """Judged by SimpleITK: what was drawn on a slice of the page lies on the pixels of the DICOM files."""
     import SimpleITK as sitk

@@ -60,6 +60,18 @@ def test_names_keep_their_values_whoever_sends_them(folder: Path) -> None:
     assert found is not None and found[0, 0, 0] == 2 and found[1, 0, 0] == 3
 
 
+def test_two_servers_of_a_folder_share_its_labels(folder: Path) -> None:
+    """One adds a label, then the other: neither takes the value of the other's."""
+    one, other = Datastore(folder), Datastore(folder)
+    label_map = np.zeros((20, 18, 12), np.uint8)
+    label_map[0] = 1
+    one.save("a", label_map, {1: "liver"}, BY)
+    other.save("deep_b", label_map, {1: "spleen"}, BY)
+    assert one.labels == other.labels == Datastore(folder).labels
+    assert one.labels.names == ["liver", "spleen"]
+    assert set(np.unique(one.label_map("deep_b"))) == {0, 2}
+
+
 def test_the_folder_is_a_dataset(folder: Path, tmp_path: Path) -> None:
     datastore = Datastore(folder)
     before = list(datastore.cases)
