@@ -150,7 +150,7 @@ class AnnotatedFolder:
             labels = with_values(self.labels, [name])
             if colour is not None:
                 labels = labels.described({name: {"colour": colour}})
-            self.datastore.set_labels(labels)
+            self.datastore.folder_labels.write(labels)
             return labels
 
     def write_cases(self, folder: Path, case_ids: Iterable[str], *, labelled: bool) -> Path:

@@ -1,16 +1,12 @@
 """The page and what it asks for, below ``/annotate/``."""
 
-import re
-from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from math import prod
-from threading import Lock
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -18,27 +14,31 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from medseg.annotation.drawing import Change
 from medseg.annotation.folder import AnnotatedFolder
+from medseg.annotation.messages import (
+    FirstMaskMessage,
+    Interpolation,
+    NewLabel,
+    TrainingMessage,
+    box_in_header,
+    message_of,
+)
 from medseg.annotation.next_case import STRATEGIES, CaseChooser
 from medseg.annotation.open_case import OpenCase
-from medseg.annotation.prompt_message import LONGEST_NAME, PromptMessage
+from medseg.annotation.open_cases import OpenCases
+from medseg.annotation.prompt_message import PromptMessage
 from medseg.annotation.rounds import Rounds
 from medseg.annotation.shown_grid import shape_of
 from medseg.errors import ConfigError
-from medseg.interactive.prompts import Bounds
-from medseg.records import Record, explained
 from medseg.serve.models import ServedModel
 from medseg.serve.refusals import NotFoundError
 from medseg.serve.state import ServerState
-from medseg.structures import Colour
 from medseg.viewer.server import POLICY
 
-KEPT = 3  # cases in memory
 TRAINED = "trained-here"  # the name of a model where none was given
 BINARY = "application/octet-stream"
 BOUNDS_HEADER = "X-Bounds"
 # Which label map a page shows, or has now; and which one it was before a change, so that pages see what they missed.
 VERSION_HEADER, BEFORE_HEADER = "X-Version", "X-Version-Before"
-LARGEST_MESSAGE = 2**26  # bytes of JSON
 
 PAGES = {
     "": ("annotate.html", "text/html"),
@@ -48,36 +48,6 @@ PAGES = {
     "slices.js": ("slices.js", "text/javascript"),
     "niivue.js": ("niivue/niivue.umd.js", "text/javascript"),
 }
-
-R = TypeVar("R", bound=BaseModel)
-Name = Annotated[str, Field(max_length=LONGEST_NAME)]
-BOX = re.compile(",".join(["([0-9]{1,9})"] * 6))
-
-
-class NewLabel(Record):
-    """A label that is to be added."""
-
-    name: Name
-    colour: Colour | None = None
-
-
-class Interpolation(Record):
-    """The slices of a label that are to be filled in, and the axis that they are stacked along."""
-
-    label: Name
-    axis: int
-
-
-class FirstMaskMessage(Record):
-    """Whether what is drawn already stays when the model draws."""
-
-    keeps_drawn: bool = True
-
-
-class TrainingMessage(Record):
-    """Whether training begins or ends."""
-
-    start: bool
 
 
 class AnnotationRoutes:
@@ -97,10 +67,7 @@ class AnnotationRoutes:
         self.state, self.folder, self.rounds, self.annotator = state, folder, rounds, annotator
         self.max_time = max_time
         self.chooser = CaseChooser(folder, rounds)
-        self._open: OrderedDict[str, OpenCase] = OrderedDict()
-        self._lock = Lock()
-        self._opening: dict[str, Lock] = {}
-        self._requests: Counter[str] = Counter()  # of each case, that are under way
+        self.cases = OpenCases(folder)
 
     @property
     def model(self) -> ServedModel | None:
@@ -183,7 +150,7 @@ class AnnotationRoutes:
         return JSONResponse((await run_in_threadpool(self.rounds.told)).as_json())
 
     async def _train(self, request: Request) -> Response:
-        message = await _message(request, TrainingMessage)
+        message = await message_of(request, TrainingMessage)
         if message.start:
             name = TRAINED if self.model is None else self.model.name
             await run_in_threadpool(self.rounds.start, name, self.max_time)
@@ -192,7 +159,7 @@ class AnnotationRoutes:
         return await self._training(request)
 
     async def _add_label(self, request: Request) -> Response:
-        message = await _message(request, NewLabel)
+        message = await message_of(request, NewLabel)
         await run_in_threadpool(self.folder.add_label, message.name, message.colour)
         return await self._state(request)
 
@@ -214,7 +181,7 @@ class AnnotationRoutes:
         return Response(content, media_type=BINARY, headers={VERSION_HEADER: version})
 
     async def _edit(self, request: Request) -> Response:
-        bounds = _bounds(request.headers.get(BOUNDS_HEADER, ""))
+        bounds = box_in_header(request.headers.get(BOUNDS_HEADER, ""))
         body, shape = await request.body(), shape_of(bounds)
         if min(shape) < 1 or len(body) != prod(shape):
             raise ConfigError(f"the box {bounds} has not {len(body)} voxels; reload the page")
@@ -223,17 +190,17 @@ class AnnotationRoutes:
             return await _changed(case, run_in_threadpool, lambda: case.edit(bounds, values))
 
     async def _prompt(self, request: Request) -> Response:
-        message = await _message(request, PromptMessage)
+        message = await message_of(request, PromptMessage)
         async with self._case(request) as case:
             return await _changed(case, self.state.queue.run, lambda: case.prompt(message))
 
     async def _interpolate(self, request: Request) -> Response:
-        message = await _message(request, Interpolation)
+        message = await message_of(request, Interpolation)
         async with self._case(request) as case:
             return await _changed(case, run_in_threadpool, lambda: case.interpolate(message.label, message.axis))
 
     async def _first_mask(self, request: Request) -> Response:
-        message = await _message(request, FirstMaskMessage)
+        message = await message_of(request, FirstMaskMessage)
         async with self._case(request) as case:
             predicted = await self.state.queue.run(case.predicted)
             return await _changed(case, run_in_threadpool, lambda: case.first_mask(predicted, message.keeps_drawn))
@@ -257,32 +224,8 @@ class AnnotationRoutes:
         described.headers.update({name: versions[name] for name in (BEFORE_HEADER, VERSION_HEADER)})
         return described
 
-    @asynccontextmanager
-    async def _case(self, request: Request) -> AsyncIterator[OpenCase]:
-        """Yields the case of a request, which stays in memory until that is answered."""
-        case_id = request.path_params["case"]
-        if case_id not in self.folder.datastore.cases:
-            raise NotFoundError(f"there is no case '{case_id[:80]}'")
-        self._opening.setdefault(case_id, Lock())
-        self._requests[case_id] += 1
-        try:
-            yield await run_in_threadpool(self._opened, case_id)
-        finally:
-            self._requests[case_id] -= 1
-
-    def _opened(self, case_id: str) -> OpenCase:
-        with self._opening[case_id]:  # the page asks for all parts of a case at once; it is opened once
-            case = self._open.get(case_id)
-            if case is None or (case.is_outdated and self._requests[case_id] == 1):
-                case = OpenCase(self.folder, case_id, self.model)
-            case.model = self.model  # which may have come since
-        with self._lock:
-            self._open[case_id] = case
-            self._open.move_to_end(case_id)
-            resting = [each for each in self._open if not self._requests[each]]
-            for each in resting[: max(0, len(self._open) - KEPT)]:
-                del self._open[each]
-        return case
+    def _case(self, request: Request) -> AbstractAsyncContextManager[OpenCase]:
+        return self.cases.of(request.path_params["case"], self.model)
 
 
 async def _changed(
@@ -307,31 +250,3 @@ async def _changed(
         return Response(status_code=204, headers=headers)
     headers[BOUNDS_HEADER] = ",".join(str(end) for pair in changed.bounds for end in pair)
     return Response(changed.values.tobytes(order="F"), media_type=BINARY, headers=headers)
-
-
-async def _message(request: Request, kind: type[R]) -> R:
-    """Returns the body of a request as a record.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    body = await request.body()
-    try:
-        if len(body) > LARGEST_MESSAGE:
-            raise ConfigError(f"a message of {len(body):,} bytes; at most {LARGEST_MESSAGE:,} are taken")
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        raise ConfigError(f"the message of the page: {explained(error)}; reload the page") from error
-
-
-def _bounds(text: str) -> Bounds:
-    """Returns the box that six numbers of a header name, the first and the last one along each axis.
-
-    Raises:
-        ConfigError: They are none.
-    """
-    match = BOX.fullmatch(text)
-    if match is None:
-        raise ConfigError("the request names no box; reload the page")
-    i0, i1, j0, j1, k0, k1 = map(int, match.groups())
-    return (i0, i1), (j0, j1), (k0, k1)

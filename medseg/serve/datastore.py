@@ -4,15 +4,12 @@ import filecmp
 import hashlib
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from medseg.dataset.annotations import (
     ANNOTATIONS,
@@ -22,12 +19,9 @@ from medseg.dataset.annotations import (
     Authorship,
     is_annotated,
     label_maps,
-    labels_file,
-    read_annotated_labels,
     read_annotation,
     tag_folder,
     with_values,
-    write_annotated_labels,
     write_annotation,
 )
 from medseg.dataset.cases import Case, CaseSelection, LabelSource
@@ -36,8 +30,8 @@ from medseg.dataset.layouts.annotated import image_key
 from medseg.dataset.layouts.file_names import safe
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.reading import read_images, read_label_map
-from medseg.errors import GeometryError, LabelError, SourceError, did_you_mean, reading
-from medseg.files import ensure_folder, modified_at, written_whole
+from medseg.errors import GeometryError, SourceError, did_you_mean, reading
+from medseg.files import ensure_folder, written_whole
 from medseg.io.discover import source_of
 from medseg.io.folders import stem
 from medseg.io.label_map_volume import LabelMapVolume
@@ -45,6 +39,7 @@ from medseg.io.mask_formats import usual_format, write_mask
 from medseg.io.read import read_geometry
 from medseg.labels import Labels
 from medseg.progress import counted, say
+from medseg.serve.folder_labels import FolderLabels, in_values_of, voxels_by_name
 from medseg.serve.refusals import ConflictError, NotFoundError
 from medseg.volume import GRID_TOLERANCE, Geometry, LabelMap, Volume
 
@@ -96,7 +91,7 @@ class Datastore:
         self.cases: dict[str, Case] = {}
         self.channels: tuple[str, ...] = ()
         self.references: dict[str, Case] = {}  # those that have a label map
-        self._labels, self._labels_written_at = Labels(items=()), 0
+        self.folder_labels = FolderLabels(folder)
         self._volume = lru_cache(KEPT)(self._read)
         if self.listing.found.sources or is_annotated(folder):
             self._find_cases(images)
@@ -111,31 +106,13 @@ class Datastore:
             if (key := _key(self.listing, case)) in drawn:
                 self.references[case_id] = drawn[key]
         if known.labels is not None and not self.labels.items:
-            self._labels = known.labels
+            self.folder_labels.of_dataset = known.labels
 
     @property
     def labels(self) -> Labels:
-        """What the values of label maps stand for: also what another server of the folder has added since.
-
-        Raises:
-            SourceError: annotations.json is damaged.
-        """
+        """What the values of label maps stand for, with what another server of the folder has added since."""
         with self.lock:
-            written_at = modified_at(labels_file(self.folder))
-            if written_at != self._labels_written_at:
-                self._labels = read_annotated_labels(self.folder) or self._labels
-                self._labels_written_at = written_at
-            return self._labels
-
-    def set_labels(self, labels: Labels) -> None:
-        """Writes what the values of label maps stand for.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        with self.lock:
-            self._labels_written_at = modified_at(write_annotated_labels(self.folder, labels))
-            self._labels = labels
+            return self.folder_labels.known()
 
     def case(self, name: str) -> Case:
         """Returns a case by its id, by DICOM's SeriesInstanceUID, or by the name of its image's file.
@@ -194,7 +171,7 @@ class Datastore:
             with written_whole(place) as temporary:  # often on another disk than temporary files
                 shutil.copyfile(file, temporary)
             if not is_annotated(self.folder):
-                self.set_labels(self.labels)
+                self.folder_labels.write(self.labels)
             self.cases[case_id] = Case(case_id, (source_of(place),))
             return self.cases[case_id]
 
@@ -222,22 +199,20 @@ class Datastore:
             raise GeometryError(f"{case.case_id}: the label map has {label_map.shape} voxels, the image {grid.shape}")
         with self.lock:
             known = with_values(self.labels, list(names.values()))
-            label_map = _in_values_of(known, label_map, names)
+            label_map = in_values_of(known, label_map, names)
             if known != self.labels or not is_annotated(self.folder):
-                self.set_labels(known)
+                self.folder_labels.write(known)
             with TemporaryDirectory(prefix=".", dir=ensure_folder(place.parent)) as temporary:
                 path = Path(temporary) / place.name
                 write_mask(usual_format(source), path, LabelMapVolume(label_map, grid, known, source))
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 path.replace(place)
-            annotation = self._annotation(case, place.name, digest, by).model_copy(
-                update={"voxels": _voxels(label_map, known)}
-            )
+            annotation = self._annotation(case, place.name, digest, voxels_by_name(label_map, known), by)
             write_annotation(self.folder, annotation, tag)
         say(f"Saved {case.case_id} ({tag}): {', '.join(annotation.voxels) or 'nothing drawn'}")
         return annotation
 
-    def _annotation(self, case: Case, file: str, digest: str, by: Authorship) -> Annotation:
+    def _annotation(self, case: Case, file: str, digest: str, voxels: dict[str, int], by: Authorship) -> Annotation:
         image, series_uid = image_key(self.listing, case.images[0])
         return Annotation(
             case_id=case.case_id,
@@ -245,7 +220,7 @@ class Datastore:
             series_uid=series_uid,
             file=file,
             sha256=digest,
-            voxels={},
+            voxels=voxels,
             author=by.author[:200],
             client=by.client[:200],
             saved=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -321,31 +296,3 @@ def _key(listing: Listing, case: Case) -> tuple[str, str]:
 
 def _are_equal(one: Path, other: Path) -> bool:
     return one.is_file() and one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
-
-
-def _in_values_of(labels: Labels, label_map: LabelMap, names: Mapping[int, str]) -> LabelMap:
-    """Returns a label map in the values of labels, which have all of its names.
-
-    Args:
-        labels: Those of the folder.
-        label_map: In other values.
-        names: What these stand for.
-
-    Raises:
-        LabelError: A value has no name, or there are too many labels.
-    """
-    labels.check(())
-    known = {} if labels.ignore is None else {labels.ignore: labels.ignore}
-    known |= {value: labels.values[labels.names.index(name)] for value, name in names.items()}
-    unknown = sorted(set(np.unique(label_map).tolist()) - {0, *known})
-    if unknown:
-        raise LabelError(f"label value {unknown[0]} is not among the known {sorted({0, *known})}")
-    in_values: LabelMap = np.zeros(label_map.shape, np.min_scalar_type(max([1, labels.ignore or 0, *labels.values])))
-    for value, own in known.items():
-        in_values[label_map == value] = own
-    return in_values
-
-
-def _voxels(label_map: LabelMap, labels: Labels) -> dict[str, int]:
-    counts = Counter(dict(zip(*(part.tolist() for part in np.unique(label_map, return_counts=True)), strict=True)))
-    return {label.name: counts[label.value] for label in labels.items if counts[label.value]}

@@ -23,8 +23,9 @@ from starlette.testclient import TestClient
 
 from medseg.annotation.folder import AnnotatedFolder
 from medseg.annotation.open_case import LEFT, OpenCase
+from medseg.annotation.open_cases import KEPT
 from medseg.annotation.rounds import Rounds
-from medseg.annotation.routes import BEFORE_HEADER, BOUNDS_HEADER, KEPT, VERSION_HEADER, AnnotationRoutes
+from medseg.annotation.routes import BEFORE_HEADER, BOUNDS_HEADER, VERSION_HEADER, AnnotationRoutes
 from medseg.dataset.layouts import find_cases
 from medseg.device import choose_device
 from medseg.interactive.object_mask import MaskChange
@@ -317,7 +318,7 @@ def test_a_case_that_is_worked_on_stays_in_memory(page: Page, monkeypatch: pytes
         assert filled.result().status_code == 200
     page.edit(((0, 1), (0, 1), (0, 1)), 2)
     assert (page.drawing()[0][2:5, 2:5, 1:4] == 1).all()
-    assert len(page.routes._open) == KEPT
+    assert len(page.routes.cases.open) == KEPT
 
 
 def test_wrong_edits_are_refused_in_words(page: Page) -> None:
@@ -388,7 +389,7 @@ def test_the_session_follows_the_brush_and_undo(helped: Page) -> None:
     place = np.argwhere(shown == 100)[0].tolist()
     helped.edit(((0, 2), (0, 2), (0, 2)), 1)
     helped.prompt(place=place)
-    session = helped.routes._open["ct_0"]._session
+    session = helped.routes.cases.open["ct_0"]._session
     assert isinstance(session, FakeSession)
     assert [each[0] for each in session.asked] == ["initial", "point"]
     helped.prompt(kind="box", bounds=[[1, 3], [1, 3], [1, 3]])
