@@ -71,11 +71,11 @@ def agreeing(
 ) -> torch.Tensor:
     """Returns logits that agree with all points and scribbles.
 
-    Where one has the wrong sign, it is moved to the right one, and others by less: those around it, as far as a Gaussian
-    tells, so that the border that the network drew moves past the prompt and keeps its shape elsewhere; and farther
-    away those that look alike, so that a thing that the network does not know is found by a few prompts. Where the
-    network was nearly right little is moved, and only a little farther away than the prompt. This is the mean of a
-    Gaussian process with the logits of the network as its prior, one observation at a time.
+    Where one has the wrong sign, it is moved to the right one, and others by less. Those are the voxels around it, so
+    that the border that the network drew moves past the prompt and keeps its shape elsewhere; and farther away the ones
+    that look alike, so that a few prompts find a thing that the network does not know. Where the network was nearly
+    right, little is moved. This is the mean of a Gaussian process with the logits of the network as its prior, one
+    observation at a time.
 
     Source: Zhou et al. 2023, arXiv:2302.14578 (clicks as observations of a Gaussian process, whose kernel knows
     features of the network; here these are what it says of its labels, beside the image).
