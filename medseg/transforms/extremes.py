@@ -4,7 +4,8 @@ Damaged files, and tools that mark voxels by 1e30, have such ones. One of them d
 deviation of a whole volume.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,25 +60,58 @@ def find_extremes(channel: Array, nonzero: bool = False) -> Extremes | None:
         1
     """
     flat = channel.ravel(order="K")
-    lowest, highest = float(flat.min()), float(flat.max())
-    suspicion = suspected(lowest, highest, flat[sampled_places(flat.size)].astype(np.float64), nonzero)
+    ends = float(flat.min()), float(flat.max())
+    suspicion = suspected(*ends, flat[sampled_places(flat.size)].astype(np.float64), nonzero)
     if suspicion is None:
         return None
-    low, middle, high = suspicion
     values = flat.astype(np.float64)
     values = values[values != 0] if nonzero else values
-    most = max(MOST_VOXELS, round(MOST_PART * values.size))
-    if values.size <= 2 * most:
+    return extremes_of(lambda: [values], values.size, ends, suspicion)
+
+
+def extremes_of(
+    blocks: Callable[[], Iterable[Array]], size: int, ends: tuple[float, float], suspicion: tuple[float, float, float]
+) -> Extremes | None:
+    """Returns the extremes of a channel that may have some; None where it has none. It takes two looks at the values.
+
+    Args:
+        blocks: Yields the values that count, float64, block by block, as often as it is called.
+        size: How many values these are.
+        ends: The lowest and the highest of them.
+        suspicion: What ``suspected`` returned.
+    """
+    low, middle, high = suspicion
+    most = max(MOST_VOXELS, round(MOST_PART * size))
+    if size <= 2 * most:
         return None
-    far = np.argpartition(np.abs(values - middle), values.size - most - 1)[values.size - most - 1 :]
-    far = far[np.argsort(np.abs(values[far] - middle))]
+    far, everything = np.zeros(0), _Deviation(middle, max(ends[1] - middle, middle - ends[0]))
+    for block in blocks():
+        everything.add(block)
+        far = np.concatenate([far, _furthest(block, middle, most + 1)])
+        far = _furthest(far, middle, most + 1)
+    far = far[np.argsort(np.abs(far - middle))]
     # What lies beyond the largest gap between them is extreme, and the others are the last ones of the image.
-    distances = np.maximum(np.abs(values[far] - middle), high - low)
-    extreme = far[int(np.argmax(distances[1:] / distances[:-1])) + 1 :]
-    rest = np.delete(values, extreme)
-    if _deviation(values, middle) <= FACTOR * (high - low) or _deviation(rest, middle) > FACTOR * (high - low):
+    distances = np.maximum(np.abs(far - middle), high - low)
+    gaps = distances[1:] / distances[:-1]
+    extreme = far[int(np.argmax(gaps)) + 1 :]
+    if gaps.max() == 1 or everything.value <= FACTOR * (high - low):
         return None
-    return Extremes(len(extreme), float(values[extreme[-1]]), float(rest.min()), float(rest.max()))
+    nearest = float(np.abs(extreme[0] - middle))
+    rest, lowest, highest = _Deviation(middle, nearest), np.inf, -np.inf
+    for block in blocks():
+        near = block[np.abs(block - middle) < nearest]
+        rest.add(near)
+        lowest, highest = min(lowest, near.min(initial=np.inf)), max(highest, near.max(initial=-np.inf))
+    if rest.value > FACTOR * (high - low):
+        return None
+    return Extremes(len(extreme), float(extreme[-1]), float(lowest), float(highest))
+
+
+def _furthest(values: Array, middle: float, n: int) -> Array:
+    """Returns the ``n`` values that lie furthest from the median, in any order; all where there are no more."""
+    if len(values) <= n:
+        return values
+    return values[np.argpartition(np.abs(values - middle), len(values) - n)[len(values) - n :]]
 
 
 def sampled_places(n_voxels: int) -> Array:
@@ -105,11 +139,22 @@ def suspected(lowest: float, highest: float, sample: Array, nonzero: bool) -> tu
     return float(low), float(middle), float(high)
 
 
-def _deviation(values: Array, middle: float) -> float:
-    """Returns the deviation of the values from their median, computed in units that keep squares within floats."""
-    deviations = np.abs(values - middle)
-    largest = float(deviations.max())
-    return largest * float(np.mean((deviations / largest) ** 2)) ** 0.5 if largest else 0.0
+@dataclass
+class _Deviation:
+    """The deviation of values from their median, in units of the largest one, which keep squares within floats."""
+
+    middle: float
+    largest: float
+    n: int = 0
+    squares: float = 0.0
+
+    def add(self, values: Array) -> None:
+        deviations = np.abs(values - self.middle) / (self.largest or 1.0)
+        self.squares, self.n = self.squares + float(deviations @ deviations), self.n + len(values)
+
+    @property
+    def value(self) -> float:
+        return self.largest * math.sqrt(self.squares / max(self.n, 1))
 
 
 def without_extremes(array: Array, rules: Sequence[Normalization]) -> tuple[Array, dict[int, str]]:

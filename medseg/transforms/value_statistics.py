@@ -3,7 +3,6 @@
 Numbers are those of ``medseg.transforms.prepared``, which has the whole image in memory, but for the rounding of sums.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +12,7 @@ import numpy as np
 from medseg.errors import SourceError
 from medseg.plan import Normalization
 from medseg.records import Record
-from medseg.transforms.extremes import FACTOR, MOST_PART, MOST_VOXELS, Extremes, sampled_places, suspected
+from medseg.transforms.extremes import extremes_of, sampled_places, suspected
 from medseg.transforms.intensities import quantiles_of_sample
 from medseg.volume import Array, Box, Shape3
 
@@ -169,7 +168,9 @@ def _channel(read: Read, boxes: Sequence[Box], i: int, sums: _Sums) -> ChannelSt
     found = None
     if sums.rule.kind == "zscore" and sums.lowest < sums.highest:
         suspicion = suspected(sums.lowest, sums.highest, sums.sample, sums.rule.nonzero)
-        found = None if suspicion is None else _extremes(_values(read, boxes, i, sums.rule.nonzero), sums, suspicion)
+        if suspicion is not None:
+            blocks = _values(read, boxes, i, sums.rule.nonzero)
+            found = extremes_of(blocks, sums.n, (sums.lowest, sums.highest), suspicion)
     oddity = ""
     if found is not None:
         oddity = f"{found}; {'it was' if found.n == 1 else 'they were'} clipped to that range"
@@ -199,55 +200,6 @@ def _values(read: Read, boxes: Sequence[Box], i: int, nonzero: bool) -> Callable
             yield block[block != 0] if nonzero else block
 
     return values
-
-
-def _extremes(
-    values: Callable[[], Iterator[Array]], sums: _Sums, suspicion: tuple[float, float, float]
-) -> Extremes | None:
-    """Returns the extremes of a channel as ``find_extremes`` finds them, in two more looks at its values."""
-    low, middle, high = suspicion
-    size = sums.n
-    most = max(MOST_VOXELS, round(MOST_PART * size))
-    if size <= 2 * most:
-        return None
-    far, all_values = np.zeros(0), _Deviation(middle, max(sums.highest - middle, middle - sums.lowest))
-    for block in values():
-        all_values.add(block)
-        far = np.concatenate([far, block])
-        if len(far) > most:
-            far = far[np.argpartition(np.abs(far - middle), len(far) - most)[len(far) - most :]]
-    far = far[np.argsort(np.abs(far - middle))]
-    distances = np.maximum(np.abs(far - middle), high - low)
-    extreme = far[int(np.argmax(distances[1:] / distances[:-1])) + 1 :]
-    if all_values.value <= FACTOR * (high - low):
-        return None
-    furthest = float(np.abs(extreme[0] - middle))  # of those that stay, all lie nearer
-    rest, lowest, highest = _Deviation(middle, furthest), np.inf, -np.inf
-    for block in values():
-        near = block[np.abs(block - middle) < furthest]
-        rest.add(near)
-        lowest, highest = min(lowest, near.min(initial=np.inf)), max(highest, near.max(initial=-np.inf))
-    if rest.value > FACTOR * (high - low):
-        return None
-    return Extremes(len(extreme), float(extreme[-1]), float(lowest), float(highest))
-
-
-@dataclass
-class _Deviation:
-    """The deviation of values from their median, in units of the largest one, which keep squares within floats."""
-
-    middle: float
-    largest: float
-    n: int = 0
-    squares: float = 0.0
-
-    def add(self, values: Array) -> None:
-        deviations = np.abs(values - self.middle) / (self.largest or 1.0)
-        self.squares, self.n = self.squares + float(deviations @ deviations), self.n + len(values)
-
-    @property
-    def value(self) -> float:
-        return self.largest * math.sqrt(self.squares / max(self.n, 1))
 
 
 def _extent(occupied: Array) -> tuple[int, int]:

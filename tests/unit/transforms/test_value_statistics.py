@@ -6,7 +6,7 @@ import pytest
 from medseg.errors import SourceError
 from medseg.plan import Grid, Normalization
 from medseg.transforms.block_preparation import BlockPreparation
-from medseg.transforms.extremes import find_extremes
+from medseg.transforms.extremes import MOST_VOXELS, find_extremes
 from medseg.transforms.intensities import quantiles
 from medseg.transforms.prepared import prepare
 from medseg.transforms.value_statistics import boxes_of, image_statistics, reading_boxes
@@ -51,6 +51,17 @@ def test_numbers_are_those_of_the_whole(extreme: int) -> None:
     np.testing.assert_array_equal(first.quantiles, quantiles(np.asfortranarray(clipped)))
     occupied = [np.flatnonzero((array != 0).any((0, *({1, 2, 3} - {axis})))) for axis in (1, 2, 3)]
     assert found.nonzero == tuple((places[0], places[-1] + 1) for places in occupied)
+
+
+@pytest.mark.parametrize("n", [9, 10, 11])
+@pytest.mark.parametrize("together", [True, False])
+def test_as_many_extremes_are_found_as_in_the_whole(n: int, together: bool) -> None:
+    array = image()
+    array[0, 20, 20, 20 : 20 + n] = 1e8 if together else 10.0 ** np.arange(8, 8 + n)
+    found = image_statistics(lambda box: array[:, *box], SHAPE, [ZSCORE, ZSCORE], boxes_of(SHAPE, (16, 16, 16)))
+    expected = find_extremes(array[0], nonzero=True)
+    assert (expected is None) is (n > MOST_VOXELS)
+    assert found.channels[0].oddity.partition(";")[0] == str(expected or "")
 
 
 def test_voxels_that_are_no_numbers_are_counted() -> None:
