@@ -96,6 +96,12 @@ class Geometry:
         return "".join(aff2axcodes(self.affine))
 
     @property
+    def box(self) -> Box:
+        """All voxels, as a box."""
+        x, y, z = (slice(0, n) for n in self.shape)
+        return x, y, z
+
+    @property
     def voxel_volume_ml(self) -> float:
         """The volume of a voxel in ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
@@ -249,6 +255,26 @@ class Volume:
         change = ornt_transform(io_orientation(self.geometry.affine), axcodes2ornt(tuple(orientation)))
         array = np.stack([apply_orientation(channel, change) for channel in self.array])
         return Volume(array, self.geometry.oriented_as(orientation))
+
+
+def box_of(mask: Array, margins: Sequence[int] = (0, 0, 0)) -> Box | None:
+    """Returns the smallest box that holds a mask, inside of its array; None where the mask is empty.
+
+    Args:
+        mask: ``(x, y, z)``: all that is not 0.
+        margins: Voxels around it on either side, along each axis.
+
+    Examples:
+        >>> box_of(np.pad([[[True]], [[True]]], ((1, 1), (2, 2), (5, 0))), (0, 1, 1))
+        (slice(1, 3, None), slice(1, 4, None), slice(4, 6, None))
+    """
+    box = []
+    for axis, (n, margin) in enumerate(zip(mask.shape, margins, strict=True)):
+        inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        if not len(inside):
+            return None
+        box.append(slice(max(0, int(inside[0]) - margin), min(n, int(inside[-1]) + 1 + margin)))
+    return box[0], box[1], box[2]
 
 
 def mean_edge(spacing: Sequence[float], shape: Sequence[int]) -> float:

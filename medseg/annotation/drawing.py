@@ -11,10 +11,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medseg.annotation.shown_grid import bounds_around, shape_of, slices
 from medseg.errors import OutputError, SourceError
 from medseg.files import ensure_folder
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds, bounds_around, moved, shape_of, slices
 from medseg.volume import Array, Shape3
 
 Kind = Literal["edit", "prompt", "automatic", "interpolated", "undo"]
@@ -112,8 +111,7 @@ class DrawnLabelMap:
         inner = bounds_around(different)
         if inner is None:
             return NO_CHANGE
-        x, y, z = ((low + start, low + stop) for (low, _), (start, stop) in zip(bounds, inner, strict=True))
-        change = Change((x, y, z), np.ascontiguousarray(values[slices(inner)], np.uint8))
+        change = Change(moved(inner, [low for low, _ in bounds]), np.ascontiguousarray(values[slices(inner)], np.uint8))
         self._write(kind, change, time.time())
         self._apply(kind, change)
         return change

@@ -12,10 +12,10 @@ from medseg.annotation.first_mask import in_labels
 from medseg.annotation.folder import AnnotatedFolder, version_of
 from medseg.annotation.interpolation import with_slices_between
 from medseg.annotation.prompt_message import PromptMessage
-from medseg.annotation.shown_grid import ShownGrid, slices
+from medseg.annotation.shown_grid import ShownGrid
 from medseg.dataset.annotations import Authorship
 from medseg.errors import ConfigError, GeometryError
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds, slices
 from medseg.io.nifti.writer import nifti_bytes
 from medseg.pictures.display import window
 from medseg.serve.models import ServedModel

@@ -5,9 +5,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Base64Bytes, Field
 
-from medseg.annotation.shown_grid import shape_of
 from medseg.errors import GeometryError
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds, shape_of
 from medseg.records import Record
 from medseg.volume import MaskArray
 

@@ -27,8 +27,8 @@ from medseg.annotation.open_case import OpenCase
 from medseg.annotation.open_cases import OpenCases
 from medseg.annotation.prompt_message import PromptMessage
 from medseg.annotation.rounds import Rounds
-from medseg.annotation.shown_grid import shape_of
 from medseg.errors import ConfigError
+from medseg.interactive.bounds import shape_of
 from medseg.serve.models import ServedModel
 from medseg.serve.refusals import NotFoundError
 from medseg.serve.state import ServerState

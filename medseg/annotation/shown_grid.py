@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds
 from medseg.viewer.colour_image import placed_as_seen
 from medseg.viewer.scene import AXES
 from medseg.volume import Array, Geometry
@@ -78,32 +77,3 @@ class ShownGrid:
 def _turned(pair: tuple[int, int], direction: float, n: int) -> tuple[int, int]:
     start, stop = pair
     return (start, stop) if direction > 0 else (n - stop, n - start)
-
-
-def slices(bounds: Bounds) -> tuple[slice, slice, slice]:
-    """Returns a box as the slices of an array ``(x, y, z)``."""
-    x, y, z = (slice(start, stop) for start, stop in bounds)
-    return x, y, z
-
-
-def shape_of(bounds: Bounds) -> tuple[int, int, int]:
-    """Returns how many voxels a box has along each axis."""
-    x, y, z = (stop - start for start, stop in bounds)
-    return x, y, z
-
-
-def bounds_around(mask: Array) -> Bounds | None:
-    """Returns the smallest box around a mask ``(x, y, z)``; None where it is empty.
-
-    Examples:
-        >>> import numpy as np
-        >>> mask = np.zeros((4, 5, 6), bool)
-        >>> mask[1:3, 2, 4] = True
-        >>> bounds_around(mask)
-        ((1, 3), (2, 3), (4, 5))
-    """
-    if not mask.any():
-        return None
-    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    x, y, z = ((int(first), int(last) + 1) for first, last in ends)
-    return x, y, z

@@ -19,7 +19,7 @@ from medseg.labels import Labels
 from medseg.metrics.overlap import mask_of
 from medseg.parallel import Workers
 from medseg.records import Record
-from medseg.volume import Array, Geometry, Volume
+from medseg.volume import Array, Geometry, Volume, box_of
 
 N_BINS = 15  # as Guo et al. 2017
 MARGIN_MM = 10.0
@@ -91,7 +91,8 @@ def count_case(
         except MedsegError as error:
             wrong.append(str(error))
             continue
-        box = _box((masks[0] | masks[1]) & known, reference.geometry)
+        margins = [round(MARGIN_MM / mm) for mm in reference.geometry.spacing]
+        box = box_of((masks[0] | masks[1]) & known, margins)
         if box is not None:
             counts[label.name] = count(probabilities[box][known[box]], masks[1][box][known[box]])
     return counts, wrong
@@ -119,17 +120,6 @@ def _read(path: Path, pair: CasePair, grid: Geometry, grid_tolerance: float) -> 
         raise SourceError(f"{path}: values from {low:g} to {high:g}; probabilities lie between 0 and 1")
     probabilities: Array = volume.array[0]
     return probabilities
-
-
-def _box(mask: npt.NDArray[np.bool_], grid: Geometry) -> tuple[slice, ...] | None:
-    if not mask.any():
-        return None
-    box = []
-    for axis, mm in enumerate(grid.spacing):
-        inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        margin = round(MARGIN_MM / mm)
-        box.append(slice(max(int(inside[0]) - margin, 0), int(inside[-1]) + 1 + margin))
-    return tuple(box)
 
 
 def count(probabilities: Array, mask: npt.NDArray[np.bool_]) -> Counts:

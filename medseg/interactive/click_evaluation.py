@@ -13,16 +13,16 @@ from medseg.dataset.reading import read_label_map
 from medseg.errors import ConfigError
 from medseg.evaluation.clicks_json import GRAPH_CUT, MODEL, RANDOM_WALKER, Click, ClickedObject, Scores
 from medseg.inferers.model import Model
+from medseg.interactive.bounds import slices, union
 from medseg.interactive.classical import graph_cut_mask, random_walker_mask
 from medseg.interactive.error_clicks import JITTER_VOXELS, next_click
-from medseg.interactive.object_mask import box_of, union
-from medseg.interactive.prompts import Bounds, Point
+from medseg.interactive.prompts import Point
 from medseg.interactive.session import InteractiveSession
 from medseg.labels import Labels
 from medseg.metrics.overlap import dice, mask_of
 from medseg.metrics.surface import surface_dice
 from medseg.prediction.case_reading import read_case_images
-from medseg.volume import LabelMap, MaskArray
+from medseg.volume import LabelMap, MaskArray, box_of
 
 COUNTS = (0, 1, 3, 5, 10)
 Start = Literal["automatic", "nothing"]
@@ -164,8 +164,8 @@ class _Clicking:
 
     def _score(self, scores: Scores, mask: MaskArray, count: int) -> None:
         """Adds what a mask reaches after so many clicks."""
-        x, y, z = (slice(max(low - 1, 0), high + 1) for low, high in _around(box_of(mask), box_of(self.reference)))
-        mask, reference = mask[x, y, z], self.reference[x, y, z]
+        box = box_of(mask | self.reference, (1, 1, 1)) or self.session.image.geometry.box
+        mask, reference = mask[box], self.reference[box]
         scores.dice[count] = dice(mask, reference) or 0.0
         if count in self.protocol.counts:
             tolerance = self.protocol.tolerance_mm
@@ -180,11 +180,11 @@ class _Clicking:
         for click in clicks[1:]:
             i, j, k = (int(at) for at in click.index)
             part = union(part, ((i, i + 1), (j, j + 1), (k, k + 1)))
-        x, y, z = (slice(low, high) for low, high in part)
-        image = self.session.image.array[0, x, y, z]
+        box = slices(part)
+        image = self.session.image.array[0][box]
         low = np.array([first for first, _ in part])
         moved = [Point(tuple(np.array(click.index) - low), click.positive) for click in clicks]
-        mask[x, y, z] = CLASSICAL[name](image, moved, self.spacing)
+        mask[box] = CLASSICAL[name](image, moved, self.spacing)
         return mask
 
 
@@ -196,9 +196,3 @@ def reference_masks(label_map: LabelMap, structures: Mapping[str, Sequence[int]]
         structures: The values of each.
     """
     return {name: mask_of(label_map, values) for name, values in structures.items()}
-
-
-def _around(box: Bounds | None, other: Bounds | None) -> Bounds:
-    """Returns the box around two, of which one is there."""
-    nowhere: Bounds = ((0, 0), (0, 0), (0, 0))
-    return union(box or nowhere, other or nowhere)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medseg.interactive.object_mask import box_of
+from medseg.interactive.bounds import bounds_around, slices
 from medseg.interactive.prompts import Point
 from medseg.volume import Array, MaskArray
 
@@ -43,11 +43,10 @@ def next_click(
     from cc3d import connected_components  # these two take long to import
     from edt import edt
 
-    box = box_of(mask != reference)
+    box = bounds_around(mask != reference)
     if box is None:
         return None
-    x, y, z = (slice(low, high) for low, high in box)
-    mask, reference = mask[x, y, z], reference[x, y, z]
+    mask, reference = mask[slices(box)], reference[slices(box)]
     # 1: missed, 2: too much. Pieces of the two are never one.
     errors = np.where(reference & ~mask, 1, np.where(mask & ~reference, 2, 0)).astype(np.uint8)
     pieces = connected_components(errors, connectivity=26)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds
 
 MOST_EROSIONS = 10  # what lies deeper is as deep
 

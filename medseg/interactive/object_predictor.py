@@ -18,10 +18,11 @@ from medseg.inferers.backends import noise, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
+from medseg.interactive.bounds import Bounds
 from medseg.interactive.constraints import agreeing, features_of, steadied
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
-from medseg.interactive.prompts import Bounds, Box, Point, Prompt
+from medseg.interactive.prompts import Box, Point, Prompt
 from medseg.interactive.source_grid import SourceGrid
 from medseg.interactive.window import PromptWindow, wider_zooms, zoom_for
 from medseg.plan import Plan

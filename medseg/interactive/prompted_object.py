@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from medseg.interactive.bounds import Bounds
 from medseg.interactive.object_mask import ObjectMask
-from medseg.interactive.prompts import Bounds, Prompt
+from medseg.interactive.prompts import Prompt
 from medseg.volume import Array
 
 MOST_STEPS_BACK = 50

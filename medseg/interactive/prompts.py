@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medseg.interactive.bounds import Bounds
 from medseg.volume import Array
-
-Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""The first voxel along each axis (x, y, z), and the first one beyond it."""
 
 
 @dataclass(frozen=True)

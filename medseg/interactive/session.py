@@ -14,10 +14,11 @@ from medseg.inferers.backends import OneByOne
 from medseg.inferers.model import Model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.segmentation import segment
+from medseg.interactive.bounds import Bounds
 from medseg.interactive.object_mask import MaskChange, ObjectMask
 from medseg.interactive.object_predictor import ObjectPredictor, load_promptable
 from medseg.interactive.prompted_object import PromptedObject
-from medseg.interactive.prompts import Bounds, Box, Lasso, Point, Prompt, Scribble, voxels_of
+from medseg.interactive.prompts import Box, Lasso, Point, Prompt, Scribble, voxels_of
 from medseg.interactive.source_grid import SourceGrid
 from medseg.postprocessing.components import postprocess
 from medseg.prediction.case_reading import read_case_images

@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from medseg.interactive.bounds import Bounds, slices
 from medseg.interactive.mask_geometry import depth, filled_box, picked, with_border
-from medseg.interactive.prompts import Bounds, Box, Lasso, Point, Prompt, Scribble, voxels_of
+from medseg.interactive.prompts import Box, Lasso, Point, Prompt, Scribble, voxels_of
 
 # How likely the first prompt is of each kind, in a volume; on a slice there is but one kind of box.
 FIRST_KINDS = {"point": 0.6, "box": 0.1, "box on a slice": 0.1, "scribble": 0.13, "lasso": 0.07}
@@ -105,7 +106,7 @@ class SimulatedUser:
     def _voxel(self, mask: torch.Tensor) -> tuple[int, ...]:
         power = int(self.random.choice(DEPTH_POWERS))
         box = filled_box(mask)
-        part = mask[tuple(slice(a, b) for a, b in box)]
+        part = mask[slices(box)]
         weights = part.float() if power == 0 else depth(part).pow(power)
         found = picked(weights, float(self.random.random()))
         return tuple(int(n + a) for n, (a, _) in zip(found, box, strict=True))

@@ -5,8 +5,8 @@ import numpy.typing as npt
 import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-from medseg.interactive.object_mask import MaskChange, ObjectMask, box_of
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds, bounds_around, slices
+from medseg.interactive.object_mask import MaskChange, ObjectMask
 from medseg.transforms.grids import label_map_on_grid, orthogonal_grid
 from medseg.transforms.interpolation import resample_axis
 from medseg.transforms.resample import orientation_along, parallel_coordinates
@@ -113,7 +113,7 @@ class SourceGrid:
         places = parallel_coordinates(grid, self.geometry)
         inside = [_between(along, -0.5, n - 0.5) for along, n in zip(places, grid.shape, strict=True)]
         mask = mask.without(_ends(inside))
-        found = box_of((logits > 0).numpy())
+        found = bounds_around((logits > 0).numpy())
         if found is None:
             return mask
         # Nothing is in the mask but around those voxels.
@@ -139,11 +139,10 @@ def _ends(indices: list[torch.Tensor]) -> Bounds:
 
 def _cut(whole: MaskArray) -> ObjectMask:
     """Returns the mask of a whole image, cut to what it holds."""
-    bounds = box_of(whole)
+    bounds = bounds_around(whole)
     if bounds is None:
         return ObjectMask()
-    x, y, z = (slice(low, high) for low, high in bounds)
-    return ObjectMask(bounds, np.ascontiguousarray(whole[x, y, z]))
+    return ObjectMask(bounds, np.ascontiguousarray(whole[slices(bounds)]))
 
 
 def _turned(mask: ObjectMask, shape: Shape3, change: npt.NDArray[np.float64]) -> ObjectMask:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medseg.interactive.object_mask import box_of
+from medseg.interactive.bounds import bounds_around
 from medseg.plan import Plan
 from medseg.transforms.resample import grid_of_shape
 from medseg.volume import Geometry, Points, Shape3
@@ -95,7 +95,7 @@ class PromptWindow:
             found: Bool ``(x, y, z)``, on the grid of the window.
             plan: Of the network.
         """
-        box = box_of(found.numpy())
+        box = bounds_around(found.numpy())
         if box is None:
             return None
         scales = [n / m for n, m in zip(self.extent, self.shape, strict=True)]

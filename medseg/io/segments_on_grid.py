@@ -9,7 +9,7 @@ from medseg.errors import GeometryError
 from medseg.io.dicom.geometry import NUDGE
 from medseg.io.dicom.slices import Slices
 from medseg.io.segmentation import Segment, some_of, value_counts
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, box_of
 
 Lattice = Geometry | Slices
 
@@ -128,14 +128,11 @@ def _picked(label_map: Array, axes: list[int], index: list[Array], grid: Geometr
 
 def _reaches_out(label_map: Array, lattice: Lattice, grid: Geometry) -> bool:
     """Says whether the box around all labelled voxels reaches out of the grid, which is quick to tell."""
-    ends = []
-    for axis in range(3):
-        along = np.flatnonzero(label_map.any(axis=tuple({0, 1, 2} - {axis})))
-        if not len(along):
-            return False
-        ends.append(along[[0, -1]])
-    slices = np.arange(ends[2][0], ends[2][1] + 1)
-    corners = np.stack(np.meshgrid(ends[0], ends[1], slices, indexing="ij"), axis=-1)
+    box = box_of(label_map)
+    if box is None:
+        return False
+    x, y = ([part.start, part.stop - 1] for part in box[:2])
+    corners = np.stack(np.meshgrid(x, y, np.arange(box[2].start, box[2].stop), indexing="ij"), axis=-1)
     index = grid.index(lattice.world(corners))
     return bool(((index < -0.5) | (index > np.array(grid.shape) - 0.5)).any())
 

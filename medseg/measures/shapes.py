@@ -10,11 +10,12 @@ import numpy.typing as npt
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi
 from scipy.spatial.distance import pdist
 
-from medseg.volume import Array, Geometry, Spacing3, Volume
+from medseg.volume import Array, Box, Geometry, Spacing3, Volume, box_of
 
 Floats = npt.NDArray[np.float64]
 
 HULL_FROM = 64  # points: of fewer all distances are looked at
+FIRST_VOXEL: Box = (slice(0, 1), slice(0, 1), slice(0, 1))
 SLAB_VOXELS = 2**24  # that are measured at a time: some 600 MB of memory
 
 
@@ -69,7 +70,7 @@ def measure_shapes(array: Array, n: int, geometry: Geometry, image: Volume | Non
         ([54.0], [[3.0, 3.0, 6.0]])
     """
     is_flat = array.shape[2] == 1
-    box = _around(array)
+    box = box_of(array, (1, 1, 1)) or FIRST_VOXEL  # with some of what is beside the parts
     part = array[box]
     sums = _Sums(n, geometry.spacing, is_flat, 0 if image is None else len(image.array))
     for planes in _slabs(part.shape):
@@ -168,16 +169,6 @@ class _Sums:
         for number, points in self._hulls.items():
             longest[number - 1] = pdist(points).max(initial=0)
         return longest
-
-
-def _around(array: Array) -> tuple[slice, slice, slice]:
-    """Returns a box with all parts, and a voxel of what is beside them where there is one."""
-    box = []
-    for axis, length in enumerate(array.shape):
-        inside = np.flatnonzero(array.any(axis=tuple({0, 1, 2} - {axis})))
-        first, end = (int(inside[0]) - 1, int(inside[-1]) + 2) if len(inside) else (0, 1)
-        box.append(slice(max(first, 0), min(end, length)))
-    return box[0], box[1], box[2]
 
 
 def _directions(is_flat: bool) -> list[tuple[int, int, int]]:

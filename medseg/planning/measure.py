@@ -10,7 +10,7 @@ import numpy.typing as npt
 from medseg.errors import LabelError
 from medseg.fingerprint import Fingerprint, Intensities
 from medseg.transforms.extremes import find_extremes
-from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume
+from medseg.volume import Array, Geometry, Shape3, Spacing3, Volume, box_of
 
 # Foreground voxels a case and channel from which intensities are measured (nnU-Net takes as many).
 INTENSITIES_PER_CASE = 10_000
@@ -42,10 +42,11 @@ def measure(
         ignore: The value of voxels that nobody annotated.
     """
     oriented = volume.geometry.oriented_as(orientation)
-    box = _nonzero_box(volume.array) if crop_to_nonzero else volume.geometry.shape
+    box = box_of((volume.array != 0).any(axis=0)) if crop_to_nonzero else None
+    edges = volume.geometry.shape if box is None else volume.geometry.cropped(box).shape
     # Which array axis of the source became which axis of the oriented grid.
     order = np.abs(np.linalg.inv(volume.geometry.affine)[:3, :3] @ oriented.affine[:3, :3]).argmax(axis=0)
-    x, y, z = (box[axis] for axis in order)
+    x, y, z = (edges[axis] for axis in order)
     values = {} if label_map is None else dict(zip(*np.unique(label_map, return_counts=True), strict=True))
     voxels = {int(value): int(count) for value, count in values.items()}
     n_ignored = 0 if ignore is None else voxels.pop(ignore, 0)
@@ -53,7 +54,7 @@ def measure(
         source_grid=volume.geometry,
         shape=(x, y, z),
         spacing=oriented.spacing,
-        cropped_part=float(np.prod(box) / np.prod(volume.geometry.shape)),
+        cropped_part=float(np.prod(edges) / np.prod(volume.geometry.shape)),
         intensities=_intensities(volume.array, label_map, ignore),
         voxels=voxels,
         annotated_part=1 - n_ignored / prod(volume.geometry.shape),
@@ -87,18 +88,6 @@ def fingerprint(cases: Sequence[CaseMeasures]) -> Fingerprint:
             for channel in together
         ),
     )
-
-
-def _nonzero_box(array: Array) -> Shape3:
-    """Returns the edge lengths of the box that holds all voxels which are not zero in some channel."""
-    nonzero = (array != 0).any(axis=0)
-    if not nonzero.any():
-        nonzero[:] = True
-    edges = []
-    for axis in range(3):
-        inside = np.flatnonzero(nonzero.any(axis=tuple(a for a in range(3) if a != axis)))
-        edges.append(int(inside[-1] - inside[0]) + 1)
-    return edges[0], edges[1], edges[2]
 
 
 def _intensities(array: Array, label_map: Array | None, ignore: int | None) -> npt.NDArray[np.float32]:

@@ -17,9 +17,7 @@ from medseg.inferers.segmentation import SegmentationResult, segment
 from medseg.postprocessing.components import postprocess
 from medseg.prediction.case_reading import ReadImages, prepared_case
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
-from medseg.volume import Array, Geometry, MaskArray, Volume
-
-Box = tuple[slice, slice, slice]
+from medseg.volume import Array, Box, Geometry, MaskArray, Volume, box_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class _Run:
         """Returns what a member finds in its box."""
         grid = self.images.image.geometry
         around = member.crop
-        box = whole_box(grid) if around is None else surrounding_box(self.mask(around), grid, around.margin_mm)
+        box = grid.box if around is None else surrounding_box(self.mask(around), grid, around.margin_mm)
         if box is None:
             return SeenByMember(np.zeros((0, 0, 0), np.uint8), None)
         image = self.images.image.cropped(box)
@@ -193,12 +191,6 @@ def _told(part: SegmentedCase) -> SegmentedCase:
     return replace(part, segmentation=replace(part.segmentation, label_map=np.zeros((0, 0, 0), np.uint8)))
 
 
-def whole_box(grid: Geometry) -> Box:
-    """Returns the box of all voxels of a grid."""
-    x, y, z = (slice(0, n) for n in grid.shape)
-    return x, y, z
-
-
 def surrounding_box(mask: MaskArray, grid: Geometry, margin_mm: float) -> Box | None:
     """Returns the box of a mask with a margin, inside of the grid; None where the mask is empty.
 
@@ -207,15 +199,7 @@ def surrounding_box(mask: MaskArray, grid: Geometry, margin_mm: float) -> Box | 
         grid: Where it lies.
         margin_mm: On each side of each axis, rounded down to voxels, as TotalSegmentator does.
     """
-    box = []
-    for axis, (n, edge) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-        inside = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
-        if not len(inside):
-            return None
-        margin = int(margin_mm / edge)
-        box.append(slice(max(0, int(inside[0]) - margin), min(n, int(inside[-1]) + 1 + margin)))
-    x, y, z = box
-    return x, y, z
+    return box_of(mask, [int(margin_mm / edge) for edge in grid.spacing])
 
 
 def dilated(mask: MaskArray, grid: Geometry, margin_mm: float) -> MaskArray:

@@ -12,7 +12,7 @@ from medseg.labels import Labels
 from medseg.pictures.display import PLANES, Plane, displayed, window
 from medseg.report.page import png
 from medseg.structures import Colour, Label
-from medseg.volume import Array, Geometry, Volume
+from medseg.volume import Array, Box, Geometry, Volume, box_of
 
 # What is seen around the masks, as part of their extent, and at least so many mm.
 MARGIN = 0.35
@@ -21,7 +21,6 @@ LEAST_MARGIN_MM = 20.0
 MISSED = (255, 196, 0, 150)  # RGBA
 WRONG = (255, 64, 160, 150)
 
-Box = tuple[slice, slice, slice]
 
 # Cuts of the label maps and the mm of a pixel: what is laid over the picture.
 Layers = Callable[[Sequence[Array], tuple[float, float]], tuple[Array, Iterable["Outline"]]]
@@ -210,14 +209,10 @@ def _of_methods(
 
 def _around(foreground: Array, grid: Geometry) -> Box:
     """Returns a box with all of the foreground, and some of what is around."""
-    if not foreground.any():
-        return tuple(slice(0, n) for n in grid.shape)  # type: ignore[return-value]
     box = []
-    for axis, mm in enumerate(grid.spacing):
-        inside = np.flatnonzero(foreground.any(axis=tuple({0, 1, 2} - {axis})))
-        first, last = int(inside[0]), int(inside[-1]) + 1
-        margin = round(max(MARGIN * (last - first), LEAST_MARGIN_MM / mm))
-        box.append(slice(max(first - margin, 0), min(last + margin, grid.shape[axis])))
+    for part, mm, n in zip(box_of(foreground) or grid.box, grid.spacing, grid.shape, strict=True):
+        margin = round(max(MARGIN * (part.stop - part.start), LEAST_MARGIN_MM / mm))
+        box.append(slice(max(part.start - margin, 0), min(part.stop + margin, n)))
     return box[0], box[1], box[2]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds
 from medseg.interactive.session import InteractiveSession
 from medseg.serve.models import ServedModel
 from medseg.volume import Geometry, MaskArray, Volume

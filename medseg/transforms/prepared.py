@@ -18,7 +18,7 @@ from medseg.transforms.grids import label_map_on_grid, on_grid, orthogonal_grid
 from medseg.transforms.intensities import Floats, profile, quantiles
 from medseg.transforms.model_grid import ModelGridRule, mask_channels
 from medseg.transforms.resample import resample_label_map
-from medseg.volume import SHEAR_TOLERANCE, Array, Geometry, Volume
+from medseg.volume import SHEAR_TOLERANCE, Array, Box, Geometry, Volume, box_of
 
 # In units of normalized values, which are stored in steps of a thousandth.
 FLAT_BELOW = 1e-3
@@ -116,7 +116,7 @@ def _cropped(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:
         return volume, labels
     masks = mask_channels(grid)
     images = np.delete(volume.array, masks, 0) if masks else volume.array
-    box, geometry = _box_of((images != 0).any(0), volume.geometry)
+    box, geometry = _cropped_to((images != 0).any(0), volume.geometry)
     return Volume(volume.array[:, *box], geometry), None if labels is None else Volume(labels.array[:, *box], geometry)
 
 
@@ -124,21 +124,14 @@ def _above_zero(
     image: torch.Tensor, label: torch.Tensor | None, geometry: Geometry
 ) -> tuple[torch.Tensor, torch.Tensor | None, Geometry]:
     """Returns image, label map and grid of the box in which the image is above 0."""
-    box, geometry = _box_of((image > 0).any(0).numpy(), geometry)
+    box, geometry = _cropped_to((image > 0).any(0).numpy(), geometry)
     return image[:, *box], None if label is None else label[*box], geometry
 
 
-def _box_of(mask: Array, geometry: Geometry) -> tuple[tuple[slice, slice, slice], Geometry]:
+def _cropped_to(mask: Array, geometry: Geometry) -> tuple[Box, Geometry]:
     """Returns the smallest box that holds a mask, and its grid; the whole grid where the mask is empty."""
-    if not mask.any():
-        return (slice(None), slice(None), slice(None)), geometry
-    extents = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    first, last = (np.array([extent[end] for extent in extents]) for end in (0, -1))
-    affine = geometry.affine.copy()
-    affine[:3, 3] = geometry.world(first)
-    x, y, z = (slice(start, stop) for start, stop in zip(first, last + 1, strict=True))
-    shape = last - first + 1
-    return (x, y, z), Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+    box = box_of(mask)
+    return (geometry.box, geometry) if box is None else (box, geometry.cropped(box))
 
 
 def _normalized(volume: Volume, labels: Volume | None, grid: Grid) -> _OnGrid:

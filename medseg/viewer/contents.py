@@ -20,7 +20,7 @@ from medseg.report.slices import MISSED as MISSED_COLOUR
 from medseg.report.slices import WRONG as WRONG_COLOUR
 from medseg.viewer.colour_image import colours, is_colour_image
 from medseg.viewer.scene import Layer, Scene, ViewedCase, aligned
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, box_of
 
 KEPT = 2  # cases in memory
 
@@ -162,26 +162,27 @@ def _surface(scene: Scene, layer: str | None, index: str | None) -> bytes | None
     shown, items = chosen.shown
     if not 1 <= int(index) <= len(items):
         return None
-    mask = shown == int(index)
-    return mz3(mask, chosen.geometry) if mask.any() else None
+    return mz3(shown == int(index), chosen.geometry)
 
 
-def mz3(mask: Array, grid: Geometry) -> bytes:
-    """Returns the surface of a mask as MZ3, in RAS mm.
+def mz3(mask: Array, grid: Geometry) -> bytes | None:
+    """Returns the surface of a mask as MZ3, in RAS mm; None where the mask is empty.
 
     Args:
-        mask: Boolean ``(x, y, z)``, not empty.
+        mask: Boolean ``(x, y, z)``.
         grid: Its grid, in RAS mm.
 
     Source:
         https://github.com/neurolabusc/surf-ice/tree/master/mz3.
     """
-    box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
+    box = box_of(mask)
+    if box is None:
+        return None
+    cut = np.pad(mask[box], 1)
     smooth = gaussian_filter(cut.astype(np.float32), SMOOTHING, mode="constant")
     field = np.where(cut, np.maximum(smooth, 0.5 + MARGIN), np.minimum(smooth, 0.5 - MARGIN))
     vertices, faces, _, _ = marching_cubes(field, 0.5, gradient_direction="ascent")
-    vertices = grid.world(vertices + [first - 1 for first, _ in box])
+    vertices = grid.world(vertices + [part.start - 1 for part in box])
     if np.linalg.det(grid.affine[:3, :3]) < 0:
         faces = faces[:, ::-1]
     header = struct.pack("<HHIII", MZ3_MAGIC, FACES_AND_VERTICES, len(faces), len(vertices), 0)

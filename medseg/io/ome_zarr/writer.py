@@ -116,8 +116,7 @@ def write_ome_zarr(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """
     with folder_written_whole(path, replaces=True) as folder:
         store = LabelStore.create(folder / "store", segmented.geometry, segmented.labels)
-        every = tuple(slice(0, n) for n in segmented.geometry.shape)
-        store.write((every[0], every[1], every[2]), segmented.label_map)
+        store.write(segmented.geometry.box, segmented.label_map)
         store.add_levels(segmented.geometry)
         for each in (folder / "store").iterdir():
             each.rename(folder / each.name)

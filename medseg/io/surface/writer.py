@@ -11,7 +11,7 @@ from medseg.files import written_whole
 from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.label_map_volume import LabelMapVolume, with_names
 from medseg.progress import warn
-from medseg.volume import Array, Geometry
+from medseg.volume import Array, Geometry, box_of
 
 Vertices = npt.NDArray[np.floating]  # (n, 3)
 Faces = npt.NDArray[np.integer]  # (n, 3): indices of vertices, counter-clockwise as seen from outside
@@ -63,15 +63,15 @@ def write_obj(folder: Path, segmented: LabelMapVolume) -> list[Path]:
     return _write_surfaces(_write_obj, ".obj", folder, segmented)
 
 
-def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
-    """Returns the closed surface of a mask, closed at the border of the image too.
+def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces] | None:
+    """Returns the closed surface of a mask, closed at the border of the image too; None where the mask is empty.
 
     Marching cubes run on the smoothed mask, which is kept above one half at the centres of the mask's voxels and below
     at all others: exactly the mask's voxels have their centres inside. Within that margin, the level is the one that
     encloses the volume of the voxels.
 
     Args:
-        mask: Boolean ``(x, y, z)``, not empty.
+        mask: Boolean ``(x, y, z)``.
         geometry: Its grid, in RAS mm.
 
     Returns:
@@ -80,11 +80,12 @@ def surface(mask: Array, geometry: Geometry) -> tuple[Vertices, Faces]:
     Source:
         Lewiner et al. 2003, doi:10.1080/10867651.2003.10487582.
     """
-    box = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    cut = np.pad(mask[tuple(slice(first, last + 1) for first, last in box)], 1)
-    vertices, faces = _level_set(cut)
+    box = box_of(mask)
+    if box is None:
+        return None
+    vertices, faces = _level_set(np.pad(mask[box], 1))
     to_lps = LPS_TO_RAS @ geometry.affine
-    index = vertices.astype(np.float64) + [first - 1 for first, _ in box]
+    index = vertices.astype(np.float64) + [part.start - 1 for part in box]
     is_mirrored = np.linalg.det(to_lps[:3, :3]) < 0
     return index @ to_lps[:3, :3].T + to_lps[:3, 3], faces[:, ::-1] if is_mirrored else faces
 
@@ -136,12 +137,12 @@ def _write_surfaces(
 ) -> list[Path]:
     written = {}
     for structure, path in segmented.files(folder, suffix):
-        mask = segmented.mask(structure)
-        if not mask.any():
+        triangles = surface(segmented.mask(structure), segmented.geometry)
+        if triangles is None:
             warn(f"{path}: no voxel of {structure.name}, so no surface is written")
             continue
         with written_whole(path) as temporary:
-            write(temporary, *surface(mask, segmented.geometry))
+            write(temporary, *triangles)
         written[path] = structure.name
     return with_names(written)
 

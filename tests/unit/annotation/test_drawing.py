@@ -14,8 +14,9 @@ from nibabel.affines import apply_affine
 from medseg.annotation import drawing as module
 from medseg.annotation.drawing import HEAD, DrawnLabelMap
 from medseg.annotation.interpolation import with_slices_between
-from medseg.annotation.shown_grid import ShownGrid, slices
+from medseg.annotation.shown_grid import ShownGrid
 from medseg.errors import OutputError, SourceError
+from medseg.interactive.bounds import slices
 from medseg.volume import Geometry
 
 SHAPE = (6, 5, 4)
