@@ -7,7 +7,6 @@ Such a graph belongs to the weights that it was made of; ``network.json`` says w
 import logging
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from medseg.device import Device
 from medseg.errors import ConfigError, ModelError, OutputError
+from medseg.extras import is_installed
 from medseg.files import folder_written_whole
 from medseg.inferers.graphs import openvino_graph
 from medseg.records import Record, read_record, write_record
@@ -67,8 +67,7 @@ class QuantiseResult:
 
 def can_quantise(network: torch.nn.Module, device: Device) -> bool:
     """Returns whether a network can be quantised here: NNCF is installed, and it is none of valid convolutions."""
-    installed = all(find_spec(package) is not None for package in ("nncf", "openvino", "onnxscript"))
-    return device.is_cpu and installed and not any(getattr(network, "margin", ()))
+    return device.is_cpu and is_installed("int8") and not any(getattr(network, "margin", ()))
 
 
 def check_quantisable(network: torch.nn.Module, model: Path) -> None:

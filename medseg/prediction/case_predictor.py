@@ -9,6 +9,7 @@ from medseg.config import InferenceConfig
 from medseg.dataset.cases import Case
 from medseg.errors import OutputError
 from medseg.evaluation.predictions_json import PROBABILITIES
+from medseg.extras import check_installed
 from medseg.inferers.memory_plan import MemoryLimits
 from medseg.inferers.model import Model
 from medseg.inferers.recipe_model import RecipeModel
@@ -17,7 +18,7 @@ from medseg.postprocessing.choosing import LEAST_CASES
 from medseg.prediction.case_reading import read_case, read_case_images
 from medseg.prediction.case_segmentation import UNCERTAINTY, SegmentedCase, segment_case
 from medseg.prediction.case_writing import PREVIEW, write_case
-from medseg.prediction.radiomics import RADIOMICS, check_radiomics
+from medseg.prediction.radiomics import RADIOMICS
 from medseg.prediction.recipe_segmentation import segment_by_recipe
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS
@@ -143,7 +144,7 @@ def asked_reports(statistics: bool, radiomics: bool, preview: bool) -> tuple[str
         ConfigError: What computes radiomics features is not installed.
     """
     if radiomics:
-        check_radiomics()
+        check_installed("radiomics", "radiomics")
     asked = {STATISTICS: statistics, RADIOMICS: radiomics, PREVIEW: preview}
     return tuple(name for name, is_asked in asked.items() if is_asked)
 

@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from medseg.errors import ConfigError, reason_of
+from medseg.errors import reason_of
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.nifti.writer import write_nifti
 from medseg.progress import warn
@@ -27,16 +26,6 @@ MODALITIES = {"CT": "ct", "MR": "mr", "PT": "pet"}  # DICOM's, and MIRP's; of ot
 NO_FEATURES = ("sample_name", "image_")  # what columns of MIRP begin with that tell of files and settings
 
 Features = dict[str, Any]
-
-
-def check_radiomics() -> None:
-    """Checks that MIRP is installed.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if find_spec("mirp") is None:
-        raise ConfigError("radiomics are computed by MIRP; install it by: pip install 'medseg[radiomics]'")
 
 
 def case_radiomics(segmented: LabelMapVolume, channel: str) -> list[Features]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydicom import Dataset, config, dcmread
 
 from medseg.errors import ConfigError, MedsegError, Problem, SourceError, reading
+from medseg.extras import check_installed
 from medseg.files import written_whole
 from medseg.io.archives import contents, is_archive, unpacked
 from medseg.io.dicom.files import read_headers
@@ -96,10 +97,7 @@ def deidentified_copy(source: Path, folder: Path, key_file: Path) -> list[Proble
         ConfigError: The key cannot be used, or dicom-anonymizer is not installed.
         SourceError: There is no DICOM file.
     """
-    try:
-        import dicomanonymizer  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("--deidentify needs dicom-anonymizer: pip install 'medseg[deidentify]'") from error
+    check_installed("--deidentify", "deidentify")
     key = read_or_begin_key(key_file, folder.parent)
     files = _files(source)
     headers, problems = read_headers(files)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medseg.device import choose_device
 from medseg.errors import SourceError
+from medseg.extras import check_installed
 from medseg.progress import say
-from medseg.workflows.serve import check_installed
 
 
 def annotate(
@@ -52,7 +52,7 @@ def annotate(
         ModelError: The model cannot be used.
         OutputError: The port is taken, or the folder cannot be written.
     """
-    check_installed()
+    check_installed("annotate", "serve")
     from medseg.annotation.folder import AnnotatedFolder
     from medseg.annotation.rounds import Rounds
     from medseg.annotation.routes import AnnotationRoutes

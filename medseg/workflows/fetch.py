@@ -1,11 +1,11 @@
 """fetch: DICOM studies from an archive, by DICOMweb or by DICOM's own query and retrieve, into a folder."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.errors import ConfigError, SourceError
+from medseg.extras import check_installed
 from medseg.progress import counted, say
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fetch(
         SourceError: The archive refuses, or has no such study.
         OutputError: The folder cannot be written.
     """
-    check_network_installed(source)
+    check_installed(source, "dicom-network")
     from medseg.pacs.remote import RemoteSource, fetch_source
 
     files = files_of_peer(token_file=token_file, certificate=certificate, key=key, ca=ca)
@@ -69,20 +69,6 @@ def fetch(
     result = fetch_source(remote, Path(output), own_title(ae_title), int(port) if port else None)
     say(f"{counted(result.n_instances, 'instance')} in {result.folder}, {result.n_new} of them new")
     return result
-
-
-def check_network_installed(what: str) -> None:
-    """Checks that the libraries of DICOM networks are there.
-
-    Args:
-        what: Needs them.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    lacking = [name for name in ("pynetdicom", "dicomweb_client") if find_spec(name) is None]
-    if lacking:
-        raise ConfigError(f"{what}: needs {', '.join(lacking)}: pip install 'medseg[dicom-network]'")
 
 
 def files_of_peer(**given: str | Path | None) -> dict[str, Path | None]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import Problem, SourceError
+from medseg.extras import check_installed
 from medseg.io.dicom.files import read_headers
 from medseg.io.folders import files_under
 from medseg.progress import counted, say, warn
-from medseg.workflows.fetch import check_network_installed, files_of_peer, own_title
+from medseg.workflows.fetch import files_of_peer, own_title
 
 FIRST_WAIT = 2.0  # seconds before the second try; twice as many before each further one
 
@@ -61,7 +62,7 @@ def send(
         ConfigError: The destination or a file of it is wrong.
         SourceError: There is no DICOM file.
     """
-    check_network_installed("send")
+    check_installed("send", "dicom-network")
     from medseg.pacs.destinations import send_files
     from medseg.pacs.peers import Peer
 

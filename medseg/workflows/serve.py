@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.device import choose_device
 from medseg.errors import ConfigError
+from medseg.extras import check_installed
 from medseg.files import ensure_folder
 from medseg.inferers.memory_plan import bytes_of
 from medseg.progress import say
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from medseg.serve.models import ServedModel
 
 MOST_SHOWN = 8  # labels of a model
-NEEDED = ("starlette", "uvicorn", "python_multipart", "blosc2")
-NEEDED_BY_DICOM = ("pynetdicom", "dicomweb_client")
 IMAGES = "images"  # the folder in the queue's that is served where there is no other: it stays empty
 
 
@@ -74,7 +72,7 @@ def serve(
         MedsegError: A model or the folder cannot be used, or a setting is wrong.
         OutputError: The port is taken.
     """
-    check_installed(NEEDED if dicom is None else (*NEEDED, *NEEDED_BY_DICOM))
+    check_installed("serve", "serve", *([] if dicom is None else ["dicom-network"]))
     from medseg.serve.access import AccessRules, is_loopback
     from medseg.serve.app import create_app
     from medseg.serve.background_training import BackgroundTraining
@@ -106,21 +104,6 @@ def serve(
         say(f"{address_of(opened, rules, certificate is not None)}  (Ctrl-C ends it)")
         run_until_interrupted(create_app(state, routes), opened, *tls)
     say("Ended")
-
-
-def check_installed(needed: Sequence[str] = NEEDED) -> None:
-    """Checks that the libraries of a server are there.
-
-    Args:
-        needed: Their modules.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    lacking = [name for name in needed if find_spec(name) is None]
-    if lacking:
-        extras = "serve" if set(lacking) <= set(NEEDED) else "serve,dicom-network"
-        raise ConfigError(f"to serve, {', '.join(lacking)} has to be there: pip install 'medseg[{extras}]'")
 
 
 def _folder_of(data: str | Path | None, dicom: "DicomSettings | None") -> Path:

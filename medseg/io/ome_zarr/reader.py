@@ -1,13 +1,13 @@
 """Images in OME-Zarr through zarr-python: whole, or a box of them at a time."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.errors import ConfigError, SourceError, reading
+from medseg.errors import SourceError, reading
+from medseg.extras import check_installed
 from medseg.io.declared_size import check_declared_size
 from medseg.io.ome_zarr.metadata import OmeImage, find_image
 from medseg.io.ome_zarr.packing import check_array
@@ -72,7 +72,7 @@ def open_ome_zarr(path: Path, level: str = "") -> OmeZarrImage:
         GeometryError: Its axes are not those of an image.
         ConfigError: zarr is not installed.
     """
-    check_zarr_installed(str(path))
+    check_installed(str(path), "zarr")
     with reading(path, "OME-Zarr"):
         image = find_image(path, level)
         check_array(image.array_folder)
@@ -127,14 +127,3 @@ def missing_chunks(opened: OmeZarrImage) -> str:
         return ""
     fill = opened.array.fill_value
     return f"{every - there} of {every} chunks are not there, and {fill} stands for their voxels; is it copied whole?"
-
-
-def check_zarr_installed(what: str) -> None:
-    """Checks that the libraries of OME-Zarr are there.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    lacking = [name for name in ("zarr", "ome_zarr_models") if find_spec(name) is None]
-    if lacking:
-        raise ConfigError(f"{what}: needs {', '.join(lacking)}: pip install 'medseg[zarr]'")

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from medseg.errors import GeometryError, OutputError
+from medseg.extras import check_installed
 from medseg.files import folder_written_whole
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.ome_zarr.metadata import axes_on, transforms_on
-from medseg.io.ome_zarr.reader import check_zarr_installed
 from medseg.labels import Labels
 from medseg.volume import Array, Box, Geometry, Shape3
 
@@ -46,7 +46,7 @@ class LabelStore:
         Raises:
             OutputError: OME-Zarr cannot say where this grid lies, or the folder cannot be written.
         """
-        check_zarr_installed(str(folder))
+        check_installed(str(folder), "zarr")
         import zarr
 
         try:

@@ -4,11 +4,10 @@ import os
 import re
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import ConfigError
+from medseg.extras import check_installed, is_installed
 from medseg.progress import say
 from medseg.training.callback import Callback
 from medseg.training.epoch import Epoch
@@ -40,8 +39,7 @@ class MLflow(Callback):
         experiment: str | None = None,
         unions: Mapping[str, Any] | None = None,
     ) -> None:
-        if find_spec("mlflow") is None:
-            raise ConfigError("MLflow isn't installed; install it by: pip install 'medseg[mlflow]'")
+        check_installed("MLflow", "mlflow")
         self.run_name, self.experiment, self.unions = run_name, experiment, unions or {}
         given = uri or os.environ.get("MLFLOW_TRACKING_URI") or Path("mlruns")
         self.uri = given.resolve().as_uri() if isinstance(given, Path) else given
@@ -51,7 +49,7 @@ class MLflow(Callback):
     @classmethod
     def is_wanted(cls) -> bool:
         """Returns whether MLFLOW_TRACKING_URI says where to write, and MLflow is installed."""
-        return bool(os.environ.get("MLFLOW_TRACKING_URI")) and find_spec("mlflow") is not None
+        return bool(os.environ.get("MLFLOW_TRACKING_URI")) and is_installed("mlflow")
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
         """Writes the numbers of an epoch; the first one opens the run."""

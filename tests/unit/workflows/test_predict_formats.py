@@ -150,7 +150,7 @@ def test_radiomics_features_of_each_case(run: Path, nifti: Path, tmp_path: Path)
 def test_without_mirp_it_is_said_how_to_install_it(
     run: Path, nifti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medseg.prediction.radiomics.find_spec", lambda _: None)
+    monkeypatch.setattr("medseg.extras.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'medseg\[radiomics\]'"):
         medseg.predict(run, nifti, tmp_path / "masks", device="cpu", radiomics=True)
 
