@@ -10,7 +10,7 @@ from medseg.dataset.cases import Case
 from medseg.dataset.reading import read_label_map
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
-from medseg.pictures.display import displayed, window
+from medseg.pictures.display import displayed, grey
 from medseg.report.page import as_uri
 from medseg.structures import Colour
 from medseg.volume import GRID_TOLERANCE, Array, Volume
@@ -48,7 +48,7 @@ def thumbnail(subject: Subject) -> str:
         label_map = np.where(np.isin(label_map, list(subject.colours)), label_map, 0)  # not what is ignored
         labelled = displayed(Volume(label_map[None], volume.geometry)).array
         at = _fullest(labelled[0], axis)
-    picture = _grey(shown.array.take([at], axis=axis + 1))
+    picture = grey(shown.array.take([at], axis=axis + 1))
     if labelled is not None:
         picture = _coloured(picture, labelled.take([at], axis=axis + 1), subject.colours)
     spacing = np.delete(shown.geometry.spacing, axis)
@@ -84,15 +84,8 @@ def _fullest(label_map: Array, axis: int) -> int:
     return max(full, key=lambda i: (n_labels[i], int(counts[i])))
 
 
-def _grey(slab: Array) -> Array:
-    """Returns bytes ``(channel, x, y, z)``: one channel, or three of an RGB picture."""
-    shown, black, white = window(slab)
-    grey = (np.nan_to_num(shown.astype(np.float32)) - black) / (white - black)
-    return (grey.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _coloured(grey: Array, labels: Array, colours: Mapping[int, Colour]) -> Array:
-    picture = np.broadcast_to(grey, (3, *grey.shape[1:])).astype(np.float32)
+def _coloured(image: Array, labels: Array, colours: Mapping[int, Colour]) -> Array:
+    picture = np.broadcast_to(image, (3, *image.shape[1:])).astype(np.float32)
     for value, colour in colours.items():
         mask = labels[0] == value
         picture[:, mask] = (1 - OPACITY) * picture[:, mask] + OPACITY * np.array(colour, np.float32)[:, None]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from pydicom.valuerep import DSfloat
 
 from medseg.errors import GeometryError
 from medseg.files import written_whole
+from medseg.io.dicom.derived_object import decimals
 from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.volume import SHEAR_TOLERANCE, Array, Geometry
 
@@ -107,10 +107,10 @@ def _place_slice(dataset: Dataset, geometry: Geometry, k: int) -> None:
     column_step, row_step, slice_step = geometry.spacing
     along_row, along_column = affine[:3, 0] / column_step, affine[:3, 1] / row_step
     corner = affine[:3, 3] + k * affine[:3, 2]
-    dataset.PixelSpacing = _decimals([row_step, column_step])
-    dataset.SliceThickness = _decimals([slice_step])[0]
-    dataset.ImageOrientationPatient = _decimals([*along_row, *along_column])
-    dataset.ImagePositionPatient = _decimals(corner)
+    dataset.PixelSpacing = decimals(row_step, column_step)
+    dataset.SliceThickness = decimals(slice_step)[0]
+    dataset.ImageOrientationPatient = decimals(*along_row, *along_column)
+    dataset.ImagePositionPatient = decimals(*corner)
     dataset.PatientOrientation = ""
 
 
@@ -130,8 +130,3 @@ def _save(dataset: Dataset, path: Path) -> None:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     with written_whole(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
-
-
-def _decimals(numbers: Array | list[float]) -> list[DSfloat]:
-    """Returns decimal strings, as exact as their 16 characters allow. ``+ 0.0`` turns -0 into 0."""
-    return [DSfloat(float(number) + 0.0, auto_format=True) for number in numbers]

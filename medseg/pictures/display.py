@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from medseg.volume import Array, Geometry, Volume
 
@@ -70,3 +71,25 @@ def window(array: Array) -> tuple[Array, float, float]:
         return shown, *CT_WINDOW
     low, high = np.percentile(values, (0.5, 99.5))
     return shown, float(low), float(max(high, low + 1e-6))
+
+
+def grey(array: Array) -> npt.NDArray[np.uint8]:
+    """Returns what ``window`` shows of an image, from 0 (black) to 255 (white): ``(channel, x, y, z)``.
+
+    Args:
+        array: ``(channel, x, y, z)``. What is no number becomes as if it were 0.
+    """
+    shown, black, white = window(array)
+    levels = (np.nan_to_num(shown.astype(np.float32)) - black) / (white - black)
+    return (levels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def fullest_slice(mask: Array, axis: int) -> int:
+    """Returns the index of the slice across an axis that has most of a mask; the middle one where it is empty.
+
+    Args:
+        mask: ``(x, y, z)``: all that is not 0.
+        axis: The array axis that is looked along.
+    """
+    counts = np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis}))
+    return int(counts.argmax()) if counts.any() else len(counts) // 2

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from medseg.errors import GeometryError
 from medseg.files import written_whole
 from medseg.labels import Labels
-from medseg.pictures.display import PLANES, Plane, displayed, window
+from medseg.pictures.display import PLANES, Plane, displayed, fullest_slice, window
 from medseg.structures import Label
 from medseg.volume import Array, Volume
 
@@ -88,7 +87,7 @@ def overlay_figure(
     shown, black, white = window(displayed(image).array)
     masks = displayed(Volume(np.stack(maps), image.geometry))
     foreground = np.logical_or.reduce(masks.array != 0)
-    centre = [_fullest(foreground, axis) for axis in range(3)]
+    centre = [fullest_slice(foreground, axis) for axis in range(3)]
     shape, spacing = masks.geometry.shape, masks.geometry.spacing
     planes = [plane for plane in PLANES if shape[plane.column] > 1 and shape[plane.row] > 1]
     extent = np.multiply(shape, spacing)
@@ -105,12 +104,6 @@ def overlay_figure(
     present = [label for label in items if (masks.array == label.value).any()]
     _add_legend(figure, present, reference is not None, title)
     return figure
-
-
-def _fullest(foreground: npt.NDArray[np.bool_], axis: int) -> int:
-    """Returns the slice across an axis with the most foreground; the middle one when there is none."""
-    counts = np.count_nonzero(foreground, axis=tuple(other for other in range(3) if other != axis))
-    return int(counts.argmax()) if counts.any() else foreground.shape[axis] // 2
 
 
 def _picture(array: Array, plane: Plane, centre: list[int]) -> Array:

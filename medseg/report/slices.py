@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.labels import Labels
-from medseg.pictures.display import PLANES, Plane, displayed, window
+from medseg.pictures.display import PLANES, Plane, displayed, fullest_slice, grey
 from medseg.report.page import png
 from medseg.structures import Colour, Label
 from medseg.volume import Array, Box, Geometry, Volume, box_of
@@ -138,13 +138,13 @@ def _slices(image: Volume | None, maps: Volume, differs: npt.NDArray[np.bool_], 
     """Yields a slice for each plane: that with most of the voxels that ``differs`` says."""
     foreground = (maps.array != 0).any(axis=0)
     box = _around(foreground, maps.geometry)
-    shown = None if image is None else _grey(displayed(image).array)
+    shown = None if image is None else grey(displayed(image).array)
     shape, spacing = maps.geometry.shape, maps.geometry.spacing
     is_patient = min(shape) > 1
     for plane in PLANES:
         if shape[plane.column] == 1 or shape[plane.row] == 1:
             continue
-        at = _fullest(differs if differs.any() else foreground, plane.across)
+        at = fullest_slice(differs if differs.any() else foreground, plane.across)
         mm = spacing[plane.row], spacing[plane.column]
         wrong = _cut(differs, plane, at, box)
         errors, outlines = layers([_cut(each, plane, at, box) for each in maps.array], mm)
@@ -216,21 +216,10 @@ def _around(foreground: Array, grid: Geometry) -> Box:
     return box[0], box[1], box[2]
 
 
-def _fullest(mask: npt.NDArray[np.bool_], axis: int) -> int:
-    return int(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})).argmax())
-
-
 def _cut(array: Array, plane: Plane, at: int, box: Box) -> Array:
     """Returns (row, column) of an array (x, y, z)."""
     flat: Array = array.take(at, axis=plane.across).T
     return flat[box[plane.row], box[plane.column]]
-
-
-def _grey(array: Array) -> Array:
-    """Returns bytes (channel, x, y, z) of an image."""
-    shown, black, white = window(array)
-    grey = (np.nan_to_num(shown.astype(np.float32)) - black) / (white - black)
-    return (grey.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _pixels(shown: Array, plane: Plane, at: int, box: Box) -> Array:

@@ -11,6 +11,7 @@ from medseg.instances.object_map import ObjectMap, objects_on
 from medseg.instances.object_structures import coloured
 from medseg.io.source import ImageSource
 from medseg.labels import IGNORED, Labels
+from medseg.pictures.display import fullest_slice
 from medseg.structures import Label
 from medseg.transforms.grids import label_map_on_grid
 from medseg.viewer.colour_image import is_colour_image
@@ -149,7 +150,7 @@ def _comparable(one: Layer, other: Layer) -> tuple[Array, Array]:
 def _amid(mask: Array, grid: Geometry) -> list[float]:
     """Returns the voxel of the mask next to its centre in the fullest slice across the coarsest axis."""
     axis = int(np.argmax(grid.spacing))
-    at = int(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})).argmax())
+    at = fullest_slice(mask, axis)
     voxels = np.argwhere(mask.take([at], axis))
     nearest = voxels[np.linalg.norm((voxels - voxels.mean(axis=0)) * grid.spacing, axis=1).argmin()]
     nearest[axis] = at

@@ -72,6 +72,11 @@ def unique(names: Sequence[str]) -> list[str]:
     return result
 
 
+def in_folder(folder: str, name: str) -> str:
+    """Returns the name of a case below a folder of the dataset, ``folder/name``; one of the two may be empty."""
+    return "/".join(part for part in (folder, name) if part)
+
+
 def _without(word: str, stem: str) -> str | None:
     patterns = (
         rf"(?P<core>){word}",

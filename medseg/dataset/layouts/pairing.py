@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.dicom_segmentations import SAY_THEIR_IMAGE
-from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, rest_after, split_channel
+from medseg.dataset.layouts.file_names import SEPARATOR, image_core, in_folder, mask_core, rest_after, split_channel
 from medseg.dataset.layouts.label_map_guess import is_label_folder
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.structure_masks import structure_of
@@ -77,17 +77,17 @@ def paired_with_masks(listing: Listing) -> CaseListDraft | None:
             continue
         place = listing.place(source)
         folder, name = _parts(place)
-        if source.kind == "dicom" and (path := _join(folder, name)) in cores:
+        if source.kind == "dicom" and (path := in_folder(folder, name)) in cores:
             folder, name = path, ""  # the mask lies among the slices
         mask, channel = _mask_of(name, cores.get(folder, []))
         if mask is None and is_label_folder(PurePosixPath(folder).name):
             continue  # masks of single objects, beside the label map of all: instances/
-        case = draft.add_image(_join(folder, name if mask is None else mask), source, channel)
+        case = draft.add_image(in_folder(folder, name if mask is None else mask), source, channel)
         if mask is None and FILM.search(name):
             case.unlabelled_as = "film of all frames"
     for (folder, core), sources in masks.items():
         for source in sources:
-            draft.add_label(_join(folder, core), source)
+            draft.add_label(in_folder(folder, core), source)
     if not any(case.images and case.labels for case in draft.cases.values()):
         return None
     _name_kinds(draft, listing, masks)
@@ -100,10 +100,10 @@ def _label_keys(labels: Listing) -> dict[str, ImageSource]:
     loose: dict[str, ImageSource] = {}
     for source in paired_by_name(labels):
         folder, name = _parts(labels.place(source))
-        exact[_join(folder, name)] = source
+        exact[in_folder(folder, name)] = source
         core = mask_core(name)
         if core is not None:
-            loose.setdefault(_join(folder, core), source)
+            loose.setdefault(in_folder(folder, core), source)
     keys = loose | exact
     folded = Counter(key.casefold() for key in keys)
     return {key.casefold(): source for key, source in keys.items() if folded[key.casefold()] == 1} | keys
@@ -113,10 +113,10 @@ def _readings(place: PurePosixPath) -> Iterator[tuple[str, str]]:
     """Yields what case and channel an image's path may mean, the most literal first."""
     folder, name = _parts(place)
     base, channel = split_channel(name)
-    yield _join(folder, name), ""
-    yield _join(folder, base), channel
-    yield _join(folder, image_core(name)), ""
-    yield _join(folder, image_core(base)), channel
+    yield in_folder(folder, name), ""
+    yield in_folder(folder, base), channel
+    yield in_folder(folder, image_core(name)), ""
+    yield in_folder(folder, image_core(base)), channel
     for parent in place.parents:
         if parent.name:
             yield parent.as_posix(), place.relative_to(parent).as_posix()
@@ -160,13 +160,13 @@ def _name_kinds(draft: CaseListDraft, listing: Listing, masks: Masks) -> None:
     kinds = sorted(core for core, n in Counter(core for _, core in masks).items() if n > 1)
     for folder, core in masks:
         if folder and core in kinds:
-            case = draft.cases[_join(folder, core)]
+            case = draft.cases[in_folder(folder, core)]
             # The kind names the channel, which tells CT from the rest once one kind is taken.
             case.images = {channel or core: source for channel, source in case.images.items()}
     images = (
         listing.relative(source)
         for folder, core in masks
-        for source in draft.cases[_join(folder, core)].images.values()
+        for source in draft.cases[in_folder(folder, core)].images.values()
         if core == kinds[0]
     )
     if len(kinds) > 1 and (example := next(images, None)):
@@ -180,7 +180,3 @@ def _name_kinds(draft: CaseListDraft, listing: Listing, masks: Masks) -> None:
 def _parts(place: PurePosixPath) -> tuple[str, str]:
     """Returns folder and name; both are empty for the source itself."""
     return ("" if place.parent == PurePosixPath() else place.parent.as_posix()), place.name
-
-
-def _join(folder: str, name: str) -> str:
-    return "/".join(part for part in (folder, name) if part)

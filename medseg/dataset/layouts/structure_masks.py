@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from medseg.dataset.layouts.case_list_draft import CaseListDraft
-from medseg.dataset.layouts.file_names import SEPARATOR, image_core, mask_core, rest_after
+from medseg.dataset.layouts.file_names import SEPARATOR, image_core, in_folder, mask_core, rest_after
 from medseg.dataset.layouts.label_map_guess import holds_few_integers, is_label_folder
 from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.segment_labels import plain_name
@@ -46,7 +46,7 @@ def masks_in_folders(listing: Listing) -> CaseListDraft | None:
     for folder, sources in images.items():
         for source in sources:
             name = listing.place(source).name
-            draft.add_image(folder if len(sources) == 1 else _join(folder, name), source)
+            draft.add_image(folder if len(sources) == 1 else in_folder(folder, name), source)
     return draft if _is_likely(draft, in_folders=True) else None
 
 
@@ -69,13 +69,13 @@ def structures_beside_images(listing: Listing) -> CaseListDraft | None:
     for folder, files in folders.items():
         starts = {name: _start(name) for name, source in files.items() if source not in masks}
         for name, start in starts.items():
-            draft.add_image(_join(folder, start), files[name], rest_after(start, name) or "")
+            draft.add_image(in_folder(folder, start), files[name], rest_after(start, name) or "")
         known = sorted(set(starts.values()), key=len, reverse=True)
         for name in sorted(files.keys() - starts.keys()):
             core = mask_core(name) or name
             start = next((each for each in known if rest_after(each, core)), known[0] if len(known) == 1 else name)
             structure = "" if core == start else rest_after(start, core) or core
-            draft.add_label(_join(folder, start), replace(files[name], structure=structure))
+            draft.add_label(in_folder(folder, start), replace(files[name], structure=structure))
     return draft if _is_likely(draft, in_folders=False) else None
 
 
@@ -107,9 +107,9 @@ def _add_case(draft: CaseListDraft, listing: Listing, folder: str, images: Seque
     }
     if pairs and len(images) > 1:
         for name, source in names.items():
-            draft.add_image(_join(folder, name), source)
+            draft.add_image(in_folder(folder, name), source)
         for name, source in masks.items():
-            draft.add_label(_join(folder, pairs.get(name, name)), source)
+            draft.add_label(in_folder(folder, pairs.get(name, name)), source)
         draft.layout = "images, and a folder of label maps beside them"
         return
     for name, source in names.items():
@@ -198,7 +198,3 @@ def _folder(listing: Listing, source: ImageSource, up: int = 1) -> str:
     for _ in range(up):
         place = place.parent
     return "" if place.as_posix() == "." else place.as_posix()
-
-
-def _join(folder: str, name: str) -> str:
-    return "/".join(part for part in (folder, name) if part)

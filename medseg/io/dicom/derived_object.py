@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom import Dataset, FileDataset, FileMetaDataset, config
 from pydicom.uid import UID
+from pydicom.valuerep import DSfloat
 
 from medseg.files import written_whole
 from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, source_series
@@ -96,6 +97,11 @@ def new_object(identity: Identity, series: SourceSeries, description: str, algor
     dataset.SoftwareVersions = VERSION
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     return dataset
+
+
+def decimals(*values: float) -> list[DSfloat]:
+    """Returns values with as many digits as DICOM's 16 characters hold. ``+ 0.0`` turns -0 into 0."""
+    return [DSfloat(float(value) + 0.0, auto_format=True) for value in values]
 
 
 def concept(code: Code) -> "CodedConcept":

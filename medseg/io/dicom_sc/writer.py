@@ -9,9 +9,15 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
-from pydicom.valuerep import DSfloat
 
-from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, new_object, series_description, write_derived
+from medseg.io.dicom.derived_object import (
+    NOT_CLINICAL,
+    Identity,
+    decimals,
+    new_object,
+    series_description,
+    write_derived,
+)
 from medseg.io.dicom.geometry import SlicePlane, on_planes
 from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
 from medseg.io.label_map_volume import LabelMapVolume
@@ -141,24 +147,19 @@ def _place(capture: FileDataset, planes: Sequence[SlicePlane], times: int) -> No
     first = planes[0]
     between_columns, between_rows = (mm / times for mm in first.pixel_spacing)
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = _decimals(between_rows, between_columns)
-    measures.SliceThickness = _decimals(first.thickness or 1.0)[0]
-    orientation.ImageOrientationPatient = _decimals(*first.along_row, *first.down_column)
+    measures.PixelSpacing = decimals(between_rows, between_columns)
+    measures.SliceThickness = decimals(first.thickness or 1.0)[0]
+    orientation.ImageOrientationPatient = decimals(*first.along_row, *first.down_column)
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
     capture.SharedFunctionalGroupsSequence = [shared]
     capture.FrameIncrementPointer = Tag("SliceLocationVector")
     along = [float(plane.position @ first.normal) for plane in planes]
-    capture.SliceLocationVector = _decimals(*along)
+    capture.SliceLocationVector = decimals(*along)
     capture.PerFrameFunctionalGroupsSequence = []
     shift = (times - 1) / 2
     for plane in planes:
         corner = plane.position - shift * (between_columns * plane.along_row + between_rows * plane.down_column)
         place, groups = Dataset(), Dataset()
-        place.ImagePositionPatient = _decimals(*corner)
+        place.ImagePositionPatient = decimals(*corner)
         groups.PlanePositionSequence = [place]
         capture.PerFrameFunctionalGroupsSequence.append(groups)
-
-
-def _decimals(*values: float) -> list[DSfloat]:
-    """Returns values with as many digits as DICOM's 16 characters hold."""
-    return [DSfloat(float(value), auto_format=True) for value in values]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, RLELossless
-from pydicom.valuerep import DSfloat
 
 from medseg.errors import OutputError
-from medseg.io.dicom.derived_object import concept, series_description, write_derived
+from medseg.io.dicom.derived_object import concept, decimals, series_description, write_derived
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, on_planes
 from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, instance_reference, mask_digest
 from medseg.io.dicom.stack import stack_of
@@ -270,20 +269,15 @@ def _classic_slice(series: SourceSeries, i: int) -> Dataset:
     image.SeriesInstanceUID = series.uid
     image.FrameOfReferenceUID = series.frame_of_reference_uid
     image.Rows, image.Columns = plane.rows, plane.columns
-    image.ImagePositionPatient = _decimals(*plane.position)
-    image.ImageOrientationPatient = _decimals(*series.planes[0].along_row, *series.planes[0].down_column)
+    image.ImagePositionPatient = decimals(*plane.position)
+    image.ImageOrientationPatient = decimals(*series.planes[0].along_row, *series.planes[0].down_column)
     between_columns, between_rows = plane.pixel_spacing
-    image.PixelSpacing = _decimals(between_rows, between_columns)
-    image.SliceThickness, image.SpacingBetweenSlices = _decimals(series.slice_thickness, series.slice_distance)
+    image.PixelSpacing = decimals(between_rows, between_columns)
+    image.SliceThickness, image.SpacingBetweenSlices = decimals(series.slice_thickness, series.slice_distance)
     for keyword in SHARED:
         if keyword in series.header:
             image.add(series.header[keyword])
     return image
-
-
-def _decimals(*values: float) -> list[DSfloat]:
-    """Returns values with as many digits as DICOM's 16 characters hold."""
-    return [DSfloat(value, auto_format=True) for value in values]
 
 
 def _refer_to_slices(segmentation: "Segmentation", series: SourceSeries) -> None:
