@@ -106,6 +106,18 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def listed(items: Iterable[object], most: int = 5) -> str:
+    """Returns the first items in a row, and how many more there are: ``"a, b, c and 4 more"``.
+
+    Args:
+        items: What is named, as ``str`` writes it.
+        most: How many are named.
+    """
+    names = [str(item) for item in items]
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def draws_on_terminal() -> bool:
     """Returns whether bars and tables are drawn: on a terminal, where progress is shown at all."""
     return console.is_terminal and not console.quiet

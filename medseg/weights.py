@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from medseg.errors import MedsegError, printable, reading
 from medseg.files import written_whole
+from medseg.progress import listed
 
 Tensors = dict[str, torch.Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -78,9 +79,8 @@ def read_torch_file(path: Path, advice: str, raises: type[MedsegError]) -> Any:
             names = sorted(names) or re.findall(r"GLOBAL ([\w.]+)", str(error))
             if not names:
                 raise
-            more = f" and {len(names) - 3} more" * (len(names) > 3)
             raise raises(
-                f"{path}: holds more than weights: {printable(', '.join(names[:3]))}{more}, which could run code, so "
+                f"{path}: holds more than weights: {printable(listed(names, 3))}, which could run code, so "
                 "it is not read; ask who made it for a file of tensors and numbers alone"
             ) from error
 

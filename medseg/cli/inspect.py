@@ -11,7 +11,7 @@ import typer
 from medseg.cli.choosing import Cluster, IgnoreValue, Images, Instances, LabelMaps, Rename, Spacing, renames, workers_of
 from medseg.cli.json_output import print_json
 from medseg.cli.status import tell_by_status
-from medseg.progress import counted, say
+from medseg.progress import counted, listed, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -190,8 +190,7 @@ def _drawn(case: "InspectedCase") -> str:
         for name, n in case.voxels.items()
     ]
     amounts += [f"{counted(n, 'object')} of {name}" for name, n in (case.n_objects or {}).items()]
-    more = len(amounts) - LABELS_OF_CASE
-    drawn = ", ".join(amounts[:LABELS_OF_CASE]) + (f", {more} more" if more > 0 else "")
+    drawn = listed(amounts, LABELS_OF_CASE)
     if case.case.annotated is not None:
         drawn += f"; only {', '.join(case.case.annotated)} annotated"
     return drawn if case.annotated_part == 1 else f"{drawn}; {case.annotated_part:.1%} of the voxels annotated"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.json_output import print_json
+from medseg.progress import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,10 +75,8 @@ def _table(found: "tuple[FoundModel, ...]", console: "Console") -> None:
     for name in ("model", "by", "segments", "licence", "folder"):
         table.add_column(name, overflow="fold")
     for each in found:
-        more = f" and {len(each.structures) - MOST_NAMED} more" * (len(each.structures) > MOST_NAMED)
-        segments = ", ".join(each.structures[:MOST_NAMED]) + more
         by = each.program if each.is_medseg else f"{each.program}, to import"
-        table.add_row(each.name, by, segments, each.licence or "not said", each.path)
+        table.add_row(each.name, by, listed(each.structures, MOST_NAMED), each.licence or "not said", each.path)
     console.print(table, markup=False)
 
 

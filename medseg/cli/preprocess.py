@@ -21,7 +21,7 @@ from medseg.cli.choosing import (
 from medseg.cli.json_output import print_json
 from medseg.cli.plugins import Plugins
 from medseg.cli.status import tell_by_status
-from medseg.progress import counted, say
+from medseg.progress import counted, listed, say
 
 if TYPE_CHECKING:
     from medseg.config import Config
@@ -148,8 +148,7 @@ def _plan_table(result: "PreprocessResult", config: "Config") -> object:
     table = Table("plan", "", show_header=False)
     labels = record.labels.items if record.labels else ()
     table.add_row("cases", str(len(record.cases)))
-    more = f", … ({len(labels)})" if len(labels) > LABELS_SHOWN else ""
-    table.add_row("labels", ", ".join(f"{label.name} ({label.value})" for label in labels[:LABELS_SHOWN]) + more)
+    table.add_row("labels", listed((f"{label.name} ({label.value})" for label in labels), LABELS_SHOWN))
     if plans is None or grid is None:
         return table
     table.add_row("spacing", "×".join(f"{s:.4g}" for s in grid.spacing) + f" mm, axes {grid.orientation}")

@@ -23,6 +23,7 @@ from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.instances.case_labels import values_are_objects
 from medseg.io.discover import located
 from medseg.labels import Labels
+from medseg.progress import listed
 from medseg.volume import GRID_TOLERANCE
 
 
@@ -130,7 +131,7 @@ def find_pairs(
     if not common:
         raise SourceError(
             f"no file of {predictions} has the name of a reference in {references}: predictions are "
-            f"{_some(list(predicted.masks))}, references {_some(list(referred.masks))}; rename one side"
+            f"{listed(predicted.masks)}, references {listed(referred.masks)}; rename one side"
         )
     notes = _leave_out_unasked(predictions, predicted, referred)
     problems = [*referred.problems, *_without_reference(predicted, referred, references)]
@@ -146,7 +147,7 @@ def find_pairs(
         raise LabelError(problems[-1].message)
     ignored = sorted({name for pair in pairs for name in _ignored(pair.reference, referred.masks[pair.case_id])})
     if ignored:
-        notes.append(f"no labels, and not compared: {_some(ignored)}; name them by --rename 'SEGMENT=LABEL'")
+        notes.append(f"no labels, and not compared: {listed(ignored)}; name them by --rename 'SEGMENT=LABEL'")
     return CasePairs(tuple(pairs), labels, tuple(problems), tuple(notes))
 
 
@@ -183,7 +184,7 @@ def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: Found
         del referred.masks[name]
     if not unasked or predictions.is_file():
         return []
-    return [f"references of cases that were not to be predicted (predictions.json), left out: {_some(unasked)}"]
+    return [f"references of cases that were not to be predicted (predictions.json), left out: {listed(unasked)}"]
 
 
 def _labels_above(references: Path) -> Labels | None:
@@ -218,7 +219,7 @@ def _valued(mask: MaskSource, own: Labels | None, labels: Labels | None) -> Mask
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         raise LabelError(
-            f"{mask.path}: its segments ({_some(list(values))}) are none of the labels {_some(labels.names)}; say "
+            f"{mask.path}: its segments ({listed(values)}) are none of the labels {listed(labels.names)}; say "
             f"which of the references are by --rename '{next(iter(values))}={labels.names[0]}'"
         )
     return replace(mask, drawn=replace(mask.drawn, values=known))
@@ -236,8 +237,3 @@ def _without_reference(predicted: FoundMasks, referred: FoundMasks, references: 
     alone = [(name, mask.path) for name, mask in predicted.masks.items() if name not in referred.masks]
     what = f"has no reference of that name in {references}"
     return [*told, *(Problem(name, path, f"{path} {what}") for name, path in alone)]
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown}, … ({len(names)})"

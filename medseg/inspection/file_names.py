@@ -8,6 +8,7 @@ from medseg.inspection.finding import Finding
 from medseg.inspection.repair import Recompress, Rename
 from medseg.io.file_signature import content_suffix
 from medseg.io.folders import ITK_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is_itk, is_nifti, is_picture
+from medseg.progress import listed
 
 # Formats that hold images and that medseg does not read, by suffix.
 FOREIGN = {
@@ -42,8 +43,7 @@ def foreign(files: Iterable[Path]) -> Iterator[Finding]:
         if path.suffix.lower() in FOREIGN:
             found[FOREIGN[path.suffix.lower()]].append(path)
     for name, paths in found.items():
-        count = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        what = f"{name} files are not read ({paths[0].name}{count})"
+        what = f"{name} files are not read ({listed((path.name for path in paths), 1)})"
         yield Finding("warning", "foreign-format", paths[0], what, "convert what holds images to .nii.gz")
 
 

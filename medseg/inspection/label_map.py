@@ -13,10 +13,11 @@ from medseg.errors import LabelError, MedsegError
 from medseg.inspection.finding import Finding, told
 from medseg.inspection.repair import Revalue
 from medseg.instances.case_labels import CaseLabels, read_case_labels, told_apart
-from medseg.instances.object_map import ObjectMap, pieces, some_names
+from medseg.instances.object_map import ObjectMap, pieces
 from medseg.io.read import read_geometry, read_volume
 from medseg.io.source import ImageSource
 from medseg.labels import Labels
+from medseg.progress import listed
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 
@@ -90,7 +91,7 @@ def _in_pieces(case: Case, label: LabelSource, objects: ObjectMap) -> Iterator[F
     """Yields that objects lie in several pieces, as a slip of the brush leaves them."""
     several = [objects.names[i] for i in np.flatnonzero(pieces(objects.array) > 1)]
     if several:
-        what = f"objects in several pieces: {len(several)} of {len(objects)} ({some_names(several)})"
+        what = f"objects in several pieces: {len(several)} of {len(objects)} ({listed(several)})"
         to_do = "each is taken for one object; number its pieces apart where they are several"
         path = label.path if case.objects is None else case.objects.path
         yield Finding("warning", "object-in-pieces", path, what, to_do, case.case_id)

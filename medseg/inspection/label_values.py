@@ -13,7 +13,7 @@ from medseg.inspection.finding import Finding, told
 from medseg.inspection.label_map import Drawn
 from medseg.inspection.repair import Revalue
 from medseg.labels import MANY_LABELS, MOST_LABELS, Labels
-from medseg.progress import counted
+from medseg.progress import counted, listed
 from medseg.structures import check_annotated
 
 VALUES_SHOWN = 6
@@ -33,7 +33,7 @@ def value_findings(drawn: Sequence[Drawn], known: Labels | None, sound: Collecti
         if not found or each.case.label is None:
             continue
         if known is None:
-            what = f"was drawn in the values {_some(meant)}, but holds others too: {_with_counts(found)}"
+            what = f"was drawn in the values {listed(meant, VALUES_SHOWN)}, but holds others too: {_with_counts(found)}"
         else:
             what = _refused(known, found)
         to_do = "correct the label map, or name all values in a dataset.json where each is a label"
@@ -134,10 +134,5 @@ def _refused(known: Labels, found: dict[int, int]) -> str:
 
 
 def _with_counts(voxels: dict[int, int]) -> str:
-    most = sorted(voxels.items(), key=lambda pair: -pair[1])[:VALUES_SHOWN]
-    more = f", … ({len(voxels)} values)" if len(voxels) > VALUES_SHOWN else ""
-    return ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most) + more
-
-
-def _some(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values[:VALUES_SHOWN])) + (", …" if len(values) > VALUES_SHOWN else "")
+    most = sorted(voxels.items(), key=lambda pair: -pair[1])
+    return listed((f"{value} ({counted(n, 'voxel')})" for value, n in most), VALUES_SHOWN)

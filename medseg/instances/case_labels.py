@@ -15,9 +15,9 @@ import numpy as np
 from medseg.dataset.cases import Case, LabelSource
 from medseg.dataset.reading import label_map_on, read_label_map, read_segments
 from medseg.errors import LabelError
-from medseg.instances.object_map import ObjectMap, components, numbered, some_names
+from medseg.instances.object_map import ObjectMap, components, numbered
 from medseg.labels import IGNORED, Labels
-from medseg.progress import counted
+from medseg.progress import counted, listed
 from medseg.volume import Array, Geometry
 
 
@@ -117,7 +117,7 @@ def with_classes(numbers: Array, label_map: Array, labels: Labels, path: Path) -
     nowhere = [name for name, label in zip(objects.names, chosen, strict=True) if label == 0]
     if nowhere:
         raise LabelError(
-            f"{path}: {counted(len(nowhere), 'object')} ({some_names(nowhere)}) lie where the label map has no label; "
+            f"{path}: {counted(len(nowhere), 'object')} ({listed(nowhere)}) lie where the label map has no label; "
             "are the two of one image?"
         )
     is_instance = np.isin(chosen, labels.instance_values)
@@ -153,5 +153,5 @@ def _of_segments(case: Case, label: LabelSource, grid: Geometry, labels: Labels,
     present = segments.present()
     is_object = np.isin(segments.classes, [labels.values[i - 1] for i in labels.instance_values])
     hidden = [name for name, is_it in zip(segments.names, is_object & ~present, strict=True) if is_it]
-    notes = [f"of no voxel that others do not cover, and left out: {some_names(hidden)}"] if hidden else []
+    notes = [f"of no voxel that others do not cover, and left out: {listed(hidden)}"] if hidden else []
     return CaseLabels(segments.class_map, segments.only(is_object & present), (*read.notes, *notes))

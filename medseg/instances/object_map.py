@@ -1,6 +1,5 @@
 """Object maps: one number for each object of a case."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import numpy as np
 
 from medseg.errors import LabelError
 from medseg.labels import Labels
+from medseg.progress import listed
 from medseg.transforms.grids import label_map_on_grid
 from medseg.volume import Array, Geometry
 
-NAMES_SHOWN = 5
 EDGE = 1e-6  # of a voxel: centres that lie between two voxels of the source take the lower one
 LARGEST_TABLE = 2**24  # entries that are cheap in any case
 
@@ -136,7 +135,7 @@ def numbered(values: Array, label: int = 1, ignore: int | None = None, path: Pat
     if len(ids) and ids[0] < 0:
         below = [str(value) for value in ids[ids < 0]]
         raise LabelError(
-            f"{where}: numbers objects by values below 0: {some_names(below)}; number them 1, 2, 3, …, or say "
+            f"{where}: numbers objects by values below 0: {listed(below)}; number them 1, 2, 3, …, or say "
             f"--ignore-value {below[0]} where that marks voxels that nobody annotated"
         )
     return ObjectMap(_renumbered(values, ids), np.full(len(ids), label), tuple(map(str, ids.tolist())))
@@ -224,12 +223,6 @@ def objects_on(objects: Array, source: Geometry, target: Geometry) -> Array:
     inside = [place[taken] for place, taken in zip(places, within, strict=True)]
     result[np.ix_(*within)] = turned[np.ix_(*inside)]
     return result
-
-
-def some_names(names: Sequence[str]) -> str:
-    """Returns names of objects for a message: ``"12, 17, 40, 41, 42, … (112)"``."""
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown}, … ({len(names)})"
 
 
 def _whole(values: Array, where: str) -> Array:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from medseg.labels import Labels
+from medseg.progress import listed
 from medseg.structures import COLOURS, Colour, Label, Region
 from medseg.terminology import Code
 from medseg.volume import Array, Geometry, Shape3
-
-MOST_NAMED = 5  # segments in a message
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,7 @@ def value_counts(layer: Array) -> Array:
 
 def some_of(names: Sequence[str]) -> str:
     """Returns names for a message: ``"'liver', 'spleen' and 3 more"``."""
-    shown = ", ".join(f"'{name}'" for name in names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+    return listed(f"'{name}'" for name in names)
 
 
 def with_regions(segmentation: Segmentation) -> tuple[Array, Labels]:

@@ -11,7 +11,7 @@ from medseg.dataset.label_values import rare_value_warning, rare_values, stray_v
 from medseg.errors import LabelError, Problem
 from medseg.labels import MANY_LABELS, Labels
 from medseg.preparation.checked_case import Checked, leave_out
-from medseg.progress import counted, warn
+from medseg.progress import counted, listed, warn
 from medseg.structures import check_annotated
 
 VALUES_SHOWN = 8
@@ -99,8 +99,7 @@ def _without_strays(checked: Sequence[Checked], problems: list[Problem], fix: Ca
 def _some_values(voxels: Mapping[int, int]) -> str:
     """Returns the most frequent values in words."""
     most = sorted(voxels.items(), key=lambda pair: -pair[1])
-    shown = ", ".join(f"{value} ({counted(n, 'voxel')})" for value, n in most[:VALUES_SHOWN])
-    return shown if len(most) <= VALUES_SHOWN else f"{shown}, … ({len(most)} values)"
+    return listed((f"{value} ({counted(n, 'voxel')})" for value, n in most), VALUES_SHOWN)
 
 
 def _tell_rare(checked: Sequence[Checked]) -> None:

@@ -6,11 +6,10 @@ from typing import NamedTuple
 from medseg.dataset.image_warnings import copies_among
 from medseg.errors import Problem
 from medseg.fingerprint import UsualValues
-from medseg.instances.object_map import some_names
 from medseg.labels import Labels
 from medseg.plan import Grid, Normalization
 from medseg.preparation.checked_case import Checked
-from medseg.progress import counted, warn
+from medseg.progress import counted, listed, warn
 from medseg.transforms.intensities import unlike_the_others, usual_values
 from medseg.transforms.lost_labels import spacing_to_keep
 
@@ -75,7 +74,7 @@ def lost_labels(checked: Sequence[Checked], labels: Labels, grid: Grid) -> list[
         for gone in item.vanished_objects:
             name, ml = labels.names[labels.values.index(gone.label)], gone.voxels * source_grid.voxel_volume_ml
             what = (
-                f"{name}: {len(gone.names)} of {counted(gone.n_objects, 'object')} ({some_names(gone.names)}; "
+                f"{name}: {len(gone.names)} of {counted(gone.n_objects, 'object')} ({listed(gone.names)}; "
                 f"{counted(gone.voxels, 'voxel')}, {ml:.2g} ml) are gone on the model grid; --set "
                 f"preprocessing.spacing={own}, the spacing of this case, keeps them"
             )

@@ -10,7 +10,7 @@ from medseg.errors import ConfigError
 from medseg.extras import check_installed
 from medseg.files import ensure_folder
 from medseg.inferers.memory_plan import bytes_of
-from medseg.progress import say
+from medseg.progress import listed, say
 
 if TYPE_CHECKING:
     from medseg.pacs.settings import DicomSettings
@@ -117,8 +117,7 @@ def _folder_of(data: str | Path | None, dicom: "DicomSettings | None") -> Path:
 
 def _tell(models: Mapping[str, "ServedModel"], datastore: "Datastore | None") -> None:
     for model in models.values():
-        names = ", ".join(model.label_names[:MOST_SHOWN])
-        more = f" and {len(model.label_names) - MOST_SHOWN} more" if len(model.label_names) > MOST_SHOWN else ""
-        say(f"  {model.name}: {names}{more}{'; takes prompts' if model.is_promptable else ''}")
+        names = listed(model.label_names, MOST_SHOWN)
+        say(f"  {model.name}: {names}{'; takes prompts' if model.is_promptable else ''}")
     if datastore is not None:
         say(datastore.counts())

@@ -11,7 +11,7 @@ import pytest
 import medseg
 from medseg import progress
 from medseg.parallel import run_in_workers
-from medseg.progress import say, show_progress, track, warn
+from medseg.progress import listed, say, show_progress, track, warn
 
 
 @pytest.fixture
@@ -76,3 +76,8 @@ def test_the_switch_is_public(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("medseg.io").warning("odd")
     medseg.show_progress()
     assert capsys.readouterr().err == ""
+
+
+def test_the_first_items_stand_for_many() -> None:
+    assert listed([]) == "" and listed(["a", "b"], 2) == "a, b"
+    assert listed(range(3), 1) == "0 and 2 more"

@@ -16,6 +16,7 @@ from medseg.io.dicom.stack import PLACE_TOLERANCE
 from medseg.io.dicom_seg.reader import dicom_seg_planes
 from medseg.io.rtstruct.reader import rtstruct_contours
 from medseg.io.source import ImageSource
+from medseg.progress import listed
 
 # Kinds of segmentations that tell what they were drawn on, by UIDs and by geometry.
 SAY_THEIR_IMAGE = ("dicom_seg", "rtstruct")
@@ -51,9 +52,8 @@ def note_unused(draft: CaseListDraft, listing: Listing) -> None:
     told = {problem.path for problem in draft.problems}
     unused = [s for s in listing.found.segmentations if s not in used and s.path not in told]
     if unused:
-        paths = [listing.relative(source) for source in unused[:MOST_SHOWN]]
-        more = f" and {len(unused) - MOST_SHOWN} more" if len(unused) > MOST_SHOWN else ""
-        draft.notes.append(f"segmentations of no case, left out: {', '.join(paths)}{more}")
+        paths = listed(map(listing.relative, unused), MOST_SHOWN)
+        draft.notes.append(f"segmentations of no case, left out: {paths}")
 
 
 def candidate_series(segmentation: ImageSource, series: Sources) -> Sources:

@@ -11,7 +11,7 @@ from medseg.dataset.layouts.listing import Listing
 from medseg.dataset.layouts.pairing import paired_by_name, paired_folders
 from medseg.errors import Problem, SourceError
 from medseg.io.folders import stem
-from medseg.progress import counted
+from medseg.progress import counted, listed
 
 IMAGE = r"(?:images?|imgs?|scans?|volumes?)"
 # The first is taken where there are several for one folder of images.
@@ -86,9 +86,8 @@ def one_level_down(listing: Listing) -> Listing | None:
     """
     found = list(_datasets_below(listing, DEEPEST - 1))
     if len(found) > 1:
-        names = ", ".join(dataset.path.relative_to(listing.path).as_posix() for dataset in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise SourceError(f"{listing.path}: holds {len(found)} datasets, {names}{more}; give one of these folders")
+        names = listed((dataset.path.relative_to(listing.path).as_posix() for dataset in found), 5)
+        raise SourceError(f"{listing.path}: holds {len(found)} datasets, {names}; give one of these folders")
     return found[0] if found else None
 
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from medseg.progress import counted
+from medseg.progress import counted, listed
 
 # Folders that part a dataset, and aren't patients.
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "data")
@@ -45,10 +45,9 @@ def patients_note(groups: Sequence[str]) -> list[str]:
     several = {name: n for name, n in sorted(Counter(groups).items()) if n > 1}
     if not several:
         return []
-    shown = ", ".join(f"{name} ({counted(n, 'case')})" for name, n in list(several.items())[:MOST_SHOWN])
-    more = f" and {len(several) - MOST_SHOWN} more" if len(several) > MOST_SHOWN else ""
+    shown = listed((f"{name} ({counted(n, 'case')})" for name, n in several.items()), MOST_SHOWN)
     return [
-        f"taken for one patient by their names, and never on both sides of a split: {shown}{more}; a cases.csv with "
+        f"taken for one patient by their names, and never on both sides of a split: {shown}; a cases.csv with "
         "the column group says otherwise"
     ]
 

@@ -8,6 +8,7 @@ from medseg.dataset.layouts.case_list_draft import CaseListDraft
 from medseg.dataset.layouts.file_names import rest_after, safe, split_channel
 from medseg.dataset.layouts.listing import Listing
 from medseg.io.source import ImageSource
+from medseg.progress import listed
 
 # A single group of more files than this, numbered from 0000, is a row of cases, not one case with channels.
 MOST_CHANNELS = 8
@@ -47,7 +48,7 @@ def leave_out_derived(draft: CaseListDraft, listing: Listing) -> None:
         for source in sources:
             of_kind[source.derived].append(listing.relative(source))
     draft.hints += [
-        f"left out, computed from other images: {kind} in {_some(paths)}; take it with --images '{paths[0]}'"
+        f"left out, computed from other images: {kind} in {listed(paths, 1)}; take it with --images '{paths[0]}'"
         for kind, paths in of_kind.items()
     ]
 
@@ -115,7 +116,3 @@ def _usual_channels(channels: Channels, needed: str | None = None) -> frozenset[
     if n_cases <= len(channels) / 2 or (needed is not None and needed not in names) or not few_enough:
         return frozenset()
     return names
-
-
-def _some(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

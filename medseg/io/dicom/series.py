@@ -25,6 +25,7 @@ from medseg.io.dicom.stack import stack_of
 from medseg.io.dicom.volumes import Slice, split_into_volumes
 from medseg.io.folders import files_under
 from medseg.io.source import Found, ImageSource
+from medseg.progress import listed
 from medseg.volume import Array, Geometry, Volume
 
 
@@ -126,8 +127,7 @@ def _first_file(volumes: list[ImageSource]) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _left_out(reason: str, paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"left out, {reason}: {paths[0]}{more}"
+    return f"left out, {reason}: {listed(paths, 1)}"
 
 
 def _sources(headers: Sequence[FileHeader]) -> tuple[list[list[ImageSource]], list[Problem]]:
