@@ -3,7 +3,9 @@
 Public names are imported when they are first used, since PyTorch and MONAI take seconds to import.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.dataset.patches import Batch, PatchSampler
@@ -12,24 +14,14 @@ if TYPE_CHECKING:
     from medseg.dataset.store import PreparedDataset
 
 _HOMES = {
-    "Batch": "patches",
-    "DatasetRecord": "prepared_json",
-    "PatchSampler": "patches",
-    "PreparedDataset": "store",
-    "Split": "splits",
-    "split_fold": "splits",
+    "Batch": "medseg.dataset.patches",
+    "DatasetRecord": "medseg.dataset.prepared_json",
+    "PatchSampler": "medseg.dataset.patches",
+    "PreparedDataset": "medseg.dataset.store",
+    "Split": "medseg.dataset.splits",
+    "split_fold": "medseg.dataset.splits",
 }
 
 __all__ = ["Batch", "DatasetRecord", "PatchSampler", "PreparedDataset", "Split", "split_fold"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg.dataset' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(f"medseg.dataset.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

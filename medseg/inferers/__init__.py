@@ -16,7 +16,9 @@ It is a plan in 3D; a network in 2D sees slices across ``plan.slice_axis``. To t
 makers see ``StreamingInferer`` and ``medseg.training``.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.inferers.memory_plan import MemoryPlan
@@ -25,24 +27,14 @@ if TYPE_CHECKING:
     from medseg.inferers.streaming import PlacedSlab, StreamingInferer
 
 _HOMES = {
-    "MemoryPlan": "memory_plan",
-    "Model": "model",
-    "ModelRecord": "model_record",
-    "PlacedSlab": "streaming",
-    "StreamingInferer": "streaming",
-    "load_model": "model",
+    "MemoryPlan": "medseg.inferers.memory_plan",
+    "Model": "medseg.inferers.model",
+    "ModelRecord": "medseg.inferers.model_record",
+    "PlacedSlab": "medseg.inferers.streaming",
+    "StreamingInferer": "medseg.inferers.streaming",
+    "load_model": "medseg.inferers.model",
 }
 
 __all__ = ["MemoryPlan", "Model", "ModelRecord", "PlacedSlab", "StreamingInferer", "load_model"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg.inferers' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(f"medseg.inferers.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

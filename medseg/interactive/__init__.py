@@ -8,7 +8,9 @@ Example:
     (12, 40, 7)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.interactive.object_mask import MaskChange
@@ -28,14 +30,4 @@ _HOMES = {
 
 __all__ = ["Box", "InteractiveSession", "Lasso", "MaskChange", "Point", "Scribble", "load_promptable"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg.interactive' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

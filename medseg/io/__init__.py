@@ -26,7 +26,9 @@ Volumes are made of arrays, too, and images are found where a path leads:
     ('nifti', 'label_map.nii.gz', dtype('uint8'))
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.io.certificates.certificate import Certificate
@@ -68,14 +70,4 @@ __all__ = [
     "read_volume", "segments_of", "source_of", "write_mask", "write_nifti",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg.io' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

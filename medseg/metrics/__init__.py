@@ -50,8 +50,9 @@ Several at once, over the batches of a validation loop:
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.metrics.centreline import centreline_dice
@@ -74,20 +75,37 @@ if TYPE_CHECKING:
     from medseg.metrics.rand import RandScores, rand_scores
     from medseg.metrics.surface import SurfaceDistances, assd, hd, hd95, surface_dice, surface_distances
 
-# Where each name is defined. It is imported when it is first used: MONAI and scikit-image take seconds to import.
 _HOMES = {
-    "centreline": ("centreline_dice",),
-    "iteration": (
-        "AverageSurfaceDistanceMetric", "CentrelineDiceMetric", "DiceMetric", "HausdorffDistance95Metric",
-        "HausdorffDistanceMetric", "IoUMetric", "LesionF1Metric", "PanopticQualityMetric", "PrecisionMetric",
-        "SensitivityMetric", "SurfaceDiceMetric",
-    ),
-    "lesions": ("Lesions", "match_lesions"),
-    "mask_metric": ("MaskMetric",),
-    "overlap": ("Overlap", "count_overlaps", "dice", "iou", "precision", "sensitivity"),
-    "rand": ("RandScores", "rand_scores"),
-    "surface": ("SurfaceDistances", "assd", "hd", "hd95", "surface_dice", "surface_distances"),
-}  # fmt: skip
+    "AverageSurfaceDistanceMetric": "medseg.metrics.iteration",
+    "CentrelineDiceMetric": "medseg.metrics.iteration",
+    "DiceMetric": "medseg.metrics.iteration",
+    "HausdorffDistance95Metric": "medseg.metrics.iteration",
+    "HausdorffDistanceMetric": "medseg.metrics.iteration",
+    "IoUMetric": "medseg.metrics.iteration",
+    "LesionF1Metric": "medseg.metrics.iteration",
+    "Lesions": "medseg.metrics.lesions",
+    "MaskMetric": "medseg.metrics.mask_metric",
+    "Overlap": "medseg.metrics.overlap",
+    "PanopticQualityMetric": "medseg.metrics.iteration",
+    "PrecisionMetric": "medseg.metrics.iteration",
+    "RandScores": "medseg.metrics.rand",
+    "SensitivityMetric": "medseg.metrics.iteration",
+    "SurfaceDiceMetric": "medseg.metrics.iteration",
+    "SurfaceDistances": "medseg.metrics.surface",
+    "assd": "medseg.metrics.surface",
+    "centreline_dice": "medseg.metrics.centreline",
+    "count_overlaps": "medseg.metrics.overlap",
+    "dice": "medseg.metrics.overlap",
+    "hd": "medseg.metrics.surface",
+    "hd95": "medseg.metrics.surface",
+    "iou": "medseg.metrics.overlap",
+    "match_lesions": "medseg.metrics.lesions",
+    "precision": "medseg.metrics.overlap",
+    "rand_scores": "medseg.metrics.rand",
+    "sensitivity": "medseg.metrics.overlap",
+    "surface_dice": "medseg.metrics.surface",
+    "surface_distances": "medseg.metrics.surface",
+}
 
 __all__ = [
     "AverageSurfaceDistanceMetric", "CentrelineDiceMetric", "DiceMetric", "HausdorffDistance95Metric",
@@ -97,13 +115,4 @@ __all__ = [
     "precision", "rand_scores", "sensitivity", "surface_dice", "surface_distances",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"medseg.metrics.{module}"), name)
-    raise AttributeError(f"module 'medseg.metrics' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

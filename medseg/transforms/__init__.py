@@ -52,7 +52,9 @@ What a plan does with a volume, and who looks at its logits part by part on the 
     1.0
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from medseg.transforms.augmentation.batch import BatchTransform
@@ -78,36 +80,36 @@ if TYPE_CHECKING:
     from medseg.transforms.spatial import OrthogonalGridd, ResampleToSpacingd
 
 _HOMES = {
-    "Augmentation": "augmentation.pipeline",
-    "BatchTransform": "augmentation.batch",
-    "ClipExtremesd": "normalize",
-    "EachSample": "augmentation.pipeline",
-    "ModelGridRule": "model_grid",
-    "NormalizeChannelsd": "normalize",
-    "OrthogonalGridd": "spatial",
-    "Prepared": "prepared",
-    "Preprocessing": "preprocessing",
-    "RandAffineBatch": "augmentation.spatial",
-    "RandBrightnessBatch": "augmentation.intensity",
-    "RandChannelDropoutBatch": "augmentation.intensity",
-    "RandColourBatch": "augmentation.colour",
-    "RandContrastBatch": "augmentation.intensity",
-    "RandFlipBatch": "augmentation.spatial",
-    "RandGammaBatch": "augmentation.intensity",
-    "RandGaussianBlurBatch": "augmentation.intensity",
-    "RandGaussianNoiseBatch": "augmentation.intensity",
-    "RandLowResolutionBatch": "augmentation.intensity",
-    "ReadVolumed": "reading",
-    "ResampleToSpacingd": "spatial",
-    "Restored": "restoring",
-    "Restoring": "restoring",
-    "augmentation_for": "augmentation.pipeline",
-    "build_augmentation": "augmentation.pipeline",
-    "build_preprocessing": "preprocessing",
-    "monai_transform": "registry",
-    "prepare": "prepared",
-    "restore": "restoring",
-    "restore_label_map": "restoring",
+    "Augmentation": "medseg.transforms.augmentation.pipeline",
+    "BatchTransform": "medseg.transforms.augmentation.batch",
+    "ClipExtremesd": "medseg.transforms.normalize",
+    "EachSample": "medseg.transforms.augmentation.pipeline",
+    "ModelGridRule": "medseg.transforms.model_grid",
+    "NormalizeChannelsd": "medseg.transforms.normalize",
+    "OrthogonalGridd": "medseg.transforms.spatial",
+    "Prepared": "medseg.transforms.prepared",
+    "Preprocessing": "medseg.transforms.preprocessing",
+    "RandAffineBatch": "medseg.transforms.augmentation.spatial",
+    "RandBrightnessBatch": "medseg.transforms.augmentation.intensity",
+    "RandChannelDropoutBatch": "medseg.transforms.augmentation.intensity",
+    "RandColourBatch": "medseg.transforms.augmentation.colour",
+    "RandContrastBatch": "medseg.transforms.augmentation.intensity",
+    "RandFlipBatch": "medseg.transforms.augmentation.spatial",
+    "RandGammaBatch": "medseg.transforms.augmentation.intensity",
+    "RandGaussianBlurBatch": "medseg.transforms.augmentation.intensity",
+    "RandGaussianNoiseBatch": "medseg.transforms.augmentation.intensity",
+    "RandLowResolutionBatch": "medseg.transforms.augmentation.intensity",
+    "ReadVolumed": "medseg.transforms.reading",
+    "ResampleToSpacingd": "medseg.transforms.spatial",
+    "Restored": "medseg.transforms.restoring",
+    "Restoring": "medseg.transforms.restoring",
+    "augmentation_for": "medseg.transforms.augmentation.pipeline",
+    "build_augmentation": "medseg.transforms.augmentation.pipeline",
+    "build_preprocessing": "medseg.transforms.preprocessing",
+    "monai_transform": "medseg.transforms.registry",
+    "prepare": "medseg.transforms.prepared",
+    "restore": "medseg.transforms.restoring",
+    "restore_label_map": "medseg.transforms.restoring",
 }
 
 __all__ = [
@@ -119,14 +121,4 @@ __all__ = [
     "restore_label_map",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg.transforms' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(f"medseg.transforms.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
