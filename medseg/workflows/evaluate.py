@@ -7,20 +7,14 @@ from pathlib import Path
 from typing import Any, overload
 
 from medseg.dataset.cases import as_names
-from medseg.errors import LabelError, Problem
-from medseg.evaluation.calibration import calibrate_pairs
 from medseg.evaluation.case import TOLERANCE_MM, Failed, Measures
+from medseg.evaluation.cohort import EvaluationOptions, evaluate_cohort
 from medseg.evaluation.evaluation import Evaluation, tell_evaluation, write_objects
-from medseg.evaluation.measure import labels_of_values, measure_pair, measure_pairs
 from medseg.evaluation.metrics_json import write_metrics
-from medseg.evaluation.pairs import EvaluatedMasks, find_pairs
-from medseg.evaluation.summary import summarise
 from medseg.files import ensure_folder, write_text
 from medseg.labels import Labels
 from medseg.metrics.definitions import DEFAULT, chosen
 from medseg.metrics.lesions import LEAST_IOU
-from medseg.progress import say
-from medseg.remote_workers import RemoteWorkers
 from medseg.report.evaluation import REPORT_FILE, write_evaluation
 from medseg.volume import GRID_TOLERANCE
 from medseg.workflows.evaluate_methods import EvaluatedMethods, evaluate_methods
@@ -88,50 +82,23 @@ def evaluate(
         ConfigError: For an unknown metric.
         OutputError: When the folder cannot be written to.
     """
+    options = EvaluationOptions(
+        measures=Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou, failed),
+        usual_metrics=tuple(metrics) == DEFAULT, labels=labels, cases=cases, grid_tolerance=grid_tolerance,
+        workers=workers, rename=rename or {}, ignore_value=ignore_value, instances=as_names(instances),
+        executor=executor,
+    )  # fmt: skip
+    folder = None if output is None else Path(output)
     if isinstance(predictions, list | tuple):
-        options = {
-            "metrics": metrics, "tolerance_mm": tolerance_mm, "lesion_iou": lesion_iou, "labels": labels,
-            "cases": cases, "grid_tolerance": grid_tolerance, "workers": workers, "rename": rename,
-            "ignore_value": ignore_value, "failed": failed, "instances": instances,
-            "executor": executor,
-        }  # fmt: skip
-        return evaluate_methods(
-            predictions,
-            None if output is None else Path(output),
-            lambda path, folder: evaluate(path, references, folder, **options),
-        )
-    measures = Measures(tuple(chosen(metrics)), tolerance_mm, lesion_iou, failed)
-    folder = None if output is None else ensure_folder(Path(output))
-    found = find_pairs(Path(predictions), Path(references), cases, rename, as_names(instances))
-    for note in found.notes:
-        say(note)
-    problems: list[Problem] = []
-    by = workers if executor is None else RemoteWorkers(executor, (Path(predictions), Path(references)))
-    known = labels or found.labels or labels_of_values(found.pairs, grid_tolerance, by, ignore_value)
-    known = known.ignoring(ignore_value)
-    measures.check_labels(known)
-    if known.instances and tuple(metrics) == DEFAULT:
-        measures = measures._replace(metrics=tuple(chosen((*DEFAULT, "objects"))))
-    measure = partial(measure_pair, labels=known, measures=measures, grid_tolerance=grid_tolerance)
-    pairs, measured = measure_pairs(measure, found.pairs, measures.failed, by, problems)
-    records = tuple(record for pair in pairs for record in measured[pair.case_id].records)
-    if not records and not problems and not found.problems:
-        raise LabelError(f"{predictions} and {references} hold nothing but background")
-    masks = EvaluatedMasks(Path(predictions), Path(references), pairs, known, grid_tolerance, rename or {})
-    predicted = [pair for pair in pairs if pair.prediction]
-    calibration = calibrate_pairs(predicted, masks.predictions, known, grid_tolerance, by, problems)
-    problems += found.problems  # last, since there may be many files without a partner
-    evaluation = Evaluation(
-        measures,
-        records,
-        summarise(records),
-        tuple(problems),
-        masks,
-        calibration,
-        {pair.case_id: pair.failure for pair in pairs if pair.failure},
-        {case_id: each.unknown for case_id, each in measured.items() if each.unknown},
-        tuple(each for pair in pairs for each in measured[pair.case_id].objects),
-    )
+        evaluate_one = partial(_evaluated, references=Path(references), options=options)
+        return evaluate_methods(predictions, folder, evaluate_one)
+    return _evaluated(Path(predictions), folder, Path(references), options)
+
+
+def _evaluated(predictions: Path, output: Path | None, references: Path, options: EvaluationOptions) -> Evaluation:
+    """Measures one folder or file of predictions, and writes what was found."""
+    folder = None if output is None else ensure_folder(output)
+    evaluation = evaluate_cohort(predictions, references, options)
     tell_evaluation(evaluation)
     if folder is not None:
         write_metrics(folder, evaluation.as_record())
