@@ -120,12 +120,9 @@ def train(
         "training.teacher": teacher,
         "training.seed": seed,
     }
-    ignored = [s for s in settings or [] if s.startswith(("preprocessing.", "planning.")) and ".cpu_" not in s]
-    if ignored:
-        raise typer.BadParameter(f"--set {ignored[0]} is settled when data are prepared; give it to medseg preprocess")
     overrides = [
         *(["training.prompts=labels"] if prompts else []),  # first, since --set may say more
-        *(settings or []),
+        *of_training(settings or []),
         *(f"{key}={value}" for key, value in options.items() if value is not None),
     ]
     fresh = (settings, config, dims, network, fold, init, teacher, prompts, metric)
@@ -160,6 +157,18 @@ def train(
         show_result(result, output, as_json)
     if result.evaluation is None or result.evaluation.problems:
         raise typer.Exit(1)
+
+
+def of_training(settings: list[str]) -> list[str]:
+    """Returns what ``--set`` says.
+
+    Raises:
+        BadParameter: A setting is none of a training.
+    """
+    for setting in settings:
+        if setting.startswith(("preprocessing.", "planning.")) and ".cpu_" not in setting:
+            raise typer.BadParameter(f"--set {setting} is settled when data are prepared; give it to medseg preprocess")
+    return settings
 
 
 def submitted_or_shown(command: "TrainingCommand", cluster: str | None, nodes: int, dry_run: bool) -> None:

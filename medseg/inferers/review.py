@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
@@ -149,7 +149,44 @@ class Review(Record):
         ]
 
 
-def removed_surely(changes: Iterable[RuleEffect]) -> Iterator[str]:
+class Judgement(NamedTuple):
+    """Whether a person should look at a case.
+
+    Attributes:
+        estimated_dice: The Dice that a reference would give, by label; empty where the model has no rules.
+        review: Whether a person should look; None where nothing is odd and the model has no rules.
+        review_reasons: Why, in words.
+    """
+
+    estimated_dice: dict[str, float]
+    review: bool | None
+    review_reasons: tuple[str, ...]
+
+
+def judge(
+    rules: Review | None,
+    expected: Mapping[str, float],
+    volumes_ml: Mapping[str, float],
+    oddities: Iterable[str],
+    changes: Iterable[RuleEffect],
+) -> Judgement:
+    """Returns whether a person should look at a case.
+
+    Args:
+        rules: The model's; None where too few cases were held back from training.
+        expected: Expected Dice by label.
+        volumes_ml: Volumes by label.
+        oddities: What is odd about the image, in words.
+        changes: What postprocessing changed.
+    """
+    reasons = (*oddities, *_removed_surely(changes))
+    if rules is None:
+        return Judgement({}, True if reasons else None, reasons)
+    reasons = (*reasons, *rules.reasons(expected, volumes_ml))
+    return Judgement(rules.estimates(expected), bool(reasons), reasons)
+
+
+def _removed_surely(changes: Iterable[RuleEffect]) -> Iterator[str]:
     """Yields of what postprocessing changed, in words, what it removed though the network was sure of it."""
     return (str(change) for change in changes if (change.mean_probability or 0.0) >= SURE)
 

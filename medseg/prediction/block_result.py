@@ -15,7 +15,7 @@ from medseg.files import folder_written_whole
 from medseg.inferers.confidence import Confidence
 from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
-from medseg.inferers.review import removed_surely
+from medseg.inferers.review import judge
 from medseg.io.certificates.certificate import Certificate
 from medseg.io.folders import REJECTED
 from medseg.io.mask_formats import NIFTI, OME_ZARR, Format, Written, usual_format
@@ -80,8 +80,7 @@ def finished_case(
     rules, known = record.plan.grid.normalization, plan.statistics.channels
     profiles = [profile(np.array(each.quantiles), rule) for each, rule in zip(known, rules, strict=True)]
     oddities = [*value_oddities(case, record, profiles, {i: k.oddity for i, k in enumerate(known) if k.oddity})]
-    reasons = [*oddities, *removed_surely(changes)]
-    reasons += [] if record.review is None else record.review.reasons(confidence.expected_dice, volumes)
+    judgement = judge(record.review, confidence.expected_dice, volumes, oddities, changes)
     different = sum(each.different for each in records)
     masks, not_written = _masks(case, predictor, store, geometry, different)
     first_look = ("first look: is left out where blocks are predicted",) if predictor.config.first_look else ()
@@ -112,9 +111,7 @@ def finished_case(
         masks=masks,
         not_written=not_written,
         expected_dice=confidence.expected_dice,
-        estimated_dice={} if record.review is None else record.review.estimates(confidence.expected_dice),
-        review=None if record.review is None and not reasons else bool(reasons),
-        review_reasons=tuple(reasons),
+        **judgement._asdict(),
         images=stamps(case),
     )
 

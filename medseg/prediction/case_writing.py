@@ -16,7 +16,7 @@ from medseg.inferers.model import Model
 from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.recipe import Recipe
 from medseg.inferers.recipe_model import RecipeModel
-from medseg.inferers.review import removed_surely
+from medseg.inferers.review import judge
 from medseg.inferers.uncertainty import Maps
 from medseg.inferers.windows import window_overlap
 from medseg.instances.object_structures import coloured
@@ -64,14 +64,13 @@ def write_case(
     """
     start = time.perf_counter()
     record, case, geometry = model.record, segmented_case.case, segmented_case.geometry
-    of_header = header_grid(case.images[0], geometry)
-    label_map = Volume(record.labels.decode(segmented_case.segmentation.label_map)[None], of_header)
     encoded = segmented_case.segmentation.label_map
+    label_map = Volume(record.labels.decode(encoded)[None], header_grid(case.images[0], geometry))
     counts = [int(np.count_nonzero(encoded == i)) for i in range(1, len(record.labels.values) + 1)]
     voxels = voxels_by_structure(counts, record.labels)
     volumes_ml = {name: n * geometry.voxel_volume_ml for name, n in voxels.items()}
-    reasons = [*segmented_case.oddities, *removed_surely(segmented_case.changes)]
-    reasons += [] if record.review is None else record.review.reasons(segmented_case.expected_dice, volumes_ml)
+    expected = segmented_case.expected_dice
+    judgement = judge(record.review, expected, volumes_ml, segmented_case.oddities, segmented_case.changes)
     segmented = LabelMapVolume(
         label_map.label_map,
         label_map.geometry,
@@ -82,10 +81,9 @@ def write_case(
         prediction_digest(model, case) if any(format_.on_dicom for format_ in paths) else "",
     )
     if folder is not None:
-        _write_maps(folder, case.case_id, segmented_case.maps)  # before the masks: where these are, all is
-        if segmented_case.objects is not None:
-            write_object_map(folder / OBJECTS, case, segmented_case.objects.object_map, of_header)
-            write_object_table(folder / OBJECTS, case, segmented_case.objects, record.labels, geometry)
+        # Before the masks: where these are, all is.
+        _write_maps(folder, case.case_id, segmented_case.maps)
+        _write_objects(folder / OBJECTS, segmented_case, segmented)
         _write_reports(folder, segmented_case, segmented, record.channels, reports)
     masks, not_written = _write(paths, segmented) if paths else ((), ())
     return Prediction(
@@ -97,10 +95,8 @@ def write_case(
         forecast_mb=segmented_case.forecast_mb,
         voxels=voxels,
         volumes_ml={} if case.images[0].kind == "image2d" else volumes_ml,
-        expected_dice=segmented_case.expected_dice,
-        estimated_dice={} if record.review is None else record.review.estimates(segmented_case.expected_dice),
-        review=None if record.review is None and not reasons else bool(reasons),
-        review_reasons=tuple(reasons),
+        expected_dice=expected,
+        **judgement._asdict(),
         changes=segmented_case.changes,
         warnings=(
             *segmented_case.warnings,
@@ -148,6 +144,14 @@ def prediction_digest(model: Model | RecipeModel, case: Case) -> str:
     texts += [f"{image.series_uid} {image.part}" for image in case.images[1:]]
     texts.append(repr(case.spacing))
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _write_objects(folder: Path, segmented_case: SegmentedCase, segmented: LabelMapVolume) -> None:
+    """Writes FOLDER/CASE.nii.gz and FOLDER/CASE.csv, where objects are told apart."""
+    case, objects = segmented_case.case, segmented_case.objects
+    if objects is not None:
+        write_object_map(folder, case, objects.object_map, segmented.geometry)
+        write_object_table(folder, case, objects, segmented.labels, segmented_case.geometry)
 
 
 def _write_reports(

@@ -14,6 +14,7 @@ from medseg.inferers.predictor import Predictor
 from medseg.inferers.recipe import EarlierResult, Member
 from medseg.inferers.recipe_model import RecipeModel, named_values, previous_values
 from medseg.inferers.segmentation import SegmentationResult, segment
+from medseg.labels import Labels
 from medseg.postprocessing.components import postprocess
 from medseg.prediction.case_reading import ReadImages, prepared_case
 from medseg.prediction.case_segmentation import SegmentedCase, segment_case
@@ -64,12 +65,7 @@ def segment_by_recipe(images: ReadImages, recipe: RecipeModel, limits: MemoryLim
             what = ", ".join(member.crop.labels) or "what it looks for"
             warnings.append(f"{member.name} looked nowhere, since {member.crop.member} found nothing of {what}")
         elif member.gives:
-            table, written = np.zeros(256, np.uint8), np.zeros(256, bool)
-            values = {name: i for i, name in enumerate(recipe.models[member.name][0].record.labels.names, start=1)}
-            for own, name in member.gives.items():
-                table[values[own]] = labels.names.index(name) + 1
-            written[[values[own] for own in (*member.gives, *member.erases)]] = True
-            np.copyto(result[seen.box], table[seen.label_map], where=written[seen.label_map])
+            _give(result[seen.box], seen.label_map, member, recipe.models[member.name][0].record.labels, labels)
             sure = seen.segmented[0].expected_dice
             expected |= {name: sure[own] for own, name in member.gives.items() if own in sure}
         run.keep(member, seen, members[i + 1 :])
@@ -189,6 +185,24 @@ class _Run:
 def _told(part: SegmentedCase) -> SegmentedCase:
     """Returns what is told of a case, without the label map, which takes memory."""
     return replace(part, segmentation=replace(part.segmentation, label_map=np.zeros((0, 0, 0), np.uint8)))
+
+
+def _give(result: Array, label_map: Array, member: Member, own: Labels, labels: Labels) -> None:
+    """Writes what a member gives into the result, which is changed, and erases what it erases.
+
+    Args:
+        result: What the recipe says, ``(x, y, z)`` in its network values, in the box of the member.
+        label_map: What the member found there, in its own network values.
+        member: Which of its labels count, and as what.
+        own: The labels of its model.
+        labels: Those of the recipe.
+    """
+    values = {name: value for value, name in enumerate(own.names, start=1)}
+    becomes, is_written = np.zeros(256, np.uint8), np.zeros(256, bool)
+    for name, given in member.gives.items():
+        becomes[values[name]] = labels.names.index(given) + 1
+    is_written[[values[name] for name in (*member.gives, *member.erases)]] = True
+    np.copyto(result, becomes[label_map], where=is_written[label_map])
 
 
 def surrounding_box(mask: MaskArray, grid: Geometry, margin_mm: float) -> Box | None:
