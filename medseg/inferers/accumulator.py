@@ -39,6 +39,16 @@ class Slab:
         """The logits without the repeated voxels."""
         return self.logits.narrow(self.axis, self.repeated, self.stop - self.start - self.repeated)
 
+    def planes(self, step: int = 1) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yields the index of each plane along the axis, and its logits: what is made of one takes little memory.
+
+        Args:
+            step: Of more than 1 those planes only whose index in the image is divided by it.
+        """
+        first = self.start + self.repeated
+        for i in range(first + -first % step, self.stop, step):
+            yield i, self.logits.select(self.axis, i - self.start)
+
 
 @dataclass
 class _Segment:

@@ -37,11 +37,9 @@ class Confidence:
         self._sums = torch.zeros(3, len(self.unions), dtype=torch.float64)
 
     def take(self, slab: Slab) -> None:
-        """Adds the next slab, plane by plane, so that memory doesn't grow with the slab."""
-        first = slab.start + slab.repeated
-        for i in range(first + -first % self.step, slab.stop, self.step):
-            plane = slab.logits.select(slab.axis, i - slab.start)[:: self.step, :: self.step]
-            or_on_processor(self._add, plane.flatten(0, 1))
+        """Adds the next slab."""
+        for _, plane in slab.planes(self.step):
+            or_on_processor(self._add, plane[:: self.step, :: self.step].flatten(0, 1))
 
     def _add(self, logits: torch.Tensor) -> None:
         """Adds some logits, ``(voxel, output)``."""
@@ -82,9 +80,9 @@ class ChosenLabelProbability:
         self._steps = torch.zeros(grid.shape, dtype=torch.uint8)
 
     def take(self, slab: Slab) -> None:
-        """Stores the probabilities of the next slab, plane by plane, so that memory doesn't grow with the slab."""
-        for i in range(slab.start + slab.repeated, slab.stop):
-            largest = or_on_processor(_largest_probability, slab.logits.select(slab.axis, i - slab.start))
+        """Stores the probabilities of the next slab."""
+        for i, plane in slab.planes():
+            largest = or_on_processor(_largest_probability, plane)
             self._steps.select(slab.axis, i).copy_((largest * STEPS).round().to(torch.uint8))
 
     def at(self, points: Array) -> npt.NDArray[np.float64]:

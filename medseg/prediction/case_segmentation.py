@@ -109,12 +109,10 @@ class _OnModelGrid:
         self._label_map = torch.zeros(grid.shape, dtype=torch.uint8)
 
     def take(self, slab: Slab) -> None:
-        """Stores the labels of the next slab, plane by plane, so that memory doesn't grow with the slab."""
-        for i in range(slab.start + slab.repeated, slab.stop):
-            plane = or_on_processor(
-                lambda logits: self.decoding.labels(logits, -1), slab.logits.select(slab.axis, i - slab.start)
-            )
-            self._label_map.select(slab.axis, i).copy_(plane)
+        """Stores the labels of the next slab."""
+        for i, plane in slab.planes():
+            labels = or_on_processor(lambda logits: self.decoding.labels(logits, -1), plane)
+            self._label_map.select(slab.axis, i).copy_(labels)
 
     def postprocess(self, label_map: Array, source: Geometry) -> tuple[RuleEffect, ...]:
         """Changes a label map on the grid of the source as the rules change that of the model grid."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom import config
 
-from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reason_of
+from medseg.errors import GeometryError, MedsegError, Problem, SourceError, reading
 from medseg.io.dicom.duplicates import digest_of, without_copies, without_repeated
 from medseg.io.dicom.files import read_header, read_headers
 from medseg.io.dicom.frames import frame_headers
@@ -259,10 +259,8 @@ def _files(source: ImageSource) -> dict[Path, FileHeader]:
 
 
 def _file(path: Path) -> FileHeader:
-    try:
+    with reading(path, "DICOM"):
         return read_header(path)
-    except Exception as error:  # pydicom raises many kinds on damaged files
-        raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)})") from error
 
 
 def _headers(source: ImageSource, files: Mapping[Path, FileHeader]) -> list[Header]:

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import config, dcmread
 from pydicom.pixels.utils import iter_pixels
 
-from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
+from medseg.errors import GeometryError, MedsegError, SourceError, reading, reason_of
 from medseg.io.dicom.files import read_header
 from medseg.io.dicom.frames import frame_headers
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, plane_of
@@ -94,10 +94,8 @@ def dicom_seg_planes(path: Path) -> list[SlicePlane]:
 
 
 def _read(path: Path, **how: Any) -> Header:
-    try:
+    with reading(path, "DICOM"):
         header = Header(path, dcmread(path, **how))
-    except Exception as error:  # pydicom raises many kinds on damaged files
-        raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export it again") from error
     if not header.items("SegmentSequence"):
         raise SourceError(f"{path}: describes no segments; is it a DICOM segmentation?")
     return header

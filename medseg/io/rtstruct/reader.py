@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydicom import config, dcmread
 
-from medseg.errors import GeometryError, MedsegError, SourceError, reason_of
+from medseg.errors import GeometryError, MedsegError, SourceError, reading, reason_of
 from medseg.io.dicom.geometry import LPS_TO_RAS, SlicePlane, Vector
 from medseg.io.dicom.header import Header
 from medseg.io.dicom.segmentation_objects import code_in
@@ -88,10 +88,8 @@ def rtstruct_contours(path: Path) -> list[Vector]:
 
 
 def _read(path: Path) -> Header:
-    try:
+    with reading(path, "DICOM"):
         header = Header(path, dcmread(path, specific_tags=KEYWORDS))
-    except Exception as error:  # pydicom raises many kinds on damaged files
-        raise SourceError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export it again") from error
     if not header.items("StructureSetROISequence"):
         raise SourceError(f"{path}: names no ROIs; is it an RT structure set, and whole?")
     return header

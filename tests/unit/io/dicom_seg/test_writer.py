@@ -293,7 +293,7 @@ def test_slices_without_uids_are_refused(tmp_path: Path, segmented_balls: Segmen
 
 def test_a_source_that_is_gone(tmp_path: Path, balls: LabelMapVolume) -> None:
     balls.source.files[3].unlink()
-    with pytest.raises(SourceError, match="cannot be read as DICOM"):
+    with pytest.raises(SourceError, match="there is no such file"):
         written(tmp_path, balls)
     assert not list(tmp_path.glob("*mask*"))
 
