@@ -76,7 +76,7 @@ class ProcessGroup:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Returns whether it is true for any of them."""
+        """Returns whether ``flag`` is true in any process."""
         if self.size == 1:
             return flag
         most = torch.tensor(int(flag))

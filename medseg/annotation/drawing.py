@@ -84,7 +84,7 @@ class DrawnLabelMap:
 
     @property
     def shape(self) -> Shape3:
-        """How many voxels it has along x, y, z."""
+        """The voxels of the label map along its array axes (x, y, z)."""
         x, y, z = self.label_map.shape
         return x, y, z
 
@@ -133,7 +133,7 @@ class DrawnLabelMap:
 
     @property
     def last(self) -> Kind | None:
-        """How the last change that can be undone came about."""
+        """The kind of the last change that can be undone; None where there is none."""
         return self.done[-1].kind if self.done else None
 
     def _apply(self, kind: Kind, change: Change) -> None:

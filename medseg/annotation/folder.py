@@ -71,12 +71,12 @@ class AnnotatedFolder:
 
     @property
     def labels(self) -> Labels:
-        """What can be drawn."""
+        """The labels that can be drawn, with their values in the label maps."""
         return self.datastore.labels
 
     @property
     def runs(self) -> Path:
-        """Where networks are trained."""
+        """The folder of the runs that are trained on the page."""
         return self.place / RUNS
 
     def journal(self, case_id: str) -> Path:
@@ -225,7 +225,7 @@ class TableLabels(Record):
 
     @classmethod
     def of(cls, labels: Labels) -> "TableLabels":
-        """Returns what names these labels."""
+        """Returns the table that names these labels."""
         values = {"background": 0, **dict(zip(labels.names, labels.values, strict=True))}
         values |= {} if labels.ignore is None else {"ignore": labels.ignore}
         return cls(labels=values, structures={each.name: TableColour(colour=each.colour) for each in labels.items})

@@ -63,7 +63,7 @@ class Rounds(BackgroundTraining):
 
     @property
     def curve(self) -> LearningCurve:
-        """How well the networks of all rounds do.
+        """The learning curve: how well the network of each round does on the cases held back.
 
         Raises:
             SourceError: Its file is damaged.

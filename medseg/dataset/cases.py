@@ -81,12 +81,12 @@ class CaseSelection:
 
     @property
     def globs(self) -> list[str]:
-        """Returns the globs of the images, one a channel; none where the layout is to be guessed."""
+        """The globs of the images, one a channel; none where the layout is to be guessed."""
         return [self.images] if isinstance(self.images, str) else list(self.images or ())
 
     @property
     def options(self) -> list[str]:
-        """Returns the options of the command line that select the same."""
+        """The options of the command line that select the same cases."""
         options = [part for glob in self.globs for part in ("--images", glob)]
         options += [] if self.labels is None else ["--labels", self.labels]
         names = (self.rename or {}).items()

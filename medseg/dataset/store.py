@@ -116,7 +116,7 @@ class PreparedDataset(Dataset[Item]):
 
     @cached_property
     def usual_values(self) -> tuple[UsualValues, ...]:
-        """What values cases have, one a channel; () where an older version prepared them."""
+        """The quantiles of values that cases usually have, by channel; () where an older version prepared them."""
         return read_fingerprint(self.folder, self.record).usual_values
 
     @cached_property

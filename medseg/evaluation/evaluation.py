@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def n_failed(self) -> int:
-        """Returns how many predictions cannot be used."""
+        """The number of predictions that cannot be used."""
         return len(self.failed)
 
     def as_record(self) -> MetricsRecord:

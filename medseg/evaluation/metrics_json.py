@@ -58,7 +58,7 @@ class MetricsRecord(Record):
 
     @property
     def records(self) -> tuple[LabelMetrics, ...]:
-        """Returns the metrics of each label of each case, those that this version knows."""
+        """The metrics of each label of each case, those that this version knows."""
         return tuple(
             LabelMetrics(case_id=case_id, label=label, status=entry.status, values=_known(entry))
             for case_id, labels in self.cases.items()
@@ -67,7 +67,7 @@ class MetricsRecord(Record):
 
     @property
     def scores(self) -> dict[str, dict[str, Any]]:
-        """Returns the cases as they stand in the file."""
+        """The cases as they stand in the file: what was measured, by case and label."""
         return {
             case_id: {label: entry.model_dump() for label, entry in labels.items()}
             for case_id, labels in self.cases.items()

@@ -127,7 +127,7 @@ class NetworkComparison:
 
     @property
     def ranked(self) -> list[NetworkResult]:
-        """Returns the networks, the best Dice first, those without one last."""
+        """The networks, the best Dice first, those without one last."""
         return sorted(self.networks, key=lambda each: -np.inf if each.dice.mean is None else each.dice.mean)[::-1]
 
     def as_record(self) -> NetworkComparisonRecord:

@@ -50,7 +50,7 @@ class Confidence:
 
     @property
     def sums(self) -> list[list[float]]:
-        """What was summed so far, which ``add`` takes."""
+        """Three sums by structure, as ``add`` takes them: voxels of its mask, their probabilities, those of all."""
         sums: list[list[float]] = self._sums.tolist()
         return sums
 

@@ -61,7 +61,7 @@ class QuantiseResult:
 
     @property
     def dice_before(self) -> float:
-        """The same of the networks as they were trained."""
+        """The mean Dice of the same cases before, by the networks as they were trained."""
         return fmean(record.dice_before for record in self.records)
 
 

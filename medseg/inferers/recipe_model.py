@@ -44,7 +44,7 @@ class RecipeModel:
 
     @property
     def at_work(self) -> tuple[Member, ...]:
-        """The members that work."""
+        """The members that give something, and those whose results they ask for, in their order."""
         return self.record.at_work
 
     @property
@@ -59,7 +59,7 @@ class RecipeModel:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the recipe: that of its folder."""
         return self.folder.resolve().name
 
     @property

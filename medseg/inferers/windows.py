@@ -88,13 +88,13 @@ class Layout:
 
     @property
     def axis(self) -> int:
-        """The axis along which the windows advance: where the fewest voxels wait for other windows."""
+        """The array axis along which the windows advance: that where the fewest sums are held at a time."""
         heights = [patch / n for patch, n in zip(self.patch_size, self.padded_shape, strict=True)]
         return heights.index(min(heights))
 
     @property
     def height(self) -> int:
-        """The most voxels along the axis that wait at a time."""
+        """The largest number of voxels along ``axis`` whose sums are held at a time."""
         rows = self.rows()
         return max(row.stop - row.start for row in rows)
 

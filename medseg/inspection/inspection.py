@@ -167,7 +167,7 @@ class Inspection:
 
     @property
     def series(self) -> Iterator[Series]:
-        """All images."""
+        """All images, label maps and segmentations of the source."""
         for patient in self.patients:
             for study in patient.studies:
                 yield from study.series
@@ -175,7 +175,7 @@ class Inspection:
 
     @property
     def images(self) -> Iterator[Series]:
-        """All but label maps and segmentations."""
+        """The images of the source: all series but label maps and segmentations."""
         return (series for series in self.series if series.role != "label map" and not series.segments)
 
     @property

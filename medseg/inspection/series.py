@@ -99,7 +99,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Its description, or the name of its file, with the volume that it is of several."""
+        """The name for the user: SeriesDescription, else that of the file, and which of several volumes in it."""
         description = self.source.description or self.source.path.name
         return f"{description} ({self.source.part})" if self.source.part else description
 
@@ -111,7 +111,7 @@ class Series:
 
     @property
     def oddities(self) -> Iterator[str]:
-        """What is odd about it, in words."""
+        """What is odd about the image, in words."""
         if self.source.derived:
             yield self.source.derived
         if self.n_channels > 1:

@@ -67,7 +67,7 @@ def read_case_labels(case: Case, grid: Geometry, labels: Labels | None, toleranc
 
 
 def told_apart(label_map: Array, labels: Labels, path: Path) -> CaseLabels:
-    """Returns the objects of a label map that is all there is.
+    """Returns the objects of a label map that has no object map beside it.
 
     These are its values where they number objects, else the connected components of its instance labels.
 

@@ -40,7 +40,7 @@ class PromptedObject:
     steps: deque[EarlierState] = field(default_factory=lambda: deque(maxlen=MOST_STEPS_BACK))
 
     def remember(self) -> None:
-        """Notes what it is, for ``go_back``."""
+        """Notes the present state of the object, for ``go_back``."""
         mask = self.mask
         self.steps.append(EarlierState(self.prompts, self.answered, mask.bounds, np.packbits(mask.voxels)))
 

@@ -51,11 +51,11 @@ class SourceGrid:
 
     @property
     def is_sheared(self) -> bool:
-        """Whether the source has no right angles."""
+        """Whether some axes of the source's grid do not meet at right angles."""
         return self._upright is not self.source
 
     def kept(self, mask: MaskArray, origin: Shape3 = (0, 0, 0)) -> ObjectMask:
-        """Returns a mask as it is kept.
+        """Returns a mask of the source as it is kept: with axes like those of the model grid.
 
         Args:
             mask: ``(x, y, z)``, a part of the source.

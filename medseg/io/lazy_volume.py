@@ -26,15 +26,15 @@ class LazyVolume(Protocol):
 
     @property
     def geometry(self) -> Geometry:
-        """Its grid, in RAS mm."""
+        """The grid of the voxels, in RAS mm."""
 
     @property
     def n_channels(self) -> int:
-        """How many channels it has."""
+        """The number of channels."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of its values."""
+        """The type of the values that ``read`` returns."""
 
     def read(self, box: Box) -> Array:
         """Returns the voxels ``(channel, x, y, z)`` of a box.
@@ -54,12 +54,12 @@ class LazyNifti:
 
     @property
     def n_channels(self) -> int:
-        """How many channels there are."""
+        """The number of channels."""
         return int(np.prod(self.image.shape[3:]))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of its values: float64 where the header scales them."""
+        """The type of the values that ``read`` returns: float64 where the header scales them."""
         proxy = array_proxy(self.image)
         is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         return np.dtype(np.float64) if is_scaled else np.dtype(proxy.dtype).newbyteorder("=")

@@ -75,7 +75,7 @@ class Format:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder with several files."""
+        """Whether a mask in this format is a folder of several files, not one file."""
         return not self.endings
 
     def path(self, folder: Path, name: str) -> Path:

@@ -22,7 +22,7 @@ class Fitted(Network):
 
     @property
     def head_weights(self) -> tuple[float, ...] | None:
-        """The weights of the heads of ``network``."""
+        """The weights of ``network``'s heads in the loss; None: each weighs half as much as the finer one before."""
         return self.network.head_weights
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

@@ -98,12 +98,12 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port that it has."""
+        """The TCP port that is listened at: a free one where 0 was asked for."""
         return int(self._server.server_address[1])
 
     @property
     def is_listening(self) -> bool:
-        """Whether it takes associations."""
+        """Whether the port is open, and associations are taken."""
         return self._server is not None
 
     def start(self) -> None:

@@ -74,7 +74,7 @@ class Peer(Record):
 
     @property
     def kind(self) -> Literal["dicom", "web", "folder"]:
-        """How it is spoken to."""
+        """How the peer is reached: by DICOM's own protocol, by DICOMweb, or as a folder for files."""
         if self.address.startswith(("http://", "https://")):
             return "web"
         if self.address.startswith(("/", ".")):
@@ -83,17 +83,17 @@ class Peer(Record):
 
     @property
     def title(self) -> str:
-        """Its AE title."""
+        """The peer's AE title."""
         return self._part("title")
 
     @property
     def host(self) -> str:
-        """The name or address of its machine."""
+        """The name or IP address of the peer's machine."""
         return self._part("host").strip("[]")
 
     @property
     def port(self) -> int:
-        """The port that it listens at."""
+        """The TCP port that the peer listens at."""
         return int(self._part("port"))
 
     @property

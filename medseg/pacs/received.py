@@ -35,7 +35,7 @@ class Instance:
 
     @property
     def path(self) -> Path:
-        """Where it lies below the queue's folder."""
+        """The path of the file, below the queue's folder."""
         return Path(STUDIES) / self.study / self.series / f"{self.instance}.dcm"
 
 

@@ -50,12 +50,12 @@ class Candidate:
 
     @property
     def n_slices(self) -> int:
-        """How many slices it has: voxels along the axis that is counted from slice to slice."""
+        """The number of slices: voxels along the third array axis."""
         return self.geometry.shape[2]
 
     @property
     def orientation(self) -> Orientation:
-        """What its slices are nearest to."""
+        """The plane that the slices are nearest to: axial, coronal or sagittal."""
         normal = np.abs(self.geometry.affine[:3, 2])
         return PLANES[int(normal.argmax())]
 

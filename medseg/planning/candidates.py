@@ -34,7 +34,7 @@ class CandidatePlan:
 
     @property
     def activations(self) -> int:
-        """How many numbers the first stage holds for one batch: what memory and time go with."""
+        """The number of activations of the first stage for one batch, with which memory and time grow."""
         architecture = self.plan.architecture
         voxels = prod(self.plan.patch_size) // prod(architecture.strides[0])
         return voxels * self.plan.batch_size * architecture.features[0]

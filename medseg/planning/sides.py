@@ -32,7 +32,7 @@ class LabelPlace:
 
     @property
     def extent(self) -> np.ndarray:
-        """The voxels between both ends along each axis."""
+        """The edges of the label's box: voxels along each axis."""
         extent: np.ndarray = self.high - self.low + 1
         return extent
 

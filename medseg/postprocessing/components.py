@@ -40,7 +40,7 @@ class Rule(Record):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels whose mask it is for."""
+        """The names of the labels that together are the mask which the rule changes."""
         return (self.label, *self.together)
 
     def __str__(self) -> str:

@@ -45,7 +45,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        """Returns the seconds of work on it, which may have been done at the same time as that on other cases."""
+        """The seconds of work on the case, which may have been done at the same time as that on other cases."""
         return sum(self.stages.values())
 
     @property
@@ -69,7 +69,7 @@ class Prediction:
 
     @property
     def record(self) -> PredictedCase:
-        """Its entry in predictions.json."""
+        """The entry of the case in predictions.json."""
         return PredictedCase(
             case_id=self.case_id,
             source=str(self.source.resolve()),

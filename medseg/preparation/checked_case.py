@@ -67,7 +67,7 @@ class Checked:
 
     @property
     def case_id(self) -> str:
-        """Returns the name of the case."""
+        """The name of the case."""
         return self.case.case_id
 
     @property

@@ -68,7 +68,7 @@ class Reliability:
 
     @property
     def points(self) -> str:
-        """The points of the curve, as those of an SVG polyline."""
+        """The places of the points on the page, as an SVG polyline has them: ``"x,y x,y"``."""
         return " ".join(f"{bar.point[0]},{bar.point[1]}" for bar in self.bars if bar.point is not None)
 
 

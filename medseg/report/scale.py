@@ -48,7 +48,7 @@ class Scale:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """The place and the number of each tick."""
+        """The place of each tick on the page, and its number as text."""
         least = max((self.high - self.low) / MOST_TICKS, self.least_step)
         power = 10.0 ** floor(log10(least))
         step = power * next(each for each in ROUND if each * power >= least * (1 - 1e-9))

@@ -62,7 +62,7 @@ class TrainingTask:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
 
     def as_json(self) -> dict[str, object]:
-        """Returns what clients are told of it."""
+        """Returns what clients are told of the training."""
         return {
             "id": self.id,
             "model": self.model,

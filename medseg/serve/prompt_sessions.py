@@ -38,7 +38,7 @@ class SentPrompts:
 
     @property
     def have_strokes(self) -> bool:
-        """Whether something was drawn over."""
+        """Whether strokes came with the prompts: masks of the object or of what is beside it."""
         return self.foreground is not None or self.background is not None
 
 

@@ -89,7 +89,7 @@ class InitialModel:
 
     @property
     def dims(self) -> Literal[2, 3]:
-        """Spatial axes that its network sees."""
+        """The number of spatial axes that the model's network sees."""
         return 2 if len(self.architecture.strides[0]) == 2 else 3
 
     def shape(self, plan: Plan, config: Config) -> tuple[Plan, Config]:

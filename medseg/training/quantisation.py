@@ -40,7 +40,7 @@ class Int8Network:
     window: tuple[int, ...]
 
     def record(self, dice: float, dice_before: float, cases: int) -> QuantisedRecord:
-        """Returns what is noted of it.
+        """Returns what is noted of the quantised network.
 
         Args:
             dice: The mean over labels and held-back cases, on the model grid.

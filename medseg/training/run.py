@@ -63,12 +63,12 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint that the run goes on from."""
+        """The file of the checkpoint that the run goes on from."""
         return self.folder / "checkpoint" / "last.safetensors"
 
     @property
     def good_checkpoint(self) -> Path:
-        """The state that the watchdog goes back to."""
+        """The file of the checkpoint that the watchdog goes back to."""
         return self.folder / "checkpoint" / "good.safetensors"
 
     def write(self) -> None:

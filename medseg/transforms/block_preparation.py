@@ -28,7 +28,7 @@ class Readable(Protocol):
 
     @property
     def geometry(self) -> Geometry:
-        """Their grid, in RAS mm."""
+        """The grid of the voxels, in RAS mm."""
 
     def read(self, box: Box) -> Array:
         """Returns the voxels ``(channel, x, y, z)`` of a box."""
@@ -94,7 +94,7 @@ class BlockPreparation:
 
     @cached_property
     def axes(self) -> list[AxisResampling]:
-        """How values come to the model grid, axis by axis."""
+        """How values are resampled from the cropped grid to the model grid, along each array axis."""
         how = self.grid.resampling.interpolation
         places = parallel_coordinates(self.cropped, self.model)
         return [AxisResampling(each, n, how) for each, n in zip(places, self.cropped.shape, strict=True)]
@@ -148,7 +148,7 @@ class BlockPreparation:
 
     @cached_property
     def change(self) -> Array:
-        """How the axes of the source come to those of the model grid, as nibabel has it."""
+        """The axis of the model grid that each axis of the source becomes, and 1 or -1 (flipped): ``(3, 2)``."""
         if self.grid.orientation == STORED:
             return np.array([[0, 1], [1, 1], [2, 1]])
         own = io_orientation(self.volume.geometry.affine)

@@ -89,7 +89,7 @@ class AxisResampling:
 
     @cached_property
     def index(self) -> torch.Tensor | None:
-        """The voxel of each place, where all places are voxels, or the nearest one is taken."""
+        """The index of the voxel that is taken for each place; None where values are interpolated between voxels."""
         return _voxels_taken(self.coordinates, self.size, self.interpolation)
 
     def whole_rows(self, part: slice) -> slice:
@@ -248,7 +248,7 @@ class Taps:
 
     @property
     def on_voxels(self) -> bool:
-        """Whether all places are voxels."""
+        """Whether each place is that of a voxel, so that nothing is interpolated."""
         return not bool(self.part.any())
 
     def __getitem__(self, index: slice) -> "Taps":

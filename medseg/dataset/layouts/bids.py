@@ -39,12 +39,12 @@ class Named:
 
     @property
     def scan(self) -> tuple[tuple[str, str], ...]:
-        """The entities that say which scan it is."""
+        """The entities that say which scan the file is of, each with its value."""
         return tuple((key, value) for key, value in self.entities.items() if key in SCAN)
 
     @property
     def kind(self) -> str:
-        """What is drawn: ``label-lesion_mask``."""
+        """What the file shows, by the rest of its entities and its suffix: ``label-lesion_mask``."""
         drawn = [f"{key}-{value}" for key, value in self.entities.items() if key not in ("sub", "ses", *SCAN)]
         return "_".join([*drawn, self.suffix])
 

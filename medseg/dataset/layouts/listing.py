@@ -30,7 +30,7 @@ class Listing:
 
     @property
     def name(self) -> str:
-        """Its name without suffix."""
+        """The name of the folder or file, without suffix."""
         return without_suffix(self.given).name
 
     @cached_property

@@ -223,7 +223,7 @@ class Component:
 
     @property
     def is_disabled(self) -> bool:
-        """Whether the bundle leaves it out."""
+        """Whether the bundle leaves the component out (``_disabled_``)."""
         switch = f"{self.path}{SEPARATOR}_disabled_"
         return switch in self.configuration and bool(self.configuration.value(switch))
 

@@ -123,7 +123,7 @@ class NnunetPlans(_Read):
 
 
 def read_nnunet_plans(path: Path) -> NnunetPlans:
-    """Returns plans.json.
+    """Returns the content of plans.json, checked.
 
     Raises:
         ModelError: It is damaged.

@@ -86,12 +86,12 @@ class TrainedFolder:
 
     @cached_property
     def plans(self) -> NnunetPlans:
-        """plans.json."""
+        """The content of plans.json, checked."""
         return read_nnunet_plans(self.path / PLANS)
 
     @cached_property
     def dataset(self) -> dict[str, Any]:
-        """dataset.json."""
+        """The content of dataset.json, as it stands in the file."""
         return read_object(self.path / DATASET, ADVICE, ModelError)
 
     def said(self, key: str) -> str:

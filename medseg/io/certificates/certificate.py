@@ -37,7 +37,7 @@ class Certificate:
 
     @property
     def fault(self) -> str:
-        """What is wrong, in words; empty when nothing is."""
+        """What is wrong with the mask that was written, in words; empty when nothing is."""
         if self.remark:
             return self.remark
         if not self.max_distance_mm <= self.tolerance_mm:
@@ -66,7 +66,7 @@ class Certificate:
         return replace(self, max_distance_mm=max(self.max_distance_mm, distance_mm))
 
     def as_json(self) -> dict[str, Any]:
-        """Returns it as ``predictions.json`` has it."""
+        """Returns the certificate as ``predictions.json`` has it."""
         return {
             "reader": self.reader,
             "n_voxels": self.n_voxels,

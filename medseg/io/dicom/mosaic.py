@@ -31,7 +31,7 @@ class Mosaic(NamedTuple):
 
     @property
     def n_across(self) -> int:
-        """How many tiles lie in a row, and how many rows there are."""
+        """The number of tiles in a row of the picture, which is the number of rows too."""
         return math.ceil(math.sqrt(self.n_tiles))
 
 

@@ -57,12 +57,12 @@ class NiftiHeader:
 
     @property
     def has_place(self) -> bool:
-        """Whether it says where the voxels lie."""
+        """Whether the header says where the voxels lie, by an sform or a qform."""
         return self.sform is not None or self.qform is not None
 
     @property
     def n_channels(self) -> int:
-        """Volumes along the fourth and further axes."""
+        """The number of volumes along the fourth and further axes together."""
         return int(np.prod(self.shape[3:]))
 
 

@@ -57,7 +57,7 @@ class OmeImage:
 
     @property
     def array_folder(self) -> Path:
-        """The folder of the array."""
+        """The folder of the array that is read: that of ``level``."""
         return self.folder / self.level
 
 

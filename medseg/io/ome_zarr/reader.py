@@ -32,12 +32,12 @@ class OmeZarrImage:
 
     @property
     def n_channels(self) -> int:
-        """How many channels there are."""
+        """The number of channels."""
         return int(self.array.shape[self.image.axes.index("c")]) if "c" in self.image.axes else 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of its values."""
+        """The type of the values that ``read`` returns."""
         stored: np.dtype[Any] = np.dtype(self.array.dtype)
         return stored.newbyteorder("=")
 

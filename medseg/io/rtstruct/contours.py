@@ -79,7 +79,7 @@ class ContourStack:
 
     @property
     def across(self) -> list[int]:
-        """The other two axes."""
+        """The two array axes of the planes that the contours lie in."""
         return [axis for axis in range(3) if axis != self.axis]
 
     @property
@@ -89,7 +89,7 @@ class ContourStack:
 
     @cached_property
     def heights(self) -> Vector:
-        """Where each contour lies along the axis, in voxels."""
+        """The place of each contour along ``axis``, in voxels: an array (contour,)."""
         return np.array([contour[:, self.axis].mean() for contour in self.contours])
 
     @cached_property

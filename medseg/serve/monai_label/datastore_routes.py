@@ -49,7 +49,7 @@ class DatastoreEndpoint:
 
     @property
     def routes(self) -> list[Route]:
-        """Its routes."""
+        """The routes of the datastore, for Starlette."""
         return [
             Route("/datastore/", self._all, methods=["GET"]),
             Route("/datastore/", self._add_image, methods=["PUT"]),

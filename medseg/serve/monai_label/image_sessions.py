@@ -47,7 +47,7 @@ class ImageSession:
     expiry: float
 
     def as_json(self, session_id: str) -> dict[str, object]:
-        """Returns what clients are told of it."""
+        """Returns what clients are told of the session."""
         return {"id": session_id, "create_ts": int(self.created), "expiry": int(self.expiry), "image": session_id}
 
 
@@ -64,7 +64,7 @@ class ImageSessions:
 
     @property
     def routes(self) -> list[Route]:
-        """Its routes."""
+        """The routes of the sessions, for Starlette."""
         return [
             Route("/session/", self._add, methods=["PUT", "POST"]),
             Route("/session/{session_id}", self._get, methods=["GET"]),

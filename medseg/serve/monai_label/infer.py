@@ -65,7 +65,7 @@ class InferEndpoint:
 
     @property
     def routes(self) -> list[Route]:
-        """Its routes."""
+        """The routes of inference, for Starlette."""
         return [Route("/infer/{model:path}", self.infer, methods=["POST"])]
 
     async def infer(self, request: Request) -> Response:

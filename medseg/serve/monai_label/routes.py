@@ -53,7 +53,10 @@ class MonaiLabel:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """Its routes. The paths are those that clients call, with and without a slash at their ends."""
+        """All routes of MONAI Label's API, for Starlette.
+
+        The paths are those that clients call, with and without a slash at their ends.
+        """
         routes = [
             Route("/auth/", self._auth, methods=["GET"]),
             Route("/auth/token", self._token, methods=["POST"]),

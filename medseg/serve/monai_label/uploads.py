@@ -46,7 +46,7 @@ class LabelInfo(BaseModel):
 
     @property
     def value(self) -> int | None:
-        """The value that the client says."""
+        """The label's value in the file that was uploaded, as the client says; None: it says none."""
         return self.idx if self.idx is not None else self.id
 
 

@@ -63,7 +63,7 @@ class NnInteractive:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """Its routes."""
+        """All routes of nnInteractive's protocol, for Starlette."""
         answers: dict[str, Callable[[Request], Any]] = {
             "/claim": self._claim,
             "/release": self._release,
@@ -88,7 +88,7 @@ class NnInteractive:
 
     @property
     def model(self) -> ServedModel:
-        """The model that answers.
+        """The model that segments by prompts.
 
         Raises:
             NotFoundError: None takes prompts.
