@@ -17,13 +17,19 @@ PACKAGES = (
     "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "highdicom", "scikit-image", "pydantic",
 )  # fmt: skip
 
-# By the extra that installs it: 'pip install medseg[openvino]'.
+# By the extra that installs it, a package that no other extra brings: 'pip install medseg[openvino]'.
 EXTRAS = {
+    "serve": "starlette",
+    "dicom-network": "pynetdicom",
+    "cluster": "dask-jobqueue",
+    "zarr": "zarr",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "int8": "nncf",
-    "mlflow": "mlflow",
+    "deidentify": "dicom-anonymizer",
+    "radiomics": "mirp",
+    "mlflow": "mlflow-skinny",
     "test": "pytest",
     "docs": "mkdocs-material",
 }

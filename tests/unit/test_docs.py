@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from medseg.transforms.registry import monai_transform
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "data" / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PACKAGE = REPOSITORY / "medseg"
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 HOW_TO = sorted((REPOSITORY / "docs" / "how-to").glob("*.md"))
 # Pages that the site's build makes, and checks links to: docs/generate/.
 GENERATED = re.compile(r"(?:command-line|settings|file-formats|python/\w+)\.md$")
@@ -76,8 +79,32 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 
 def test_files_that_the_architecture_names_exist() -> None:
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:medseg/)?\w+/?\w*\.py)\b", text)
-    assert len(paths) > 20
-    for path in paths:
-        assert (REPOSITORY / "medseg" / path.removeprefix("medseg/")).is_file(), path
+    """With the names in them: `transforms/prepared.py: prepare`."""
+    paths = re.findall(r"`((?:[\w*]+/)*[\w*]+\.(?:py|csv|html|js|css|j2))(?::\s*([\w.]+))?`", ARCHITECTURE)
+    assert len(paths) > 150
+    for path, name in paths:
+        found = [
+            each
+            for folder in (PACKAGE, PACKAGE / "viewer", REPOSITORY)
+            for each in folder.glob(path.removeprefix("medseg/"))
+        ]
+        assert found, path
+        if name:
+            last = name.rpartition(".")[2]
+            assert re.search(rf"^\s*(?:def |class )?{last}\b", found[0].read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def test_folders_that_the_architecture_names_exist() -> None:
+    folders = re.findall(r"`((?:\w+/)+)`", ARCHITECTURE)
+    assert len(folders) > 20
+    for folder in folders:
+        assert any((above / folder).is_dir() for above in (PACKAGE, REPOSITORY)), folder
+
+
+def test_the_architecture_has_the_layers_of_the_import_contract() -> None:
+    contract = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = [each["layers"] for each in contract["tool"]["importlinter"]["contracts"] if each["type"] == "layers"]
+    drawn = re.search(r"^## Layers\n\n.*\n\n((?:    .*\n)+)", ARCHITECTURE, re.MULTILINE)
+    assert drawn
+    names = [set(line.split("   ")[0].split(", ")) for line in drawn[1].replace("\n    ", "\n").strip().splitlines()]
+    assert names == [set(layer.replace("medseg.", "").split(" | ")) for layer in layers]

@@ -81,6 +81,17 @@ def test_settings_that_messages_name_exist() -> None:
     assert [each for each in named if each[1] not in {*known_keys(), *others}] == []
 
 
+def test_messages_that_are_explained_exist() -> None:
+    """What docs/how-to/messages.md explains; … stands for what is filled in."""
+    page = (PACKAGE.parent / "docs" / "how-to" / "messages.md").read_text("utf-8")
+    messages = re.findall(r"^\| (.+?) \|", page, re.MULTILINE)[2:]
+    assert len(messages) > 25
+    said = "\n".join(text for _, text in texts()).casefold()
+    for message in messages:
+        for part in message.split("…"):
+            assert part.strip(" .;:").casefold() in said, message
+
+
 def failing(error: Exception) -> Exception:
     """As MONAI raises it from a list of transforms."""
 

@@ -4,6 +4,7 @@ import getpass
 import json
 import platform
 import socket
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import medseg
 from medseg.cli.main import app
+from medseg.diagnosis import EXTRAS
 from medseg.phantom import self_test
 
 
@@ -42,6 +44,16 @@ def test_json_has_all_of_it() -> None:
     assert content["extras"]["test"]
     assert content["self_test"] == []
     assert 0 < content["free_memory_mb"] <= content["memory_mb"]
+
+
+def test_each_extra_is_told_by_a_package_of_its_own() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert set(EXTRAS) == set(extras) - {"dev", "peers"}
+    for extra, package in EXTRAS.items():
+        assert [name for name, needed in extras.items() if any(each.startswith(f"{package}>") for each in needed)] == [
+            extra
+        ]
 
 
 def test_a_network_that_computes_rubbish_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
