@@ -10,8 +10,8 @@ from medseg.cli.main import COMMANDS, app
 
 INTRODUCTION = """# Command line
 
-Each command is the Python function of the same name. `medseg COMMAND --help` shows what stands here. All commands take
-`--debug`, which shows where an error came about.
+`medseg COMMAND --help` shows what stands here. All commands take `--debug`, which shows where an error came about.
+[From Python](../how-to/index.md#from-python) each command is a function.
 
 The exit status is 0 when all is done, 1 when something in the input was wrong (the rest is done), 2 when the command
 itself was, and 3 for a defect of medseg.
