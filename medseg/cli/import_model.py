@@ -44,7 +44,7 @@ def import_model(
         typer.Option("--set", metavar="ENTRY=VALUE", help="Of a bundle: changes an entry of its configuration."),
     ] = None,
 ) -> None:
-    """Makes a model of another program a model of medseg, which predict, package, quantise and train --init take.
+    """Makes a model of another program a model of medseg, which predict, package and train --init take.
 
     No code of it is run, and a file that holds more than weights is refused. Results are those of the program that it
     comes from: the same resampling, windows and mirroring. 'medseg predict --no-tta' leaves mirroring out, which is up
