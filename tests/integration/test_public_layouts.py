@@ -235,6 +235,7 @@ EXPECTED = {
     "Soft-tissue-Sarcoma": Expected(["STS_001", "STS_001", "STS_002", "STS_002"], ["image"], None),
     "LIDC-IDRI": Expected(["LIDC-IDRI-0001"], ["CT"], None),
     "isbi2012 with script": Expected(["00", "01", "02"], ["image"], {"foreground": 255}),
+    "dsb2018/train": Expected(["07a9bf1d", "0f1f896d"], ["image"], {"nucleus": 1}),
     "dsb2018/train with script": Expected(["07a9bf1d", "0f1f896d"], ["image"], {"foreground": 1}),
 }
 RECIPES = list(read_recipes())
