@@ -63,7 +63,7 @@ def demo(
         output: An empty folder, or one that is not there yet.
         dims: 2 or 3.
         max_time: Of the training, such as "2m".
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
         seed: Of the studies and of the training.
 
     Raises:
@@ -94,7 +94,7 @@ def _config(max_time: str, seed: int, dims: Literal[2, 3], device: Device) -> Co
     """Returns what suits two minutes of a processor: a narrow network, small patches and batches, and twice the usual
     rate.
 
-    Many steps teach more than few large ones (benchmarks/README.md, "The demo").
+    Many steps teach more than few large ones (benchmarks/README.md, "Demo").
     """
     settings = [f"training.max_time={max_time}", f"training.seed={seed}"]
     if not device.is_cuda:
