@@ -16,7 +16,7 @@ def attention(
 ) -> None:
     """Shows where an attention U-Net looks: what its gates let through, over the image.
 
-    attention.png has a row for each gate, from the finest gated skip down, two gates a skip; blue is closed, red is
+    attention.png has a row for each gate, from the finest gated skip down, two for each skip; blue is closed, red is
     open. gate_1.nii.gz and so on are the same as volumes from 0 to 1, on the grid of image.nii.gz, the image as the
     network sees it.
 

@@ -23,7 +23,7 @@ LabelMaps = Annotated[
     typer.Option(
         "--labels",
         help="Glob that selects their label maps; * stands for what it matched in --images. With names, as in "
-        "'{case}/{structure}.nii.gz', these are compared instead; a file a structure is found by {structure}.",
+        "'{case}/{structure}.nii.gz', these are compared instead; {structure} finds a file for each structure.",
     ),
 ]
 

@@ -111,8 +111,8 @@ def predict(
         bool,
         typer.Option(
             "--statistics",
-            help="Measure each structure: volume, surface, diameters, values of the image; as JSON a case and a CSV of "
-            "all.",
+            help="Measure each structure: volume, surface, diameters, values of the image; as JSON for each case, and "
+            "as one CSV.",
         ),
     ] = False,
     radiomics: Annotated[
@@ -171,8 +171,8 @@ def predict(
 ) -> None:
     """Segments scans with a trained model; masks come out on the grid of the source.
 
-    NIfTI has the affine of the source, or its very header; dicom-seg and rtstruct lie on the slices of a DICOM
-    source and refer to them; nifti-per-label, stl and obj are a folder a case with a file for each structure. Every
+    NIfTI has the affine of the source, or its whole header; dicom-seg and rtstruct lie on the slices of a DICOM
+    source and refer to them; nifti-per-label, stl and obj are a folder with a file for each structure. Every
     mask is read back by another reader and compared, and kept aside as NAME.rejected if it does not lie right. A
     case that fails is reported, the others are done, and the exit status is 1.
 
