@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from medseg.annotation.prompt_message import LONGEST_NAME
 from medseg.errors import ConfigError
-from medseg.interactive.prompts import Bounds
+from medseg.interactive.bounds import Bounds
 from medseg.records import Record, explained
 from medseg.structures import Colour
 

@@ -135,7 +135,7 @@ def _move(
     values[part] += by * near if features is None else by * (1 - ALIKE) * near
     if features is not None:
         part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
-        unlike = (features[(slice(None), *part)] - features[(slice(None), *voxel)].view(-1, 1, 1, 1)) / DIFFERENCE
+        unlike = (features[:, *part] - features[:, *voxel].view(-1, 1, 1, 1)) / DIFFERENCE
         values[part] += by * ALIKE * near * (-unlike.square().mean(0) / 2).exp()
 
 
