@@ -2,6 +2,8 @@
 prompt it keeps what it is not sure to change."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +24,26 @@ SPREAD_OF_ALIKE = 12.0  # voxels: standard deviation of how far it goes with the
 DIFFERENCE = 1.0  # standard deviation, in those of the features, of how unlike they may be
 DOUBT = 0.7  # logit up to which a voxel stays what it was, far from the newest prompts
 NEAR = 6.0  # voxels: standard deviation of how far these reach
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """By what voxels of a window are alike: the image, and what the network says of its labels there.
+
+    Attributes:
+        image: ``(channel, x, y, z)``, normalised.
+        logits: Of all outputs but the object, ``(output, x, y, z)``.
+    """
+
+    image: torch.Tensor
+    logits: torch.Tensor
+
+    @cached_property
+    def features(self) -> torch.Tensor:
+        """The image as it is scaled, and each output with a standard deviation of 1, both without the noise: float32
+        ``(channel + output, x, y, z)``."""
+        scale = self.logits.flatten(1).std(1).clamp(min=torch.finfo(torch.float32).eps).view(-1, 1, 1, 1)
+        return torch.stack([smoothed(each) for each in (*self.image.float(), *(self.logits.float() / scale))])
 
 
 def steadied(
@@ -67,7 +89,7 @@ def agreeing(
     prompts: Sequence[Prompt],
     source: Geometry,
     window: Geometry,
-    features: torch.Tensor | None = None,
+    appearance: Appearance | None = None,
 ) -> torch.Tensor:
     """Returns logits that agree with all points and scribbles.
 
@@ -85,8 +107,7 @@ def agreeing(
         prompts: Of one object, from the oldest to the newest, which wins.
         source: The grid that the indices of the prompts belong to.
         window: The grid of the logits.
-        features: By which voxels are alike, ``(feature, x, y, z)``, of about the same scale, as ``features_of`` makes
-            them. None: only distances count.
+        appearance: Of the window. None: only distances count.
 
     Examples:
         >>> import numpy as np
@@ -105,26 +126,12 @@ def agreeing(
                 said.pop(voxel, None)  # what was said of it before counts no longer
                 said[voxel] = 1 if prompt.positive else -1
     for voxel, sign in said.items():
-        _move(values, voxel, sign, window, features)
+        _move(values, voxel, sign, window, appearance)
     return values
 
 
-def features_of(image: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Returns by what voxels are alike: values of the image, and what a network says of them, without the noise.
-
-    Args:
-        image: ``(channel, x, y, z)``, normalised.
-        logits: Of outputs, ``(output, x, y, z)``.
-
-    Returns:
-        ``(channel + output, x, y, z)`` float32: the image as it is scaled, each output with a standard deviation of 1.
-    """
-    scale = logits.flatten(1).std(1).clamp(min=torch.finfo(torch.float32).eps).view(-1, 1, 1, 1)
-    return torch.stack([smoothed(feature) for feature in (*image.float(), *(logits.float() / scale))])
-
-
 def _move(
-    values: torch.Tensor, voxel: tuple[int, ...], sign: int, window: Geometry, features: torch.Tensor | None
+    values: torch.Tensor, voxel: tuple[int, ...], sign: int, window: Geometry, appearance: Appearance | None
 ) -> None:
     """Moves the logit of a voxel that has the wrong sign, and those that go with it."""
     value = sign * float(values[voxel])
@@ -132,11 +139,14 @@ def _move(
         return
     by, edge_mm = sign * (max(MARGIN, -BEYOND * value) - value), mean_edge(window.spacing, window.shape)
     part, near = _gaussian(voxel, window, SPREAD * edge_mm)
-    values[part] += by * near if features is None else by * (1 - ALIKE) * near
-    if features is not None:
-        part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
-        unlike = (features[:, *part] - features[:, *voxel].view(-1, 1, 1, 1)) / DIFFERENCE
-        values[part] += by * ALIKE * near * (-unlike.square().mean(0) / 2).exp()
+    if appearance is None:
+        values[part] += by * near
+        return
+    values[part] += (1 - ALIKE) * by * near
+    part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
+    features = appearance.features
+    unlike = (features[:, *part] - features[:, *voxel].view(-1, 1, 1, 1)) / DIFFERENCE
+    values[part] += ALIKE * by * near * (-unlike.square().mean(0) / 2).exp()
 
 
 def _gaussian(voxel: Sequence[int], window: Geometry, spread_mm: float) -> tuple[tuple[slice, ...], torch.Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.interactive.constraints import DOUBT, agreeing, features_of, steadied
+from medseg.interactive.constraints import DOUBT, Appearance, agreeing, steadied
 from medseg.interactive.prompts import Box, Point, Prompt, Scribble
 from medseg.volume import Geometry
 
@@ -40,19 +40,21 @@ def test_what_agrees_or_is_far_stays_bit_by_bit() -> None:
 def test_a_thing_that_the_network_does_not_know_is_found_by_what_looks_alike() -> None:
     image = 0.2 * noise((1, *SOURCE.shape))
     image[:, 4:14] += 3
-    outputs, logits = torch.stack([noise(SOURCE.shape, seed) for seed in (1, 2)]), -torch.ones(SOURCE.shape)
+    seen = Appearance(image, torch.stack([noise(SOURCE.shape, seed) for seed in (1, 2)]))
+    logits = -torch.ones(SOURCE.shape)
     clicked = [Point((8, 12, 5))]
-    alike = agreeing(logits, clicked, SOURCE, SOURCE, features_of(image, outputs))
+    alike = agreeing(logits, clicked, SOURCE, SOURCE, seen)
     nearby = agreeing(logits, clicked, SOURCE, SOURCE)
     assert (alike > 0)[4:14].sum() > 2 * (nearby > 0)[4:14].sum()
     assert alike[8, 12, 5] == pytest.approx(1) and not (alike > 0)[15:].any()
     nearly = torch.where(torch.arange(24).view(24, 1, 1) < 8, 0.1, -3.0).expand(SOURCE.shape)
-    moved = agreeing(nearly, [Point((6, 12, 5), positive=False)], SOURCE, SOURCE, features_of(image, outputs))
+    moved = agreeing(nearly, [Point((6, 12, 5), positive=False)], SOURCE, SOURCE, seen)
     assert (moved[:, :, 5] > 0)[:8].float().mean() < 0.9 and torch.equal(moved[14:] > 0, nearly[14:] > 0)
 
 
 def test_features_have_one_scale_and_no_channel_needs_to_differ() -> None:
-    made = features_of(torch.zeros(1, 8, 8, 8), torch.stack([torch.zeros(8, 8, 8), 1000 * noise((8, 8, 8))]))
+    outputs = torch.stack([torch.zeros(8, 8, 8), 1000 * noise((8, 8, 8))])
+    made = Appearance(torch.zeros(1, 8, 8, 8), outputs).features
     assert made.shape == (3, 8, 8, 8) and bool(made.isfinite().all()) and made.abs().max() < 4
 
 
