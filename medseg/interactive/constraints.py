@@ -22,6 +22,7 @@ REACH = 3.0  # standard deviations, beyond which nothing moves
 ALIKE = 0.8  # part of the move that goes with those that look alike, the rest goes with all neighbours
 SPREAD_OF_ALIKE = 12.0  # voxels: standard deviation of how far it goes with them
 DIFFERENCE = 1.0  # standard deviation, in those of the features, of how unlike they may be
+MOST_OUTPUTS = 8  # by which voxels are alike: an answer has to come within a second with a hundred labels, too
 DOUBT = 0.7  # logit up to which a voxel stays what it was, far from the newest prompts
 NEAR = 6.0  # voxels: standard deviation of how far these reach
 
@@ -40,10 +41,11 @@ class Appearance:
 
     @cached_property
     def features(self) -> torch.Tensor:
-        """The image as it is scaled, and each output with a standard deviation of 1, both without the noise: float32
-        ``(channel + output, x, y, z)``."""
-        scale = self.logits.flatten(1).std(1).clamp(min=torch.finfo(torch.float32).eps).view(-1, 1, 1, 1)
-        return torch.stack([smoothed(each) for each in (*self.image.float(), *(self.logits.float() / scale))])
+        """The image as it is scaled, and the outputs that differ most among the voxels, with a standard deviation of 1;
+        both without the noise: float32 ``(channel + output, x, y, z)``."""
+        deviations, most = self.logits.flatten(1).std(1).topk(min(len(self.logits), MOST_OUTPUTS))
+        scale = deviations.clamp(min=torch.finfo(torch.float32).eps).view(-1, 1, 1, 1)
+        return torch.stack([smoothed(each) for each in (*self.image.float(), *(self.logits[most] / scale))])
 
 
 def steadied(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from medseg.interactive.constraints import DOUBT, Appearance, agreeing, steadied
+from medseg.interactive.mask_geometry import smoothed
 from medseg.interactive.prompts import Box, Point, Prompt, Scribble
 from medseg.volume import Geometry
 
@@ -56,6 +57,9 @@ def test_features_have_one_scale_and_no_channel_needs_to_differ() -> None:
     outputs = torch.stack([torch.zeros(8, 8, 8), 1000 * noise((8, 8, 8))])
     made = Appearance(torch.zeros(1, 8, 8, 8), outputs).features
     assert made.shape == (3, 8, 8, 8) and bool(made.isfinite().all()) and made.abs().max() < 4
+    many = torch.stack([noise((8, 8, 8), seed) * seed for seed in range(12)])
+    made = Appearance(torch.zeros(1, 8, 8, 8), many).features
+    assert len(made) == 1 + 8 and torch.allclose(made[1], smoothed(many[11] / many[11].std()))
 
 
 def test_the_newest_wins() -> None:
