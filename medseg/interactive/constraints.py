@@ -146,8 +146,8 @@ def _move(
         return
     values[part] += (1 - ALIKE) * by * near
     part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
-    features = appearance.features
-    unlike = (features[:, *part] - features[:, *voxel].view(-1, 1, 1, 1)) / DIFFERENCE
+    features, (x, y, z), (i, j, k) = appearance.features, part, voxel
+    unlike = (features[:, x, y, z] - features[:, i, j, k].view(-1, 1, 1, 1)) / DIFFERENCE
     values[part] += ALIKE * by * near * (-unlike.square().mean(0) / 2).exp()
 
 
