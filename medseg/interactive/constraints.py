@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medseg.interactive.encoding import window_voxels
-from medseg.interactive.mask_geometry import smoothed
+from medseg.interactive.mask_geometry import connected_to, smoothed
 from medseg.interactive.prompts import Point, Prompt, Scribble
 from medseg.volume import Geometry, Points, mean_edge
 
@@ -19,9 +19,10 @@ MARGIN = 1.0  # of a logit that was moved to agree with its prompt
 BEYOND = 0.1  # part of its wrong value that it gets at least on the right side
 SPREAD = 3.0  # voxels: standard deviation of how far a voxel takes its neighbours along
 REACH = 3.0  # standard deviations, beyond which nothing moves
-ALIKE = 0.8  # part of the move that goes with those that look alike, the rest goes with all neighbours
+ALIKE = 0.5  # part of the move that goes with those that look alike, the rest goes with all neighbours
 SPREAD_OF_ALIKE = 12.0  # voxels: standard deviation of how far it goes with them
 DIFFERENCE = 1.0  # standard deviation, in those of the features, of how unlike they may be
+LEAST_ALIKE = 0.5  # through which a move goes on, from voxel to voxel
 MOST_OUTPUTS = 8  # by which voxels are alike: an answer has to come within a second with a hundred labels, too
 DOUBT = 0.7  # logit up to which a voxel stays what it was, far from the newest prompts
 NEAR = 6.0  # voxels: standard deviation of how far these reach
@@ -96,10 +97,10 @@ def agreeing(
     """Returns logits that agree with all points and scribbles.
 
     Where one has the wrong sign, it is moved to the right one, and others by less. Those are the voxels around it, so
-    that the border that the network drew moves past the prompt and keeps its shape elsewhere; and farther away the ones
-    that look alike, so that a few prompts find a thing that the network does not know. Where the network was nearly
-    right, little is moved. This is the mean of a Gaussian process with the logits of the network as its prior, one
-    observation at a time.
+    that the border that the network drew moves past the prompt and keeps its shape elsewhere; and of a point those
+    farther away that look alike and hang together with it, so that a few points find a thing that the network does not
+    know. Where the network was nearly right, little is moved. This is the mean of a Gaussian process with the logits of
+    the network as its prior, one observation at a time.
 
     Source: Zhou et al. 2023, arXiv:2302.14578 (clicks as observations of a Gaussian process, whose kernel knows
     features of the network; here these are what it says of its labels, beside the image).
@@ -121,14 +122,16 @@ def agreeing(
         >>> (agreeing(logits, [Point((5, 0, 0))], grid, grid) > 0).flatten().int().tolist()
         [1, 1, 1, 1, 1, 1, 0, 0, 0]
     """
-    values, said = logits.clone(), dict[tuple[int, ...], int]()
+    values, said = logits.clone(), dict[tuple[int, ...], Point | Scribble]()
     for prompt in prompts:
         if isinstance(prompt, Point | Scribble):
             for voxel in map(tuple, window_voxels(source, window, prompt).tolist()):
                 said.pop(voxel, None)  # what was said of it before counts no longer
-                said[voxel] = 1 if prompt.positive else -1
-    for voxel, sign in said.items():
-        _move(values, voxel, sign, window, appearance)
+                said[voxel] = prompt
+    for voxel, prompt in said.items():
+        # A stroke runs along borders, where each of its voxels would take others along on both sides.
+        alike = appearance if isinstance(prompt, Point) else None
+        _move(values, voxel, 1 if prompt.positive else -1, window, alike)
     return values
 
 
@@ -148,7 +151,10 @@ def _move(
     part, near = _gaussian(voxel, window, SPREAD_OF_ALIKE * edge_mm)
     features, (x, y, z), (i, j, k) = appearance.features, part, voxel
     unlike = (features[:, x, y, z] - features[:, i, j, k].view(-1, 1, 1, 1)) / DIFFERENCE
-    values[part] += ALIKE * by * near * (-unlike.square().mean(0) / 2).exp()
+    alike = (-unlike.square().mean(0) / 2).exp()
+    # A second kidney, or the nucleus beside, looks the same and is another object.
+    own = connected_to([at - each.start for at, each in zip(voxel, part, strict=True)], alike >= LEAST_ALIKE)
+    values[part] += ALIKE * by * near * alike * own
 
 
 def _gaussian(voxel: Sequence[int], window: Geometry, spread_mm: float) -> tuple[tuple[slice, ...], torch.Tensor]:

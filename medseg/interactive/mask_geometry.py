@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from medseg.interactive.bounds import Bounds
@@ -101,6 +102,22 @@ def smoothed(values: torch.Tensor) -> torch.Tensor:
     reach = [int(n > 1) for n in values.shape]
     kernel = [2 * r + 1 for r in reach]
     return functional.avg_pool3d(values[None, None], kernel, 1, reach, count_include_pad=False)[0, 0]
+
+
+def connected_to(voxel: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
+    """Returns the voxels of a mask that hang together with one of them, over faces.
+
+    Args:
+        voxel: Its index.
+        mask: Bool ``(x, y, z)``, true at the voxel.
+
+    Examples:
+        >>> import torch
+        >>> connected_to((0, 0, 0), torch.tensor([1, 1, 0, 1]).bool().view(4, 1, 1)).flatten().int().tolist()
+        [1, 1, 0, 0]
+    """
+    parts, _ = ndimage.label(mask.cpu().numpy())
+    return torch.from_numpy(parts == parts[tuple(voxel)]).to(mask.device)
 
 
 def picked(weights: torch.Tensor, share: float) -> tuple[int, ...]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from medseg.interactive.drawn_objects import drawn_object, seed_of
-from medseg.interactive.mask_geometry import picked, smoothed
+from medseg.interactive.mask_geometry import connected_to, picked, smoothed
 from medseg.labels import IGNORED
 
 # What is drawn where objects may be anything, of those that a patch has.
@@ -163,16 +162,10 @@ def grown_region(image: torch.Tensor, allowed: torch.Tensor, random: np.random.G
         own = values[part]
         start = tuple(at - each.start for at, each in zip(seed, part, strict=True))
         even = ((own - own[start]).abs() < float(random.uniform(*TOLERANCE)) * scale) & allowed[part]
-        region = smoothed(_connected(even, start).float()) > 0.5
+        region = smoothed(connected_to(start, even).float()) > 0.5
         n = int(region.sum())
         if LEAST_VOXELS <= n <= MOST_OF_A_PATCH * values.numel():
             whole = torch.zeros_like(allowed)
             whole[part] = region & allowed[part]
             return whole if int(whole.sum()) >= LEAST_VOXELS else None
     return None
-
-
-def _connected(mask: torch.Tensor, start: Sequence[int]) -> torch.Tensor:
-    """Returns the voxels of a mask that hang together with one of them."""
-    parts, _ = ndimage.label(mask.cpu().numpy())
-    return torch.from_numpy(parts == parts[tuple(start)]).to(mask.device)
