@@ -29,7 +29,7 @@ NEAR = 6.0  # voxels: standard deviation of how far these reach
 
 
 @dataclass(frozen=True)
-class Appearance:
+class WindowAppearance:
     """By what voxels of a window are alike: the image, and what the network says of its labels there.
 
     Attributes:
@@ -92,7 +92,7 @@ def agreeing(
     prompts: Sequence[Prompt],
     source: Geometry,
     window: Geometry,
-    appearance: Appearance | None = None,
+    appearance: WindowAppearance | None = None,
 ) -> torch.Tensor:
     """Returns logits that agree with all points and scribbles.
 
@@ -136,7 +136,7 @@ def agreeing(
 
 
 def _move(
-    values: torch.Tensor, voxel: tuple[int, ...], sign: int, window: Geometry, appearance: Appearance | None
+    values: torch.Tensor, voxel: tuple[int, ...], sign: int, window: Geometry, appearance: WindowAppearance | None
 ) -> None:
     """Moves the logit of a voxel that has the wrong sign, and those that go with it."""
     value = sign * float(values[voxel])

@@ -19,7 +19,7 @@ from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
 from medseg.interactive.bounds import Bounds
-from medseg.interactive.constraints import Appearance, agreeing, steadied
+from medseg.interactive.constraints import WindowAppearance, agreeing, steadied
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
 from medseg.interactive.prompts import Box, Point, Prompt
@@ -174,7 +174,7 @@ class ObjectPredictor:
         if newest:
             corners = grid.index(self._places(newest))
             logits = steadied(logits, previous, (corners.min(0), corners.max(0)), grid)
-        return agreeing(logits, prompts, source, grid, Appearance(image, outputs[:-1]))
+        return agreeing(logits, prompts, source, grid, WindowAppearance(image, outputs[:-1]))
 
     def _refined(
         self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, said: Said, place: Points

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.interactive.constraints import DOUBT, Appearance, agreeing, steadied
+from medseg.interactive.constraints import DOUBT, WindowAppearance, agreeing, steadied
 from medseg.interactive.mask_geometry import smoothed
 from medseg.interactive.prompts import Box, Point, Prompt, Scribble
 from medseg.volume import Geometry
@@ -41,7 +41,7 @@ def test_what_agrees_or_is_far_stays_bit_by_bit() -> None:
 def test_a_thing_that_the_network_does_not_know_is_found_by_what_looks_alike() -> None:
     image = 0.2 * noise((1, *SOURCE.shape))
     image[:, 4:14] += 3
-    seen = Appearance(image, torch.stack([noise(SOURCE.shape, seed) for seed in (1, 2)]))
+    seen = WindowAppearance(image, torch.stack([noise(SOURCE.shape, seed) for seed in (1, 2)]))
     logits = -torch.ones(SOURCE.shape)
     clicked = [Point((8, 12, 5))]
     alike = agreeing(logits, clicked, SOURCE, SOURCE, seen)
@@ -55,10 +55,10 @@ def test_a_thing_that_the_network_does_not_know_is_found_by_what_looks_alike() -
 
 def test_features_have_one_scale_and_no_channel_needs_to_differ() -> None:
     outputs = torch.stack([torch.zeros(8, 8, 8), 1000 * noise((8, 8, 8))])
-    made = Appearance(torch.zeros(1, 8, 8, 8), outputs).features
+    made = WindowAppearance(torch.zeros(1, 8, 8, 8), outputs).features
     assert made.shape == (3, 8, 8, 8) and bool(made.isfinite().all()) and made.abs().max() < 4
     many = torch.stack([noise((8, 8, 8), seed) * seed for seed in range(12)])
-    made = Appearance(torch.zeros(1, 8, 8, 8), many).features
+    made = WindowAppearance(torch.zeros(1, 8, 8, 8), many).features
     assert len(made) == 1 + 8 and torch.allclose(made[1], smoothed(many[11] / many[11].std()))
 
 
