@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from dataset_runs import nnunet_run
 from dataset_runs.outcome import timed
 from PIL import Image
 
@@ -66,8 +67,7 @@ def measured(references: Path, predicted: Path) -> dict[str, float]:
 def by_nnunet(work: Path, python: Path, seconds: float, gigabytes: float) -> dict[str, float | str]:
     """What nnU-Net makes of the same images, with classes of border and core."""
     base, log = work / f"nnunet-{gigabytes:g}gb", work / "nnunet.log"
-    raw, plans = base / "raw" / PEER_NAME, base / "preprocessed" / PEER_NAME
-    places = {f"nnUNet_{part}": str(base / part) for part in ("raw", "preprocessed", "results")}
+    places, raw, plans = nnunet_run.places_in(base), base / "raw" / PEER_NAME, base / "preprocessed" / PEER_NAME
     for part, folder in (("train", raw / "imagesTr"), ("test", base / "images")):
         folder.mkdir(parents=True)
         for path in (work / part / "images").iterdir():
@@ -78,14 +78,11 @@ def by_nnunet(work: Path, python: Path, seconds: float, gigabytes: float) -> dic
     labels = {"background": 0, "core": 1, "border": 2}
     record = {"channel_names": {"0": "fluorescence"}, "labels": labels, "file_ending": ".png"}
     (raw / "dataset.json").write_text(json.dumps({**record, "numTraining": len(cases)}))
-    plan = [python.with_name("nnUNetv2_plan_and_preprocess"), "-d", 1, "-c", "2d", "-npfp", 2, "-np", 2]
-    timed([*plan, "-gpu_memory_target", gigabytes], log, **places)
-    (plans / "splits_final.json").write_text(json.dumps([{"train": cases, "val": cases[:1]}]))
-    command = [python, "-P", HERE / "nnunet_training.py", plans, "2d", base / "record.json", "--begun", time.time()]
-    command += ["--seconds", seconds, "--seed", 0, "--predict", base / "images", base / "classes"]
-    timed(command, log, **places, nnUNet_compile="f")
+    nnunet_run.plan(python, places, 1, "2d", gigabytes, log)
+    nnunet_run.write_split(plans, cases, cases[:1])
+    predicted = base / "images", base / "classes"
+    told = nnunet_run.trained(python, places, plans, "2d", base, seconds, 0, predicted)
     timed([*border_core, "objects", base / "classes", base / "objects"], log)
-    told = json.loads((base / "record.json").read_text())
     return {"plan": told["plan"], "steps": told["steps"], **measured(work / "test" / "labels", base / "objects")}
 
 
