@@ -11,6 +11,7 @@ from typing import Any
 import gdcm
 import numpy as np
 import pydicom
+import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
@@ -93,6 +94,10 @@ KINDS = {
     "JPEG-LS": Kind(syntax=JPEGLSLossless),
     "JPEG 2000": Kind(syntax=JPEG2000Lossless),
 }
+
+# For tests of each kind: one of each sort in every run, the others in the slow one.
+OFTEN = {"CT", "PET", "left-handed", "oblique", "tilted by 20°", "missing slice", "enhanced tilted", "JPEG 2000"}
+EACH_KIND = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 
 def balls(lps: np.ndarray) -> np.ndarray:

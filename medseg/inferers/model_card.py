@@ -21,7 +21,7 @@ class ChannelCard(Record):
     Attributes:
         name: Of the channel.
         normalization: What is done with its values, in words.
-        usual: The range of its values in training images, as far as it is known: the foreground's half and 99.5th
+        usual: The range of its values in training images, as far as it is known: the foreground's 0.5th and 99.5th
             percentile where values are clipped to these, else the first and the 99th of a usual case.
     """
 

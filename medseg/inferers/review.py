@@ -141,8 +141,8 @@ class Review(Record):
                 if label.always_there and volumes_ml.get(name) == 0
             ),
             *(
-                f"{name}: {label.relative(volumes_ml[name]):.2g} times as large as usual; up to "
-                f"{label.relative(label.volumes_ml[1]):.2g} times as large or small is ordinary"
+                f"{name}: {_times(label.relative(volumes_ml[name]))} as large as usual; up to "
+                f"{_times(label.relative(label.volumes_ml[1]))} as large or small is ordinary"
                 for name, label in self.labels.items()
                 if volumes_ml.get(name) and not label.volumes_ml[0] <= volumes_ml[name] <= label.volumes_ml[1]
             ),
@@ -241,6 +241,10 @@ def _learn_label(held: Sequence[HeldBack]) -> LabelReview | None:
         volumes_ml=_usual(volumes),
         correlation=correlation,
     )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f} times" if factor >= 10 else f"{factor:.2g} times"
 
 
 def _usual(volumes: Sequence[float]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from medseg.io.discover import image_sources
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.pacs.log import reason_without_names
+from medseg.pacs.received import token_of
 from medseg.pacs.settings import Orientation, SeriesFilter, SeriesRule
 from medseg.prediction.case_writing import MODALITIES
 from medseg.progress import counted
@@ -291,5 +292,5 @@ def read_rule_header(path: Path) -> Header:
 
 
 def _name_of(source: ImageSource) -> str:
-    folder = source.path if source.path.is_dir() else source.path.parent
-    return f"{folder.name[:8]}{f'-{source.part}' if source.part else ''}"
+    """Returns the start of the series' name in the queue: names of folders may be UIDs, which begin alike."""
+    return f"{token_of(source.series_uid)[:8]}{f'-{source.part}' if source.part else ''}"

@@ -29,12 +29,13 @@ def write_shells(folder: Path, values: tuple[int, ...], dtype: type, write_image
         write_image(folder / "labels" / f"{case}.nii.gz", np.array([0, *values], dtype)[depth])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
-        pytest.param((1, 2, 4), np.uint8, id="BraTS", marks=pytest.mark.slow),
-        pytest.param((5, 2), np.int16, id="0 2 5", marks=pytest.mark.slow),
-        pytest.param((255,), np.uint8, id="0 255", marks=pytest.mark.slow),
+        pytest.param((1, 2, 4), np.uint8, id="BraTS"),
+        pytest.param((5, 2), np.int16, id="0 2 5"),
+        pytest.param((255,), np.uint8, id="0 255"),
         pytest.param((1000, -1), np.int16, id="negative and large"),
     ],
 )

@@ -84,6 +84,7 @@ def test_a_dicom_study_becomes_nifti_as_simpleitk_reads_it(real_data: Path, tmp_
         assert_same_grid(twin, original)
 
 
+@pytest.mark.slow
 def test_one_modality_of_a_nested_dataset_by_two_patterns(real_data: Path, tmp_path: Path) -> None:
     """Several kinds of images with a mask each, on grids of their own: MR is chosen by globs."""
     source = tmp_path / "sarcoma"

@@ -1,6 +1,7 @@
 """The viewer and the report in a real browser: Chromium, headless, through its own driver."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -46,8 +47,11 @@ def address(metrics: Path) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as viewer:
         assert viewer.stderr is not None
         yield viewer.stderr.readline().split()[0]
-        viewer.send_signal(2)  # Ctrl-C
-        assert viewer.wait(20) == 0
+        viewer.send_signal(signal.SIGINT)
+        try:
+            assert viewer.wait(20) == 0
+        finally:
+            viewer.kill()  # where Ctrl-C was not heard, as in a job of the background
 
 
 def canvas(browser: Any) -> np.ndarray:

@@ -14,8 +14,12 @@ import gpu
 from gpu_checks import CHECKS, runner
 from gpu_checks.check import Check, Numbers, Setup
 
-# They need a compiler, and a minute; a processor takes as long for convolutions in fp16, which it emulates.
-SLOW = {"torch_compile", "compiled_training", "compiled_prediction", "training_fp16"}
+# They need a compiler, and a minute; a processor takes as long for convolutions in fp16, which it emulates. The others
+# take seconds each.
+SLOW = {
+    "torch_compile", "compiled_training", "compiled_prediction", "training_fp16",
+    "max_memory", "resume", "pace", "data_loading", "preparing", "workers", "process_group",
+}  # fmt: skip
 NOT_ON_A_PROCESSOR = {"training_memory", "little_memory"}
 # What tells of speed or of a process's memory says nothing in a test.
 NOT_JUDGED = {"pace", "data_loading", "max_memory"}

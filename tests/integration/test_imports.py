@@ -39,7 +39,9 @@ def model(tmp_path: Path, tiny_plan: Plan) -> Path:
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", ["predict", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS if name != "predict")]
+)
 def test_commands_import_what_they_use(command: str, blobs: Path, model: Path, tmp_path: Path) -> None:
     places = {"blobs": blobs, "images": blobs / "images", "labels": blobs / "labels", "model": model, "work": tmp_path}
     arguments = [argument.format(**places) for argument in COMMANDS[command]]

@@ -82,6 +82,7 @@ def test_what_no_slice_holds_is_told_and_the_rest_prepared(ct: Path, tmp_path: P
     assert len(result.record.cases) == 1
 
 
+@pytest.mark.slow
 def test_real_contours_are_the_masks_that_were_drawn(real_data: Path, tmp_path: Path) -> None:
     result = prepared(real_data / "sarcoma" / "dicom", tmp_path, rename={"GTV*": "tumour"})
     assert len(result.record.cases) == 9 and not result.problems

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import trimesh
-from dicom_kinds import BALLS, BETWEEN_COLUMNS, BETWEEN_ROWS, KINDS, balls_in, write_kind
+from dicom_kinds import BALLS, BETWEEN_COLUMNS, BETWEEN_ROWS, EACH_KIND, KINDS, balls_in, write_kind
 
 from medseg.io.dicom.series import find_series
 from medseg.io.label_map_volume import LabelMapVolume
@@ -27,7 +27,7 @@ LABELS = Labels.from_names({"liver": 1, "kidney_left": 2})
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=EACH_KIND)
 def segmented(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LabelMapVolume:
     folder = write_kind(tmp_path_factory.mktemp("series"), KINDS[request.param])
     (source,) = find_series(folder).sources

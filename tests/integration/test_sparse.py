@@ -89,6 +89,7 @@ def test_patches_are_centred_on_what_is_annotated(dataset: PreparedDataset) -> N
     assert all(row == [True, True, case_id == "blob_00"] for row, case_id in zip(rows, ids, strict=True))
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_it(dataset: PreparedDataset, blobs: Path, tmp_path: Path) -> None:
     result = medseg.train(dataset.folder, tmp_path / "run", config=load(overrides=LEARN), device="cpu")
     assert result.evaluation is not None

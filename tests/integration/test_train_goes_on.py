@@ -145,6 +145,7 @@ def test_going_on_after_another_length_begins_where_the_rate_was(
     assert max(abs(b - a) for a, b in zip([before, *rates], rates, strict=False)) < 0.0006
 
 
+@pytest.mark.slow
 def test_no_numbers_lower_the_rate_and_are_told(
     prepared: PreparedDataset,
     tmp_path: Path,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +20,8 @@ import command_line
 import file_formats
 import python_api
 import settings
+
+schemas = cache(file_formats.files)
 
 
 def test_each_command_has_a_section_with_its_options() -> None:
@@ -38,17 +41,17 @@ def test_each_setting_has_a_row_with_its_default() -> None:
 @pytest.mark.parametrize("each", file_formats.FORMATS, ids=lambda each: each.name)
 def test_each_json_file_has_a_record_and_a_schema(each: file_formats.Format) -> None:
     assert issubclass(file_formats.record_of(each), Record)
-    schema = json.loads(file_formats.files()[f"reference/schemas/{each.name}.schema.json"])
+    schema = json.loads(schemas()[f"reference/schemas/{each.name}.schema.json"])
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def test_the_schemas_take_what_is_written() -> None:
-    schemas = {**settings.files(), **file_formats.files()}
+    found = {**settings.files(), **schemas()}
     written = json.loads(medseg.doctor(self_test=False).model_dump_json())
-    jsonschema.validate(written, json.loads(schemas["reference/schemas/doctor.schema.json"]))
-    jsonschema.validate(Config().model_dump(mode="json"), json.loads(schemas[settings.SCHEMA]))
+    jsonschema.validate(written, json.loads(found["reference/schemas/doctor.schema.json"]))
+    jsonschema.validate(Config().model_dump(mode="json"), json.loads(found[settings.SCHEMA]))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"training": {"lr": 1}}, json.loads(schemas[settings.SCHEMA]))
+        jsonschema.validate({"training": {"lr": 1}}, json.loads(found[settings.SCHEMA]))
 
 
 def test_the_facade_is_there_as_a_whole() -> None:

@@ -272,7 +272,7 @@ def _values_by_channel(trained: TrainedFolder) -> Iterator[tuple[str, str]]:
         if (values := intensities.get(str(number))) is not None:
             ends = f"{values.percentile_00_5:g} to {values.percentile_99_5:g}"
             name = " ".join(channel.split())[:LONGEST]
-            yield f"values of {name}", f"{ends} (half and 99.5th percentile of the foreground in training)"
+            yield f"values of {name}", f"{ends} (0.5th and 99.5th percentile of the foreground in training)"
 
 
 def _notes(checkpoint: NnunetCheckpoint, reader: str) -> Iterator[str]:

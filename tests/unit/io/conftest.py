@@ -15,9 +15,23 @@ from medseg.labels import Labels
 LABELS = Labels.from_names({"liver": 1, "kidney_left": 2})
 
 
+DRAWN: dict[str, dict[str, bytes]] = {}  # the files of each series that a test asked for: the next gets copies
+
+
+def _series(folder: Path, kind: str, **tags: Any) -> Path:
+    files = DRAWN.setdefault(repr((kind, tags)), {})
+    if files:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    else:
+        files |= {file.name: file.read_bytes() for file in write_kind(folder, KINDS[kind], **tags).iterdir()}
+    return folder
+
+
 def _segmented_balls(folder: Path, kind: str = "CT", **tags: Any) -> LabelMapVolume:
     """The balls of a series of this kind, the larger one as the liver."""
-    (source,) = find_series(write_kind(folder, KINDS[kind], **tags)).sources
+    (source,) = find_series(_series(folder, kind, **tags)).sources
     volume = read_dicom(source)
     return LabelMapVolume(balls_in(volume.array[0]), volume.geometry, LABELS, source, "Model 7")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import trimesh
-from dicom_kinds import BALLS, KINDS
+from dicom_kinds import BALLS, EACH_KIND
 from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 
@@ -79,7 +79,7 @@ def centre(name: str, path: Path, number: int) -> np.ndarray:
     return found * RAS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_masks_in_every_format_lie_where_the_anatomy_lies(
     kind: str, segmented_balls: Callable[..., LabelMapVolume], tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def masks(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 
 
+@pytest.mark.slow
 def test_a_study_becomes_the_mask_that_predict_writes(tmp_path: Path, balls: ServedModel) -> None:
     """Sent twice, and with an instance more, it is done again only where something changed."""
     files = sorted(write_kind(tmp_path / "ct", KINDS["JPEG 2000"]).iterdir())

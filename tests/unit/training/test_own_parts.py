@@ -74,6 +74,7 @@ def test_a_monai_user_needs_no_plan(transforms: Any) -> None:
         assert trainer.average(samples(1)[0]["image"][None]).shape == (1, 2, 16, 16, 16)
 
 
+@pytest.mark.slow
 def test_swin_unetr_with_an_optimizer_of_two_rates() -> None:
     network = SwinUNETR(in_channels=1, out_channels=2, feature_size=12)
     body, head = list(network.swinViT.parameters()), list(network.out.parameters())

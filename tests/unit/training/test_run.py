@@ -66,7 +66,9 @@ def test_steps_alone_set_no_width(prepared: PreparedDataset) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", [*NETWORKS, "monai.BasicUNet"])
+@pytest.mark.parametrize(
+    "name", ["unet", *(pytest.param(n, marks=pytest.mark.slow) for n in (*NETWORKS, "monai.BasicUNet") if n != "unet")]
+)
 def test_every_network_has_rungs(
     prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch, name: str, dims: Literal[2, 3]
 ) -> None:

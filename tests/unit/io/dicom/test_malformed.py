@@ -115,7 +115,7 @@ def test_an_element_of_one_file(tmp_path: Path, write_slices: WriteSlices, way: 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["rubbish", *(pytest.param(w, marks=pytest.mark.slow) for w in WAYS if w != "rubbish")])
 def test_an_attribute_of_a_frame(tmp_path: Path, way: str) -> None:
     frames = [
         {"position": [0.0, 0.0, 3.0 * z], "FrameContentSequence": {"DimensionIndexValues": [z, t]}}

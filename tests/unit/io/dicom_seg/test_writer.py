@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_judges import assert_read_back, assert_same_in_world, complaints, segments_by_dcmqi
-from dicom_kinds import KINDS
+from dicom_kinds import EACH_KIND, KINDS
 
 from medseg.errors import LabelError, OutputError, SourceError
 from medseg.io.dicom.series import find_series, read_dicom
@@ -51,7 +51,7 @@ def frames_of(path: Path) -> list[tuple[int, np.ndarray, np.ndarray, pydicom.Dat
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_masks_of_all_kinds_of_series(tmp_path: Path, segmented_balls: SegmentedBalls, kind: str) -> None:
     segmented = segmented_balls(tmp_path / "series", kind)
     path = written(tmp_path, segmented)
@@ -276,7 +276,10 @@ def test_odd_headers(tmp_path: Path, segmented_balls: SegmentedBalls, name: str)
 def test_numbers_that_are_none(tmp_path: Path, segmented_balls: SegmentedBalls) -> None:
     segmented = segmented_balls(tmp_path / "series", PatientWeight="70.5", SeriesNumber="1234")
     for file in segmented.source.files:
-        file.write_bytes(file.read_bytes().replace(b"70.5", b"70,5").replace(b"1234", b"12,4"))
+        content = file.read_bytes()
+        for number, odd in (b"DS\4\00070.5", b"DS\4\00070,5"), (b"IS\4\0001234", b"IS\4\00012,4"):
+            content = content.replace(number, odd)  # with its type and length before it: UIDs hold any digits
+        file.write_bytes(content)
     path = written(tmp_path, segmented)
     assert complaints(path) == []
     assert "PatientWeight" not in pydicom.dcmread(path)

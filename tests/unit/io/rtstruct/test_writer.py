@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_judges import assert_read_back, complaints
-from dicom_kinds import KINDS
+from dicom_kinds import EACH_KIND, KINDS
 from skimage.draw import polygon2mask
 
 from medseg.errors import LabelError, OutputError
@@ -63,7 +63,7 @@ def in_pixels(points: np.ndarray, slice_: pydicom.Dataset) -> np.ndarray:
     return np.stack([offset @ down_column / between_rows, offset @ along_row / between_columns], axis=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_masks_of_all_kinds_of_series(tmp_path: Path, segmented_balls: SegmentedBalls, kind: str) -> None:
     segmented = segmented_balls(tmp_path / "series", kind)
     path = written(tmp_path, segmented)
@@ -104,7 +104,7 @@ def test_contours_name_the_frame_that_they_lie_on(tmp_path: Path, segmented_ball
             in_pixels(np.reshape(contour.ContourData, (-1, 3)).astype(float), place)
 
 
-@pytest.mark.parametrize("united", [True, False])
+@pytest.mark.parametrize("united", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_shapes_with_holes_and_many_parts(tmp_path: Path, organs: LabelMapVolume, united: bool) -> None:
     path = written(tmp_path, organs)
     assert complaints(path) == []

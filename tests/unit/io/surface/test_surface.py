@@ -44,7 +44,9 @@ def test_a_ball(name: str) -> None:
     assert abs(distances - 9.0).max() < 1.5
 
 
-@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize(
+    "name", ["sheared", *(pytest.param(n, marks=pytest.mark.slow) for n in AFFINES if n != "sheared")]
+)
 def test_exactly_the_centres_of_the_mask_lie_inside(name: str) -> None:
     geometry = Geometry((11, 10, 9), AFFINES[name])
     mask = np.random.default_rng(0).random(geometry.shape) < 0.3
