@@ -100,7 +100,7 @@ def associate(peer: Peer, contexts: Sequence[Any], ae_title: str, **more: Any) -
     return association
 
 
-def _kind(sop_class: str) -> str:
+def _kind(sop_class: str | None) -> str:
     """Returns a class of DICOM objects by its name."""
     return "Label Map Segmentation Storage" if sop_class == LABEL_MAP_STORAGE else str(UID(str(sop_class)).name)
 

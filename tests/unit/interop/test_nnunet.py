@@ -178,7 +178,7 @@ def test_one_of_a_dataset_is_found_by_its_configuration(is_zip: bool, tmp_path: 
         medseg.import_model(source, tmp_path / "model", configuration="2d")
     record = imported(source, tmp_path, configuration="3d_lowres")
     assert record.origin is not None and record.origin.details["configuration"] == "3d_lowres"
-    assert record.origin.details["values of CT"].startswith("-150 to 350 (half and 99.5th percentile")
+    assert record.origin.details["values of CT"].startswith("-150 to 350 (0.5th and 99.5th percentile")
 
 
 def test_cross_validation_is_taken_along(tmp_path: Path) -> None:
