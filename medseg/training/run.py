@@ -258,8 +258,8 @@ def _in_time(candidates: Sequence[CandidatePlan], usual: Plan, budget: Budget) -
     chosen = dearest_affordable(candidates, begin, pays_for)
     candidate = completed[chosen]
     if candidate in budget.tried:
-        other = "" if chosen is candidates[begin] else "; training.fit_to_time chose width, patch and batch for that"
-        say(f"There is time for about {budget.steps(candidate):,} steps of {budget.tried[candidate]:.2g} s{other}")
+        other = "" if chosen is candidates[begin] else "; training.fit_to_time chose width, patch and batch by that"
+        say(f"A step took {budget.tried[candidate]:.2g} s where it was tried{other}")
     return candidate.plan
 
 

@@ -1,9 +1,11 @@
-"""How the time of a run is shared between training and what comes after it: one case is tried, the rest reckoned up."""
+"""How a run's time is shared between training and what comes after it: some cases are tried, the rest reckoned up."""
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ import torch
 from medseg.architecture import CUSTOM_NETWORK
 from medseg.inferers.backends import SLOW_WINDOW
 from medseg.inferers.case_stream import predict_labels
-from medseg.inferers.model import load_model
+from medseg.inferers.model import Model, load_model
 from medseg.inferers.quantised import can_quantise
 from medseg.inferers.windows import Layout
+from medseg.parallel import run_in_stages
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import counted, say, warn
 from medseg.training.callbacks.model import LAST, SaveModel
@@ -29,8 +32,8 @@ LEAST_ON_THE_WAY = 3
 RESERVE = 1.25
 # Seconds for the imports before and the report afterwards, and the most of max_time that is kept for them.
 AROUND, MOST_AROUND = 6.0, 0.02
-# A case that takes more than this part of max_time is tried once, and not a second time when all is warm.
-SLOW_TRIAL = 0.01
+# Held-back cases are tried for about this part of max_time, and so many at most; one that takes longer is tried once.
+TRIED_SHARE, MOST_TRIED = 0.01, 8
 # At least this part of max_time is spent on training; where validation would take more than the rest, some of the
 # held-back cases are left out.
 LEAST_TRAINING_SHARE = 0.5
@@ -141,22 +144,18 @@ class Fitting:
 def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
     """Returns how ``training.max_time`` is shared out; all of a run that has none is for training.
 
-    One case is predicted now, which also shows early whether prediction works; the others take longer or shorter by
+    Some cases are predicted now, which also shows early whether prediction works; the others take longer or shorter by
     their number of windows.
     """
     held_back, max_time = run.split.validation, run.config.training.max_time
     if max_time is None:  # nothing is tried, since nothing is left out
         return TimeShares.of(None, dict.fromkeys(held_back, 0.0), Fitting.of(run, trainer, 0.0))
-    case, *_ = run.dataset.source_cases(held_back[:1])
     SaveModel(run).save(trainer, LAST)
     own = trainer.average if run.plan.architecture.name == CUSTOM_NETWORK else None
     model = load_model(run.folder / LAST, trainer.device, network=own)
-    predictor = CasePredictor(model, None, run.config.inference)
-    tried = seconds_of(lambda: predictor.predict(case))
-    if tried < SLOW_TRIAL * max_time:  # the first one warms up
-        tried = seconds_of(lambda: predictor.predict(case))
     windows = windows_by_case(run, trainer)
-    seconds = {case_id: tried * n / windows[held_back[0]] for case_id, n in windows.items()}
+    pace = _seconds_a_window(run, model, windows, max_time)
+    seconds = {case_id: pace * n for case_id, n in windows.items()}
     fitting = Fitting.of(run, trainer, window_seconds(run, trainer))
     shares = TimeShares.of(max_time, seconds, fitting, share_on_the_way(run, trainer), clicking_share(run))
     if not isfinite(shares.once):
@@ -168,6 +167,21 @@ def shares_of_time(run: Run, trainer: Trainer) -> TimeShares:
             f"so {len(shares.cases)} of them are validated; a longer --max-time validates all"
         )
     return shares
+
+
+def _seconds_a_window(run: Run, model: Model, windows: Mapping[str, int], max_time: float) -> float:
+    """Returns the seconds of a window of held-back cases, with all that is done to a case divided among its windows."""
+    held_back = run.split.validation
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = CasePredictor(model, Path(folder), run.config.inference)
+        tried = held_back[:1]
+        seconds = seconds_of(lambda: predictor.predict(run.dataset.source_cases(tried)[0]))
+        if seconds < TRIED_SHARE * max_time:  # the first one warms up; then side by side, as at the end
+            tried = _evenly(held_back, min(len(held_back), MOST_TRIED, max(1, int(TRIED_SHARE * max_time / seconds))))
+            cases = run.dataset.source_cases(tried)
+            stages = run_in_stages(predictor.read, predictor.segment, predictor.write, cases)
+            seconds = seconds_of(lambda: list(stages))
+    return seconds / sum(windows[case_id] for case_id in tried)
 
 
 def clicking_share(run: Run) -> float:

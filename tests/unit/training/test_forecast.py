@@ -50,6 +50,28 @@ def test_validation_takes_no_more_than_its_share() -> None:
     assert shares.cases[-1] >= "case_36"
 
 
+@pytest.mark.parametrize(("slow", "tried"), [(0.0, ["a", "a", "b", "c"]), (10.0, ["a"])], ids=["small", "slow"])
+def test_small_cases_are_tried_as_at_the_end(monkeypatch: pytest.MonkeyPatch, slow: float, tried: list[str]) -> None:
+    """Alone, none is read while another is written: that makes validation look longer than it is."""
+    told: list[str] = []
+
+    class Predictor:
+        def __init__(self, *_: object) -> None:
+            self.read = self.segment = lambda case: case
+            self.write = self.predict = told.append
+
+    monkeypatch.setattr(time_shares, "CasePredictor", Predictor)
+    monkeypatch.setattr(time_shares, "seconds_of", lambda work: (work(), 0.25 + slow)[1])
+    run: Any = SimpleNamespace(
+        split=SimpleNamespace(validation=("a", "b", "c")),
+        dataset=SimpleNamespace(source_cases=list),
+        config=SimpleNamespace(inference=None),
+    )
+    pace = time_shares._seconds_a_window(run, None, {"a": 1, "b": 1, "c": 3}, max_time=100)  # type: ignore[arg-type]
+    assert told == tried
+    assert pace == (0.25 + slow) / (1 if slow else 5)
+
+
 def test_large_cases_count_for_what_they_take() -> None:
     assert len(TimeShares.of(100, {"small": 1.0, "large": 45.0}).cases) == 1
 

@@ -16,6 +16,7 @@ from medseg.device import Device
 from medseg.errors import ConfigError, TrainingError
 from medseg.training import Callback, Epoch, Trainer
 from medseg.training.callbacks import Checkpoint, TimeBudget, Watchdog
+from medseg.training.clock import Clock
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -180,6 +181,19 @@ def test_a_time_budget_ends_the_training() -> None:
     budget = TimeBudget(1.0)
     trainer = Trainer(None, small_unet(), loss(), adamw, None, [budget], settings=settings(epochs=10**6), device=CPU)
     assert 0 < trainer.fit(batch).step < 10**5
+
+
+def test_a_time_budget_tells_the_steps_by_the_first_epoch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = Trainer(None, small_unet(), loss(), adamw, None, [TimeBudget(100.0)], settings=settings(), device=CPU)
+    seconds = iter([10.0, 10.0, 30.0, 30.0, 50.0, 50.0])  # of the clock: imports took ten, ten steps took twenty
+    monkeypatch.setattr(Clock, "seconds", property(lambda self: next(seconds)))
+    budget = trainer.callbacks[0]
+    budget.on_fit_begin(trainer)
+    for step in (10, 20):
+        budget.on_epoch_end(trainer, Epoch(step, 0.5, 1.0, 0.01, 1.0, None))
+    assert capsys.readouterr().err.splitlines() == ["There is time for about 45 steps of 2 s"]
 
 
 def test_other_batches_are_refused() -> None:
