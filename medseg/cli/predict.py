@@ -237,10 +237,11 @@ def _tell(result: "PredictResult", output: Path, as_json: bool) -> None:
         _show_table(result.predictions)
     for prediction in result.predictions:
         for warning in prediction.warnings:
-            say(f"{prediction.case_id}: {warning}")
+            if warning not in prediction.review_reasons:
+                say(f"{prediction.case_id}: {warning}")
     for prediction in result.predictions:
         if prediction.review:
-            say(f"Review {prediction.case_id}: {'; '.join(prediction.review_reasons)}")
+            say("\n  ".join([f"Review {prediction.case_id}:", *prediction.review_reasons]))
     written = [mask for prediction in result.predictions for mask in prediction.masks]
     n_reports = sum(mask.format.is_report for mask in written)
     if written:  # else all were done before
