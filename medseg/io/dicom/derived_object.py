@@ -11,7 +11,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import DSfloat
 
 from medseg.files import written_whole
-from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, source_series
+from medseg.io.dicom.source_series import CHARACTER_SET, SourceSeries, derived_uid, mask_digest, source_series
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import LONGEST_LABEL, dicom_label
 from medseg.terminology import Code
@@ -23,22 +23,24 @@ if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
 NOT_CLINICAL = "not for clinical use"  # in the description of each series that medseg makes, which viewers show
 
 
-class Identity(NamedTuple):
-    """What names an object in an archive.
+class DerivedKind(NamedTuple):
+    """What objects of a kind have in common.
 
     Attributes:
         class_uid: SOPClassUID.
-        uid: SOPInstanceUID.
-        series_uid: SeriesInstanceUID.
-        series_number: SeriesNumber.
+        name: Of which its UIDs are made, beside what they follow from.
         modality: Such as "RTSTRUCT".
+        what: It is, in SeriesDescription: such as "Overlay".
+        series_numbers: Is added to the number of the source's series.
+        syntax: Transfer syntax.
     """
 
     class_uid: UID
-    uid: UID
-    series_uid: UID
-    series_number: int
+    name: str
     modality: str
+    what: str
+    series_numbers: int
+    syntax: UID
 
 
 def write_derived(
@@ -73,27 +75,27 @@ def series_description(what: str, series: SourceSeries) -> str:
     return dicom_label(f"{what} of {series.name}", LONGEST_LABEL - len(end)) + end
 
 
-def new_object(identity: Identity, series: SourceSeries, description: str, algorithm: str, syntax: UID) -> FileDataset:
+def new_object(segmented: LabelMapVolume, series: SourceSeries, kind: DerivedKind) -> FileDataset:
     """Returns an object without content: patient and study of its source, its own series, and what made it.
 
     Args:
-        identity: Its UIDs.
+        segmented: The mask that it shows.
         series: Of its source.
-        description: SeriesDescription.
-        algorithm: The model's name.
-        syntax: Transfer syntax.
+        kind: What it is.
     """
+    content = mask_digest(segmented, series)
     now = datetime.now()
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = kind.syntax
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.update(series.patient_and_study)
-    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = identity.class_uid
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = identity.uid
-    dataset.SeriesInstanceUID, dataset.SeriesNumber = identity.series_uid, identity.series_number
-    dataset.InstanceNumber, dataset.Modality, dataset.SeriesDescription = 1, identity.modality, description
-    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(algorithm)
+    dataset.SOPClassUID = meta.MediaStorageSOPClassUID = kind.class_uid
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = derived_uid(content, kind.name)
+    dataset.SeriesInstanceUID = derived_uid(content, f"{kind.name} series")
+    dataset.SeriesNumber, dataset.InstanceNumber = kind.series_numbers + series.number, 1
+    dataset.Modality, dataset.SeriesDescription = kind.modality, series_description(kind.what, series)
+    dataset.Manufacturer, dataset.ManufacturerModelName = "medseg", dicom_label(segmented.algorithm)
     dataset.SoftwareVersions = VERSION
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     return dataset

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset, FileDataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from medseg.io.dicom.derived_object import NOT_CLINICAL, Identity, new_object, series_description, write_derived
-from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
+from medseg.io.dicom.derived_object import NOT_CLINICAL, DerivedKind, new_object, write_derived
+from medseg.io.dicom.source_series import SourceSeries
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label
 from medseg.measures.structures import StructureMeasures, StructureRow
@@ -18,7 +18,7 @@ from medseg.version import VERSION
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SERIES_NUMBERS = 5000  # a page's series has this number and that of its source
+KIND = DerivedKind(EncapsulatedPDFStorage, "page", "DOC", "Page", series_numbers=5000, syntax=ExplicitVRLittleEndian)
 A4_INCHES = (8.27, 11.69)
 MOST_ROWS = 34  # of the table: what else is there is counted
 LONGEST_NAME = 32  # characters
@@ -49,16 +49,7 @@ def write_dicom_pdf(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 
 def _document(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
-    content = mask_digest(segmented, series)
-    identity = Identity(
-        class_uid=EncapsulatedPDFStorage,
-        uid=derived_uid(content, "page"),
-        series_uid=derived_uid(content, "page series"),
-        series_number=SERIES_NUMBERS + series.number,
-        modality="DOC",
-    )
-    description = series_description("Page", series)
-    document = new_object(identity, series, description, segmented.algorithm, ExplicitVRLittleEndian)
+    document = new_object(segmented, series, KIND)
     document.ConversionType, document.BurnedInAnnotation = "WSD", "NO"  # nothing that names a patient
     document.ContentDate, document.ContentTime = document.InstanceCreationDate, document.InstanceCreationTime
     document.AcquisitionDateTime = ""

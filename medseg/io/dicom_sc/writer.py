@@ -10,16 +10,9 @@ from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 
-from medseg.io.dicom.derived_object import (
-    NOT_CLINICAL,
-    Identity,
-    decimals,
-    new_object,
-    series_description,
-    write_derived,
-)
+from medseg.io.dicom.derived_object import NOT_CLINICAL, DerivedKind, decimals, new_object, write_derived
 from medseg.io.dicom.geometry import SlicePlane, on_planes
-from medseg.io.dicom.source_series import SourceSeries, derived_uid, mask_digest
+from medseg.io.dicom.source_series import SourceSeries
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.pictures.coloured_slices import coloured_slice, enlargement, legend
 from medseg.pictures.display import window
@@ -27,7 +20,9 @@ from medseg.structures import Colour
 from medseg.version import VERSION
 from medseg.volume import Array
 
-SERIES_NUMBERS = 4000  # a capture's series has this number and that of its source
+KIND = DerivedKind(
+    MultiFrameTrueColorSecondaryCaptureImageStorage, "capture", "OT", "Overlay", series_numbers=4000, syntax=RLELossless
+)
 
 
 def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
@@ -54,16 +49,7 @@ def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 
 def _capture(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
-    content = mask_digest(segmented, series)
-    identity = Identity(
-        class_uid=MultiFrameTrueColorSecondaryCaptureImageStorage,
-        uid=derived_uid(content, "capture"),
-        series_uid=derived_uid(content, "capture series"),
-        series_number=SERIES_NUMBERS + series.number,
-        modality="OT",
-    )
-    description = series_description("Overlay", series)
-    capture = new_object(identity, series, description, segmented.algorithm, RLELossless)
+    capture = new_object(segmented, series, KIND)
     pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
     segmented.labels.check(np.unique(pixels).tolist())
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [len(pixels) // 2]

@@ -8,21 +8,9 @@ from pydicom import DataElement, Dataset, FileDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
-from medseg.io.dicom.derived_object import (
-    NOT_CLINICAL,
-    Identity,
-    coded,
-    new_object,
-    series_description,
-    write_derived,
-)
+from medseg.io.dicom.derived_object import NOT_CLINICAL, DerivedKind, coded, new_object, write_derived
 from medseg.io.dicom.geometry import SlicePlane, on_planes
-from medseg.io.dicom.source_series import (
-    SourceSeries,
-    derived_uid,
-    instance_reference,
-    mask_digest,
-)
+from medseg.io.dicom.source_series import SourceSeries, instance_reference
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.rtstruct.outlines import Line, outlines
 from medseg.io.structure_names import dicom_label, dicom_labels, storable_text
@@ -31,7 +19,9 @@ from medseg.terminology import CATEGORIES
 from medseg.version import VERSION
 from medseg.volume import Array
 
-SERIES_NUMBERS = 2000  # a structure set's series has this number and that of its source
+KIND = DerivedKind(
+    RTStructureSetStorage, "structure set", "RTSTRUCT", "Structures", series_numbers=2000, syntax=ImplicitVRLittleEndian
+)
 DECIMALS = 5  # of coordinates in mm; with them they fit into DICOM's 16 characters
 
 LONGEST_DESCRIPTION = 1024  # characters, value representation ST
@@ -80,16 +70,7 @@ def _structure_set(segmented: LabelMapVolume, series: SourceSeries) -> FileDatas
 def _file(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
     """Returns a data set without structures. Its VR is implicit, since explicit VR has no room for outlines of over 64
     kB."""
-    content = mask_digest(segmented, series)
-    identity = Identity(
-        class_uid=RTStructureSetStorage,
-        uid=derived_uid(content, "structure set"),
-        series_uid=derived_uid(content, "structure set series"),
-        series_number=SERIES_NUMBERS + series.number,
-        modality="RTSTRUCT",
-    )
-    description = series_description("Structures", series)
-    dataset = new_object(identity, series, description, segmented.algorithm, ImplicitVRLittleEndian)
+    dataset = new_object(segmented, series, KIND)
     dataset.OperatorsName = ""
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = series.frame_of_reference_uid, ""
     dataset.StructureSetLabel, dataset.StructureSetName = "medseg", dicom_label(segmented.algorithm)
