@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,12 +54,10 @@ def test_real_contours_equal_their_masks(real_data: Path, patient: str, modality
     mask = np.zeros(volume.geometry.shape, dtype=bool)
     mask[tuple(np.rint(index).astype(int).T)] = True
     (contours,) = found.segmentations
-    start = time.perf_counter()
     for by in (None, image):  # by the grid alone, and by the slices
         read = read_segmentation(contours, volume.geometry, by)
         np.testing.assert_array_equal(read.mask(read.segments[0]), mask)
         assert not read.notes
-    assert time.perf_counter() - start < 2
     assert (read.segments[0].name, read.segments[0].colour) == (f"GTV_Mass_{modality}", (255, 0, 0))
 
 
