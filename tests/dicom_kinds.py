@@ -11,7 +11,7 @@ from typing import Any
 import gdcm
 import numpy as np
 import pydicom
-import pytest
+from parameters import mostly_slow
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
@@ -96,8 +96,8 @@ KINDS = {
 }
 
 # For tests of each kind: one of each sort in every run, the others in the slow one.
-OFTEN = {"CT", "PET", "left-handed", "oblique", "tilted by 20°", "missing slice", "enhanced tilted", "JPEG 2000"}
-EACH_KIND = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
+OFTEN = ("CT", "PET", "left-handed", "oblique", "tilted by 20°", "missing slice", "enhanced tilted", "JPEG 2000")
+EACH_KIND = mostly_slow(KINDS, *OFTEN)
 
 
 def balls(lps: np.ndarray) -> np.ndarray:

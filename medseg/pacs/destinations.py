@@ -90,7 +90,7 @@ def associate(peer: Peer, contexts: Sequence[Any], ae_title: str, **more: Any) -
         peer.host, peer.port, list(contexts), peer.title, max_pdu=LARGEST_PDU, tls_args=tls, **more
     )
     if not association.is_established and association.rejected_contexts:
-        kinds = {_kind(each.abstract_syntax) for each in association.rejected_contexts}
+        kinds = {_class_name(each.abstract_syntax) for each in association.rejected_contexts}
         raise ConfigError(f"{peer.address}: accepts no {', nor '.join(sorted(kinds))}")
     if not association.is_established:
         why = "rejects the association; does it know this AE title" if association.is_rejected else "does not answer"
@@ -100,7 +100,7 @@ def associate(peer: Peer, contexts: Sequence[Any], ae_title: str, **more: Any) -
     return association
 
 
-def _kind(sop_class: str | None) -> str:
+def _class_name(sop_class: str | None) -> str:
     """Returns a class of DICOM objects by its name."""
     return "Label Map Segmentation Storage" if sop_class == LABEL_MAP_STORAGE else str(UID(str(sop_class)).name)
 
@@ -131,7 +131,7 @@ def _stored(association: Any, file: Path) -> str:
         kind = (dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
         accepted = {(each.abstract_syntax, each.transfer_syntax[0]) for each in association.accepted_contexts}
         if kind[0] not in {sop_class for sop_class, _ in accepted}:
-            return f"accepts no {_kind(kind[0])}"
+            return f"accepts no {_class_name(kind[0])}"
         if kind[1].is_compressed and kind not in accepted:
             dataset.decompress(generate_instance_uid=False)
         status: Dataset = association.send_c_store(dataset)

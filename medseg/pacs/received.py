@@ -49,6 +49,20 @@ def token_of(uid: str) -> str:
     return hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()[:20]
 
 
+def series_name(token: str, part: str) -> str:
+    """Returns how a series is named in messages and in the names of its masks, without its UID.
+
+    Args:
+        token: ``token_of`` its UID.
+        part: Which of its volumes; "" where it holds one.
+
+    Examples:
+        >>> series_name("7a96f697a695cd075610", "time-03")
+        '7a96f697-time-03'
+    """
+    return f"{token[:8]}{f'-{part}' if part else ''}"
+
+
 def is_uid(text: str) -> bool:
     """Says whether a text is a UID (PS3.5, 9.1; leading zeros, which some programs write, may stand).
 

@@ -20,7 +20,7 @@ from medseg.io.discover import image_sources
 from medseg.io.read import read_volume
 from medseg.io.source import ImageSource
 from medseg.pacs.log import reason_without_names
-from medseg.pacs.received import token_of
+from medseg.pacs.received import series_name, token_of
 from medseg.pacs.settings import Orientation, SeriesFilter, SeriesRule
 from medseg.prediction.case_writing import MODALITIES
 from medseg.progress import counted
@@ -292,5 +292,5 @@ def read_rule_header(path: Path) -> Header:
 
 
 def _name_of(source: ImageSource) -> str:
-    """Returns the start of the series' name in the queue: names of folders may be UIDs, which begin alike."""
-    return f"{token_of(source.series_uid)[:8]}{f'-{source.part}' if source.part else ''}"
+    """Returns a name by the series' UID: names of folders may be UIDs, which begin alike."""
+    return series_name(token_of(source.series_uid), source.part)

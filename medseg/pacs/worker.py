@@ -20,7 +20,7 @@ from medseg.io.source import ImageSource
 from medseg.pacs.jobs import Job
 from medseg.pacs.log import of_a_patient, reason_without_names, tell_event
 from medseg.pacs.queue import StudyQueue
-from medseg.pacs.received import STUDIES, flush
+from medseg.pacs.received import STUDIES, flush, series_name
 from medseg.pacs.series_choice import StudyPlan, study_plan
 from medseg.pacs.settings import DicomSettings
 from medseg.prediction.case_predictor import CasePredictor, PredictionOptions
@@ -191,7 +191,7 @@ class StudyWorker(threading.Thread):
         """
         with of_a_patient():
             images = tuple(self._image(job, series, part) for series, part in zip(job.series, job.parts, strict=True))
-        return Case(f"{job.model}_{job.series[0][:8]}{f'-{job.parts[0]}' if job.parts[0] else ''}", images)
+        return Case(f"{job.model}_{series_name(job.series[0], job.parts[0])}", images)
 
     def _image(self, job: Job, series: str, part: str) -> ImageSource:
         folder = self.queue.folder / STUDIES / job.study / series

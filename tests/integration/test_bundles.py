@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import BUNDLES, parsed, run_by_monai, write_bundle, write_image
+from parameters import mostly_slow
 
 import medseg
 from medseg.device import choose_device
@@ -36,9 +37,7 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medseg.device._cpu_has_bf16", lambda: False)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "spleen" else pytest.param(name, marks=pytest.mark.slow) for name in BUNDLES]
-)
+@pytest.mark.parametrize("name", mostly_slow(BUNDLES, "spleen"))
 @pytest.mark.usefixtures("in_float32")
 def test_a_bundle_predicts_what_monai_predicts(name: str, tmp_path: Path) -> None:
     config = BUNDLES[name]()

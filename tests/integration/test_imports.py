@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from model_records import record_of
+from parameters import mostly_slow
 
 from medseg.inferers.model import save_model
 from medseg.labels import Labels
@@ -39,9 +40,7 @@ def model(tmp_path: Path, tiny_plan: Plan) -> Path:
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize(
-    "command", ["predict", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS if name != "predict")]
-)
+@pytest.mark.parametrize("command", mostly_slow(COMMANDS, "predict"))
 def test_commands_import_what_they_use(command: str, blobs: Path, model: Path, tmp_path: Path) -> None:
     places = {"blobs": blobs, "images": blobs / "images", "labels": blobs / "labels", "model": model, "work": tmp_path}
     arguments = [argument.format(**places) for argument in COMMANDS[command]]

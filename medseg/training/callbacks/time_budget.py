@@ -23,8 +23,7 @@ class TimeBudget(Callback):
 
     def __init__(self, seconds: float | Callable[[Trainer], float]) -> None:
         self.seconds = seconds
-        self._sat_down = 0.0  # when the first step of this sitting began
-        self._is_told = False
+        self._sat_down: float | None = None  # when the first step of this sitting began; None: the steps are told
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Sets the budget, and where in it the schedule begins."""
@@ -40,8 +39,7 @@ class TimeBudget(Callback):
         """Says once how many steps there will be, by the pace so far: with batches, and what else works beside."""
         steps, clock = epoch.step - trainer.first_step, trainer.clock
         left = clock.time_left(epoch.step, trainer.first_step)
-        if self._is_told or not steps or not left or not trainer.processes.is_first:
-            return
-        self._is_told = True
-        pace = (clock.seconds - self._sat_down) / steps
-        say(f"There is time for about {epoch.step + left / pace:,.0f} steps of {pace:.2g} s")
+        if self._sat_down is not None and steps and left and trainer.processes.is_first:
+            pace = (clock.seconds - self._sat_down) / steps
+            say(f"There is time for about {epoch.step + left / pace:,.0f} steps of {pace:.2g} s")
+            self._sat_down = None

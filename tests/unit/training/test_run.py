@@ -2,6 +2,7 @@ from typing import Literal
 
 import pytest
 import torch
+from parameters import mostly_slow
 
 from medseg.config import load
 from medseg.dataset.store import PreparedDataset
@@ -66,9 +67,7 @@ def test_steps_alone_set_no_width(prepared: PreparedDataset) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(
-    "name", ["unet", *(pytest.param(n, marks=pytest.mark.slow) for n in (*NETWORKS, "monai.BasicUNet") if n != "unet")]
-)
+@pytest.mark.parametrize("name", mostly_slow([*NETWORKS, "monai.BasicUNet"], "unet"))
 def test_every_network_has_rungs(
     prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch, name: str, dims: Literal[2, 3]
 ) -> None:

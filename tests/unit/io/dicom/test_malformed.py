@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_drawn import write_enhanced
+from parameters import mostly_slow
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
@@ -115,7 +116,7 @@ def test_an_element_of_one_file(tmp_path: Path, write_slices: WriteSlices, way: 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("way", ["rubbish", *(pytest.param(w, marks=pytest.mark.slow) for w in WAYS if w != "rubbish")])
+@pytest.mark.parametrize("way", mostly_slow(WAYS, "rubbish"))
 def test_an_attribute_of_a_frame(tmp_path: Path, way: str) -> None:
     frames = [
         {"position": [0.0, 0.0, 3.0 * z], "FrameContentSequence": {"DimensionIndexValues": [z, t]}}

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from dicom_judges import complaints, dcmqi_program
 from dicom_kinds import BALLS
+from parameters import mostly_slow
 
 from medseg.errors import OutputError
 from medseg.io.dicom_seg.writer import write_dicom_label_map, write_dicom_seg
@@ -38,9 +39,7 @@ def measured_by_dcmqi(path: Path) -> dict[str, dict[tuple[str, str], float]]:
     }
 
 
-@pytest.mark.parametrize(
-    "kind", ["CT", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("MR", "PET", "tilted by 20°"))]
-)
+@pytest.mark.parametrize("kind", mostly_slow(("CT", "MR", "PET", "tilted by 20°"), "CT"))
 def test_others_read_the_measurements(tmp_path: Path, segmented_balls: SegmentedBalls, kind: str) -> None:
     segmented = segmented_balls(tmp_path / "series", kind)
     path = write_mask(REPORTS["dicom-sr"], tmp_path / "report.dcm", segmented).path

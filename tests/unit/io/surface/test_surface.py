@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 from dicom_kinds import BALLS
+from parameters import mostly_slow
 
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.surface.writer import surface, write_obj, write_stl
@@ -44,9 +45,7 @@ def test_a_ball(name: str) -> None:
     assert abs(distances - 9.0).max() < 1.5
 
 
-@pytest.mark.parametrize(
-    "name", ["sheared", *(pytest.param(n, marks=pytest.mark.slow) for n in AFFINES if n != "sheared")]
-)
+@pytest.mark.parametrize("name", mostly_slow(AFFINES, "sheared"))
 def test_exactly_the_centres_of_the_mask_lie_inside(name: str) -> None:
     geometry = Geometry((11, 10, 9), AFFINES[name])
     mask = np.random.default_rng(0).random(geometry.shape) < 0.3
