@@ -1,6 +1,6 @@
 """A label map on its grid, with the names of its labels and the image that it belongs to: what is written as a mask."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from medseg.io.source import ImageSource
 from medseg.io.structure_names import file_name, file_names, write_names
 from medseg.labels import Labels
 from medseg.measures.structures import StructureMeasures, measure_structures
-from medseg.structures import Region
+from medseg.structures import Label, Region
 from medseg.volume import Array, Geometry, Volume
 
 SegmentationForm = Literal["BINARY", "LABELMAP"]  # of a DICOM SEG
@@ -34,6 +34,7 @@ class LabelMapVolume:
         segmentation: The form of the DICOM SEG of the same mask that structured reports refer to.
         predicted_by: A digest of the model and the settings that predicted it: the UIDs of its DICOM objects follow
             from that and from the source. "": from the mask itself, which somebody drew.
+        painted: Gives what pictures show in place of the label map, where objects are told apart: see ``shown``.
     """
 
     label_map: Array
@@ -43,6 +44,12 @@ class LabelMapVolume:
     algorithm: str = "medseg"
     segmentation: SegmentationForm = "BINARY"
     predicted_by: str = ""
+    painted: Callable[[], tuple[Array, tuple[Label, ...]]] | None = None
+
+    @cached_property
+    def shown(self) -> tuple[Array, tuple[Label, ...]]:
+        """What pictures show ``(x, y, z)``, and what its values are: the labels, or objects by their colours."""
+        return (self.label_map, self.labels.items) if self.painted is None else self.painted()
 
     @cached_property
     def slices(self) -> RawSlices | None:

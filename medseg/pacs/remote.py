@@ -133,7 +133,8 @@ class Client(Protocol):
 
 def is_remote(source: str | Path) -> bool:
     """Says whether a source is an address of an archive, rather than a path."""
-    return str(source).partition(":/")[0] in SCHEMES
+    scheme, slash, _ = str(source).partition(":/")
+    return bool(slash) and scheme in SCHEMES  # a folder may be called dicom
 
 
 def count_instances(peer: Peer, study: str, ae_title: str = "MEDSEG") -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from medseg.inferers.recipe_model import RecipeModel
 from medseg.inferers.review import judge
 from medseg.inferers.uncertainty import Maps
 from medseg.inferers.windows import window_overlap
+from medseg.instances.grouping import Objects
 from medseg.instances.object_structures import coloured
 from medseg.io.dicom.derived_object import NOT_CLINICAL
 from medseg.io.label_map_volume import LabelMapVolume
@@ -32,8 +34,9 @@ from medseg.prediction.predictions_file import stamps
 from medseg.prediction.radiomics import RADIOMICS, case_radiomics, write_case_radiomics
 from medseg.prediction.result import Prediction
 from medseg.prediction.statistics import STATISTICS, CaseStatistics, measured_case, write_case_statistics
+from medseg.structures import Label
 from medseg.version import VERSION
-from medseg.volume import Volume
+from medseg.volume import Array, Volume
 
 PREVIEW = "preview"  # the folder of pictures beside predictions.json
 HOW_COMPUTED = {"window", "window_batch_size"}  # settings that are chosen by what memory there is
@@ -64,7 +67,7 @@ def write_case(
     """
     start = time.perf_counter()
     record, case, geometry = model.record, segmented_case.case, segmented_case.geometry
-    encoded = segmented_case.segmentation.label_map
+    encoded, objects = segmented_case.segmentation.label_map, segmented_case.objects
     label_map = Volume(record.labels.decode(encoded)[None], header_grid(case.images[0], geometry))
     counts = [int(np.count_nonzero(encoded == i)) for i in range(1, len(record.labels.values) + 1)]
     voxels = voxels_by_structure(counts, record.labels)
@@ -79,6 +82,7 @@ def write_case(
         model.name,
         segmentation_form([format_.name for format_ in paths]),
         prediction_digest(model, case) if any(format_.on_dicom for format_ in paths) else "",
+        None if objects is None else partial(_painted, encoded, objects, record.labels),
     )
     if folder is not None:
         # Before the masks: where these are, all is.
@@ -112,8 +116,8 @@ def write_case(
         extras=(*segmented_case.maps, *reports),
         images=stamps(case),
         kept=None if paths else label_map,
-        n_objects=counts_by_label(segmented_case.objects, record.labels),
-        objects=None if folder is not None else segmented_case.objects,
+        n_objects=counts_by_label(objects, record.labels),
+        objects=None if folder is not None else objects,
     )
 
 
@@ -146,6 +150,11 @@ def prediction_digest(model: Model | RecipeModel, case: Case) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def _painted(encoded: Array, objects: Objects, labels: Labels) -> tuple[Array, tuple[Label, ...]]:
+    """Returns what pictures show where objects are told apart: each in a colour that its neighbours don't have."""
+    return coloured(encoded, labels, with_label_values(objects, labels))
+
+
 def _write_objects(folder: Path, segmented_case: SegmentedCase, segmented: LabelMapVolume) -> None:
     """Writes FOLDER/CASE.nii.gz and FOLDER/CASE.csv, where objects are told apart."""
     case, objects = segmented_case.case, segmented_case.objects
@@ -175,11 +184,7 @@ def _write_reports(
 
         title = f"{case.case_id}: {segmented.algorithm}, medseg {VERSION}, {NOT_CLINICAL}"
         path = ensure_folder(folder / PREVIEW) / f"{case.case_id}.png"
-        label_map, shown = segmented.label_map, segmented.labels.items
-        if segmented_case.objects is not None:
-            objects = with_label_values(segmented_case.objects, segmented.labels)
-            label_map, shown = coloured(segmented_case.segmentation.label_map, segmented.labels, objects)
-        plot_overlay(segmented.image, label_map, shown, path, title=title)
+        plot_overlay(segmented.image, *segmented.shown, path, title=title)
 
 
 def try_mask(case: Case, labels: Labels) -> None:

@@ -87,7 +87,7 @@ def _page(segmented: LabelMapVolume, series: SourceSeries, date: str) -> bytes:
     figure.text(
         0.08, 0.905, f"{NOT_CLINICAL.capitalize()}. Made by a program, checked by nobody.", color="#b00", va="top"
     )
-    picture = overlay_figure(segmented.image, segmented.label_map, segmented.labels)
+    picture = overlay_figure(segmented.image, *segmented.shown)
     stored = io.BytesIO()
     picture.savefig(stored, dpi=150, facecolor=picture.get_facecolor())
     stored.seek(0)

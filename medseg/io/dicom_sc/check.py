@@ -1,6 +1,7 @@
 """DICOM secondary captures read back through pydicom: the colours of each frame against the label map."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from medseg.io.certificates.certificate import Certificate
 from medseg.io.certificates.dicom import frame_geometry, labels_at, slices_of_source
 from medseg.io.certificates.raw_slices import RawSlice, RawSlices
 from medseg.io.label_map_volume import LabelMapVolume
+from medseg.structures import Label
 from medseg.volume import GRID_TOLERANCE, Array, Geometry
 
 MOST_GREY = 2  # by so much may the channels of a grey pixel differ, where a colour was laid over it and taken away
@@ -30,6 +32,8 @@ def check_dicom_sc(path: Path, segmented: LabelMapVolume) -> Certificate:
     """
     with config.disable_value_validation():
         capture, slices = dcmread(path), slices_of_source(segmented)
+        label_map, items = segmented.shown
+        painted = replace(segmented, label_map=label_map)
         columns = slices[0].grid.shape[0]
         times, shown = divmod(int(capture.Columns), columns)[0], set[int]()
         off_slice, different, n_voxels = 0.0, 0, 0
@@ -37,10 +41,8 @@ def check_dicom_sc(path: Path, segmented: LabelMapVolume) -> Certificate:
             number = slices.nearest(place.affine[:3, 3])
             shown.add(number)
             off_slice = max(off_slice, _off(slices[number], place, times))
-            enlarged = [
-                each.repeat(times, axis=0).repeat(times, axis=1) for each in labels_at(slices[number], segmented)
-            ]
-            wrongs = [_wrong(picture[: len(each)], each, segmented) for each in enlarged]
+            enlarged = [each.repeat(times, axis=0).repeat(times, axis=1) for each in labels_at(slices[number], painted)]
+            wrongs = [_wrong(picture[: len(each)], each, items) for each in enlarged]
             wrong = wrongs[0] & wrongs[1]
             different, n_voxels = different + int(wrong.sum()), n_voxels + wrong.size
         remark = "" if shown >= _needed(slices, segmented) else "slices with structures are missing"
@@ -70,11 +72,11 @@ def _off(slice_: RawSlice, place: Geometry, times: int) -> float:
     return float(np.linalg.norm(slice_.grid.world(corners) - place.world(enlarged), axis=1).max())
 
 
-def _wrong(picture: Array, label_map: Array, segmented: LabelMapVolume) -> Array:
+def _wrong(picture: Array, label_map: Array, items: Sequence[Label]) -> Array:
     """Returns the pixels that don't have the colour of their label, or are not grey without one."""
     values = picture.astype(np.float32)
     wrong: Array = np.ptp(values, axis=-1) > 0
-    for label in segmented.labels.items:
+    for label in items:
         mask = label_map == label.value
         if mask.any():
             colour = np.array(label.colour, np.float32)

@@ -16,7 +16,7 @@ from medseg.io.dicom.source_series import SourceSeries
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.pictures.coloured_slices import coloured_slice, enlargement, legend
 from medseg.pictures.display import window
-from medseg.structures import Colour
+from medseg.structures import Colour, Label
 from medseg.version import VERSION
 from medseg.volume import Array
 
@@ -28,10 +28,11 @@ KIND = DerivedKind(
 def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
     """Writes one Multi-frame True Color Secondary Capture (PS3.3, A.8.5): each slice with a structure, in colour.
 
-    Labels are filled with their colours, and outlined. Below each slice stand their names and volumes, the model, the
-    version, the date, and that it is not for clinical use. The frames lie where the slices lie, small ones enlarged;
-    CT is shown in the window of soft tissue. They are compressed without loss (RLE). Where nothing was found, the
-    slice in the middle is written, and says so.
+    Labels are filled with their colours, and outlined; of objects that are told apart, each has a colour that its
+    neighbours don't have. Below each slice stand the names and volumes of labels, the model, the version, the date,
+    and that it is not for clinical use. The frames lie where the slices lie, small ones enlarged; CT is shown in the
+    window of soft tissue. They are compressed without loss (RLE). Where nothing was found, the slice in the middle is
+    written, and says so.
 
     Args:
         path: The file.
@@ -50,33 +51,32 @@ def write_dicom_sc(path: Path, segmented: LabelMapVolume) -> list[Path]:
 
 def _capture(segmented: LabelMapVolume, series: SourceSeries) -> FileDataset:
     capture = new_object(segmented, series, KIND)
-    pixels = on_planes(segmented.label_map, segmented.geometry, series.planes)
-    segmented.labels.check(np.unique(pixels).tolist())
+    segmented.labels.check(np.unique(segmented.label_map).tolist())
+    shown, items = segmented.shown
+    pixels = on_planes(shown, segmented.geometry, series.planes)
     used = [i for i, slice_ in enumerate(pixels) if slice_.any()] or [len(pixels) // 2]
-    times = enlargement(series.planes[0].columns)
-    band = legend(_entries(segmented), _lines(segmented, capture), series.planes[0].columns * times)
+    planes, times = [series.planes[i] for i in used], enlargement(series.planes[0].columns)
+    band = legend(_entries(segmented, items), _lines(segmented, capture), series.planes[0].columns * times)
     rows = series.planes[0].rows * times + len(band)
     _describe_pixels(capture, rows, band.shape[1], len(used))
     capture.FrameOfReferenceUID, capture.PositionReferenceIndicator = series.frame_of_reference_uid, ""
-    _place(capture, [series.planes[i] for i in used], times)
+    _place(capture, planes, times)
     capture.SourceImageSequence = [series.references[i] for i in used]
-    frames = (np.vstack([each, band]) for each in _slices(segmented, series, pixels, used, times))
+    frames = (np.vstack([each, band]) for each in _slices(segmented, planes, pixels[used], times))
     capture.PixelData = encapsulate([_compressed(frame) for frame in frames])
     capture["PixelData"].VR = "OB"
     capture["PixelData"].is_undefined_length = True
     return capture
 
 
-def _slices(
-    segmented: LabelMapVolume, series: SourceSeries, pixels: Array, used: Sequence[int], times: int
-) -> Iterator[Array]:
+def _slices(segmented: LabelMapVolume, planes: Sequence[SlicePlane], pixels: Array, times: int) -> Iterator[Array]:
     """Yields the slices in colour, enlarged."""
     shown, black, white = window(segmented.image.array)
-    for i in used:
-        (slice_,) = on_planes(shown[0], segmented.geometry, [series.planes[i]])
+    for plane, values in zip(planes, pixels, strict=True):
+        (slice_,) = on_planes(shown[0], segmented.geometry, [plane])
         grey = ((slice_.astype(np.float32) - black) / (white - black)).clip(0, 1) * 255
-        large = [each.repeat(times, axis=0).repeat(times, axis=1) for each in (np.nan_to_num(grey), pixels[i])]
-        yield coloured_slice(large[0].astype(np.uint8), large[1], segmented.labels.items)
+        large = [each.repeat(times, axis=0).repeat(times, axis=1) for each in (np.nan_to_num(grey), values)]
+        yield coloured_slice(large[0].astype(np.uint8), large[1], segmented.shown[1])
 
 
 def _compressed(frame: Array) -> bytes:
@@ -99,12 +99,13 @@ def _compressed(frame: Array) -> bytes:
     )
 
 
-def _entries(segmented: LabelMapVolume) -> list[tuple[Colour, str]]:
-    """Returns colour and text of each structure that is there."""
-    measured = segmented.measures
+def _entries(segmented: LabelMapVolume, items: Sequence[Label]) -> list[tuple[Colour, str]]:
+    """Returns colour and text of each structure that is there; of objects one of their colours."""
+    measured, first = segmented.measures, {item.name: item.colour for item in items}
     unit = "mm²" if measured.is_flat else "ml"
     pairs = zip(segmented.labels.structures, measured.rows, strict=True)
-    return [(each.colour, f"{each.name} {row.size:.4g} {unit}") for each, row in pairs if row.voxels]
+    shown = ((first.get(each.name, each.colour), each, row) for each, row in pairs if row.voxels)
+    return [(colour, f"{each.name} {row.size:.4g} {unit}") for colour, each, row in shown]
 
 
 def _lines(segmented: LabelMapVolume, capture: Dataset) -> list[str]:

@@ -11,10 +11,13 @@ import pytest
 from dicom_judges import complaints
 from pydicom import dcmread
 
+from medseg.instances.object_map import ObjectMap
+from medseg.instances.object_structures import coloured
 from medseg.io.dicom_pdf.check import check_dicom_pdf
 from medseg.io.dicom_sc.check import check_dicom_sc
 from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.mask_formats import REPORTS, write_mask
+from medseg.labels import Labels
 from medseg.pictures.coloured_slices import legend
 
 SegmentedBalls = Callable[..., LabelMapVolume]
@@ -33,15 +36,15 @@ def test_slices_in_colour_lie_where_the_slices_lie(tmp_path: Path, segmented_bal
     shared = capture.SharedFunctionalGroupsSequence[0]
     between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
     along, down = np.reshape(shared.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3)).astype(float)
-    for own, coloured in zip(capture.PerFrameFunctionalGroupsSequence, is_coloured, strict=True):
+    for own, is_shown in zip(capture.PerFrameFunctionalGroupsSequence, is_coloured, strict=True):
         corner = np.array(own.PlanePositionSequence[0].ImagePositionPatient, float)
-        row, column = np.indices(coloured.shape)[..., None]
+        row, column = np.indices(is_shown.shape)[..., None]
         world = (corner + column * between_columns * along + row * between_rows * down) * (-1, -1, 1)
         nearest = (
             np.rint(segmented.geometry.index(world) - 1e-6).astype(int).clip(0, np.array(segmented.geometry.shape) - 1)
         )
         expected = segmented.label_map[tuple(np.moveaxis(nearest, -1, 0))] > 0
-        assert (coloured != expected).mean() < (0.0005 if kind == "CT" else 0.01)
+        assert (is_shown != expected).mean() < (0.0005 if kind == "CT" else 0.01)
 
 
 def test_a_wrong_colour_and_a_missing_slice_are_found(tmp_path: Path, balls: LabelMapVolume) -> None:
@@ -51,6 +54,22 @@ def test_a_wrong_colour_and_a_missing_slice_are_found(tmp_path: Path, balls: Lab
     more = balls.label_map.copy()
     more[5:9, 5:9, 0] = 1
     assert "slices with structures are missing" in check_dicom_sc(path, replace(balls, label_map=more)).fault
+
+
+def test_objects_have_colours_of_their_own(tmp_path: Path, balls: LabelMapVolume) -> None:
+    numbers = np.where(balls.label_map == 1, 1 + (np.arange(balls.label_map.shape[0])[:, None, None] % 2), 0)
+    labels = Labels.from_names({"kidney": 1}).with_instances(["kidney"])
+    painted = coloured(numbers > 0, labels, ObjectMap(numbers.astype(np.int32), np.array([1, 1]), ("1", "2")))
+    objects = replace(balls, label_map=(numbers > 0).astype(np.uint8), labels=labels, painted=lambda: painted)
+    written = write_mask(REPORTS["dicom-sc"], tmp_path / "sc.dcm", objects)
+    assert written.certificate.passed and len({label.colour for label in painted[1]}) == 3
+    pixels = dcmread(written.path).pixel_array.reshape(-1, 3)
+    for label in painted[1][1:]:
+        assert (pixels == label.colour).all(axis=-1).sum() > 100
+    assert "voxels differ" in check_dicom_sc(written.path, replace(objects, painted=None)).fault
+    document = dcmread(write_mask(REPORTS["dicom-pdf"], tmp_path / "page.dcm", objects).path)
+    plain = dcmread(write_mask(REPORTS["dicom-pdf"], tmp_path / "plain.dcm", replace(objects, painted=None)).path)
+    assert document.EncapsulatedDocument != plain.EncapsulatedDocument
 
 
 @pytest.mark.slow

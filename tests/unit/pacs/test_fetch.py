@@ -121,7 +121,7 @@ def test_preprocess_takes_an_address(archive: Archive, address: str, tmp_path: P
 
 def test_addresses() -> None:
     assert is_remote(Path("dicomweb+https://host/a/studies/1.2"))
-    assert not is_remote("C:/data")
+    assert not any(map(is_remote, ("C:/data", "dicom", Path("dicom"), "dicom/studies/1.2", "dicom:")))
     assert RemoteSource.of("dicomweb+https:/host/a/studies/1.2").peer.address == "https://host/a"
     source = RemoteSource.of("dicom+tls://PACS@host:104/studies/1.2/series/3.4")
     assert (source.peer.in_tls, source.peer.title, source.study, source.series) == (True, "PACS", "1.2", "3.4")
