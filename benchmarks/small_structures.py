@@ -1,10 +1,10 @@
 """Draws lesions of all sizes, or vessels; trains the same small network by several losses, equally long; measures it.
 
-Half of the cases are held back. Of lesions: the recall of those under 30 mm³ (a component of the prediction has an IoU
-above .1 with it) at as many false alarms (components that have it with no lesion) a case as Dice and cross-entropy have
-at a probability of one half. Of vessels: clDice, and pieces that the prediction has more or fewer than the reference.
-Printed are the means over the seeds; the probabilities of each run stay in --work, and runs that are there are not
-trained again.
+Half of the cases are held back. Of lesions: the recall of those under 30 mm³ at so many false alarms a case (FROC).
+Candidates are the connected components of probabilities above .1; the surest ones are kept, by their highest
+probability. A candidate with an IoU above .1 with a lesion shows it; with none, it is a false alarm. Of vessels:
+clDice, and pieces that the prediction has more or fewer than the reference. Printed are the means over the seeds; the
+probabilities of each run stay in --work, and runs that are there are not trained again.
 
     python benchmarks/small_structures.py lesions --work /tmp/small --losses dice-ce cc-dice-ce
     python benchmarks/small_structures.py costs
@@ -22,6 +22,7 @@ import cc3d
 import numpy as np
 import torch
 from environment import describe
+from scipy.ndimage import maximum
 
 import medseg
 from medseg.config import InferenceConfig, load
@@ -40,7 +41,7 @@ from medseg.training.run import resolve_plan
 
 DRAWINGS = {"lesions": (lesions, "lesion"), "vessels": (vessels, "vessel")}
 SMALL_MM3, LEAST_IOU = 30.0, 0.1
-THRESHOLDS = [0.02, 0.05, *np.arange(0.1, 0.96, 0.05), 0.97, 0.99]
+LEAST_PROBABILITY, FALSE_ALARMS = 0.1, (1, 2, 4, 8)
 PREPARED = ("preprocessing.crop_to_nonzero=false", "planning.patch_size=[32,32,32]",
             "planning.cpu_half_resolution=false")  # fmt: skip
 SETTINGS = (
@@ -77,71 +78,61 @@ def trained(work: Path, kind: str, loss: str, seed: int, steps: int, dims: int, 
     for case_id in split.validation:
         image = torch.from_numpy(dataset.image(case_id).astype(np.float32))
         logits = predict_logits(trainer.average, image, plan, InferenceConfig(), device)
-        probabilities[case_id] = logits.float().softmax(0)[1].numpy().astype(np.float16)
+        probabilities[case_id] = logits.float().softmax(0)[1].numpy()
     folder.mkdir(parents=True)
     (folder / "seconds.json").write_text(json.dumps(seconds))
     np.savez(folder / "probabilities.npz", **probabilities)
     return folder
 
 
-def lesions_found(
-    probabilities: np.ndarray, reference: np.ndarray, threshold: float
-) -> tuple[list[bool], list[int], int]:
-    """Returns whether each lesion was found, its voxels, and the number of false alarms."""
-    lesions, n = cc3d.connected_components(reference, return_N=True)
-    predicted, n_predicted = cc3d.connected_components(probabilities > threshold, return_N=True)
-    sizes, others = (np.bincount(each.ravel(), minlength=m + 1) for each, m in ((lesions, n), (predicted, n_predicted)))
-    both = np.zeros((n + 1, n_predicted + 1), np.int64)
-    np.add.at(both, (lesions.ravel(), predicted.ravel()), 1)
-    iou = both / (sizes[:, None] + others[None] - both).clip(1)
-    matches = iou[1:, 1:] > LEAST_IOU
-    return matches.any(1).tolist(), sizes[1:].tolist(), n_predicted - int(matches.any(0).sum())
+def candidates(probabilities: np.ndarray, lesions: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which candidate shows which lesion, ``(lesion, candidate)``, and the highest probability of each.
+
+    Candidates are the connected components of the voxels of more than the least probability.
+    """
+    found, n = cc3d.connected_components(probabilities > least, return_N=True)
+    both = np.zeros((lesions.max() + 1, n + 1), np.int64)
+    np.add.at(both, (lesions.ravel(), found.ravel()), 1)
+    either = both.sum(1, keepdims=True) + both.sum(0) - both
+    sure = maximum(probabilities, found, np.arange(1, n + 1)) if n else np.zeros(0)
+    return (both / either.clip(1))[1:, 1:] > LEAST_IOU, np.asarray(sure)
 
 
-def froc(folder: Path, dataset: PreparedDataset) -> list[dict[str, float]]:
-    """Returns recall and false alarms by threshold."""
-    rows = []
+def froc(folder: Path, dataset: PreparedDataset, least: float) -> list[dict[str, float]]:
+    """Returns recall and false alarms, from the surest candidates alone to all of them."""
+    cases, small = [], []
     with np.load(folder / "probabilities.npz") as stored:
-        cases = [(stored[case_id], np.array(dataset.label_map(case_id))) for case_id in stored.files]
-    for threshold in THRESHOLDS:
-        each = [lesions_found(*case, threshold) for case in cases]
-        both = [(hit, size) for hits, sizes, _ in each for hit, size in zip(hits, sizes, strict=True)]
-        small = [hit for hit, size in both if size < SMALL_MM3]  # voxels of 1 mm³
-        rows.append({
-            "threshold": threshold,
-            "small": fmean(small),
-            "n_small": len(small),
-            "all": fmean(hit for hit, _ in both),
-            "false alarms": fmean(false for _, _, false in each),
-            "Dice": fmean(dice(p > threshold, reference > 0) or 0 for p, reference in cases),
-        })  # fmt: skip
+        for case_id in stored.files:
+            lesions = cc3d.connected_components(np.array(dataset.label_map(case_id)))
+            small.append(np.bincount(lesions.ravel())[1:] < SMALL_MM3)  # voxels of 1 mm³
+            cases.append(candidates(stored[case_id].astype(np.float32), lesions, least))
+    rows, is_small = [], np.concatenate(small)
+    for limit in np.unique(np.concatenate([sure for _, sure in cases]))[::-1]:
+        kept = [shows[:, sure >= limit] for shows, sure in cases]
+        hits = np.concatenate([shows.any(1) for shows in kept])
+        false = fmean(int((~shows.any(0)).sum()) for shows in kept)
+        rows.append({"small": hits[is_small].mean(), "all": hits.mean(), "false alarms": false,
+                     "n_small": int(is_small.sum())})  # fmt: skip
     return rows
-
-
-def at_false_alarms(rows: list[dict[str, float]], most: float) -> dict[str, float]:
-    """Returns the row of highest recall that has no more false alarms; nan where each threshold has more."""
-    fitting = [row for row in rows if row["false alarms"] <= most + 1e-9]
-    return max(fitting, key=lambda row: row["small"]) if fitting else dict.fromkeys(rows[0], float("nan"))
 
 
 def print_lesions(work: Path, losses: list[str], seeds: list[int], folders: dict[tuple[str, int], Path]) -> None:
     dataset = PreparedDataset(work / "lesions-prepared")
-    print(
-        "\n| loss | recall < 30 mm³ at ½ | false alarms at ½ | Dice at ½ | recall < 30 mm³ at as many false alarms as"
-    )
-    print("dice-ce | recall of all then | threshold then | s |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("\nRecall of lesions under 30 mm³ at so many false alarms a case; and without a choice of the surest\n")
+    head = [*(f"{each:g}" for each in FALSE_ALARMS), "at ½", "false alarms at ½", "Dice at ½", "s"]
+    print(f"| loss | {' | '.join(head)} |\n|{' --- |' * (1 + len(head))}")
     for loss in losses:
         columns = []
         for seed in seeds:
-            rows = froc(folders[loss, seed], dataset)
-            usual = next(r for r in froc(folders[losses[0], seed], dataset) if abs(r["threshold"] - 0.5) < 1e-6)
-            half = next(row for row in rows if abs(row["threshold"] - 0.5) < 1e-6)
-            same = at_false_alarms(rows, usual["false alarms"])
-            seconds = json.loads((folders[loss, seed] / "seconds.json").read_text())
-            columns.append((half["small"], half["false alarms"], half["Dice"], same["small"], same["all"],
-                            same["threshold"], seconds))  # fmt: skip
+            folder = folders[loss, seed]
+            rows, plain = froc(folder, dataset, LEAST_PROBABILITY), froc(folder, dataset, 0.5)[-1]
+            at = [max((r["small"] for r in rows if r["false alarms"] <= most), default=0.0) for most in FALSE_ALARMS]
+            with np.load(folder / "probabilities.npz") as stored:
+                overlaps = [dice(stored[each] > 0.5, np.array(dataset.label_map(each)) > 0) for each in stored.files]
+            seconds = json.loads((folder / "seconds.json").read_text())
+            columns.append((*at, plain["small"], plain["false alarms"], fmean(each or 0 for each in overlaps), seconds))
         print(f"| {loss} | " + " | ".join(f"{fmean(column):.3f}" for column in zip(*columns, strict=True)) + " |")
-    print(f"\n{rows[0]['n_small']} lesions under 30 mm³ in the held-back cases; seeds {seeds}")
+    print(f"\n{plain['n_small']} lesions under 30 mm³ in the held-back cases; seeds {seeds}")
 
 
 def print_vessels(work: Path, losses: list[str], seeds: list[int], folders: dict[tuple[str, int], Path]) -> None:

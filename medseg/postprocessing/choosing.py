@@ -1,19 +1,22 @@
 """Which postprocessing helps: tried on cases that the network was not trained on, as nnU-Net does."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from math import prod
 from statistics import fmean
 from typing import NamedTuple
 
 from medseg.labels import IGNORED
 from medseg.postprocessing.components import Rule, box_around, changed
-from medseg.volume import Array
+from medseg.volume import Array, Spacing3
 
 # Held-back cases with a label below which nothing is chosen for it: what helps in two cases may be chance.
 LEAST_CASES = 10
-# Mean Dice that a rule has to gain; less is noise.
+# What a rule has to gain of the mean Dice, or of the metric in its place; less is noise.
 LEAST_GAIN = 0.001
 
-MIN_VOLUMES_ML = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+MIN_VOLUMES_ML = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+MM3_IN_ML = 1000.0
 
 NOTHING = (slice(0, 0),) * 3  # a box without voxels
 
@@ -22,28 +25,46 @@ class Held(NamedTuple):
     """A case that was not trained on: label maps ``(x, y, z)`` in network values.
 
     Voxels that the reference ignores, and labels that were not ``annotated`` (None: all were), count nothing.
+    ``spacing`` is in mm.
     """
 
     predicted: Array
     reference: Array
-    voxel_volume_ml: float
+    spacing: Spacing3
     annotated: Collection[str] | None = None
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """The volume of a voxel."""
+        return prod(self.spacing) / MM3_IN_ML
 
 
 class Choice(NamedTuple):
     """A rule that was chosen, and what it does to the held-back cases."""
 
     rule: Rule
-    gain: float  # of the label's mean Dice
+    gain: float  # of the label's mean metric
     better: int  # cases
     worse: int
+    metric: str = "Dice"
 
     def __str__(self) -> str:
-        return f"{self.rule} (Dice {self.gain:+.4f}: {self.better} cases better, {self.worse} worse)"
+        return f"{self.rule} ({self.metric} {self.gain:+.4f}: {self.better} cases better, {self.worse} worse)"
 
 
-def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
-    """Returns for each label the rule that gives the highest mean Dice.
+def dice(mask: Array, reference: Array, spacing: Spacing3) -> float:
+    """Returns the Dice of two masks ``(x, y, z)``; 1 where both are empty."""
+    total = int(mask.sum()) + int(reference.sum())
+    return 2 * int((mask & reference).sum()) / total if total else 1.0
+
+
+def choose_rules(
+    cases: Iterable[Held],
+    names: Sequence[str],
+    measure: Callable[[Array, Array, Spacing3], float] = dice,
+    metric: str = "Dice",
+) -> list[Choice]:
+    """Returns for each label the rule that gives the highest mean Dice, or another metric.
 
     It has to gain enough, and to make more cases better than worse. There is none where fewer than ``LEAST_CASES``
     cases were annotated with the label. A case that hasn't the label counts 1 where it isn't predicted, and 0 where it
@@ -52,11 +73,13 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
     Args:
         cases: Held-back cases, predicted without rules.
         names: Of the labels, in the order of their network values.
+        measure: Gives the metric of a mask and its reference ``(x, y, z)``, and their spacing in mm.
+        metric: What it is called.
     """
     from scipy.ndimage import find_objects  # takes long to import
 
     rules = {name: _candidates(name) for name in names}
-    dice: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
+    values: dict[str, list[list[float]]] = {name: [] for name in names}  # of each case, by rule
     for case in cases:
         predicted, reference = (find_objects(each, len(names)) for each in (case.predicted, case.reference))
         for i, name in enumerate(names):
@@ -65,9 +88,9 @@ def choose_rules(cases: Iterable[Held], names: Sequence[str]) -> list[Choice]:
             box = box_around(predicted[i], reference[i]) or NOTHING
             part, wanted, known = case.predicted[box], case.reference[box] == i + 1, case.reference[box] != IGNORED
             tried = (changed(part, [i + 1], rule, case.voxel_volume_ml) for rule in rules[name])
-            dice[name].append([_dice(mask & known, wanted) for mask in tried])
-    choices = (_best(rules[name], dice[name]) for name in names if len(dice[name]) >= LEAST_CASES)
-    return [choice for choice in choices if choice is not None]
+            values[name].append([measure(mask & known, wanted, case.spacing) for mask in tried])
+    choices = (_best(rules[name], values[name]) for name in names if len(values[name]) >= LEAST_CASES)
+    return [choice._replace(metric=metric) for choice in choices if choice is not None]
 
 
 def _candidates(name: str) -> list[Rule]:
@@ -76,18 +99,13 @@ def _candidates(name: str) -> list[Rule]:
     return [Rule(label=name, fill_holes=fill, **step) for fill in (False, True) for step in steps]  # type: ignore[arg-type]
 
 
-def _best(rules: Sequence[Rule], dice: Sequence[Sequence[float]]) -> Choice | None:
-    before = [of_case[0] for of_case in dice]
-    means = [fmean(of_rule) for of_rule in zip(*dice, strict=True)]
+def _best(rules: Sequence[Rule], values: Sequence[Sequence[float]]) -> Choice | None:
+    before = [of_case[0] for of_case in values]
+    means = [fmean(of_rule) for of_rule in zip(*values, strict=True)]
     best = means.index(max(means))
-    after = [of_case[best] for of_case in dice]
+    after = [of_case[best] for of_case in values]
     better = sum(b > a for a, b in zip(before, after, strict=True))
     worse = sum(b < a for a, b in zip(before, after, strict=True))
     gain = means[best] - means[0]
-    rule = rules[best].model_copy(update={"chosen_on": len(dice)})
+    rule = rules[best].model_copy(update={"chosen_on": len(values)})
     return Choice(rule, gain, better, worse) if gain >= LEAST_GAIN and better > worse else None
-
-
-def _dice(mask: Array, reference: Array) -> float:
-    total = int(mask.sum()) + int(reference.sum())
-    return 2 * int((mask & reference).sum()) / total if total else 1.0

@@ -1,17 +1,25 @@
 """The rules that a model gets from the cases that it was not trained on: postprocessing, and which cases to review."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from medseg.dataset.store import PreparedDataset
+from medseg.evaluation.case import Measures, measure_case
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.inferers.model_record import read_model_record, write_model_record
 from medseg.inferers.review import HeldBack, learn_review
+from medseg.labels import Labels
+from medseg.metrics.definitions import METRICS
 from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
 from medseg.progress import say
+from medseg.setting_types import METRIC_NAMES, ValidationMetric
 from medseg.training.run import Run
+from medseg.volume import Array, Spacing3
 
 
 def learn_rules(
@@ -33,11 +41,13 @@ def learn_rules(
     if any(set(run.split.validation) & set(run.split.training) for run in runs):
         say("Validated on cases that were trained on, so neither postprocessing nor rules for review are chosen")
         return
-    choose_postprocessing(model, evaluation.masks.predictions, runs[0].dataset, cases)
+    choose_postprocessing(model, evaluation.masks.predictions, runs[0].dataset, cases, runs[0].config.training.metric)
     learn_to_review(model, evaluation, expected)
 
 
-def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str]) -> None:
+def choose_postprocessing(
+    model: Path, masks: Path, dataset: PreparedDataset, cases: Sequence[str], metric: ValidationMetric = "dice"
+) -> None:
     """Writes the rules that help into the model's folder.
 
     Of fewer than ten cases nothing is chosen. Not where labels lie in regions: what is taken from a label would leave a
@@ -48,6 +58,8 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
         masks: What it, or for an ensemble the member that didn't see the case, predicted.
         dataset: The prepared cases.
         cases: Those that were not trained on.
+        metric: By what the best weights were chosen. Where it is one of lesions, the rules are chosen by it, too: by
+            Dice, lesions as small as specks would be removed with these.
     """
     record = read_model_record(model)
     if record.labels.regions:
@@ -66,11 +78,15 @@ def choose_postprocessing(model: Path, masks: Path, dataset: PreparedDataset, ca
             yield Held(
                 encode(predicted.label_map),
                 encode(reference.label_map),
-                predicted.geometry.voxel_volume_ml,
+                predicted.geometry.spacing,
                 pair.reference.annotated,
             )
 
-    choices = choose_rules(held_back(), record.labels.names)
+    names = record.labels.names
+    if METRICS[metric].group == "lesions":
+        choices = choose_rules(held_back(), names, partial(_lesions, metric), METRIC_NAMES[metric])
+    else:
+        choices = choose_rules(held_back(), names)
     for choice in choices:
         say(f"Postprocessing from now on: {choice}")
     chosen = {
@@ -102,3 +118,14 @@ def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, 
     if review is not None and review.check is not None:
         say(f"Cases to review from now on are told by 'predict': {review.check}")
     write_model_record(model, read_model_record(model).model_copy(update={"review": review}))
+
+
+ONE_LABEL = Labels.from_names({"lesion": 1})
+
+
+def _lesions(metric: ValidationMetric, mask: Array, reference: Array, spacing: Spacing3) -> float:
+    """Returns a metric of the lesions of two masks; 1 where there are none in either."""
+    maps = mask.astype(np.uint8), reference.astype(np.uint8)
+    (record,) = measure_case("", *maps, spacing, ONE_LABEL, Measures((metric,)))
+    value = record.values[metric]
+    return float(not mask.any()) if value is None else value

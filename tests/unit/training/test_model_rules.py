@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -17,6 +19,15 @@ from medseg.postprocessing import choosing
 from medseg.prediction.golden import check_golden, write_golden
 from medseg.training import model_rules
 from medseg.training.model_rules import choose_postprocessing
+from medseg.volume import Geometry
+
+
+class LabelMapOnGrid(NamedTuple):
+    """What is read of a mask."""
+
+    label_map: np.ndarray
+    geometry: Geometry = Geometry((40, 20, 20), np.eye(4))
+
 
 CPU = Device(torch.device("cpu"), torch.float32)
 
@@ -76,3 +87,28 @@ def test_postprocessing_that_helps_is_told_kept_and_used(
     assert (rule.label, rule.largest_component) == (prepared.labels.names[0], True)
     assert "3 cases better, 0 worse" in " ".join(capsys.readouterr().err.split())
     assert "the largest component only" in json.dumps(record.metrics["postprocessing"])
+
+
+def test_small_lesions_are_kept_where_weights_were_chosen_by_lesions(
+    model: Model, prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Dice two false alarms of 27 voxels cost more than two lesions of 12, which are right."""
+    reference = np.zeros((40, 20, 20), dtype=np.uint8)
+    reference[2:12, 2:12, 2:12] = reference[20:22, 2:4, 2:7] = reference[20:22, 10:12, 2:7] = 1
+    predicted = reference.copy()
+    predicted[20:22, :, 5:7] = 0  # of the two small ones 12 of 20 voxels are left
+    predicted[30:33, 2:5, 2:5] = predicted[30:33, 12:15, 12:15] = 1
+    cases, value = list(prepared.cases)[:3], np.uint8(prepared.labels.values[0])
+
+    def pair(*_: object) -> tuple[LabelMapOnGrid, LabelMapOnGrid]:
+        return LabelMapOnGrid(predicted * value), LabelMapOnGrid(reference * value)
+
+    found = SimpleNamespace(pairs=[SimpleNamespace(prediction=tmp_path, reference=SimpleNamespace(annotated=None))] * 3)
+    monkeypatch.setattr(model_rules, "find_pairs", lambda *_: found)
+    monkeypatch.setattr(model_rules, "read_pair", pair)
+    monkeypatch.setattr(choosing, "LEAST_CASES", 3)
+    monkeypatch.setattr(model_rules, "LEAST_CASES", 3)
+    choose_postprocessing(model.folder, tmp_path, prepared, cases, "lesion_f1")
+    assert read_model_record(model.folder).postprocessing == ()
+    choose_postprocessing(model.folder, tmp_path, prepared, cases)
+    assert len(read_model_record(model.folder).postprocessing) == 1
