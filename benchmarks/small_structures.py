@@ -30,7 +30,9 @@ from medseg.dataset.patches import PatchSampler
 from medseg.dataset.splits import split_fold
 from medseg.dataset.store import PreparedDataset
 from medseg.device import choose_device
+from medseg.evaluation.case import Measures, measure_case
 from medseg.inferers.case_stream import predict_logits
+from medseg.labels import Labels
 from medseg.losses import create_loss
 from medseg.losses.registry import OWN
 from medseg.metrics import centreline_dice, dice
@@ -41,7 +43,8 @@ from medseg.training.run import resolve_plan
 
 DRAWINGS = {"lesions": (lesions, "lesion"), "vessels": (vessels, "vessel")}
 SMALL_MM3, LEAST_IOU = 30.0, 0.1
-LEAST_PROBABILITY, FALSE_ALARMS = 0.1, (1, 2, 4, 8)
+LEAST_PROBABILITY, FALSE_ALARMS, SURE = 0.1, (1, 2, 4, 8), 0.999
+SMALLEST_PIECE = 20  # voxels, of vessels
 PREPARED = ("preprocessing.crop_to_nonzero=false", "planning.patch_size=[32,32,32]",
             "planning.cpu_half_resolution=false")  # fmt: skip
 SETTINGS = (
@@ -116,10 +119,27 @@ def froc(folder: Path, dataset: PreparedDataset, least: float) -> list[dict[str,
     return rows
 
 
+def lesion_f1(folder: Path, dataset: PreparedDataset, smallest: int = 0, sure: float = 0.0) -> float:
+    """Returns the mean lesion F1 of the masks at one half, without components that are small or not sure."""
+    values, labels = [], Labels.from_names({"lesion": 1})
+    with np.load(folder / "probabilities.npz") as stored:
+        for case_id in stored.files:
+            probabilities = stored[case_id].astype(np.float32)
+            found, n = cc3d.connected_components(probabilities > 0.5, return_N=True)
+            kept = np.zeros(n + 1, bool)
+            kept[1:] = np.bincount(found.ravel())[1:] >= smallest
+            kept[1:] &= maximum(probabilities, found, np.arange(1, n + 1)) >= sure
+            maps = kept[found].astype(np.uint8), (np.array(dataset.label_map(case_id)) > 0).astype(np.uint8)
+            (record,) = measure_case(case_id, *maps, (1, 1, 1), labels, Measures(("lesion_f1",)))
+            values.append(record.values["lesion_f1"])
+    return fmean(values)
+
+
 def print_lesions(work: Path, losses: list[str], seeds: list[int], folders: dict[tuple[str, int], Path]) -> None:
     dataset = PreparedDataset(work / "lesions-prepared")
     print("\nRecall of lesions under 30 mm³ at so many false alarms a case; and without a choice of the surest\n")
-    head = [*(f"{each:g}" for each in FALSE_ALARMS), "at ½", "false alarms at ½", "Dice at ½", "s"]
+    head = [*(f"{each:g}" for each in FALSE_ALARMS), "at ½", "false alarms at ½", "Dice at ½",
+            "lesion F1", f"without < {SMALL_MM3:g} mm³", f"without unsure (< {SURE:g})", "s"]  # fmt: skip
     print(f"| loss | {' | '.join(head)} |\n|{' --- |' * (1 + len(head))}")
     for loss in losses:
         columns = []
@@ -130,14 +150,17 @@ def print_lesions(work: Path, losses: list[str], seeds: list[int], folders: dict
             with np.load(folder / "probabilities.npz") as stored:
                 overlaps = [dice(stored[each] > 0.5, np.array(dataset.label_map(each)) > 0) for each in stored.files]
             seconds = json.loads((folder / "seconds.json").read_text())
-            columns.append((*at, plain["small"], plain["false alarms"], fmean(each or 0 for each in overlaps), seconds))
+            f1 = [lesion_f1(folder, dataset, *kept) for kept in ((), (int(SMALL_MM3),), (0, SURE))]
+            overlap = fmean(each or 0 for each in overlaps)
+            columns.append((*at, plain["small"], plain["false alarms"], overlap, *f1, seconds))
         print(f"| {loss} | " + " | ".join(f"{fmean(column):.3f}" for column in zip(*columns, strict=True)) + " |")
     print(f"\n{plain['n_small']} lesions under 30 mm³ in the held-back cases; seeds {seeds}")
 
 
 def print_vessels(work: Path, losses: list[str], seeds: list[int], folders: dict[tuple[str, int], Path]) -> None:
     dataset = PreparedDataset(work / "vessels-prepared")
-    print("\n| loss | clDice | Dice | pieces too many or too few | best clDice over thresholds | s |")
+    print("\n| loss | clDice | Dice | pieces too many or too few | "
+          f"clDice without pieces of < {SMALLEST_PIECE} voxels | s |")  # fmt: skip
     print("| --- | --- | --- | --- | --- | --- |")
     for loss in losses:
         columns = []
@@ -149,9 +172,10 @@ def print_vessels(work: Path, losses: list[str], seeds: list[int], folders: dict
                 n, n_reference = (cc3d.connected_components(mask, return_N=True)[1] for mask in (p > 0.5, reference))
                 each.append((centreline_dice(p > 0.5, reference) or 0, dice(p > 0.5, reference) or 0,
                              abs(n - n_reference)))  # fmt: skip
-            best = max(fmean(centreline_dice(p > t, r) or 0 for p, r in cases) for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
+            cleaned = ((cc3d.dust(p > 0.5, threshold=SMALLEST_PIECE, connectivity=26) > 0, r) for p, r in cases)
+            clean = fmean(centreline_dice(*each) or 0 for each in cleaned)
             seconds = json.loads((folders[loss, seed] / "seconds.json").read_text())
-            columns.append((*map(fmean, zip(*each, strict=True)), best, seconds))
+            columns.append((*map(fmean, zip(*each, strict=True)), clean, seconds))
         print(f"| {loss} | " + " | ".join(f"{fmean(column):.3f}" for column in zip(*columns, strict=True)) + " |")
 
 

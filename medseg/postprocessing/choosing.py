@@ -52,7 +52,7 @@ class Choice(NamedTuple):
         return f"{self.rule} ({self.metric} {self.gain:+.4f}: {self.better} cases better, {self.worse} worse)"
 
 
-def dice(mask: Array, reference: Array, spacing: Spacing3) -> float:
+def _dice(mask: Array, reference: Array, spacing: Spacing3) -> float:
     """Returns the Dice of two masks ``(x, y, z)``; 1 where both are empty."""
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else 1.0
@@ -61,7 +61,7 @@ def dice(mask: Array, reference: Array, spacing: Spacing3) -> float:
 def choose_rules(
     cases: Iterable[Held],
     names: Sequence[str],
-    measure: Callable[[Array, Array, Spacing3], float] = dice,
+    measure: Callable[[Array, Array, Spacing3], float] = _dice,
     metric: str = "Dice",
 ) -> list[Choice]:
     """Returns for each label the rule that gives the highest mean Dice, or another metric.
