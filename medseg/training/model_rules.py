@@ -58,8 +58,8 @@ def choose_postprocessing(
         masks: What it, or for an ensemble the member that didn't see the case, predicted.
         dataset: The prepared cases.
         cases: Those that were not trained on.
-        metric: By what the best weights were chosen. Where it is one of lesions, the rules are chosen by it, too: by
-            Dice, lesions as small as specks would be removed with these.
+        metric: By what the best weights were chosen. Where it is one of lesions, the rules are chosen by it, too, and
+            only from those that spare lesions: by Dice, lesions as small as specks would be removed with these.
     """
     record = read_model_record(model)
     if record.labels.regions:
@@ -84,7 +84,7 @@ def choose_postprocessing(
 
     names = record.labels.names
     if METRICS[metric].group == "lesions":
-        choices = choose_rules(held_back(), names, partial(_lesions, metric), METRIC_NAMES[metric])
+        choices = choose_rules(held_back(), names, partial(_lesions, metric), METRIC_NAMES[metric], spare_lesions=True)
     else:
         choices = choose_rules(held_back(), names)
     for choice in choices:
