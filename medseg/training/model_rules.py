@@ -21,6 +21,8 @@ from medseg.setting_types import METRIC_NAMES, ValidationMetric
 from medseg.training.run import Run
 from medseg.volume import Array, Spacing3
 
+ONE_LABEL = Labels.from_names({"lesion": 1})  # measured by itself
+
 
 def learn_rules(
     runs: Sequence[Run],
@@ -118,9 +120,6 @@ def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, 
     if review is not None and review.check is not None:
         say(f"Cases to review from now on are told by 'predict': {review.check}")
     write_model_record(model, read_model_record(model).model_copy(update={"review": review}))
-
-
-ONE_LABEL = Labels.from_names({"lesion": 1})
 
 
 def _lesions(metric: ValidationMetric, mask: Array, reference: Array, spacing: Spacing3) -> float:
