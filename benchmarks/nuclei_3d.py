@@ -1,10 +1,11 @@
-"""Nuclei told apart in a 3D image: each quarter of one stack by a network that learnt from the other three.
+"""Nuclei told apart in a 3D image: each quarter of one stack by a network that learnt from the others.
 
     python benchmarks/nuclei_3d.py ../shared/data/nuclei --work /tmp/nuclei-3d --max-time 3m
 
 The stack (``img3d.tif``, an example of StarDist: 57×61×31 voxels, 51 nuclei) is cut in the middle of x and y. Objects
 that a cut parts are objects of both sides. Sections are taken for twice as thick as pixels are wide, which makes the
-nuclei round; the file does not say it. Average precision is StarDist's, TP / (TP + FP + FN); printed are the
+nuclei round; the file does not say it. Of the other three quarters two are learnt from, and one is held back for the
+choice of the grouping. Average precision is StarDist's, TP / (TP + FP + FN); printed are the
 objects of all quarters together, and for comparison the connected components of the label map.
 """
 

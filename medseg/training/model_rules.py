@@ -1,27 +1,37 @@
 """The rules that a model gets from the cases that it was not trained on: postprocessing, and which cases to review."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from medseg.dataset.store import PreparedDataset
-from medseg.evaluation.case import Measures, measure_case
 from medseg.evaluation.evaluation import Evaluation
 from medseg.evaluation.pairs import find_pairs
 from medseg.evaluation.reading import read_pair
 from medseg.inferers.model_record import read_model_record, write_model_record
 from medseg.inferers.review import HeldBack, learn_review
-from medseg.labels import Labels
-from medseg.metrics.definitions import METRICS
-from medseg.postprocessing.choosing import LEAST_CASES, Held, choose_rules
+from medseg.metrics.lesions import Lesions, match_lesions
+from medseg.postprocessing.choosing import DICE, LEAST_CASES, Held, Objective, choose_rules
 from medseg.progress import say
 from medseg.setting_types import METRIC_NAMES, ValidationMetric
 from medseg.training.run import Run
-from medseg.volume import Array, Spacing3
+from medseg.volume import Array
 
-ONE_LABEL = Labels.from_names({"lesion": 1})  # measured by itself
+
+def _of_lesions(metric: ValidationMetric, value_of: Callable[[Lesions], float | None]) -> Objective:
+    """Returns a metric of lesions; 1 where there are none in either mask."""
+
+    def measure(mask: Array, reference: Array) -> float:
+        value = value_of(match_lesions(mask, reference))
+        return 1.0 if value is None else value
+
+    return Objective(METRIC_NAMES[metric], measure, spares_lesions=True)
+
+
+# By what else than Dice postprocessing is chosen, where the best weights were.
+OBJECTIVES = {
+    "lesion_f1": _of_lesions("lesion_f1", lambda lesions: lesions.f1),
+    "panoptic_quality": _of_lesions("panoptic_quality", lambda lesions: lesions.panoptic_quality),
+}
 
 
 def learn_rules(
@@ -80,15 +90,11 @@ def choose_postprocessing(
             yield Held(
                 encode(predicted.label_map),
                 encode(reference.label_map),
-                predicted.geometry.spacing,
+                predicted.geometry.voxel_volume_ml,
                 pair.reference.annotated,
             )
 
-    names = record.labels.names
-    if METRICS[metric].group == "lesions":
-        choices = choose_rules(held_back(), names, partial(_lesions, metric), METRIC_NAMES[metric], spare_lesions=True)
-    else:
-        choices = choose_rules(held_back(), names)
+    choices = choose_rules(held_back(), record.labels.names, OBJECTIVES.get(metric, DICE))
     for choice in choices:
         say(f"Postprocessing from now on: {choice}")
     chosen = {
@@ -120,11 +126,3 @@ def learn_to_review(model: Path, evaluation: Evaluation, expected: Mapping[str, 
     if review is not None and review.check is not None:
         say(f"Cases to review from now on are told by 'predict': {review.check}")
     write_model_record(model, read_model_record(model).model_copy(update={"review": review}))
-
-
-def _lesions(metric: ValidationMetric, mask: Array, reference: Array, spacing: Spacing3) -> float:
-    """Returns a metric of the lesions of two masks; 1 where there are none in either."""
-    maps = mask.astype(np.uint8), reference.astype(np.uint8)
-    (record,) = measure_case("", *maps, spacing, ONE_LABEL, Measures((metric,)))
-    value = record.values[metric]
-    return float(not mask.any()) if value is None else value

@@ -101,10 +101,10 @@ def _compressed(frame: Array) -> bytes:
 
 def _entries(segmented: LabelMapVolume, items: Sequence[Label]) -> list[tuple[Colour, str]]:
     """Returns colour and text of each structure that is there; of objects one of their colours."""
-    measured, first = segmented.measures, {item.name: item.colour for item in items}
+    measured, colours = segmented.measures, {item.name: item.colour for item in items}
     unit = "mm²" if measured.is_flat else "ml"
     pairs = zip(segmented.labels.structures, measured.rows, strict=True)
-    shown = ((first.get(each.name, each.colour), each, row) for each, row in pairs if row.voxels)
+    shown = ((colours.get(each.name, each.colour), each, row) for each, row in pairs if row.voxels)
     return [(colour, f"{each.name} {row.size:.4g} {unit}") for colour, each, row in shown]
 
 

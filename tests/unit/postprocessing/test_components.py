@@ -6,7 +6,6 @@ from medseg.postprocessing.choosing import LEAST_CASES, Choice, Held, choose_rul
 from medseg.postprocessing.components import Rule, postprocess
 
 NAMES = ("liver", "cyst")
-MM, CM = (1.0, 1.0, 1.0), (10.0, 10.0, 10.0)
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_what_helps_is_chosen_label_by_label(label_map: np.ndarray) -> None:
     reference = label_map.copy()
     reference[6:] = 0
     reference[2, 2, 2] = 1
-    (choice,) = chosen(Held(label_map, reference, MM), Held(reference, reference, MM))
+    (choice,) = chosen(Held(label_map, reference, 0.001), Held(reference, reference, 0.001))
     assert (choice.rule.label, choice.rule.largest_component, choice.rule.fill_holes) == ("liver", True, True)
     assert (choice.better, choice.worse) == (10, 0)
     assert choice.gain == pytest.approx((1 - 2 * 123 / (123 + 9 + 124)) / 2)
@@ -88,7 +87,7 @@ def test_nothing_is_chosen_where_it_harms_as_many_cases(label_map: np.ndarray) -
     alone = label_map.copy()
     alone[6:] = 0
     # With islands that are right in one case, and wrong in the other.
-    assert chosen(Held(label_map, label_map, MM), Held(label_map, alone, MM)) == []
+    assert chosen(Held(label_map, label_map, 0.001), Held(label_map, alone, 0.001)) == []
 
 
 def test_false_alarms_count() -> None:
@@ -96,7 +95,7 @@ def test_false_alarms_count() -> None:
     empty = np.zeros((4, 4, 4), dtype=np.uint8)
     speck = empty.copy()
     speck[1, 1, 1] = 1
-    (choice,) = chosen(Held(speck, empty, CM), Held(empty, empty, CM))
+    (choice,) = chosen(Held(speck, empty, 1.0), Held(empty, empty, 1.0))
     assert choice.rule.min_volume_ml == 3.0
     assert choice.gain == pytest.approx(0.5)
 
@@ -104,16 +103,16 @@ def test_false_alarms_count() -> None:
 def test_what_was_not_annotated_decides_nothing(label_map: np.ndarray) -> None:
     reference = label_map.copy()
     reference[6:] = IGNORED  # the islands: nobody knows whether they are right
-    assert chosen(Held(label_map, reference, MM)) == []
+    assert chosen(Held(label_map, reference, 0.001)) == []
     reference[6:] = 0
-    assert [choice.rule.label for choice in chosen(Held(label_map, reference, MM))] == ["liver"]
-    assert chosen(Held(label_map, reference, MM, annotated=("cyst",))) == []
+    assert [choice.rule.label for choice in chosen(Held(label_map, reference, 0.001))] == ["liver"]
+    assert chosen(Held(label_map, reference, 0.001, annotated=("cyst",))) == []
 
 
 def test_nothing_is_chosen_on_few_cases(label_map: np.ndarray) -> None:
     reference = label_map.copy()
     reference[6:] = 0
-    held = [Held(label_map, reference, MM)] * LEAST_CASES
+    held = [Held(label_map, reference, 0.001)] * LEAST_CASES
     (choice,) = choose_rules(held, NAMES)
     assert choice.rule.chosen_on == LEAST_CASES
     assert choose_rules(held[1:], NAMES) == []

@@ -17,9 +17,10 @@ from medseg.inferers.model import Model, load_model, save_model
 from medseg.inferers.model_record import read_model_record
 from medseg.networks.registry import build_network
 from medseg.postprocessing import choosing
+from medseg.postprocessing.choosing import Held, Objective
 from medseg.prediction.golden import check_golden, write_golden
 from medseg.training import model_rules
-from medseg.training.model_rules import choose_postprocessing
+from medseg.training.model_rules import OBJECTIVES, choose_postprocessing
 from medseg.volume import Geometry
 
 
@@ -114,3 +115,14 @@ def test_small_lesions_are_kept_where_weights_were_chosen_by_lesions(
     assert read_model_record(model.folder).postprocessing == ()
     choose_postprocessing(model.folder, tmp_path, prepared, cases)
     assert len(read_model_record(model.folder).postprocessing) == 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_specks_of_cases_without_a_lesion_count(objective: Objective) -> None:
+    empty, lesion = np.zeros((2, 6, 6, 6), dtype=np.uint8)
+    lesion[1:5, 1:5, 1:5] = 1
+    speck = empty.copy()
+    speck[1, 1, 1] = 1
+    cases = [Held(lesion, lesion, 0.001), Held(empty, empty, 0.001), Held(speck, empty, 0.001)] * choosing.LEAST_CASES
+    (choice,) = choosing.choose_rules(cases, ["lesion"], objective)
+    assert choice.rule.min_volume_ml == 0.003 and choice.gain == pytest.approx(1 / 3)
