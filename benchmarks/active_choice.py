@@ -1,7 +1,7 @@
 """Does it help to choose which case is annotated next? Active choice against random choice, from 8 to 64 cases.
 
     python benchmarks/active_choice.py PREPARED --test split.json --log active_choice.csv --steps 120
-    python benchmarks/active_choice.py --log active_choice.csv --table
+    python benchmarks/active_choice.py --log active_choice.csv --table --plot active_choice.png
 
 A pool of cases whose label maps are hidden stands for images that nobody has drawn yet. The first eight are drawn by
 chance, the same ones for all strategies of a seed. A small network is trained on them from scratch, a strategy of
@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from medseg.annotation.next_case import STRATEGIES, Candidates, image_features
 from medseg.config import InferenceConfig, load
@@ -55,11 +56,14 @@ def main() -> None:
     parser.add_argument("--dims", type=int, choices=(2, 3), default=3)
     parser.add_argument("--pool", type=int, default=128, help="most cases to choose from")
     parser.add_argument("--most-tested", type=int, default=40)
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--table", action="store_true", help="of what was measured; nothing is trained")
+    parser.add_argument("--plot", type=Path, help="where the curves are drawn")
     arguments = parser.parse_args()
     if not arguments.table:
         Comparison(arguments).run()
     print(table(arguments.log))
+    if arguments.plot:
+        plot(arguments.log, arguments.plot)
 
 
 class Comparison:
@@ -186,25 +190,51 @@ def rows(log: Path) -> list[dict[str, str]]:
     return read_table(log, "remove it") if log.is_file() else []
 
 
-def table(log: Path) -> str:
-    """Mean Dice and standard deviation over seeds, by dataset, strategy and number of cases."""
+def curves(log: Path) -> dict[tuple[str, str], dict[int, list[float]]]:
+    """Returns the Dice of each seed by number of cases, by dataset and strategy."""
     found: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows(log):
         found[row["dataset"], row["strategy"]][int(row["cases"])].append(float(row["dice"]))
+    return {which: dict(sorted(found[which].items())) for which in sorted(found)}
+
+
+def table(log: Path) -> str:
+    """Mean Dice and standard deviation over seeds, by dataset, strategy and number of cases."""
+    found = curves(log)
     sizes = sorted({size for values in found.values() for size in values})
     lines = [
         f"| dataset | chosen | {' | '.join(f'{size} cases' for size in sizes)} |",
         "| --- " * (len(sizes) + 2) + "|",
     ]
-    for (dataset, strategy), values in sorted(found.items()):
+    for (dataset, strategy), values in found.items():
         cells = [
             f"{fmean(values[size]):.4f} ± {stdev(values[size]):.4f} ({len(values[size])})"
-            if len(values[size]) > 1
-            else "".join(f"{value:.4f} (1)" for value in values[size])
+            if len(values.get(size, [])) > 1
+            else "".join(f"{value:.4f} (1)" for value in values.get(size, []))
             for size in sizes
         ]
         lines.append(f"| {dataset} | {strategy} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def plot(log: Path, output: Path) -> None:
+    """Draws mean Dice by number of cases, a dataset beside the other; thin lines are single seeds."""
+    found = curves(log)
+    datasets = sorted({dataset for dataset, _ in found})
+    figure = Figure(figsize=(4.5 * len(datasets), 3.4), layout="constrained")
+    for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
+        strategies = [strategy for name, strategy in found if name == dataset]
+        for colour, strategy in zip(("C0", "C1", "C2", "C3"), strategies, strict=False):
+            values = found[dataset, strategy]
+            axes.plot([*values], [fmean(each) for each in values.values()], "o-", color=colour, label=strategy)
+            seeds = min(len(each) for each in values.values())
+            for seed in range(seeds):
+                axes.plot([*values], [each[seed] for each in values.values()], color=colour, linewidth=0.5, alpha=0.6)
+        axes.set(title=dataset, xlabel="annotated cases", ylabel="mean Dice of held-back cases", xscale="log")
+        axes.set_xticks([*values], [str(size) for size in values], minor=False)
+        axes.minorticks_off()
+        axes.legend()
+    figure.savefig(output, dpi=90)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What an answer of the network owes to what was said: it agrees with points and scribbles, and away from the newest
-prompt it keeps what it is not sure to change."""
+"""What an answer of the network owes to what was said: it agrees with points and scribbles, it leaves out structures at
+which nobody pointed, and away from the newest prompt it keeps what it is not sure to change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from medseg.volume import Geometry, Points, mean_edge
 
 # Errors of a good mask are sheets of a voxel along its border: what moves more than it has to makes new ones. These
 # were measured click by click (benchmarks/README.md, "Click by click"), as was DOUBT.
-MARGIN = 1.0  # of a logit that was moved to agree with its prompt
+MARGIN = 1.0  # of a logit that was moved to agree with its prompt, or because its voxel is of another structure
 BEYOND = 0.1  # part of its wrong value that it gets at least on the right side
 SPREAD = 3.0  # voxels: standard deviation of how far a voxel takes its neighbours along
 REACH = 3.0  # standard deviations, beyond which nothing moves
@@ -133,6 +133,52 @@ def agreeing(
         alike = appearance if isinstance(prompt, Point) else None
         _move(values, voxel, 1 if prompt.positive else -1, window, alike)
     return values
+
+
+def without_other_labels(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    prompts: Sequence[Prompt],
+    before: torch.Tensor,
+    source: Geometry,
+    window: Geometry,
+) -> torch.Tensor:
+    """Returns logits of an object without what the network knows by a label that the object does not have.
+
+    Beside a structure that it was trained on, a network takes a click at something new for one at that structure, and
+    answers with both. But in the same answer it says which voxels are of the structure, and a voxel is of one thing
+    only. An object has the labels in which a prompt at it lies, if only by a voxel; and those that its mask so far
+    holds for the most part, or mostly consists of.
+
+    Args:
+        logits: Of the object, ``(x, y, z)`` float32, on the grid of the window.
+        labels: What the network says of its labels there, network values ``(x, y, z)``, uint8.
+        prompts: Of the object.
+        before: Its mask so far, bool ``(x, y, z)``.
+        source: The grid that the indices of the prompts belong to.
+        window: The grid of the logits.
+
+    Examples:
+        >>> import numpy as np
+        >>> import torch
+        >>> from medseg.interactive.prompts import Point
+        >>> from medseg.volume import Geometry
+        >>> grid, said = Geometry((6, 1, 1), np.eye(4)), torch.ones(6, 1, 1)  # all of it
+        >>> labels, before = torch.tensor([0, 0, 0, 0, 2, 2], dtype=torch.uint8).view(6, 1, 1), said < 0
+        >>> for place in (1, 5):
+        ...     made = without_other_labels(said, labels, [Point((place, 0, 0))], before, grid, grid)
+        ...     (made > 0).flatten().int().tolist()
+        [1, 1, 1, 1, 0, 0]
+        [1, 1, 1, 1, 1, 1]
+    """
+    own = torch.zeros(256, dtype=torch.bool)
+    own[0] = True
+    for prompt in prompts:
+        if prompt.positive:
+            own[labels[tuple(window_voxels(source, window, prompt).T)].long()] = True
+    there, held = (torch.bincount(values, minlength=256) for values in (labels.flatten(), labels[before]))
+    own |= (held > 0) & (2 * held >= torch.minimum(there, held.sum()))
+    return torch.where(own[labels.long()], logits, logits.clamp(max=-MARGIN))
 
 
 def _move(

@@ -59,7 +59,7 @@ def encode(
             centre = _moved(source, window, np.array([prompt.index]))[0]
             _draw_ball(channel, centre, window.spacing, channels.point_radius_mm, strength)
         elif isinstance(prompt, Box):
-            _draw_box(channel, _moved(source, window, np.array(list(product(*prompt.bounds))) - 0.5), strength)
+            _draw_box(channel, _moved(source, window, _corners(prompt)), strength)
         else:
             drawn = _drawn(source, window, prompt.voxels)
             thickness = channels.scribble_radius_mm if isinstance(prompt, Scribble) else 0.0
@@ -67,18 +67,27 @@ def encode(
     return made
 
 
-def window_voxels(source: Geometry, window: Geometry, prompt: Point | Scribble) -> Array:
+def window_voxels(source: Geometry, window: Geometry, prompt: Prompt) -> Array:
     """Returns the voxels of a window that hold those of a prompt, ``(voxel, 3)``; none where it lies beyond the window.
 
     Args:
         source: The grid that the indices of the prompt belong to.
         window: A part of the model grid, which may be coarser.
-        prompt: What was drawn or clicked.
+        prompt: What was drawn or clicked; of a box all that it holds.
     """
-    if isinstance(prompt, Scribble):
-        return np.argwhere(_drawn(source, window, prompt.voxels))
-    place = np.round(_moved(source, window, np.array([prompt.index]))).astype(int)
-    return place[((place >= 0) & (place < window.shape)).all(1)]
+    if isinstance(prompt, Point):
+        place = np.round(_moved(source, window, np.array([prompt.index]))).astype(int)
+        return place[((place >= 0) & (place < window.shape)).all(1)]
+    if isinstance(prompt, Box):
+        filled = torch.zeros(window.shape)
+        _draw_box(filled, _moved(source, window, _corners(prompt)), 1.0)
+        return np.argwhere(filled.numpy())
+    return np.argwhere(_drawn(source, window, prompt.voxels))
+
+
+def _corners(box: Box) -> Array:
+    """Returns the corners of the outer faces of a box, ``(8, 3)``."""
+    return np.array(list(product(*box.bounds))) - 0.5
 
 
 def _moved(source: Geometry, window: Geometry, indices: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medseg.architecture import PROMPT_CHANNELS, PromptChannels
+from medseg.decoding import FirstOutputs, decoding_of
 from medseg.device import Device
 from medseg.errors import ModelError
 from medseg.inferers.backends import noise, with_backend
@@ -19,7 +20,7 @@ from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
 from medseg.interactive.bounds import Bounds
-from medseg.interactive.constraints import WindowAppearance, agreeing, steadied
+from medseg.interactive.constraints import WindowAppearance, agreeing, steadied, without_other_labels
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
 from medseg.interactive.prompts import Box, Point, Prompt
@@ -93,6 +94,7 @@ class ObjectPredictor:
     def __init__(self, model: Model, prepared: Prepared, source_grid: SourceGrid) -> None:
         self.plan: Plan = model.record.plan
         self.channels = prompt_channels(model)
+        self.decoding = FirstOutputs(decoding_of(self.plan), 1)  # what is left out is the object
         self.image = prepared.image
         self.grid = prepared.geometry
         self.source_grid = source_grid
@@ -174,7 +176,9 @@ class ObjectPredictor:
         if newest:
             corners = grid.index(self._places(newest))
             logits = steadied(logits, previous, (corners.min(0), corners.max(0)), grid)
-        return agreeing(logits, prompts, source, grid, WindowAppearance(image, outputs[:-1]))
+        logits = agreeing(logits, prompts, source, grid, WindowAppearance(image, outputs[:-1]))
+        labels = self.decoding.labels(outputs, 0)
+        return without_other_labels(logits, labels, prompts, previous, source, grid)
 
     def _refined(
         self, mask: ObjectMask, window: PromptWindow, logits: torch.Tensor, said: Said, place: Points

@@ -1,6 +1,5 @@
 """StreamingInferer against MONAI's SlidingWindowInferer."""
 
-import doctest
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from monai.inferers.inferer import Inferer, SlidingWindowInferer
 from sliding import Ramps
 
 from medseg.errors import ConfigError, MedsegError
-from medseg.inferers import StreamingInferer, streaming
+from medseg.inferers import StreamingInferer
 from medseg.inferers.accumulator import Accumulator
 
 
@@ -129,7 +128,3 @@ def test_inputs_are_tensors_of_floats() -> None:
     ):
         with pytest.raises(MedsegError, match=f"inputs of {kind}: give a tensor of floats"):
             list(inferer.slabs(inputs, network))  # type: ignore[arg-type]
-
-
-def test_the_example() -> None:
-    assert doctest.testmod(streaming).failed == 0

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.interactive.constraints import DOUBT, WindowAppearance, agreeing, steadied
+from medseg.interactive.constraints import DOUBT, WindowAppearance, agreeing, steadied, without_other_labels
 from medseg.interactive.mask_geometry import smoothed
-from medseg.interactive.prompts import Box, Point, Prompt, Scribble
+from medseg.interactive.prompts import Box, Lasso, Point, Prompt, Scribble
 from medseg.volume import Geometry
 
 SOURCE = Geometry((24, 24, 12), np.diag([1.0, 1.0, 2.0, 1.0]))
@@ -94,3 +94,48 @@ def test_a_box_reaches_along_all_of_its_edges_and_slices_are_near_within_their_p
     moved = steadied(torch.zeros(before.shape), before, box, Geometry((24, 24, 1), SOURCE.affine))
     assert not moved[4:10, 4:10].any()
     assert moved[23, 23] > 0.6 and (moved[10:, 5].diff(dim=0) > 0).all()
+
+
+NOTHING = torch.zeros(SOURCE.shape, dtype=torch.bool)
+
+
+def labels_left(prompts: list[Prompt], before: torch.Tensor = NOTHING, window: Geometry = SOURCE) -> set[int]:
+    """Which labels an answer has that wants all of a window: 1 and 2 are a fourth of it each, 0 is the rest."""
+    labels = torch.zeros(SOURCE.shape, dtype=torch.uint8)
+    labels[:6], labels[6:12] = 1, 2
+    made = without_other_labels(torch.ones(SOURCE.shape), labels, prompts, before, SOURCE, window)
+    assert set(made.unique().tolist()) <= {-1.0, 1.0}
+    return set(labels[made > 0].unique().tolist())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        (Point((20, 3, 3)), {0}),
+        (Point((2, 3, 3)), {0, 1}),
+        (Point((2, 3, 3), positive=False), {0}),
+        (Point((99, 3, 3)), {0}),
+        (Scribble(np.array([[11, 3, 3], [12, 3, 3]])), {0, 2}),
+        (Box(((5, 8), (2, 9), (3, 4))), {0, 1, 2}),
+        (Box(((14, 18), (2, 9), (3, 4))), {0}),
+        (Lasso(np.array([[8, 3, 3], [8, 4, 3], [9, 3, 3]])), {0, 2}),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_an_object_has_the_labels_that_its_prompts_lie_in(prompt: Prompt, left: set[int]) -> None:
+    assert labels_left([prompt]) == left
+    assert labels_left([Point((20, 3, 3)), prompt]) == left
+
+
+def test_an_object_keeps_the_labels_that_its_mask_holds_or_consists_of() -> None:
+    held, part, begun = NOTHING.clone(), NOTHING.clone(), NOTHING.clone()
+    held[:5] = held[12:] = True  # most of label 1, and more of the rest
+    part[:2] = part[12:] = True  # some of it, and more of the rest
+    begun[:1] = True  # a window at the end of an object that has this label
+    assert [labels_left([Point((20, 3, 3))], mask) for mask in (held, part, begun)] == [{0, 1}, {0}, {0, 1}]
+
+
+def test_labels_and_prompts_need_not_share_a_grid() -> None:
+    moved = Geometry(SOURCE.shape, SOURCE.affine @ np.array([[1, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    assert labels_left([Point((6, 3, 3))], window=moved) == {0, 1}
+    assert labels_left([Point((6, 3, 3))]) == {0, 2}

@@ -58,6 +58,18 @@ def test_a_mask_lies_on_the_grid_of_the_image(grid: str) -> None:
     assert dice(session.mask, image.array[0] > 0.5) > 0.93
 
 
+def test_what_the_network_has_a_label_for_is_another_object() -> None:
+    """The network answers with a ball, half of which it says is of its label, until a prompt lies in that."""
+    image = volume(np.s_[20:], shape=(40, 40, 40))
+    session = InteractiveSession(model_of(channel(INSIDE)), image)
+    session.add_point((19, 20, 20))
+    assert session.mask[19, 20, 20] and session.mask[:20].sum() > 30 and not session.mask[20:].any()
+    session.add_point((20, 20, 20))
+    assert session.mask[20:].sum() > 30
+    session.undo()
+    assert not session.mask[20:].any()
+
+
 @pytest.mark.parametrize("grid", ["LPS, thick slices", "axes permuted", "sheared"])
 def test_changes_add_up_to_the_mask(grid: str) -> None:
     """What a client is told, step by step, is the mask that the server has."""

@@ -54,11 +54,3 @@ def test_odd_shapes_take_the_voxels_that_strided_convolutions_are_centred_on() -
     label = torch.arange(41)[None, None, :, None]
     assert subsampled(label, (21, 1)).flatten().tolist() == list(range(0, 41, 2))
     assert subsampled(label, (11, 1)).flatten().tolist() == list(range(0, 41, 4))
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    import doctest
-
-    import medseg.losses
-
-    assert doctest.testmod(medseg.losses).failed == 0

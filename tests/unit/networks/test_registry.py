@@ -1,23 +1,14 @@
 """Networks by name, for those who use them alone."""
 
-import doctest
-
 import pytest
 import torch
 from fingerprints import measured
 from torch import nn
 
-import medseg.networks
-import medseg.networks.registry
 from medseg.config import Config
 from medseg.errors import ConfigError
 from medseg.networks import NETWORKS, create_network, default_architecture
 from medseg.planning.derive import derive_plans
-
-
-@pytest.mark.parametrize("module", [medseg.networks, medseg.networks.registry])
-def test_the_examples_of_the_docstrings(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
 def test_a_network_without_a_plan_is_a_plain_module() -> None:
