@@ -32,6 +32,11 @@ def pytest_collection(session: pytest.Session) -> None:
     gc.disable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file begins first. As the last one, it would run on one process, and the others would wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_family.py")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
