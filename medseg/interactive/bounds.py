@@ -1,8 +1,11 @@
 """Boxes of voxels by their bounds, which unlike slices can lie beyond an image, be compared, and be sent."""
 
 from collections.abc import Sequence
+from itertools import product
 
-from medseg.volume import Array, Shape3, box_of
+import numpy as np
+
+from medseg.volume import Array, Points, Shape3, box_of
 from medseg.volume import Box as Slices
 
 Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -32,6 +35,16 @@ def shape_of(bounds: Bounds) -> Shape3:
     """Returns how many voxels there are along each axis."""
     x, y, z = (high - low for low, high in bounds)
     return x, y, z
+
+
+def corners_of(bounds: Sequence[Sequence[int]]) -> Points:
+    """Returns the corners of the outer faces of the voxels, ``(8, 3)``.
+
+    Examples:
+        >>> corners_of(((0, 2), (3, 4), (5, 6)))[[0, -1]].tolist()
+        [[-0.5, 2.5, 4.5], [1.5, 3.5, 5.5]]
+    """
+    return np.array(list(product(*bounds)), dtype=np.float64) - 0.5
 
 
 def slices(bounds: Bounds, within: Bounds = NOWHERE) -> Slices:

@@ -1,7 +1,6 @@
 """Prompts as the channels that a network sees behind those of the image, on its own grid."""
 
 from collections.abc import Sequence
-from itertools import product
 from math import ceil, floor
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from medseg.architecture import PROMPT_CHANNELS, PromptChannels
+from medseg.interactive.bounds import corners_of
 from medseg.interactive.prompts import Box, Lasso, Point, Prompt, Scribble
 from medseg.volume import Array, Geometry
 
@@ -59,7 +59,7 @@ def encode(
             centre = _moved(source, window, np.array([prompt.index]))[0]
             _draw_ball(channel, centre, window.spacing, channels.point_radius_mm, strength)
         elif isinstance(prompt, Box):
-            _draw_box(channel, _moved(source, window, _corners(prompt)), strength)
+            _draw_box(channel, _moved(source, window, corners_of(prompt.bounds)), strength)
         else:
             drawn = _drawn(source, window, prompt.voxels)
             thickness = channels.scribble_radius_mm if isinstance(prompt, Scribble) else 0.0
@@ -80,14 +80,9 @@ def window_voxels(source: Geometry, window: Geometry, prompt: Prompt) -> Array:
         return place[((place >= 0) & (place < window.shape)).all(1)]
     if isinstance(prompt, Box):
         filled = torch.zeros(window.shape)
-        _draw_box(filled, _moved(source, window, _corners(prompt)), 1.0)
+        _draw_box(filled, _moved(source, window, corners_of(prompt.bounds)), 1.0)
         return np.argwhere(filled.numpy())
     return np.argwhere(_drawn(source, window, prompt.voxels))
-
-
-def _corners(box: Box) -> Array:
-    """Returns the corners of the outer faces of a box, ``(8, 3)``."""
-    return np.array(list(product(*box.bounds))) - 0.5
 
 
 def _moved(source: Geometry, window: Geometry, indices: Array) -> Array:
@@ -142,7 +137,7 @@ def _drawn(source: Geometry, window: Geometry, voxels: Array) -> Array:
     first, end = voxels.min(0), voxels.max(0) + 1
     mask = np.zeros(end - first, dtype=bool)
     mask[tuple((voxels - first).T)] = True
-    corners = _moved(source, window, np.array(list(product(*zip(first, end, strict=True)))) - 0.5)
+    corners = _moved(source, window, corners_of(list(zip(first, end, strict=True))))
     lower = np.clip(np.ceil(corners.min(0)), 0, window.shape).astype(int)
     upper = np.clip(np.floor(corners.max(0)) + 1, 0, window.shape).astype(int)
     part = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))

@@ -5,7 +5,6 @@ coarser until the object ends inside of the window; then at the resolution of th
 """
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from medseg.inferers.backends import noise, with_backend
 from medseg.inferers.model import Model, load_model
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout
-from medseg.interactive.bounds import Bounds
+from medseg.interactive.bounds import Bounds, corners_of
 from medseg.interactive.constraints import WindowAppearance, agreeing, steadied, without_other_labels
 from medseg.interactive.encoding import encode
 from medseg.interactive.object_mask import ObjectMask
@@ -123,7 +122,7 @@ class ObjectPredictor:
         place = self.grid.index(source.world(index))
         window = PromptWindow.around(place, self.grid.shape, self.plan).geometry(self.grid)
         corners = source.index(
-            window.world(_corners(((0, window.shape[0]), (0, window.shape[1]), (0, window.shape[2]))))
+            window.world(corners_of(((0, window.shape[0]), (0, window.shape[1]), (0, window.shape[2]))))
         )
         ends = np.clip([np.rint(corners.min(0) + 0.5), np.rint(corners.max(0) + 0.5)], 0, source.shape).astype(int)
         x, y, z = ((int(low), int(high)) for low, high in ends.T)
@@ -131,13 +130,13 @@ class ObjectPredictor:
 
     def _focus(self, newest: Sequence[Prompt], before: ObjectMask) -> tuple[Points, Points]:
         """Returns middle and edges of what the network has to see, in voxels of the model grid."""
-        places = self._places(newest) if newest else self.source_grid.geometry.world(_corners(before.bounds))
+        places = self._places(newest) if newest else self.source_grid.geometry.world(corners_of(before.bounds))
         corners = self.grid.index(places)
         return (corners.min(0) + corners.max(0)) / 2, corners.max(0) - corners.min(0)
 
     def _places(self, prompts: Sequence[Prompt]) -> Points:
         """Returns the corners of the boxes around prompts, ``(corner, 3)`` in RAS mm."""
-        return np.concatenate([self.source_grid.source.world(_corners(bounds_of(prompt))) for prompt in prompts])
+        return np.concatenate([self.source_grid.source.world(corners_of(bounds_of(prompt))) for prompt in prompts])
 
     def _slices(self, middle: Points, size: Points) -> list[Points]:
         """Returns the middle of each window: of a 2D network one for each slice that the prompts lie on."""
@@ -222,7 +221,7 @@ class ObjectPredictor:
 
         source = self.source_grid.source
         for prompt in prompts:
-            corners = grid.index(source.world(_corners(bounds_of(prompt))))
+            corners = grid.index(source.world(corners_of(bounds_of(prompt))))
             if (corners.max(0) > -0.5).all() and (corners.min(0) < np.array(grid.shape) - 0.5).all():
                 return prompts
         if not mask.any():
@@ -240,11 +239,6 @@ def bounds_of(prompt: Prompt) -> Bounds:
     low, high = np.floor(voxels.min(0) + 0.5).astype(int), np.floor(voxels.max(0) + 0.5).astype(int) + 1
     x, y, z = ((int(a), int(b)) for a, b in zip(low, high, strict=True))
     return x, y, z
-
-
-def _corners(bounds: Bounds) -> Points:
-    """Returns the corners of the outer faces of voxels, ``(8, 3)``."""
-    return np.array(list(product(*bounds)), dtype=np.float64) - 0.5
 
 
 def _nearest(starts: Sequence[Shape3], region: PromptWindow, plan: Plan, place: Points) -> list[Shape3]:
