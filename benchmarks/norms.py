@@ -64,7 +64,7 @@ def main() -> None:
         instance = nn.InstanceNorm3d if len(shape) == 5 else nn.InstanceNorm2d
         groups = arguments.groups
         theirs = instance(shape[1], affine=True) if groups is None else nn.GroupNorm(groups, shape[1])
-        ours = on_cpu(copy.deepcopy(theirs), in_bf16=False)
+        ours = on_cpu(copy.deepcopy(theirs))
         right = back(copy.deepcopy(theirs).double(), image.double().contiguous(), gradient.double().contiguous())
         cells = []
         for norm in (theirs, ours):
@@ -83,7 +83,7 @@ def whole_network(dtype: torch.dtype, clock: Callable[[], float]) -> None:
 
     torch.manual_seed(0)
     theirs = SegResNet(init_filters=16, out_channels=3).to(memory_format=torch.channels_last_3d)
-    ours = on_cpu(copy.deepcopy(theirs), in_bf16=dtype == torch.bfloat16)
+    ours = on_cpu(copy.deepcopy(theirs))
     window, batch = (
         torch.randn(n, 1, *(edge,) * 3).contiguous(memory_format=torch.channels_last_3d)
         for n, edge in ((1, 64), (2, 48))

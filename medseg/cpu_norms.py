@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from medseg.memory_order import in_order, is_computed_here, memory_order
+
 ATEN = torch.ops.aten
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 Pair = tuple[torch.Tensor | None, torch.Tensor | None]
@@ -37,7 +39,10 @@ class CpuInstanceNorm2d(nn.InstanceNorm2d):
 
 
 class CpuInstanceNorm3d(nn.InstanceNorm3d):
-    """An ``InstanceNorm3d`` whose gradients are right for one sample, and that leaves images in channels-last."""
+    """An ``InstanceNorm3d`` whose gradients are right for one sample, and that leaves images in channels-last.
+
+    It keeps their order in memory (``medseg.memory_order``).
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Returns the normalized image, ``(batch, channel, *spatial)``."""
@@ -53,7 +58,7 @@ class CpuGroupNorm(nn.GroupNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Returns the normalized image, ``(batch, channel, *spatial)``."""
         memory_format = MEMORY_FORMATS.get(input.ndim)
-        if memory_format is None or not _is_computed_here(input) or input.shape[1] != self.num_channels:
+        if memory_format is None or not is_computed_here(input) or input.shape[1] != self.num_channels:
             return super().forward(input)
         if input.is_contiguous() or not input.is_contiguous(memory_format=memory_format):
             return super().forward(input)
@@ -72,15 +77,9 @@ NORMS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def _is_computed_here(image: torch.Tensor) -> bool:
-    """Returns whether an image lies on the processor and no graph is made of it: compilers know PyTorch's layers."""
-    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return image.device.type == "cpu" and not is_traced
-
-
 def _is_for_cpu(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor) -> bool:
     """Says whether it is for ``_normalized``: not what PyTorch refuses, nor graphs."""
-    if norm.track_running_stats or not _is_computed_here(image):
+    if norm.track_running_stats or not is_computed_here(image):
         return False
     is_batch = image.ndim == (5 if isinstance(norm, nn.InstanceNorm3d) else 4)
     return is_batch and image.shape[1] == norm.num_features and image[:1, :1].numel() > 1
@@ -93,8 +92,7 @@ def _normalized(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor
     (pytorch #67976). Of a single sample it also computes wrong gradients where that of the output comes in
     channels-last: it reads the image, which it made channels-first, as if it were so too.
     """
-    memory_format = MEMORY_FORMATS[image.ndim]
-    if image.is_contiguous(memory_format=memory_format) and (fold := _fold_of(image)):
+    if _ordered(image).is_contiguous(memory_format=MEMORY_FORMATS[image.ndim]) and (fold := _fold_of(image)):
         arguments = image, norm.weight, norm.bias, norm.eps
         if fold == 1:
             return _NormOfSamples.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
@@ -141,9 +139,10 @@ class _NormOfSamples(torch.autograd.Function):
     ) -> torch.Tensor:
         normal = torch.empty_like(image)
         means, inverses = image.new_empty((2, *image.shape[:2]), dtype=_precision(image, weight))
+        samples, outs = _ordered(image), _ordered(normal)
         for i in range(len(image)):
             statistics = {"save_mean": means[i], "save_invstd": inverses[i]}
-            sample, out = image[i : i + 1], normal[i : i + 1]
+            sample, out = samples[i : i + 1], outs[i : i + 1]
             ATEN.native_batch_norm.out(sample, weight, bias, None, None, True, 0.0, eps, out=out, **statistics)
         ctx.save_for_backward(image, weight, means, inverses)
         ctx.eps = eps
@@ -153,12 +152,12 @@ class _NormOfSamples(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         image, weight, means, inverses = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=MEMORY_FORMATS[image.ndim])
         of_image, of_weight, of_bias = torch.empty_like(image), [], []
+        gradient, samples, outs = _alike(gradients[0], image), _ordered(image), _ordered(of_image)
         for i in range(len(image)):
-            of_image[i : i + 1], *of_parameters = ATEN.native_batch_norm_backward(
+            outs[i : i + 1], *of_parameters = ATEN.native_batch_norm_backward(
                 gradient[i : i + 1],
-                image[i : i + 1],
+                samples[i : i + 1],
                 weight,
                 None,
                 None,
@@ -214,7 +213,7 @@ class _NormOfGroups(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (image, weight, means, variances), eps, fold = ctx.saved_tensors, ctx.eps, ctx.fold
-        gradient = gradients[0].contiguous(memory_format=MEMORY_FORMATS[image.ndim])
+        gradient = _alike(gradients[0], image)
         of_image, of_weight, of_bias = torch.empty_like(image), [], []
         (channels, groups), wide = (image.shape[1], means.shape[1]), _repeated(weight, fold)
         n_values = image[0].numel() // groups
@@ -233,6 +232,19 @@ class _NormOfGroups(torch.autograd.Function):
             _normalize(sample, affine, statistics, eps, out)
             out.add_(first)
         return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None
+
+
+def _ordered(image: torch.Tensor) -> torch.Tensor:
+    """Returns a view of an image whose axes are in the order in which they lie in memory."""
+    order = memory_order(image)
+    return image if order is None else in_order(image, order)
+
+
+def _alike(gradient: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Returns a gradient in channels-last, with its axes in the order in which those of the image lie in memory."""
+    order = memory_order(image)
+    ordered = gradient if order is None else in_order(gradient, order)
+    return ordered.contiguous(memory_format=MEMORY_FORMATS[image.ndim])
 
 
 def _of_channels(of_groups: torch.Tensor, channels: int, fold: int) -> torch.Tensor:

@@ -77,7 +77,7 @@ class Device:
     def place(self, network: torch.nn.Module, dims: int) -> torch.nn.Module:
         """Returns the network on the device, in the layout and with the layers that it is fastest with there."""
         if self.is_cpu:
-            network = on_cpu(network, in_bf16=self.dtype == torch.bfloat16)
+            network = on_cpu(network)
         return network.to(self.torch_device).to(memory_format=self.memory_format(dims))  # type: ignore[call-overload, no-any-return]
 
     def memory_format(self, dims: int) -> torch.memory_format:

@@ -15,7 +15,9 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from medseg.architecture import Architecture
+from medseg.cpu_layers import CpuConv3d, CpuConvTranspose3d
 from medseg.errors import ConfigError
+from medseg.memory_order import concatenated, longest_axis_last
 from medseg.networks.arguments import Arguments, arguments_of
 from medseg.networks.blocks import CONVOLUTION, UP_CONVOLUTION, NormName, normalization
 from medseg.networks.network import Network
@@ -152,6 +154,8 @@ class UNet(Network):
 
         The list goes from the finest down.
         """
+        if isinstance(self.heads[-1], CpuConv3d | CpuConvTranspose3d):  # its layers take any order in memory
+            image = longest_axis_last(image)
         skips = []
         for stage in self.encoder:
             image = self.run(stage, image)
@@ -159,7 +163,7 @@ class UNet(Network):
         skips.pop()
         decoded = []
         for up, stage in zip(self.up, self.decoder, strict=True):
-            image = self.run(stage, torch.cat((up(image), skips.pop()), dim=1))
+            image = self.run(stage, concatenated(up(image), skips.pop()))
             decoded.append(image)
         decoded = decoded or [image]  # a patch too small to be pooled has one stage
         if self.training and self.deep_supervision:

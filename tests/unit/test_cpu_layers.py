@@ -22,7 +22,7 @@ def norms(channels: int, dims: int, affine: bool) -> tuple[nn.Module, nn.Module]
     if affine:
         nn.init.uniform_(norm.weight, 0.5, 2)
         nn.init.uniform_(norm.bias, -1, 1)
-    return copy.deepcopy(norm).double(), on_cpu(norm, in_bf16=False)
+    return copy.deepcopy(norm).double(), on_cpu(norm)
 
 
 def run(norm: nn.Module, image: torch.Tensor, gradient: torch.Tensor) -> Gradients:
@@ -88,7 +88,7 @@ def test_group_norm_and_its_gradients_are_right(
         norm = nn.GroupNorm(groups, channels, affine=affine)
         for parameter in norm.parameters():
             nn.init.uniform_(parameter, 0.5, 2)
-        reference, ours = copy.deepcopy(norm).double(), on_cpu(norm, in_bf16=False)
+        reference, ours = copy.deepcopy(norm).double(), on_cpu(norm)
         image = (3 * torch.randn(shape, generator=generator) + 5).to(dtype)
         gradient = torch.randn(shape, generator=generator).to(dtype)
         expected = run(reference, image.double(), gradient.double())
@@ -104,7 +104,7 @@ def test_group_norm_and_its_gradients_are_right(
 def test_group_norm_of_many_voxels_is_exact_in_channels_last() -> None:
     """PyTorch's errs by 2e-4 here."""
     image = torch.randn(1, 32, 64, 64, 64, generator=torch.Generator().manual_seed(0)) + 0.3
-    norm = on_cpu(nn.GroupNorm(8, 32), in_bf16=False)
+    norm = on_cpu(nn.GroupNorm(8, 32))
     with torch.inference_mode():
         ours, right = norm(image.contiguous(memory_format=torch.channels_last_3d)), norm(image)
     assert float((ours - right).abs().max()) < 1e-5
@@ -141,7 +141,7 @@ def test_only_layers_of_pytorch_change_and_keep_their_state() -> None:
 
     network = nn.Sequential(Own(16, affine=True), nn.InstanceNorm2d(16, affine=True), nn.InstanceNorm3d(16))
     names = list(network.state_dict())
-    on_cpu(network, in_bf16=True)
+    on_cpu(network)
     assert [type(layer) for layer in network] == [Own, CpuInstanceNorm2d, CpuInstanceNorm3d]
     assert list(network.state_dict()) == names
 
@@ -154,7 +154,7 @@ def test_what_pytorch_refuses_is_refused() -> None:
 
 def test_running_statistics_are_kept() -> None:
     norm = nn.InstanceNorm3d(16, track_running_stats=True)
-    on_cpu(norm, in_bf16=False)(torch.randn(2, 16, 4, 4, 4) + 5)
+    on_cpu(norm)(torch.randn(2, 16, 4, 4, 4) + 5)
     assert norm.running_mean is not None
     assert float(norm.running_mean.mean()) > 0.3
 

@@ -23,7 +23,7 @@ class OneNorm(nn.Module):
 
 def test_layers_of_a_wrapped_network_take_the_forms_of_a_processor() -> None:
     """Also where they are the parts that can be computed again in the backward pass."""
-    network = on_cpu(WrappedNetwork(OneNorm(), (1, 1, 1)).to(memory_format=torch.channels_last_3d), in_bf16=False)
+    network = on_cpu(WrappedNetwork(OneNorm(), (1, 1, 1)).to(memory_format=torch.channels_last_3d))
     image = torch.randn(2, 2, 16, 16, 8).contiguous(memory_format=torch.channels_last_3d)
     assert network(image).is_contiguous(memory_format=torch.channels_last_3d)
     other = copy.deepcopy(network)
