@@ -55,7 +55,7 @@ def in_shape(tensor: torch.Tensor, order: Order) -> torch.Tensor:
 
 def arranged(values: Any, order: Order) -> Any:
     """Returns an argument of a layer, one number an axis, in this order; one for all axes, or a name, as it is."""
-    return tuple(values[axis] for axis in order) if isinstance(values, tuple) else values
+    return tuple(values[axis] for axis in order) if isinstance(values, tuple | list) else values
 
 
 def channels_last(tensor: torch.Tensor) -> torch.Tensor:
