@@ -1,7 +1,7 @@
 """Prediction from NIfTI to NIfTI: medseg, MONAI's inferer and nnU-Net's predictor, with the same random weights.
 
     python benchmarks/inference.py --peer PEER/bin/python                         a CT of 512×512×300, 3 and 60 labels
-    python benchmarks/inference.py --peer PEER/bin/python --images HIPPOCAMPUS/imagesTs --spacing 1 --patch 40 56 40
+    python benchmarks/inference.py --peer PEER/bin/python --images HIPPOCAMPUS/imagesTr --spacing 1 --patch 40 56 40
 
 ``--peer`` is the Python of an environment of its own with nnunetv2 2.8.1. MONAI runs the bundle that 'medseg package'
 makes (it needs fire and pytorch-ignite). Each is a whole command, in turn; memory is the most that its
@@ -239,13 +239,13 @@ def memory_mb(pid: int) -> float:
 
 
 def agreement(ours: Path, theirs: Path) -> float:
-    """Part of all voxels with the same label."""
+    """Part of all voxels with the same label; no number where there are no masks to compare with."""
     same = count = 0
     for path in sorted(ours.glob("*.nii.gz")):
         pair = [np.asarray(nibabel.load(folder / path.name).dataobj) for folder in (ours, theirs)]
         same += int((pair[0] == pair[1]).sum())
         count += pair[0].size
-    return same / count
+    return same / count if count else float("nan")
 
 
 if __name__ == "__main__":

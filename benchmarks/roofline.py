@@ -1,7 +1,7 @@
 """How much of a prediction is the network, and how much of the processor's peak the network reaches.
 
     python benchmarks/roofline.py                                  a made CT of 256×256×200
-    python benchmarks/roofline.py --images HIPPOCAMPUS/imagesTs --spacing 1 --patch 40 56 40 --features 32 64 128 256
+    python benchmarks/roofline.py --images HIPPOCAMPUS/imagesTr --spacing 1 --patch 40 56 40 --features 32 64 128 256
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/roofline.py                  as on a laptop
 
 Three tables. The processor's peak, as far as programs reach it: a matrix product of 2048², and convolutions of 64
