@@ -57,7 +57,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "same": lambda: nn.Conv3d(16, 8, (3, 1, 5), padding="same"),
     "reflected": lambda: nn.Conv3d(16, 8, (3, 3, 1), padding=(1, 1, 0), padding_mode="reflect"),
     "transposed": lambda: nn.ConvTranspose3d(16, 8, (2, 3, 1), (2, 3, 1), output_padding=(1, 0, 0)),
-    "pooled": lambda: nn.AvgPool3d([2, 1, 3], (2, 1, 3))  # type: ignore[arg-type]  # raw, as it was given,
+    "pooled": lambda: nn.AvgPool3d([2, 1, 3], (2, 1, 3)),  # type: ignore[arg-type]  # a list stays one
     "norm": lambda: nn.InstanceNorm3d(16, affine=True),
 }
 
