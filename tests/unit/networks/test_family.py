@@ -21,10 +21,6 @@ every_network = pytest.mark.parametrize(
     ("name", "dims"),
     [pytest.param(*e, id=f"{e[0]}-{e[1]}d", marks=[pytest.mark.slow] if e in SLOW else []) for e in EVERY],
 )
-# Learning by heart and ONNX take minutes of these in 3D; their 2D form has the same layers.
-every_network_but_the_slow = pytest.mark.parametrize(
-    ("name", "dims"), [pytest.param(*e, id=f"{e[0]}-{e[1]}d") for e in EVERY if e not in SLOW]
-)
 # Arguments that make a network small, or that it cannot be built without.
 SMALL: dict[str, dict[str, Any]] = {"transunet": {"layers": 2, "blocks": [1, 2, 1]}}
 
@@ -192,7 +188,7 @@ def test_unknown_arguments_are_refused(name: str, dims: int) -> None:
 
 
 @pytest.mark.slow
-@every_network_but_the_slow
+@every_network
 def test_two_cases_are_learnt_by_heart(name: str, dims: int) -> None:
     """Dice ≥ .95 of both labels of two made cases."""
     network = small(name, dims, features=(8, 16, 32))
@@ -229,7 +225,7 @@ def _dice(found: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 @pytest.mark.slow
-@every_network_but_the_slow
+@every_network
 def test_onnx_gives_the_same_logits(name: str, dims: int, tmp_path: Path) -> None:
     reason = "ONNX is tested where onnx, onnxscript and onnxruntime are installed (medseg[test])"
     pytest.importorskip("onnxscript", reason=reason)
