@@ -92,7 +92,7 @@ def _normalized(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, image: torch.Tensor
     (pytorch #67976). Of a single sample it also computes wrong gradients where that of the output comes in
     channels-last: it reads the image, which it made channels-first, as if it were so too.
     """
-    if _ordered(image).is_contiguous(memory_format=MEMORY_FORMATS[image.ndim]) and (fold := _fold_of(image)):
+    if _ordered(image, image).is_contiguous(memory_format=MEMORY_FORMATS[image.ndim]) and (fold := _fold_of(image)):
         arguments = image, norm.weight, norm.bias, norm.eps
         if fold == 1:
             return _NormOfSamples.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
@@ -139,7 +139,7 @@ class _NormOfSamples(torch.autograd.Function):
     ) -> torch.Tensor:
         normal = torch.empty_like(image)
         means, inverses = image.new_empty((2, *image.shape[:2]), dtype=_precision(image, weight))
-        samples, outs = _ordered(image), _ordered(normal)
+        samples, outs = _ordered(image, image), _ordered(normal, image)
         for i in range(len(image)):
             statistics = {"save_mean": means[i], "save_invstd": inverses[i]}
             sample, out = samples[i : i + 1], outs[i : i + 1]
@@ -153,7 +153,7 @@ class _NormOfSamples(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         image, weight, means, inverses = ctx.saved_tensors
         of_image, of_weight, of_bias = torch.empty_like(image), [], []
-        gradient, samples, outs = _alike(gradients[0], image), _ordered(image), _ordered(of_image)
+        gradient, samples, outs = _alike(gradients[0], image), _ordered(image, image), _ordered(of_image, image)
         for i in range(len(image)):
             outs[i : i + 1], *of_parameters = ATEN.native_batch_norm_backward(
                 gradient[i : i + 1],
@@ -234,17 +234,15 @@ class _NormOfGroups(torch.autograd.Function):
         return of_image, *_of_parameters(ctx, of_weight, of_bias), None, None
 
 
-def _ordered(image: torch.Tensor) -> torch.Tensor:
-    """Returns a view of an image whose axes are in the order in which they lie in memory."""
+def _ordered(tensor: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Returns a view of an image or its gradient, its axes in the order in which those of the image lie in memory."""
     order = memory_order(image)
-    return image if order is None else in_order(image, order)
+    return tensor if order is None else in_order(tensor, order)
 
 
 def _alike(gradient: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Returns a gradient in channels-last, with its axes in the order in which those of the image lie in memory."""
-    order = memory_order(image)
-    ordered = gradient if order is None else in_order(gradient, order)
-    return ordered.contiguous(memory_format=MEMORY_FORMATS[image.ndim])
+    """Returns ``_ordered`` in channels-last."""
+    return _ordered(gradient, image).contiguous(memory_format=MEMORY_FORMATS[image.ndim])
 
 
 def _of_channels(of_groups: torch.Tensor, channels: int, fold: int) -> torch.Tensor:
