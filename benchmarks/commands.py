@@ -1,6 +1,7 @@
 """Whole commands of medseg on the hippocampus, and the data and models that they need: what the measurements time."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -73,7 +74,8 @@ def step_seconds(run: Path) -> float:
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     steps = [int(row["step"]) for row in rows]
     by_epoch = [after - before for before, after in zip([0, *steps], steps, strict=False)]
-    return sum(n / float(row["samples_per_second"]) for n, row in zip(by_epoch, rows, strict=True))
+    batch = json.loads((run / "run.json").read_text())["plan"]["batch_size"]
+    return sum(batch * n / float(row["samples_per_second"]) for n, row in zip(by_epoch, rows, strict=True))
 
 
 def some_images(source: Path, folder: Path, count: int = N_TO_PREDICT) -> Path:

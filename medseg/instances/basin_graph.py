@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Index = npt.NDArray[np.signedinteger[Any]]
 Reals = npt.NDArray[np.float32]
@@ -237,6 +235,9 @@ def _forest(found: FoundBasins, passes: Passes) -> tuple[Index, Bools, Bools, Pa
 
 
 def _components(one: Index, other: Index, n: int) -> tuple[int, Index]:
+    from scipy.sparse import coo_array  # takes long to import, and most models find no objects
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(one), bool), (one, other)), (n, n))
     n_components, of = connected_components(links, directed=False)
     return n_components, of.astype(np.int64)

@@ -7,8 +7,6 @@ from itertools import product
 import cc3d
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi
-from scipy.spatial.distance import pdist
 
 from medseg.volume import Array, Box, Geometry, Spacing3, Volume, box_of
 
@@ -165,6 +163,8 @@ class _Sums:
 
     def diameters(self) -> Floats:
         """Returns the longest distance between two voxels of each part, in mm."""
+        from scipy.spatial.distance import pdist  # takes long to import
+
         longest = np.zeros(self.n)
         for number, points in self._hulls.items():
             longest[number - 1] = pdist(points).max(initial=0)
@@ -179,6 +179,8 @@ def _directions(is_flat: bool) -> list[tuple[int, int, int]]:
 
 def _weights(steps: Sequence[tuple[int, int, int]], spacing: Spacing3, is_flat: bool) -> Floats:
     """Returns the part of all directions that are nearest to each of the steps, or to its opposite."""
+    from scipy.spatial import SphericalVoronoi  # takes long to import
+
     vectors = np.array(steps) * spacing
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     if is_flat:
@@ -250,6 +252,8 @@ def hull(points: Floats) -> Floats:
     Args:
         points: ``(n, dimension)``; of few of them all are returned.
     """
+    from scipy.spatial import ConvexHull, QhullError  # takes long to import
+
     if len(points) < HULL_FROM:
         return points
     spread = points - points.mean(axis=0)

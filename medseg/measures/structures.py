@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from medseg.labels import Labels
 from medseg.measures.shapes import Floats, Shapes, hull, measure_shapes
@@ -266,6 +265,8 @@ def _axial(mask: Array, geometry: Geometry) -> tuple[float, float]:
 
     Axial are the slices across the array axis that goes most along the body.
     """
+    from scipy.spatial.distance import pdist  # takes long to import
+
     along = int(np.abs(geometry.affine[2, :3] / geometry.spacing).argmax())
     across = [axis for axis in range(3) if axis != along]
     sizes = np.array(geometry.spacing)[across]

@@ -18,7 +18,7 @@ from medseg.problems import problem_records
 from medseg.progress import counted, say, track, warn
 from medseg.report.clicks import write_click_report
 from medseg.report.evaluation import REPORT_FILE
-from medseg.training.run import read_run_record
+from medseg.training.run import runs_of
 
 
 def evaluate_clicks(
@@ -69,6 +69,8 @@ def evaluate_clicks(
     loaded = load_promptable(model, device, backend)
     found = find_cases(Path(references), labelled=True)
     chosen = list(_chosen(found.cases, cases, Path(model)))
+    if found.cases and not chosen:
+        raise SourceError(f"{references}: {model} was trained on all of its cases; give a dataset of other cases")
     labels = found.labels or loaded.record.labels
     wanted = _structures(labels, structures)
     problems, objects = list(found.problems), list[ClickedObject]()
@@ -105,7 +107,7 @@ def evaluate_clicks(
 
 def _chosen(cases: Sequence[Case], wanted: Sequence[str] | None, run: Path) -> Iterator[Case]:
     """Yields the cases to evaluate: not those that a run has learnt from, unless they are asked for by name."""
-    learnt = set(read_run_record(run).training) if wanted is None and (run / "run.json").is_file() else set[str]()
+    learnt = {case_id for each in runs_of(run) for case_id in each.training} if wanted is None else set[str]()
     left_out = [case.case_id for case in cases if case.case_id in learnt]
     if left_out:
         say(f"Left out, since the model was trained on them: {counted(len(left_out), 'case')}")

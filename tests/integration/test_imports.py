@@ -27,7 +27,7 @@ COMMANDS = {
 NEVER = {  # worker processes among them, which share what measuring needs (medseg.parallel.PRELOADED)
     "inspect": SELDOM | {"torch", "skimage"},
     "preprocess": SELDOM | {"skimage"},
-    "predict": SELDOM | {"skimage", "scipy.ndimage"},
+    "predict": SELDOM | {"pydicom.sr", "scipy.ndimage", "scipy.sparse", "scipy.spatial", "skimage"},
     "evaluate": SELDOM | {"torch"},
 }
 

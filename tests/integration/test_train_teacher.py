@@ -40,6 +40,17 @@ def test_a_student_is_half_as_wide_and_is_compared_with_its_teacher(
     assert "the teacher reaches a mean Dice" in " ".join(result.output.split())
 
 
+def test_a_teacher_that_learnt_the_held_back_cases_is_told_of(
+    prepared: PreparedDataset, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold, is_told in ((0, False), (1, True)):
+        for setting in ("teacher", "init"):
+            config = load(overrides=[*SHORT, f"training.{setting}={teacher}", f"training.fold={fold}"])
+            medseg.train(prepared.folder, tmp_path / f"{setting}-{fold}", config=config, device="cpu")
+            said = " ".join(capsys.readouterr().err.split())
+            assert (f"training.{setting}: {teacher} was trained on" in said) == is_told, said
+
+
 def test_what_the_teacher_says_changes_the_weights(prepared: PreparedDataset, teacher: Path, tmp_path: Path) -> None:
     losses = []
     for weight in (1e-6, 5.0):

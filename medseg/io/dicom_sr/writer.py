@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
-from pydicom.sr.coding import Code as DicomCode
 
 from medseg.io.dicom.derived_object import NOT_CLINICAL, concept, series_description, write_derived
 from medseg.io.dicom.segmentation_objects import LABEL_MAP_STORAGE
@@ -15,7 +14,7 @@ from medseg.io.label_map_volume import LabelMapVolume
 from medseg.io.structure_names import dicom_label, storable_text
 from medseg.measures.structures import MM3_IN_ML, StructureRow
 from medseg.structures import Region
-from medseg.terminology import CATEGORIES, SIDES
+from medseg.terminology import CATEGORIES, SIDES, Code
 from medseg.version import VERSION
 
 if TYPE_CHECKING:  # takes long to import, and few masks are written as DICOM
@@ -31,35 +30,38 @@ SERIES_NUMBERS = 3000  # a report's series has this number and that of its sourc
 SEGMENTATION_STORAGE = {"BINARY": "1.2.840.10008.5.1.4.1.1.66.4", "LABELMAP": LABEL_MAP_STORAGE}
 
 # DICOM PS3.16, CID 7469 and 7470
-VOLUME = DicomCode("118565006", "SCT", "Volume")
-AREA = DicomCode("42798000", "SCT", "Area")
-DIAMETER = DicomCode("81827009", "SCT", "Diameter")
-LONG_AXIS = DicomCode("103339001", "SCT", "Long axis")
-SHORT_AXIS = DicomCode("103340004", "SCT", "Short axis")
+VOLUME = Code(scheme="SCT", value="118565006", meaning="Volume")
+AREA = Code(scheme="SCT", value="42798000", meaning="Area")
+DIAMETER = Code(scheme="SCT", value="81827009", meaning="Diameter")
+LONG_AXIS = Code(scheme="SCT", value="103339001", meaning="Long axis")
+SHORT_AXIS = Code(scheme="SCT", value="103340004", meaning="Short axis")
 
 # CID 7464
 DERIVATIONS = {
-    "mean": DicomCode("373098007", "SCT", "Mean"),
-    "deviation": DicomCode("386136009", "SCT", "Standard Deviation"),
-    "minimum": DicomCode("255605001", "SCT", "Minimum"),
-    "median": DicomCode("373099004", "SCT", "Median"),
-    "maximum": DicomCode("56851009", "SCT", "Maximum"),
+    "mean": Code(scheme="SCT", value="373098007", meaning="Mean"),
+    "deviation": Code(scheme="SCT", value="386136009", meaning="Standard Deviation"),
+    "minimum": Code(scheme="SCT", value="255605001", meaning="Minimum"),
+    "median": Code(scheme="SCT", value="373099004", meaning="Median"),
+    "maximum": Code(scheme="SCT", value="56851009", meaning="Maximum"),
 }
 
-MM = DicomCode("mm", "UCUM", "millimeter")
-MM2 = DicomCode("mm2", "UCUM", "square millimeter")
-MM3 = DicomCode("mm3", "UCUM", "cubic millimeter")
+MM = Code(scheme="UCUM", value="mm", meaning="millimeter")
+MM2 = Code(scheme="UCUM", value="mm2", meaning="square millimeter")
+MM3 = Code(scheme="UCUM", value="mm3", meaning="cubic millimeter")
 
 # CID 7180: what values are, and their unit, by Modality; of PET where Units is BQML.
 INTENSITIES = {
     "CT": (
-        DicomCode("112031", "DCM", "Attenuation Coefficient"),
-        DicomCode("[hnsf'U]", "UCUM", "Hounsfield unit"),
+        Code(scheme="DCM", value="112031", meaning="Attenuation Coefficient"),
+        Code(scheme="UCUM", value="[hnsf'U]", meaning="Hounsfield unit"),
     ),
-    "MR": (DicomCode("110852", "DCM", "MR signal intensity"), DicomCode("1", "UCUM", "no units")),
+    "MR": (
+        Code(scheme="DCM", value="110852", meaning="MR signal intensity"),
+        Code(scheme="UCUM", value="1", meaning="no units"),
+    ),
     "PT": (
-        DicomCode("110821", "DCM", "Nuclear Medicine Tomographic Activity"),
-        DicomCode("Bq/ml", "UCUM", "Becquerels/milliliter"),
+        Code(scheme="DCM", value="110821", meaning="Nuclear Medicine Tomographic Activity"),
+        Code(scheme="UCUM", value="Bq/ml", meaning="Becquerels/milliliter"),
     ),
 }
 
@@ -191,26 +193,27 @@ def _group(
 
 
 def _measurements(row: StructureRow, series: SourceSeries, is_flat: bool) -> Iterator["Measurement"]:
-    from highdicom.sr import Measurement
-
     if is_flat:
-        yield Measurement(AREA, _decimal(row.size), MM2)
+        yield _measurement(AREA, row.size, MM2)
     else:
-        yield Measurement(VOLUME, _decimal(row.size * MM3_IN_ML), MM3)
+        yield _measurement(VOLUME, row.size * MM3_IN_ML, MM3)
     if not row.voxels:
         return
-    yield Measurement(DIAMETER, _decimal(row.longest_diameter_mm), MM, derivation=DERIVATIONS["maximum"])
+    yield _measurement(DIAMETER, row.longest_diameter_mm, MM, DERIVATIONS["maximum"])
     for name, length in ((LONG_AXIS, row.axial_diameter_mm), (SHORT_AXIS, row.axial_width_mm)):
         if length is not None:
-            yield Measurement(name, _decimal(length), MM)
+            yield _measurement(name, length, MM)
     modality = str(series.header.get("Modality") or "")
     is_known = modality in INTENSITIES and (modality != "PT" or series.header.get("Units") == "BQML")
     if is_known and len(row.values) == 1:
         name, unit = INTENSITIES[modality]
         for what, derivation in DERIVATIONS.items():
-            yield Measurement(name, _decimal(getattr(row.values[0], what)), unit, derivation=derivation)
+            yield _measurement(name, getattr(row.values[0], what), unit, derivation)
 
 
-def _decimal(value: float) -> float:
-    """Returns a value with as many digits as DICOM's 16 characters hold (DS)."""
-    return float(f"{value:.9g}")
+def _measurement(name: Code, value: float, unit: Code, derivation: Code | None = None) -> "Measurement":
+    """Returns a value as highdicom has it, with as many digits as DICOM's 16 characters hold (DS)."""
+    from highdicom.sr import Measurement
+
+    digits, how = float(f"{value:.9g}"), None if derivation is None else concept(derivation)
+    return Measurement(concept(name), digits, concept(unit), derivation=how)
