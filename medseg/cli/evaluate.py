@@ -94,6 +94,9 @@ def evaluate(
         float,
         typer.Option(min=0, max=1, help="Grids are one when they are this close, as part of the smallest voxel edge."),
     ] = 0.05,
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only this case, by the name of its files; give it again for more cases.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases measured at the same time; one per core if not given.")
     ] = None,
@@ -157,7 +160,7 @@ def evaluate(
     if clicks is not None:
         tolerance = tolerances(tolerance_mm or []).get("*", 1.0)
         options = {"clicks": clicks, "start": start.value, "methods": against or (), "structures": structure}
-        clicked(predictions, references, output, {**options, "tolerance_mm": tolerance}, as_json)
+        clicked(predictions, references, output, {**options, "cases": case, "tolerance_mm": tolerance}, as_json)
         return
     from medseg.workflows.evaluate import evaluate as run
 
@@ -169,6 +172,7 @@ def evaluate(
             metrics=[name.strip() for name in metrics.split(",")],
             tolerance_mm=tolerances(tolerance_mm or []),
             lesion_iou=lesion_iou,
+            cases=case,
             grid_tolerance=grid_tolerance,
             workers=workers,
             rename=renames(rename),

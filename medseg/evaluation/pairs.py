@@ -125,8 +125,7 @@ def find_pairs(
         labels = labels.ignoring(referred.labels.ignore)
     if predictions.is_file() and references.is_file() and len(referred.masks) == 1:
         referred.masks = dict(zip(predicted.masks, referred.masks.values(), strict=True))  # whatever their names
-    if cases is not None:
-        referred.masks = {name: mask for name, mask in referred.masks.items() if name in set(cases)}
+    unknown = [] if cases is None else _leave_out_unwanted(cases, predicted, referred, references)
     common = [name for name in predicted.masks if name in referred.masks]
     if not common:
         raise SourceError(
@@ -134,7 +133,7 @@ def find_pairs(
             f"{listed(predicted.masks)}, references {listed(referred.masks)}; rename one side"
         )
     notes = _leave_out_unasked(predictions, predicted, referred)
-    problems = [*referred.problems, *_without_reference(predicted, referred, references)]
+    problems = [*unknown, *referred.problems, *_without_reference(predicted, referred, references)]
     pairs = []
     for name, mask in referred.masks.items():
         try:
@@ -174,6 +173,28 @@ def _numbered(pair: CasePair, labels: Labels | None) -> CasePair:
         for mask in (pair.reference, pair.prediction)
     )
     return pair if reference is None else replace(pair, reference=reference, prediction=prediction)
+
+
+def _leave_out_unwanted(
+    cases: Sequence[str], predicted: FoundMasks, referred: FoundMasks, references: Path
+) -> list[Problem]:
+    """Leaves out all other cases, on both sides.
+
+    Returns:
+        Those that are wanted and have no reference.
+
+    Raises:
+        SourceError: None of them has.
+    """
+    wanted = dict.fromkeys(cases)
+    known = {*referred.masks, *(problem.case_id for problem in referred.problems)}
+    if not wanted.keys() & known:
+        raise SourceError(f"{references} has no case of the name {listed(cases)}; it has {listed(sorted(known))}")
+    for found in (predicted, referred):
+        found.masks = {name: mask for name, mask in found.masks.items() if name in wanted}
+        found.problems = [problem for problem in found.problems if problem.case_id in wanted]
+    missing = f"{references} has no case of that name"
+    return [Problem(name, references, missing) for name in wanted if name not in known | predicted.masks.keys()]
 
 
 def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: FoundMasks) -> list[str]:

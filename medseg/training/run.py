@@ -202,9 +202,8 @@ def warn_of_learnt_cases(runs: Sequence[Run]) -> None:
         learnt = held_back & {case_id for other in others for case_id in other.training}
         if learnt:
             warn(
-                f"training.{setting}: {path} was trained on {len(learnt)} of the {counted(len(held_back), 'case')} that "
-                "this run holds back, so validation is too good; give both runs the same training.fold and "
-                "training.folds"
+                f"training.{setting}: {path} was trained on {len(learnt)} of {counted(len(held_back), 'held-back case')}, "
+                "so validation is too good; give both runs the same training.fold and training.folds"
             )
 
 

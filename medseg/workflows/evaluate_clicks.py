@@ -1,11 +1,11 @@
 """evaluate --clicks: a simulated user segments the cases of a dataset click by click; how good the masks become."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from medseg.dataset.cases import Case
+from medseg.dataset.cases import Case, CaseList
 from medseg.dataset.layouts import find_cases
 from medseg.errors import ConfigError, MedsegError, Problem, SourceError
 from medseg.evaluation.clicks_json import ClickedObject, ClicksRecord, summarise_clicks, write_clicks
@@ -68,12 +68,13 @@ def evaluate_clicks(
     folder = None if output is None else ensure_folder(Path(output))
     loaded = load_promptable(model, device, backend)
     found = find_cases(Path(references), labelled=True)
-    chosen = list(_chosen(found.cases, cases, Path(model)))
-    if found.cases and not chosen:
-        raise SourceError(f"{references}: {model} was trained on all of its cases; give a dataset of other cases")
+    if cases is None:
+        chosen, problems = _not_learnt(found, Path(model), Path(references)), list(found.problems)
+    else:
+        chosen, problems = _named(found, cases, Path(references))
     labels = found.labels or loaded.record.labels
     wanted = _structures(labels, structures)
-    problems, objects = list(found.problems), list[ClickedObject]()
+    objects = list[ClickedObject]()
     for case in track(chosen, "Clicking", len(chosen)):
         try:
             objects += click_case(case, loaded, labels, wanted, protocol)
@@ -105,13 +106,29 @@ def evaluate_clicks(
     return record
 
 
-def _chosen(cases: Sequence[Case], wanted: Sequence[str] | None, run: Path) -> Iterator[Case]:
-    """Yields the cases to evaluate: not those that a run has learnt from, unless they are asked for by name."""
-    learnt = {case_id for each in runs_of(run) for case_id in each.training} if wanted is None else set[str]()
-    left_out = [case.case_id for case in cases if case.case_id in learnt]
-    if left_out:
-        say(f"Left out, since the model was trained on them: {counted(len(left_out), 'case')}")
-    yield from (case for case in cases if case.case_id not in learnt and (wanted is None or case.case_id in wanted))
+def _not_learnt(found: CaseList, run: Path, references: Path) -> list[Case]:
+    """Returns the cases that a run has not learnt from.
+
+    Raises:
+        SourceError: It has learnt from all of them.
+    """
+    learnt = {case_id for each in runs_of(run) for case_id in each.training}
+    chosen = [case for case in found.cases if case.case_id not in learnt]
+    if found.cases and not chosen:
+        raise SourceError(f"{references}: {run} was trained on every case; name those to evaluate anyway by --case")
+    if len(chosen) < len(found.cases):
+        left_out = counted(len(found.cases) - len(chosen), "case")
+        say(f"Left out, since the model was trained on them: {left_out}")
+    return chosen
+
+
+def _named(found: CaseList, names: Sequence[str], references: Path) -> tuple[list[Case], list[Problem]]:
+    """Returns the cases of these names, and what is wrong with those that are none."""
+    known = {case.case_id for case in found.cases} | {problem.case_id for problem in found.problems}
+    problems = [problem for problem in found.problems if problem.case_id in names]
+    missing = f"{references} has no case of that name"
+    problems += [Problem(name, references, missing) for name in dict.fromkeys(names) if name not in known]
+    return [case for case in found.cases if case.case_id in names], problems
 
 
 def _structures(labels: Labels, names: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from promptable import INSIDE, channel, model_of
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, SourceError
 from medseg.evaluation.clicks_json import ClickedObject, Scores, read_clicks, summarise_clicks
 from medseg.interactive.classical import graph_cut_mask, random_walker_mask
 from medseg.interactive.click_evaluation import ClickProtocol, click_objects
 from medseg.interactive.error_clicks import next_click
 from medseg.interactive.prompts import Point
 from medseg.interactive.session import InteractiveSession
+from medseg.training.run import runs_of
 from medseg.volume import Geometry, Volume
+from medseg.workflows.evaluate_clicks import evaluate_clicks
 
 
 def ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float) -> np.ndarray:
@@ -173,3 +175,21 @@ def test_evaluate_by_clicks_from_the_command_line(run_and_dataset, tmp_path: Pat
     assert record.counts == (0, 1, 2) and record.start == "nothing" and record.seconds_per_answer > 0
     page = (output / "report.html").read_text()
     assert "clicks</text>" in page and "random walker" in page and "began with" in page
+
+
+def test_clicks_are_set_in_the_named_cases(run_and_dataset, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run, dataset = run_and_dataset
+    record = evaluate_clicks(run, dataset, clicks=1, cases=["a", "c"])
+    assert [each.case_id for each in record.objects] == ["a"]
+    assert [each.case_id for each in record.problems] == ["c"]
+    written = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**written, "training": ["a", "b"]}))
+    with pytest.raises(SourceError, match="was trained on every case; name those to evaluate anyway by --case"):
+        evaluate_clicks(run, dataset)
+    folds = run.parent / "folds"
+    for fold, case in enumerate("ab"):
+        (folds / f"fold_{fold}").mkdir(parents=True)
+        content = {**written, "training": [case], "validation": ["ba"[fold]]}
+        (folds / f"fold_{fold}" / "run.json").write_text(json.dumps(content))
+    assert sorted(case for each in runs_of(folds / "model") for case in each.training) == ["a", "b"]
+    assert runs_of(dataset) == []

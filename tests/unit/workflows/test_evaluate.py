@@ -295,6 +295,21 @@ def test_command_shows_a_table_and_fails_on_problems(folders: tuple[Path, Path],
     assert content["problems"][0]["case_id"] == "a"
 
 
+def test_only_the_named_cases_are_evaluated(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ["evaluate", *map(str, folders), "-o", str(tmp_path / "metrics"), "--json"]
+    result = CliRunner().invoke(app, [*command, "--case", "a", "--case", "c"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert list(content["cases"]) == ["a", "c"] and content["problems"] == []
+    result = CliRunner().invoke(app, [*command, "--case", "b", "--case", "d"])
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert list(content["cases"]) == ["b"]
+    assert [each["case_id"] for each in content["problems"]] == ["d"]
+    with pytest.raises(SourceError, match="references has no case of the name d; it has a, b, c"):
+        evaluate(*folders, cases=["d"])
+
+
 def test_a_value_that_no_reference_has_is_told(tmp_path: Path) -> None:
     strange = organs()
     strange[0, 0, 0] = 9
