@@ -19,7 +19,8 @@ from medseg.inferers.backends import seconds_of_window
 from medseg.inferers.model import load_model
 from medseg.inferers.windows import window_of, window_overlap
 from medseg.training.inference_fit import faster_windows, seen_voxels
-from medseg.training.run import read_run_record, reopen_run
+from medseg.training.run import reopen_run
+from medseg.training.run_record import read_run_record
 from medseg.training.validation import validate
 
 

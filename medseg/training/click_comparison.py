@@ -15,8 +15,8 @@ from medseg.inferers.model_record import ClickComparison, write_model_record
 from medseg.inferers.predictor import Predictor
 from medseg.interactive.click_evaluation import ClickProtocol, click_case
 from medseg.progress import counted, say, warn
-from medseg.training.callbacks.model import BEST, LAST
 from medseg.training.run import Run
+from medseg.training.run_record import BEST, LAST
 from medseg.training.time_shares import CLICKING_SHARE, TimeShares
 from medseg.training.validation import validate
 

@@ -9,8 +9,9 @@ from pydantic import PlainSerializer
 
 from medseg.dataset.patches import PatchSampler
 from medseg.records import Record
-from medseg.training.callbacks.model import LAST, SaveModel
+from medseg.training.callbacks.model import SaveModel
 from medseg.training.run import Run
+from medseg.training.run_record import LAST
 from medseg.training.time_shares import (
     Fitting,
     TimeShares,

@@ -28,9 +28,9 @@ from medseg.networks.fitting import Fitted
 from medseg.networks.network import Network
 from medseg.plan import Plan
 from medseg.progress import counted, say, warn
-from medseg.training.callbacks.model import BEST
 from medseg.training.quantisation import quantise_model, quantising_seconds
 from medseg.training.run import Run
+from medseg.training.run_record import BEST
 from medseg.training.time_shares import RESERVE, TimeShares
 from medseg.training.validation import validate
 from medseg.volume import Shape3

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
 from medseg.architecture import CUSTOM_NETWORK
 from medseg.config import Config, load
 from medseg.dataset.prepared_json import StoredCase
@@ -31,24 +29,16 @@ from medseg.planning.derive import fit_to_cpu
 from medseg.planning.network import fit_to_network, with_network, with_prompts
 from medseg.planning.regions import regions_to_learn
 from medseg.planning.sides import axes_to_mirror, mirrored_pairs
-from medseg.progress import counted, say, warn
-from medseg.records import Record, read_record, write_record
+from medseg.progress import say, warn
+from medseg.records import write_record
 from medseg.report.evaluation import REPORT_FILE
 from medseg.training.budget import Budget
 from medseg.training.initial import InitialModel
+from medseg.training.run_record import RunRecord, read_run_record
 from medseg.training.teacher import student_model
 
 # What may be another when a run is resumed.
 CHANGEABLE = {"training.epochs", "training.max_time", "training.patience"}
-
-
-class RunRecord(Record):
-    """The content of run.json: the plan, the cases of both sides of the split, and the prepared folder."""
-
-    prepared: str
-    plan: Plan
-    training: tuple[str, ...] = Field(min_length=1)
-    validation: tuple[str, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -165,46 +155,6 @@ def reopen_run(folder: Path, dataset: PreparedDataset, changes: Config) -> Run:
     with reading(folder / "run.json", "of this dataset", "start a new run", TrainingError):
         record.plan.check_fits(dataset.labels, dataset.record.channels)
     return Run(folder, _changed(load([folder / "config.yaml"]), changes), record.plan, split, dataset)
-
-
-def read_run_record(folder: Path) -> RunRecord:
-    """Returns the content of run.json.
-
-    Raises:
-        TrainingError: The folder holds no run.
-    """
-    path = folder / "run.json"
-    if not path.is_file():
-        raise TrainingError(f"{folder} holds no run; 'medseg train' begins one, without --resume")
-    return read_record(path, RunRecord, "start a new run in another folder", TrainingError)
-
-
-def runs_of(model: Path) -> list[RunRecord]:
-    """Returns what is written of the runs that a model came from: several of an ensemble, none of a model alone.
-
-    Args:
-        model: A RUN, one of all folds too, or the model in it.
-    """
-    for folder in (model, model.parent):
-        written = [path for path in (folder / "run.json", *folder.glob("fold_*/run.json")) if path.is_file()]
-        if written:
-            return [read_run_record(path.parent) for path in written]
-    return []
-
-
-def warn_of_learnt_cases(runs: Sequence[Run]) -> None:
-    """Says where the model that runs begin with, or learn from, was trained on cases that they hold back."""
-    prepared = str(runs[0].dataset.folder.resolve())
-    held_back = {case_id for run in runs for case_id in run.split.validation}
-    for setting in ("init", "teacher"):
-        path = getattr(runs[0].config.training, setting)
-        others = [] if path is None else [each for each in runs_of(Path(path)) if each.prepared == prepared]
-        learnt = held_back & {case_id for other in others for case_id in other.training}
-        if learnt:
-            warn(
-                f"training.{setting}: {path} was trained on {len(learnt)} of {counted(len(held_back), 'held-back case')}, "
-                "so validation is too good; give both runs the same training.fold and training.folds"
-            )
 
 
 def _changed(config: Config, changes: Config) -> Config:

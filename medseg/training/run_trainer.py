@@ -34,6 +34,7 @@ from medseg.training.callbacks.watchdog import Watchdog
 from medseg.training.initial import InitialModel
 from medseg.training.parts import NO_OWN_PARTS, OwnParts, make_trainer
 from medseg.training.run import Run
+from medseg.training.run_record import runs_of
 from medseg.training.teacher import Teacher
 from medseg.training.time_shares import TimeShares
 from medseg.training.trainer import Trainer
@@ -191,12 +192,13 @@ def example_patches(run: Run, sampler: PatchSampler, trainer: Trainer) -> Iterat
 
 
 def check_held_back(runs: Sequence[Run]) -> None:
-    """Checks that validation will be possible: now, and not after hours of training.
+    """Checks that validation will be possible, and says where it will be too good: now, not after hours of training.
 
     Raises:
         SourceError: A file of a held-back case is gone.
         TrainingError: No mask of one can be written.
     """
+    _warn_of_learnt_cases(runs)
     dataset = runs[0].dataset
     held_back = [case for run in runs for case in dataset.source_cases(run.split.validation)]
     case = held_back[0]
@@ -207,3 +209,19 @@ def check_held_back(runs: Sequence[Run]) -> None:
             f"{case.images[0].path}: no mask of this image can be written, so no model can be validated on it; put its "
             f"header right or leave the case out, and prepare the dataset again ({error})"
         ) from error
+
+
+def _warn_of_learnt_cases(runs: Sequence[Run]) -> None:
+    """Says where the model that runs begin with, or learn from, was trained on cases that they hold back."""
+    prepared = str(runs[0].dataset.folder.resolve())
+    held_back = {case_id for run in runs for case_id in run.split.validation}
+    for setting in ("init", "teacher"):
+        path = getattr(runs[0].config.training, setting)
+        others = [] if path is None else [each for each in runs_of(Path(path)) if each.prepared == prepared]
+        learnt = held_back & {case_id for other in others for case_id in other.training}
+        if learnt:
+            some = f"{len(learnt)} of {counted(len(held_back), 'held-back case')}"
+            warn(
+                f"training.{setting}: {path} was trained on {some}, so validation is too good; give both runs the same "
+                "training.fold and training.folds"
+            )

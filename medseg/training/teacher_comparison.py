@@ -8,9 +8,9 @@ from medseg.inferers.model import Model, load_model
 from medseg.inferers.model_record import TeacherComparison, write_model_record
 from medseg.inferers.predictor import Predictor
 from medseg.progress import counted, say, warn
-from medseg.training.callbacks.model import BEST
 from medseg.training.inference_fit import LARGEST_LOSS
 from medseg.training.run import Run
+from medseg.training.run_record import BEST
 from medseg.training.time_shares import TimeShares
 from medseg.training.validation import validate
 

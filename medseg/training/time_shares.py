@@ -19,9 +19,10 @@ from medseg.inferers.windows import Layout
 from medseg.parallel import run_in_stages
 from medseg.prediction.case_predictor import CasePredictor
 from medseg.progress import counted, say, warn
-from medseg.training.callbacks.model import LAST, SaveModel
+from medseg.training.callbacks.model import SaveModel
 from medseg.training.quantisation import quantising_seconds
 from medseg.training.run import Run
+from medseg.training.run_record import LAST
 from medseg.training.trainer import Trainer
 
 # Final validation predicts each case twice: to choose between best and last, and from its files, mask and all. Where

@@ -27,7 +27,7 @@ from medseg.networks.registry import build_network
 from medseg.progress import say
 from medseg.report.evaluation import REPORT_FILE
 from medseg.report.plots import log_rows
-from medseg.training.run import read_run_record
+from medseg.training.run_record import read_run_record
 
 LOG = "train.log"
 PR_SET_PDEATHSIG = 1  # of Linux: prctl.h

@@ -18,7 +18,7 @@ from medseg.problems import problem_records
 from medseg.progress import counted, say, track, warn
 from medseg.report.clicks import write_click_report
 from medseg.report.evaluation import REPORT_FILE
-from medseg.training.run import runs_of
+from medseg.training.run_record import runs_of
 
 
 def evaluate_clicks(

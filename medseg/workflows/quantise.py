@@ -20,7 +20,8 @@ from medseg.inferers.quantised import (
 )
 from medseg.progress import counted, say
 from medseg.training.quantisation import quantise_model
-from medseg.training.run import read_run_record, reopen_run
+from medseg.training.run import reopen_run
+from medseg.training.run_record import read_run_record
 from medseg.training.validation import validate
 from medseg.workflows.quantise_with_images import quantise_with_images
 

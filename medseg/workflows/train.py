@@ -24,7 +24,7 @@ from medseg.training.folds_on_workers import FoldsRequest, train_folds_on_worker
 from medseg.training.inference_fit import fit_inference, with_fit_of
 from medseg.training.own_network import with_own_network
 from medseg.training.parts import OwnParts, check_plugin_callbacks, plugin_callbacks
-from medseg.training.run import Run, reopen_runs, start_runs, warn_of_learnt_cases
+from medseg.training.run import Run, reopen_runs, start_runs
 from medseg.training.run_trainer import TrainResult, callbacks_of, check_held_back, example_patches, tell, trainer_of
 from medseg.training.teacher_comparison import compare_with_teacher
 from medseg.training.time_shares import shares_of_time
@@ -106,7 +106,6 @@ def train(
                 runs = [with_own_network(run, own.network, chosen) for run in runs]
         check_batch(processes, runs[0].plan.batch_size)
         processes.first(lambda: check_held_back(runs))
-        processes.first(lambda: warn_of_learnt_cases(runs))
         processes.first(lambda: store_targets(dataset, runs[0].plan))
         if runs[0].folder == folder:
             result = _train_run(runs[0], chosen, processes, own, started)

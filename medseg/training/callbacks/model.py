@@ -13,11 +13,10 @@ from medseg.inferers.model_record import ModelRecord
 from medseg.inferers.windows import window_overlap
 from medseg.training.callback import Callback
 from medseg.training.run import Run
+from medseg.training.run_record import BEST, LAST
 from medseg.training.trainer import Trainer
 from medseg.training.validation import ValidationResult
 from medseg.version import VERSION
-
-BEST, LAST = "model", "model-last"
 
 
 class SaveModel(Callback):

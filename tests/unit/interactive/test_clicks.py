@@ -15,7 +15,7 @@ from medseg.interactive.click_evaluation import ClickProtocol, click_objects
 from medseg.interactive.error_clicks import next_click
 from medseg.interactive.prompts import Point
 from medseg.interactive.session import InteractiveSession
-from medseg.training.run import runs_of
+from medseg.training.run_record import runs_of
 from medseg.volume import Geometry, Volume
 from medseg.workflows.evaluate_clicks import evaluate_clicks
 
