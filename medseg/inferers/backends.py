@@ -11,13 +11,14 @@ from typing import Literal, get_args
 import torch
 
 from medseg.device import Device
-from medseg.errors import ConfigError, did_you_mean
+from medseg.errors import ConfigError, did_you_mean, reason_of
 from medseg.inferers.device_check import apart
 from medseg.inferers.graphs import openvino_graph, openvino_runner, write_onnx
 from medseg.inferers.model import Model, weights_fingerprint
 from medseg.inferers.predictor import Backend, Predictor
 from medseg.inferers.quantised import FOLDER, GRAPH, read_quantised_record
 from medseg.inferers.windows import window_of
+from medseg.networks.fitting import cropped, padded
 from medseg.networks.network import Network
 from medseg.progress import warn
 
@@ -34,27 +35,63 @@ LONG_WINDOW = 1.5
 TOLERANCE = 0.05
 # int8 rounds more; what that costs in Dice was measured when the network was quantised. This finds another network.
 INT8_TOLERANCE = 0.5
+# Of back ends that run windows of other shapes than they were built for, at little cost.
+TOLERANCES = {"openvino": TOLERANCE, "int8": INT8_TOLERANCE}
 
 PACKAGES = {"int8": ("openvino",), "openvino": ("openvino", "onnxscript"), "onnxruntime": ("onnxruntime", "onnxscript")}
 
 
 class OneByOne(Network):
-    """A network that another back end runs, window by window: that was built for one ``shape`` of them."""
+    """A network that another back end runs, window by window.
 
-    def __init__(self, network: torch.nn.Module, run: Backend, shape: Sequence[int]) -> None:
+    The back end is known to be right for windows of one ``shape``. An image that is smaller along an axis has smaller
+    ones: padded to that shape, it would get other logits than by torch, since instance norm counts what was added.
+    There the back end has to give the logits of torch for noise, or torch runs such windows.
+
+    Args:
+        network: What torch runs.
+        run: The back end.
+        shape: Voxels of a window along each spatial axis.
+        tolerance: How far ``apart`` logits of other shapes may be; None: the back end runs windows of ``shape`` only.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, run: Backend, shape: Sequence[int], tolerance: float | None = None
+    ) -> None:
         super().__init__(getattr(network, "multiple_of", ()))  # of a module of the user's nothing is known
         self.margin = getattr(network, "margin", ())
         self.network = network
         self.backend = run
-        self.shape = tuple(shape)
+        self.tolerance = tolerance
+        self.of_shape: dict[tuple[int, ...], Backend] = {tuple(shape): run}
 
     def fitting_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Returns the one shape that it takes."""
-        return self.shape
+        """Returns the smallest shape, at least as large, that the network takes."""
+        return self.network.fitting_shape(shape) if isinstance(self.network, Network) else tuple(shape)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Returns the logits of a batch, window by window."""
-        return torch.cat([self.backend(window) for window in torch.split(image, 1)])
+        channels, *edges = image.shape[1:]
+        shape = fitting = tuple(edges)
+        if shape not in self.of_shape and isinstance(self.network, Network):
+            fitting = self.network.padded_shape(shape)  # a graph has one shape, and pads nothing
+        if fitting not in self.of_shape:
+            is_right = self.tolerance is not None and self._is_right(noise(channels, fitting), self.tolerance)
+            self.of_shape[fitting] = self.backend if is_right else self.network
+        run = self.of_shape[fitting]
+        return cropped(torch.cat([run(window) for window in torch.split(padded(image, fitting), 1)]), shape, fitting)
+
+    def _is_right(self, window: torch.Tensor, tolerance: float) -> bool:
+        try:
+            by = apart(self.backend(window).float(), self.network(window).float())
+        except Exception as error:  # whatever a compiler stumbles on: torch runs every network
+            told = f"the back end cannot run them ({reason_of(error)})"
+        else:
+            if by <= tolerance:
+                return True
+            told = f"the back end gives other logits (they differ by {by:.1%})"
+        warn(f"Windows of {'×'.join(map(str, window.shape[2:]))} voxels: {told}; torch runs them")
+        return False
 
 
 def with_backend(model: Model, name: str, window: torch.Tensor | None = None) -> Model:
@@ -82,14 +119,14 @@ def with_backend(model: Model, name: str, window: torch.Tensor | None = None) ->
     if name == "auto" and seconds < SLOW_WINDOW:
         return model
     try:
-        network = OneByOne(model.network, START[chosen](model, window), window.shape[2:])
+        own_shape, tolerance = window.shape[2:], TOLERANCES.get(chosen)
+        network = OneByOne(model.network, START[chosen](model, window), own_shape, tolerance)
         logits, seconds_of_other = _timed(model, network, window)
         by = apart(logits, own)
     except Exception as error:  # whatever a compiler stumbles on: torch runs every network
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warn(f"--backend {chosen}: cannot run this network ({reason}); torch runs it")
+        warn(f"--backend {chosen}: cannot run this network ({reason_of(error)}); torch runs it")
         return model
-    if not by <= (INT8_TOLERANCE if chosen == "int8" else TOLERANCE):
+    if not by <= TOLERANCES.get(chosen, TOLERANCE):
         warn(f"--backend {chosen}: gives other logits than torch (they differ by {by:.1%}); torch runs the network")
         return model
     if name == "auto" and seconds_of_other > seconds:

@@ -22,6 +22,11 @@ class Ensemble(Network):
         first: Network = self.networks[0]  # type: ignore[assignment]
         return first.fitting_shape(shape)
 
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape to which its first network pads; all have the same."""
+        first: Network = self.networks[0]  # type: ignore[assignment]
+        return first.padded_shape(shape)
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Returns the mean logits of all networks, float32."""
         total: torch.Tensor = self.networks[0](image).float()

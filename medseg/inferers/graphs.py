@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 
 from medseg.errors import ConfigError
 from medseg.inferers.predictor import Backend
+
+SHAPES_KEPT = 2  # of windows, for which a graph is compiled: each takes the memory of all weights
 
 
 def write_onnx(network: torch.nn.Module, window: torch.Tensor, path: Path, any_batch: bool = False) -> None:
@@ -76,6 +79,9 @@ def openvino_graph(network: torch.nn.Module, window: torch.Tensor) -> Any:
 def openvino_runner(graph: Any, precision: str) -> Backend:
     """Returns what runs a graph, or that of a file, on windows (1, channel, *spatial).
 
+    Windows of another shape than the graph was made for have it compiled anew, which takes tenths of a second. It
+    raises what OpenVINO raises where the graph cannot have that shape.
+
     Args:
         graph: OpenVINO's, or the path of its file.
         precision: "bf16" or "f32", of what is not in int8 already.
@@ -83,5 +89,13 @@ def openvino_runner(graph: Any, precision: str) -> Backend:
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
-    return lambda window: torch.from_numpy(compiled(window.numpy())[0].copy())
+    core = openvino.Core()
+    own = core.read_model(graph) if isinstance(graph, Path) else graph.clone()
+
+    @lru_cache(maxsize=SHAPES_KEPT)
+    def compiled(shape: tuple[int, ...]) -> Any:
+        own.reshape(shape)
+        return core.compile_model(own, "CPU", settings)
+
+    compiled(tuple(own.input(0).shape))
+    return lambda window: torch.from_numpy(compiled(tuple(window.shape))(window.numpy())[0].copy())

@@ -204,7 +204,7 @@ class MemoryLimits:
 
 
 def frugal_window(record: ModelRecord) -> tuple[int, ...] | None:
-    """Returns the size of windows where memory is limited: no larger than the patch, in voxels.
+    """Returns the size of windows that are no larger than the patch, in voxels: where memory is limited.
 
     None: that of the patch, as ``InferenceConfig.window`` has it.
     """

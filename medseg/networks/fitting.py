@@ -29,14 +29,18 @@ class Fitted(Network):
         """Returns the shape itself: any shape fits."""
         return tuple(shape)
 
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape that ``network`` takes."""
+        return self.network.fitting_shape(shape)
+
     def arguments_for(self, shape: Sequence[int]) -> dict[str, Any]:
         """Returns the arguments that follow from the shape to which a patch is padded."""
-        return self.network.arguments_for(self.network.fitting_shape(shape))
+        return self.network.arguments_for(self.padded_shape(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Returns the logits of images ``(batch, channel, *spatial)`` of any spatial shape."""
         shape = tuple(image.shape[2:])
-        fitting = self.network.fitting_shape(shape)
+        fitting = self.padded_shape(shape)
         logits = self.network(padded(image, fitting))
         if isinstance(logits, list):
             return [cropped(head, shape, fitting) for head in logits]

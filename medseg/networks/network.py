@@ -63,6 +63,10 @@ class Network(nn.Module):
         # Normalization needs more than one voxel at the lowest resolution.
         return fitting if fitting != self.multiple_of else (*fitting[:-1], 2 * fitting[-1])
 
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape to which ``forward`` itself pads images of a spatial shape that fits: most don't."""
+        return tuple(shape)
+
     @property
     def head_weights(self) -> tuple[float, ...] | None:
         """The weights of the heads in the loss; None: each weighs half as much as the finer one before."""

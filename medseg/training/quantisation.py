@@ -9,7 +9,7 @@ import torch
 
 from medseg.dataset.patches import PatchSampler
 from medseg.errors import TrainingError
-from medseg.inferers.backends import OneByOne, precision_of
+from medseg.inferers.backends import INT8_TOLERANCE, OneByOne, precision_of
 from medseg.inferers.graphs import openvino_runner
 from medseg.inferers.model import Model, weights_fingerprint
 from medseg.inferers.quantised import QuantisedRecord, quantised
@@ -68,7 +68,8 @@ def quantise_model(run: Run, model: Model) -> Int8Network:
     patches = calibration_patches(run, window)
     say(f"{run.folder}: quantising with {len(patches)} patches of the training cases")
     graph = quantised(model.network, patches)
-    network = OneByOne(model.network, openvino_runner(graph, precision_of(model.device)), window).eval()
+    runner = openvino_runner(graph, precision_of(model.device))
+    network = OneByOne(model.network, runner, window, INT8_TOLERANCE).eval()
     return Int8Network(graph, replace(model, network=network, backend="int8"), window)
 
 

@@ -1,12 +1,14 @@
 """package: a model as one file, as ONNX, as a MONAI bundle, or as a trained folder of nnU-Net."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from medseg.device import choose_device
 from medseg.errors import ConfigError, OutputError, did_you_mean
 from medseg.files import folder_written_whole
-from medseg.inferers.model import load_model
+from medseg.inferers.memory_plan import frugal_window
+from medseg.inferers.model import Model, load_model
 from medseg.interop.model_zip import is_there, write_model_zip
 from medseg.interop.monai_bundle import write_monai_bundle
 from medseg.interop.nnunet.exporter import write_nnunet_folder
@@ -45,7 +47,17 @@ def package(model: str | Path, output: str | Path, *, format: str = "zip") -> Pa
         return write_model_zip(Path(model), path)
     if path.exists():
         raise is_there(path)
-    loaded = load_model(Path(model), choose_device("cpu", "fp32"))
+    loaded = _by_patches(load_model(Path(model), choose_device("cpu", "fp32")))
     with folder_written_whole(path) as folder:
         WRITERS[format](loaded, folder)
     return path
+
+
+def _by_patches(model: Model) -> Model:
+    """Returns the model with windows no larger than the patch.
+
+    Other programs pad an image that is smaller than a window, and instance norm counts what was added: in training
+    that never were more voxels than a patch has.
+    """
+    inference = model.record.inference.model_copy(update={"window": frugal_window(model.record)})
+    return replace(model, record=model.record.model_copy(update={"inference": inference}))

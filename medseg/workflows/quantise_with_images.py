@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,10 +14,7 @@ from medseg.dataset.channel_order import channels_as_trained
 from medseg.dataset.layouts import find_cases
 from medseg.device import choose_device
 from medseg.errors import ConfigError, ModelError
-from medseg.inferers.backends import OneByOne
-from medseg.inferers.case_stream import CaseStream
 from medseg.inferers.model import Model, load_model, model_folders, weights_fingerprint
-from medseg.inferers.predictor import Predictor
 from medseg.inferers.quantised import (
     FOLDER,
     LARGEST_LOSS,
@@ -26,7 +24,7 @@ from medseg.inferers.quantised import (
     quantised,
     save_quantised,
 )
-from medseg.inferers.windows import window_of
+from medseg.inferers.windows import Layout, window_of
 from medseg.prediction.case_reading import read_case
 from medseg.progress import counted, say
 from medseg.training.quantisation import n_patches
@@ -100,11 +98,13 @@ def _windows(model: Model, cases: Sequence[Case]) -> torch.Tensor:
     """Returns windows ``(window, channel, *spatial)`` as the network sees them, spread over all cases."""
     plan, config = model.record.plan, model.record.inference
     window = window_of(model.network, plan, config)
-    of_one_shape, most = OneByOne(model.network, model.network, window), n_patches(window)
+    size, most = Layout.of(model.network, plan, plan.in_space(window, 1), config).patch_size, n_patches(window)
     chosen: list[torch.Tensor] = []
     for i, case in enumerate(cases[:most]):
         image = read_case(case, model, config).prepared.image
-        layout = CaseStream(Predictor(of_one_shape, plan, model.device), image, config).layout
+        x, y, z = image.shape[1:]
+        # An image that is smaller is padded: all windows have one shape.
+        layout = replace(Layout.of(model.network, plan, (x, y, z), config), patch_size=size)
         padded = layout.pad(image)
         starts = list(chain.from_iterable(row.windows for row in layout.rows()))
         n = -(-(most - len(chosen)) // min(len(cases) - i, most - i))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,37 @@ def test_logits_are_those_of_torch(model: Model, name: str) -> None:
     plan, config = model.record.plan, InferenceConfig(window_batch_size=3)
     own = predict_logits(model.network, image, plan, config, CPU)
     assert torch.allclose(predict_logits(other.network, image, plan, config, CPU), own, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_logits_of_images_that_are_smaller_than_a_window_are_those_of_torch(model: Model, name: str) -> None:
+    """Instance norm tells an image from one that is padded to the window: the mask of a small one was empty."""
+    plan = model.record.plan
+    window = tuple(2 * n for n in plan.network_patch)
+    config = InferenceConfig(window=window, overlap=0.25)
+    model = replace(model, record=model.record.model_copy(update={"inference": config}))
+    other = with_backend(model, installed(name))
+    assert other.backend == name
+    for shape in ((5, 30, 9), (7, 6, 5), (30, 30, 17), (8, 9, 8)):
+        image = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)) + 1
+        own = predict_logits(model.network, image, plan, config, CPU)
+        assert torch.allclose(predict_logits(other.network, image, plan, config, CPU), own, atol=1e-4)
+
+
+def test_what_is_wrong_for_smaller_windows_is_left_to_torch(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    def wrong(window: torch.Tensor) -> torch.Tensor:
+        if window.shape[2] == 4:
+            raise RuntimeError("no such shape. And more")
+        return model.network(window) + 1
+
+    network = OneByOne(model.network, wrong, (16,) * model.record.plan.dims, tolerance=0.01)
+    with torch.inference_mode():
+        for n in (16, 8, 4):
+            image = torch.randn(2, 2, *(n,) * model.record.plan.dims)
+            assert torch.allclose(network(image), model.network(image) + (n == 16), atol=1e-5)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "4 voxels: the back end cannot run them (no such shape); torch runs them" in said
+    assert "8 voxels: the back end gives other logits" in said
 
 
 @pytest.mark.slow

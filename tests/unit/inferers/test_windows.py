@@ -8,7 +8,6 @@ from sliding import CPU, Ramps, plan
 
 from medseg.config import InferenceConfig
 from medseg.errors import ConfigError
-from medseg.inferers.backends import OneByOne
 from medseg.inferers.case_stream import CaseStream, predict_logits
 from medseg.inferers.predictor import Predictor
 from medseg.inferers.windows import Layout, window_of
@@ -150,12 +149,6 @@ def test_windows_of_slices_have_two_edges() -> None:
     assert layout.n_windows == 3 * 5 * 1
     with pytest.raises(ConfigError, match=r"inference\.window has 3 numbers; give 2 for a 2D model"):
         Layout.of(Identity(), plan(2), (40, 5, 30), InferenceConfig(window=(16, 16, 16)))
-
-
-def test_what_was_built_for_one_shape_gets_no_other() -> None:
-    network = OneByOne(OfEven((2, 2, 2)), Identity(), (16, 16, 16))
-    config = InferenceConfig(window=(16, 16, 16))
-    assert window_of(network, plan(3), config, (9, 9, 9)) == (16, 16, 16)
 
 
 def test_logits_of_large_windows_are_those_of_monai() -> None:

@@ -91,6 +91,24 @@ def test_onnx_says_what_is_done_around_it_and_names_no_data(leaky: Path, tmp_pat
     assert torch.allclose(torch.from_numpy(logits), expected, atol=1e-4)
 
 
+def test_graphs_of_one_shape_have_windows_as_in_training(model: Path, tmp_path: Path) -> None:
+    """Other programs pad small images to a window: in one that was larger than any patch nothing was found."""
+    path = model / "model.json"
+    content = json.loads(path.read_text())
+    patch = content["plan"]["patch_size"]
+    content["inference"]["window"] = [2 * n for n in patch]
+    path.write_text(json.dumps(content))
+    bundle = medseg.package(model, tmp_path / "bundle", format="monai-bundle")
+    inference = json.loads((bundle / "configs" / "inference.json").read_text())
+    assert inference["inferer"]["roi_size"] == patch
+    kept = json.loads((bundle / "models" / "model.json").read_text())  # what 'medseg import' brings back
+    assert kept["inference"] == content["inference"]
+    onnx = pytest.importorskip("onnx")
+    folder = medseg.package(model, tmp_path / "onnx", format="onnx")
+    shape = onnx.load(folder / "network.onnx").graph.input[0].type.tensor_type.shape
+    assert [each.dim_value for each in shape.dim[2:]] == patch
+
+
 @pytest.fixture
 def regions(plan: Plan, tmp_path: Path) -> Path:
     """A model of a core in a whole."""
