@@ -1,6 +1,6 @@
 """Problems as files have them: entries of JSON files and of what ``--json`` prints, and rows of problems.csv."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -34,6 +34,18 @@ class WarningRecord(Record):
     case_id: str
     path: str
     warning: str
+
+
+def missing_cases(names: Iterable[str], known: Container[str], source: Path) -> list[Problem]:
+    """Returns a problem of each case that is asked for by name and not known, once.
+
+    Args:
+        names: What is asked for.
+        known: The cases that are there.
+        source: Where they were looked for.
+    """
+    missing = f"{source} has no case of that name"
+    return [Problem(name, source, missing) for name in dict.fromkeys(names) if name not in known]
 
 
 def problem_records(problems: Iterable[Problem]) -> tuple[ProblemRecord, ...]:

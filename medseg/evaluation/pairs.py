@@ -23,6 +23,7 @@ from medseg.evaluation.structures import has_surfaces, values_of_structures
 from medseg.instances.case_labels import values_are_objects
 from medseg.io.discover import located
 from medseg.labels import Labels
+from medseg.problems import missing_cases
 from medseg.progress import listed
 from medseg.volume import GRID_TOLERANCE
 
@@ -186,15 +187,14 @@ def _leave_out_unwanted(
     Raises:
         SourceError: None of them has.
     """
-    wanted = dict.fromkeys(cases)
+    wanted = set(cases)
     known = {*referred.masks, *(problem.case_id for problem in referred.problems)}
-    if not wanted.keys() & known:
+    if not wanted & known:
         raise SourceError(f"{references} has no case of the name {listed(cases)}; it has {listed(sorted(known))}")
     for found in (predicted, referred):
         found.masks = {name: mask for name, mask in found.masks.items() if name in wanted}
         found.problems = [problem for problem in found.problems if problem.case_id in wanted]
-    missing = f"{references} has no case of that name"
-    return [Problem(name, references, missing) for name in wanted if name not in known | predicted.masks.keys()]
+    return missing_cases(cases, known | predicted.masks.keys(), references)
 
 
 def _leave_out_unasked(predictions: Path, predicted: FoundMasks, referred: FoundMasks) -> list[str]:

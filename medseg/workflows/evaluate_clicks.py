@@ -14,7 +14,7 @@ from medseg.interactive.click_evaluation import ClickProtocol, Start, click_case
 from medseg.interactive.error_clicks import JITTER_VOXELS
 from medseg.interactive.object_predictor import load_promptable
 from medseg.labels import Labels
-from medseg.problems import problem_records
+from medseg.problems import missing_cases, problem_records
 from medseg.progress import counted, say, track, warn
 from medseg.report.clicks import write_click_report
 from medseg.report.evaluation import REPORT_FILE
@@ -126,9 +126,8 @@ def _named(found: CaseList, names: Sequence[str], references: Path) -> tuple[lis
     """Returns the cases of these names, and what is wrong with those that are none."""
     known = {case.case_id for case in found.cases} | {problem.case_id for problem in found.problems}
     problems = [problem for problem in found.problems if problem.case_id in names]
-    missing = f"{references} has no case of that name"
-    problems += [Problem(name, references, missing) for name in dict.fromkeys(names) if name not in known]
-    return [case for case in found.cases if case.case_id in names], problems
+    chosen = [case for case in found.cases if case.case_id in names]
+    return chosen, problems + missing_cases(names, known, references)
 
 
 def _structures(labels: Labels, names: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
